@@ -1,0 +1,47 @@
+"""``ofa-tvm VERB ...`` is ``python -m ofa_tvm.VERB ...``; only the verb's module is imported."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+VERBS = {
+    "train": "train a supernet by progressive shrinking",
+    "tune": "tune a space's kernels for a target",
+    "compile": "compile subnets from tuned kernels",
+    "search": "find the best subnets for a budget",
+    "deploy": "write a subnet as a folder that runs",
+    "bench": "time subnets against other engines",
+    "predict": "predict a subnet's latency and accuracy",
+    "report": "one HTML page of a search",
+    "doctor": "check this machine, or a target",
+    "targets": "list the targets",
+}
+
+
+def usage() -> str:
+    """The list of verbs."""
+    lines = [f"  {verb:<10}{text}" for verb, text in VERBS.items()]
+    return "\n".join(["usage: ofa-tvm VERB [OPTIONS]   (ofa-tvm VERB --help explains one)", "", *lines])
+
+
+def main() -> int:
+    """Run the verb that the command line names."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if verb in ("-h", "--help"):
+        print(usage())
+        return 0
+    if verb == "--version":
+        from ofa_tvm import __version__
+
+        print(f"ofa_tvm {__version__}")
+        return 0
+    if verb not in VERBS:
+        print(f"error: unknown verb '{verb}'\n{usage()}", file=sys.stderr)
+        return 2
+    command = import_module(f"ofa_tvm.{verb}")
+    return int(command.main(sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How accurate subnets are: evaluated, and predicted."""

@@ -1,0 +1,53 @@
+"""Evaluate subnets of a supernet: extract, recalibrate batch norm, count right answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ofa_tvm.data.augment import preprocess, to_tensor
+from ofa_tvm.data.dataset import Dataset, Split
+from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.supernet.elastic import channels_last
+from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.subnet import Subnet, extract
+
+BATCH = 250
+
+
+class Evaluator:
+    """Top-1 accuracy of subnets on one split.
+
+    Args:
+        dataset: where calibration images (from the training split) and preprocessing come from.
+        split: images to count on.
+        calibration_images: how many images set the batch-norm statistics (OFA uses 2,000).
+    """
+
+    def __init__(self, dataset: Dataset, split: Split, calibration_images: int = 2000) -> None:
+        self._preprocess = dataset.preprocess
+        self._labels = torch.from_numpy(split.labels)
+        self._images = to_tensor(split.images)
+        rows = np.random.default_rng(0).permutation(len(dataset.train))[:calibration_images]
+        self._calibration = to_tensor(dataset.train.images[rows])
+
+    def _batches(self, images: Tensor, resolution: int) -> list[Tensor]:
+        return [preprocess(part, self._preprocess, resolution) for part in images.split(BATCH)]  # type: ignore[no-untyped-call]
+
+    def subnet(self, supernet: Supernet, config: SubnetConfig) -> Subnet:
+        """The extracted and recalibrated subnet."""
+        subnet = channels_last(extract(supernet, config))
+        subnet.calibrate(self._batches(self._calibration, config.resolution))
+        return subnet
+
+    @torch.inference_mode()
+    def predictions(self, subnet: Subnet) -> Tensor:
+        """Class numbers of all images of the split, shape (n,)."""
+        batches = self._batches(self._images, subnet.network.resolution)
+        return torch.cat([subnet(images).argmax(1) for images in batches])
+
+    def top1(self, supernet: Supernet, config: SubnetConfig) -> float:
+        """Fraction of images that the recalibrated subnet classifies correctly."""
+        right = self.predictions(self.subnet(supernet, config)) == self._labels
+        return float(right.double().mean())

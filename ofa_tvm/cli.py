@@ -1,0 +1,94 @@
+"""What all commands share: parsing, exit codes, and one JSON object or a table on stdout."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from ofa_tvm.console import log
+from ofa_tvm.errors import OfaTvmError
+
+SCHEMA_VERSION = 1
+INTERRUPTED = 130
+TERMINATED = 143
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
+
+
+class _Terminated(Exception):
+    pass
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def run_command(function: Callable[..., None], argv: Sequence[str] | None = None) -> int:
+    """Parse arguments, run a command, and turn what goes wrong into a message and an exit code.
+
+    Args:
+        function: the command; its typed parameters are its options.
+        argv: arguments; None for those of the process.
+
+    Returns:
+        0 done, 1 failed, 2 bad input, 3 partial, 4 infeasible, 5 device unreachable, 130 or 143 interrupted.
+    """
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(help=function.__doc__)(_guarded(function))
+    try:
+        app(args=None if argv is None else list(argv), prog_name=f"python -m ofa_tvm.{function.__name__}")
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def _guarded(function: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(function)
+    def guarded(*args: Any, **options: Any) -> None:
+        before = signal.signal(signal.SIGTERM, _terminate)
+        try:
+            function(*args, **options)
+        except KeyboardInterrupt:
+            log("interrupted; what was done is saved, the same command goes on from there")
+            raise SystemExit(INTERRUPTED) from None
+        except _Terminated:
+            log("terminated; what was done is saved, the same command goes on from there")
+            raise SystemExit(TERMINATED) from None
+        except OfaTvmError as error:
+            log(f"error: {error}")
+            raise SystemExit(error.exit_code) from None
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    return guarded
+
+
+def emit(payload: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+    """Print the result on stdout.
+
+    Args:
+        payload: the result; ``schema_version`` is added.
+        as_json: print it as one JSON object.
+        text: makes what a person reads instead.
+    """
+    if as_json:
+        print(json.dumps({"schema_version": SCHEMA_VERSION, **payload}))
+    else:
+        print(text())
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Plain text table; every column but the first is right-aligned."""
+    widths = [max(len(row[column]) for row in [headers, *rows]) for column in range(len(headers))]
+
+    def line(cells: Sequence[str]) -> str:
+        first = cells[0].ljust(widths[0])
+        return "  ".join([first, *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))])
+
+    return "\n".join([line(headers), line(["-" * width for width in widths]), *(line(row) for row in rows)])

@@ -1,0 +1,172 @@
+"""From a KernelSpec to the TensorIR that TVM tunes: one function per kernel, one block per step.
+
+==================  =============================================================================
+kernel              blocks, in order (those in brackets only when the spec asks for them)
+==================  =============================================================================
+conv                [scaled] [padded] conv output
+depthwise           [padded] conv output
+dense               conv output
+pool                sum output
+squeeze_excite      sum mean reduce hidden expand output
+==================  =============================================================================
+
+Every reduction (conv, sum, reduce, expand) has the loops batch, y, x, channel and its own, and an element-wise block
+behind it that can finish its register tile. ``output`` adds bias and residual and applies the activation.
+Arguments: input, [scales], weights each followed by its bias, [residual], output.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ofa_tvm.compiler.tvm_import import IRModule, structural_hash, te, tirx
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.network import Activation
+
+Tensor = Any
+Expr = Any
+
+LAYOUT_FREE = "layout_free_buffers"
+
+
+def activate(value: Expr, activation: Activation) -> Expr:
+    """The activation of one element."""
+    match activation:
+        case "none":
+            return value
+        case "relu":
+            return tirx.max(value, tirx.const(0, "float32"))
+        case "hard_swish":
+            return value * hard_sigmoid(value)
+
+
+def hard_sigmoid(value: Expr) -> Expr:
+    """``clip(value + 3, 0, 6) / 6`` of one element."""
+    shifted = tirx.max(value + tirx.const(3, "float32"), tirx.const(0, "float32"))
+    return tirx.min(shifted, tirx.const(6, "float32")) * tirx.const(1 / 6, "float32")
+
+
+def _pad(spec: KernelSpec, source: Tensor) -> Tensor:
+    pad, size = spec.padding, spec.in_size
+    if pad == 0:
+        return source
+    padded = size + 2 * pad
+
+    def element(n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
+        inside = tirx.all(y >= pad, y < size + pad, x >= pad, x < size + pad)
+        return tirx.if_then_else(inside, source[n, y - pad, x - pad, c], tirx.const(0, "float32"))
+
+    return te.compute((spec.batch, padded, padded, spec.in_channels), element, name="padded")
+
+
+def _conv(
+    spec: KernelSpec, source: Tensor, scales: Tensor | None, weights: list[Tensor], residual: Tensor | None
+) -> Tensor:
+    inputs = source
+    if scales is not None:
+        inputs = te.compute(spec.input_shape, lambda n, y, x, c: source[n, y, x, c] * scales[n, 0, 0, c], name="scaled")
+    padded, weight, stride = _pad(spec, inputs), weights[0], spec.stride
+    ky = te.reduce_axis((0, spec.kernel_size), name="ky")
+    kx = te.reduce_axis((0, spec.kernel_size), name="kx")
+    rc = te.reduce_axis((0, spec.in_channels), name="rc")
+
+    def depthwise(n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
+        return te.sum(padded[n, y * stride + ky, x * stride + kx, c] * weight[ky, kx, c], axis=[ky, kx])
+
+    def full(n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
+        return te.sum(padded[n, y * stride + ky, x * stride + kx, rc] * weight[ky, kx, rc, c], axis=[ky, kx, rc])
+
+    total = te.compute(spec.output_shape, depthwise if spec.kind == "depthwise" else full, name="conv")
+
+    def finish(*index: Expr) -> Expr:
+        value = total[index]
+        if spec.bias:
+            value = value + weights[1][index[-1]]
+        if residual is not None:
+            value = value + residual[index]
+        return activate(value, spec.activation)
+
+    return te.compute(spec.output_shape, finish, name="output")
+
+
+def _mean(spec: KernelSpec, source: Tensor, name: str) -> Tensor:
+    ky = te.reduce_axis((0, spec.in_size), name="ky")
+    kx = te.reduce_axis((0, spec.in_size), name="kx")
+    shape = (spec.batch, 1, 1, spec.in_channels)
+    total = te.compute(shape, lambda n, y, x, c: te.sum(source[n, y + ky, x + kx, c], axis=[ky, kx]), name="sum")
+    pixel = tirx.const(1 / spec.in_size**2, "float32")
+    return te.compute(shape, lambda *index: total[index] * pixel, name=name)
+
+
+def _matvec(spec: KernelSpec, source: Tensor, weight: Tensor, name: str) -> Tensor:
+    """(batch, 1, 1, in) times (in, out), shape (batch, 1, 1, out)."""
+    inputs, outputs = (int(extent) for extent in weight.shape)
+    rc = te.reduce_axis((0, inputs), name="rc")
+    return te.compute(
+        (spec.batch, 1, 1, outputs),
+        lambda n, y, x, c: te.sum(source[n, y, x, rc] * weight[rc, c], axis=[rc]),
+        name=name,
+    )
+
+
+def _squeeze_excite(spec: KernelSpec, source: Tensor, weights: list[Tensor]) -> Tensor:
+    reduce_weight, reduce_bias, expand_weight, expand_bias = weights
+    reduced = _matvec(spec, _mean(spec, source, "mean"), reduce_weight, "reduce")
+    hidden = te.compute(
+        reduced.shape, lambda *index: activate(reduced[index] + reduce_bias[index[-1]], "relu"), "hidden"
+    )
+    expanded = _matvec(spec, hidden, expand_weight, "expand")
+    return te.compute(
+        spec.output_shape, lambda *index: hard_sigmoid(expanded[index] + expand_bias[index[-1]]), name="output"
+    )
+
+
+def _dense(spec: KernelSpec, source: Tensor, weights: list[Tensor]) -> Tensor:
+    total = _matvec(spec, source, weights[0], "conv")
+
+    def element(n: Expr, c: Expr) -> Expr:
+        value = total[n, 0, 0, c]
+        return activate(value + weights[1][c] if spec.bias else value, spec.activation)
+
+    return te.compute(spec.output_shape, element, name="output")
+
+
+def _result(
+    spec: KernelSpec, source: Tensor, scales: Tensor | None, weights: list[Tensor], residual: Tensor | None
+) -> Tensor:
+    match spec.kind:
+        case "conv" | "depthwise":
+            return _conv(spec, source, scales, weights, residual)
+        case "dense":
+            return _dense(spec, source, weights)
+        case "squeeze_excite":
+            return _squeeze_excite(spec, source, weights)
+        case "pool":
+            return _mean(spec, source, "output")
+
+
+def kernel_function(spec: KernelSpec) -> Any:
+    """The unscheduled ``PrimFunc`` of a kernel.
+
+    Weight matrices are marked layout-free, so a schedule may repack them.
+    """
+    source = te.placeholder(spec.input_shape, name="source")
+    scales = te.placeholder((spec.batch, 1, 1, spec.in_channels), name="scales") if spec.scaled else None
+    weights = [te.placeholder(shape, name=f"weight{i}") for i, shape in enumerate(spec.weight_shapes)]
+    residual = te.placeholder(spec.output_shape, name="residual") if spec.residual else None
+    output = _result(spec, source, scales, weights, residual)
+    arguments = [source, scales, *weights, residual, output]
+    function = te.create_prim_func([argument for argument in arguments if argument is not None])
+    first_weight = 2 if spec.scaled else 1
+    matrices = [first_weight + i for i, shape in enumerate(spec.weight_shapes) if len(shape) > 1]
+    return function.with_attr(LAYOUT_FREE, matrices) if matrices else function
+
+
+def kernel_workload(spec: KernelSpec) -> IRModule:
+    """The MetaSchedule workload of a kernel, equal to what TVM extracts from every subnet that contains it."""
+    return IRModule({"main": kernel_function(spec)})
+
+
+def workload_hash(workload: IRModule) -> int:
+    """Structural hash of a workload; equal workloads have equal hashes in every process."""
+    return int(structural_hash(workload))

@@ -1,0 +1,32 @@
+"""Keep TVM's native chatter off the user's terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# TVM 0.27 warns once for each constant that it writes or reads; it means nothing to anyone.
+CHATTER = (b"Scope Saving:", b"Scope Loaded:")
+STDERR = 2
+
+
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Drop those lines that native code writes to stderr meanwhile; everything else comes out at the end."""
+    sys.stderr.flush()
+    original = os.dup(STDERR)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(original, STDERR)
+            os.close(original)
+            captured.seek(0)
+            kept = [line for line in captured if not any(words in line for words in CHATTER)]
+            if kept:
+                os.write(STDERR, b"".join(kept))

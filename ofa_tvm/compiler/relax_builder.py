@@ -1,0 +1,69 @@
+"""From NetworkSpec and weights to a Relax module: one call per kernel, weights bound as constants."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.compiler.kernel_tir import kernel_function
+from ofa_tvm.compiler.tvm_import import IRModule, relax
+from ofa_tvm.kernels import network_kernels
+from ofa_tvm.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.weights import Weights
+
+
+def kernel_constants(layer: LayerSpec, weights: Weights) -> list[NDArray[np.float32]]:
+    """A layer's arrays in the order and layouts of ``KernelSpec.weight_shapes``."""
+    name = layer.name
+    match layer.kind:
+        case "global_pool":
+            return []
+        case "squeeze_excite":
+            parts = [f"{name}.reduce.weight", f"{name}.reduce.bias", f"{name}.expand.weight", f"{name}.expand.bias"]
+            arrays = [weights[part].T for part in parts]
+        case "conv":
+            arrays = [weights[f"{name}.weight"].transpose(2, 3, 1, 0)]
+        case "depthwise":
+            arrays = [weights[f"{name}.weight"][:, 0].transpose(1, 2, 0)]
+        case "linear":
+            arrays = [weights[f"{name}.weight"].T]
+    if layer.norm or layer.bias:
+        arrays.append(weights[f"{name}.bias"])
+    return [np.ascontiguousarray(array, dtype=np.float32) for array in arrays]
+
+
+def build_relax(network: NetworkSpec, weights: Weights, batch: int = 1) -> IRModule:
+    """A module whose ``main`` runs the network.
+
+    Args:
+        network: the subnet.
+        weights: folded weights, see ``ofa_tvm.weights``.
+        batch: images per call.
+
+    Returns:
+        A module with one unscheduled function per distinct kernel, named by ``KernelSpec.symbol``, and ``main``: from
+        normalised float32 images (batch, resolution, resolution, in_channels) to logits (batch, classes).
+    """
+    builder = relax.BlockBuilder()
+    image_shape = (batch, network.resolution, network.resolution, network.in_channels)
+    image = relax.Var("image", relax.TensorType(image_shape, "float32"))
+    gates = {layer.name: layer for layer in network.layers if layer.kind == "squeeze_excite"}
+    values = {INPUT: image}
+    functions = {}
+    with builder.function("main", [image]):
+        with builder.dataflow():
+            for layer, (name, spec) in zip(network.layers, network_kernels(network, batch), strict=True):
+                if spec.key not in functions:
+                    private = kernel_function(spec).without_attr("global_symbol")
+                    functions[spec.key] = builder.add_func(private, spec.symbol)
+                gate = gates.get(layer.input)
+                sources = [layer.input] if gate is None else [gate.input, gate.name]
+                arguments = [values[source] for source in sources]
+                arguments += [relax.const(array, "float32") for array in kernel_constants(layer, weights)]
+                if layer.residual is not None:
+                    arguments.append(values[layer.residual])
+                call = relax.call_tir(functions[spec.key], arguments, relax.TensorType(spec.output_shape, "float32"))
+                is_last = layer is network.layers[-1]
+                values[name] = builder.emit_output(call) if is_last else builder.emit(call, name)
+        builder.emit_func_output(values[network.layers[-1].name])
+    return builder.get()

@@ -1,0 +1,84 @@
+"""What people see while work goes on: messages and progress with ETA, all on stderr.
+
+On a terminal progress is a live bar; in a pipe it is a plain line now and then.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+stderr = Console(stderr=True, highlight=False)
+PLAIN_LINE_EVERY_S = 15.0
+
+
+def log(message: str) -> None:
+    """Print a line to stderr."""
+    if stderr.is_terminal:
+        stderr.print(message, markup=False, soft_wrap=True)
+    else:
+        print(message, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``45 s``, ``3:20`` or ``1:05:00``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Task:
+    """Progress of one piece of work; ``with Task("tuning", 186) as task: task.advance()``."""
+
+    def __init__(self, title: str, total: int, done: int = 0) -> None:
+        self.title = title
+        self.total = total
+        self.done = done
+        self._resumed = done
+        self._start = self._last = time.monotonic()
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if stderr.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            # Drawn by ``advance`` alone: nothing is drawn while something is timed.
+            self._bar = Progress(*columns, console=stderr, auto_refresh=False)
+            self._bar.start()
+            self._id = self._bar.add_task(self.title, total=self.total, completed=self.done, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Say that steps were done."""
+        self.done += steps
+        if self._bar is not None:
+            self._bar.update(self._id, completed=self.done, note=note, refresh=True)
+            return
+        now = time.monotonic()
+        if now - self._last >= PLAIN_LINE_EVERY_S or self.done >= self.total:
+            self._last = now
+            elapsed = now - self._start
+            worked = self.done - self._resumed
+            left = elapsed / worked * max(0, self.total - self.done) if worked else 0.0
+            log(f"{self.title}: {self.done}/{self.total}, {duration(elapsed)}, {duration(left)} left  {note}".rstrip())

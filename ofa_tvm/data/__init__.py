@@ -1,0 +1,32 @@
+"""Data sets by name. A new source is one file here and one line in ``SOURCES``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ofa_tvm.data import cifar10, fashion_mnist, image_folder
+from ofa_tvm.data.dataset import Dataset, Preprocess, Split
+from ofa_tvm.errors import UserError
+
+Loader = Callable[[str | None, Callable[[str], None]], Dataset]
+
+SOURCES: dict[str, Loader] = {
+    "cifar10": cifar10.load,
+    "fashion-mnist": fashion_mnist.load,
+    "imagefolder": image_folder.load,
+}
+
+
+def load_dataset(source: str, progress: Callable[[str], None] = lambda message: None) -> Dataset:
+    """Load ``name`` or ``name:PATH``.
+
+    Raises:
+        UserError: unknown name, or files that are missing or damaged.
+    """
+    name, _, path = source.partition(":")
+    if name not in SOURCES:
+        raise UserError(f"unknown data set '{name}'", f"choose one of {', '.join(SOURCES)} (name or name:PATH)")
+    return SOURCES[name](path or None, progress)
+
+
+__all__ = ["SOURCES", "Dataset", "Preprocess", "Split", "load_dataset"]

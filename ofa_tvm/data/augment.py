@@ -1,0 +1,53 @@
+"""Batched augmentation and preprocessing in torch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ofa_tvm.data.dataset import Images, Preprocess
+
+
+def preprocess(images: Tensor, preprocess: Preprocess, resolution: int) -> Tensor:
+    """Resize and normalise.
+
+    Args:
+        images: (n, 3, size, size) of 0..255, any type.
+        preprocess: mean and standard deviation of the data.
+        resolution: wanted height and width.
+
+    Returns:
+        (n, 3, resolution, resolution) float32 in channels_last order.
+    """
+    output = images.to(torch.float32).contiguous(memory_format=torch.channels_last)
+    if output.shape[-1] != resolution:
+        output = F.interpolate(output, size=(resolution, resolution), mode="bilinear", antialias=True)
+    mean = torch.tensor(preprocess.mean).view(1, 3, 1, 1) * 255
+    std = torch.tensor(preprocess.std).view(1, 3, 1, 1) * 255
+    return ((output - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def to_tensor(images: Images) -> Tensor:
+    """(n, size, size, 3) uint8 array to (n, 3, size, size) uint8 tensor."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+class CropAndFlip:
+    """Random crops of reflected padding, and random horizontal flips."""
+
+    def __init__(self, images: Images) -> None:
+        self.size = images.shape[1]
+        self.margin = self.size // 8
+        padded = F.pad(to_tensor(images).float(), (self.margin,) * 4, mode="reflect")
+        self.padded = padded.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+    def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """A batch (n, 3, size, size) uint8 of the given rows."""
+        count = len(rows)
+        top, left = torch.randint(0, 2 * self.margin + 1, (2, count), generator=generator)
+        flip = torch.rand(count, generator=generator) < 0.5
+        span = torch.arange(self.size)
+        columns = torch.where(flip[:, None], self.size - 1 - span, span) + left[:, None]
+        picked = self.padded[rows[:, None, None], (top[:, None] + span)[:, :, None], columns[:, None, :]]
+        return picked.permute(0, 3, 1, 2)

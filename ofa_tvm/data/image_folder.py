@@ -1,0 +1,179 @@
+"""Any folder of images in ImageNet's layout: ``train/<class>/*.jpg`` and, if there is one, ``val/`` or ``test/``.
+
+Images are decoded once, resized so that the shorter side fits and cropped in the centre, into one array in the cache
+folder that is memory-mapped afterwards. Its name is a digest of the files' names, sizes and times.
+
+The size is the median shorter side of a sample of the training images, at most 224, rounded down to a multiple of 4;
+smaller images are enlarged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ofa_tvm.data.dataset import Dataset, Images, Preprocess, Split
+from ofa_tvm.errors import UserError
+from ofa_tvm.storage import cache_folder, write_atomic
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+TEST_FOLDERS = ("val", "test")
+LARGEST_SIZE = 224
+SIZE_STEP = 4
+SIZE_SAMPLE = 100
+FEWEST_IMAGES = 10
+REPORT_EVERY = 10_000
+# ImageNet's, whatever the images: the first batch norm absorbs the difference.
+PREPROCESS = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+HINT = "it needs train/<class>/*.jpg (or png, webp) and may have val/<class>/ or test/<class>/"
+_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Image files and their class numbers."""
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+
+def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
+    """Load a folder. Without ``val/`` and ``test/``, a tenth of the training images are the test images.
+
+    Args:
+        path: the folder.
+        progress: told what is being done.
+
+    Raises:
+        UserError: the layout is another, a class is empty, or an image is damaged; names the folder or file.
+    """
+    if not path:
+        raise UserError("imagefolder needs a folder", "--data imagefolder:PATH")
+    root = Path(path).resolve()
+    if not (root / "train").is_dir():
+        raise UserError(f"{root} has no folder train", HINT)
+    class_names = tuple(folder.name for folder in _subfolders(root / "train"))
+    if len(class_names) < 2:
+        raise UserError(f"{root / 'train'} holds {len(class_names)} class folders, at least two are needed", HINT)
+    training = _scan(root / "train", class_names)
+    if len(training.paths) < FEWEST_IMAGES:
+        raise UserError(f"{root / 'train'} holds {len(training.paths)} images, at least {FEWEST_IMAGES} are needed")
+    test_folder = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
+    test = _scan(test_folder, class_names) if test_folder else _Files((), ())
+
+    images = _decoded(root, training.paths + test.paths, _choose_size(training.paths), progress)
+    count = len(training.paths)
+    all_training = Split(images[:count], np.asarray(training.labels, dtype=np.int64))
+    test_split = Split(images[count:], np.asarray(test.labels, dtype=np.int64))
+    if test_folder is None:
+        order = np.random.default_rng(count).permutation(count)
+        tenth = count // 10
+        test_split = all_training.take(np.sort(order[:tenth]))
+        all_training = all_training.take(np.sort(order[tenth:]))
+    held_out = max(1, len(all_training) // 10)
+    return Dataset(f"imagefolder:{root}", class_names, PREPROCESS, all_training, test_split, held_out)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _scan(folder: Path, class_names: tuple[str, ...]) -> _Files:
+    numbers = {name: number for number, name in enumerate(class_names)}
+    paths: list[Path] = []
+    labels: list[int] = []
+    for class_folder in _subfolders(folder):
+        if class_folder.name not in numbers:
+            raise UserError(f"{class_folder} is a class that train has no folder for", HINT)
+        found = sorted(file for file in class_folder.iterdir() if _is_image(file))
+        if not found:
+            raise UserError(f"class folder {class_folder} holds no images", "fill it or remove it; " + HINT)
+        paths += found
+        labels += [numbers[class_folder.name]] * len(found)
+    if not paths:
+        raise UserError(f"{folder} holds no class folders", HINT)
+    return _Files(tuple(paths), tuple(labels))
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"image {path} cannot be read: {error}", "replace or remove it")
+
+
+def _choose_size(paths: tuple[Path, ...]) -> int:
+    sides = []
+    for path in paths[:: max(1, len(paths) // SIZE_SAMPLE)]:
+        try:
+            with Image.open(path) as image:
+                sides.append(min(image.size))
+        except _DAMAGED as error:
+            raise _damaged(path, error) from error
+    return max(SIZE_STEP, min(LARGEST_SIZE, int(np.median(sides))) // SIZE_STEP * SIZE_STEP)
+
+
+def _decoded(root: Path, paths: tuple[Path, ...], size: int, progress: Callable[[str], None]) -> Images:
+    """(len(paths), size, size, 3) from the cache, which is filled first if need be."""
+    shape = (len(paths), size, size, 3)
+    cached = cache_folder() / "imagefolder" / f"{_digest(root, paths, size)}.npy"
+    images = _open(cached, shape)
+    if images is None:
+        progress(f"decoding {len(paths)} images of {root} to {size}x{size} (once)")
+        write_atomic(cached, lambda beside: _decode_all(beside, paths, shape, progress))
+        images = _open(cached, shape)
+        assert images is not None
+    return images
+
+
+def _digest(root: Path, paths: tuple[Path, ...], size: int) -> str:
+    sha = hashlib.sha256(f"{root} {size}".encode())
+    for path in paths:
+        try:
+            facts = path.stat()
+        except OSError as error:
+            raise _damaged(path, error) from error
+        sha.update(f"\0{path.relative_to(root)}\0{facts.st_size}\0{facts.st_mtime_ns}".encode())
+    return sha.hexdigest()[:24]
+
+
+def _open(cached: Path, shape: tuple[int, ...]) -> Images | None:
+    """The mapped array, or None if there is none that fits. Copy-on-write: torch wants writable memory."""
+    try:
+        images: Images = np.load(cached, mmap_mode="c", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return images if images.shape == shape and images.dtype == np.uint8 else None
+
+
+def _decode_all(target: Path, paths: tuple[Path, ...], shape: tuple[int, ...], progress: Callable[[str], None]) -> None:
+    images = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+
+    def decode(row: int) -> None:
+        images[row] = _decode(paths[row], shape[1])
+
+    with ThreadPoolExecutor() as pool:
+        for done, _ in enumerate(pool.map(decode, range(len(paths))), 1):
+            if done % REPORT_EVERY == 0:
+                progress(f"decoded {done} of {len(paths)} images")
+    images.flush()
+
+
+def _decode(path: Path, size: int) -> Images:
+    """(size, size, 3): the shorter side resized to ``size``, the centre of the longer one."""
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except _DAMAGED as error:
+        raise _damaged(path, error) from error
+    side = min(rgb.size)
+    left, top = ((length - side) / 2 for length in rgb.size)
+    box = (left, top, left + side, top + side)
+    return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, box, reducing_gap=3.0))

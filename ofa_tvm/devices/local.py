@@ -1,0 +1,70 @@
+"""This machine's CPU, behind a worker process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+from ofa_tvm.devices.worker import Worker
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.targets import TargetSpec
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import TrialResult
+
+JOBS_MODULE = "ofa_tvm.tuner.jobs"
+
+
+class LocalDevice:
+    """Runs trials and whole subnets on this machine.
+
+    Make it before torch or TVM start threads: its worker is forked from this process.
+    """
+
+    def __init__(self, target: TargetSpec) -> None:
+        self._target = target
+        environment = {"TVM_NUM_THREADS": str(target.threads), "OMP_NUM_THREADS": str(target.threads)}
+        self._worker = Worker(JOBS_MODULE, environment)
+
+    def start(self) -> None:
+        """Wait until the worker is warm.
+
+        Raises:
+            DeviceUnreachable: it could not start.
+        """
+        self._worker.start()
+
+    def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
+        """Build, time and, if it beats ``best_ms``, check a candidate."""
+        answer = self._worker.call(
+            "trial",
+            self._target.tuning.timeout_s,
+            kernel=asdict(spec),
+            candidate=candidate.schedule,
+            target=self._target.attributes,
+            repeats=self._target.measure.repeats,
+            min_repeat_ms=self._target.tuning.min_repeat_ms,
+            best_ms=best_ms,
+        )
+        return TrialResult(
+            status=answer["status"],
+            times_ms=tuple(answer.get("times_ms", ())),
+            error=answer.get("error", ""),
+            record=answer.get("record"),
+        )
+
+    def call(self, job: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
+        """Run another job of the worker."""
+        return self._worker.call(job, timeout_s, target=self._target.attributes, **arguments)
+
+    def close(self) -> None:
+        """End the worker."""
+        self._worker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,227 @@
+"""A process that survives what it runs: compiled code that crashes or never ends costs one job.
+
+``Worker`` forks a *keeper*, which imports TVM once and forks the process that does the jobs. When a job kills its
+process or outlasts its time, the keeper says so and forks the next one from its warm memory in milliseconds. Jobs
+and answers are JSON over socket pairs. The keeper ends when its parent does, however that happens.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Self
+
+from ofa_tvm.errors import DeviceUnreachable, OfaTvmError
+
+Message = dict[str, Any]
+Failure = Literal["crashed", "timed_out"]
+_HEADER = struct.Struct("!Q")
+
+
+class Worker:
+    """Runs jobs of a module in a guarded process.
+
+    Args:
+        jobs: module with ``JOBS``, a dict from a job's name to ``function(**arguments) -> dict``; it is imported
+            in the keeper, before any fork.
+        environment: environment variables of the keeper (thread counts).
+    """
+
+    def __init__(self, jobs: str, environment: dict[str, str] | None = None) -> None:
+        ours, theirs = socket.socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._pid = os.fork()
+        if self._pid == 0:
+            ours.close()
+            os.environ.update(environment or {})
+            _keep(theirs, jobs)
+        theirs.close()
+        self._socket = ours
+        self._ready = False
+
+    def start(self) -> None:
+        """Wait until the keeper is warm (it warms up while the caller does other things).
+
+        Raises:
+            DeviceUnreachable: it could not start, and why.
+        """
+        if not self._ready:
+            answer = self._receive()
+            if "error" in answer:
+                self.close()
+                raise DeviceUnreachable(answer["error"])
+            self._ready = True
+
+    def call(self, job: str, timeout_s: float, **arguments: Any) -> Message:
+        """Run a job.
+
+        Returns:
+            The job's answer, or ``{"status": "crashed" | "timed_out" | "failed", "error": reason}``.
+
+        Raises:
+            DeviceUnreachable: the keeper itself is gone.
+        """
+        self.start()
+        _send(self._socket, {"job": job, "timeout_s": timeout_s, "arguments": arguments})
+        return self._receive()
+
+    def close(self) -> None:
+        """End keeper and job."""
+        self._socket.close()
+        if self._pid:
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _receive(self) -> Message:
+        message = _receive(self._socket)
+        if message is None:
+            raise DeviceUnreachable("the worker process ended unexpectedly", "run the command again; it resumes")
+        return message
+
+
+def _send(to: socket.socket, message: Message) -> None:
+    data = json.dumps(message).encode()
+    to.sendall(_HEADER.pack(len(data)) + data)
+
+
+def _receive(source: socket.socket) -> Message | None:
+    """The next message, or None at the end."""
+    header = _receive_bytes(source, _HEADER.size)
+    if header is None:
+        return None
+    data = _receive_bytes(source, _HEADER.unpack(header)[0])
+    message: Message | None = None if data is None else json.loads(data)
+    return message
+
+
+def _receive_bytes(source: socket.socket, count: int) -> bytes | None:
+    parts = []
+    while count:
+        try:
+            part = source.recv(min(count, 1 << 20))
+        except ConnectionResetError:
+            return None
+        if not part:
+            return None
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+# In the keeper -----------------------------------------------------------------------------------------------
+
+
+def _keep(parent: socket.socket, jobs: str) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    child: tuple[int, socket.socket] | None = None
+    code = 0
+    try:
+        try:
+            table = importlib.import_module(jobs).JOBS
+            _send(parent, {"ready": True})
+        except (OfaTvmError, ImportError, OSError) as error:
+            _send(parent, {"error": str(error)})
+            os._exit(0)
+        while (request := _receive(parent)) is not None:
+            child = child or _fork(parent, table)
+            answer = _run(parent, child, request)
+            if answer is None:
+                break
+            if answer.get("status") in ("crashed", "timed_out"):
+                child = None
+            _send(parent, answer)
+    except BrokenPipeError:
+        pass
+    except BaseException as error:
+        print(f"worker failed: {error!r}", file=sys.stderr)
+        code = 1
+    finally:
+        if child is not None:
+            _end(child)
+        os._exit(code)
+
+
+def _run(parent: socket.socket, child: tuple[int, socket.socket], request: Message) -> Message | None:
+    """The answer of the child, or what became of it; None when the parent is gone."""
+    _, connection = child
+    timeout_s = request.pop("timeout_s")
+    deadline = time.monotonic() + timeout_s
+    try:
+        _send(connection, request)
+    except BrokenPipeError:
+        return _crashed(child)
+    while True:
+        readable, _, _ = select.select([connection, parent], [], [], max(0.0, deadline - time.monotonic()))
+        if parent in readable and not parent.recv(1, socket.MSG_PEEK):
+            return None
+        if connection in readable:
+            answer = _receive(connection)
+            return _crashed(child) if answer is None else answer
+        if time.monotonic() >= deadline:
+            _end(child)
+            return {"status": "timed_out", "error": f"took longer than {timeout_s:g} s"}
+
+
+def _crashed(child: tuple[int, socket.socket]) -> Message:
+    pid, connection = child
+    connection.close()
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        reason = f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    else:
+        reason = f"exited with code {os.waitstatus_to_exitcode(status)}"
+    return {"status": "crashed", "error": reason}
+
+
+def _end(child: tuple[int, socket.socket]) -> None:
+    pid, connection = child
+    connection.close()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def _fork(parent: socket.socket, table: dict[str, Any]) -> tuple[int, socket.socket]:
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        parent.close()
+        _work(theirs, table)
+    theirs.close()
+    return pid, ours
+
+
+def _work(keeper: socket.socket, table: dict[str, Any]) -> NoReturn:
+    code = 0
+    try:
+        while (request := _receive(keeper)) is not None:
+            try:
+                answer = table[request["job"]](**request["arguments"])
+            except Exception as error:  # a job may fail in any way; its reason is the answer
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                answer = {"status": "failed", "error": f"{type(error).__name__}: {lines[-1][:300]}"}
+            _send(keeper, answer)
+    except BrokenPipeError:
+        pass
+    except BaseException:
+        code = 1
+    finally:
+        os._exit(code)

@@ -1,0 +1,142 @@
+"""The ledger: what each phase cost in wall time, CPU time and energy, and how the energy was found.
+
+Energy is metered where the processor's counters (RAPL) can be read. Elsewhere it is estimated from CPU time and
+the power of one busy core, with bounds: server processors draw 3 to 12 W a core (package power at full load over
+cores, vendor specifications 2017-2024), 6 W in the middle. Metered and estimated values are never added up
+without saying so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.storage import append_jsonl, read_jsonl
+
+JOULE_PER_KWH = 3.6e6
+CORE_WATTS = (3.0, 6.0, 12.0)
+_RAPL = Path("/sys/class/powercap")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Cost of one phase. ``energy_low_kwh`` and ``energy_high_kwh`` bound an estimate; equal when metered."""
+
+    phase: str
+    wall_s: float
+    cpu_s: float
+    energy_kwh: float
+    energy_low_kwh: float
+    energy_high_kwh: float
+    method: str
+
+    def record(self) -> dict[str, Any]:
+        """The cost as a JSON object."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        watt_hours = (1e3 * value for value in (self.energy_kwh, self.energy_low_kwh, self.energy_high_kwh))
+        middle, low, high = watt_hours
+        energy = f"{middle:.3g} Wh ({low:.2g}-{high:.2g}, {self.method})"
+        return f"{self.phase}: {self.wall_s:.1f} s, {self.cpu_s:.1f} CPU s, {energy}"
+
+
+class Meter:
+    """Runs from construction; ``read`` gives the cost so far, of this process and its descendants."""
+
+    def __init__(self) -> None:
+        self._wall = time.monotonic()
+        self._cpu = _cpu_seconds()
+        self._joules = _rapl_joules()
+
+    def read(self, phase: str) -> Cost:
+        """The cost since the meter was made."""
+        wall = time.monotonic() - self._wall
+        cpu = _cpu_seconds() - self._cpu
+        joules = _rapl_joules()
+        if self._joules and joules.keys() == self._joules.keys():
+            used = sum(after - self._joules[zone] for zone, after in joules.items())
+            if used >= 0:
+                kwh = used / JOULE_PER_KWH
+                return Cost(phase, wall, cpu, kwh, kwh, kwh, "metered (RAPL, whole package)")
+        return estimated(phase, wall, cpu)
+
+
+def estimated(phase: str, wall_s: float, cpu_s: float) -> Cost:
+    """Energy from CPU time and watts a core."""
+    low, middle, high = (cpu_s * watts / JOULE_PER_KWH for watts in CORE_WATTS)
+    method = f"estimated ({CORE_WATTS[1]:g} W per busy core)"
+    return Cost(phase, wall_s, cpu_s, middle, low, high, method)
+
+
+def total(phase: str, costs: Iterable[Cost]) -> Cost:
+    """Sum of costs; the method says when metered and estimated ones are mixed."""
+    costs = list(costs)
+    methods = sorted({cost.method for cost in costs})
+    return Cost(
+        phase,
+        sum(cost.wall_s for cost in costs),
+        sum(cost.cpu_s for cost in costs),
+        sum(cost.energy_kwh for cost in costs),
+        sum(cost.energy_low_kwh for cost in costs),
+        sum(cost.energy_high_kwh for cost in costs),
+        " + ".join(methods) or "nothing measured",
+    )
+
+
+class Ledger:
+    """Costs of the phases of one run, appended to ``ledger.jsonl``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[Meter]:
+        """Record the cost of the block, also when it is interrupted."""
+        meter = Meter()
+        try:
+            yield meter
+        finally:
+            self.add(meter.read(name))
+
+    def add(self, cost: Cost) -> None:
+        """Append a cost."""
+        append_jsonl(self.path, [cost.record()])
+
+    def costs(self) -> list[Cost]:
+        """All costs recorded so far, in order.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        try:
+            return [Cost(**record) for record in read_jsonl(self.path, "ledger")]
+        except TypeError as error:
+            raise UserError(f"ledger {self.path} holds a line that is no cost: {error}", "remove that line") from error
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process, its ended children and its living descendants."""
+    total = 0.0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def _rapl_joules() -> dict[str, float]:
+    joules = {}
+    for zone in sorted(_RAPL.glob("intel-rapl:?")):
+        try:
+            joules[zone.name] = int((zone / "energy_uj").read_text()) / 1e6
+        except (OSError, ValueError):
+            return {}
+    return joules

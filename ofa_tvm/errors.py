@@ -1,0 +1,43 @@
+"""The few errors that reach a user, each with the exit code that its command ends with."""
+
+from __future__ import annotations
+
+
+class OfaTvmError(Exception):
+    """Base of the errors that a command prints as one message, without a traceback.
+
+    Args:
+        what: what is wrong and where.
+        hint: the next thing to try.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(f"{what}\n  {hint}" if hint else what)
+        self.what = what
+        self.hint = hint
+
+
+class UserError(OfaTvmError):
+    """Input that cannot be used."""
+
+    exit_code = 2
+
+
+class PartialResult(OfaTvmError):
+    """Work that ended before it was complete; what was done is saved."""
+
+    exit_code = 3
+
+
+class Infeasible(OfaTvmError):
+    """No subnet meets the constraint; the message names the nearest feasible value."""
+
+    exit_code = 4
+
+
+class DeviceUnreachable(OfaTvmError):
+    """The device that should run the code cannot be used."""
+
+    exit_code = 5

@@ -1,0 +1,231 @@
+"""KernelSpec: one fused function of the generated code, and the closed set of them that a space can need.
+
+Every layer becomes exactly one kernel:
+
+==================  ================================================================================
+layer kind          kernel
+==================  ================================================================================
+conv                ``conv``: padding, convolution, bias, residual and activation; ``scaled`` when its
+                    input is multiplied by the channel scales of a squeeze-excite layer
+depthwise           ``depthwise``: padding, convolution, bias, activation
+squeeze_excite      ``squeeze_excite``: mean and both small dense layers, giving the channel scales;
+                    the product itself is the first step of the conv that reads it
+global_pool         ``pool``: mean over the map
+linear              ``dense``: matrix-vector product and bias
+==================  ================================================================================
+
+Maps lie in memory as (batch, size, size, channels).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from ofa_tvm.network import FLOAT32_BYTES, Activation, LayerSpec, NetworkSpec
+from ofa_tvm.spaces import SearchSpace
+
+KernelKind = Literal["conv", "depthwise", "squeeze_excite", "pool", "dense"]
+
+_KINDS: dict[str, KernelKind] = {
+    "conv": "conv",
+    "depthwise": "depthwise",
+    "squeeze_excite": "squeeze_excite",
+    "global_pool": "pool",
+    "linear": "dense",
+}
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """Everything that decides the code of one kernel; equal specs share code, whatever their weights.
+
+    Args:
+        kind: what it computes.
+        in_size: height and width of the input map in pixels (1 for ``dense``).
+        hidden_channels: channels between the two dense layers of ``squeeze_excite``, else 0.
+        bias: a bias is added per output channel.
+        residual: a map of the output's shape is added before the activation.
+        scaled: the input is multiplied by (batch, 1, 1, in_channels) scales first.
+    """
+
+    kind: KernelKind
+    in_channels: int
+    out_channels: int
+    in_size: int
+    kernel_size: int = 1
+    stride: int = 1
+    activation: Activation = "none"
+    hidden_channels: int = 0
+    bias: bool = False
+    residual: bool = False
+    scaled: bool = False
+    batch: int = 1
+
+    @cached_property
+    def key(self) -> str:
+        """Canonical name, e.g. ``conv_14x14_112-448_k1s1_hard_swish_bias_b1``: equal exactly when the specs are."""
+        channels = str(self.in_channels)
+        if self.kind in ("conv", "dense"):
+            channels += f"-{self.out_channels}"
+        elif self.kind == "squeeze_excite":
+            channels += f"-{self.hidden_channels}"
+        parts = [self.kind, f"{self.in_size}x{self.in_size}", channels]
+        if self.kind in ("conv", "depthwise"):
+            parts.append(f"k{self.kernel_size}s{self.stride}")
+        if self.activation != "none":
+            parts.append(self.activation)
+        flags = {"bias": self.bias, "scaled": self.scaled, "residual": self.residual}
+        parts += [name for name, is_set in flags.items() if is_set]
+        return "_".join([*parts, f"b{self.batch}"])
+
+    @property
+    def symbol(self) -> str:
+        """The key as an identifier: the name of the generated function."""
+        return self.key.replace("-", "_")
+
+    @property
+    def out_size(self) -> int:
+        """Height and width of the output map in pixels."""
+        if self.kind in ("squeeze_excite", "pool", "dense"):
+            return 1
+        return (self.in_size + 2 * self.padding - self.kernel_size) // self.stride + 1
+
+    @property
+    def padding(self) -> int:
+        """Zeros on each side of the input map in pixels."""
+        return self.kernel_size // 2
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the first argument."""
+        return (self.batch, self.in_size, self.in_size, self.in_channels)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the result."""
+        if self.kind == "dense":
+            return (self.batch, self.out_channels)
+        return (self.batch, self.out_size, self.out_size, self.out_channels)
+
+    @property
+    def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the constant arguments: weights (HWIO, (k, k, channels) or (in, out)), each before its bias."""
+        inputs, outputs, hidden = self.in_channels, self.out_channels, self.hidden_channels
+        vector = ((outputs,),) if self.bias else ()
+        match self.kind:
+            case "conv":
+                return ((self.kernel_size, self.kernel_size, inputs, outputs), *vector)
+            case "depthwise":
+                return ((self.kernel_size, self.kernel_size, outputs), *vector)
+            case "squeeze_excite":
+                return ((inputs, hidden), (hidden,), (hidden, outputs), (outputs,))
+            case "dense":
+                return ((inputs, outputs), *vector)
+            case "pool":
+                return ()
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one call."""
+        pixels = self.batch * self.out_size**2
+        match self.kind:
+            case "conv" | "dense":
+                return pixels * self.kernel_size**2 * self.in_channels * self.out_channels
+            case "depthwise":
+                return pixels * self.kernel_size**2 * self.out_channels
+            case "squeeze_excite":
+                return self.batch * self.hidden_channels * (self.in_channels + self.out_channels)
+            case "pool":
+                return 0
+
+    @property
+    def flops(self) -> int:
+        """Floating point operations of one call: two per MAC, one per element pooled, added or multiplied."""
+        inputs = self.batch * self.in_size**2 * self.in_channels
+        outputs = self.batch * self.out_size**2 * self.out_channels
+        pooled = self.kind in ("pool", "squeeze_excite")
+        return 2 * self.macs + inputs * (pooled + self.scaled) + outputs * (self.bias + self.residual)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of constants read."""
+        return FLOAT32_BYTES * sum(_elements(shape) for shape in self.weight_shapes)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of maps read and written, each once."""
+        read = _elements(self.input_shape) + (self.batch * self.in_channels if self.scaled else 0)
+        written = _elements(self.output_shape)
+        return FLOAT32_BYTES * (read + written + (written if self.residual else 0))
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    total = 1
+    for extent in shape:
+        total *= extent
+    return total
+
+
+def layer_kernel(layer: LayerSpec, batch: int = 1, scaled: bool = False) -> KernelSpec:
+    """The kernel that a layer becomes.
+
+    Args:
+        layer: any layer.
+        batch: images per call.
+        scaled: the layer's input is the output of a squeeze-excite layer.
+
+    Raises:
+        ValueError: only a conv can be scaled.
+    """
+    if scaled and layer.kind != "conv":
+        raise ValueError(
+            f"layer {layer.name}: a squeeze-excite layer feeds a {layer.kind} layer, only a conv can read it"
+        )
+    is_pool = layer.kind == "global_pool"
+    is_convolution = layer.kind in ("conv", "depthwise")
+    return KernelSpec(
+        kind=_KINDS[layer.kind],
+        in_channels=layer.in_channels,
+        out_channels=layer.in_channels if is_pool else layer.out_channels,
+        in_size=layer.in_size,
+        kernel_size=layer.kernel_size if is_convolution else 1,
+        stride=layer.stride if is_convolution else 1,
+        activation=layer.activation,
+        hidden_channels=layer.hidden_channels,
+        bias=layer.norm or layer.bias,
+        residual=layer.residual is not None,
+        scaled=scaled,
+        batch=batch,
+    )
+
+
+def network_kernels(network: NetworkSpec, batch: int = 1) -> tuple[tuple[str, KernelSpec], ...]:
+    """(layer name, kernel) of a subnet in the order in which they run."""
+    gates = {layer.name for layer in network.layers if layer.kind == "squeeze_excite"}
+    return tuple((layer.name, layer_kernel(layer, batch, layer.input in gates)) for layer in network.layers)
+
+
+def space_kernels(
+    space: SearchSpace, resolutions: tuple[int, ...] | None = None, batch: int = 1
+) -> dict[str, KernelSpec]:
+    """Every kernel that some subnet of the space needs, by key, in a fixed order.
+
+    A block's kernels depend only on its position and its own kernel size and expand ratio, because stage widths
+    are fixed; and a shallower stage is the beginning of a deeper one. So the deepest subnets with one choice
+    everywhere contain them all.
+
+    Args:
+        space: the space.
+        resolutions: input sizes in pixels (default: all of the space).
+        batch: images per call.
+    """
+    kernels: dict[str, KernelSpec] = {}
+    for resolution in resolutions or space.resolutions:
+        for kernel_size in space.kernel_choices:
+            for expand_ratio in space.expand_choices:
+                config = space.uniform(resolution, space.max_depth, kernel_size, expand_ratio)
+                for _, kernel in network_kernels(space.network(config), batch):
+                    kernels.setdefault(kernel.key, kernel)
+    return kernels

@@ -1,0 +1,79 @@
+"""Save and load a fitted model as ``<stem>.ubj`` (the trees) and ``<stem>.report.json`` (everything else)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import xgboost
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.stacked import StackedRegressor
+from ofa_tvm.storage import read_json, write_atomic, write_json
+
+SCHEMA_VERSION = 1
+_AGAIN = "fit the model again"
+
+
+def describe_space(space: SearchSpace) -> dict[str, Any]:
+    """What must be equal for genomes to mean the same subnets."""
+    return {
+        "name": space.name,
+        "resolutions": list(space.resolutions),
+        "depth_choices": list(space.depth_choices),
+        "kernel_choices": list(space.kernel_choices),
+        "expand_choices": list(space.expand_choices),
+        "stages": space.stages,
+    }
+
+
+def save_model(
+    folder: Path, stem: str, model: StackedRegressor, *, space: SearchSpace, table_digest: str, report: dict[str, Any]
+) -> None:
+    """Write both files, each atomically; the second names the digest of the first."""
+    trees = bytes(model.booster.save_raw("ubj"))
+    write_atomic(folder / f"{stem}.ubj", trees)
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "space": describe_space(space),
+        "table_sha256": table_digest,
+        "trees_sha256": hashlib.sha256(trees).hexdigest(),
+        "model": model.to_json(),
+        "report": report,
+    }
+    write_json(folder / f"{stem}.report.json", content)
+
+
+def load_model(
+    folder: Path, stem: str, *, space: SearchSpace, table_digest: str
+) -> tuple[StackedRegressor, dict[str, Any]]:
+    """Read both files and check that they belong together, to this space and to this table.
+
+    Returns:
+        The model and its report.
+
+    Raises:
+        UserError: a file is missing or damaged, or the model is of another schema, space or table of kernel times.
+    """
+    path = folder / f"{stem}.report.json"
+    content = read_json(path, "model file")
+    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(f"{path} is not a model of schema {SCHEMA_VERSION}", _AGAIN)
+    if content.get("space") != describe_space(space):
+        raise UserError(f"{path} was fitted on another space than {space.name} as it is now", _AGAIN)
+    if content.get("table_sha256") != table_digest:
+        raise UserError(f"{path} was fitted on other kernel times than the present ones", _AGAIN)
+    try:
+        trees = (folder / f"{stem}.ubj").read_bytes()
+    except OSError as error:
+        raise UserError(f"model file {folder / stem}.ubj cannot be read: {error.strerror}", _AGAIN) from error
+    if hashlib.sha256(trees).hexdigest() != content.get("trees_sha256"):
+        raise UserError(f"{folder / stem}.ubj is damaged or does not belong to {path.name}", _AGAIN)
+    booster = xgboost.Booster({"nthread": 1})
+    booster.load_model(bytearray(trees))
+    try:
+        return StackedRegressor.from_json(content["model"], booster), dict(content["report"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}", _AGAIN) from error

@@ -1,0 +1,138 @@
+"""NetworkSpec: the one description of a subnet that every builder reads.
+
+The torch subnet, the Relax module, the ONNX file, MACs, features and kernels all come from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+Kind = Literal["conv", "depthwise", "squeeze_excite", "global_pool", "linear"]
+Activation = Literal["none", "relu", "hard_swish"]
+
+INPUT = "input"
+FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSpec:
+    """One layer: ``y = activation(norm(op(x)) + residual)``.
+
+    Maps are square; ``in_size`` and ``out_size`` are heights in pixels. Convolutions pad by
+    ``kernel_size // 2``. ``squeeze_excite`` is pool, 1x1 conv to ``hidden_channels``, relu, 1x1 conv,
+    hard sigmoid, and the product with its input. ``input`` and ``residual`` name earlier layers.
+    """
+
+    name: str
+    kind: Kind
+    input: str
+    in_channels: int
+    out_channels: int
+    in_size: int
+    kernel_size: int = 1
+    stride: int = 1
+    activation: Activation = "none"
+    norm: bool = False
+    bias: bool = False
+    residual: str | None = None
+    hidden_channels: int = 0
+
+    @property
+    def out_size(self) -> int:
+        """Height of the output map in pixels (1 for pooling and linear layers)."""
+        if self.kind in ("global_pool", "linear"):
+            return 1
+        return (self.in_size + 2 * (self.kernel_size // 2) - self.kernel_size) // self.stride + 1
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image, convolutions and linear layers only."""
+        pixels = self.out_size**2
+        match self.kind:
+            case "conv" | "linear":
+                return pixels * self.kernel_size**2 * self.in_channels * self.out_channels
+            case "depthwise":
+                return pixels * self.kernel_size**2 * self.out_channels
+            case "squeeze_excite":
+                return 2 * self.in_channels * self.hidden_channels
+            case _:
+                return 0
+
+    @property
+    def parameters(self) -> int:
+        """Trainable numbers: weights, biases, and the scale and shift of batch norm."""
+        affine = 2 * self.out_channels if self.norm else self.out_channels if self.bias else 0
+        match self.kind:
+            case "conv" | "linear":
+                return self.kernel_size**2 * self.in_channels * self.out_channels + affine
+            case "depthwise":
+                return self.kernel_size**2 * self.out_channels + affine
+            case "squeeze_excite":
+                return 2 * self.in_channels * self.hidden_channels + self.hidden_channels + self.in_channels
+            case _:
+                return 0
+
+    @property
+    def out_elements(self) -> int:
+        """Numbers in the output of one image."""
+        return self.out_size**2 * self.out_channels
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A subnet as a tuple of layers in the order in which they run.
+
+    Args:
+        resolution: input height and width in pixels.
+        in_channels: input channels.
+        classes: outputs of the last layer.
+        layers: the layers; each reads outputs of earlier ones (or ``INPUT``).
+    """
+
+    resolution: int
+    in_channels: int
+    classes: int
+    layers: tuple[LayerSpec, ...]
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image."""
+        return sum(layer.macs for layer in self.layers)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Trainable numbers of the network."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @cached_property
+    def parameter_bytes(self) -> int:
+        """Bytes of the weights with batch norm folded (weight and bias of each layer, f32)."""
+        folded = sum(layer.parameters - (layer.out_channels if layer.norm else 0) for layer in self.layers)
+        return FLOAT32_BYTES * folded
+
+    @cached_property
+    def last_use(self) -> dict[str, int]:
+        """Index of the last layer that reads each tensor."""
+        uses = {INPUT: 0}
+        for index, layer in enumerate(self.layers):
+            uses[layer.name] = index
+            uses[layer.input] = index
+            if layer.residual is not None:
+                uses[layer.residual] = index
+        return uses
+
+    @cached_property
+    def peak_activation_bytes(self) -> int:
+        """Largest sum of tensors alive at once, f32, one image.
+
+        While a layer runs, its inputs, its output and every tensor that a later layer still reads are alive.
+        """
+        alive = {INPUT: self.resolution**2 * self.in_channels}
+        peak = 0
+        for index, layer in enumerate(self.layers):
+            alive[layer.name] = layer.out_elements
+            peak = max(peak, sum(alive.values()))
+            alive = {name: size for name, size in alive.items() if self.last_use[name] > index}
+        return FLOAT32_BYTES * peak

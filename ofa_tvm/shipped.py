@@ -1,0 +1,18 @@
+"""Where the files that travel with the package are: target files, tuning logs, the trained supernet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped_folder(name: str) -> Path:
+    """Folder ``targets`` or ``tuning_logs``: beside the package in a checkout, inside it when installed."""
+    beside = _PACKAGE.parent / name
+    return beside if beside.is_dir() and (_PACKAGE.parent / "pyproject.toml").is_file() else _PACKAGE / "shipped" / name
+
+
+def shipped_supernet() -> Path:
+    """The trained supernet that every command takes when none is named."""
+    return _PACKAGE / "pretrained" / "mbv3-cifar"

@@ -1,0 +1,21 @@
+"""Search spaces by name. A new family is one file here and one line in ``SPACES``."""
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.spaces.mobilenet_v3 import MBV3, MBV3_CIFAR
+from ofa_tvm.spaces.space import Genomes, SearchSpace, SubnetConfig
+
+SPACES: dict[str, SearchSpace] = {space.name: space for space in (MBV3, MBV3_CIFAR)}
+
+
+def get_space(name: str) -> SearchSpace:
+    """The space of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in SPACES:
+        raise UserError(f"unknown space '{name}'", f"choose one of {', '.join(sorted(SPACES))}")
+    return SPACES[name]
+
+
+__all__ = ["SPACES", "Genomes", "SearchSpace", "SubnetConfig", "get_space"]

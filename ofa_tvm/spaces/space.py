@@ -1,0 +1,297 @@
+"""SearchSpace and SubnetConfig: what may vary, as values and as integer genomes.
+
+A genome is one row of small integers, indices into the choices of each gene, in the order
+``[resolution | depth of each stage | kernel size of each block | expand ratio of each block]``.
+All operations on genomes are vectorised over rows, so that a search handles whole populations.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.network import NetworkSpec
+
+Genomes = NDArray[np.int8]
+_KEY = re.compile(r"r(\d+)((?:\.(?:\d+x\d+)(?:-\d+x\d+)*)+)")
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetConfig:
+    """One subnet: its resolution and, for each stage, the (kernel size, expand ratio) of its active blocks."""
+
+    resolution: int
+    stages: tuple[tuple[tuple[int, int], ...], ...]
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Active blocks of each stage."""
+        return tuple(len(stage) for stage in self.stages)
+
+    @property
+    def key(self) -> str:
+        """Canonical text, e.g. ``r32.7x4-3x2.5x3-5x3``: equal exactly when the subnets are equal."""
+        stages = ("-".join(f"{kernel}x{expand}" for kernel, expand in stage) for stage in self.stages)
+        return ".".join([f"r{self.resolution}", *stages])
+
+    @classmethod
+    def parse(cls, key: str) -> SubnetConfig:
+        """Read a canonical key.
+
+        Raises:
+            UserError: the text is not a key.
+        """
+        match = _KEY.fullmatch(key.strip())
+        if match is None:
+            raise UserError(f"'{key}' is not a subnet key", "a key reads like r32.7x4-3x2.5x3-5x3 (kernel x expand)")
+        stages = []
+        for stage in match.group(2).strip(".").split("."):
+            blocks = (block.split("x") for block in stage.split("-"))
+            stages.append(tuple((int(kernel), int(expand)) for kernel, expand in blocks))
+        return cls(int(match.group(1)), tuple(stages))
+
+
+@dataclass(frozen=True)
+class SearchSpace(ABC):
+    """A family of subnets with elastic resolution, depth, kernel size and expand ratio.
+
+    All choices are in ascending order. Subclasses add what is fixed and say in ``network`` what runs.
+    """
+
+    name: str
+    resolutions: tuple[int, ...]
+    depth_choices: tuple[int, ...]
+    kernel_choices: tuple[int, ...]
+    expand_choices: tuple[int, ...]
+    stages: int
+    classes: int
+
+    @abstractmethod
+    def network(self, config: SubnetConfig) -> NetworkSpec:
+        """The layers of a subnet."""
+
+    def with_classes(self, classes: int) -> Self:
+        """The same space with another number of classes."""
+        return replace(self, classes=classes)
+
+    @property
+    def max_depth(self) -> int:
+        """Blocks of a stage at full depth."""
+        return self.depth_choices[-1]
+
+    @property
+    def blocks(self) -> int:
+        """Elastic blocks of the largest subnet."""
+        return self.stages * self.max_depth
+
+    def block_index(self, stage: int, position: int) -> int:
+        """Number of an elastic block, from 1 (0 is the fixed first block), as in OFA's state dict."""
+        return 1 + stage * self.max_depth + position
+
+    @cached_property
+    def cardinality(self) -> int:
+        """Number of distinct subnets."""
+        per_block = len(self.kernel_choices) * len(self.expand_choices)
+        per_stage = sum(per_block**depth for depth in self.depth_choices)
+        subnets: int = len(self.resolutions) * per_stage**self.stages
+        return subnets
+
+    def choose_resolutions(self, wanted: Sequence[int] | None) -> tuple[int, ...]:
+        """The wanted resolutions in ascending order, or all.
+
+        Raises:
+            UserError: one is not in the space.
+        """
+        for resolution in wanted or ():
+            if resolution not in self.resolutions:
+                raise UserError(
+                    f"resolution {resolution} is not in space {self.name}",
+                    f"choose from {', '.join(map(str, self.resolutions))}",
+                )
+        return tuple(sorted(set(wanted))) if wanted else self.resolutions
+
+    # Configs ------------------------------------------------------------------------------------------------
+
+    def uniform(self, resolution: int, depth: int, kernel_size: int, expand_ratio: int) -> SubnetConfig:
+        """The subnet with the same choice everywhere."""
+        return SubnetConfig(resolution, (((kernel_size, expand_ratio),) * depth,) * self.stages)
+
+    @cached_property
+    def largest(self) -> SubnetConfig:
+        """The subnet of all largest choices."""
+        return self.uniform(self.resolutions[-1], self.max_depth, self.kernel_choices[-1], self.expand_choices[-1])
+
+    @cached_property
+    def smallest(self) -> SubnetConfig:
+        """The subnet of all smallest choices."""
+        return self.uniform(self.resolutions[0], self.depth_choices[0], self.kernel_choices[0], self.expand_choices[0])
+
+    def validate(self, config: SubnetConfig) -> SubnetConfig:
+        """Return the config if it lies in the space.
+
+        Raises:
+            UserError: naming the first choice that does not.
+        """
+        if config.resolution not in self.resolutions:
+            raise UserError(
+                f"resolution {config.resolution} is not in space {self.name}",
+                f"choose one of {', '.join(map(str, self.resolutions))}",
+            )
+        if len(config.stages) != self.stages:
+            raise UserError(f"{self.name} has {self.stages} stages, the subnet {config.key} has {len(config.stages)}")
+        for number, stage in enumerate(config.stages, 1):
+            if len(stage) not in self.depth_choices:
+                raise UserError(f"stage {number} of {config.key}: depth {len(stage)} is not in {self.depth_choices}")
+            for kernel, expand in stage:
+                if kernel not in self.kernel_choices:
+                    raise UserError(f"stage {number} of {config.key}: kernel {kernel} is not in {self.kernel_choices}")
+                if expand not in self.expand_choices:
+                    raise UserError(f"stage {number} of {config.key}: expand {expand} is not in {self.expand_choices}")
+        return config
+
+    def parse(self, text: str) -> SubnetConfig:
+        """Read ``largest``, ``smallest`` or a key, and check that it lies in the space.
+
+        Raises:
+            UserError: it is none of them.
+        """
+        named = {"largest": self.largest, "smallest": self.smallest}
+        return named[text] if text in named else self.validate(SubnetConfig.parse(text))
+
+    def from_ofa(self, config: dict[str, Any]) -> SubnetConfig:
+        """Read OFA's ``{"ks": [...], "e": [...], "d": [...], "r": resolution}`` (one entry per block position).
+
+        Raises:
+            UserError: entries are missing, have a wrong length or lie outside the space.
+        """
+        try:
+            resolution = config.get("r", config.get("image_size", self.resolutions[-1]))
+            resolution = int(resolution[0] if isinstance(resolution, list) else resolution)
+            kernels, expands, depths = ([int(value) for value in config[name]] for name in ("ks", "e", "d"))
+        except KeyError as error:
+            raise UserError(f"not an OFA config: {error} is missing", "it needs ks, e, d and r") from error
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise UserError(f"not an OFA config: {error}", "ks, e and d are lists of integers, r is one") from error
+        if len(kernels) != self.blocks or len(expands) != self.blocks or len(depths) != self.stages:
+            raise UserError(f"OFA config for {self.name} needs {self.blocks} ks, {self.blocks} e and {self.stages} d")
+        pairs = list(zip(kernels, expands, strict=True))
+        stages = tuple(tuple(pairs[stage * self.max_depth :][:depth]) for stage, depth in enumerate(depths))
+        return self.validate(SubnetConfig(resolution, stages))
+
+    def to_ofa(self, config: SubnetConfig) -> dict[str, Any]:
+        """OFA's arch dict; skipped positions carry the smallest choices."""
+        kernels, expands = [], []
+        for stage in config.stages:
+            padded = stage + ((self.kernel_choices[0], self.expand_choices[0]),) * (self.max_depth - len(stage))
+            kernels += [kernel for kernel, _ in padded]
+            expands += [expand for _, expand in padded]
+        return {"ks": kernels, "e": expands, "d": list(config.depths), "r": config.resolution}
+
+    # Genomes ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def gene_sizes(self) -> NDArray[np.int8]:
+        """Number of choices of each gene, shape (genes,)."""
+        sizes = [len(self.resolutions)]
+        sizes += [len(self.depth_choices)] * self.stages
+        sizes += [len(self.kernel_choices)] * self.blocks
+        sizes += [len(self.expand_choices)] * self.blocks
+        return np.asarray(sizes, dtype=np.int8)
+
+    def split_genes(self, genomes: Genomes) -> tuple[Genomes, Genomes, Genomes, Genomes]:
+        """Views of resolution (n,), depth (n, stages), kernel and expand (n, blocks) indices."""
+        depth_end = 1 + self.stages
+        kernel_end = depth_end + self.blocks
+        return (
+            genomes[:, 0],
+            genomes[:, 1:depth_end],
+            genomes[:, depth_end:kernel_end],
+            genomes[:, kernel_end:],
+        )
+
+    def active_blocks(self, genomes: Genomes) -> NDArray[np.bool_]:
+        """Which blocks run, shape (n, blocks)."""
+        depths = np.asarray(self.depth_choices)[self.split_genes(genomes)[1]]
+        active = np.arange(self.max_depth) < depths[:, :, None]
+        return active.reshape(len(genomes), self.blocks)
+
+    def canonical(self, genomes: Genomes) -> Genomes:
+        """Genomes with the genes of skipped blocks set to 0: equal exactly when the subnets are equal."""
+        active = self.active_blocks(genomes)
+        mask = np.ones(genomes.shape, dtype=np.int8)
+        mask[:, 1 + self.stages :] = np.tile(active, 2)
+        return genomes * mask
+
+    def sample(self, rng: np.random.Generator, count: int) -> Genomes:
+        """Canonical genomes with every gene drawn uniformly, shape (count, genes)."""
+        drawn = rng.random((count, len(self.gene_sizes))) * self.gene_sizes
+        return self.canonical(drawn.astype(np.int8))
+
+    def mutate(self, rng: np.random.Generator, genomes: Genomes, probability: float) -> Genomes:
+        """Redraw each gene with a probability; canonical."""
+        redraw = rng.random(genomes.shape) < probability
+        drawn = (rng.random(genomes.shape) * self.gene_sizes).astype(np.int8)
+        return self.canonical(np.where(redraw, drawn, genomes).astype(np.int8))
+
+    def cross(self, rng: np.random.Generator, first: Genomes, second: Genomes) -> Genomes:
+        """Uniform crossover of paired rows; canonical."""
+        take = rng.random(first.shape) < 0.5
+        return self.canonical(np.where(take, first, second).astype(np.int8))
+
+    def encode(self, genomes: Genomes) -> NDArray[np.float32]:
+        """One-hot features, zero for skipped blocks (OFA's encoding).
+
+        Shape (n, resolutions + blocks * kernels + blocks * expands).
+        """
+        resolution, _, kernel, expand = self.split_genes(genomes)
+        active = self.active_blocks(genomes)[:, :, None]
+        columns = [
+            resolution[:, None] == np.arange(len(self.resolutions)),
+            ((kernel[:, :, None] == np.arange(len(self.kernel_choices))) & active).reshape(len(genomes), -1),
+            ((expand[:, :, None] == np.arange(len(self.expand_choices))) & active).reshape(len(genomes), -1),
+        ]
+        return np.concatenate(columns, axis=1).astype(np.float32)
+
+    def genome(self, config: SubnetConfig) -> Genomes:
+        """The canonical genome of a config, shape (genes,)."""
+        row = np.zeros(len(self.gene_sizes), dtype=np.int8)
+        resolution, depths, kernels, expands = self.split_genes(row[None])
+        resolution[0] = self.resolutions.index(config.resolution)
+        for stage, blocks in enumerate(config.stages):
+            depths[0, stage] = self.depth_choices.index(len(blocks))
+            for position, (kernel, expand) in enumerate(blocks):
+                kernels[0, stage * self.max_depth + position] = self.kernel_choices.index(kernel)
+                expands[0, stage * self.max_depth + position] = self.expand_choices.index(expand)
+        return row
+
+    def genomes(self, configs: list[SubnetConfig]) -> Genomes:
+        """Canonical genomes of configs, shape (len(configs), genes)."""
+        return np.stack([self.genome(config) for config in configs])
+
+    def config(self, genome: Genomes) -> SubnetConfig:
+        """The config of one genome row."""
+        resolution, depths, kernels, expands = (part[0] for part in self.split_genes(genome[None]))
+        stages = []
+        for stage in range(self.stages):
+            first = stage * self.max_depth
+            active = range(first, first + self.depth_choices[depths[stage]])
+            stages.append(tuple((self.kernel_choices[kernels[i]], self.expand_choices[expands[i]]) for i in active))
+        return SubnetConfig(self.resolutions[resolution], tuple(stages))
+
+    def sample_configs(self, rng: np.random.Generator, count: int) -> list[SubnetConfig]:
+        """Distinct random configs (fewer than ``count`` only if the space is smaller)."""
+        found: dict[str, SubnetConfig] = {}
+        while len(found) < min(count, self.cardinality):
+            for row in self.sample(rng, count):
+                config = self.config(row)
+                if len(found) < count:
+                    found.setdefault(config.key, config)
+        return list(found.values())

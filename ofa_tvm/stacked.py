@@ -1,0 +1,178 @@
+"""StackedRegressor: ridge, boosted trees on what it leaves over, and a conformal interval; for tens of samples.
+
+The ridge part extrapolates and needs few samples, the trees find what is not linear. The trees learn leave-one-out
+residuals (Wolpert, Neural Networks 1992: stacking on out-of-fold predictions) and get a weight between 0 and 1 that
+fits out of fold, so that they do no harm where they have nothing to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xgboost
+from numpy.typing import NDArray
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.ridge import Ridge
+from ofa_tvm.statistics import conformal_quantile
+
+Floats = NDArray[np.float64]
+
+COVERAGE = 0.9
+MIN_SAMPLES = 10
+_FOLDS = 10
+_ROUNDS = 200
+_TREES: dict[str, Any] = {
+    "max_depth": 3,
+    "eta": 0.05,
+    "subsample": 0.8,
+    "colsample_bytree": 0.5,
+    "min_child_weight": 3,
+    "tree_method": "hist",
+    "nthread": 1,  # small data, and the same model on every machine
+    "verbosity": 0,
+}
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the two parts see of the same subnets.
+
+    Args:
+        linear: columns of the ridge part, shape (n, columns), the first ``free`` of them not penalised.
+        trees: columns of the trees, float32, shape (n, other columns).
+        free: number of leading linear columns that the penalty leaves alone.
+    """
+
+    linear: Floats
+    trees: NDArray[np.float32]
+    free: int
+
+    def __getitem__(self, rows: NDArray[np.intp]) -> Features:
+        return Features(self.linear[rows], self.trees[rows], self.free)
+
+
+@dataclass(frozen=True)
+class StackedRegressor:
+    """A fitted model.
+
+    Args:
+        ridge: the linear part.
+        booster: the trees, fitted to its residuals.
+        tree_weight: share of the trees' answer that is used, 0 to 1.
+        relative: errors count in proportion to the value, and the parts multiply (else they add).
+        floor: smallest answer of the ridge part, when relative.
+        scores: absolute out-of-fold errors (of the logarithm, when relative), shape (samples,).
+    """
+
+    ridge: Ridge
+    booster: xgboost.Booster
+    tree_weight: float
+    relative: bool
+    floor: float
+    scores: Floats
+
+    @classmethod
+    def fit(cls, features: Features, target: Floats, *, relative: bool, seed: int = 0) -> StackedRegressor:
+        """Fit both parts on all samples, and again on each of ten folds for the weight and the interval.
+
+        Args:
+            features: of n subnets.
+            target: shape (n,); positive when ``relative``.
+            relative: see the class.
+            seed: of the folds and the trees.
+
+        Raises:
+            UserError: fewer than ``MIN_SAMPLES`` samples, or values that cannot be used.
+        """
+        target = np.asarray(target, dtype=np.float64)
+        count = len(target)
+        if count < MIN_SAMPLES:
+            raise UserError(f"{count} samples are too few to fit a model", f"measure at least {MIN_SAMPLES} subnets")
+        if not np.isfinite(target).all() or (relative and target.min() <= 0):
+            raise UserError("samples hold values that are not finite or not positive", "leave failed runs out")
+        order = np.random.default_rng(seed).permutation(count)
+        left_over, from_trees = np.empty(count), np.empty(count)
+        for held_out in np.array_split(order, min(_FOLDS, count)):
+            kept = np.setdiff1d(order, held_out)
+            ridge, floor, booster = _fit_parts(features[kept], target[kept], relative, seed)
+            left_over[held_out] = _residual(_base(ridge, floor, features[held_out]), target[held_out], relative)
+            from_trees[held_out] = booster.inplace_predict(features.trees[held_out])
+        power = float(from_trees @ from_trees)
+        weight = min(1.0, max(0.0, float(left_over @ from_trees) / power)) if power > 0 else 0.0
+        ridge, floor, booster = _fit_parts(features, target, relative, seed)
+        return cls(ridge, booster, weight, relative, floor, np.abs(left_over - weight * from_trees))
+
+    def predict(self, features: Features) -> Floats:
+        """Values, shape (n,)."""
+        base = _base(self.ridge, self.floor, features)
+        if self.tree_weight == 0:
+            return base
+        correction: Floats = self.tree_weight * self.booster.inplace_predict(features.trees, validate_features=False)
+        return np.multiply(base, np.exp(correction)) if self.relative else np.add(base, correction)
+
+    def interval(self, values: Floats, coverage: float = COVERAGE) -> tuple[Floats, Floats]:
+        """Low and high ends around predicted values that hold the truth with probability ``coverage``.
+
+        Cross-conformal (Vovk, Annals of Mathematics and AI 2015): the finite-sample quantile of the out-of-fold
+        errors of all samples, so that none is set aside for calibration.
+        """
+        margin = self._margin if coverage == COVERAGE else conformal_quantile(self.scores, coverage)
+        if self.relative:
+            return values * np.exp(-margin), values * np.exp(margin)
+        return values - margin, values + margin
+
+    @cached_property
+    def _margin(self) -> float:
+        return conformal_quantile(self.scores, COVERAGE)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the trees, as values that JSON keeps exactly."""
+        return {
+            "coefficients": self.ridge.coefficients.tolist(),
+            "penalty": self.ridge.penalty,
+            "tree_weight": self.tree_weight,
+            "relative": self.relative,
+            "floor": self.floor,
+            "scores": self.scores.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], booster: xgboost.Booster) -> StackedRegressor:
+        """Undo ``to_json``.
+
+        Raises:
+            KeyError, TypeError, ValueError: the value is not what ``to_json`` gives.
+        """
+        ridge = Ridge(np.asarray(value["coefficients"], dtype=np.float64), float(value["penalty"]))
+        scores = np.asarray(value["scores"], dtype=np.float64)
+        if ridge.coefficients.ndim != 1 or scores.ndim != 1:
+            raise ValueError("coefficients and scores must be lists of numbers")
+        return cls(ridge, booster, float(value["tree_weight"]), bool(value["relative"]), float(value["floor"]), scores)
+
+
+def fit_trees(features: NDArray[np.float32], target: Floats, seed: int, rounds: int = _ROUNDS) -> xgboost.Booster:
+    """Boosted trees (Chen and Guestrin, KDD 2016) with settings for small data."""
+    return xgboost.train({**_TREES, "seed": seed}, xgboost.DMatrix(features, target), num_boost_round=rounds)
+
+
+def _fit_parts(features: Features, target: Floats, relative: bool, seed: int) -> tuple[Ridge, float, xgboost.Booster]:
+    if relative:
+        ridge, ratio = Ridge.fit(features.linear / target[:, None], np.ones(len(target)), features.free)
+        floor = 0.25 * float(target.min())
+        unseen = np.maximum(ratio * target, floor)
+    else:
+        ridge, unseen = Ridge.fit(features.linear, target, features.free)
+        floor = -np.inf
+    return ridge, floor, fit_trees(features.trees, _residual(unseen, target, relative), seed)
+
+
+def _base(ridge: Ridge, floor: float, features: Features) -> Floats:
+    return np.maximum(ridge.predict(features.linear), floor)
+
+
+def _residual(base: Floats, target: Floats, relative: bool) -> Floats:
+    return np.log(target / base) if relative else target - base

@@ -1,0 +1,1 @@
+"""The supernet: elastic layers, training, checkpoints, and subnets cut out of it."""

@@ -1,0 +1,212 @@
+"""Elastic layers: one set of weights at the largest size, sliced to what a LayerSpec asks for.
+
+Weight sharing follows Once-for-All (Cai et al., ICLR 2020, section 3.3): narrower layers use the first
+channels, smaller kernels are the centre of larger ones after a learned linear map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ofa_tvm.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.supernet.depthwise import depthwise_conv2d
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+BN_EPSILON = 1e-5
+BN_MOMENTUM = 0.1
+
+
+class Layer(Protocol):
+    """What runs one layer: the operation and its batch norm, without residual and activation."""
+
+    def __call__(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+        """Run as the given layer."""
+        ...
+
+
+def channels_last(module: AnyModule) -> AnyModule:
+    """Put a module's weights in channels_last order, in which CPUs run depthwise convolutions several times faster."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def activate(inputs: Tensor, spec: LayerSpec) -> Tensor:
+    """The layer's activation."""
+    if spec.activation == "relu":
+        return F.relu(inputs, inplace=True)
+    if spec.activation == "hard_swish":
+        return F.hardswish(inputs)
+    return inputs
+
+
+def run(network: NetworkSpec, images: Tensor, layer: Callable[[str], Layer]) -> Tensor:
+    """Run a network with torch layers looked up by name.
+
+    Args:
+        network: what to run.
+        images: (batch, channels, resolution, resolution).
+        layer: from a layer's name to what runs it.
+
+    Returns:
+        Logits, shape (batch, classes).
+    """
+    tensors = {INPUT: images}
+    for index, spec in enumerate(network.layers):
+        output = layer(spec.name)(tensors[spec.input], spec)
+        if spec.residual is not None:
+            output = output + tensors[spec.residual]
+        tensors[spec.name] = activate(output, spec)
+        for name in (spec.input, spec.residual):
+            if name is not None and network.last_use[name] <= index:
+                tensors.pop(name, None)
+    return tensors[network.layers[-1].name].flatten(1)
+
+
+def squeeze_excite(inputs: Tensor, reduce: tuple[Tensor, Tensor], expand: tuple[Tensor, Tensor]) -> Tensor:
+    """Scale channels by their pooled importance; (weight, bias) pairs of the two 1x1 convolutions."""
+    pooled = inputs.mean((2, 3), keepdim=True)
+    hidden = F.relu(F.conv2d(pooled, *reduce))
+    return inputs * F.hardsigmoid(F.conv2d(hidden, *expand))
+
+
+class ElasticNorm(nn.Module):
+    """Batch norm of the first channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalise (batch, channels, height, width)."""
+        count = inputs.shape[1]
+        return F.batch_norm(
+            inputs,
+            self.running_mean[:count],
+            self.running_var[:count],
+            self.weight[:count],
+            self.bias[:count],
+            training=self.training,
+            momentum=BN_MOMENTUM,
+            eps=BN_EPSILON,
+        )
+
+
+class ElasticConv(nn.Module):
+    """Convolution with elastic channels (first outputs, first inputs)."""
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__()
+        weight = torch.empty(spec.out_channels, spec.in_channels, spec.kernel_size, spec.kernel_size)
+        nn.init.kaiming_normal_(weight, mode="fan_out")
+        self.weight = nn.Parameter(weight)
+        self.norm = ElasticNorm(spec.out_channels) if spec.norm else None
+
+    def kernel(self, spec: LayerSpec) -> Tensor:
+        """Weights of a subnet's layer, shape (out_channels, in_channels, kernel_size, kernel_size)."""
+        return self.weight[: spec.out_channels, : spec.in_channels]
+
+    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+        """Run as the given layer."""
+        output = F.conv2d(inputs, self.kernel(spec), stride=spec.stride, padding=spec.kernel_size // 2)
+        return output if self.norm is None else self.norm(output)
+
+
+class ElasticDepthwise(nn.Module):
+    """Depthwise convolution with elastic channels and kernel size.
+
+    A smaller kernel is the centre of the next larger one, mapped by a matrix that all channels share
+    (OFA section 3.3), in a chain from the largest.
+    """
+
+    def __init__(self, spec: LayerSpec, kernel_choices: tuple[int, ...]) -> None:
+        super().__init__()
+        weight = torch.empty(spec.out_channels, 1, spec.kernel_size, spec.kernel_size)
+        nn.init.kaiming_normal_(weight, mode="fan_out")
+        self.weight = nn.Parameter(weight)
+        self.sizes = [size for size in sorted(kernel_choices, reverse=True) if size < spec.kernel_size]
+        self.matrices = nn.ParameterDict({str(size): nn.Parameter(torch.eye(size * size)) for size in self.sizes})
+        self.norm = ElasticNorm(spec.out_channels)
+
+    def kernel(self, spec: LayerSpec) -> Tensor:
+        """Weights of a subnet's layer, shape (channels, 1, kernel_size, kernel_size)."""
+        weight = self.weight[: spec.out_channels]
+        for size in self.sizes:
+            if weight.shape[-1] == spec.kernel_size:
+                break
+            edge = (weight.shape[-1] - size) // 2
+            centre = weight[:, :, edge : edge + size, edge : edge + size]
+            weight = (centre.flatten(1) @ self.matrices[str(size)].T).view(-1, 1, size, size)
+        return weight
+
+    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+        """Run as the given layer."""
+        normed: Tensor = self.norm(depthwise_conv2d(inputs, self.kernel(spec), spec.stride))
+        return normed
+
+
+class ElasticSqueezeExcite(nn.Module):
+    """Squeeze-excite with elastic channels and hidden channels."""
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(spec.in_channels, spec.hidden_channels, 1)
+        self.expand = nn.Conv2d(spec.hidden_channels, spec.in_channels, 1)
+
+    def tensors(self, spec: LayerSpec) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """(weight, bias) of the reducing and of the expanding convolution of a subnet's layer."""
+        channels, hidden = spec.in_channels, spec.hidden_channels
+        assert self.reduce.bias is not None and self.expand.bias is not None
+        return (
+            (self.reduce.weight[:hidden, :channels], self.reduce.bias[:hidden]),
+            (self.expand.weight[:channels, :hidden], self.expand.bias[:channels]),
+        )
+
+    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+        """Run as the given layer."""
+        return squeeze_excite(inputs, *self.tensors(spec))
+
+
+class ElasticLinear(nn.Module):
+    """Fully connected layer with elastic inputs."""
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(spec.out_channels, spec.in_channels) * spec.in_channels**-0.5)
+        self.bias = nn.Parameter(torch.zeros(spec.out_channels))
+
+    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+        """Run as the given layer; inputs (batch, channels, 1, 1) or (batch, channels)."""
+        return F.linear(inputs.flatten(1), self.weight[:, : spec.in_channels], self.bias)
+
+
+class GlobalPool(nn.Module):
+    """Mean over the map, kept as (batch, channels, 1, 1)."""
+
+    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+        """Run as the given layer."""
+        return inputs.mean((2, 3), keepdim=True)
+
+
+def elastic_layer(spec: LayerSpec, kernel_choices: tuple[int, ...]) -> nn.Module:
+    """The elastic module that holds the weights of a layer of the largest network."""
+    match spec.kind:
+        case "conv":
+            return ElasticConv(spec)
+        case "depthwise":
+            return ElasticDepthwise(spec, kernel_choices)
+        case "squeeze_excite":
+            return ElasticSqueezeExcite(spec)
+        case "linear":
+            return ElasticLinear(spec)
+        case "global_pool":
+            return GlobalPool()

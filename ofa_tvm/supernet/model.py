@@ -1,0 +1,31 @@
+"""The supernet: weights of the largest network, run as any of its subnets."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from ofa_tvm.network import NetworkSpec
+from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.supernet.elastic import Layer, elastic_layer, run
+
+
+class Supernet(nn.Module):
+    """All subnets of a space in one set of weights."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space = space
+        largest = space.network(space.largest)
+        self.layers = nn.ModuleDict({spec.name: elastic_layer(spec, space.kernel_choices) for spec in largest.layers})
+
+    def forward(self, images: Tensor, network: NetworkSpec | SubnetConfig) -> Tensor:
+        """Logits (batch, classes) of a subnet; images (batch, 3, resolution, resolution)."""
+        if isinstance(network, SubnetConfig):
+            network = self.space.network(network)
+        return run(network, images, self.layer)
+
+    def layer(self, name: str) -> Layer:
+        """The elastic layer of that name."""
+        return cast(Layer, self.layers[name])

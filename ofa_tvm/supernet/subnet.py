@@ -1,0 +1,176 @@
+"""A subnet on its own: weights cut out of the supernet, batch norm recalibrated, folded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ofa_tvm.network import LayerSpec, NetworkSpec
+from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.supernet.elastic import (
+    BN_EPSILON,
+    ElasticConv,
+    ElasticDepthwise,
+    ElasticLinear,
+    ElasticNorm,
+    ElasticSqueezeExcite,
+    GlobalPool,
+    Layer,
+    run,
+    squeeze_excite,
+)
+from ofa_tvm.supernet.model import Supernet
+
+
+class Norm(nn.Module):
+    """Batch norm that, while ``calibrating``, averages the batches' statistics (OFA's recalibration)."""
+
+    def __init__(self, source: ElasticNorm, channels: int) -> None:
+        super().__init__()
+        self.calibrating = False
+        self.batches = 0
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, getattr(source, name)[:channels].detach().clone())
+        self.weight: Tensor
+        self.bias: Tensor
+        self.running_mean: Tensor
+        self.running_var: Tensor
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalise (batch, channels, height, width)."""
+        if self.calibrating:
+            self.batches += 1
+            momentum = 1 / self.batches
+            return F.batch_norm(
+                inputs, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, BN_EPSILON
+            )
+        return F.batch_norm(inputs, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, BN_EPSILON)
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """The affine map that the norm is at inference."""
+        scale = self.weight * torch.rsqrt(self.running_var + BN_EPSILON)
+        return scale, self.bias - self.running_mean * scale
+
+
+class Conv(nn.Module):
+    """Convolution, depthwise or full, with its norm."""
+
+    def __init__(self, weight: Tensor, norm: Norm | None) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach().clone())
+        self.weight: Tensor
+        self.norm = norm
+
+    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+        """Run as the given layer."""
+        groups = spec.out_channels if spec.kind == "depthwise" else 1
+        output = F.conv2d(inputs, self.weight, stride=spec.stride, padding=spec.kernel_size // 2, groups=groups)
+        return output if self.norm is None else self.norm(output)
+
+    def folded(self) -> dict[str, Tensor]:
+        """Weight and bias with the norm folded in."""
+        if self.norm is None:
+            return {"weight": self.weight}
+        scale, shift = self.norm.scale_and_shift()
+        return {"weight": self.weight * scale[:, None, None, None], "bias": shift}
+
+
+class SqueezeExcite(nn.Module):
+    """Squeeze-excite of fixed width."""
+
+    def __init__(self, reduce: tuple[Tensor, Tensor], expand: tuple[Tensor, Tensor]) -> None:
+        super().__init__()
+        self.reduce = nn.ParameterList([tensor.detach().clone() for tensor in reduce])
+        self.expand = nn.ParameterList([tensor.detach().clone() for tensor in expand])
+
+    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+        """Run as the given layer."""
+        return squeeze_excite(inputs, (self.reduce[0], self.reduce[1]), (self.expand[0], self.expand[1]))
+
+    def folded(self) -> dict[str, Tensor]:
+        """Weights as (out, in) matrices, and biases."""
+        return {
+            "reduce.weight": self.reduce[0].flatten(1),
+            "reduce.bias": self.reduce[1],
+            "expand.weight": self.expand[0].flatten(1),
+            "expand.bias": self.expand[1],
+        }
+
+
+class Linear(nn.Module):
+    """Fully connected layer of fixed width."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("bias", bias.detach().clone())
+        self.weight: Tensor
+        self.bias: Tensor
+
+    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+        """Run as the given layer."""
+        return F.linear(inputs.flatten(1), self.weight, self.bias)
+
+    def folded(self) -> dict[str, Tensor]:
+        """Weight and bias."""
+        return {"weight": self.weight, "bias": self.bias}
+
+
+class Subnet(nn.Module):
+    """A static network with its own copy of the weights; not for training."""
+
+    def __init__(self, network: NetworkSpec, layers: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.network = network
+        self.layers = nn.ModuleDict(layers)
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, classes) of images (batch, 3, resolution, resolution)."""
+        return run(self.network, images, lambda name: cast(Layer, self.layers[name]))
+
+    @torch.inference_mode()
+    def calibrate(self, batches: Iterable[Tensor]) -> None:
+        """Set batch-norm statistics to the mean over batches of images of this resolution."""
+        norms = [module for module in self.modules() if isinstance(module, Norm)]
+        for norm in norms:
+            norm.calibrating, norm.batches = True, 0
+        for images in batches:
+            self(images)
+        for norm in norms:
+            norm.calibrating = False
+
+    def folded(self) -> dict[str, NDArray[np.float32]]:
+        """Folded weights of all layers (see ``ofa_tvm.weights``)."""
+        arrays = {}
+        for name, layer in self.layers.items():
+            if isinstance(layer, Conv | SqueezeExcite | Linear):
+                for part, tensor in layer.folded().items():
+                    arrays[f"{name}.{part}"] = np.ascontiguousarray(tensor.detach().numpy())
+        return arrays
+
+
+def _cut(source: nn.Module, spec: LayerSpec) -> nn.Module:
+    match source:
+        case ElasticConv() | ElasticDepthwise():
+            norm = None if source.norm is None else Norm(source.norm, spec.out_channels)
+            return Conv(source.kernel(spec), norm)
+        case ElasticSqueezeExcite():
+            return SqueezeExcite(*source.tensors(spec))
+        case ElasticLinear():
+            return Linear(source.weight[:, : spec.in_channels], source.bias)
+        case _:
+            return GlobalPool()
+
+
+def extract(supernet: Supernet, config: SubnetConfig) -> Subnet:
+    """Cut a subnet out of the supernet. Its batch norms still need calibrating."""
+    network = supernet.space.network(config)
+    return Subnet(network, {spec.name: _cut(supernet.layers[spec.name], spec) for spec in network.layers})

@@ -1,0 +1,292 @@
+"""Progressive shrinking with in-place distillation.
+
+Phases open one dimension after the other (Cai et al., ICLR 2020, section 3.3): the largest network alone, then
+kernel sizes, depths and expand ratios. Within a phase every step trains the largest network on the labels, and
+the smallest and a random subnet on the largest one's answers (Yu et al., "BigNAS", ECCV 2020, sections 3.1-3.2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ofa_tvm.accuracy.evaluate import Evaluator
+from ofa_tvm.console import Task, log
+from ofa_tvm.data.augment import CropAndFlip, preprocess
+from ofa_tvm.data.dataset import Dataset
+from ofa_tvm.energy import Ledger
+from ofa_tvm.errors import UserError
+from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.storage import append_jsonl
+from ofa_tvm.supernet.checkpoint import FILE_NAME, SupernetFacts, load_tensors, save_supernet, save_tensors
+from ofa_tvm.supernet.elastic import channels_last
+from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.sorting import sort_channels
+
+Elastic = Literal["kernel", "depth", "expand"]
+STATE_NAME = "state.safetensors"
+LOG_NAME = "training.jsonl"
+LEDGER_NAME = "ledger.jsonl"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs with the given dimensions elastic; the learning rate falls along a cosine between two values."""
+
+    name: str
+    elastic: tuple[Elastic, ...]
+    epochs: int
+    rate_start: float
+    rate_end: float
+    warmup_epochs: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole training."""
+
+    phases: tuple[Phase, ...]
+    batch: int = 128
+    momentum: float = 0.9
+    weight_decay: float = 2.5e-4
+    label_smoothing: float = 0.1
+    clip_norm: float = 5.0
+    random_subnets: int = 1
+    seed: int = 0
+
+    def scaled(self, factor: float) -> Plan:
+        """The plan with each phase's epochs scaled (at least one epoch each)."""
+        phases = tuple(
+            Phase(**{**asdict(phase), "elastic": phase.elastic, "epochs": max(1, round(phase.epochs * factor))})
+            for phase in self.phases
+        )
+        return Plan(**{**_shallow(self), "phases": phases})
+
+
+def _shallow(plan: Plan) -> dict[str, Any]:
+    return {name: getattr(plan, name) for name in plan.__dataclass_fields__}
+
+
+DEFAULT_PLAN = Plan(
+    phases=(
+        Phase("largest", (), 20, 0.2, 0.01, warmup_epochs=1.0),
+        Phase("kernel", ("kernel",), 3, 0.06, 0.03),
+        Phase("depth", ("kernel", "depth"), 4, 0.06, 0.03),
+        Phase("expand", ("kernel", "depth", "expand"), 10, 0.06, 0.0),
+    )
+)
+
+
+def sample_subnet(
+    space: SearchSpace, elastic: tuple[Elastic, ...], rng: np.random.Generator, smallest: bool
+) -> SubnetConfig:
+    """A random (or the smallest) subnet with only the given dimensions elastic; resolution is always random."""
+    row = space.sample(rng, 1)
+    if smallest:
+        row[:, 1:] = 0
+    sizes = space.gene_sizes[None] - 1
+    views = space.split_genes(row)
+    fulls = space.split_genes(sizes)
+    for name, view, full in zip(("depth", "kernel", "expand"), views[1:], fulls[1:], strict=True):
+        if name not in elastic:
+            view[:] = full
+    return space.config(space.canonical(row)[0])
+
+
+class Trainer:
+    """One training run in a folder; starting it again goes on after the last complete epoch."""
+
+    def __init__(self, space: SearchSpace, dataset: Dataset, plan: Plan, folder: Path) -> None:
+        if space.classes != len(dataset.class_names):
+            classes = len(dataset.class_names)
+            raise UserError(f"space {space.name} has {space.classes} classes, {dataset.name} {classes}")
+        if len(dataset.train) < plan.batch:
+            raise UserError(f"{dataset.name} has {len(dataset.train)} training images, a batch is {plan.batch}")
+        self.space, self.dataset, self.plan, self.folder = space, dataset, plan, folder
+        _keep_freed_memory()
+        torch.manual_seed(plan.seed)
+        self.supernet = channels_last(Supernet(space))
+        decayed = [p for n, p in self.supernet.named_parameters() if n.endswith("weight") and p.dim() > 1]
+        others = [p for n, p in self.supernet.named_parameters() if not (n.endswith("weight") and p.dim() > 1)]
+        self.optimizer = torch.optim.SGD(
+            [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=0.1,
+            momentum=plan.momentum,
+            nesterov=True,
+            foreach=True,
+        )
+        self.epochs_done = 0
+        self.ledger = Ledger(folder / LEDGER_NAME)
+        self._augment = CropAndFlip(dataset.train.images)
+        self._labels = torch.from_numpy(dataset.train.labels)
+        self._evaluator = Evaluator(dataset, dataset.validation.take(np.arange(min(2000, dataset.held_out))), 1000)
+        self._resume()
+
+    # State --------------------------------------------------------------------------------------------------
+
+    def _settings(self) -> dict[str, Any]:
+        return {"plan": asdict(self.plan), "data": self.dataset.name, "space": self.space.name}
+
+    def facts(self) -> SupernetFacts:
+        """What the checkpoint says of itself now."""
+        training = {**self._settings(), "epochs_done": self.epochs_done}
+        return SupernetFacts(
+            self.space.name, self.dataset.name, self.dataset.class_names, self.dataset.preprocess, training
+        )
+
+    def _resume(self) -> None:
+        path = self.folder / STATE_NAME
+        if not path.exists():
+            return
+        tensors, facts = load_tensors(path)
+        known = {name: facts.training.get(name) for name in self._settings()}
+        if known != _as_json(self._settings()):
+            changed = [name for name, value in _as_json(self._settings()).items() if known[name] != value]
+            raise UserError(
+                f"{self.folder} holds a training with another {' and '.join(changed)}",
+                "give another --out, or the settings it was started with",
+            )
+        model = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        try:
+            self.supernet.load_state_dict(model)
+        except RuntimeError as error:
+            raise UserError(f"{path} does not fit space {self.space.name}", "give another --out") from error
+        for name, parameter in self.supernet.named_parameters():
+            if f"momentum.{name}" in tensors:
+                momentum = tensors[f"momentum.{name}"]
+                if momentum.dim() == 4:
+                    momentum = momentum.contiguous(memory_format=torch.channels_last)
+                self.optimizer.state[parameter]["momentum_buffer"] = momentum
+        self.epochs_done = facts.training["epochs_done"]
+        log(f"resuming {self.folder} after epoch {self.epochs_done}")
+
+    def _save(self) -> None:
+        tensors = {f"model.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
+        for name, parameter in self.supernet.named_parameters():
+            momentum = self.optimizer.state[parameter].get("momentum_buffer")
+            if momentum is not None:
+                tensors[f"momentum.{name}"] = momentum
+        save_tensors(self.folder / STATE_NAME, tensors, self.facts())
+
+    # Work ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> Path:
+        """Train what is left of the plan; returns the checkpoint."""
+        first = 0
+        for phase in self.plan.phases:
+            for epoch in range(max(0, self.epochs_done - first), phase.epochs):
+                if epoch == 0 and phase.elastic[-1:] == ("expand",):
+                    self._sort()
+                with self.ledger.phase(f"train {phase.name} epoch {epoch + 1}"):
+                    self._epoch(phase, epoch)
+                self._save()
+            first += phase.epochs
+        path = self.folder / FILE_NAME
+        save_supernet(path, self.supernet, self.facts())
+        return path
+
+    def _sort(self) -> None:
+        momenta = {id(parameter): state.get("momentum_buffer") for parameter, state in self.optimizer.state.items()}
+        for tensor, dimension, order in sort_channels(self.supernet):
+            momentum = momenta.get(id(tensor))
+            if momentum is not None:
+                momentum.copy_(momentum.index_select(dimension, order))
+
+    def _epoch(self, phase: Phase, epoch: int) -> None:
+        number = self.epochs_done
+        rng = np.random.default_rng((self.plan.seed, number))
+        generator = torch.Generator().manual_seed(self.plan.seed * 1_000_003 + number)
+        order = torch.randperm(len(self._labels), generator=generator)
+        steps = len(order) // self.plan.batch
+        losses: dict[str, float] = {"largest": 0.0, "subnets": 0.0}
+        self.supernet.train()
+        title = f"{phase.name} {epoch + 1}/{phase.epochs}"
+        with Task(title, steps) as task:
+            for step in range(steps):
+                rows = order[step * self.plan.batch : (step + 1) * self.plan.batch]
+                images = self._augment(rows, generator)
+                self._set_rate(phase, epoch + step / steps)
+                for name, loss in self._step(phase, images, self._labels[rows], rng):
+                    losses[name] += loss / steps
+                task.advance(note=f"loss {losses['largest'] * steps / (step + 1):.3f}")
+        if not math.isfinite(losses["largest"]):
+            raise UserError(f"training diverged in {title}", f"remove {self.folder} and try a lower learning rate")
+        self.epochs_done += 1
+        self._report(phase, epoch, losses, rng)
+
+    def _set_rate(self, phase: Phase, epoch: float) -> None:
+        fraction = epoch / phase.epochs
+        rate = phase.rate_end + (phase.rate_start - phase.rate_end) * (1 + math.cos(math.pi * fraction)) / 2
+        if epoch < phase.warmup_epochs:
+            rate *= (epoch + 0.02) / phase.warmup_epochs
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _step(
+        self, phase: Phase, images: Tensor, labels: Tensor, rng: np.random.Generator
+    ) -> Iterator[tuple[str, float]]:
+        self.optimizer.zero_grad(set_to_none=True)
+        largest = sample_subnet(self.space, (), rng, smallest=False)
+        logits = self._logits(images, largest)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.plan.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        yield "largest", loss.item()
+        if phase.elastic:
+            answers = logits.detach().softmax(1)
+            count = 1 + self.plan.random_subnets
+            for index in range(count):
+                config = sample_subnet(self.space, phase.elastic, rng, smallest=index == 0)
+                loss = F.cross_entropy(self._logits(images, config), answers)
+                loss.backward()  # type: ignore[no-untyped-call]
+                yield "subnets", loss.item() / count
+        nn.utils.clip_grad_norm_(self.supernet.parameters(), self.plan.clip_norm, foreach=True)
+        self.optimizer.step()
+
+    def _logits(self, images: Tensor, config: SubnetConfig) -> Tensor:
+        logits: Tensor = self.supernet(preprocess(images, self.dataset.preprocess, config.resolution), config)
+        return logits
+
+    def _report(self, phase: Phase, epoch: int, losses: dict[str, float], rng: np.random.Generator) -> None:
+        self.supernet.eval()
+        configs = {"largest": self.space.largest}
+        if phase.elastic:
+            configs["smallest"] = self.space.smallest
+            configs["random"] = self.space.config(self.space.sample(rng, 1)[0])
+        top1 = {name: round(self._evaluator.top1(self.supernet, config), 4) for name, config in configs.items()}
+        record = {
+            "epoch": self.epochs_done,
+            "phase": phase.name,
+            "phase_epoch": epoch + 1,
+            "loss": {name: round(value, 4) for name, value in losses.items()},
+            "validation_top1": top1,
+            "random_subnet": configs["random"].key if "random" in configs else None,
+        }
+        append_jsonl(self.folder / LOG_NAME, [record])
+        log(f"epoch {self.epochs_done} ({phase.name}): loss {losses['largest']:.3f}, validation top-1 {top1}")
+
+
+def _as_json(value: Any) -> Any:
+    """Tuples become lists, as after a trip through a file."""
+    if isinstance(value, dict):
+        return {name: _as_json(item) for name, item in value.items()}
+    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep freed memory: returning it costs 15 % of a step in page faults."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            trim_threshold, mmap_max = -1, -4
+            libc.mallopt(mmap_max, 0)
+            libc.mallopt(trim_threshold, 2**31 - 1)

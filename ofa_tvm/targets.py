@@ -1,0 +1,225 @@
+"""TargetSpec: what code is compiled for, where it runs and how it is measured; read from ``targets/*.toml``."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.shipped import shipped_folder
+
+SCHEMA = 1
+LAYOUT = "NHWC"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CompilerTarget(_Part):
+    """What TVM compiles for (its target attributes)."""
+
+    kind: Literal["llvm"]
+    mcpu: str
+    mtriple: str | None = None
+    mattr: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    device: str | None = None
+
+    def attributes(self, cores: int) -> dict[str, Any]:
+        """TVM's target dict."""
+        attributes: dict[str, Any] = {"kind": self.kind, "mcpu": self.mcpu, "num-cores": cores}
+        for name in ("mtriple", "mattr", "keys", "device"):
+            value = getattr(self, name)
+            if value:
+                attributes[name] = list(value) if isinstance(value, tuple) else value
+        return attributes
+
+
+class Toolchain(_Part):
+    """Host tools that link a library for the target."""
+
+    linker: str
+
+
+class Measure(_Part):
+    """How a time is taken: ``repeats`` timings of at least ``min_repeat_ms`` each, after ``warmup`` runs."""
+
+    repeats: int = Field(gt=0)
+    min_repeat_ms: int = Field(gt=0)
+    warmup: int = Field(ge=0)
+    cooldown_ms: float = Field(ge=0)
+
+
+class Tuning(_Part):
+    """Defaults of ``tune``.
+
+    Trials of a kernel, trials committed together, seconds after which a trial has failed, length of one repeat in ms.
+    """
+
+    trials_per_kernel: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    timeout_s: float = Field(gt=0)
+    min_repeat_ms: int = Field(gt=0)
+
+
+class TargetSpec(_Part):
+    """One target file, with ``native`` values filled in."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: str
+    description: str
+    device: Literal["local"]
+    threads: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    dtype: Literal["float32"]
+    library_suffix: str
+    target: CompilerTarget
+    toolchain: Toolchain
+    measure: Measure
+    tuning: Tuning
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """TVM's target dict."""
+        return self.target.attributes(self.threads)
+
+    @functools.cached_property
+    def conditions(self) -> dict[str, Any]:
+        """What changes speed; the fingerprint is a hash of it."""
+        return {
+            "target": self.attributes,
+            "device": self.device,
+            "cpu": cpu_name() if self.device == "local" else None,
+            "threads": self.threads,
+            "batch": self.batch,
+            "dtype": self.dtype,
+            "layout": LAYOUT,
+            "tvm": package_version("apache-tvm"),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Readable name and hash of the conditions; logs of another fingerprint are never answers."""
+        text = json.dumps(self.conditions, sort_keys=True)
+        readable = re.sub(r"[^a-z0-9]+", "-", f"{self.target.mcpu}-{self.threads}t-b{self.batch}".lower()).strip("-")
+        return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def package_version(name: str) -> str:
+    """Installed version of a package, or ``none``."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
+
+
+@functools.cache
+def cpu_name() -> str:
+    """The processor's name and identity as the system tells it."""
+    fields = {}
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().split("\n\n")[0].splitlines():
+            key, _, value = line.partition(":")
+            fields[key.strip()] = value.strip()
+    parts = [fields.get("model name", "unknown CPU")]
+    parts += [f"{key} {fields[key]}" for key in ("cpu family", "model", "stepping") if key in fields]
+    return ", ".join(parts)
+
+
+def target_names() -> list[str]:
+    """Names of the target files at hand."""
+    return sorted(path.stem for path in shipped_folder("targets").glob("*.toml"))
+
+
+def load_target(name: str, threads: int | None = None, batch: int | None = None) -> TargetSpec:
+    """Read a target by name or by the path of a TOML file.
+
+    Args:
+        name: ``x86``, or a path that ends with .toml.
+        threads: instead of the file's.
+        batch: instead of the file's.
+
+    Raises:
+        UserError: unknown target, or a file with missing, unknown or wrong keys (each named).
+    """
+    path = Path(name) if name.endswith(".toml") else shipped_folder("targets") / f"{name}.toml"
+    if not path.is_file():
+        raise UserError(f"unknown target '{name}'", f"choose one of {', '.join(target_names())}, or a .toml file")
+    try:
+        values = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from error
+    values["name"] = path.stem
+    values.update({key: value for key, value in (("threads", threads), ("batch", batch)) if value is not None})
+    try:
+        target = TargetSpec.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_explain(error)}", "see targets/x86.toml for a complete file") from error
+    available = os.cpu_count() or 1
+    if target.device == "local" and target.threads > available:
+        raise UserError(f"target {target.name} asks for {target.threads} threads, this machine has {available} cores")
+    return _resolve_native(target)
+
+
+def _resolve_native(target: TargetSpec) -> TargetSpec:
+    if target.target.mcpu != "native":
+        return target
+    mcpu = native_mcpu()
+    return target.model_copy(update={"target": target.target.model_copy(update={"mcpu": mcpu})})
+
+
+def native_mcpu() -> str:
+    """LLVM's name of this machine's CPU, lowered to what the visible features support.
+
+    Virtual machines often report a CPU whose newest features they hide, so the name is chosen by features where
+    the model is not certain.
+    """
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    flags = next((set(line.split(":")[1].split()) for line in text.splitlines() if line.startswith("flags")), set())
+    amd = "AuthenticAMD" in text
+    for name, vendor_amd, needed in _CPU_BY_FEATURES:
+        if vendor_amd in (None, amd) and needed <= flags:
+            return name
+    return "x86-64"
+
+
+_AVX2 = {"avx2", "fma", "bmi1", "bmi2", "f16c"}
+_AVX512 = _AVX2 | {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"}
+# The first entry whose features are all visible; compiled code then never uses what the machine lacks.
+_CPU_BY_FEATURES: tuple[tuple[str, bool | None, set[str]], ...] = (
+    ("sapphirerapids", False, _AVX512 | {"amx_tile", "amx_bf16", "amx_int8", "avx512_fp16", "avx512_bf16", "avx_vnni"}),
+    ("znver5", True, _AVX512 | {"avx512_bf16", "avx512_vp2intersect", "movdiri", "avx_vnni"}),
+    ("znver4", True, _AVX512 | {"avx512_bf16", "avx512_vnni", "avx512_vbmi2", "gfni", "vaes"}),
+    ("icelake-server", False, _AVX512 | {"avx512_vnni", "avx512_vbmi2", "gfni", "vaes"}),
+    ("cascadelake", False, _AVX512 | {"avx512_vnni"}),
+    ("skylake-avx512", None, _AVX512),
+    ("znver3", True, _AVX2 | {"vaes", "sha_ni"}),
+    ("znver2", True, _AVX2 | {"clwb", "sha_ni"}),
+    ("haswell", None, _AVX2),
+    ("x86-64-v2", None, {"sse4_2", "ssse3", "popcnt"}),
+)
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors():
+        key = ".".join(map(str, problem["loc"]))
+        match problem["type"]:
+            case "extra_forbidden":
+                problems.append(f"unknown key '{key}'")
+            case "missing":
+                problems.append(f"missing key '{key}'")
+            case _:
+                problems.append(f"key '{key}': {problem['msg']}")
+    return "; ".join(problems)

@@ -1,0 +1,99 @@
+"""Candidates from MetaSchedule's own space and evolutionary search, in batches as small as wanted.
+
+One schedule cost model is pooled over all kernels. Failed trials never enter it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ofa_tvm.compiler.kernel_tir import kernel_workload
+from ofa_tvm.compiler.tvm_import import Target, load_tensor_intrinsics, ms, tvm
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.tuner.candidate import Candidate
+
+POPULATION = 64
+MAX_TRIALS = 100_000
+
+
+class PooledCostModel:
+    """TVM's XGBoost schedule cost model, made at first use."""
+
+    def __init__(self) -> None:
+        self._model: Any = None
+
+    def get(self) -> Any:
+        """The model."""
+        if self._model is None:
+            self._model = ms.cost_model.XGBModel(num_warmup_samples=64)
+        return self._model
+
+
+class Evolution:
+    """Evolutionary search over one kernel's MetaSchedule space.
+
+    Args:
+        spec: the kernel.
+        target: what code is for.
+        batch: candidates of one round.
+        cost_model: shared by all kernels of a run.
+        seed: of the search.
+    """
+
+    def __init__(self, spec: KernelSpec, target: Target, batch: int, cost_model: PooledCostModel, seed: int) -> None:
+        load_tensor_intrinsics()
+        self._key = spec.key
+        workload = kernel_workload(spec)
+        strategy = ms.search_strategy.EvolutionarySearch(
+            population_size=POPULATION, init_min_unmeasured=batch, genetic_num_iters=2
+        )
+        self._context = ms.TuneContext(
+            workload,
+            target=target,
+            space_generator="post-order-apply",
+            search_strategy=strategy,
+            task_name=spec.symbol,
+            rand_state=seed + 1,
+            num_threads=1,
+        )
+        self._database = ms.database.MemoryDatabase()
+        self._workload = self._database.commit_workload(workload)
+        self._model = cost_model.get()
+        self._target = target
+        self._context.pre_tuning(
+            max_trials=MAX_TRIALS,
+            num_trials_per_iter=batch,
+            design_spaces=self._context.generate_design_space(),
+            database=self._database,
+            cost_model=self._model,
+        )
+        self._pending: list[Any] = []
+
+    def ask(self) -> list[Candidate]:
+        """The next batch; empty when the space is exhausted."""
+        self._pending = list(self._context.generate_measure_candidates() or [])
+        return [
+            Candidate(self._key, "evolution", {"trace": tvm.ir.save_json(candidate.sch.trace)})
+            for candidate in self._pending
+        ]
+
+    def tell(self, times_s: Sequence[Sequence[float] | None]) -> None:
+        """Times of the batch last asked for, in its order; None for a trial that failed or was not run."""
+        results = [
+            ms.runner.RunnerResult(None if times is None else list(times), "failed" if times is None else None)
+            for times in times_s
+        ]
+        valid = [
+            (candidate, result)
+            for candidate, result, times in zip(self._pending, results, times_s, strict=True)
+            if times
+        ]
+        for candidate, result in valid:
+            record = ms.database.TuningRecord(
+                candidate.sch.trace, self._workload, list(result.run_secs), self._target, candidate.args_info
+            )
+            self._database.commit_tuning_record(record)
+        if valid:
+            self._model.update(self._context, [pair[0] for pair in valid], [pair[1] for pair in valid])
+        self._context.notify_runner_results(self._pending, results)

@@ -1,0 +1,200 @@
+"""The tuning log of one target and fingerprint: what was tried, what won, in files that survive a kill.
+
+==================  ====================================================================================
+``manifest.json``   conditions of all measurements in the folder
+``records.jsonl``   TVM's tuning records, as TVM's JSON, of kernels that were at some time the fastest
+``kernels.jsonl``   one line per kernel and batch, the last one counts: best time, trials, winner
+``trials.jsonl``    the ledger: one line per trial, so that nothing is measured twice (not shipped)
+==================  ====================================================================================
+
+TVM would also store each workload, at 60 kB a kernel; a workload follows from its ``KernelSpec``, so it is not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.shipped import shipped_folder
+from ofa_tvm.storage import append_jsonl, read_json, read_jsonl, write_atomic, write_json
+from ofa_tvm.targets import TargetSpec
+from ofa_tvm.tuner.candidate import Candidate
+
+TrialStatus = Literal["ok", "failed", "wrong_output", "crashed", "timed_out"]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What became of a candidate. ``times_ms`` are raw repeats; ``record`` (TVM's JSON) comes with a new best."""
+
+    status: TrialStatus
+    times_ms: tuple[float, ...] = ()
+    error: str = ""
+    record: Any = None
+
+    @property
+    def best_ms(self) -> float | None:
+        """The fastest repeat, which noise cannot lower."""
+        return min(self.times_ms) if self.status == "ok" else None
+
+
+@dataclass(frozen=True)
+class KernelState:
+    """What is known of a kernel: the last line of its key in ``kernels.jsonl``."""
+
+    kernel: str
+    best_ms: float | None = None
+    trials: int = 0
+    failures: int = 0
+    since_best: int = 0
+    schedule: dict[str, Any] | None = None
+    source: str = ""
+
+
+def logs_root() -> Path:
+    """Folder of all tuning logs that this installation writes: the checkout's, or the user's."""
+    shipped = shipped_folder("tuning_logs")
+    if os.environ.get("OFA_TVM_LOGS"):
+        return Path(os.environ["OFA_TVM_LOGS"])
+    return shipped if os.access(shipped, os.W_OK) else Path.home() / ".local" / "share" / "ofa_tvm" / "tuning_logs"
+
+
+class TuningLog:
+    """Reads and appends the log of a target's fingerprint.
+
+    Args:
+        target: the target, whose conditions must equal the folder's.
+        root: folder of all logs (default: ``logs_root()``).
+
+    Raises:
+        UserError: a file is damaged, or the folder holds other conditions.
+    """
+
+    def __init__(self, target: TargetSpec, root: Path | None = None) -> None:
+        self.root = root or logs_root()
+        self.folder = self.root / target.name / target.fingerprint
+        manifest = self.folder / "manifest.json"
+        if manifest.exists():
+            found = read_json(manifest, "manifest").get("conditions")
+            if found != json.loads(json.dumps(target.conditions)):
+                raise UserError(f"{manifest} states other conditions than target {target.name}", "move the folder away")
+        self._conditions = target.conditions
+        self.kernels: dict[str, KernelState] = {}
+        for line in read_jsonl(self.folder / "kernels.jsonl", "tuning log"):
+            state = _state(line, self.folder / "kernels.jsonl")
+            self.kernels[state.kernel] = state
+        self.tried = {line["digest"] for line in read_jsonl(self.folder / "trials.jsonl", "trial ledger")}
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the folder for writing.
+
+        Raises:
+            UserError: another process holds it; the message names it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        holder = self.folder / ".holder"
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            who = holder.read_text().strip() if holder.exists() else "another process"
+            raise UserError(f"{self.folder} is in use by {who}", "wait until it has ended, or stop it") from error
+        try:
+            holder.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:])})\n")
+            if not (self.folder / "manifest.json").exists():
+                write_json(self.folder / "manifest.json", {"schema_version": 1, "conditions": self._conditions})
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def commit(self, kernel: str, results: Sequence[tuple[Candidate, TrialResult]]) -> KernelState:
+        """Append a batch of trials of one kernel; returns the kernel's new state."""
+        state = self.kernels.get(kernel, KernelState(kernel))
+        records, trials = [], []
+        for candidate, result in results:
+            best_ms = result.best_ms
+            since_best, failures = state.since_best + 1, state.failures + (result.status != "ok")
+            state = KernelState(
+                **{**asdict(state), "trials": state.trials + 1, "since_best": since_best, "failures": failures}
+            )
+            if best_ms is not None and result.record is not None and (state.best_ms is None or best_ms < state.best_ms):
+                records.append({"kernel": kernel, "record": result.record})
+                new = {"best_ms": best_ms, "since_best": 0, "schedule": candidate.schedule, "source": candidate.source}
+                state = KernelState(**{**asdict(state), **new})
+            trials.append(
+                {
+                    "digest": candidate.digest,
+                    "kernel": kernel,
+                    "source": candidate.source,
+                    "status": result.status,
+                    "time_ms": best_ms,
+                    "error": result.error,
+                }
+            )
+            self.tried.add(candidate.digest)
+        if records:
+            append_jsonl(self.folder / "records.jsonl", records)
+        append_jsonl(self.folder / "trials.jsonl", trials)
+        append_jsonl(self.folder / "kernels.jsonl", [asdict(state)])
+        self.kernels[kernel] = state
+        return state
+
+    def best_records(self) -> dict[str, Any]:
+        """The fastest record of each kernel that has one, as TVM's JSON."""
+        return best_records(self.folder)
+
+    def schedules_digest(self, kernels: Sequence[str]) -> str:
+        """Identity of the schedules that a subnet of these kernels is built with now."""
+        known = sorted({key: self.kernels[key].schedule for key in kernels if key in self.kernels}.items())
+        return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+
+    def donors(self) -> dict[str, list[dict[str, Any]]]:
+        """Winning schedules of other fingerprints, by kernel: worth an early trial, never an answer."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for root in {self.root, shipped_folder("tuning_logs")}:
+            for path in sorted(root.glob("*/*/kernels.jsonl")):
+                if path.parent == self.folder:
+                    continue
+                states = {line["kernel"]: line for line in read_jsonl(path, "tuning log")}
+                for key, line in states.items():
+                    if line.get("schedule") is not None and line["schedule"] not in found.get(key, []):
+                        found.setdefault(key, []).append(line["schedule"])
+        return found
+
+    def prune(self) -> None:
+        """Keep the best record of each kernel and drop the ledger: what is shipped."""
+        best = self.best_records()
+        records = "".join(json.dumps({"kernel": key, "record": best[key]}) + "\n" for key in sorted(best))
+        write_atomic(self.folder / "records.jsonl", records)
+        lines = "".join(json.dumps(asdict(state)) + "\n" for state in self.kernels.values())
+        write_atomic(self.folder / "kernels.jsonl", lines)
+        (self.folder / "trials.jsonl").unlink(missing_ok=True)
+
+
+def best_records(folder: Path) -> dict[str, Any]:
+    """The fastest record of each kernel in a log's folder, as TVM's JSON."""
+    best: dict[str, Any] = {}
+    for line in read_jsonl(folder / "records.jsonl", "tuning records"):
+        kernel, record = line["kernel"], line["record"]
+        if kernel not in best or min(record[1]) < min(best[kernel][1]):
+            best[kernel] = record
+    return best
+
+
+def _state(line: dict[str, Any], path: Path) -> KernelState:
+    try:
+        return KernelState(**line)
+    except TypeError as error:
+        raise UserError(f"{path} has a line of an unknown form: {error}", "it may come from another version") from error

@@ -1,0 +1,182 @@
+"""The tuning loop: which kernel next, which candidates, and when it is enough.
+
+Every kernel first gets the winners of other logs, the default schedule and the best-ranked templates. After that
+trials go where ``frequency in sampled subnets x latency x expected gain`` is largest; the expectation halves with
+every batch that brought nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ofa_tvm.console import Task
+from ofa_tvm.kernels import KernelSpec, network_kernels, space_kernels
+from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import TrialResult, TuningLog
+
+SAMPLED_SUBNETS = 200
+ENOUGH = 0.05
+
+
+class TrialDevice(Protocol):
+    """What runs trials: a machine, or a recording of one."""
+
+    def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
+        """Build, time and, if it beats ``best_ms``, check a candidate."""
+        ...
+
+
+class CandidateSource(Protocol):
+    """Candidates of one kernel, best first; told how they did."""
+
+    def ask(self, count: int) -> list[Candidate]:
+        """Up to ``count`` candidates not tried before; none left: empty."""
+        ...
+
+    def tell(self, results: list[TrialResult]) -> None:
+        """Results of the candidates last asked for, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop: trials in this run, seconds, trials of one kernel over all runs (None: no limit)."""
+
+    trials: int | None
+    seconds: float | None
+    trials_per_kernel: int
+
+
+@dataclass(frozen=True)
+class TuningSummary:
+    """What a run did."""
+
+    trials: int
+    failures: int
+    kernels: int
+    seconds: float
+    stopped_by: str
+
+
+def kernel_frequencies(space: SearchSpace, resolutions: tuple[int, ...], batch: int, seed: int = 0) -> dict[str, float]:
+    """Mean calls of each kernel in a random subnet of the given resolutions (at least a small number)."""
+    rng = np.random.default_rng(seed)
+    kernels = space_kernels(space, resolutions, batch)
+    counts = dict.fromkeys(kernels, 0.2 / SAMPLED_SUBNETS)
+    indices = [space.resolutions.index(resolution) for resolution in resolutions]
+    genomes = space.sample(rng, SAMPLED_SUBNETS)
+    genomes[:, 0] = rng.choice(indices, SAMPLED_SUBNETS)
+    for genome in genomes:
+        for _, kernel in network_kernels(space.network(space.config(genome)), batch):
+            counts[kernel.key] += 1 / SAMPLED_SUBNETS
+    return counts
+
+
+class Tuner:
+    """Tunes kernels on a device and commits every batch to a log.
+
+    Args:
+        kernels: the kernels by key.
+        frequencies: how often a subnet calls each.
+        log: held exclusively by the caller.
+        device: runs trials.
+        source: makes a kernel's candidate source.
+        batch: trials committed together.
+    """
+
+    def __init__(
+        self,
+        kernels: Mapping[str, KernelSpec],
+        frequencies: Mapping[str, float],
+        log: TuningLog,
+        device: TrialDevice,
+        source: Callable[[KernelSpec], CandidateSource],
+        batch: int,
+    ) -> None:
+        self._kernels, self._frequencies = kernels, frequencies
+        self._log, self._device, self._make_source = log, device, source
+        self._batch = batch
+        self._sources: dict[str, CandidateSource] = {}
+        self._exhausted: set[str] = set()
+        self._patience: dict[str, float] = {}
+
+    def order(self, trials_per_kernel: int) -> Iterator[str]:
+        """Kernels in the order in which they deserve a batch: untried ones first, then by expected gain."""
+        untried = [key for key in self._kernels if not self._tuned(key)]
+        untried.sort(key=lambda key: -self._frequencies[key] * self._kernels[key].flops)
+        yield from untried
+        while True:
+            gains = {key: self._gain(key, trials_per_kernel) for key in self._kernels}
+            best = max(gains, key=lambda key: gains[key])
+            if gains[best] <= 0:
+                return
+            yield best
+
+    def _tuned(self, key: str) -> bool:
+        state = self._log.kernels.get(key)
+        return state is not None and state.trials > 0
+
+    def _gain(self, key: str, trials_per_kernel: int) -> float:
+        state = self._log.kernels.get(key)
+        if state is None or key in self._exhausted or state.trials >= trials_per_kernel:
+            return 0.0
+        patience: float = 0.5 ** (state.since_best / self._batch)
+        if patience < ENOUGH:
+            return 0.0
+        return self._frequencies[key] * (state.best_ms or 1.0) * patience
+
+    def run(self, budget: Budget) -> TuningSummary:
+        """Tune until a budget is used up or nothing promises a gain."""
+        start = time.monotonic()
+        done = failures = 0
+        stopped_by = "nothing left that promises a gain"
+        touched = set()
+        planned = sum(
+            max(0, budget.trials_per_kernel - (self._log.kernels[key].trials if key in self._log.kernels else 0))
+            for key in self._kernels
+        )
+        total = planned if budget.trials is None else min(planned, budget.trials)
+        with Task("tuning", total) as task:
+            for key in self.order(budget.trials_per_kernel):
+                if budget.trials is not None and done >= budget.trials:
+                    stopped_by = "trial budget"
+                    break
+                if budget.seconds is not None and time.monotonic() - start >= budget.seconds:
+                    stopped_by = "time budget"
+                    break
+                left = self._batch if budget.trials is None else min(self._batch, budget.trials - done)
+                results = self._try(key, left)
+                if not results:
+                    self._exhausted.add(key)
+                    continue
+                touched.add(key)
+                done += len(results)
+                failures += sum(result.status != "ok" for result in results)
+                best_ms = self._log.kernels[key].best_ms
+                task.advance(len(results), f"{key} {'failed' if best_ms is None else f'{best_ms * 1e3:.1f} us'}")
+        return TuningSummary(done, failures, len(touched), time.monotonic() - start, stopped_by)
+
+    def _try(self, key: str, count: int) -> list[TrialResult]:
+        spec = self._kernels[key]
+        if key not in self._sources:
+            self._sources[key] = self._make_source(spec)
+        source = self._sources[key]
+        candidates = source.ask(count)
+        state = self._log.kernels.get(key)
+        best_ms = state.best_ms if state else None
+        results = []
+        for candidate in candidates:
+            result = self._device.trial(spec, candidate, best_ms)
+            if result.best_ms is not None:
+                best_ms = result.best_ms if best_ms is None else min(best_ms, result.best_ms)
+            results.append(result)
+        if candidates:
+            self._log.commit(key, list(zip(candidates, results, strict=True)))
+            source.tell(results)
+        return results

@@ -1,0 +1,72 @@
+"""Folded weights: what a compiled subnet carries, as plain arrays.
+
+Batch norm is folded into each layer's weight and bias. Layouts are torch's:
+
+==================  =======================================================================================
+layer kind          arrays
+==================  =======================================================================================
+conv                ``<layer>.weight`` (out, in, k, k), ``<layer>.bias`` (out,)
+depthwise           ``<layer>.weight`` (channels, 1, k, k), ``<layer>.bias`` (channels,)
+squeeze_excite      ``<layer>.reduce.weight`` (hidden, channels), ``<layer>.reduce.bias`` (hidden,),
+                    ``<layer>.expand.weight`` (channels, hidden), ``<layer>.expand.bias`` (channels,)
+linear              ``<layer>.weight`` (out, in), ``<layer>.bias`` (out,)
+==================  =======================================================================================
+
+A conv or linear layer without norm and bias has no ``.bias``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.network import LayerSpec, NetworkSpec
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+def weight_shapes(spec: LayerSpec) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a layer's folded arrays."""
+    kernel = (spec.kernel_size, spec.kernel_size)
+    shapes: dict[str, tuple[int, ...]] = {}
+    match spec.kind:
+        case "conv":
+            shapes["weight"] = (spec.out_channels, spec.in_channels, *kernel)
+        case "depthwise":
+            shapes["weight"] = (spec.out_channels, 1, *kernel)
+        case "linear":
+            shapes["weight"] = (spec.out_channels, spec.in_channels)
+        case "squeeze_excite":
+            hidden, channels = spec.hidden_channels, spec.in_channels
+            shapes["reduce.weight"] = (hidden, channels)
+            shapes["reduce.bias"] = (hidden,)
+            shapes["expand.weight"] = (channels, hidden)
+            shapes["expand.bias"] = (channels,)
+    if spec.norm or spec.bias:
+        shapes["bias"] = (spec.out_channels,)
+    return {f"{spec.name}.{name}": shape for name, shape in shapes.items()}
+
+
+def random_weights(network: NetworkSpec, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Weights of the right shapes that keep activations in range (speed does not depend on their values)."""
+    rng = np.random.default_rng(seed)
+    weights: dict[str, NDArray[np.float32]] = {}
+    for layer in network.layers:
+        for name, shape in weight_shapes(layer).items():
+            fan_in = max(1, int(np.prod(shape[1:])))
+            scale = 0.1 if len(shape) == 1 else (2 / fan_in) ** 0.5
+            weights[name] = (rng.standard_normal(shape) * scale).astype(np.float32)
+    return weights
+
+
+def digest(weights: Weights) -> str:
+    """SHA-256 over names, shapes and values, in order of names."""
+    sha = hashlib.sha256()
+    for name in sorted(weights):
+        array = np.ascontiguousarray(weights[name])
+        sha.update(f"{name}{array.shape}".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,215 @@
+"""Training: it learns, and a killed run ends bit for bit where an uninterrupted one does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ofa_tvm.accuracy.evaluate import Evaluator
+from ofa_tvm.data.augment import CropAndFlip, to_tensor
+from ofa_tvm.data.augment import preprocess as preprocess_images
+from ofa_tvm.errors import UserError
+from ofa_tvm.spaces import SPACES
+from ofa_tvm.supernet.checkpoint import FILE_NAME, load_supernet, load_tensors, save_tensors
+from ofa_tvm.supernet.training import LEDGER_NAME, LOG_NAME, STATE_NAME, Phase, Plan, Trainer
+
+PLAN = Plan(
+    phases=(
+        Phase("largest", (), 3, 0.05, 0.02, warmup_epochs=0.5),
+        Phase("expand", ("kernel", "depth", "expand"), 2, 0.02, 0.0),
+    ),
+    batch=16,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered(tiny_space):
+    """Checkpoints name their space, so it has to be known."""
+    SPACES[tiny_space.name] = tiny_space
+    yield
+    del SPACES[tiny_space.name]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_space, tiny_dataset, tmp_path_factory):
+    """The folder of an uninterrupted training."""
+    folder = tmp_path_factory.mktemp("trained")
+    Trainer(tiny_space, tiny_dataset, PLAN, folder).run()
+    return folder
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """A copy of it to damage."""
+    for name in (FILE_NAME, STATE_NAME):
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    return tmp_path
+
+
+def test_loss_falls_and_everything_is_written(trained, tiny_space, tiny_dataset):
+    records = [json.loads(line) for line in (trained / LOG_NAME).read_text().splitlines()]
+    assert [(record["phase"], record["phase_epoch"]) for record in records] == [
+        ("largest", 1),
+        ("largest", 2),
+        ("largest", 3),
+        ("expand", 1),
+        ("expand", 2),
+    ]
+    assert records[-1]["loss"]["largest"] < 0.8 * records[0]["loss"]["largest"]
+    assert len((trained / LEDGER_NAME).read_text().splitlines()) == 5
+    supernet, facts = load_supernet(trained)
+    assert (facts.space, facts.data, facts.class_names) == ("tiny", "tiny", tiny_dataset.class_names)
+    assert facts.preprocess == tiny_dataset.preprocess
+    assert facts.training["epochs_done"] == 5
+    assert Evaluator(tiny_dataset, tiny_dataset.test, 64).top1(supernet, tiny_space.largest) > 0.5
+
+
+@pytest.mark.parametrize("steps", [12, 26, 37])
+def test_a_killed_run_ends_where_an_uninterrupted_one_does(
+    trained, tiny_space, tiny_dataset, tmp_path, monkeypatch, steps
+):
+    """Eight steps an epoch: killed within the second epoch, right after channels were sorted, and in the last."""
+    done = []
+    step = Trainer._step
+
+    def killed(self, *args):
+        done.append(1)
+        if len(done) == steps:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    monkeypatch.setattr(Trainer, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(tiny_space, tiny_dataset, PLAN, tmp_path).run()
+    monkeypatch.setattr(Trainer, "_step", step)
+    assert not (tmp_path / FILE_NAME).exists()
+    trainer = Trainer(tiny_space, tiny_dataset, PLAN, tmp_path)
+    assert trainer.epochs_done == (steps - 1) // 8
+    trainer.run()
+    for name in (FILE_NAME, STATE_NAME):
+        expected, facts = load_tensors(trained / name)
+        found, found_facts = load_tensors(tmp_path / name)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+        assert found_facts == facts
+
+
+def test_a_finished_run_does_nothing_more(copy, tiny_space, tiny_dataset):
+    before = (copy / FILE_NAME).read_bytes()
+    assert Trainer(tiny_space, tiny_dataset, PLAN, copy).run() == copy / FILE_NAME
+    assert load_tensors(copy / FILE_NAME)[1].training["epochs_done"] == 5
+    assert (copy / FILE_NAME).read_bytes() == before
+    assert not (copy / LOG_NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [({"seed": 1}, "plan"), ({"phases": PLAN.phases[:1]}, "plan"), ({"batch": 32}, "plan")]
+)
+def test_another_plan_in_the_same_folder(copy, tiny_space, tiny_dataset, change, named):
+    with pytest.raises(UserError, match=f"training with another {named}"):
+        Trainer(tiny_space, tiny_dataset, replace(PLAN, **change), copy)
+
+
+def test_another_data_set_in_the_same_folder(copy, tiny_space, tiny_dataset):
+    with pytest.raises(UserError, match="another data"):
+        Trainer(tiny_space, replace(tiny_dataset, name="other"), PLAN, copy)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-1],
+        lambda whole: whole[:5],
+        lambda whole: b"",
+        lambda whole: b"\xff" * 8 + whole[8:],
+        lambda whole: whole[:8] + b"?" + whole[9:],
+    ],
+)
+@pytest.mark.parametrize("name", [FILE_NAME, STATE_NAME])
+def test_damaged_checkpoint(copy, tiny_space, tiny_dataset, damage, name):
+    path = copy / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match="is damaged"):
+        if name == FILE_NAME:
+            load_supernet(copy)
+        else:
+            Trainer(tiny_space, tiny_dataset, PLAN, copy)
+
+
+def test_checkpoint_of_another_format(copy):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, copy / FILE_NAME)
+    with pytest.raises(UserError, match="not a supernet checkpoint"):
+        load_supernet(copy)
+
+
+def test_missing_checkpoint(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        load_supernet(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({"class_names": ("a", "b")}, "does not fit space tiny"), ({"space": "x"}, "unknown space")]
+)
+def test_checkpoint_that_does_not_fit(copy, change, said):
+    tensors, facts = load_tensors(copy / FILE_NAME)
+    save_tensors(copy / FILE_NAME, tensors, replace(facts, **change))
+    with pytest.raises(UserError, match=said):
+        load_supernet(copy)
+
+
+def test_state_of_another_shape_is_a_user_error(copy, tiny_space, tiny_dataset):
+    tensors, facts = load_tensors(copy / STATE_NAME)
+    del tensors["model.layers.stem.weight"]
+    save_tensors(copy / STATE_NAME, tensors, facts)
+    with pytest.raises(UserError, match="does not fit"):
+        Trainer(tiny_space, tiny_dataset, PLAN, copy)
+
+
+def test_class_count_mismatch(tiny_space, tiny_dataset, tmp_path):
+    with pytest.raises(UserError, match="space tiny has 9 classes, tiny 4"):
+        Trainer(tiny_space.with_classes(9), tiny_dataset, PLAN, tmp_path)
+
+
+def test_batch_larger_than_the_data(tiny_space, tiny_dataset, tmp_path):
+    with pytest.raises(UserError, match="128 training images, a batch is 500"):
+        Trainer(tiny_space, tiny_dataset, replace(PLAN, batch=500), tmp_path)
+
+
+def test_diverging_training_is_said(tiny_space, tiny_dataset, tmp_path):
+    wild = replace(PLAN, phases=(Phase("largest", (), 1, 1e30, 1e30),))
+    with pytest.raises(UserError, match="diverged"):
+        Trainer(tiny_space, tiny_dataset, wild, tmp_path).run()
+    assert not (tmp_path / STATE_NAME).exists()
+
+
+def test_plan_scales_every_phase():
+    assert [phase.epochs for phase in PLAN.scaled(0.1).phases] == [1, 1]
+    assert [phase.epochs for phase in PLAN.scaled(2).phases] == [6, 4]
+    assert PLAN.scaled(1) == PLAN
+
+
+def test_crops_are_windows_of_the_padded_image(tiny_dataset):
+    images = tiny_dataset.train.images
+    augment = CropAndFlip(images)
+    rows = torch.tensor([3, 3, 3, 5, 5, 5])
+    batch = augment(rows, torch.Generator().manual_seed(0))
+    assert batch.shape == (6, 3, 16, 16) and batch.dtype == torch.uint8
+    for row, crop in zip(rows.tolist(), batch, strict=True):
+        padded = torch.nn.functional.pad(to_tensor(images[row : row + 1]).float(), (2,) * 4, mode="reflect")[0]
+        windows = [padded[:, top : top + 16, left : left + 16] for top in range(5) for left in range(5)]
+        assert any(torch.equal(crop.float(), view) for window in windows for view in (window, window.flip(2)))
+
+
+def test_preprocess_normalises_and_resizes(tiny_dataset):
+    facts = tiny_dataset.preprocess
+    images = to_tensor(tiny_dataset.test.images[:2])
+    same = preprocess_images(images, facts, 16)
+    expected = (tiny_dataset.test.images[:2] / 255 - facts.mean) / facts.std
+    torch.testing.assert_close(same.permute(0, 2, 3, 1).double(), torch.from_numpy(expected), rtol=1e-4, atol=1e-5)
+    assert preprocess_images(images, facts, 12).shape == (2, 3, 12, 12)

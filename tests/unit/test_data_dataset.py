@@ -1,0 +1,43 @@
+"""The held-out split, and looking data sets up by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ofa_tvm.data import SOURCES, load_dataset
+from ofa_tvm.errors import UserError
+
+
+def rows(split):
+    return {image.tobytes() for image in split.images}
+
+
+def test_held_out_images_never_train(tiny_dataset):
+    assert (len(tiny_dataset.train), len(tiny_dataset.validation), len(tiny_dataset.test)) == (128, 32, 40)
+    assert not rows(tiny_dataset.train) & rows(tiny_dataset.validation)
+    assert rows(tiny_dataset.train) | rows(tiny_dataset.validation) == rows(tiny_dataset.all_training)
+
+
+def test_the_split_is_fixed(tiny_dataset):
+    again = replace(tiny_dataset)
+    assert np.array_equal(again.validation.images, tiny_dataset.validation.images)
+    assert np.array_equal(again.validation.labels, tiny_dataset.validation.labels)
+
+
+def test_nothing_held_out(tiny_dataset):
+    whole = replace(tiny_dataset, held_out=0)
+    assert (len(whole.train), len(whole.validation)) == (160, 0)
+
+
+def test_unknown_source_lists_the_known():
+    with pytest.raises(UserError, match=r"unknown data set 'mnist'.*\n.*cifar10, fashion-mnist, imagefolder"):
+        load_dataset("mnist:/somewhere")
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_source_names_a_missing_path(name, tmp_path):
+    with pytest.raises(UserError, match="missing-folder"):
+        load_dataset(f"{name}:{tmp_path / 'missing-folder'}")

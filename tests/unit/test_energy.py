@@ -1,0 +1,91 @@
+"""The ledger: what is metered, what is estimated, and that they are not confused."""
+
+from __future__ import annotations
+
+import pytest
+
+from ofa_tvm import energy
+from ofa_tvm.energy import CORE_WATTS, Cost, Ledger, Meter, estimated, total
+from ofa_tvm.errors import UserError
+from ofa_tvm.storage import append_jsonl
+
+NO_COUNTERS = "no-such-folder"
+
+
+@pytest.fixture
+def counters(tmp_path, monkeypatch):
+    """RAPL's files of two packages; set to joules with ``counters(first, second)``."""
+    monkeypatch.setattr(energy, "_RAPL", tmp_path)
+
+    def write(*joules: float) -> None:
+        for zone, value in enumerate(joules):
+            folder = tmp_path / f"intel-rapl:{zone}"
+            folder.mkdir(exist_ok=True)
+            (folder / "energy_uj").write_text(f"{round(value * 1e6)}\n")
+
+    return write
+
+
+def test_estimate_is_core_seconds_times_watts():
+    cost = estimated("train", wall_s=100.0, cpu_s=3600.0)
+    low, middle, high = CORE_WATTS
+    assert cost.energy_low_kwh == pytest.approx(low / 1000)
+    assert cost.energy_kwh == pytest.approx(middle / 1000)
+    assert cost.energy_high_kwh == pytest.approx(high / 1000)
+    assert cost.method.startswith("estimated")
+    assert "train: 100.0 s, 3600.0 CPU s, 6 Wh" in str(cost)
+
+
+def test_meter_estimates_without_counters(tmp_path, monkeypatch):
+    monkeypatch.setattr(energy, "_RAPL", tmp_path / NO_COUNTERS)
+    meter = Meter()
+    sum(range(200_000))
+    cost = meter.read("work")
+    assert cost.phase == "work" and cost.wall_s >= 0 and cost.cpu_s >= 0
+    assert cost.energy_low_kwh <= cost.energy_kwh <= cost.energy_high_kwh
+    assert cost.method.startswith("estimated")
+
+
+def test_meter_reads_all_packages(counters):
+    counters(10, 20)
+    meter = Meter()
+    counters(3610, 3620)
+    cost = meter.read("work")
+    assert cost.energy_kwh == pytest.approx(2 * 3600 / 3.6e6)
+    assert cost.energy_low_kwh == cost.energy_kwh == cost.energy_high_kwh
+    assert cost.method.startswith("metered")
+
+
+def test_wrapped_counter_falls_back_to_an_estimate(counters):
+    counters(1000)
+    meter = Meter()
+    counters(1)
+    assert meter.read("work").method.startswith("estimated")
+
+
+def test_total_names_every_method():
+    metered = Cost("a", 1.0, 2.0, 3.0, 3.0, 3.0, "metered (RAPL, whole package)")
+    both = total("all", [metered, estimated("b", 4.0, 3600.0), metered])
+    assert both.phase == "all" and both.wall_s == 6.0 and both.cpu_s == 3604.0
+    assert both.energy_kwh == pytest.approx(6.006)
+    assert both.method == "estimated (6 W per busy core) + metered (RAPL, whole package)"
+    assert total("none", []).method == "nothing measured"
+
+
+def test_ledger_keeps_interrupted_phases(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    with ledger.phase("first"):
+        pass
+    with pytest.raises(KeyboardInterrupt), ledger.phase("second"):
+        raise KeyboardInterrupt
+    ledger.add(estimated("third", 1.0, 1.0))
+    costs = Ledger(ledger.path).costs()
+    assert [cost.phase for cost in costs] == ["first", "second", "third"]
+    assert costs[2] == estimated("third", 1.0, 1.0)
+
+
+def test_foreign_line_in_the_ledger_is_a_user_error(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    append_jsonl(path, [{"phase": "x"}])
+    with pytest.raises(UserError, match="no cost"):
+        Ledger(path).costs()

@@ -1,0 +1,171 @@
+"""Every registered space: configs, keys, genomes and OFA's dicts are the same thing in four forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.network import INPUT
+from ofa_tvm.spaces import SPACES, SearchSpace, SubnetConfig, get_space
+from ofa_tvm.spaces.mobilenet_v3 import MobileNetV3Space, make_divisible
+
+every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
+quick = settings(max_examples=40, deadline=None)
+
+
+def configs(space: SearchSpace) -> st.SearchStrategy[SubnetConfig]:
+    block = st.tuples(st.sampled_from(space.kernel_choices), st.sampled_from(space.expand_choices))
+    stage = st.sampled_from(space.depth_choices).flatmap(
+        lambda depth: st.lists(block, min_size=depth, max_size=depth).map(tuple)
+    )
+    stages = st.lists(stage, min_size=space.stages, max_size=space.stages).map(tuple)
+    return st.builds(SubnetConfig, st.sampled_from(space.resolutions), stages)
+
+
+any_config = st.sampled_from(list(SPACES.values())).flatmap(lambda space: st.tuples(st.just(space), configs(space)))
+
+
+@quick
+@given(any_config)
+def test_config_survives_every_form(pair):
+    space, config = pair
+    assert space.validate(config) == config
+    assert SubnetConfig.parse(config.key) == config
+    assert space.parse(config.key) == config
+    assert space.config(space.genome(config)) == config
+    assert space.from_ofa(space.to_ofa(config)) == config
+
+
+@quick
+@given(any_config, any_config)
+def test_keys_and_genomes_are_equal_exactly_when_configs_are(first, second):
+    (space, one), (other_space, other) = first, second
+    assert (one.key == other.key) == (one == other)
+    if space is other_space:
+        assert np.array_equal(space.genome(one), space.genome(other)) == (one == other)
+
+
+@quick
+@given(any_config)
+def test_networks_are_well_formed(pair):
+    space, config = pair
+    network = space.network(config)
+    shapes = {INPUT: (network.in_channels, network.resolution)}
+    for layer in network.layers:
+        assert shapes[layer.input] == (layer.in_channels, layer.in_size)
+        assert layer.name not in shapes
+        if layer.residual is not None:
+            assert shapes[layer.residual] == (layer.out_channels, layer.out_size)
+        shapes[layer.name] = (layer.out_channels, layer.out_size)
+    assert (network.layers[-1].out_channels, network.resolution) == (space.classes, config.resolution)
+    assert network.macs > 0
+
+
+@every_space
+@pytest.mark.parametrize("seed", [0, 1])
+def test_genome_operations_stay_in_space_and_canonical(space, seed):
+    rng = np.random.default_rng(seed)
+    sampled = space.sample(rng, 64)
+    mutated = space.mutate(rng, sampled, 0.2)
+    crossed = space.cross(rng, sampled, mutated)
+    for genomes in (sampled, mutated, crossed):
+        assert genomes.dtype == np.int8 and genomes.shape == (64, len(space.gene_sizes))
+        assert (genomes >= 0).all() and (genomes < space.gene_sizes).all()
+        assert np.array_equal(space.canonical(genomes), genomes)
+        for row in genomes:
+            config = space.validate(space.config(row))
+            assert np.array_equal(space.genome(config), row)
+    assert np.array_equal(space.mutate(rng, sampled, 0.0), sampled)
+    assert not np.array_equal(mutated, sampled)
+    assert np.array_equal(space.sample(np.random.default_rng(seed), 64), sampled)
+
+
+@every_space
+def test_encoding_is_one_hot_for_active_blocks(space):
+    genomes = space.sample(np.random.default_rng(0), 50)
+    ones = space.encode(genomes).sum(axis=1)
+    assert np.array_equal(ones, 1 + 2 * space.active_blocks(genomes).sum(axis=1))
+
+
+@every_space
+def test_largest_and_smallest_bound_every_subnet(space):
+    low, high = (space.network(config) for config in (space.smallest, space.largest))
+    for config in space.sample_configs(np.random.default_rng(0), 20):
+        network = space.network(config)
+        assert low.macs <= network.macs <= high.macs
+        assert low.parameters <= network.parameters <= high.parameters
+
+
+def test_cardinality_by_enumeration(tiny_space):
+    sizes = tiny_space.gene_sizes.astype(int)
+    grid = np.stack(np.meshgrid(*map(np.arange, sizes), indexing="ij"), axis=-1).reshape(-1, len(sizes))
+    canonical = tiny_space.canonical(grid.astype(np.int8)).astype(np.int64)
+    ranks = np.unique(canonical @ np.concatenate([np.cumprod(sizes[:0:-1])[::-1], [1]]))
+    assert len(ranks) == tiny_space.cardinality == 2 * (6 + 36) ** 2
+
+
+def test_distinct_samples_end_when_the_space_does(tiny_space):
+    from dataclasses import replace
+
+    space = replace(tiny_space, resolutions=(16,), depth_choices=(1,), kernel_choices=(3,))
+    found = space.sample_configs(np.random.default_rng(0), 100)
+    assert len({config.key for config in found}) == len(found) == space.cardinality == 4
+
+
+def test_mbv3_is_the_published_family():
+    space = get_space("mbv3")
+    assert isinstance(space, MobileNetV3Space)
+    assert [stage.width for stage in space.stage_plan] == [24, 40, 80, 112, 160]
+    assert space.network(space.largest).parameters == 7_664_760
+    assert space.cardinality == 25 * (9**2 + 9**3 + 9**4) ** 5
+    config = space.from_ofa({"ks": [3, 5, 7, 3] * 5, "e": [3, 4, 6, 3] * 5, "d": [2, 3, 4, 2, 3], "r": [160]})
+    assert config.key == "r160.3x3-5x4.3x3-5x4-7x6.3x3-5x4-7x6-3x3.3x3-5x4.3x3-5x4-7x6"
+    assert space.network(space.largest).layers[3].name == "block1_expand"
+
+
+def test_with_classes_changes_the_classifier_only(tiny_space):
+    before, after = (space.network(space.largest) for space in (tiny_space, tiny_space.with_classes(9)))
+    assert before.layers[:-1] == after.layers[:-1]
+    assert after.layers[-1].out_channels == after.classes == 9
+
+
+@pytest.mark.parametrize(("value", "rounded"), [(16, 16), (18, 24), (1, 8), (20, 24), (35, 32), (36, 40)])
+def test_make_divisible(value, rounded):
+    assert make_divisible(value) == rounded
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "not a subnet key"),
+        ("r32", "not a subnet key"),
+        ("r32.3x2-", "not a subnet key"),
+        ("r33.3x2-3x2.3x2-3x2.3x2-3x2", "resolution 33"),
+        ("r32.3x2-3x2.3x2-3x2", "has 3 stages"),
+        ("r32.3x2-3x2.3x2-3x2.3x2", "depth 1"),
+        ("r32.3x2-3x2.9x2-3x2.3x2-3x2", "stage 2 .* kernel 9"),
+        ("r32.3x2-3x2.3x2-3x2.3x2-3x5", "stage 3 .* expand 5"),
+    ],
+)
+def test_bad_keys_say_what_is_wrong(text, said):
+    with pytest.raises(UserError, match=said):
+        get_space("mbv3-cifar").parse(text)
+
+
+def test_unknown_space_lists_the_known():
+    with pytest.raises(UserError, match="mbv3-cifar"):
+        get_space("mbv4")
+
+
+@pytest.mark.parametrize(
+    "change", [{"ks": None}, {"e": [2] * 8}, {"d": ["x", 2, 2]}, {"d": [4, 2, 2]}, {"r": []}, {"r": 31}, {"d": 3}]
+)
+def test_bad_ofa_configs_are_user_errors(change):
+    space = get_space("mbv3-cifar")
+    with pytest.raises(UserError):
+        space.from_ofa({**space.to_ofa(space.largest), **change})
+    with pytest.raises(UserError, match="'ks' is missing"):
+        space.from_ofa({})

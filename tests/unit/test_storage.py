@@ -1,0 +1,124 @@
+"""Files survive torn writes, concurrent writers and failures in the middle."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.storage import (
+    append_jsonl,
+    cache_folder,
+    complete_length,
+    read_json,
+    read_jsonl,
+    sha256_file,
+    write_atomic,
+    write_json,
+)
+
+
+def test_append_and_read(tmp_path):
+    path = tmp_path / "new" / "log.jsonl"
+    assert read_jsonl(path, "log") == []
+    append_jsonl(path, [{"a": 1}, {"text": "two\nlines"}])
+    append_jsonl(path, [{"a": 3}])
+    assert read_jsonl(path, "log") == [{"a": 1}, {"text": "two\nlines"}, {"a": 3}]
+
+
+@pytest.mark.parametrize("torn", [b'{"a": 2', b"{", '{"é'.encode()[:-1], b'{"a": 2}'])
+def test_torn_tail_is_forgiven_by_the_reader_and_cut_by_the_writer(tmp_path, torn):
+    path = tmp_path / "log.jsonl"
+    append_jsonl(path, [{"a": 1}])
+    with path.open("ab") as file:
+        file.write(torn)
+    assert read_jsonl(path, "log") == [{"a": 1}]
+    append_jsonl(path, [{"a": 3}])
+    assert read_jsonl(path, "log") == [{"a": 1}, {"a": 3}]
+
+
+def test_torn_tail_longer_than_a_block(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + b"x" * 200_000)
+    assert complete_length(path) == 9
+    path.write_bytes(b"x" * 200_000)
+    assert complete_length(path) == 0
+    append_jsonl(path, [{"a": 2}])
+    assert path.read_bytes() == b'{"a": 2}\n'
+
+
+@pytest.mark.parametrize("line", [b"{broken}", b"", b"[1]", b"\xff\xfe"])
+def test_damaged_middle_line_is_named(tmp_path, line):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 3}\n')
+    with pytest.raises(UserError, match=r"log .*log.jsonl, line 2, is damaged"):
+        read_jsonl(path, "log")
+
+
+def _append_many(path: Path, writer: int) -> None:
+    for number in range(20):
+        append_jsonl(path, [{"writer": writer, "number": number, "padding": "x" * 500}])
+
+
+def test_concurrent_appends_lose_nothing(tmp_path):
+    path = tmp_path / "log.jsonl"
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_append_many, args=(path, writer)) for writer in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    found = [(record["writer"], record["number"]) for record in read_jsonl(path, "log")]
+    assert sorted(found) == [(writer, number) for writer in range(4) for number in range(20)]
+
+
+@pytest.mark.parametrize("content", ["text", b"text", lambda beside: beside.write_text("text")])
+def test_atomic_write_replaces_and_leaves_nothing_beside(tmp_path, content):
+    path = tmp_path / "folder" / "file"
+    write_atomic(path, "old")
+    write_atomic(path, content)
+    assert path.read_text() == "text"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failed_atomic_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    write_atomic(path, "old")
+
+    def fails(beside: Path) -> None:
+        beside.write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_atomic(path, fails)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_files(tmp_path):
+    path = tmp_path / "facts.json"
+    with pytest.raises(UserError, match=r"facts .* does not exist"):
+        read_json(path, "facts")
+    write_json(path, {"a": [1, 2]})
+    assert read_json(path, "facts") == {"a": [1, 2]} == json.loads(path.read_text())
+    for damaged in (b'{"a": ', b"\xff"):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged"):
+            read_json(path, "facts")
+
+
+def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("OFA_TVM_CACHE", "")
+    assert cache_folder() == Path.home() / ".cache" / "ofa_tvm"
+
+
+def test_sha256(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    assert sha256_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
