@@ -1,4 +1,4 @@
-"""``ofa-tvm VERB ...`` is ``python -m ofa_tvm.VERB ...``; only the verb's module is imported."""
+"""``ofa-tvm VERB ...``: run a command; only the verb's module is imported (``python -m ofa_tvm.VERB`` is the same)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ VERBS = {
     "doctor": "check this machine, or a target",
     "targets": "list the targets",
 }
+# Verbs whose name a library module has already.
+MODULES = {"targets": "target_list"}
 
 
 def usage() -> str:
@@ -39,7 +41,7 @@ def main() -> int:
     if verb not in VERBS:
         print(f"error: unknown verb '{verb}'\n{usage()}", file=sys.stderr)
         return 2
-    command = import_module(f"ofa_tvm.{verb}")
+    command = import_module(f"ofa_tvm.{MODULES.get(verb, verb)}")
     return int(command.main(sys.argv[2:]))
 
 

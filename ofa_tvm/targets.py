@@ -168,7 +168,7 @@ def load_target(name: str, threads: int | None = None, batch: int | None = None)
         raise UserError(f"{path}: {_explain(error)}", "see targets/x86.toml for a complete file") from error
     available = os.cpu_count() or 1
     if target.device == "local" and target.threads > available:
-        raise UserError(f"target {target.name} asks for {target.threads} threads, this machine has {available} cores")
+        raise UserError(f"{path}: key 'threads': {target.threads} threads, but this machine has {available} cores")
     return _resolve_native(target)
 
 
@@ -180,14 +180,18 @@ def _resolve_native(target: TargetSpec) -> TargetSpec:
 
 
 def native_mcpu() -> str:
-    """LLVM's name of this machine's CPU, lowered to what the visible features support.
+    """LLVM's name of this machine's CPU, lowered to what the visible features support."""
+    path = Path("/proc/cpuinfo")
+    return mcpu_of(path.read_text() if path.exists() else "")
 
-    Virtual machines often report a CPU whose newest features they hide, so the name is chosen by features where
-    the model is not certain.
+
+def mcpu_of(cpuinfo: str) -> str:
+    """LLVM's name of an x86 CPU from the text of its ``/proc/cpuinfo``.
+
+    Virtual machines often report a CPU whose newest features they hide, so the name is chosen by features.
     """
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    flags = next((set(line.split(":")[1].split()) for line in text.splitlines() if line.startswith("flags")), set())
-    amd = "AuthenticAMD" in text
+    flags = next((set(line.split(":")[1].split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set())
+    amd = "AuthenticAMD" in cpuinfo
     for name, vendor_amd, needed in _CPU_BY_FEATURES:
         if vendor_amd in (None, amd) and needed <= flags:
             return name

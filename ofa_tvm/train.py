@@ -22,6 +22,9 @@ def train(
     batch: Annotated[int, typer.Option(min=2, help="Images a step.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and sampled subnets.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads (0: all cores).")] = 0,
+    accuracy_samples: Annotated[
+        int, typer.Option(min=0, help="Subnets to evaluate for the accuracy predictor (0: none).")
+    ] = 300,
     json: JsonFlag = False,
 ) -> None:
     """Train the largest network, then kernel sizes, depths and expand ratios with in-place distillation.
@@ -33,10 +36,12 @@ def train(
     import torch
 
     from ofa_tvm.accuracy.evaluate import Evaluator
+    from ofa_tvm.accuracy.samples import AccuracySamples
     from ofa_tvm.console import log
     from ofa_tvm.data import load_dataset
     from ofa_tvm.energy import total
     from ofa_tvm.spaces import get_space
+    from ofa_tvm.storage import sha256_file, write_json
     from ofa_tvm.supernet.training import DEFAULT_PLAN, Trainer
 
     search_space = get_space(space)
@@ -47,16 +52,36 @@ def train(
     plan = replace(DEFAULT_PLAN.scaled(epoch_scale), batch=batch, seed=seed)
     trainer = Trainer(search_space, dataset, plan, out)
     path = trainer.run()
-    evaluator = Evaluator(dataset, dataset.test)
     trainer.supernet.eval()
+    predictor = None
+    if accuracy_samples:
+        evaluator = Evaluator(dataset, dataset.validation)
+        samples = AccuracySamples(search_space, out, sha256_file(path)[:16])
+        with trainer.ledger.phase("evaluate subnets"):
+            samples.sample(accuracy_samples, lambda config: evaluator.top1(trainer.supernet, config))
+        predictor = samples.report()
+        samples.predictor().save(out, predictor)
+    evaluator = Evaluator(dataset, dataset.test)
     configs = {"largest": search_space.largest, "smallest": search_space.smallest}
     accuracy = {name: evaluator.top1(trainer.supernet, config) for name, config in configs.items()}
     cost = total("train", trainer.ledger.costs())
-    payload = {"checkpoint": str(path), "test_top1": accuracy, "cost": cost.record()}
+    payload = {
+        "checkpoint": str(path),
+        "test_top1": accuracy,
+        "accuracy_predictor": predictor,
+        "cost": cost.record(),
+    }
+    write_json(out / "accuracy.json", payload)
 
     def text() -> str:
         rows = [[name, configs[name].key, f"{top1:.2%}"] for name, top1 in accuracy.items()]
-        return "\n".join([table(["subnet", "key", "test top-1"], rows), str(cost), f"wrote {path}"])
+        lines = [table(["subnet", "key", "test top-1"], rows)]
+        if predictor is not None:
+            lines.append(
+                f"accuracy predictor: Kendall tau {predictor['kendall_tau']:.3f}, mean error {predictor['mae']:.2%} on "
+                f"{predictor['held_out']} held-out subnets"
+            )
+        return "\n".join([*lines, str(cost), f"wrote {path}"])
 
     emit(payload, json, text)
 

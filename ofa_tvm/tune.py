@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ofa_tvm.cli import JsonFlag, emit, run_command, table
 
+if TYPE_CHECKING:
+    from ofa_tvm.energy import Cost
+    from ofa_tvm.tuner.coverage import Coverage
+    from ofa_tvm.tuner.loop import TuningSummary
+
 SECONDS_PER_TRIAL = 0.35
+ROWS = 12
 
 
 def tune(
@@ -24,9 +30,12 @@ def tune(
     trials: Annotated[int | None, typer.Option(min=0, help="Most trials of this run.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="Most minutes of this run.")] = None,
     trials_per_kernel: Annotated[int | None, typer.Option(min=1, help="Most trials of one kernel, ever.")] = None,
+    samples: Annotated[
+        int, typer.Option(min=0, help="Random subnets to measure for the latency model afterwards (0: none).")
+    ] = 0,
     evolution: Annotated[bool, typer.Option(help="Go on with evolved schedules when templates are used up.")] = True,
     templates: Annotated[bool, typer.Option(help="Try constructed register tiles.")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the evolution.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the evolution and of the measured subnets.")] = 0,
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
     coverage: Annotated[bool, typer.Option("--coverage", help="Only say what is tuned.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
@@ -37,20 +46,22 @@ def tune(
 
     Resumes from the tuning log and measures nothing twice. Without a budget it stops when nothing promises a gain.
     """
-    from ofa_tvm.devices.local import LocalDevice
     from ofa_tvm.kernels import space_kernels
     from ofa_tvm.spaces import get_space
     from ofa_tvm.targets import load_target
+    from ofa_tvm.tuner.coverage import coverage as covered
     from ofa_tvm.tuner.log import TuningLog
     from ofa_tvm.tuner.loop import Budget, kernel_frequencies
 
-    search_space = get_space(space)
-    spec = load_target(target, threads)
+    search_space, spec = get_space(space), load_target(target, threads)
     resolutions = search_space.choose_resolutions(resolution)
     log = TuningLog(spec, logs)
     kernels = space_kernels(search_space, resolutions, spec.batch)
-    per_kernel = trials_per_kernel or spec.tuning.trials_per_kernel
-    summary: dict[str, Any] = {
+    frequencies = kernel_frequencies(search_space, resolutions, spec.batch)
+    budget = Budget(
+        trials, None if minutes is None else minutes * 60, trials_per_kernel or spec.tuning.trials_per_kernel
+    )
+    payload: dict[str, Any] = {
         "target": spec.name,
         "fingerprint": spec.fingerprint,
         "folder": str(log.folder),
@@ -58,133 +69,134 @@ def tune(
         "resolutions": list(resolutions),
         "kernels": len(kernels),
     }
-    if coverage or dry_run:
-        frequencies = kernel_frequencies(search_space, resolutions, spec.batch)
-        budget = Budget(trials, None if minutes is None else minutes * 60, per_kernel)
-        _tell_plan(summary, log, kernels, frequencies, budget, json)
-        return
     if prune:
         with log.exclusive():
             log.prune()
-        emit(summary, json, lambda: f"pruned {log.folder}")
+        emit(payload, json, lambda: f"pruned {log.folder}")
         return
-    with log.exclusive(), LocalDevice(spec) as device:
-        budget = Budget(trials, None if minutes is None else minutes * 60, per_kernel)
-        _run(summary, search_space, spec, log, device, kernels, budget, (templates, evolution, seed), json)
+    if coverage or dry_run:
+        state = covered(log, kernels, frequencies)
+        planned = _planned_trials(log, kernels, budget)
+        payload |= _coverage_record(state) | {"planned_trials": planned, "planned_s": planned * SECONDS_PER_TRIAL}
+        emit(payload, json, lambda: _plan_text(payload, state, coverage))
+        return
+    with log.exclusive():
+        from ofa_tvm.devices.local import LocalDevice
 
-
-def _run(
-    summary: dict[str, Any],
-    space: Any,
-    spec: Any,
-    log: Any,
-    device: Any,
-    kernels: Any,
-    budget: Any,
-    candidates: tuple[bool, bool, int],
-    json: bool,
-) -> None:
-    from ofa_tvm.energy import Ledger
-    from ofa_tvm.errors import PartialResult
-    from ofa_tvm.tuner.loop import Tuner, kernel_frequencies
-    from ofa_tvm.tuner.sources import Sources
-
-    templates, evolution, seed = candidates
-    frequencies = kernel_frequencies(space, tuple(summary["resolutions"]), spec.batch)
-    sources = Sources(
-        spec.attributes, log.donors(), log.tried, spec.tuning.batch, seed, evolution=evolution, templates=templates
-    )
-    device.start()
-    ledger = Ledger(log.folder / "ledger.jsonl")
-    with ledger.phase(f"tune {space.name}") as meter:
-        done = Tuner(kernels, frequencies, log, device, sources, spec.tuning.batch).run(budget)
-        cost = meter.read(f"tune {space.name}")
-    coverage = _coverage(log, kernels, frequencies)
-    if done.trials and done.failures == done.trials:
-        reasons = "no trial of this run succeeded"
-        raise PartialResult(reasons, f"see the errors in {log.folder / 'trials.jsonl'}")
-    payload = {
-        **summary,
+        with LocalDevice(spec) as device:
+            done, cost = _tune(
+                search_space.name, spec, log, device, kernels, frequencies, budget, (templates, evolution, seed)
+            )
+            report = _measure(search_space, spec, log, device, samples, seed) if samples else None
+    state = covered(log, kernels, frequencies)
+    payload |= {
         "trials": done.trials,
         "failed_trials": done.failures,
         "seconds": done.seconds,
         "trials_per_second": done.trials / done.seconds if done.seconds else 0.0,
         "stopped_by": done.stopped_by,
-        **coverage,
+        **_coverage_record(state),
+        "cost_model": report,
         "cost": cost.record(),
     }
-
-    def text() -> str:
-        rows = _costly_rows(log, kernels, frequencies)
-        headers = ["kernel", "us", "GFLOP/s", "calls a subnet", "share", "trials", "by"]
-        lines = [
-            table(headers, rows),
-            f"{done.trials} trials in {done.seconds:.0f} s ({payload['trials_per_second']:.1f} a second), "
-            f"{done.failures} failed; stopped by: {done.stopped_by}",
-            f"{coverage['tuned']} of {len(kernels)} kernels tuned; a mean subnet's kernels take "
-            f"{coverage['mean_subnet_ms']:.3f} ms",
-            str(cost),
-            f"log: {log.folder}",
-        ]
-        return "\n".join(lines)
-
-    emit(payload, json, text)
+    emit(payload, json, lambda: _text(payload, state, done, cost))
 
 
-def _coverage(log: Any, kernels: Any, frequencies: dict[str, float]) -> dict[str, Any]:
-    """Kernels with and without a record, and the summed time of a mean subnet's tuned kernels."""
-    tuned = [key for key in kernels if key in log.kernels and log.kernels[key].best_ms is not None]
-    mean_ms = sum(frequencies[key] * log.kernels[key].best_ms for key in tuned)
-    return {"tuned": len(tuned), "fallback": len(kernels) - len(tuned), "mean_subnet_ms": mean_ms}
+def _tune(
+    space: str,
+    spec: Any,
+    log: Any,
+    device: Any,
+    kernels: Mapping[str, Any],
+    frequencies: Mapping[str, float],
+    budget: Any,
+    candidates: tuple[bool, bool, int],
+) -> tuple[TuningSummary, Cost]:
+    from ofa_tvm.energy import Ledger
+    from ofa_tvm.errors import PartialResult
+    from ofa_tvm.tuner.loop import Tuner
+    from ofa_tvm.tuner.sources import Sources
+
+    templates, evolution, seed = candidates
+    batch = spec.tuning.batch
+    sources = Sources(spec.attributes, log.donors(), log.tried, batch, seed, evolution=evolution, templates=templates)
+    device.start()
+    with Ledger(log.folder / "ledger.jsonl").phase(f"tune {space}") as meter:
+        done = Tuner(kernels, frequencies, log, device, sources, batch).run(budget)
+        cost = meter.read(f"tune {space}")
+    if done.trials and done.failures == done.trials:
+        raise PartialResult("no trial of this run succeeded", f"see the errors in {log.folder / 'trials.jsonl'}")
+    return done, cost
 
 
-def _costly_rows(log: Any, kernels: Any, frequencies: dict[str, float], count: int = 12) -> list[list[str]]:
-    times = {key: log.kernels[key].best_ms for key in kernels if key in log.kernels and log.kernels[key].best_ms}
-    costs = {key: frequencies[key] * ms for key, ms in times.items()}
-    whole = sum(costs.values()) or 1.0
-    rows = []
-    for key in sorted(costs, key=lambda key: -costs[key])[:count]:
-        state = log.kernels[key]
-        rows.append(
-            [
-                key,
-                f"{times[key] * 1e3:.1f}",
-                f"{kernels[key].flops / times[key] / 1e6:.0f}",
-                f"{frequencies[key]:.2f}",
-                f"{costs[key] / whole:.1%}",
-                str(state.trials),
-                state.source,
-            ]
-        )
-    return rows
+def _measure(space: Any, spec: Any, log: Any, device: Any, samples: int, seed: int) -> dict[str, Any]:
+    from ofa_tvm.energy import Ledger
+    from ofa_tvm.latency import LatencyBench, warn_of_estimates
+
+    bench = LatencyBench(space, spec, log, device)
+    warn_of_estimates(bench)
+    with Ledger(log.folder / "ledger.jsonl").phase(f"measure {space.name}"):
+        bench.model(samples, seed)
+    return bench.report()
 
 
-def _tell_plan(
-    summary: dict[str, Any], log: Any, kernels: Any, frequencies: dict[str, float], budget: Any, json: bool
-) -> None:
+def _planned_trials(log: Any, kernels: Mapping[str, Any], budget: Any) -> int:
+    spent = {key: state.trials for key, state in log.kernels.items()}
+    left: int = sum(max(0, budget.trials_per_kernel - spent.get(key, 0)) for key in kernels)
+    return left if budget.trials is None else min(left, int(budget.trials))
+
+
+def _coverage_record(state: Coverage) -> dict[str, Any]:
+    return {"tuned": state.tuned, "fallback": state.fallback, "mean_subnet_ms": state.mean_subnet_ms}
+
+
+def _plan_text(payload: dict[str, Any], state: Coverage, show_kernels: bool) -> str:
     from ofa_tvm.energy import estimated
 
-    coverage = _coverage(log, kernels, frequencies)
-    left = sum(
-        max(0, budget.trials_per_kernel - (log.kernels[key].trials if key in log.kernels else 0)) for key in kernels
-    )
-    trials = left if budget.trials is None else min(left, budget.trials)
-    seconds = min(trials * SECONDS_PER_TRIAL, budget.seconds or float("inf"))
-    cost = estimated("tune", seconds, seconds)
-    payload = {**summary, **coverage, "planned_trials": trials, "planned_seconds": seconds, "planned": cost.record()}
+    seconds = payload["planned_s"]
+    lines = [
+        f"{payload['space']} on {payload['target']} ({payload['fingerprint']}): {payload['kernels']} kernels, "
+        f"{state.tuned} tuned, {state.fallback} would run their default schedule",
+        f"a run would take at most {payload['planned_trials']} trials, about {seconds / 3600:.2f} h",
+        str(estimated("tune", seconds, seconds)),
+        f"log: {payload['folder']}",
+    ]
+    return "\n".join([_kernel_table(state), *lines] if show_kernels and state.kernels else lines)
 
-    def text() -> str:
-        return "\n".join(
-            [
-                f"{summary['space']} on {summary['target']} ({summary['fingerprint']}): {len(kernels)} kernels, "
-                f"{coverage['tuned']} tuned, {coverage['fallback']} would run their default schedule",
-                f"at most {trials} trials, about {seconds / 3600:.2f} h",
-                str(cost),
-                f"log: {log.folder}",
-            ]
-        )
 
-    emit(payload, json, text)
+def _kernel_table(state: Coverage) -> str:
+    rows = [
+        [
+            kernel.kernel,
+            f"{kernel.best_ms * 1e3:.1f}",
+            f"{kernel.gflops_per_s:.0f}",
+            f"{kernel.calls:.2f}",
+            f"{kernel.share:.1%}",
+            str(kernel.trials),
+            kernel.source,
+        ]
+        for kernel in state.kernels[:ROWS]
+    ]
+    return table(["costliest kernels", "us", "GFLOP/s", "calls a subnet", "share", "trials", "by"], rows)
+
+
+def _text(payload: dict[str, Any], state: Coverage, done: TuningSummary, cost: Cost) -> str:
+    lines = [
+        _kernel_table(state),
+        f"{done.trials} trials in {done.seconds:.0f} s ({payload['trials_per_second']:.1f} a second), "
+        f"{done.failures} failed; stopped by: {done.stopped_by}",
+        f"{state.tuned} of {payload['kernels']} kernels tuned; a mean subnet's take {state.mean_subnet_ms:.3f} ms",
+    ]
+    report = payload["cost_model"]
+    if report is not None:
+        rows = [
+            [name, f"{scores['mape']:.2%}", f"{scores['within_5pct']:.0%}", f"{scores['spearman']:.3f}"]
+            for name, scores in report["methods"].items()
+        ]
+        title = f"latency from {report['samples']} subnets"
+        lines.append(table([title, "MAPE", "within 5 %", "Spearman"], rows))
+        lines.append(f"90 % interval held {report['interval_coverage']:.0%} of held-out subnets")
+    return "\n".join([*lines, str(cost), f"log: {payload['folder']}"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

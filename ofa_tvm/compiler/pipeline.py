@@ -54,6 +54,11 @@ def apply_schedules(module: IRModule, target: Target, database: Database | None 
         return relax.transform.FoldConstant()(split)
 
 
+def build(module: IRModule, target: Target) -> Executable:
+    """Generate code for a scheduled module."""
+    return tvm.compile(module, target)
+
+
 def compile_network(
     network: NetworkSpec, weights: Weights, target: Target, database: Database | None = None, batch: int = 1
 ) -> Executable:
@@ -69,8 +74,7 @@ def compile_network(
     Returns:
         A VM executable for ``LoadedModel`` or ``export``.
     """
-    module = apply_schedules(build_relax(network, weights, batch), target, database)
-    return tvm.compile(module, target)
+    return build(apply_schedules(build_relax(network, weights, batch), target, database), target)
 
 
 def export(executable: Executable, path: Path) -> None:

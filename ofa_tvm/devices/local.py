@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,7 +13,8 @@ from ofa_tvm.targets import TargetSpec
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult
 
-JOBS_MODULE = "ofa_tvm.tuner.jobs"
+JOBS_MODULE = "ofa_tvm.devices.jobs"
+NETWORK_TIMEOUT_S = 300
 
 
 class LocalDevice:
@@ -53,9 +55,21 @@ class LocalDevice:
             record=answer.get("record"),
         )
 
-    def call(self, job: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
-        """Run another job of the worker."""
-        return self._worker.call(job, timeout_s, target=self._target.attributes, **arguments)
+    def network(self, space: str, subnet: str, folder: Path) -> dict[str, Any]:
+        """Compile a subnet with the records in a log's folder and time it; see ``devices.jobs.network``."""
+        measure = self._target.measure
+        return self._worker.call(
+            "network",
+            NETWORK_TIMEOUT_S,
+            space=space,
+            subnet=subnet,
+            folder=str(folder),
+            target=self._target.attributes,
+            batch=self._target.batch,
+            warmup=measure.warmup,
+            repeats=measure.repeats,
+            min_repeat_ms=measure.min_repeat_ms,
+        )
 
     def close(self) -> None:
         """End the worker."""

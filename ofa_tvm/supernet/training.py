@@ -80,9 +80,9 @@ def _shallow(plan: Plan) -> dict[str, Any]:
 DEFAULT_PLAN = Plan(
     phases=(
         Phase("largest", (), 20, 0.2, 0.01, warmup_epochs=1.0),
-        Phase("kernel", ("kernel",), 3, 0.06, 0.03),
-        Phase("depth", ("kernel", "depth"), 4, 0.06, 0.03),
-        Phase("expand", ("kernel", "depth", "expand"), 10, 0.06, 0.0),
+        Phase("kernel", ("kernel",), 2, 0.06, 0.03),
+        Phase("depth", ("kernel", "depth"), 3, 0.06, 0.03),
+        Phase("expand", ("kernel", "depth", "expand"), 8, 0.06, 0.0),
     )
 )
 

@@ -30,6 +30,7 @@ from ofa_tvm.storage import append_jsonl, read_json, read_jsonl, write_atomic, w
 from ofa_tvm.targets import TargetSpec
 from ofa_tvm.tuner.candidate import Candidate
 
+_OTHER_VERSION = "it may come from another version of ofa_tvm"
 TrialStatus = Literal["ok", "failed", "wrong_output", "crashed", "timed_out"]
 
 
@@ -85,15 +86,17 @@ class TuningLog:
         self.folder = self.root / target.name / target.fingerprint
         manifest = self.folder / "manifest.json"
         if manifest.exists():
-            found = read_json(manifest, "manifest").get("conditions")
-            if found != json.loads(json.dumps(target.conditions)):
+            found = read_json(manifest, "manifest")
+            if not isinstance(found, dict) or found.get("conditions") != json.loads(json.dumps(target.conditions)):
                 raise UserError(f"{manifest} states other conditions than target {target.name}", "move the folder away")
         self._conditions = target.conditions
         self.kernels: dict[str, KernelState] = {}
-        for line in read_jsonl(self.folder / "kernels.jsonl", "tuning log"):
-            state = _state(line, self.folder / "kernels.jsonl")
-            self.kernels[state.kernel] = state
-        self.tried = {line["digest"] for line in read_jsonl(self.folder / "trials.jsonl", "trial ledger")}
+        self.tried: set[str] = set()
+        self._read()
+
+    def _read(self) -> None:
+        self.kernels.update(_states(self.folder / "kernels.jsonl"))
+        self.tried.update(line["digest"] for line in _lines(self.folder / "trials.jsonl", "trial ledger", "digest"))
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -111,6 +114,7 @@ class TuningLog:
             who = holder.read_text().strip() if holder.exists() else "another process"
             raise UserError(f"{self.folder} is in use by {who}", "wait until it has ended, or stop it") from error
         try:
+            self._read()  # what another process wrote before it let go of the folder
             holder.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:])})\n")
             if not (self.folder / "manifest.json").exists():
                 write_json(self.folder / "manifest.json", {"schema_version": 1, "conditions": self._conditions})
@@ -146,8 +150,9 @@ class TuningLog:
             self.tried.add(candidate.digest)
         if records:
             append_jsonl(self.folder / "records.jsonl", records)
-        append_jsonl(self.folder / "trials.jsonl", trials)
+        # The ledger comes last: a kill in between may repeat these trials, but never forgets a winner.
         append_jsonl(self.folder / "kernels.jsonl", [asdict(state)])
+        append_jsonl(self.folder / "trials.jsonl", trials)
         self.kernels[kernel] = state
         return state
 
@@ -163,14 +168,13 @@ class TuningLog:
     def donors(self) -> dict[str, list[dict[str, Any]]]:
         """Winning schedules of other fingerprints, by kernel: worth an early trial, never an answer."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for root in {self.root, shipped_folder("tuning_logs")}:
+        for root in dict.fromkeys((self.root.resolve(), shipped_folder("tuning_logs").resolve())):
             for path in sorted(root.glob("*/*/kernels.jsonl")):
-                if path.parent == self.folder:
+                if path.parent == self.folder.resolve():
                     continue
-                states = {line["kernel"]: line for line in read_jsonl(path, "tuning log")}
-                for key, line in states.items():
-                    if line.get("schedule") is not None and line["schedule"] not in found.get(key, []):
-                        found.setdefault(key, []).append(line["schedule"])
+                for key, state in _states(path).items():
+                    if state.schedule is not None and state.schedule not in found.get(key, []):
+                        found.setdefault(key, []).append(state.schedule)
         return found
 
     def prune(self) -> None:
@@ -186,15 +190,29 @@ class TuningLog:
 def best_records(folder: Path) -> dict[str, Any]:
     """The fastest record of each kernel in a log's folder, as TVM's JSON."""
     best: dict[str, Any] = {}
-    for line in read_jsonl(folder / "records.jsonl", "tuning records"):
+    for line in _lines(folder / "records.jsonl", "tuning records", "kernel", "record"):
         kernel, record = line["kernel"], line["record"]
         if kernel not in best or min(record[1]) < min(best[kernel][1]):
             best[kernel] = record
     return best
 
 
-def _state(line: dict[str, Any], path: Path) -> KernelState:
-    try:
-        return KernelState(**line)
-    except TypeError as error:
-        raise UserError(f"{path} has a line of an unknown form: {error}", "it may come from another version") from error
+def _lines(path: Path, what: str, *fields: str) -> list[dict[str, Any]]:
+    """Lines of a log file, all of which must have these fields."""
+    lines = read_jsonl(path, what)
+    for number, line in enumerate(lines, 1):
+        missing = [field for field in fields if field not in line]
+        if missing:
+            raise UserError(f"{what} {path}, line {number}, has no '{missing[0]}'", _OTHER_VERSION)
+    return lines
+
+
+def _states(path: Path) -> dict[str, KernelState]:
+    """The last line of each kernel."""
+    states = {}
+    for number, line in enumerate(_lines(path, "tuning log", "kernel"), 1):
+        try:
+            states[line["kernel"]] = KernelState(**line)
+        except TypeError as error:
+            raise UserError(f"{path}, line {number}, is of an unknown form: {error}", _OTHER_VERSION) from error
+    return states

@@ -104,11 +104,10 @@ class Tuner:
         self._batch = batch
         self._sources: dict[str, CandidateSource] = {}
         self._exhausted: set[str] = set()
-        self._patience: dict[str, float] = {}
 
     def order(self, trials_per_kernel: int) -> Iterator[str]:
         """Kernels in the order in which they deserve a batch: untried ones first, then by expected gain."""
-        untried = [key for key in self._kernels if not self._tuned(key)]
+        untried = [key for key in self._kernels if not self._trials(key)]
         untried.sort(key=lambda key: -self._frequencies[key] * self._kernels[key].flops)
         yield from untried
         while True:
@@ -118,9 +117,10 @@ class Tuner:
                 return
             yield best
 
-    def _tuned(self, key: str) -> bool:
+    def _trials(self, key: str) -> int:
+        """Trials of a kernel in all runs."""
         state = self._log.kernels.get(key)
-        return state is not None and state.trials > 0
+        return 0 if state is None else state.trials
 
     def _gain(self, key: str, trials_per_kernel: int) -> float:
         state = self._log.kernels.get(key)
@@ -137,10 +137,7 @@ class Tuner:
         done = failures = 0
         stopped_by = "nothing left that promises a gain"
         touched = set()
-        planned = sum(
-            max(0, budget.trials_per_kernel - (self._log.kernels[key].trials if key in self._log.kernels else 0))
-            for key in self._kernels
-        )
+        planned = sum(max(0, budget.trials_per_kernel - self._trials(key)) for key in self._kernels)
         total = planned if budget.trials is None else min(planned, budget.trials)
         with Task("tuning", total) as task:
             for key in self.order(budget.trials_per_kernel):
@@ -150,8 +147,8 @@ class Tuner:
                 if budget.seconds is not None and time.monotonic() - start >= budget.seconds:
                     stopped_by = "time budget"
                     break
-                left = self._batch if budget.trials is None else min(self._batch, budget.trials - done)
-                results = self._try(key, left)
+                left = min(self._batch, budget.trials_per_kernel - self._trials(key))
+                results = self._try(key, left if budget.trials is None else min(left, budget.trials - done))
                 if not results:
                     self._exhausted.add(key)
                     continue

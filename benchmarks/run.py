@@ -1,0 +1,60 @@
+"""Measure the figures of benchmarks/README.md again: ``python benchmarks/run.py [engines] [latency]``.
+
+Every part runs the commands that a user would run, keeps what they print as JSON under ``benchmarks/results/``, and
+prints the tables. Nothing else should run on the machine meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+ENGINES = (("mbv3-cifar", 32), ("mbv3", 224))
+
+
+def run(module: str, *arguments: str) -> dict[str, Any]:
+    """What a command of the package prints with --json."""
+    command = [sys.executable, "-m", f"ofa_tvm.{module}", *arguments, "--json"]
+    print("$", " ".join(["python", *command[1:]]), file=sys.stderr, flush=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def keep(name: str, result: dict[str, Any]) -> None:
+    """Store a dated result."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"wrote {path}", file=sys.stderr)
+
+
+def engines() -> None:
+    """Tuned subnets against untuned ones and other engines."""
+    for space, resolution in ENGINES:
+        fixed = ["--space", space, "--resolution", str(resolution), "--subnets", "5", "--seed", "7", "--threads", "1"]
+        result = run("bench", *fixed, "--untuned", "--against", "ort,openvino,torch")
+        keep(f"engines-{space}-{resolution}", result)
+        print(json.dumps(result["geomean_speedup"], indent=1))
+
+
+def latency() -> None:
+    """Errors of the latency model beside what it has to beat."""
+    result = run("tune", "--space", "mbv3-cifar", "--trials", "0", "--samples", "100")
+    keep("latency-mbv3-cifar", result)
+    print("| model | MAPE | within 5 % | within 10 % | Spearman |\n| --- | --- | --- | --- | --- |")
+    for name, score in result["cost_model"]["methods"].items():
+        cells = [f"{score[key]:.2%}" for key in ("mape", "within_5pct", "within_10pct")]
+        print(f"| {name} | {' | '.join(cells)} | {score['spearman']:.4f} |")
+
+
+PARTS = {"engines": engines, "latency": latency}
+
+if __name__ == "__main__":
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()

@@ -1,0 +1,97 @@
+"""Evaluated subnets of one supernet, kept beside it, and the predictor trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ofa_tvm.accuracy.predictor import AccuracyPredictor
+from ofa_tvm.console import Task
+from ofa_tvm.errors import UserError
+from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.storage import append_jsonl, cache_folder, read_jsonl
+from ofa_tvm.subnet_table import SubnetTable
+
+FILE_NAME = "accuracy.jsonl"
+HELD_OUT_SHARE = 0.25
+FEWEST = 60
+
+
+def samples_folder(supernet_folder: Path, checkpoint: str) -> Path:
+    """Where new samples of a supernet are written: beside it, or in the cache when it came with the package."""
+    if supernet_folder.resolve().is_relative_to(Path(__file__).resolve().parent.parent):
+        return cache_folder() / "accuracy" / checkpoint
+    return supernet_folder
+
+
+class Evaluate(Protocol):
+    """From a subnet to its top-1 fraction on the held-out images."""
+
+    def __call__(self, config: SubnetConfig) -> float:
+        """Evaluate."""
+        ...
+
+
+class AccuracySamples:
+    """Validation accuracies of a supernet's subnets.
+
+    Args:
+        space: the supernet's space.
+        folder: the supernet's folder, or another one to write to.
+        checkpoint: identity of the weights; samples of other weights are not used.
+        shipped: folder of samples that are only read.
+    """
+
+    def __init__(self, space: SearchSpace, folder: Path, checkpoint: str, shipped: Path | None = None) -> None:
+        self.space, self.folder, self._checkpoint = space, folder, checkpoint
+        self.table = SubnetTable(space)
+        self.top1: dict[str, float] = {}
+        for source in dict.fromkeys((shipped, folder)):
+            if source is not None:
+                self._read(source / FILE_NAME)
+
+    def _read(self, path: Path) -> None:
+        for number, line in enumerate(read_jsonl(path, "accuracy samples"), 1):
+            try:
+                if line["checkpoint"] == self._checkpoint:
+                    self.top1[line["subnet"]] = float(line["validation_top1"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(f"{path}, line {number}, is not an accuracy sample", "remove that line") from error
+
+    def evaluate(self, configs: Sequence[SubnetConfig], evaluate: Evaluate) -> list[float]:
+        """Accuracies in the given order; only subnets not known yet are evaluated, each appended at once."""
+        new = [config for config in configs if config.key not in self.top1]
+        if new:
+            with Task("evaluating subnets", len(new)) as task:
+                for config in new:
+                    top1 = evaluate(config)
+                    line = {"subnet": config.key, "validation_top1": top1, "checkpoint": self._checkpoint}
+                    append_jsonl(self.folder / FILE_NAME, [line])
+                    self.top1[config.key] = top1
+                    task.advance(note=f"{top1:.2%}")
+        return [self.top1[config.key] for config in configs]
+
+    def sample(self, count: int, evaluate: Evaluate, seed: int = 0) -> None:
+        """Evaluate random subnets until ``count`` are known."""
+        rng = np.random.default_rng(seed)
+        configs = [self.space.largest, self.space.smallest, *self.space.sample_configs(rng, count)]
+        missing = max(0, count - len(self.top1))
+        self.evaluate([config for config in configs if config.key not in self.top1][:missing], evaluate)
+
+    def predictor(self) -> AccuracyPredictor:
+        """The predictor fitted to everything known."""
+        configs = [SubnetConfig.parse(key) for key in self.top1]
+        return AccuracyPredictor.fit(self.table, configs, np.asarray(list(self.top1.values())))
+
+    def report(self, seed: int = 0) -> dict[str, Any]:
+        """Quality on a quarter of the samples that the fit of this report has not seen."""
+        keys = np.random.default_rng(seed).permutation(sorted(self.top1))
+        configs = [SubnetConfig.parse(str(key)) for key in keys]
+        top1 = np.asarray([self.top1[str(key)] for key in keys])
+        held_out = max(10, round(len(keys) * HELD_OUT_SHARE))
+        fitted = AccuracyPredictor.fit(self.table, configs[held_out:], top1[held_out:])
+        quality = fitted.evaluate(configs[:held_out], top1[:held_out])
+        return {"samples": len(keys) - held_out, "held_out": held_out, **quality}

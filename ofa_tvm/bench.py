@@ -1,0 +1,141 @@
+"""``python -m ofa_tvm.bench``: time random subnets against other engines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ofa_tvm.cli import JsonFlag, emit, run_command, table
+
+if TYPE_CHECKING:
+    from ofa_tvm.engines import Engine
+
+OURS = "ofa_tvm"
+UNTUNED = "ofa_tvm untuned"
+
+
+def bench(
+    space: Annotated[str, typer.Option(help="Search space.")] = "mbv3-cifar",
+    resolution: Annotated[int | None, typer.Option(help="Input size of random subnets (default: the largest).")] = None,
+    subnet: Annotated[list[str] | None, typer.Option(help="Key, largest or smallest; repeat for several.")] = None,
+    subnets: Annotated[
+        int | None, typer.Option(min=1, help="Random subnets (default: 5 where no --subnet is given).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of subnets, weights, images and order.")] = 7,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of every engine.")] = 1,
+    against: Annotated[str, typer.Option(help="Engines, with commas between them.")] = "ort,openvino,torch",
+    target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
+    untuned: Annotated[bool, typer.Option("--untuned", help="Also time our default schedules.")] = False,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Timing of one subnet, all engines together.")] = 4.0,
+    logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Time subnets (random weights, batch 1, float32) against other engines.
+
+    Outputs are compared first. Every run is timed by two protocols: blocks of 20 runs of an engine in turn, and single
+    runs in turn. A speedup is the other engine's median over ours; above 1 we are faster.
+    """
+    import numpy as np
+
+    from ofa_tvm.comparison import PROTOCOLS, compare
+    from ofa_tvm.console import log
+    from ofa_tvm.spaces import get_space
+    from ofa_tvm.subnet_choice import choose_subnets
+    from ofa_tvm.targets import cpu_name, load_target
+
+    search_space, spec = get_space(space), load_target(target, threads, batch=1)
+    rng = np.random.default_rng(seed)
+    size = search_space.resolutions[-1] if resolution is None else resolution
+    configs = choose_subnets(search_space, subnet or (), subnets, size, rng)
+    engines, missing = _engines(against, target, logs, untuned)
+    rows: list[dict[str, Any]] = []
+    for number, config in enumerate(configs, 1):
+        log(f"subnet {number} of {len(configs)}: {config.key}")
+        compared = compare(search_space.network(config), engines, threads, seconds, rng)
+        rows.append({"subnet": config.key, **compared.record()})
+    payload = {
+        "space": space,
+        "resolutions": sorted({config.resolution for config in configs}),
+        "threads": threads,
+        "seed": seed,
+        "machine": cpu_name(),
+        "target": spec.name,
+        "fingerprint": spec.fingerprint,
+        "protocols": {name: f"{runs} runs of an engine in turn" for name, runs in PROTOCOLS.items()},
+        "engines": {name: {"version": engine.version, "settings": engine.settings} for name, engine in engines.items()},
+        "not_installed": missing,
+        "subnets": rows,
+        "geomean_speedup": _speedups(rows, engines),
+    }
+    emit(payload, json, lambda: _text(payload))
+
+
+def _engines(against: str, target: str, logs: Path | None, untuned: bool) -> tuple[dict[str, Engine], list[str]]:
+    """Engines to time, ours first, and the names of those that are not installed."""
+    from ofa_tvm.console import log
+    from ofa_tvm.engines import ENGINES, OfaTvm
+    from ofa_tvm.errors import UserError
+
+    engines: dict[str, Engine] = {OURS: OfaTvm(target, logs)}
+    if untuned:
+        engines[UNTUNED] = OfaTvm(target, logs, tuned=False)
+    missing = []
+    for name in filter(None, (name.strip() for name in against.split(","))):
+        if name not in ENGINES or name == OURS:
+            known = ", ".join(other for other in ENGINES if other != OURS)
+            raise UserError(f"unknown engine '{name}'", f"choose from {known}")
+        engine = ENGINES[name]()
+        if engine.version is None:
+            log(f"{name} is left out: {engine.package} is not installed (pip install {engine.package})")
+            missing.append(name)
+        else:
+            engines[name] = engine
+    return engines, missing
+
+
+def _speedups(rows: list[dict[str, Any]], engines: dict[str, Engine]) -> dict[str, Any]:
+    """By protocol and engine: the engine's median over ours."""
+    from ofa_tvm.comparison import PROTOCOLS, Speedup
+
+    def ratio(row: dict[str, Any], protocol: str, name: str) -> float:
+        times = row["protocols"][protocol]
+        return float(times[name]["median_ms"] / times[OURS]["median_ms"])
+
+    return {
+        protocol: {
+            name: Speedup.of(ratio(row, protocol, name) for row in rows).record() for name in engines if name != OURS
+        }
+        for protocol in PROTOCOLS
+    }
+
+
+def _text(payload: dict[str, Any]) -> str:
+    names = list(payload["engines"])
+    lines = [f"{payload['machine']}; {payload['threads']} threads; {payload['space']}"]
+    lines += [f"{name}: {facts['version']}, {facts['settings']}" for name, facts in payload["engines"].items()]
+    lines += [f"{name}: not installed" for name in payload["not_installed"]]
+    for protocol, meaning in payload["protocols"].items():
+        cells = [
+            [row["subnet"], *(f"{row['protocols'][protocol][name]['median_ms']:.3f}" for name in names)]
+            for row in payload["subnets"]
+        ]
+        lines += ["", f"{protocol} ({meaning}), median ms", table(["subnet", *names], cells)]
+        for name, speedup in payload["geomean_speedup"][protocol].items():
+            span = f"{speedup['low']:.2f} to {speedup['high']:.2f}"
+            lines.append(f"ours against {name}: {speedup['geomean']:.2f}x as fast ({span})")
+    error = max(max(row["relative_error"].values()) for row in payload["subnets"])
+    lines += ["", f"outputs agree within {error:.1e} of the largest logit"]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run_command(bench, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""A bundle: one deployed subnet as a folder, with a manifest that says what it is and how its numbers came about.
+
+==================  ====================================================================================
+``model.so``        the compiled subnet, for TVM's runtime
+``model.onnx``      the same network for any other engine
+``manifest.json``   ``Manifest``: what goes in, what comes out, what was measured, hashes of the files
+==================  ====================================================================================
+
+A bundle appears under its name complete or not at all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.manifest import FORMAT, SCHEMA_VERSION, FileFacts, Manifest
+from ofa_tvm.storage import read_json, sha256_file, write_json
+
+LIBRARY = "model.so"
+ONNX = "model.onnx"
+MANIFEST = "manifest.json"
+MAKE_AGAIN = "copy it again from where it was made, or make it again with 'python -m ofa_tvm.deploy'"
+
+
+def check_destination(out: Path) -> None:
+    """Check that a bundle may be written there: nothing, an empty folder, or an older bundle.
+
+    Raises:
+        UserError: it is something else, or a bundle with files that are not its own.
+    """
+    hint = "choose another --out, or move it away"
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"{out} is a file, not a folder", hint)
+    found = {path.name for path in out.iterdir()}
+    if not found:
+        return
+    try:
+        own = {MANIFEST, *load_manifest(out).files}
+    except UserError as error:
+        raise UserError(f"{out} is not a bundle and would be overwritten", hint) from error
+    if found - own:
+        raise UserError(f"{out} holds {sorted(found - own)[0]}, which is no part of the bundle there", hint)
+
+
+def write_bundle(out: Path, fill: Callable[[Path], Manifest]) -> Manifest:
+    """Write a bundle, replacing an older one at once.
+
+    Args:
+        out: its folder.
+        fill: writes the files into the folder that it is given and returns what is to be said of them; when it
+            raises, ``out`` stays as it was.
+
+    Returns:
+        The manifest as written, with hashes.
+
+    Raises:
+        UserError: see ``check_destination``; or the folder cannot be made.
+    """
+    check_destination(out)
+    out = out.resolve()
+    # A name that never was: the system's loader takes a library that it has loaded from the same path for the same.
+    staged = out.with_name(f".{out.name}-{secrets.token_hex(8)}")
+    try:
+        staged.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror}", "choose another --out") from error
+    try:
+        manifest = fill(staged)
+        files = {path.name: FileFacts(bytes=path.stat().st_size, sha256=_synced(path)) for path in _files(staged)}
+        manifest = manifest.model_copy(update={"files": files})
+        write_json(staged / MANIFEST, manifest.record())
+        check_destination(out)
+        _put_in_place(staged, out)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return manifest
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read a bundle's manifest.
+
+    Raises:
+        UserError: there is none, or it is damaged, incomplete or of another version.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise UserError(f"bundle {folder} does not exist", "make one with 'python -m ofa_tvm.deploy'")
+    record = read_json(path, "manifest")
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise UserError(f"{path} is not the manifest of a bundle")
+    if record.get("schema_version") != SCHEMA_VERSION:
+        what = f"{path} has schema version {record.get('schema_version')}, this ofa_tvm reads {SCHEMA_VERSION}"
+        raise UserError(what, "use the ofa_tvm version that it names, or make the bundle again")
+    try:
+        return Manifest.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"manifest {path} is damaged: '{where}': {first['msg']}", MAKE_AGAIN) from error
+
+
+def verify_bundle(folder: Path) -> Manifest:
+    """Check every file of a bundle against its hash; call it before any of them is loaded.
+
+    Raises:
+        UserError: naming the file that is missing or damaged.
+    """
+    manifest = load_manifest(folder)
+    for name in (LIBRARY, ONNX, *manifest.files):
+        path, facts = folder / name, manifest.files.get(name)
+        if facts is None or re.search(r"[/\\]", name):
+            raise UserError(f"manifest {folder / MANIFEST} is damaged: it does not vouch for {name}", MAKE_AGAIN)
+        if not path.is_file():
+            raise UserError(f"{path} is missing from the bundle", MAKE_AGAIN)
+        if path.stat().st_size != facts.bytes or sha256_file(path) != facts.sha256:
+            raise UserError(f"{path} is damaged: it is not the file that the manifest describes", MAKE_AGAIN)
+    return manifest
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name != MANIFEST)
+
+
+def _synced(path: Path) -> str:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return sha256_file(path)
+
+
+def _put_in_place(staged: Path, out: Path) -> None:
+    """Make ``staged`` the folder ``out``; what was there ends up at ``staged``."""
+    if not (out.exists() and any(out.iterdir())):
+        staged.rename(out)
+    elif not _exchange(staged, out):
+        aside = staged.with_name(f"{staged.name}-old")
+        out.rename(aside)
+        try:
+            staged.rename(out)
+        except OSError:
+            aside.rename(out)
+            raise
+        aside.rename(staged)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two folders in one step (Linux's renameat2); False where the system cannot."""
+    working_folder, swap = -100, 2
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and not rename(working_folder, bytes(first), working_folder, bytes(second), swap)

@@ -1,0 +1,172 @@
+"""What must be in place before anything else can work; each check says what it found and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from ofa_tvm.compiler.guard import INSTALL, check_versions
+from ofa_tvm.energy import Meter
+from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.shipped import shipped_supernet
+from ofa_tvm.storage import cache_folder, read_json, sha256_file
+from ofa_tvm.targets import cpu_name, load_target, mcpu_of, native_mcpu, package_version
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import TrialResult, logs_root
+
+Status = Literal["ok", "warn", "fail"]
+OLDEST_PYTHON = (3, 11)
+SUPERNET_FILE = "supernet.safetensors"
+TINY_KERNEL = KernelSpec("conv", 8, 16, 4, bias=True)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check found; ``fix`` is what to do about it, empty when there is nothing to do."""
+
+    name: str
+    status: Status
+    found: str
+    fix: str = ""
+
+
+def machine_checks() -> Iterator[Check]:
+    """Check this machine and this installation, one after the other."""
+    yield _python()
+    yield _tvm()
+    yield _package("torch", "torch", "pip install torch (train, search and deploy need it)")
+    yield _package("xgboost", "xgboost", "pip install xgboost-cpu")
+    yield _package("onnx", "onnx", "pip install onnx", "warn")
+    for engine in ("onnxruntime", "openvino"):
+        yield _package(f"{engine} (optional)", engine, f"pip install {engine}: bench then compares with it", "warn")
+    yield _tool("linker", ("g++",), "install g++, e.g. apt install g++", "fail")
+    yield _tool("C compiler", ("cc", "gcc", "clang"), "install gcc: training is then several times faster", "warn")
+    yield _writable("tuning logs", logs_root(), "set OFA_TVM_LOGS to a folder that you may write")
+    yield _writable("cache", cache_folder(), "set OFA_TVM_CACHE to a folder that you may write")
+    yield _cpu()
+    yield _energy()
+    yield _data()
+    yield _supernet(shipped_supernet())
+
+
+def target_checks(name: str, trial: Callable[[Any, KernelSpec, Candidate], TrialResult]) -> Iterator[Check]:
+    """Check that a target can be used.
+
+    Args:
+        name: as for ``load_target``.
+        trial: runs a trial on the target's device in a worker that it starts.
+    """
+    try:
+        target = load_target(name)
+    except OfaTvmError as error:
+        yield Check(f"target {name}", "fail", error.what, error.hint)
+        return
+    yield Check(f"target {name}", "ok", f"{target.target.mcpu}, {target.threads} threads, {target.fingerprint}")
+    quick = target.model_copy(update={"measure": target.measure.model_copy(update={"repeats": 1})})
+    try:
+        result = trial(quick, TINY_KERNEL, Candidate(TINY_KERNEL.key, "default", {}))
+    except OfaTvmError as error:
+        yield Check("worker", "fail", error.what, error.hint)
+        return
+    yield Check("worker", "ok", "starts")
+    if result.status == "ok":
+        yield Check("tiny kernel", "ok", "compiles, runs and computes what it should")
+    else:
+        fix = "the CPU named by the target may not be this machine's: see its mcpu"
+        yield Check("tiny kernel", "fail", f"{result.status}: {result.error}", fix)
+
+
+def _python() -> Check:
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        return Check("Python", "fail", found, "use Python 3.11 or newer")
+    return Check("Python", "ok", found)
+
+
+def _tvm() -> Check:
+    try:
+        check_versions()
+    except OfaTvmError as error:
+        return Check("TVM", "fail", error.what, error.hint)
+    found = f"apache-tvm {package_version('apache-tvm')}, apache-tvm-ffi {package_version('apache-tvm-ffi')}"
+    return replace(_package("TVM", "ofa_tvm.compiler.tvm_package", INSTALL), found=found)
+
+
+def _package(name: str, module: str, fix: str, otherwise: Status = "fail") -> Check:
+    try:
+        import_module(module)
+    except Exception as error:  # a broken installation may raise anything
+        return Check(name, otherwise, f"cannot be imported: {error}", fix)
+    version = getattr(sys.modules[module], "__version__", "present")
+    return Check(name, "ok", str(version))
+
+
+def _tool(name: str, commands: tuple[str, ...], fix: str, otherwise: Status) -> Check:
+    found = next((path for command in commands if (path := shutil.which(command))), None)
+    return Check(name, "ok", found) if found else Check(name, otherwise, f"no {' or '.join(commands)} found", fix)
+
+
+def _writable(name: str, folder: Path, fix: str) -> Check:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Check(name, "fail", f"{folder} cannot be written: {error.strerror}", fix)
+    return Check(name, "ok", str(folder))
+
+
+def _cpu() -> Check:
+    mcpu = native_mcpu()
+    found = f"{cpu_name()}; {os.cpu_count() or 1} cores; compiled for {mcpu}"
+    if mcpu == mcpu_of(""):
+        return Check("CPU", "warn", found, "without AVX2 code is slow; targets/ may hold a better file")
+    try:
+        from ofa_tvm.compiler.cpu_features import cpu_features
+        from ofa_tvm.compiler.tvm_import import Target
+
+        lanes = cpu_features(Target({"kind": "llvm", "mcpu": mcpu})).lanes
+    except Exception as error:  # TVM's own check says how to mend it
+        return Check("CPU", "warn", f"{found}; vector width unknown: {error}", "see TVM above")
+    return Check("CPU", "ok", f"{found}, {lanes} float32 lanes")
+
+
+def _energy() -> Check:
+    method = Meter().read("check").method
+    if method.startswith("metered"):
+        return Check("energy", "ok", method)
+    return Check("energy", "warn", method, "to meter it, let this user read /sys/class/powercap/intel-rapl:*/energy_uj")
+
+
+def _data() -> Check:
+    cached = cache_folder() / "cifar10.npz"
+    if cached.exists():
+        return Check("CIFAR-10", "ok", str(cached))
+    return Check(
+        "CIFAR-10", "warn", "not fetched yet", "the first training fetches it, or name it: --data cifar10:PATH"
+    )
+
+
+def _supernet(folder: Path) -> Check:
+    path, manifest = folder / SUPERNET_FILE, folder / "manifest.json"
+    if not path.exists():
+        return Check("shipped supernet", "warn", f"{path} is missing", "train one: python -m ofa_tvm.train")
+    if not manifest.exists():
+        return Check("shipped supernet", "ok", f"{path} (without a manifest to check it by)")
+    try:
+        expected = read_json(manifest, "manifest").get("files", {}).get(SUPERNET_FILE)
+    except (OfaTvmError, AttributeError) as error:
+        return Check("shipped supernet", "fail", f"{manifest} is damaged: {error}", "install the package again")
+    if expected != sha256_file(path):
+        return Check(
+            "shipped supernet", "fail", f"{path} is not what {manifest.name} says", "install the package again"
+        )
+    return Check("shipped supernet", "ok", str(path))

@@ -1,0 +1,125 @@
+"""``python -m ofa_tvm.compile``: compile subnets from tuned kernels and say what each stage took."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ofa_tvm.cli import JsonFlag, emit, run_command, table
+
+if TYPE_CHECKING:
+    from ofa_tvm.compilation import CompiledSubnet
+    from ofa_tvm.spaces import SearchSpace, SubnetConfig
+    from ofa_tvm.weights import Weights
+
+    WeightsOf = Callable[[SubnetConfig], Weights]
+
+DEFAULT_SPACE = "mbv3-cifar"
+
+
+def compile_subnets(
+    target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
+    space: Annotated[str | None, typer.Option(help="Search space (default: the supernet's, or mbv3-cifar).")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Input size of random subnets (default: any).")] = None,
+    random: Annotated[
+        int | None, typer.Option(min=0, help="Random subnets (default: 5 where no --subnet is given).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random subnets and weights.")] = 0,
+    subnet: Annotated[list[str] | None, typer.Option(help="Key, largest or smallest; repeat for several.")] = None,
+    supernet: Annotated[
+        Path | None, typer.Option(help="Checkpoint or training folder (default: random weights).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the compiled libraries.")] = None,
+    logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Compile subnets without any tuning trial, and check each against another engine.
+
+    Weights of a supernet are not recalibrated here; 'deploy' does that.
+    """
+    import numpy as np
+
+    from ofa_tvm.compilation import compile_subnet
+    from ofa_tvm.console import log
+    from ofa_tvm.subnet_choice import choose_subnets
+    from ofa_tvm.targets import load_target
+    from ofa_tvm.threads import use_threads
+    from ofa_tvm.tuner.log import TuningLog
+
+    spec = load_target(target, threads)
+    search_space, weights_of = _trained(supernet, space) if supernet else _untrained(space or DEFAULT_SPACE, seed)
+    configs = choose_subnets(search_space, subnet or (), random, resolution, np.random.default_rng(seed))
+    use_threads(spec.threads)
+    records = TuningLog(spec, logs).best_records()
+    compiled: list[CompiledSubnet] = []
+    for config in configs:
+        library = None if out is None else out / f"{config.key}{spec.library_suffix}"
+        log(f"compiling {config.key}")
+        network = search_space.network(config)
+        compiled.append(compile_subnet(config.key, network, weights_of(config), spec, records, library))
+    payload = {
+        "target": spec.name,
+        "fingerprint": spec.fingerprint,
+        "threads": spec.threads,
+        "space": search_space.name,
+        "weights": "random" if supernet is None else "supernet",
+        "subnets": [result.record() for result in compiled],
+    }
+    emit(payload, json, lambda: _text(compiled, spec.fingerprint))
+
+
+# The verb, which cannot name the function: Python has a compile of its own.
+compile_subnets.__name__ = "compile"
+
+
+def _untrained(name: str, seed: int) -> tuple[SearchSpace, WeightsOf]:
+    """A space with random weights."""
+    from ofa_tvm.spaces import get_space
+    from ofa_tvm.weights import random_weights
+
+    space = get_space(name)
+    return space, lambda config: random_weights(space.network(config), seed)
+
+
+def _trained(path: Path, space: str | None) -> tuple[SearchSpace, WeightsOf]:
+    """Space and weights of a supernet."""
+    from ofa_tvm.errors import UserError
+    from ofa_tvm.supernet.checkpoint import load_supernet
+    from ofa_tvm.supernet.subnet import extract
+
+    supernet, facts = load_supernet(path)
+    if space not in (None, facts.space):
+        raise UserError(f"supernet {path} is of space {facts.space}, not {space}", "leave out --space")
+    return supernet.space, lambda config: extract(supernet, config).folded()
+
+
+def _text(compiled: list[CompiledSubnet], fingerprint: str) -> str:
+    stages = list(dict.fromkeys(stage for result in compiled for stage in result.seconds))
+    rows = [
+        [
+            result.subnet,
+            *(f"{result.seconds[stage]:.2f}" for stage in stages),
+            f"{result.total_s:.2f}",
+            f"{result.tuned_kernels}/{result.tuned_kernels + result.default_kernels}",
+            f"{result.relative_error:.1e}",
+        ]
+        for result in compiled
+    ]
+    lines = [table(["seconds of", *stages, "total", "kernels tuned", "error"], rows)]
+    lines.append(f"no tuning trials; target {fingerprint}")
+    lines += [f"wrote {result.library}" for result in compiled if result.library is not None]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run_command(compile_subnets, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""From a supernet and a subnet's key to a verified bundle: extract, calibrate, compile, check, measure."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ofa_tvm import __version__
+from ofa_tvm.bundle import LIBRARY, ONNX, write_bundle
+from ofa_tvm.compiler.pipeline import compile_network, export
+from ofa_tvm.compiler.runtime import LoadedModel, load
+from ofa_tvm.compiler.tvm_import import Target, tvm
+from ofa_tvm.console import log
+from ofa_tvm.energy import Cost, Meter
+from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.kernels import KernelSpec, network_kernels
+from ofa_tvm.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
+from ofa_tvm.onnx_export import to_onnx
+from ofa_tvm.parity import check_parity, relative_error
+from ofa_tvm.search_result import Pick
+from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.storage import sha256_file
+from ofa_tvm.targets import TargetSpec, package_version
+from ofa_tvm.threads import use_threads
+from ofa_tvm.tuner.database import load_database
+from ofa_tvm.weights import Weights, digest
+
+# isort: off
+from ofa_tvm.accuracy.evaluate import Evaluator  # torch: after TVM, which would otherwise load more of it
+from ofa_tvm.data.augment import preprocess, to_tensor
+from ofa_tvm.data.dataset import Dataset
+from ofa_tvm.supernet.checkpoint import SupernetFacts
+from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.subnet import Subnet
+# isort: on
+
+MAX_TOP1_DIFFERENCE = 0.001
+# Looser than a plain comparison of engines: the torch subnet runs its batch norms unfolded.
+MAX_LOGIT_DIFFERENCE = 1e-3
+COMPARED_IMAGES = 500
+TORCH_BATCH = 250
+
+Images = NDArray[np.float32]
+
+
+@dataclass
+class Deployment:
+    """One subnet on its way into a bundle.
+
+    Args:
+        supernet: where its weights come from.
+        facts: what the checkpoint says of the supernet.
+        checkpoint: the checkpoint's file.
+        config: the subnet.
+        dataset: images for calibration and for the check.
+        target: what the library is for; it runs on this machine.
+        records: the target's tuning records by kernel key.
+        check_images: test images that the library must classify as the torch subnet does; 0 for none.
+        pick: what a search said of the subnet.
+        costs: what was spent before, and what each phase here costs.
+    """
+
+    supernet: Supernet
+    facts: SupernetFacts
+    checkpoint: Path
+    config: SubnetConfig
+    dataset: Dataset
+    target: TargetSpec
+    records: dict[str, Any]
+    check_images: int
+    pick: Pick | None = None
+    costs: list[Cost] = field(default_factory=list)
+
+    def write(self, out: Path) -> Manifest:
+        """Make the bundle.
+
+        Raises:
+            OfaTvmError: the library does not do what the torch subnet does; ``out`` stays as it was.
+            UserError: ``out`` cannot be used, see ``write_bundle``.
+        """
+        return write_bundle(out, self._fill)
+
+    def _fill(self, folder: Path) -> Manifest:
+        use_threads(self.target.threads)
+        with self._phase("extract and calibrate"):
+            evaluator = Evaluator(self.dataset, self.dataset.test)
+            subnet = evaluator.subnet(self.supernet, self.config)
+            weights = subnet.folded()
+        with self._phase("export ONNX"):
+            model = to_onnx(subnet.network, weights, self.target.batch)
+            onnx.checker.check_model(model, full_check=True)
+            onnx.save(model, folder / ONNX)
+        with self._phase("compile"):
+            self._compile(subnet, weights, folder / LIBRARY)
+        with self._phase("check"):
+            library = load(folder / LIBRARY)
+            accuracy = self._check(library, subnet)
+        with self._phase("measure"):
+            latency = self._measure(library)
+        return self._manifest(subnet, weights, accuracy, latency)
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        log(f"{name} ...")
+        meter = Meter()
+        yield
+        self.costs.append(meter.read(f"deploy: {name}"))
+
+    def _kernels(self, subnet: Subnet) -> dict[str, KernelSpec]:
+        return {kernel.key: kernel for _, kernel in network_kernels(subnet.network, self.target.batch)}
+
+    def _compile(self, subnet: Subnet, weights: Weights, path: Path) -> None:
+        database = load_database(self._kernels(subnet).values(), self.records)
+        compiler_target = Target(self.target.attributes)
+        export(compile_network(subnet.network, weights, compiler_target, database, self.target.batch), path)
+
+    def _check(self, library: LoadedModel, subnet: Subnet) -> Accuracy:
+        """Run the same images through the library and the torch subnet."""
+        test = self.dataset.test
+        counted = min(self.check_images, len(test))
+        compared = min(COMPARED_IMAGES, len(test))
+        right, torch_right = 0, 0
+        found, expected = [], []
+        for start in range(0, max(counted, compared), TORCH_BATCH):
+            rows = slice(start, min(start + TORCH_BATCH, max(counted, compared)))
+            images = preprocess(to_tensor(test.images[rows]), self.facts.preprocess, self.config.resolution)
+            torch_logits: Images = subnet(images).numpy()
+            logits = run_in_batches(library, images.permute(0, 2, 3, 1).numpy(), self.target.batch)
+            labels = test.labels[rows][: max(0, counted - start)]
+            right += int((logits[: len(labels)].argmax(1) == labels).sum())
+            torch_right += int((torch_logits[: len(labels)].argmax(1) == labels).sum())
+            if start < compared:
+                found.append(logits)
+                expected.append(torch_logits)
+        difference = relative_error(np.concatenate(found)[:compared], np.concatenate(expected)[:compared])
+        check_parity("the compiled library", difference, "the torch subnet", MAX_LOGIT_DIFFERENCE)
+        if abs(right - torch_right) > MAX_TOP1_DIFFERENCE * counted:
+            raise OfaTvmError(
+                f"the compiled library is right on {right} of {counted} images, the torch subnet on {torch_right}",
+                "no bundle was written; please report the subnet's key, the target and the versions",
+            )
+        how = f"{counted} test images through the bundle's library" if counted else "accuracy was not checked"
+        return Accuracy(
+            data=self.dataset.name,
+            how=f"{how}; logits of {compared} images compared with the torch subnet",
+            test_images=counted,
+            test_top1=right / counted if counted else None,
+            torch_test_top1=torch_right / counted if counted else None,
+            compared_images=compared,
+            max_relative_logit_difference=difference,
+            validation_top1=self.pick.validation_top1 if self.pick else None,
+            predicted_top1=self.pick.predicted_top1 if self.pick else None,
+        )
+
+    def _measure(self, library: LoadedModel) -> Latency:
+        settings, size = self.target.measure, self.config.resolution
+        images = np.random.default_rng(0).standard_normal((self.target.batch, size, size, 3), np.float32)
+        for _ in range(settings.warmup):
+            library(images)
+        repeats_ms = library.time_ms(images, repeats=settings.repeats, min_repeat_ms=settings.min_repeat_ms)
+        pick = self.pick
+        return Latency(
+            provenance="measured",
+            measured_ms=statistics.median(repeats_ms),
+            repeats_ms=repeats_ms,
+            conditions=self.target.conditions,
+            predicted_ms=pick.predicted_ms if pick else None,
+            predicted_low_ms=pick.predicted_low_ms if pick else None,
+            predicted_high_ms=pick.predicted_high_ms if pick else None,
+            search_measured_ms=pick.measured_ms if pick else None,
+        )
+
+    def _manifest(self, subnet: Subnet, weights: Weights, accuracy: Accuracy, latency: Latency) -> Manifest:
+        network, target = subnet.network, self.target
+        kernels = self._kernels(subnet)
+        tuned = sum(key in self.records for key in kernels)
+        return Manifest(
+            ofa_tvm=__version__,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            space=self.facts.space,
+            subnet=self.config.key,
+            supernet=SupernetSource(
+                file=self.checkpoint.name, sha256=sha256_file(self.checkpoint), weights_sha256=digest(weights)
+            ),
+            input=InputFacts(
+                name="image",
+                layout="NHWC",
+                shape=(target.batch, network.resolution, network.resolution, network.in_channels),
+                dtype=target.dtype,
+                resolution=network.resolution,
+            ),
+            preprocess=self.facts.preprocess.record(),
+            class_names=self.facts.class_names,
+            classes=network.classes,
+            macs=network.macs,
+            parameters=network.parameters,
+            accuracy=accuracy,
+            latency=latency,
+            target=TargetFacts(
+                name=target.name,
+                fingerprint=target.fingerprint,
+                attributes=target.attributes,
+                threads=target.threads,
+                tuned_kernels=tuned,
+                default_kernels=len(kernels) - tuned,
+            ),
+            versions=_versions(),
+            cost=tuple(self.costs),
+        )
+
+
+def run_in_batches(library: LoadedModel, images: Images, batch: int) -> Images:
+    """Logits (n, classes) of any number of images (n, resolution, resolution, channels), ``batch`` a call."""
+    count = len(images)
+    padded = np.concatenate([images, np.zeros((-count % batch, *images.shape[1:]), np.float32)])
+    calls = [library(np.ascontiguousarray(padded[start : start + batch])) for start in range(0, count, batch)]
+    return np.concatenate(calls)[:count]
+
+
+def _versions() -> dict[str, str]:
+    packages = {"tvm": "apache-tvm", "tvm_ffi": "apache-tvm-ffi", "torch": "torch", "onnx": "onnx", "numpy": "numpy"}
+    versions = {name: package_version(package) for name, package in packages.items()}
+    return {**versions, "llvm": str(tvm.target.codegen.llvm_version_major()), "python": platform.python_version()}

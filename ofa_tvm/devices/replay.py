@@ -1,0 +1,82 @@
+"""A device that answers from recorded trials, so that tuning runs whole, in seconds and without a compiler."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.storage import read_jsonl
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import TrialResult
+
+MAC_PER_MS = 1e7
+
+
+class ReplayDevice:
+    """Answers trials with recorded results; what it answers is never stored as measured.
+
+    Args:
+        recorded: results by digest of the candidate.
+        otherwise: makes the result of a candidate that was not recorded (``made_up_result``, say); without it such a
+            trial fails.
+    """
+
+    def __init__(
+        self,
+        recorded: Mapping[str, TrialResult],
+        otherwise: Callable[[KernelSpec, Candidate], TrialResult] | None = None,
+    ) -> None:
+        self._recorded, self._otherwise = recorded, otherwise
+        self.calls: Counter[str] = Counter()
+
+    @classmethod
+    def from_log(cls, folder: Path) -> Self:
+        """The recording that a tuning log's folder holds in ``trials.jsonl`` and ``records.jsonl``.
+
+        Raises:
+            UserError: a file is damaged or has a line of an unknown form.
+        """
+        path = folder / "trials.jsonl"
+        records: dict[str, list[Any]] = {}
+        try:
+            for line in read_jsonl(folder / "records.jsonl", "tuning records"):
+                records.setdefault(line["kernel"], []).append(line["record"])
+            return cls(
+                {
+                    line["digest"]: _result(line, records.get(line["kernel"], []))
+                    for line in read_jsonl(path, "trial ledger")
+                }
+            )
+        except KeyError as error:
+            raise UserError(f"{path} or its records have a line without {error}", "restore them from a copy") from error
+
+    def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
+        """The recorded result of a candidate."""
+        self.calls[candidate.digest] += 1
+        found = self._recorded.get(candidate.digest)
+        if found is not None:
+            return found
+        if self._otherwise is not None:
+            return self._otherwise(spec, candidate)
+        return TrialResult("failed", error="this candidate is not in the recording")
+
+
+def made_up_result(spec: KernelSpec, candidate: Candidate) -> TrialResult:
+    """A valid result whose time follows from the kernel's MACs and the candidate's digest alone."""
+    slowness = 1 + int(candidate.digest[:8], 16) / 0xFFFFFFFF
+    time_ms = slowness * (1 + spec.macs) / MAC_PER_MS
+    return TrialResult("ok", (time_ms,), record=["made up", [time_ms / 1e3]])
+
+
+def _result(line: dict[str, Any], records: list[Any]) -> TrialResult:
+    """The result of a ledger line; the record of a former best is the one with its time."""
+    time_ms = line["time_ms"]
+    if time_ms is None:
+        return TrialResult(line["status"], error=line["error"])
+    same = (record for record in records if math.isclose(min(record[1]) * 1e3, time_ms, rel_tol=1e-9))
+    return TrialResult(line["status"], (time_ms,), line["error"], next(same, None))

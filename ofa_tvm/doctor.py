@@ -1,0 +1,64 @@
+"""``python -m ofa_tvm.doctor``: check this machine, this installation and, when asked, a target."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ofa_tvm.cli import JsonFlag, emit, run_command
+
+if TYPE_CHECKING:
+    from ofa_tvm.kernels import KernelSpec
+    from ofa_tvm.targets import TargetSpec
+    from ofa_tvm.tuner.candidate import Candidate
+    from ofa_tvm.tuner.log import TrialResult
+
+
+def doctor(
+    target: Annotated[str | None, typer.Option(help="Also compile and run a tiny kernel for this target.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Check what everything else needs, and say how to mend what is missing.
+
+    Ends with 0 when nothing fails (warnings are allowed), else with 1.
+    """
+    from dataclasses import asdict
+
+    from ofa_tvm.checks import machine_checks, target_checks
+
+    # The target first: its worker is forked, which must happen before this process loads TVM and torch.
+    of_target = [] if target is None else list(target_checks(target, _trial))
+    checks = [*machine_checks(), *of_target]
+    failed = sum(check.status == "fail" for check in checks)
+
+    def text() -> str:
+        width = max(len(check.name) for check in checks)
+        lines = []
+        for check in checks:
+            lines.append(f"{check.status:<4}  {check.name:<{width}}  {check.found}")
+            if check.fix:
+                lines.append(f"{'':<{width + 8}}-> {check.fix}")
+        return "\n".join([*lines, f"{failed} of {len(checks)} checks failed" if failed else "all is well"])
+
+    emit({"failed": failed, "checks": [asdict(check) for check in checks]}, json, text)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _trial(target: TargetSpec, kernel: KernelSpec, candidate: Candidate) -> TrialResult:
+    from ofa_tvm.devices.local import LocalDevice
+
+    with LocalDevice(target) as device:
+        return device.trial(kernel, candidate, None)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run_command(doctor, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

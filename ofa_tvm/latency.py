@@ -1,0 +1,192 @@
+"""From tuned kernels and a device to a latency model: measure sampled subnets, fit, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+
+import numpy as np
+
+from ofa_tvm.console import Task, log
+from ofa_tvm.cost_model import LatencyModel
+from ofa_tvm.cost_report import compare
+from ofa_tvm.errors import PartialResult
+from ofa_tvm.kernels import KernelSpec, network_kernels, space_kernels
+from ofa_tvm.network import NetworkSpec
+from ofa_tvm.records import LatencyRecord, append_records, read_records
+from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.subnet_table import SubnetTable
+from ofa_tvm.targets import TargetSpec
+from ofa_tvm.tuner.log import TuningLog
+
+FEWEST = 20
+
+
+class NetworkDevice(Protocol):
+    """What times whole subnets: a machine, or a recording of one."""
+
+    def network(self, space: str, subnet: str, folder: Path) -> dict[str, Any]:
+        """``status`` and ``times_ms`` of a subnet built with the records in a log's folder."""
+        ...
+
+
+def kernel_keys(network: NetworkSpec, batch: int) -> list[tuple[str]]:
+    """Keys of the kernels of each layer, as ``SubnetTable`` asks for them."""
+    return [(kernel.key,) for _, kernel in network_kernels(network, batch)]
+
+
+def kernel_costs(tuning_log: TuningLog, kernels: Mapping[str, KernelSpec]) -> tuple[dict[str, float], int]:
+    """Time of each kernel in ms, and how many of them are estimated.
+
+    A kernel without a record is taken to run at the median rate (ms for each flop and byte) of the tuned kernels of
+    its kind.
+
+    Raises:
+        PartialResult: no kernel of the space is tuned.
+    """
+    tuned = {
+        key: state.best_ms for key, state in tuning_log.kernels.items() if key in kernels and state.best_ms is not None
+    }
+    if not tuned:
+        raise PartialResult(f"no kernel is tuned in {tuning_log.folder}", "run 'python -m ofa_tvm.tune' first")
+    rates: dict[str, list[float]] = {}
+    for key, milliseconds in tuned.items():
+        rates.setdefault(kernels[key].kind, []).append(milliseconds / _work(kernels[key]))
+    overall = median(rate for group in rates.values() for rate in group)
+    costs = dict(tuned)
+    for key, kernel in kernels.items():
+        if key not in costs:
+            costs[key] = median(rates.get(kernel.kind, [overall])) * _work(kernel)
+    return costs, len(kernels) - len(tuned)
+
+
+def _work(kernel: KernelSpec) -> int:
+    return kernel.flops + kernel.weight_bytes + kernel.activation_bytes
+
+
+def latency_table(space: SearchSpace, target: TargetSpec, tuning_log: TuningLog) -> tuple[SubnetTable, int]:
+    """The table of a space's kernel times in a log, and how many of them are estimated.
+
+    Raises:
+        PartialResult: no kernel of the space is tuned.
+    """
+    costs, estimated = kernel_costs(tuning_log, space_kernels(space, batch=target.batch))
+    return SubnetTable(space, costs, lambda network: kernel_keys(network, target.batch)), estimated
+
+
+class LatencyBench:
+    """Measured latencies of one space on one target, and the model learned from them.
+
+    Args:
+        space: the space.
+        target: the target, measured under its conditions.
+        tuning_log: the target's log, where records are kept; held exclusively by the caller while measuring.
+        device: times subnets.
+    """
+
+    def __init__(self, space: SearchSpace, target: TargetSpec, tuning_log: TuningLog, device: NetworkDevice) -> None:
+        self.space, self.target, self.log, self._device = space, target, tuning_log, device
+        self.table, self.estimated_kernels = latency_table(space, target, tuning_log)
+        self._known = {
+            record.subnet: record
+            for record in read_records(tuning_log.folder, space.name)
+            if record.schedules == self._schedules(record.subnet)
+        }
+
+    @property
+    def folder(self) -> Path:
+        """Where the model of this space is kept."""
+        return self.log.folder / self.space.name
+
+    def _schedules(self, subnet: str) -> str:
+        network = self.space.network(SubnetConfig.parse(subnet))
+        return self.log.schedules_digest([kernel.key for _, kernel in network_kernels(network, self.target.batch)])
+
+    def known(self) -> tuple[list[SubnetConfig], np.ndarray]:
+        """Subnets measured with today's schedules, and their latencies in ms."""
+        good = [record for record in self._known.values() if record.status == "ok"]
+        configs = [SubnetConfig.parse(record.subnet) for record in good]
+        return configs, np.asarray([record.latency_ms for record in good])
+
+    def measure(self, configs: Sequence[SubnetConfig], title: str = "measuring subnets") -> list[LatencyRecord]:
+        """Measure subnets that are not known yet, one after the other, each appended at once; in the given order."""
+        new = [config for config in configs if config.key not in self._known]
+        if new:
+            with Task(title, len(new)) as task:
+                for config in new:
+                    record = self._measure(config.key)
+                    append_records(self.log.folder, [record])
+                    self._known[config.key] = record
+                    ok = record.status == "ok"
+                    task.advance(note=f"{record.latency_ms:.3f} ms" if ok else f"{record.status}: {record.error}")
+        return [self._known[config.key] for config in configs]
+
+    def confirm(self, config: SubnetConfig) -> LatencyRecord:
+        """Measure a subnet again, whatever is known of it; the new record replaces the old one."""
+        record = self._measure(config.key)
+        append_records(self.log.folder, [record])
+        self._known[config.key] = record
+        return record
+
+    def _measure(self, subnet: str) -> LatencyRecord:
+        answer = self._device.network(self.space.name, subnet, self.log.folder)
+        return LatencyRecord(
+            space=self.space.name,
+            subnet=subnet,
+            status=answer["status"],
+            times_ms=tuple(answer.get("times_ms", ())),
+            schedules=self._schedules(subnet),
+            provenance="measured",
+            measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            error=answer.get("error", ""),
+        )
+
+    def model(self, samples: int, seed: int = 0) -> LatencyModel:
+        """The model from at least ``samples`` random subnets, measuring those that are missing.
+
+        Raises:
+            PartialResult: too many measurements failed.
+        """
+        rng = np.random.default_rng(seed)
+        missing = samples - len(self.known()[0])
+        if missing > 0:
+            self.measure([c for c in self.space.sample_configs(rng, samples) if c.key not in self._known][:missing])
+        return self.fit()
+
+    def fit(self) -> LatencyModel:
+        """The model from everything known now, saved with its report.
+
+        Raises:
+            PartialResult: fewer than ``FEWEST`` subnets could be measured.
+        """
+        configs, latency_ms = self.known()
+        if len(configs) < FEWEST:
+            failed = [record.error for record in self._known.values() if record.status != "ok"]
+            raise PartialResult(
+                f"only {len(configs)} subnets could be measured, a latency model needs {FEWEST}",
+                f"the last failure: {failed[-1]}" if failed else "measure more with --samples",
+            )
+        model = LatencyModel.fit(self.table, configs, latency_ms)
+        model.save(self.folder)
+        return model
+
+    def report(self) -> dict[str, Any]:
+        """Cross-validated errors of the model and of what it has to beat, saved beside it."""
+        configs, latency_ms = self.known()
+        compared = compare(self.table, configs, latency_ms)
+        ours = compared["methods"]["xgboost_table"]
+        report = {**ours, **compared, "estimated_kernels": self.estimated_kernels}
+        LatencyModel.fit(self.table, configs, latency_ms).save(self.folder, report)
+        return report
+
+
+def warn_of_estimates(bench: LatencyBench) -> None:
+    """Say when kernels of the space are not tuned."""
+    if bench.estimated_kernels:
+        log(
+            f"{bench.estimated_kernels} kernels of {bench.space.name} are not tuned for {bench.target.name}: they run "
+            "their default schedule and their times are estimated; 'python -m ofa_tvm.tune' tunes them"
+        )

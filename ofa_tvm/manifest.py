@@ -1,0 +1,128 @@
+"""Manifest: what a bundle says of itself."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ofa_tvm.energy import Cost
+
+FORMAT: Final = "ofa_tvm.bundle"
+SCHEMA_VERSION: Final = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputFacts(_Part):
+    """What the library takes: normalised images of this shape."""
+
+    name: str
+    layout: Literal["NHWC"]
+    shape: tuple[int, ...]
+    dtype: Literal["float32"]
+    resolution: int
+
+
+class SupernetSource(_Part):
+    """Where the weights come from: the checkpoint file, and the digest of the subnet's folded weights."""
+
+    file: str
+    sha256: str
+    weights_sha256: str
+
+
+class Accuracy(_Part):
+    """How often the network is right, as fractions; None where nobody looked.
+
+    Args:
+        data: name of the data set.
+        how: in words, how the figures were found.
+        test_images: test images that ``test_top1`` and ``torch_test_top1`` count.
+        test_top1: the bundle's library.
+        torch_test_top1: the torch subnet it was made from.
+        compared_images: images that ``max_relative_logit_difference`` covers.
+        max_relative_logit_difference: largest difference to the torch subnet over the largest logit.
+        validation_top1: on held-out training images, as the search found it.
+        predicted_top1: as the search predicted it.
+    """
+
+    data: str
+    how: str
+    test_images: int
+    test_top1: float | None = None
+    torch_test_top1: float | None = None
+    compared_images: int
+    max_relative_logit_difference: float
+    validation_top1: float | None = None
+    predicted_top1: float | None = None
+
+
+class Latency(_Part):
+    """Milliseconds of one call.
+
+    Args:
+        provenance: how ``measured_ms`` came about.
+        measured_ms: median of ``repeats_ms``, of the bundle's library.
+        repeats_ms: raw repeats in the order in which they were taken.
+        conditions: what changes speed, see ``TargetSpec.conditions``.
+        predicted_ms: what the search predicted, with its interval.
+        search_measured_ms: what the search measured.
+    """
+
+    provenance: Literal["measured"]
+    measured_ms: float
+    repeats_ms: tuple[float, ...]
+    conditions: dict[str, Any]
+    predicted_ms: float | None = None
+    predicted_low_ms: float | None = None
+    predicted_high_ms: float | None = None
+    search_measured_ms: float | None = None
+
+
+class TargetFacts(_Part):
+    """What the library was compiled for, and how many of its distinct kernels had a tuning record."""
+
+    name: str
+    fingerprint: str
+    attributes: dict[str, Any]
+    threads: int
+    tuned_kernels: int
+    default_kernels: int
+
+
+class FileFacts(_Part):
+    """One file of the bundle."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(_Part):
+    """What ``manifest.json`` says; ``files`` is filled in when the bundle is written."""
+
+    format: Literal["ofa_tvm.bundle"] = FORMAT
+    schema_version: Literal[1] = SCHEMA_VERSION
+    ofa_tvm: str
+    created_at: str
+    space: str
+    subnet: str
+    supernet: SupernetSource
+    input: InputFacts
+    preprocess: dict[str, Any]
+    class_names: tuple[str, ...]
+    classes: int
+    macs: int
+    parameters: int
+    accuracy: Accuracy
+    latency: Latency
+    target: TargetFacts
+    versions: dict[str, str]
+    cost: tuple[Cost, ...]
+    files: dict[str, FileFacts] = Field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return self.model_dump(mode="json")

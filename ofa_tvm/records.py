@@ -1,0 +1,68 @@
+"""Latency records: end-to-end times of tuned subnets on one device, appended as they are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.storage import append_jsonl, read_jsonl
+
+FILE_NAME = "latency.jsonl"
+Provenance = Literal["measured", "estimated"]
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRecord:
+    """One subnet's measurement.
+
+    Args:
+        space: name of the space.
+        subnet: key of the subnet.
+        status: "ok", or what went wrong ("failed", "crashed", "timed_out", "wrong_output").
+        times_ms: raw repeats, each a mean over the runs of one repeat.
+        schedules: identity of the schedules that it was built with; other schedules make it stale.
+        provenance: how the times came about.
+        measured_at: UTC, ISO 8601.
+        error: why it failed.
+    """
+
+    space: str
+    subnet: str
+    status: str
+    times_ms: tuple[float, ...]
+    schedules: str
+    provenance: Provenance
+    measured_at: str
+    error: str = ""
+
+    @property
+    def latency_ms(self) -> float:
+        """Median of the repeats."""
+        return median(self.times_ms)
+
+
+def append_records(folder: Path, records: Sequence[LatencyRecord]) -> None:
+    """Append to a log's folder."""
+    append_jsonl(folder / FILE_NAME, [asdict(record) for record in records])
+
+
+def read_records(folder: Path, space: str) -> list[LatencyRecord]:
+    """All records of a space in a log's folder.
+
+    Raises:
+        UserError: a line is damaged or of another form.
+    """
+    path = folder / FILE_NAME
+    records = []
+    for number, line in enumerate(read_jsonl(path, "latency records"), 1):
+        try:
+            record = LatencyRecord(**{**line, "times_ms": tuple(line["times_ms"])})
+        except (TypeError, KeyError) as error:
+            raise UserError(f"{path}, line {number}, is not a latency record: {error}", "remove that line") from error
+        if record.space == space:
+            records.append(record)
+    return records

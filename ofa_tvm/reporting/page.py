@@ -1,0 +1,54 @@
+"""Render a search as one HTML page without scripts or anything to fetch."""
+
+from __future__ import annotations
+
+import json
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ofa_tvm import __version__
+from ofa_tvm.console import duration
+from ofa_tvm.energy import total
+from ofa_tvm.reporting import chart
+from ofa_tvm.reporting.run import SearchRun
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"  # noqa: RUF001
+
+
+def _percent(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %"  # noqa: RUF001
+
+
+def _millions(value: float) -> str:
+    return f"{value / 1e6:.2f} M"
+
+
+def _watt_hours(kwh: float) -> str:
+    return f"{1e3 * kwh:.3g}"
+
+
+def render(run: SearchRun) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("ofa_tvm.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = {"ms": _ms, "percent": _percent, "millions": _millions, "watt_hours": _watt_hours, "duration": duration}
+    environment.filters.update(filters)
+    conditions = {
+        name: value if isinstance(value, str) else json.dumps(value) for name, value in run.conditions.items()
+    }
+    return environment.get_template("page.html.j2").render(
+        run=run,
+        chart=chart.scatter(run.front, run.picks, run.budgets_ms),
+        top1_shown=chart.top1_shown,
+        geometry=chart,
+        conditions=conditions,
+        costs=[*run.cost, total("all phases", run.cost)] if run.cost else [],
+        version=__version__,
+    )

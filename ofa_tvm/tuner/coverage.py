@@ -1,0 +1,65 @@
+"""What a tuning log knows of a set of kernels, and where a mean subnet's time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.tuner.log import TuningLog
+
+
+@dataclass(frozen=True)
+class KernelShare:
+    """A tuned kernel's part in the time of a mean subnet."""
+
+    kernel: str
+    best_ms: float
+    gflops_per_s: float
+    calls: float
+    share: float
+    trials: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Kernels with and without a record.
+
+    Args:
+        tuned: kernels with a record.
+        fallback: kernels that run their default schedule.
+        mean_subnet_ms: sum of the tuned kernels' times in a mean sampled subnet.
+        kernels: the tuned kernels, the costliest first.
+    """
+
+    tuned: int
+    fallback: int
+    mean_subnet_ms: float
+    kernels: tuple[KernelShare, ...]
+
+
+def coverage(log: TuningLog, kernels: Mapping[str, KernelSpec], frequencies: Mapping[str, float]) -> Coverage:
+    """Compare a log with a set of kernels.
+
+    Args:
+        log: the log.
+        kernels: the kernels by key.
+        frequencies: calls of each kernel in a mean subnet.
+    """
+    times = {key: state.best_ms for key, state in log.kernels.items() if key in kernels and state.best_ms is not None}
+    mean_ms = sum(frequencies[key] * milliseconds for key, milliseconds in times.items())
+    shares = [
+        KernelShare(
+            kernel=key,
+            best_ms=milliseconds,
+            gflops_per_s=kernels[key].flops / milliseconds / 1e6,
+            calls=frequencies[key],
+            share=frequencies[key] * milliseconds / mean_ms,
+            trials=log.kernels[key].trials,
+            source=log.kernels[key].source,
+        )
+        for key, milliseconds in times.items()
+    ]
+    shares.sort(key=lambda share: -share.share)
+    return Coverage(len(times), len(kernels) - len(times), mean_ms, tuple(shares))

@@ -1,0 +1,91 @@
+"""Engines agree, and the command reports what it timed."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ofa_tvm import bench, comparison, engines
+from ofa_tvm.comparison import Speedup, time_calls
+from ofa_tvm.parity import relative_error
+from ofa_tvm.spaces import MBV3, SPACES, SubnetConfig
+from ofa_tvm.weights import random_weights
+
+
+@pytest.fixture(autouse=True)
+def registered(tiny_space, monkeypatch):
+    """The tiny space by name."""
+    monkeypatch.setitem(SPACES, tiny_space.name, tiny_space)
+
+
+def run(*options):
+    return bench.main(["--space", "tiny", "--resolution", "12", "--subnets", "2", "--seconds", "0.01", *options])
+
+
+def test_all_engines(tmp_path, capsys):
+    assert run("--untuned", "--logs", str(tmp_path), "--json") == 0
+    payload = json.loads(capsys.readouterr().out)
+    assert payload["schema_version"] == 1
+    names = {"ofa_tvm", "ofa_tvm untuned", "ort", "openvino", "torch"}
+    assert payload["engines"].keys() == names
+    assert len({row["subnet"] for row in payload["subnets"]}) == 2
+    for row in payload["subnets"]:
+        assert row["reference"] == "ort"
+        assert row["relative_error"].keys() == names
+        assert max(row["relative_error"].values()) < 1e-4
+        for timings in row["protocols"].values():
+            assert timings.keys() == names
+            assert all(0 < timing["p10_ms"] <= timing["median_ms"] <= timing["p90_ms"] for timing in timings.values())
+    for speedups in payload["geomean_speedup"].values():
+        assert speedups.keys() == names - {"ofa_tvm"}
+        assert all(0 < speedup["low"] <= speedup["geomean"] <= speedup["high"] for speedup in speedups.values())
+
+
+def test_missing_engine_is_left_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(engines.OpenVino, "package", "no-such-package")
+    only = ["--space", "tiny", "--subnet", "smallest", "--seconds", "0"]
+    assert bench.main([*only, "--against", "openvino,torch", "--logs", str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    assert SPACES["tiny"].smallest.key in shown.out
+    assert "openvino: not installed" in shown.out
+    assert "pip install no-such-package" in shown.err
+    assert "ours against torch" in shown.out
+
+
+def test_bad_input_ends_with_2(capsys):
+    assert run("--against", "ort,abacus") == 2
+    assert "unknown engine 'abacus'" in capsys.readouterr().err
+    assert run("--resolution", "13") == 2
+    assert run("--target", "abacus") == 2
+
+
+def test_engine_that_disagrees_ends_with_1(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(comparison, "relative_error", lambda found, expected: 0.5)
+    assert run("--against", "torch", "--logs", str(tmp_path)) == 1
+    assert "differs from ort" in capsys.readouterr().err
+
+
+def test_torch_reference_runs_the_large_space():
+    config = SubnetConfig(132, MBV3.smallest.stages)
+    network = MBV3.network(config)
+    weights = random_weights(network)
+    images = np.random.default_rng(0).standard_normal((1, 132, 132, 3), np.float32)
+    models = [engines.ENGINES[name]().prepare(network, weights, 1) for name in ("ort", "torch")]
+    assert relative_error(models[1](images), models[0](images)) < 1e-4
+
+
+def test_calls_take_turns():
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "ab"}
+    timings = time_calls(calls, 4, 0.0, np.random.default_rng(0))
+    assert timings["a"].runs == timings["b"].runs == 4 * comparison.MIN_ROUNDS
+    for start in range(0, len(order), 4):
+        assert len(set(order[start : start + 4])) == 1
+    for start in range(0, len(order), 8):
+        assert len(set(order[start : start + 8])) == 2
+
+
+def test_speedup_is_a_geometric_mean():
+    speedup = Speedup.of([0.5, 2.0])
+    assert (speedup.geomean, speedup.low, speedup.high) == (pytest.approx(1.0), 0.5, 2.0)
+    assert relative_error(np.asarray([np.nan], np.float32), np.ones(1, np.float32)) == float("inf")

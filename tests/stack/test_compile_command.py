@@ -1,0 +1,78 @@
+"""Subnets are compiled and checked through the command."""
+
+import json
+
+import pytest
+
+from ofa_tvm import compile as compile_command
+from ofa_tvm.spaces import SPACES
+from ofa_tvm.supernet.checkpoint import SupernetFacts, save_supernet
+from ofa_tvm.supernet.model import Supernet
+
+STAGES = ["emit", "schedule", "build", "load", "check"]
+
+
+@pytest.fixture(autouse=True)
+def registered(tiny_space, monkeypatch):
+    """The tiny space by name."""
+    monkeypatch.setitem(SPACES, tiny_space.name, tiny_space)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run the command with a tuning log of its own."""
+    return lambda *options: compile_command.main(["--logs", str(tmp_path / "logs"), *options])
+
+
+def test_random_subnets(run, tmp_path, capsys):
+    options = ["--space", "tiny", "--resolution", "12", "--random", "2", "--seed", "3", "--out", str(tmp_path / "out")]
+    assert run(*options, "--json") == 0
+    payload = json.loads(capsys.readouterr().out)
+    assert payload["schema_version"] == 1
+    assert (payload["space"], payload["weights"], len(payload["subnets"])) == ("tiny", "random", 2)
+    for subnet in payload["subnets"]:
+        assert subnet["subnet"].startswith("r12.")
+        assert list(subnet["seconds"]) == [*STAGES, "export"]
+        assert subnet["total_s"] == pytest.approx(sum(subnet["seconds"].values()))
+        assert subnet["relative_error"] < 1e-4
+        assert (subnet["trials"], subnet["tuned_kernels"]) == (0, 0)
+        assert subnet["default_kernels"] > 5
+        assert (tmp_path / "out" / f"{subnet['subnet']}.so").is_file()
+
+
+def test_subnet_of_a_supernet(run, tiny_space, tiny_dataset, tmp_path, capsys):
+    facts = SupernetFacts(tiny_space.name, "tiny", tiny_dataset.class_names, tiny_dataset.preprocess)
+    path = tmp_path / "supernet.safetensors"
+    save_supernet(path, Supernet(tiny_space), facts)
+    assert run("--supernet", str(path), "--subnet", "smallest") == 0
+    text = capsys.readouterr().out
+    assert tiny_space.smallest.key in text
+    assert "no tuning trials" in text
+    assert run("--supernet", str(path), "--space", "mbv3") == 2
+    assert "is of space tiny" in capsys.readouterr().err
+
+
+def test_bad_input_ends_with_2(run, capsys):
+    assert run("--space", "tiny", "--subnet", "r12") == 2
+    assert run("--space", "tiny", "--resolution", "13") == 2
+    assert run("--space", "vast") == 2
+    assert "unknown space 'vast'" in capsys.readouterr().err
+
+
+def test_wrong_code_ends_with_1_and_writes_nothing(run, tmp_path, monkeypatch, capsys):
+    from ofa_tvm import compilation
+
+    right = compilation.build_relax
+
+    def wrong(network, weights, batch):
+        return right(network, {name: array * 2 for name, array in weights.items()}, batch)
+
+    monkeypatch.setattr(compilation, "build_relax", wrong)
+    assert run("--space", "tiny", "--subnet", "smallest", "--out", str(tmp_path / "out")) == 1
+    assert "differs from ort" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_names_the_verb(capsys):
+    assert compile_command.main(["--help"]) == 0
+    assert "python -m ofa_tvm.compile [OPTIONS]" in capsys.readouterr().out

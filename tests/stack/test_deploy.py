@@ -1,0 +1,163 @@
+"""From a supernet to a bundle that runs, through the command."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from ofa_tvm import data, deploy
+from ofa_tvm.accuracy.evaluate import Evaluator
+from ofa_tvm.bundle import LIBRARY, ONNX, verify_bundle
+from ofa_tvm.compiler.runtime import load
+from ofa_tvm.data.augment import preprocess, to_tensor
+from ofa_tvm.energy import estimated
+from ofa_tvm.spaces import SPACES
+from ofa_tvm.supernet.checkpoint import SupernetFacts, load_supernet, save_supernet
+from ofa_tvm.supernet.model import Supernet
+
+SUBNET = "r12.5x4.3x2-7x4"
+
+
+@pytest.fixture(autouse=True)
+def registered(tiny_space, tiny_dataset, monkeypatch):
+    """The tiny space and data set by name."""
+    monkeypatch.setitem(SPACES, tiny_space.name, tiny_space)
+    monkeypatch.setitem(data.SOURCES, tiny_dataset.name, lambda path, progress: tiny_dataset)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_space, tiny_dataset, tmp_path_factory):
+    """A supernet of random weights; its training folder."""
+    torch.manual_seed(3)
+    facts = SupernetFacts(tiny_space.name, tiny_dataset.name, tiny_dataset.class_names, tiny_dataset.preprocess)
+    folder = tmp_path_factory.mktemp("supernet")
+    save_supernet(folder / "supernet.safetensors", Supernet(tiny_space), facts)
+    return folder
+
+
+@pytest.fixture
+def run(checkpoint, tmp_path):
+    """Run the command on the checkpoint."""
+
+    def deployed(*options, supernet=checkpoint):
+        arguments = ["--out", str(tmp_path / "bundle"), "--logs", str(tmp_path / "logs"), *options]
+        return deploy.main([*arguments, *(["--supernet", str(supernet)] if supernet else [])])
+
+    return deployed
+
+
+def test_bundle_runs_and_says_what_it_is(run, checkpoint, tmp_path, capsys, tiny_dataset):
+    assert run("--subnet", SUBNET, "--json") == 0
+    payload = json.loads(capsys.readouterr().out)
+    assert payload["schema_version"] == 1
+    record = payload["manifest"]
+    bundle = tmp_path / "bundle"
+    manifest = verify_bundle(bundle)
+    assert record == manifest.record() == json.loads((bundle / "manifest.json").read_text())
+    assert (manifest.subnet, manifest.space, manifest.classes) == (SUBNET, "tiny", 4)
+    assert manifest.input.shape == (1, 12, 12, 3)
+    assert manifest.accuracy.test_images == 40
+    assert manifest.accuracy.test_top1 == manifest.accuracy.torch_test_top1
+    assert manifest.accuracy.max_relative_logit_difference < 1e-4
+    assert manifest.latency.measured_ms > 0
+    assert (manifest.target.tuned_kernels, manifest.latency.predicted_ms) == (0, None)
+    assert [cost.phase for cost in manifest.cost] == [
+        "deploy: load",
+        "deploy: extract and calibrate",
+        "deploy: export ONNX",
+        "deploy: compile",
+        "deploy: check",
+        "deploy: measure",
+    ]
+    assert payload["cost"]["wall_s"] == pytest.approx(sum(cost.wall_s for cost in manifest.cost))
+    onnx.checker.check_model(onnx.load(bundle / ONNX), full_check=True)
+
+    supernet, _ = load_supernet(checkpoint)
+    subnet = Evaluator(tiny_dataset, tiny_dataset.test).subnet(supernet, supernet.space.parse(SUBNET))
+    images = preprocess(to_tensor(tiny_dataset.test.images[:1]), tiny_dataset.preprocess, 12)
+    found = load(bundle / LIBRARY)(np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy()))
+    np.testing.assert_allclose(found, subnet(images).numpy(), rtol=1e-3, atol=1e-4)
+
+    assert run("--subnet", "smallest", "--check-images", "0") == 0
+    text = capsys.readouterr().out
+    assert "not checked" in text
+    assert "what this deployment cost" in text
+    accuracy = verify_bundle(bundle).accuracy
+    assert (accuracy.test_images, accuracy.test_top1) == (0, None)
+    assert "not checked" in accuracy.how
+
+
+def search_folder(folder, checkpoint, **changes):
+    pick = {"number": 1, "subnet": SUBNET, "predicted_ms": 0.5, "predicted_low_ms": 0.4, "validation_top1": 0.25}
+    cost = [estimated("search", 100.0, 200.0).record()]
+    result = {"space": "tiny", "supernet": str(checkpoint), "target": "x86", "threads": 1, "picks": [pick]}
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps({"schema_version": 1, **result, "cost": cost, **changes}))
+    return str(folder)
+
+
+def test_pick_of_a_search(run, checkpoint, tmp_path, capsys):
+    folder = search_folder(tmp_path / "search", checkpoint)
+    assert run("--from", folder, "--pick", "2", supernet=None) == 2
+    assert SUBNET in capsys.readouterr().err
+    assert run("--from", folder, "--pick", "1", "--json", supernet=None) == 0
+    payload = json.loads(capsys.readouterr().out)
+    assert payload["manifest"]["latency"]["predicted_ms"] == 0.5
+    assert payload["manifest"]["accuracy"]["validation_top1"] == 0.25
+    assert payload["cost"]["wall_s"] > 100
+
+
+def test_bad_input_ends_with_2(run, checkpoint, tmp_path, capsys):
+    def refused(message, *options, supernet=checkpoint):
+        assert run(*options, supernet=supernet) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "bundle").exists()
+
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes((checkpoint / "supernet.safetensors").read_bytes()[:5000])
+    refused("is damaged", "--subnet", "largest", supernet=damaged)
+    refused("does not exist", "--subnet", "largest", supernet=tmp_path / "nothing")
+    refused("is not a subnet key", "--subnet", "big")
+    refused("resolution 99", "--subnet", "r99.3x2.3x2")
+    refused("which subnet", "--out", str(tmp_path / "other"))
+    refused("unknown data set", "--subnet", "largest", "--data", "mnist")
+    refused("unknown target", "--subnet", "largest", "--target", "abacus")
+    refused("result.json is missing", "--from", str(tmp_path), "--pick", "1")
+    refused("are the search's", "--from", search_folder(tmp_path / "s", checkpoint), "--pick", "1", "--target", "x86")
+
+
+def test_images_of_other_classes_are_refused(run, tiny_dataset, monkeypatch, capsys):
+    other = replace(tiny_dataset, class_names=("a", "b", "c", "d"))
+    monkeypatch.setitem(data.SOURCES, "other", lambda path, progress: other)
+    assert run("--subnet", "largest", "--data", "other") == 2
+    assert "other classes" in capsys.readouterr().err
+
+
+def test_wrong_library_is_not_put_in_place(run, tmp_path, monkeypatch, capsys):
+    from ofa_tvm import deployment
+
+    right = deployment.compile_network
+
+    def wrong(network, weights, *rest):
+        return right(network, {name: array * np.float32(0.9) for name, array in weights.items()}, *rest)
+
+    monkeypatch.setattr(deployment, "compile_network", wrong)
+    assert run("--subnet", SUBNET) == 1
+    assert "differs from the torch subnet" in capsys.readouterr().err
+    assert not [path for path in tmp_path.iterdir() if "bundle" in path.name]
+
+
+def test_wrong_answers_are_not_put_in_place(run, tmp_path, monkeypatch, capsys):
+    """Also when the logits looked right: accuracy is counted on its own."""
+    from ofa_tvm import deployment
+
+    right = deployment.run_in_batches
+    monkeypatch.setattr(deployment, "MAX_LOGIT_DIFFERENCE", float("inf"))
+    monkeypatch.setattr(deployment, "run_in_batches", lambda *args: right(*args)[:, [1, 2, 3, 0]])
+    code = run("--subnet", SUBNET)
+    assert code == 1
+    assert "the torch subnet on" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()

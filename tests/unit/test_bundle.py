@@ -1,0 +1,198 @@
+"""A bundle is whole, or it is not there; and nothing of it is used unchecked."""
+
+import json
+import os
+
+import pytest
+
+from ofa_tvm.bundle import LIBRARY, MANIFEST, ONNX, load_manifest, verify_bundle, write_bundle
+from ofa_tvm.energy import estimated
+from ofa_tvm.errors import UserError
+from ofa_tvm.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
+from ofa_tvm.search_result import load_search_result
+
+
+def manifest(subnet="r16.3x2.3x2"):
+    return Manifest(
+        ofa_tvm="0",
+        created_at="2026-01-01T00:00:00+00:00",
+        space="tiny",
+        subnet=subnet,
+        supernet=SupernetSource(file="supernet.safetensors", sha256="0", weights_sha256="1"),
+        input=InputFacts(name="image", layout="NHWC", shape=(1, 16, 16, 3), dtype="float32", resolution=16),
+        preprocess={"mean": [0.5, 0.5, 0.5]},
+        class_names=("cat", "dog"),
+        classes=2,
+        macs=10,
+        parameters=5,
+        accuracy=Accuracy(data="tiny", how="", test_images=0, compared_images=1, max_relative_logit_difference=1e-6),
+        latency=Latency(provenance="measured", measured_ms=1.0, repeats_ms=(1.0, 1.1), conditions={}),
+        target=TargetFacts(name="x86", fingerprint="f", attributes={}, threads=1, tuned_kernels=1, default_kernels=0),
+        versions={"tvm": "0"},
+        cost=(estimated("deploy", 1.0, 2.0),),
+    )
+
+
+def fill(folder, subnet="r16.3x2.3x2"):
+    (folder / LIBRARY).write_bytes(b"machine code")
+    (folder / ONNX).write_bytes(b"graph")
+    return manifest(subnet)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    write_bundle(tmp_path / "bundle", fill)
+    return tmp_path / "bundle"
+
+
+def test_what_is_written_is_what_is_read(tmp_path):
+    out = tmp_path / "deep" / "bundle"
+    written = write_bundle(out, fill)
+    assert written.files.keys() == {LIBRARY, ONNX}
+    assert written.files[ONNX].bytes == 5
+    assert load_manifest(out) == verify_bundle(out) == written
+    assert [path.name for path in out.parent.iterdir()] == ["bundle"]
+    assert json.loads((out / MANIFEST).read_text())["schema_version"] == 1
+
+
+@pytest.mark.parametrize("name", [LIBRARY, ONNX])
+def test_damaged_and_missing_files_are_named(bundle, name):
+    content = (bundle / name).read_bytes()
+    (bundle / name).write_bytes(content[:-1] + b"?")
+    with pytest.raises(UserError, match=f"{name} is damaged"):
+        verify_bundle(bundle)
+    (bundle / name).unlink()
+    with pytest.raises(UserError, match=f"{name} is missing"):
+        verify_bundle(bundle)
+
+
+def test_manifest_must_vouch_for_every_file_it_needs(bundle):
+    record = json.loads((bundle / MANIFEST).read_text())
+    del record["files"][LIBRARY]
+    (bundle / MANIFEST).write_text(json.dumps(record))
+    with pytest.raises(UserError, match=f"does not vouch for {LIBRARY}"):
+        verify_bundle(bundle)
+
+
+def test_manifest_may_not_point_outside(bundle):
+    record = json.loads((bundle / MANIFEST).read_text())
+    record["files"]["../other"] = record["files"][LIBRARY]
+    (bundle / MANIFEST).write_text(json.dumps(record))
+    with pytest.raises(UserError, match="does not vouch"):
+        verify_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 2}, "schema version 2"),
+        ({"format": "else"}, "not the manifest of a bundle"),
+        ({"classes": "many"}, "'classes'"),
+        ({"surprise": 1}, "'surprise'"),
+    ],
+)
+def test_bad_manifests_are_explained(bundle, change, message):
+    record = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps({**record, **change}))
+    with pytest.raises(UserError, match=message):
+        load_manifest(bundle)
+
+
+def test_no_bundle_at_all(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        load_manifest(tmp_path / "nothing")
+    with pytest.raises(UserError, match=r"manifest\.json does not exist"):
+        load_manifest(tmp_path)
+
+
+def test_an_older_bundle_is_replaced_whole(bundle):
+    (bundle / LIBRARY).chmod(0o444)
+    write_bundle(bundle, lambda folder: fill(folder, "r16.5x2.3x2"))
+    assert verify_bundle(bundle).subnet == "r16.5x2.3x2"
+    assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+
+
+def test_replacing_works_without_a_swap_in_one_step(bundle, monkeypatch):
+    monkeypatch.setattr("ofa_tvm.bundle._exchange", lambda first, second: False)
+    write_bundle(bundle, lambda folder: fill(folder, "r16.5x2.3x2"))
+    assert verify_bundle(bundle).subnet == "r16.5x2.3x2"
+    assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_half_way_leaves_everything_as_it_was(bundle, error):
+    before = load_manifest(bundle)
+
+    def interrupted(folder):
+        fill(folder)
+        raise error
+
+    for out in (bundle, bundle.with_name("fresh")):
+        with pytest.raises(error):
+            write_bundle(out, interrupted)
+    assert verify_bundle(bundle) == before
+    assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+
+
+def test_only_bundles_are_overwritten(bundle, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    write_bundle(mine, fill)
+    (mine / "notes.txt").write_text("precious")
+    with pytest.raises(UserError, match=r"notes\.txt, which is no part"):
+        write_bundle(mine, fill)
+    (mine / MANIFEST).unlink()
+    with pytest.raises(UserError, match="is not a bundle"):
+        write_bundle(mine, fill)
+    assert (mine / "notes.txt").read_text() == "precious"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        write_bundle(tmp_path / "file", fill)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_bundle(tmp_path / "file" / "bundle", fill)
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    out = tmp_path / "empty"
+    out.mkdir()
+    write_bundle(out, fill)
+    assert verify_bundle(out).classes == 2
+    assert os.access(out / MANIFEST, os.R_OK)
+
+
+RESULT = {
+    "schema_version": 1,
+    "space": "tiny",
+    "supernet": "supernet.safetensors",
+    "target": "x86",
+    "threads": 1,
+    "picks": [{"number": 1, "subnet": "r16.3x2.3x2", "predicted_ms": 0.5, "rank": 3}],
+    "cost": [estimated("search", 3.0, 4.0).record()],
+}
+
+
+def test_search_results_are_read(tmp_path):
+    (tmp_path / "result.json").write_text(json.dumps({**RESULT, "extra": 1}))
+    (tmp_path / "supernet.safetensors").write_text("")
+    result = load_search_result(tmp_path)
+    assert result.pick(1).predicted_ms == 0.5
+    assert result.pick(1).measured_ms is None
+    assert result.cost[0].cpu_s == 4.0
+    assert result.supernet == tmp_path / "supernet.safetensors"
+    with pytest.raises(UserError, match=r"no pick 2\n.*1: r16.3x2.3x2"):
+        result.pick(2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "is missing"), ("{", "damaged"), ("{}", "'space'"), (json.dumps({**RESULT, "picks": 3}), "'picks'")],
+)
+def test_bad_search_results_are_explained(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "result.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        load_search_result(tmp_path)

@@ -1,0 +1,104 @@
+"""The doctor's checks on made-up machines: each failure says how to mend it, and only failures fail."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from ofa_tvm import checks, doctor
+from ofa_tvm.checks import Check, target_checks
+from ofa_tvm.errors import DeviceUnreachable, UserError
+from ofa_tvm.tuner.log import TrialResult
+
+
+def answering(result):
+    def trial(target, kernel, candidate):
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    return trial
+
+
+@pytest.mark.parametrize(
+    ("result", "statuses", "word"),
+    [
+        (TrialResult("ok", (0.1,)), ["ok", "ok", "ok"], "computes"),
+        (TrialResult("crashed", error="killed by SIGILL"), ["ok", "ok", "fail"], "killed by SIGILL"),
+        (DeviceUnreachable("no worker", "install it"), ["ok", "fail"], "no worker"),
+    ],
+)
+def test_target_checks_stop_at_what_fails(result, statuses, word):
+    found = list(target_checks("x86", answering(result)))
+    assert [check.status for check in found] == statuses
+    assert word in found[-1].found
+    assert bool(found[-1].fix) == (found[-1].status == "fail")
+
+
+def test_an_unknown_target_is_one_failed_check():
+    (check,) = target_checks("no-such-target", answering(TrialResult("ok", (0.1,))))
+    assert check.status == "fail"
+    assert "x86" in check.fix
+
+
+def test_a_package_that_breaks_on_import_fails_its_check(tmp_path, monkeypatch):
+    (tmp_path / "broken_package.py").write_text("raise RuntimeError('wrong build')")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = checks._package("broken", "broken_package", "install it again")
+    assert found == Check("broken", "fail", "cannot be imported: wrong build", "install it again")
+
+
+def test_versions_of_tvm_that_crash_are_named(monkeypatch):
+    def refuse():
+        raise UserError("this pair crashes", "pip install another")
+
+    monkeypatch.setattr(checks, "check_versions", refuse)
+    assert checks._tvm() == Check("TVM", "fail", "this pair crashes", "pip install another")
+
+
+def test_tools(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert checks._tool("linker", ("g++",), "install it", "fail") == Check(
+        "linker", "fail", "no g++ found", "install it"
+    )
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    assert checks._writable("cache", tmp_path / "new", "set it").status == "ok"
+    (tmp_path / "file").write_text("")
+    found = checks._writable("cache", tmp_path / "file", "set it")
+    assert (found.status, found.fix) == ("fail", "set it")
+
+
+def test_supernet_is_checked_by_its_manifest(tmp_path):
+    assert checks._supernet(tmp_path).status == "warn"
+    (tmp_path / checks.SUPERNET_FILE).write_bytes(b"weights")
+    assert "without a manifest" in checks._supernet(tmp_path).found
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"files": {checks.SUPERNET_FILE: hashlib.sha256(b"weights").hexdigest()}}))
+    assert checks._supernet(tmp_path) == Check("shipped supernet", "ok", str(tmp_path / checks.SUPERNET_FILE))
+    (tmp_path / checks.SUPERNET_FILE).write_bytes(b"other weights")
+    assert checks._supernet(tmp_path).status == "fail"
+    manifest.write_text("[]")
+    assert "is damaged" in checks._supernet(tmp_path).found
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "word"), [("ok", 0, "all is well"), ("warn", 0, "all is well"), ("fail", 1, "1 of 1")]
+)
+def test_doctor_ends_with_1_only_when_something_fails(monkeypatch, capsys, status, code, word):
+    monkeypatch.setattr(checks, "machine_checks", lambda: iter([Check("thing", status, "found", "mend it")]))
+    assert doctor.main([]) == code
+    text = capsys.readouterr().out
+    assert text.startswith(status)
+    assert "-> mend it" in text
+    assert word in text
+    assert doctor.main(["--json"]) == code
+    report = json.loads(capsys.readouterr().out)
+    assert report == {
+        "schema_version": 1,
+        "failed": code,
+        "checks": [{"name": "thing", "status": status, "found": "found", "fix": "mend it"}],
+    }

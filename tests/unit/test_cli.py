@@ -1,0 +1,215 @@
+"""Commands: help is light, results are one JSON object, and what goes wrong has its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+
+import ofa_tvm
+from ofa_tvm import __main__ as entry
+from ofa_tvm import console, target_list
+from ofa_tvm.cli import JsonFlag, emit, run_command, table
+from ofa_tvm.errors import DeviceUnreachable, Infeasible, OfaTvmError, PartialResult, UserError
+
+ROOT = Path(ofa_tvm.__file__).parent.parent
+MODULES = {verb: f"ofa_tvm.{entry.MODULES.get(verb, verb)}" for verb in entry.VERBS}
+PRESENT = [verb for verb, module in MODULES.items() if find_spec(module)]
+HELP = """
+import sys
+from ofa_tvm.__main__ import main
+sys.argv = ["ofa-tvm", sys.argv[1], "--help"]
+code = main()
+print("LOADED", *sorted({"torch", "tvm", "tvm_ffi", "xgboost", "onnx"} & sys.modules.keys()))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("verb", PRESENT)
+def test_help_is_light(verb):
+    done = subprocess.run([sys.executable, "-c", HELP, verb], capture_output=True, text=True, check=True, cwd=ROOT)
+    text, _, loaded = done.stdout.rpartition("LOADED")
+    assert "Usage:" in text
+    assert "--json" in text
+    assert not loaded.split()
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", None])
+def test_usage_lists_every_verb(monkeypatch, capsys, flag):
+    monkeypatch.setattr(sys, "argv", ["ofa-tvm", *([flag] if flag else [])])
+    assert entry.main() == 0
+    text = capsys.readouterr().out
+    assert all(f"\n  {verb} " in text for verb in entry.VERBS)
+
+
+def test_version(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ofa-tvm", "--version"])
+    assert entry.main() == 0
+    assert capsys.readouterr().out == f"ofa_tvm {ofa_tvm.__version__}\n"
+
+
+def test_unknown_verb(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ofa-tvm", "sing"])
+    assert entry.main() == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "unknown verb 'sing'" in captured.err
+    assert "search" in captured.err
+
+
+def test_entry_point_runs_a_verb_with_its_arguments(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["ofa-tvm", "targets", "--json", "--logs", str(tmp_path)])
+    assert entry.main() == 0
+    assert json.loads(capsys.readouterr().out)["targets"]
+
+
+class Command:
+    """A command that does what its test wants."""
+
+    def __init__(self, action):
+        def sing(count: Annotated[int, typer.Option(min=1)] = 1, json: JsonFlag = False) -> None:
+            """Sing."""
+            action()
+            emit({"count": count}, json, lambda: f"la {count}")
+
+        self.run = lambda *argv: run_command(sing, argv)
+
+
+def nothing():
+    pass
+
+
+def raising(error):
+    def action():
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OfaTvmError("what", "try this"), 1),
+        (UserError("what", "try this"), 2),
+        (PartialResult("what", "try this"), 3),
+        (Infeasible("what", "try this"), 4),
+        (DeviceUnreachable("what", "try this"), 5),
+    ],
+)
+def test_errors_have_their_exit_code_and_no_traceback(capfd, error, code):
+    assert Command(raising(error)).run() == code
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err == "error: what\n  try this\n"
+
+
+def test_success_is_0_and_text_goes_to_stdout(capfd):
+    assert Command(nothing).run("--count", "3") == 0
+    assert capfd.readouterr() == ("la 3\n", "")
+
+
+@pytest.mark.parametrize("argv", [["--count", "0"], ["--count", "many"], ["--unknown"], ["argument"]])
+def test_arguments_that_do_not_parse_end_with_2(capfd, argv):
+    assert Command(nothing).run(*argv) == 2
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "Usage: python -m ofa_tvm.sing" in captured.err
+
+
+def test_a_defect_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        Command(raising(ZeroDivisionError())).run()
+
+
+def test_ctrl_c_ends_with_130(capfd):
+    assert Command(raising(KeyboardInterrupt())).run() == 130
+    assert capfd.readouterr().err.startswith("interrupted; what was done is saved")
+
+
+def test_sigterm_ends_with_143_and_the_handler_is_put_back(capfd):
+    before = signal.getsignal(signal.SIGTERM)
+    assert Command(lambda: os.kill(os.getpid(), signal.SIGTERM)).run() == 143
+    assert capfd.readouterr().err.startswith("terminated; what was done is saved")
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_json_is_one_object_with_its_schema_version(capfd):
+    assert Command(nothing).run("--json", "--count", "2") == 0
+    captured = capfd.readouterr()
+    assert captured.out.count("\n") == 1
+    assert json.loads(captured.out) == {"schema_version": 1, "count": 2}
+
+
+def test_table_aligns_numbers_to_the_right():
+    assert table(["name", "ms"], [["a", "10"], ["long name", "3"]]).splitlines() == [
+        "name       ms",
+        "---------  --",
+        "a          10",
+        "long name   3",
+    ]
+
+
+def test_targets_command(capsys, tmp_path):
+    assert target_list.main(["--json", "--logs", str(tmp_path)]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["targets"]}
+    assert rows["x86"]["mcpu"] != "native"
+    assert (rows["x86"]["tuned_kernels"], rows["x86"]["log"]) == (0, None)
+    assert target_list.main(["--logs", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in rows)
+    assert rows["x86"]["fingerprint"] in text
+
+
+def test_targets_command_goes_on_past_a_target_that_cannot_be_used(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("ofa_tvm.targets.target_names", lambda: ["x86", "no-such-target"])
+    assert target_list.main(["--json", "--logs", str(tmp_path)]) == 0
+    first, second = json.loads(capsys.readouterr().out)["targets"]
+    assert first["fingerprint"]
+    assert "unknown target" in second["error"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (59.6, "1:00"), (200, "3:20"), (3900, "1:05:00")]
+)
+def test_durations(seconds, text):
+    assert console.duration(seconds) == text
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only moves when told to."""
+    now = {"s": 100.0}
+    monkeypatch.setattr(console.time, "monotonic", lambda: now["s"])
+    return now
+
+
+def test_progress_in_a_pipe_is_a_plain_line_now_and_then(capsys, clock):
+    assert not console.stderr.is_terminal
+    with console.Task("tuning", 10) as task:
+        for _ in range(10):
+            clock["s"] += 10
+            task.advance(note="a note")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "tuning: 2/10, 20 s, 1:20 left  a note",
+        "tuning: 4/10, 40 s, 1:00 left  a note",
+        "tuning: 6/10, 1:00, 40 s left  a note",
+        "tuning: 8/10, 1:20, 20 s left  a note",
+        "tuning: 10/10, 1:40, 0 s left  a note",
+    ]
+
+
+def test_progress_that_resumes_reckons_with_its_own_work_only(capsys, clock):
+    with console.Task("tuning", 10, done=8) as task:
+        clock["s"] += 20
+        task.advance()
+    assert capsys.readouterr().err == "tuning: 9/10, 20 s, 20 s left\n"

@@ -1,0 +1,201 @@
+"""The search loop whole, on a device and a supernet that answer by formula."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ofa_tvm.accuracy.samples import AccuracySamples
+from ofa_tvm.errors import Infeasible, PartialResult, UserError
+from ofa_tvm.finder import Finder, SearchSettings
+from ofa_tvm.kernels import network_kernels, space_kernels
+from ofa_tvm.latency import LatencyBench, kernel_costs
+from ofa_tvm.records import FILE_NAME, read_records
+from ofa_tvm.spaces import SubnetConfig, get_space
+from ofa_tvm.storage import append_jsonl
+from ofa_tvm.targets import load_target
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import TrialResult, TuningLog
+
+SPACE = get_space("mbv3-cifar")
+
+
+def kernel_ms(kernel) -> float:
+    return 0.001 + kernel.flops / 1e8
+
+
+class FormulaDevice:
+    """Latency is the kernels' sum times a factor; ``broken`` subnets fail."""
+
+    def __init__(self, factor: float = 1.2, broken: frozenset[str] = frozenset()) -> None:
+        self.factor, self.broken = factor, broken
+        self.measured: list[str] = []
+
+    def network(self, space: str, subnet: str, folder) -> dict:
+        self.measured.append(subnet)
+        if subnet in self.broken:
+            return {"status": "crashed", "error": "killed by SIGSEGV"}
+        network = get_space(space).network(SubnetConfig.parse(subnet))
+        latency = self.factor * sum(kernel_ms(kernel) for _, kernel in network_kernels(network)) + 0.01
+        return {"status": "ok", "times_ms": [latency, latency * 1.01, latency * 0.99]}
+
+
+def top1(config: SubnetConfig) -> float:
+    macs = SPACE.network(config).macs
+    return float(0.95 - 0.6 * (1e6 / macs) ** 0.5 / 2)
+
+
+@pytest.fixture
+def tuned(tmp_path):
+    log = TuningLog(load_target("x86"), tmp_path)
+    log.folder.mkdir(parents=True)
+    for key, kernel in space_kernels(SPACE).items():
+        result = TrialResult("ok", (kernel_ms(kernel),), record=[[], [kernel_ms(kernel) / 1e3], {}, []])
+        log.commit(key, [(Candidate(key, "default", {}), result)])
+    return log
+
+
+def bench(log, device) -> LatencyBench:
+    return LatencyBench(SPACE, load_target("x86"), log, device)
+
+
+def finder(log, device, tmp_path, **settings) -> Finder:
+    latency_bench = bench(log, device)
+    latency_bench.model(30)
+    samples = AccuracySamples(SPACE, tmp_path / "supernet", "weights")
+    samples.sample(40, top1)
+    quick = SearchSettings(**{"evaluations": 2000, "population": 100, **settings})
+    return Finder(latency_bench, samples, top1, quick)
+
+
+def test_budget_is_held_by_measurement_and_nothing_is_measured_twice_but_the_pick(tuned, tmp_path) -> None:
+    device = FormulaDevice()
+    found = finder(tuned, device, tmp_path)
+    pick = found.for_budget(0.3)
+    assert pick.held is True
+    assert pick.measured_ms <= 0.3
+    assert pick.predicted_low_ms <= pick.predicted_ms <= pick.predicted_high_ms
+    assert pick.validation_top1 == top1(SubnetConfig.parse(pick.subnet))
+    repeats = {key: device.measured.count(key) for key in device.measured}
+    assert repeats.pop(pick.subnet) == 2
+    assert set(repeats.values()) == {1}
+
+
+def test_pick_is_near_the_best_that_any_subnet_reaches(tuned, tmp_path) -> None:
+    device = FormulaDevice()
+    pick = finder(tuned, device, tmp_path).for_budget(0.3)
+    rng = np.random.default_rng(1)
+    rivals = [SPACE.config(row) for row in SPACE.sample(rng, 3000)]
+    holding = [config for config in rivals if device.network(SPACE.name, config.key, None)["times_ms"][0] <= 0.3]
+    assert pick.validation_top1 >= max(map(top1, holding)) - 0.002
+
+
+def test_second_search_uses_the_records_of_the_first(tuned, tmp_path) -> None:
+    finder(tuned, FormulaDevice(), tmp_path).for_budget(0.3)
+    again = FormulaDevice()
+    pick = finder(TuningLog(load_target("x86"), tmp_path), again, tmp_path).for_budget(0.3)
+    assert pick.held
+    assert len(again.measured) < 30
+
+
+def test_infeasible_budget_names_the_nearest(tuned, tmp_path) -> None:
+    with pytest.raises(Infeasible) as error:
+        finder(tuned, FormulaDevice(), tmp_path).for_budget(0.001)
+    assert error.value.exit_code == 4
+    smallest = FormulaDevice().network(SPACE.name, SPACE.smallest.key, None)["times_ms"][0]
+    assert f"{smallest:.4g} ms ({SPACE.smallest.key})" in str(error.value)
+
+
+def test_failed_measurements_are_statuses_and_the_search_goes_on(tuned, tmp_path) -> None:
+    reference = finder(tuned, FormulaDevice(), tmp_path / "a").for_budget(0.3)
+    fresh = tmp_path / "b"
+    other = TuningLog(load_target("x86"), fresh)
+    for key, state in tuned.kernels.items():
+        other.commit(key, [(Candidate(key, "default", {}), TrialResult("ok", (state.best_ms,), record=[[], [1.0]]))])
+    pick = finder(other, FormulaDevice(broken=frozenset({reference.subnet})), fresh).for_budget(0.3)
+    assert pick.held
+    assert pick.subnet != reference.subnet
+    failed = [record for record in read_records(other.folder, SPACE.name) if record.status != "ok"]
+    assert all(record.times_ms == () and record.error for record in failed)
+
+
+def test_whole_front_is_measured_and_not_dominated(tuned, tmp_path) -> None:
+    found = finder(tuned, FormulaDevice(), tmp_path)
+    front = found.front()
+    picks = found.along_front(front)
+    assert len(picks) >= 4
+    assert [pick.measured_ms for pick in picks] == sorted(pick.measured_ms for pick in picks)
+    assert [pick.validation_top1 for pick in picks] == sorted(pick.validation_top1 for pick in picks)
+    assert all(pick.held is None and pick.budget_ms is None for pick in picks)
+
+
+def test_latency_report_compares_with_what_it_has_to_beat(tuned) -> None:
+    latency_bench = bench(tuned, FormulaDevice())
+    latency_bench.model(60)
+    report = latency_bench.report()
+    assert report["samples"] == 60
+    assert report["estimated_kernels"] == 0
+    assert (latency_bench.folder / "cost_model.report.json").exists()
+    assert {"xgboost_table", "xgboost_raw", "table_alone", "additive", "flops"} <= report["methods"].keys()
+    assert report["mape"] < 0.02
+
+
+def test_records_of_other_schedules_are_stale(tuned) -> None:
+    first = FormulaDevice()
+    latency_bench = bench(tuned, first)
+    latency_bench.measure([SPACE.largest])
+    kernel = network_kernels(SPACE.network(SPACE.largest))[0][1].key
+    better = TrialResult("ok", (1e-6,), record=[[], [1e-9]])
+    tuned.commit(kernel, [(Candidate(kernel, "template", {"template": "t", "parameters": {}}), better)])
+    assert bench(tuned, first).known()[0] == []
+
+
+def test_untuned_kernels_are_estimated_and_counted(tuned) -> None:
+    kernels = space_kernels(SPACE)
+    some = dataclasses.replace(next(iter(kernels.values())), out_channels=640)
+    costs, estimated = kernel_costs(tuned, {**kernels, some.key: some})
+    assert estimated == 1
+    assert costs[some.key] > 0
+
+
+def test_nothing_tuned_says_what_to_do(tmp_path) -> None:
+    with pytest.raises(PartialResult, match="tune"):
+        bench(TuningLog(load_target("x86"), tmp_path), FormulaDevice())
+
+
+def test_too_many_failures_end_with_the_reason(tuned) -> None:
+    class Dead(FormulaDevice):
+        def network(self, space, subnet, folder):
+            return {"status": "timed_out", "error": "took longer than 300 s"}
+
+    with pytest.raises(PartialResult, match="took longer than 300 s"):
+        bench(tuned, Dead()).model(20)
+
+
+def test_damaged_records_name_file_and_line(tuned) -> None:
+    append_jsonl(tuned.folder / FILE_NAME, [{"space": SPACE.name}])
+    with pytest.raises(UserError, match="line 1"):
+        bench(tuned, FormulaDevice())
+
+
+def test_accuracy_samples_resume_and_ignore_other_weights(tmp_path) -> None:
+    calls = []
+
+    def counted(config: SubnetConfig) -> float:
+        calls.append(config.key)
+        return top1(config)
+
+    AccuracySamples(SPACE, tmp_path, "weights").sample(20, counted)
+    again = AccuracySamples(SPACE, tmp_path, "weights")
+    again.sample(30, counted)
+    assert len(calls) == len(set(calls)) == 30
+    assert AccuracySamples(SPACE, tmp_path, "other weights").top1 == {}
+    report = again.report()
+    assert report["samples"] + report["held_out"] == 30
+    assert -1 <= report["kendall_tau"] <= 1
+
+
+def test_damaged_accuracy_samples_name_file_and_line(tmp_path) -> None:
+    append_jsonl(tmp_path / "accuracy.jsonl", [{"subnet": "x"}])
+    with pytest.raises(UserError, match="line 1"):
+        AccuracySamples(SPACE, tmp_path, "weights")

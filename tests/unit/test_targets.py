@@ -1,0 +1,170 @@
+"""Target files: what is wrong in one is named with its file and key, and the fingerprint says what changes speed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from ofa_tvm import targets
+from ofa_tvm.errors import UserError
+from ofa_tvm.shipped import shipped_folder
+from ofa_tvm.targets import load_target, mcpu_of, native_mcpu, target_names
+
+X86 = (shipped_folder("targets") / "x86.toml").read_text()
+AVX2 = "fma avx2 bmi1 bmi2 f16c sse4_2 ssse3 popcnt"
+AVX512 = f"{AVX2} avx512f avx512bw avx512dq avx512vl avx512cd"
+SERVER = f"{AVX512} avx512_vnni avx512_vbmi2 gfni vaes"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes x86.toml with replacements under another name; returns its path."""
+
+    def write(*replacements, name="board"):
+        text = X86
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new, 1)
+        path = tmp_path / f"{name}.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("name", target_names())
+def test_every_shipped_target_loads(name, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    target = load_target(name)
+    assert target.name == name
+    assert target.description
+    assert target.target.mcpu != "native"
+    assert target.attributes["num-cores"] == target.threads
+    assert re.fullmatch(r"[a-z0-9-]+-[0-9a-f]{8}", target.fingerprint)
+
+
+def test_a_target_is_a_name_or_a_file(write):
+    path = write(('mcpu = "native"', 'mcpu = "haswell"\nmattr = ["+avx2"]'))
+    target = load_target(path)
+    assert target.name == "board"
+    assert target.attributes == {"kind": "llvm", "mcpu": "haswell", "num-cores": 1, "mattr": ["+avx2"]}
+    assert load_target("x86").target.mcpu == native_mcpu()
+
+
+@pytest.mark.parametrize("name", ["no-such-target", "missing/file.toml"])
+def test_an_unknown_target_names_the_known_ones(name):
+    with pytest.raises(UserError, match=f"unknown target '{name}'\n.*x86"):
+        load_target(name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("threads = 1", "threads = 1\ncolour = 3", "unknown key 'colour'"),
+        ("warmup = 2", "warmup = 2\nheat = 3", "unknown key 'measure.heat'"),
+        ("batch = 1\n", "", "missing key 'batch'"),
+        ('kind = "llvm"', "", "missing key 'target.kind'"),
+        ('[toolchain]\nlinker = "g++"', "", "missing key 'toolchain'"),
+        ("threads = 1", 'threads = "many"', "key 'threads': Input should be a valid integer"),
+        ("threads = 1", "threads = 0", "key 'threads': Input should be greater than 0"),
+        ("repeats = 7", "repeats = 1.5", "key 'measure.repeats': Input should be a valid integer"),
+        ('kind = "llvm"', 'kind = "opencl"', "key 'target.kind': Input should be 'llvm'"),
+        ('device = "local"', 'device = "moon"', "key 'device': Input should be 'local'"),
+        ("schema = 1", "schema = 2", "key 'schema': Input should be 1"),
+        ("threads = 1", "threads = ", "is not valid TOML"),
+        ("threads = 1", "threads = 4096", "key 'threads': 4096 threads, but this machine has"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_key(write, old, new, problem):
+    path = write((old, new))
+    with pytest.raises(UserError) as caught:
+        load_target(path)
+    assert path in str(caught.value)
+    assert problem in str(caught.value)
+
+
+def test_all_problems_are_named_at_once(write):
+    path = write(("batch = 1\n", ""), ("warmup = 2", "warm = 2"))
+    with pytest.raises(
+        UserError, match=r"missing key 'batch'.*missing key 'measure.warmup'.*unknown key 'measure.warm'"
+    ):
+        load_target(path)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = tmp_path / "board.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="is not valid TOML"):
+        load_target(str(path))
+
+
+def test_fingerprint_follows_what_changes_speed(write, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    prints = {
+        load_target("x86").fingerprint,
+        load_target("x86", threads=2).fingerprint,
+        load_target("x86", batch=4).fingerprint,
+        load_target(write(('mcpu = "native"', 'mcpu = "haswell"'))).fingerprint,
+        load_target(write(('mcpu = "native"', 'mcpu = "haswell"\nmattr = ["-fma"]'))).fingerprint,
+    }
+    assert len(prints) == 5
+
+
+def test_fingerprint_ignores_what_does_not(write):
+    path = write(
+        ("x86-64 CPU of this machine", "another text"), ("repeats = 7", "repeats = 3"), ("batch = 6", "batch = 2")
+    )
+    assert load_target(path).fingerprint == load_target("x86").fingerprint
+
+
+def test_fingerprint_follows_cpu_and_compiler(monkeypatch):
+    before = load_target("x86").fingerprint
+    monkeypatch.setattr(targets, "cpu_name", lambda: "another CPU")
+    other_cpu = load_target("x86").fingerprint
+    monkeypatch.setattr(targets, "package_version", lambda name: "9.9")
+    assert len({before, other_cpu, load_target("x86").fingerprint}) == 3
+
+
+def test_fingerprint_is_equal_in_every_process():
+    code = "from ofa_tvm.targets import load_target; print(load_target('x86').fingerprint)"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    assert found == {load_target("x86").fingerprint}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "mcpu"),
+    [
+        ("GenuineIntel", f"{SERVER} avx512_bf16 avx512_fp16 avx_vnni amx_tile amx_bf16 amx_int8", "sapphirerapids"),
+        ("GenuineIntel", f"{SERVER} avx512_bf16 avx512_fp16 avx_vnni", "icelake-server"),
+        ("GenuineIntel", f"{AVX512} avx512_vnni", "cascadelake"),
+        ("GenuineIntel", AVX512, "skylake-avx512"),
+        ("GenuineIntel", AVX2, "haswell"),
+        ("GenuineIntel", AVX2.replace("fma ", ""), "x86-64-v2"),
+        ("GenuineIntel", "sse2", "x86-64"),
+        ("AuthenticAMD", f"{SERVER} avx512_bf16 avx512_vp2intersect movdiri avx_vnni", "znver5"),
+        ("AuthenticAMD", f"{SERVER} avx512_bf16", "znver4"),
+        ("AuthenticAMD", f"{AVX2} vaes sha_ni clwb", "znver3"),
+        ("AuthenticAMD", f"{AVX2} sha_ni clwb", "znver2"),
+        ("AuthenticAMD", AVX2, "haswell"),
+    ],
+)
+def test_mcpu_is_what_the_visible_features_allow(vendor, flags, mcpu):
+    processor = f"processor\t: 0\nvendor_id\t: {vendor}\nmodel name\t: Some CPU\nflags\t\t: {flags}\nbugs\t\t: none\n"
+    assert mcpu_of(f"{processor}\n{processor}") == mcpu
+
+
+def test_no_cpuinfo_is_the_common_denominator():
+    assert mcpu_of("") == "x86-64"

@@ -1,0 +1,249 @@
+"""The tuning log survives kills and other processes, and never takes a failure for a time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.targets import load_target
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import KernelState, TrialResult, TuningLog, best_records, logs_root
+
+FIRST, SECOND = "test_kernel_first", "test_kernel_second"
+FILES = ("records.jsonl", "kernels.jsonl", "trials.jsonl")
+FAILURES = ("failed", "wrong_output", "crashed", "timed_out")
+
+
+@pytest.fixture
+def target():
+    return load_target("x86")
+
+
+@pytest.fixture
+def log(target, tmp_path):
+    return TuningLog(target, tmp_path)
+
+
+def candidate(number, kernel=FIRST, source="template"):
+    return Candidate(kernel, source, {"template": "tile", "parameters": {"number": number}})
+
+
+def ok(time_ms):
+    return TrialResult("ok", (time_ms * 2, time_ms), record=["trace", [time_ms / 1e3]])
+
+
+def commit(log, *times, kernel=FIRST, start=0):
+    pairs = [(candidate(start + number, kernel), ok(time_ms)) for number, time_ms in enumerate(times)]
+    return log.commit(kernel, pairs)
+
+
+def lines(log, name):
+    return [json.loads(line) for line in (log.folder / name).read_text().splitlines()]
+
+
+def test_what_was_committed_is_there_for_the_next_process(log, target, tmp_path):
+    with log.exclusive():
+        state = commit(log, 3.0, 1.0, 2.0)
+    assert state == KernelState(FIRST, 1.0, 3, 0, 1, candidate(1).schedule, "template")
+    again = TuningLog(target, tmp_path)
+    assert again.kernels == {FIRST: state}
+    assert again.tried == {candidate(number).digest for number in range(3)}
+    assert again.best_records() == {FIRST: ["trace", [1e-3]]}
+
+
+def test_state_goes_on_over_batches(log):
+    commit(log, 2.0, 3.0)
+    assert commit(log, 4.0, start=2).since_best == 2
+    state = commit(log, 1.5, start=3)
+    assert (state.best_ms, state.trials, state.since_best) == (1.5, 4, 0)
+
+
+def test_records_are_kept_of_winners_only(log):
+    commit(log, 3.0, 4.0, 2.0)
+    assert [line["record"][1] for line in lines(log, "records.jsonl")] == [[3e-3], [2e-3]]
+
+
+def test_kernels_do_not_mix(log, target, tmp_path):
+    commit(log, 2.0)
+    commit(log, 5.0, kernel=SECOND)
+    commit(log, 1.0, start=1)
+    again = TuningLog(target, tmp_path)
+    assert {key: (state.best_ms, state.trials) for key, state in again.kernels.items()} == {
+        FIRST: (1.0, 2),
+        SECOND: (5.0, 1),
+    }
+    assert again.best_records() == {FIRST: ["trace", [1e-3]], SECOND: ["trace", [5e-3]]}
+
+
+@pytest.mark.parametrize("status", FAILURES)
+def test_a_failure_never_wins(log, status):
+    failure = TrialResult(status, (1e-9,), "reason", record=["trace", [1e-12]])
+    state = log.commit(FIRST, [(candidate(0), failure), (candidate(1), ok(2.0)), (candidate(2), failure)])
+    assert (state.best_ms, state.trials, state.failures) == (2.0, 3, 2)
+    assert log.best_records() == {FIRST: ["trace", [2e-3]]}
+    assert [(line["status"], line["time_ms"]) for line in lines(log, "trials.jsonl")] == [
+        (status, None),
+        ("ok", 2.0),
+        (status, None),
+    ]
+
+
+def test_only_failures_leave_no_winner(log):
+    state = log.commit(FIRST, [(candidate(0), TrialResult("crashed", error="killed"))])
+    assert (state.best_ms, state.schedule) == (None, None)
+    assert log.best_records() == {}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_torn_tail_is_forgiven_and_repaired(log, target, tmp_path, name):
+    commit(log, 3.0)
+    with (log.folder / name).open("a") as file:
+        file.write('{"kernel": "test_ker')
+    again = TuningLog(target, tmp_path)
+    assert again.kernels[FIRST].best_ms == 3.0
+    assert again.best_records() == {FIRST: ["trace", [3e-3]]}
+    commit(again, 2.0, start=1)
+    assert len(lines(again, name)) == 2
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["{not json", '{"other": 1}', "[]"])
+def test_a_damaged_middle_line_is_named(log, target, tmp_path, name, damage):
+    commit(log, 3.0)
+    commit(log, 2.0, start=1)
+    path = log.folder / name
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{damage}\n{second}\n")
+    with pytest.raises(UserError) as caught:
+        TuningLog(target, tmp_path).best_records()
+    assert f"{path}, line 2" in str(caught.value)
+
+
+def test_unknown_fields_of_a_kernel_are_refused(log, target, tmp_path):
+    commit(log, 3.0)
+    path = log.folder / "kernels.jsonl"
+    path.write_text(json.dumps({"kernel": FIRST, "colour": "red"}) + "\n")
+    with pytest.raises(UserError, match=r"kernels.jsonl, line 1, is of an unknown form: .*colour"):
+        TuningLog(target, tmp_path)
+
+
+def test_a_kill_between_files_keeps_the_winner(log, target, tmp_path, monkeypatch):
+    def killed_at_the_ledger(path, records):
+        if path.name == "trials.jsonl":
+            raise KeyboardInterrupt
+        append(path, records)
+
+    from ofa_tvm.tuner import log as module
+
+    append = module.append_jsonl
+    monkeypatch.setattr(module, "append_jsonl", killed_at_the_ledger)
+    with pytest.raises(KeyboardInterrupt):
+        commit(log, 3.0)
+    again = TuningLog(target, tmp_path)
+    assert again.kernels[FIRST].best_ms == 3.0
+    assert again.best_records() == {FIRST: ["trace", [3e-3]]}
+
+
+def test_prune_keeps_the_best_and_drops_the_ledger(log, target, tmp_path):
+    commit(log, 3.0, 2.0)
+    commit(log, 5.0, kernel=SECOND)
+    commit(log, 1.0, start=2)
+    before = log.best_records()
+    log.prune()
+    assert not (log.folder / "trials.jsonl").exists()
+    assert [line["kernel"] for line in lines(log, "records.jsonl")] == [FIRST, SECOND]
+    assert len(lines(log, "kernels.jsonl")) == 2
+    again = TuningLog(target, tmp_path)
+    assert again.best_records() == before
+    assert again.kernels == log.kernels
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_folder(log, target, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from ofa_tvm.targets import load_target;"
+        "from ofa_tvm.tuner.log import TuningLog\n"
+        "with TuningLog(load_target('x86'), Path(sys.argv[1])).exclusive():\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=f"in use by process {holder.pid} "), log.exclusive():
+            pass
+        holder.stdin.close()
+        assert holder.wait() == 0
+    with log.exclusive():
+        assert not list(log.folder.glob("*.jsonl"))
+
+
+def test_waiting_for_the_folder_means_reading_it_again(log, target, tmp_path):
+    late = TuningLog(target, tmp_path)
+    with log.exclusive():
+        commit(log, 3.0)
+    with late.exclusive():
+        assert late.kernels == log.kernels
+        assert late.tried == log.tried
+
+
+def test_the_folder_is_free_after_an_error(log):
+    with pytest.raises(RuntimeError), log.exclusive():
+        raise RuntimeError
+    with log.exclusive():
+        assert (log.folder / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("manifest", [{"schema_version": 1, "conditions": {"cpu": "another"}}, {}, []])
+def test_a_folder_of_other_conditions_is_refused(log, target, tmp_path, manifest):
+    with log.exclusive():
+        pass
+    TuningLog(target, tmp_path)
+    (log.folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="other conditions than target x86"):
+        TuningLog(target, tmp_path)
+
+
+def test_donors_are_winners_of_other_fingerprints(log, tmp_path):
+    commit(log, 1.0)
+    assert FIRST not in log.donors()
+    other = TuningLog(load_target("x86", batch=2), tmp_path)
+    commit(other, 4.0, 3.0, start=10)
+    commit(other, 2.0, start=12)
+    other.commit(SECOND, [(candidate(0, SECOND), TrialResult("failed"))])
+    assert other.folder != log.folder
+    assert log.donors()[FIRST] == [candidate(12).schedule]
+    assert SECOND not in log.donors()
+    assert other.donors()[FIRST] == [candidate(0).schedule]
+
+
+def test_equal_donors_are_named_once(log, tmp_path):
+    for batch in (2, 3):
+        commit(TuningLog(load_target("x86", batch=batch), tmp_path), 1.0)
+    assert log.donors()[FIRST] == [candidate(0).schedule]
+
+
+def test_a_relative_root_is_no_donor_of_itself(target, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    log = TuningLog(target, tmp_path.relative_to(tmp_path))
+    commit(log, 1.0)
+    assert FIRST not in log.donors()
+
+
+def test_schedules_digest_follows_the_winners_of_its_kernels(log):
+    commit(log, 3.0)
+    before = log.schedules_digest([FIRST])
+    commit(log, 1.0, kernel=SECOND)
+    commit(log, 4.0, start=1)
+    assert log.schedules_digest([FIRST]) == before
+    assert log.schedules_digest([FIRST, SECOND]) != before
+    commit(log, 2.0, start=2)
+    assert log.schedules_digest([FIRST]) != before
+
+
+def test_environment_names_the_root(tmp_path, monkeypatch):
+    monkeypatch.setenv("OFA_TVM_LOGS", str(tmp_path))
+    assert logs_root() == tmp_path
+    assert best_records(tmp_path) == {}

@@ -1,0 +1,172 @@
+"""Whatever a job does to its process costs that one job; nothing outlives the process that asked."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ofa_tvm.devices.worker import Worker
+from ofa_tvm.errors import DeviceUnreachable
+
+JOBS = "worker_jobs"
+LONG_S = 60.0
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def worker():
+    with Worker(JOBS) as running:
+        yield running
+
+
+def works(worker):
+    return worker.call("add", LONG_S, left=2, right=3)["sum"] == 5
+
+
+def descendants(pid):
+    return psutil.Process(pid).children(recursive=True)
+
+
+def test_jobs_answer_from_one_process(worker):
+    worker.start()
+    first = worker.call("add", LONG_S, left=1, right=2)
+    second = worker.call("add", LONG_S, left=3, right=4)
+    assert (first["sum"], second["sum"]) == (3, 7)
+    assert first["pid"] == second["pid"] != os.getpid()
+
+
+def test_environment_is_the_workers_own():
+    with Worker(JOBS, {"OFA_TVM_TEST": "7"}) as worker:
+        assert worker.call("environment", LONG_S, name="OFA_TVM_TEST")["value"] == "7"
+    assert "OFA_TVM_TEST" not in os.environ
+
+
+def test_a_large_answer_arrives_whole(worker):
+    text = "x" * 3_000_000
+    assert worker.call("add", LONG_S, left=text, right="y")["sum"] == text + "y"
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments", "reason"),
+    [
+        ("fail", {"message": "first line\nlast line"}, "ValueError: last line"),
+        ("fail", {"message": ""}, "ValueError: ValueError"),
+        ("unknown", {}, "KeyError: 'unknown'"),
+        ("add", {"left": 1}, "TypeError"),
+    ],
+)
+def test_an_exception_is_an_answer(worker, job, arguments, reason):
+    answer = worker.call(job, LONG_S, **arguments)
+    assert answer["status"] == "failed"
+    assert answer["error"].startswith(reason)
+    assert works(worker)
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments", "reason"),
+    [("crash", {}, "killed by SIGSEGV"), ("leave", {"code": 3}, "exited with code 3")],
+)
+def test_a_crash_costs_one_job(worker, job, arguments, reason):
+    assert worker.call(job, LONG_S, **arguments) == {"status": "crashed", "error": reason}
+    assert works(worker)
+
+
+def test_a_hang_costs_one_job_and_its_time(worker):
+    assert worker.call("hang", 0.2) == {"status": "timed_out", "error": "took longer than 0.2 s"}
+    assert works(worker)
+
+
+def test_a_module_that_cannot_be_imported():
+    worker = Worker("no_such_jobs")
+    with pytest.raises(DeviceUnreachable, match="no_such_jobs"):
+        worker.start()
+    worker.close()
+
+
+def test_a_module_without_jobs(capfd):
+    with Worker("json") as worker, pytest.raises(DeviceUnreachable, match="ended unexpectedly"):
+        worker.start()
+    assert "JOBS" in capfd.readouterr().err
+
+
+def test_close_ends_every_process_and_may_be_repeated():
+    worker = Worker(JOBS)
+    assert works(worker)
+    started = descendants(os.getpid())
+    worker.close()
+    worker.close()
+    _, alive = psutil.wait_procs([process for process in started if process.is_running()], timeout=LONG_S)
+    assert not alive
+
+
+def test_closing_ends_a_job_that_runs(tmp_path):
+    script = (
+        "import os, signal, sys; from ofa_tvm.devices.worker import Worker\n"
+        f"worker = Worker({JOBS!r}); worker.start()\n"
+        "signal.signal(signal.SIGALRM, signal.default_int_handler); signal.setitimer(signal.ITIMER_REAL, 0.3)\n"
+        "try:\n    worker.call('hang', 1000)\nexcept KeyboardInterrupt:\n    worker.close(); print('closed')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=HERE, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "closed\n"), done.stderr
+
+
+HOLDING = f"""
+import sys
+from ofa_tvm.devices.worker import Worker
+worker = Worker({JOBS!r})
+worker.start()
+print("ready", flush=True)
+while True:
+    try:
+        print(worker.call("hold", 1000, started=sys.argv[1], release=sys.argv[2])["released_by"], flush=True)
+        break
+    except KeyboardInterrupt:
+        print("interrupted", worker._receive()["released_by"], flush=True)
+        break
+"""
+
+
+@pytest.fixture
+def holding(tmp_path):
+    """A process in a group of its own whose worker is in the middle of a job, and the pipe that ends the job."""
+    release = tmp_path / "release"
+    os.mkfifo(release)
+    command = [sys.executable, "-c", HOLDING, str(tmp_path / "started"), str(release)]
+    process = subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    # Opening waits until the job has opened its end.
+    with release.open("w") as pipe:
+        yield process, pipe
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_nothing_survives_a_killed_parent(holding):
+    process, _ = holding
+    family = descendants(process.pid)
+    assert len(family) == 2
+    process.kill()
+    _, alive = psutil.wait_procs(family, timeout=LONG_S)
+    assert not alive
+
+
+def test_an_interrupt_of_the_group_lets_the_job_end(holding):
+    process, pipe = holding
+    family = descendants(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    readable, _, _ = select.select([process.stdout], [], [], 0)
+    assert not readable
+    assert all(member.is_running() for member in family)
+    pipe.write("the test")
+    pipe.close()
+    assert process.stdout.readline() == "interrupted the test\n"
+    assert process.wait(LONG_S) == 0
