@@ -20,10 +20,10 @@ def report(
     """Write a search as one HTML page: picks, front, predicted and measured values, costs and conditions."""
     from ofa_tvm.errors import UserError
     from ofa_tvm.reporting.page import render
-    from ofa_tvm.reporting.run import load_run
+    from ofa_tvm.search_result import load_search_result
     from ofa_tvm.storage import write_atomic
 
-    run = load_run(source)
+    run = load_search_result(source)
     path = out or source / "report.html"
     try:
         write_atomic(path, render(run))

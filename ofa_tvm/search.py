@@ -53,7 +53,6 @@ def search(
     settings = SearchSettings(searcher=searcher, evaluations=evaluations, seed=seed)
     with ExitStack() as stack:
         stack.enter_context(tuning_log.exclusive())
-        # The worker is forked before torch starts threads in this process.
         device = stack.enter_context(LocalDevice(spec))
         run = _Run(spec, tuning_log, device, supernet or shipped_supernet(), data, settings, out)
         payload, text = run.result(budgets, samples)

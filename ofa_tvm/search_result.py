@@ -1,8 +1,9 @@
-"""What a search leaves behind for ``deploy``: its picks, and what finding them cost."""
+"""What a search leaves behind: ``result.json`` as typed values, for ``deploy`` and ``report``."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,7 +16,7 @@ FILE_NAME = "result.json"
 
 class _Part(BaseModel):
     # Other keys are the search's own business.
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 class Pick(_Part):
@@ -26,7 +27,7 @@ class Pick(_Part):
         subnet: key of the subnet.
         budget_ms: the budget it was searched for; None for a pick of the whole front.
         predicted_ms: latency, with the ends of its 90 % interval.
-        measured_ms: latency on the device.
+        measured_ms: latency on the device; None where nobody measured.
         predicted_top1: accuracy as a fraction.
         validation_top1: accuracy on held-out training images.
         test_top1: accuracy on the test images, which only report.
@@ -38,27 +39,65 @@ class Pick(_Part):
     number: int
     subnet: str
     budget_ms: float | None = None
-    predicted_ms: float | None = None
-    predicted_low_ms: float | None = None
-    predicted_high_ms: float | None = None
+    predicted_ms: float
+    predicted_low_ms: float
+    predicted_high_ms: float
     measured_ms: float | None = None
     predicted_top1: float | None = None
     validation_top1: float | None = None
     test_top1: float | None = None
-    macs: int | None = None
-    parameters: int | None = None
+    macs: int
+    parameters: int
     held: bool | None = None
+
+    @property
+    def error(self) -> float | None:
+        """Predicted over measured latency, less one."""
+        return self.predicted_ms / self.measured_ms - 1 if self.measured_ms else None
+
+
+class FrontPoint(_Part):
+    """One subnet of the predicted front."""
+
+    subnet: str
+    predicted_ms: float
+    predicted_top1: float
+
+
+class LatencyQuality(_Part):
+    """Cross-validated quality of the latency model; ``mape`` and ``interval_coverage`` are fractions."""
+
+    mape: float
+    spearman: float | None = None
+    interval_coverage: float | None = None
+    samples: int
+
+
+class AccuracyQuality(_Part):
+    """Quality of the accuracy predictor on subnets that it has not seen; ``mae`` is a fraction."""
+
+    kendall_tau: float | None = None
+    mae: float | None = None
+    samples: int
 
 
 class SearchResult(_Part):
-    """The parts of ``result.json`` that a deployment needs."""
+    """One finished search."""
 
+    schema_version: Literal[1]
     space: str
     supernet: Path
     target: str
-    threads: int | None = None
+    threads: int
+    fingerprint: str
+    budgets_ms: tuple[float, ...] = ()
     picks: tuple[Pick, ...]
+    front: tuple[FrontPoint, ...] = ()
     cost: tuple[Cost, ...] = ()
+    cost_model: LatencyQuality | None = None
+    accuracy_predictor: AccuracyQuality | None = None
+    conditions: dict[str, Any] = {}
+    rounds: tuple[dict[str, Any], ...] = ()
 
     def pick(self, number: int) -> Pick:
         """The pick of that number.
@@ -80,7 +119,7 @@ def load_search_result(folder: Path) -> SearchResult:
         folder: the run's folder; a relative supernet path may start there.
 
     Raises:
-        UserError: missing or damaged.
+        UserError: missing, damaged or of another schema; the message names the key.
     """
     path = folder / FILE_NAME
     if not path.exists():
@@ -89,11 +128,9 @@ def load_search_result(folder: Path) -> SearchResult:
         result = SearchResult.model_validate(read_json(path, "search result"))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"search result {path} is damaged: '{where}': {first['msg']}", "run the search again"
-        ) from error
+        where = ".".join(map(str, first["loc"])) or "the whole file"
+        hint = "run the search again"
+        raise UserError(f"search result {path} is damaged: '{where}': {first['msg']}", hint) from error
     beside = folder / result.supernet
-    return (
-        result.model_copy(update={"supernet": beside}) if not result.supernet.exists() and beside.exists() else result
-    )
+    found = beside if not result.supernet.exists() and beside.exists() else result.supernet
+    return result.model_copy(update={"supernet": found})

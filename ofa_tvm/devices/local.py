@@ -18,10 +18,7 @@ NETWORK_TIMEOUT_S = 300
 
 
 class LocalDevice:
-    """Runs trials and whole subnets on this machine.
-
-    Make it before torch or TVM start threads: its worker is forked from this process.
-    """
+    """Runs trials and whole subnets on this machine; its worker warms up while the caller does other things."""
 
     def __init__(self, target: TargetSpec) -> None:
         self._target = target

@@ -1,6 +1,6 @@
 """A process that survives what it runs: compiled code that crashes or never ends costs one job.
 
-``Worker`` forks a *keeper*, which imports TVM once and forks the process that does the jobs. When a job kills its
+``Worker`` starts a *keeper*, which imports TVM once and forks the process that does the jobs. When a job kills its
 process or outlasts its time, the keeper says so and forks the next one from its warm memory in milliseconds. Jobs
 and answers are JSON over socket pairs. The keeper ends when its parent does, however that happens.
 """
@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import time
 from types import TracebackType
@@ -36,16 +37,14 @@ class Worker:
     """
 
     def __init__(self, jobs: str, environment: dict[str, str] | None = None) -> None:
-        ours, theirs = socket.socketpair()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._pid = os.fork()
-        if self._pid == 0:
-            ours.close()
-            os.environ.update(environment or {})
-            _keep(theirs, jobs)
-        theirs.close()
-        self._socket = ours
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            # A fresh interpreter: forking this one would copy threads' locks, open files and torch.
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-m", "ofa_tvm.devices.worker", str(theirs.fileno()), jobs],
+                pass_fds=(theirs.fileno(),),
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(environment or {})},
+            )
         self._ready = False
 
     def start(self) -> None:
@@ -68,18 +67,22 @@ class Worker:
             The job's answer, or ``{"status": "crashed" | "timed_out" | "failed", "error": reason}``.
 
         Raises:
-            DeviceUnreachable: the keeper itself is gone.
+            DeviceUnreachable: the keeper itself is gone, or the worker is closed.
         """
         self.start()
-        _send(self._socket, {"job": job, "timeout_s": timeout_s, "arguments": arguments})
-        return self._receive()
+        if self._socket.fileno() < 0:
+            raise DeviceUnreachable("the worker was closed", "start another one")
+        try:
+            _send(self._socket, {"job": job, "timeout_s": timeout_s, "arguments": arguments})
+            return self._receive()
+        except BaseException:
+            self.close()  # an answer that comes later belongs to no call
+            raise
 
     def close(self) -> None:
-        """End keeper and job."""
+        """End keeper and job; a closed worker takes no more calls."""
         self._socket.close()
-        if self._pid:
-            os.waitpid(self._pid, 0)
-            self._pid = 0
+        self._keeper.wait()
 
     def __enter__(self) -> Self:
         return self
@@ -225,3 +228,7 @@ def _work(keeper: socket.socket, table: dict[str, Any]) -> NoReturn:
         code = 1
     finally:
         os._exit(code)
+
+
+if __name__ == "__main__":
+    _keep(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])

@@ -10,7 +10,7 @@ from ofa_tvm import __version__
 from ofa_tvm.console import duration
 from ofa_tvm.energy import total
 from ofa_tvm.reporting import chart
-from ofa_tvm.reporting.run import SearchRun
+from ofa_tvm.search_result import SearchResult
 
 
 def _ms(value: float | None) -> str:
@@ -29,7 +29,7 @@ def _watt_hours(kwh: float) -> str:
     return f"{1e3 * kwh:.3g}"
 
 
-def render(run: SearchRun) -> str:
+def render(run: SearchResult) -> str:
     """The page as text."""
     environment = Environment(
         loader=PackageLoader("ofa_tvm.reporting", "."),

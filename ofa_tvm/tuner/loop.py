@@ -22,6 +22,7 @@ from ofa_tvm.tuner.log import TrialResult, TuningLog
 
 SAMPLED_SUBNETS = 200
 ENOUGH = 0.05
+FIRST_BATCH = 2
 
 
 class TrialDevice(Protocol):
@@ -88,6 +89,7 @@ class Tuner:
         device: runs trials.
         source: makes a kernel's candidate source.
         batch: trials committed together.
+        first_batch: trials of a kernel before all others have had theirs (another log's winner, and a guess).
     """
 
     def __init__(
@@ -98,10 +100,11 @@ class Tuner:
         device: TrialDevice,
         source: Callable[[KernelSpec], CandidateSource],
         batch: int,
+        first_batch: int = FIRST_BATCH,
     ) -> None:
         self._kernels, self._frequencies = kernels, frequencies
         self._log, self._device, self._make_source = log, device, source
-        self._batch = batch
+        self._batch, self._first_batch = batch, first_batch
         self._sources: dict[str, CandidateSource] = {}
         self._exhausted: set[str] = set()
 
@@ -147,7 +150,8 @@ class Tuner:
                 if budget.seconds is not None and time.monotonic() - start >= budget.seconds:
                     stopped_by = "time budget"
                     break
-                left = min(self._batch, budget.trials_per_kernel - self._trials(key))
+                batch = self._batch if self._trials(key) else self._first_batch
+                left = min(batch, budget.trials_per_kernel - self._trials(key))
                 results = self._try(key, left if budget.trials is None else min(left, budget.trials - done))
                 if not results:
                     self._exhausted.add(key)

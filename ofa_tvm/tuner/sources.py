@@ -60,7 +60,10 @@ class KernelCandidates:
                 Candidate(key, "template", {"template": name, "parameters": parameters})
                 for name, parameters in template_candidates(spec, sources.features)
             ]
-        self._known = [candidate for candidate in known if candidate.digest not in sources.tried]
+        first: dict[str, Candidate] = {}
+        for candidate in known:
+            first.setdefault(candidate.digest, candidate)
+        self._known = [candidate for digest, candidate in first.items() if digest not in sources.tried]
         self._evolution: Evolution | None = None
         self._asked: list[Candidate] = []
         self._evolved: list[Candidate] = []

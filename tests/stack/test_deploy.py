@@ -91,9 +91,25 @@ def test_bundle_runs_and_says_what_it_is(run, checkpoint, tmp_path, capsys, tiny
 
 
 def search_folder(folder, checkpoint, **changes):
-    pick = {"number": 1, "subnet": SUBNET, "predicted_ms": 0.5, "predicted_low_ms": 0.4, "validation_top1": 0.25}
+    pick = {
+        "number": 1,
+        "subnet": SUBNET,
+        "predicted_ms": 0.5,
+        "predicted_low_ms": 0.4,
+        "predicted_high_ms": 0.6,
+        "validation_top1": 0.25,
+        "macs": 1000,
+        "parameters": 100,
+    }
     cost = [estimated("search", 100.0, 200.0).record()]
-    result = {"space": "tiny", "supernet": str(checkpoint), "target": "x86", "threads": 1, "picks": [pick]}
+    result = {
+        "space": "tiny",
+        "supernet": str(checkpoint),
+        "target": "x86",
+        "threads": 1,
+        "fingerprint": "f",
+        "picks": [pick],
+    }
     folder.mkdir()
     (folder / "result.json").write_text(json.dumps({"schema_version": 1, **result, "cost": cost, **changes}))
     return str(folder)

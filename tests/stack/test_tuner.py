@@ -81,16 +81,25 @@ def tune(target_file, logs, *options):
     return subprocess.run(command(target_file, logs, *options), capture_output=True, text=True, check=False)
 
 
-def start(target_file, logs):
-    """A long tuning run in a group of its own, under way as soon as its first batch is in the log."""
-    process = subprocess.Popen(
-        command(target_file, logs), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    ledger = TuningLog(load_target(str(target_file)), logs).folder / "trials.jsonl"
-    while not (ledger.exists() and ledger.stat().st_size):
-        ended, _, _ = select.select([process.stdout], [], [], 0.05)
-        assert not ended, process.stderr.read()
-    return process
+@pytest.fixture
+def start(target_file, tmp_path):
+    """Starts a long tuning run in a group of its own, under way as soon as its first batch is in the log."""
+    started = []
+
+    def start():
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+        process = subprocess.Popen(command(target_file, tmp_path), **options)
+        started.append(process)
+        trials = TuningLog(load_target(str(target_file)), tmp_path).folder / "trials.jsonl"
+        while not (trials.exists() and trials.stat().st_size):
+            ended, _, _ = select.select([process.stdout], [], [], 0.05)
+            assert not ended, process.stderr.read()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def ledger(target_file, logs):
@@ -240,8 +249,8 @@ def test_bad_input_ends_with_2(target_file, tmp_path, options, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_second_process_is_refused_and_a_killed_one_resumes(target_file, tmp_path):
-    process = start(target_file, tmp_path)
+def test_a_second_process_is_refused_and_a_killed_one_resumes(target_file, tmp_path, start):
+    process = start()
     family = psutil.Process(process.pid).children(recursive=True)
     second = tune(target_file, tmp_path)
     assert second.returncode == 2
@@ -261,8 +270,8 @@ def test_a_second_process_is_refused_and_a_killed_one_resumes(target_file, tmp_p
 @pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
-def test_a_signal_saves_and_says_so(target_file, tmp_path, number, code, word):
-    process = start(target_file, tmp_path)
+def test_a_signal_saves_and_says_so(target_file, tmp_path, start, number, code, word):
+    process = start()
     if number == signal.SIGINT:
         os.killpg(process.pid, number)
     else:
@@ -292,7 +301,6 @@ def test_evolution_asks_and_is_told(target_file):
     assert {status for status, *_ in results} == {"ok"}
 
 
-@pytest.mark.xfail(strict=True, reason="a donor that is also a template is proposed twice")
 def test_sources_propose_each_program_once():
     attributes = load_target("x86").attributes
     template = next(

@@ -170,7 +170,19 @@ RESULT = {
     "supernet": "supernet.safetensors",
     "target": "x86",
     "threads": 1,
-    "picks": [{"number": 1, "subnet": "r16.3x2.3x2", "predicted_ms": 0.5, "rank": 3}],
+    "fingerprint": "f",
+    "picks": [
+        {
+            "number": 1,
+            "subnet": "r16.3x2.3x2",
+            "predicted_ms": 0.5,
+            "predicted_low_ms": 0.4,
+            "predicted_high_ms": 0.6,
+            "macs": 1000,
+            "parameters": 100,
+            "rank": 3,
+        }
+    ],
     "cost": [estimated("search", 3.0, 4.0).record()],
 }
 
@@ -189,7 +201,12 @@ def test_search_results_are_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "is missing"), ("{", "damaged"), ("{}", "'space'"), (json.dumps({**RESULT, "picks": 3}), "'picks'")],
+    [
+        (None, "is missing"),
+        ("{", "damaged"),
+        ('{"schema_version": 1}', "'space'"),
+        (json.dumps({**RESULT, "picks": 3}), "'picks'"),
+    ],
 )
 def test_bad_search_results_are_explained(tmp_path, content, message):
     if content is not None:

@@ -11,7 +11,7 @@ import pytest
 from ofa_tvm import report
 from ofa_tvm.errors import UserError
 from ofa_tvm.reporting.chart import Axis, scatter
-from ofa_tvm.reporting.run import load_run
+from ofa_tvm.search_result import load_search_result
 
 COST = {
     "phase": "search and verify",
@@ -261,7 +261,7 @@ def test_a_page_that_cannot_be_written_ends_with_2(tmp_path, capsys):
 def test_a_damaged_result_is_named_with_its_key(tmp_path, changes, key):
     (tmp_path / "result.json").write_text(json.dumps(result(**changes)))
     with pytest.raises(UserError) as caught:
-        load_run(tmp_path)
+        load_search_result(tmp_path)
     assert f"'{key}'" in str(caught.value)
 
 
@@ -269,7 +269,7 @@ def test_a_damaged_result_is_named_with_its_key(tmp_path, changes, key):
 def test_a_result_that_is_no_object(tmp_path, content):
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(UserError, match="is damaged"):
-        load_run(tmp_path)
+        load_search_result(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class Setting:
         return self.sources[spec.key]
 
     def run(self, budget=NO_LIMIT):
-        tuner = Tuner(self.kernels, self.frequencies, self.log, self.device, self.source, BATCH)
+        tuner = Tuner(self.kernels, self.frequencies, self.log, self.device, self.source, BATCH, first_batch=BATCH)
         with self.log.exclusive():
             return tuner.run(budget)
 
