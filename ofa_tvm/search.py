@@ -92,6 +92,7 @@ class _Run:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         self.folder = out or Path("runs") / f"search-{stamp}"
         self.ledger = Ledger(self.folder / "ledger.jsonl")
+        self._earlier_phases = len(self.ledger.costs())
 
     def evaluate(self, config: Any) -> float:
         return self.evaluator.top1(self.supernet, config)
@@ -130,7 +131,7 @@ class _Run:
         from ofa_tvm.energy import total
         from ofa_tvm.storage import write_json
 
-        costs = self.ledger.costs()
+        costs = self.ledger.costs()[self._earlier_phases :]
         payload = {
             "space": self.supernet.space.name,
             "supernet": str(self.path),

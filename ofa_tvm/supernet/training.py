@@ -126,6 +126,7 @@ class Trainer:
             foreach=True,
         )
         self.epochs_done = 0
+        self._trained = False
         self.ledger = Ledger(folder / LEDGER_NAME)
         self._augment = CropAndFlip(dataset.train.images)
         self._labels = torch.from_numpy(dataset.train.labels)
@@ -190,9 +191,11 @@ class Trainer:
                 with self.ledger.phase(f"train {phase.name} epoch {epoch + 1}"):
                     self._epoch(phase, epoch)
                 self._save()
+                self._trained = True
             first += phase.epochs
         path = self.folder / FILE_NAME
-        save_supernet(path, self.supernet, self.facts())
+        if self._trained or not path.exists():
+            save_supernet(path, self.supernet, self.facts())
         return path
 
     def _sort(self) -> None:

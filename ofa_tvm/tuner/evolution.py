@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ofa_tvm.compiler.kernel_tir import kernel_workload
-from ofa_tvm.compiler.tvm_import import Target, load_tensor_intrinsics, ms, tvm
+from ofa_tvm.compiler.tvm_import import Target, load_tensor_intrinsics, ms
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.trace_json import record_to_json
 
 POPULATION = 64
 MAX_TRIALS = 100_000
@@ -43,7 +44,7 @@ class Evolution:
 
     def __init__(self, spec: KernelSpec, target: Target, batch: int, cost_model: PooledCostModel, seed: int) -> None:
         load_tensor_intrinsics()
-        self._key = spec.key
+        self._key, self._spec = spec.key, spec
         workload = kernel_workload(spec)
         strategy = ms.search_strategy.EvolutionarySearch(
             population_size=POPULATION, init_min_unmeasured=batch, genetic_num_iters=2
@@ -73,10 +74,10 @@ class Evolution:
     def ask(self) -> list[Candidate]:
         """The next batch; empty when the space is exhausted."""
         self._pending = list(self._context.generate_measure_candidates() or [])
-        return [
-            Candidate(self._key, "evolution", {"trace": tvm.ir.save_json(candidate.sch.trace)})
-            for candidate in self._pending
-        ]
+        return [Candidate(self._key, "evolution", {"trace": self._json(candidate)}) for candidate in self._pending]
+
+    def _json(self, candidate: Any) -> Any:
+        return record_to_json(candidate.sch.trace, self._spec, [0.0], self._target)[0]
 
     def tell(self, times_s: Sequence[Sequence[float] | None]) -> None:
         """Times of the batch last asked for, in its order; None for a trial that failed or was not run."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +12,7 @@ from ofa_tvm.compiler.kernel_tir import kernel_workload
 from ofa_tvm.compiler.tvm_import import IRModule, Schedule, Target, load_tensor_intrinsics, ms, tvm
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.tuner.templates import TEMPLATES
+from ofa_tvm.tuner.trace_json import record_to_json, trace_from_json
 
 load_tensor_intrinsics()
 
@@ -27,7 +25,7 @@ def make_schedule(spec: KernelSpec, candidate: dict[str, Any], target: Target) -
     workload = kernel_workload(spec)
     if "trace" in candidate:
         schedule = Schedule(workload)
-        tvm.ir.load_json(candidate["trace"]).apply_to_schedule(schedule, remove_postproc=False)
+        trace_from_json(candidate["trace"], spec).apply_to_schedule(schedule, remove_postproc=False)
         return schedule
     if "template" in candidate:
         schedule = TEMPLATES[candidate["template"]].schedule(workload, spec, candidate["parameters"])
@@ -96,7 +94,8 @@ def trial(
     error = float(np.abs(output - expected).max() / max(1e-6, np.abs(expected).max()))
     if not error < TOLERANCE:
         return {"status": "wrong_output", "error": f"differs from the unscheduled kernel by {error:.2g}"}
-    return {**answer, "error_relative": error, **_record(schedule, spec, times_ms, tvm_target)}
+    seconds = [milliseconds / 1e3 for milliseconds in times_ms]
+    return {**answer, "error_relative": error, "record": record_to_json(schedule.trace, spec, seconds, tvm_target)}
 
 
 def _time(module: IRModule, target: Target, repeats: int, min_repeat_ms: int) -> list[float]:
@@ -107,21 +106,6 @@ def _time(module: IRModule, target: Target, repeats: int, min_repeat_ms: int) ->
     built = tvm.compile(module, target=target)
     timer = built.mod.time_evaluator("main", tvm.cpu(), number=1, repeat=repeats, min_repeat_ms=min_repeat_ms)
     return [seconds * 1e3 for seconds in timer(*arrays).results]
-
-
-def _record(schedule: Schedule, spec: KernelSpec, times_ms: list[float], target: Target) -> Answer:
-    """The record as TVM's own JSON database writes it."""
-    workload = kernel_workload(spec)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / name for name in ("workload.json", "record.json")]
-        database = ms.database.JSONDatabase(path_workload=str(paths[0]), path_tuning_record=str(paths[1]))
-        seconds = [milliseconds / 1e3 for milliseconds in times_ms]
-        infos = ms.arg_info.ArgInfo.from_entry_func(workload, remove_preproc=True)
-        committed = database.commit_workload(workload)
-        trace = schedule.trace
-        database.commit_tuning_record(ms.database.TuningRecord(trace, committed, seconds, target, infos))
-        _, record = json.loads(paths[1].read_text())
-    return {"record": record}
 
 
 JOBS = {"trial": trial}
