@@ -58,13 +58,13 @@ def classify(manifest: dict[str, Any]) -> None:
 def main() -> None:
     """Run all steps."""
     start = time.monotonic()
-    say("1. Tune the kernels of the search space a little further, and measure some subnets")
-    few = ["--minutes", "1", "--trials-per-kernel", "10", "--samples", "30"]
-    run("ofa_tvm.tune", "--target", "x86", "--space", "mbv3-cifar", *few)
-    say("2. Search: the most accurate subnet for each of two latency budgets, verified by measurement")
     if (SEARCH / "result.json").exists():
-        print(f"already done: {SEARCH} (remove it to search again)")
+        say(f"1. and 2. Tuning and search are done: {SEARCH} (remove it to go on tuning and search again)")
     else:
+        say("1. Tune the kernels of the search space a little further, and measure some subnets")
+        few = ["--minutes", "1", "--trials-per-kernel", "10", "--samples", "30"]
+        run("ofa_tvm.tune", "--target", "x86", "--space", "mbv3-cifar", *few)
+        say("2. Search: the most accurate subnet for each of two latency budgets, verified by measurement")
         limits = [argument for budget in budgets() for argument in ("--max-latency-ms", str(budget))]
         run("ofa_tvm.search", "--target", "x86", *limits, "--samples", "30", "--out", str(SEARCH))
     say("3. Deploy the first pick as a library, and classify the test images with it")
