@@ -38,7 +38,10 @@ def engines() -> None:
     """Tuned subnets against untuned ones and other engines."""
     for space, resolution in ENGINES:
         fixed = ["--space", space, "--resolution", str(resolution), "--subnets", "5", "--seed", "7", "--threads", "1"]
-        result = run("bench", *fixed, "--untuned", "--against", "ort,openvino,torch")
+        result = run("bench", *fixed, "--against", "ort,openvino,torch,default")
+        loops = run("bench", *fixed, "--against", "loops")["geomean_speedup"]
+        for protocol, speedups in result["geomean_speedup"].items():
+            speedups["loops"] = loops[protocol]["loops"]
         keep(f"engines-{space}-{resolution}", result)
         print(json.dumps(result["geomean_speedup"], indent=1))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ofa_tvm.engines import Engine
 
 OURS = "ofa_tvm"
-UNTUNED = "ofa_tvm untuned"
 
 
 def bench(
@@ -27,9 +26,14 @@ def bench(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of subnets, weights, images and order.")] = 7,
     threads: Annotated[int, typer.Option(min=1, help="Threads of every engine.")] = 1,
-    against: Annotated[str, typer.Option(help="Engines, with commas between them.")] = "ort,openvino,torch",
+    against: Annotated[
+        str,
+        typer.Option(
+            help="What to compare with, with commas between them: ort, openvino, torch, default (our kernels before "
+            "any tuning), loops (TVM's unscheduled loops)."
+        ),
+    ] = "ort,openvino,torch",
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
-    untuned: Annotated[bool, typer.Option("--untuned", help="Also time our default schedules.")] = False,
     seconds: Annotated[float, typer.Option(min=0.0, help="Timing of one subnet, all engines together.")] = 4.0,
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
     json: JsonFlag = False,
@@ -51,7 +55,7 @@ def bench(
     rng = np.random.default_rng(seed)
     size = search_space.resolutions[-1] if resolution is None else resolution
     configs = choose_subnets(search_space, subnet or (), subnets, size, rng)
-    engines, missing = _engines(against, target, logs, untuned)
+    engines, missing = _engines(against, target, logs)
     rows: list[dict[str, Any]] = []
     for number, config in enumerate(configs, 1):
         log(f"subnet {number} of {len(configs)}: {config.key}")
@@ -74,21 +78,21 @@ def bench(
     emit(payload, json, lambda: _text(payload))
 
 
-def _engines(against: str, target: str, logs: Path | None, untuned: bool) -> tuple[dict[str, Engine], list[str]]:
+def _engines(against: str, target: str, logs: Path | None) -> tuple[dict[str, Engine], list[str]]:
     """Engines to time, ours first, and the names of those that are not installed."""
     from ofa_tvm.console import log
     from ofa_tvm.engines import ENGINES, OfaTvm
     from ofa_tvm.errors import UserError
 
     engines: dict[str, Engine] = {OURS: OfaTvm(target, logs)}
-    if untuned:
-        engines[UNTUNED] = OfaTvm(target, logs, tuned=False)
+    choices: dict[str, Callable[[], Engine]] = {name: make for name, make in ENGINES.items() if name != OURS}
+    choices["default"] = lambda: OfaTvm(target, logs, "default")
+    choices["loops"] = lambda: OfaTvm(target, logs, "loops")
     missing = []
     for name in filter(None, (name.strip() for name in against.split(","))):
-        if name not in ENGINES or name == OURS:
-            known = ", ".join(other for other in ENGINES if other != OURS)
-            raise UserError(f"unknown engine '{name}'", f"choose from {known}")
-        engine = ENGINES[name]()
+        if name not in choices:
+            raise UserError(f"unknown engine '{name}'", f"choose from {', '.join(choices)}")
+        engine = choices[name]()
         if engine.version is None:
             log(f"{name} is left out: {engine.package} is not installed (pip install {engine.package})")
             missing.append(name)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from ofa_tvm.weights import Weights
 
 Array = NDArray[np.float32]
 Call = Callable[[], Any]
+Schedules = Literal["tuned", "default", "loops"]
 
 
 class Model(ABC):
@@ -76,20 +77,22 @@ class OfaTvm(Engine):
     Args:
         target: name of the target.
         logs: folder of tuning logs; None for the default.
-        tuned: use the tuning records; otherwise every kernel runs its default schedule.
+        schedules: ``tuned`` uses the tuning records, ``default`` none of them, ``loops`` is TVM alone: the
+            unscheduled loops.
     """
 
     package = "apache-tvm"
     settings = "exported library, Relax VM called from Python, NHWC"
 
-    def __init__(self, target: str = "x86", logs: Path | None = None, tuned: bool = True) -> None:
-        self._target, self._logs, self._tuned = target, logs, tuned
+    def __init__(self, target: str = "x86", logs: Path | None = None, schedules: Schedules = "tuned") -> None:
+        self._target, self._logs, self._schedules = target, logs, schedules
 
     def prepare(self, network: NetworkSpec, weights: Weights, threads: int) -> Model:
         """Compile and load."""
         import tempfile
 
-        from ofa_tvm.compiler.pipeline import compile_network, export
+        from ofa_tvm.compiler.pipeline import build, compile_network, export
+        from ofa_tvm.compiler.relax_builder import build_relax
         from ofa_tvm.compiler.tvm_import import Target
         from ofa_tvm.kernels import network_kernels
         from ofa_tvm.targets import load_target
@@ -99,11 +102,16 @@ class OfaTvm(Engine):
 
         use_threads(threads)
         spec = load_target(self._target, threads, batch=1)
-        records = TuningLog(spec, self._logs).best_records() if self._tuned else {}
-        database = load_database([kernel for _, kernel in network_kernels(network)], records)
+        target = Target(spec.attributes)
+        if self._schedules == "loops":
+            executable = build(build_relax(network, weights), target)
+        else:
+            records = TuningLog(spec, self._logs).best_records() if self._schedules == "tuned" else {}
+            database = load_database([kernel for _, kernel in network_kernels(network)], records)
+            executable = compile_network(network, weights, target, database)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"model{spec.library_suffix}"
-            export(compile_network(network, weights, Target(spec.attributes), database), path)
+            export(executable, path)
             return _VirtualMachine(path)
 
 
