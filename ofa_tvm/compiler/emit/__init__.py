@@ -1,0 +1,1 @@
+"""Kernels written directly as TensorIR: register tiles whose every load, multiply-add and store is chosen here."""

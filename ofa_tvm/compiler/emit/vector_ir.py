@@ -1,0 +1,183 @@
+"""Words of the emitters: vectors, loops over blocks, accumulators. Buffers are flat; an open ``IRBuilder`` collects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script import builder as T
+
+from ofa_tvm.compiler.kernel_tir import activate
+from ofa_tvm.compiler.tvm_import import tirx
+from ofa_tvm.network import Activation
+
+Buffer = Any
+Expr = Any
+FLOAT = "float32"
+
+
+@dataclass(frozen=True)
+class Vector:
+    """``lanes`` neighbouring channels, ``offset`` channels after the first of a tile."""
+
+    offset: int
+    lanes: int
+
+
+def vectors(channels: int, lanes: int) -> tuple[Vector, ...]:
+    """Channels cut into vectors: as many full ones as fit, then halves of halves."""
+    found, offset = [], 0
+    while offset < channels:
+        while lanes > channels - offset:
+            lanes //= 2
+        found.append(Vector(offset, lanes))
+        offset += lanes
+    return tuple(found)
+
+
+@contextmanager
+def kernel(name: str) -> Iterator[Callable[[], Any]]:
+    """Open a function of that name; the call that it gives returns the ``PrimFunc`` once it is closed."""
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name(name)
+        T.func_attr({"tirx.noalias": True, "global_symbol": name})
+        yield builder.get
+
+
+def argument(name: str, elements: int) -> Buffer:
+    """The next argument: a flat float32 array."""
+    return T.arg(name, T.buffer((elements,), FLOAT))
+
+
+def scratch(elements: int) -> Buffer:
+    """Memory that lives as long as the block around it."""
+    return T.alloc_buffer((elements,), FLOAT, scope="global")
+
+
+def number(value: int) -> Expr:
+    """An index as an expression."""
+    return tirx.const(value, "int32")
+
+
+def blocks(total: int, size: int, body: Callable[[Expr, int], None]) -> None:
+    """Call ``body(start, extent)`` for each block: one loop over the full ones, the rest on its own."""
+    full, rest = divmod(total, size)
+    if full > 1:
+        with T.serial(0, full) as block:
+            body(block * size, size)
+    elif full == 1:
+        body(number(0), size)
+    if rest:
+        body(number(total - rest), rest)
+
+
+def _index(at: Expr, lanes: int) -> Expr:
+    return at if lanes == 1 else tirx.Ramp(at, number(1), lanes)
+
+
+def spread(value: Expr, lanes: int) -> Expr:
+    """One number in every lane."""
+    return value if lanes == 1 else tirx.Broadcast(value, lanes)
+
+
+def load(buffer: Buffer, at: Expr, lanes: int = 1) -> Expr:
+    """Neighbouring elements as a vector."""
+    return tirx.BufferLoad(buffer, [_index(at, lanes)])
+
+
+def store(buffer: Buffer, value: Expr, at: Expr, lanes: int = 1) -> None:
+    """Write a vector."""
+    T.buffer_store(buffer, value, [_index(at, lanes)])
+
+
+def keep(value: Expr) -> Expr:
+    """Compute once, use often."""
+    return T.Bind(value)
+
+
+def hard_sigmoid(value: Expr, lanes: int) -> Expr:
+    """``clip(value / 6 + 1/2, 0, 1)``, one multiply-add."""
+    sixth, half, one, zero = (spread(tirx.const(c, FLOAT), lanes) for c in (1 / 6, 0.5, 1.0, 0.0))
+    return tirx.max(tirx.min(value * sixth + half, one), zero)
+
+
+def activated(value: Expr, activation: Activation, lanes: int) -> Expr:
+    """The activation of a vector."""
+    match activation:
+        case "hard_swish":
+            return value * hard_sigmoid(value, lanes)
+        case "relu":
+            return tirx.max(value, spread(tirx.const(0.0, FLOAT), lanes))
+        case "none":
+            return activate(value, activation)
+
+
+class Accumulators:
+    """A register tile: ``pixels`` times the vectors of ``channels``.
+
+    Every index is a constant, so LLVM keeps the whole tile in registers as long as there are enough of them.
+    """
+
+    def __init__(self, pixels: int, channels: int, lanes: int) -> None:
+        self.pixels, self._channels = pixels, channels
+        self.vectors = vectors(channels, lanes)
+        self._registers = T.alloc_buffer((pixels * channels,), FLOAT, scope="local")
+
+    def start(self, bias: Buffer | None, at: Expr) -> None:
+        """Set every pixel to the bias of its channels, or to zero."""
+        for vector in self.vectors:
+            zero = spread(tirx.const(0.0, FLOAT), vector.lanes)
+            first = zero if bias is None else keep(load(bias, at + vector.offset, vector.lanes))
+            for pixel in range(self.pixels):
+                store(self._registers, first, self._at(pixel, vector), vector.lanes)
+
+    def add(self, pixel: int, vector: Vector, value: Expr) -> None:
+        """Add a vector to a pixel's channels."""
+        at = self._at(pixel, vector)
+        store(self._registers, load(self._registers, at, vector.lanes) + value, at, vector.lanes)
+
+    def value(self, pixel: int, vector: Vector) -> Expr:
+        """A pixel's channels as they are now."""
+        return load(self._registers, self._at(pixel, vector), vector.lanes)
+
+    def _at(self, pixel: int, vector: Vector) -> Expr:
+        return number(pixel * self._channels + vector.offset)
+
+
+def multiply_add(
+    tile: Accumulators, source: Buffer, pixel_at: Callable[[int], Expr], weights: Buffer, at: Expr, depth: int
+) -> None:
+    """Add the product of a tile's pixels with one weight panel.
+
+    Args:
+        tile: the accumulators.
+        source: holds ``depth`` neighbouring inputs of each pixel.
+        pixel_at: where a pixel's inputs begin.
+        weights: packed by ``pack_panels``.
+        at: where the panel of the tile's channels begins.
+        depth: input channels.
+    """
+    channels = sum(vector.lanes for vector in tile.vectors)
+    with T.serial(0, depth) as k:
+        row = [keep(load(weights, at + k * channels + vector.offset, vector.lanes)) for vector in tile.vectors]
+        for pixel in range(tile.pixels):
+            value = keep(load(source, pixel_at(pixel) + k))
+            for vector, weight in zip(tile.vectors, row, strict=True):
+                tile.add(pixel, vector, spread(value, vector.lanes) * weight)
+
+
+def pack_panels(weight: NDArray[np.float32], *sizes: int) -> NDArray[np.float32]:
+    """A matrix (in, out) as flat panels: all inputs of the first ``sizes[-1]`` outputs, then of the next, ...
+
+    With several sizes the outputs are cut into blocks of the first size, these into blocks of the second, ...; a
+    block may be shorter at the end of the one around it.
+    """
+    if not sizes:
+        return np.ascontiguousarray(weight).ravel()
+    parts = [weight[:, start : start + sizes[0]] for start in range(0, weight.shape[1], sizes[0])]
+    return np.concatenate([pack_panels(part, *sizes[1:]) for part in parts])
