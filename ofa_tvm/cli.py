@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ofa_tvm.console import log
-from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.errors import OfaTvmError, UserError
 
 SCHEMA_VERSION = 1
 INTERRUPTED = 130
@@ -63,10 +63,21 @@ def _guarded(function: Callable[..., None]) -> Callable[..., None]:
         except OfaTvmError as error:
             log(f"error: {error}")
             raise SystemExit(error.exit_code) from None
+        except BrokenPipeError:
+            raise  # the reader of stdout has gone; click ends quietly
+        except OSError as error:
+            log(f"error: {_os_error(error)}")
+            raise SystemExit(UserError.exit_code) from None
         finally:
             signal.signal(signal.SIGTERM, before)
 
     return guarded
+
+
+def _os_error(error: OSError) -> str:
+    """What the system refused, on one line: a folder that may not be written, a file in the way, a full disk."""
+    said = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error.strerror or str(error)
+    return " ".join(said.split()) or type(error).__name__
 
 
 def emit(payload: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:

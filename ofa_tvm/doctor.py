@@ -29,7 +29,7 @@ def doctor(
 
     from ofa_tvm.checks import machine_checks, target_checks
 
-    # The target first: its worker is forked, which must happen before this process loads TVM and torch.
+    # The target first, while this process is small; its worker is a fresh interpreter and shares nothing with it.
     of_target = [] if target is None else list(target_checks(target, _trial))
     checks = [*machine_checks(), *of_target]
     failed = sum(check.status == "fail" for check in checks)

@@ -11,6 +11,9 @@ import typer
 
 from ofa_tvm.cli import JsonFlag, emit, run_command, table
 
+HELD_OUT_FEWEST = 10
+"""Subnets that ``AccuracySamples.report`` holds out of its fit at least."""
+
 
 def train(
     out: Annotated[Path, typer.Option(help="Folder of this training; an unfinished one goes on.")],
@@ -23,7 +26,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and sampled subnets.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads (0: all cores).")] = 0,
     accuracy_samples: Annotated[
-        int, typer.Option(min=0, help="Subnets to evaluate for the accuracy predictor (0: none).")
+        int, typer.Option(min=0, help="Subnets to evaluate for the accuracy predictor, 20 or more (0: none).")
     ] = 300,
     json: JsonFlag = False,
 ) -> None:
@@ -31,6 +34,7 @@ def train(
 
     Resumes after the last complete epoch. Writes supernet.safetensors, training.jsonl and ledger.jsonl.
     """
+    import tempfile
     from dataclasses import replace
 
     import torch
@@ -40,11 +44,23 @@ def train(
     from ofa_tvm.console import log
     from ofa_tvm.data import load_dataset
     from ofa_tvm.energy import total
+    from ofa_tvm.errors import UserError
     from ofa_tvm.spaces import get_space
+    from ofa_tvm.stacked import MIN_SAMPLES
     from ofa_tvm.storage import sha256_file, write_json
     from ofa_tvm.supernet.training import DEFAULT_PLAN, Trainer
 
     search_space = get_space(space)
+    fewest = MIN_SAMPLES + HELD_OUT_FEWEST
+    if 0 < accuracy_samples < fewest:
+        raise UserError(
+            f"{accuracy_samples} subnets are too few for an accuracy predictor",
+            f"give --accuracy-samples 0 for none, or at least {fewest}",
+        )
+    # What cannot be written must be said now, not after hours.
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out):
+        pass
     if threads:
         torch.set_num_threads(threads)
     dataset = load_dataset(data, log)

@@ -90,6 +90,7 @@ def tune(
             report = _measure(search_space, spec, log, device, samples, seed) if samples else None
     state = covered(log, kernels, frequencies)
     payload |= {
+        "folder": str(log.folder),  # an adopted log has moved
         "trials": done.trials,
         "failed_trials": done.failures,
         "seconds": done.seconds,

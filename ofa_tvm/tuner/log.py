@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from ofa_tvm.targets import TargetSpec
 from ofa_tvm.tuner.candidate import Candidate
 
 _OTHER_VERSION = "it may come from another version of ofa_tvm"
+MANIFEST = "manifest.json"
 TrialStatus = Literal["ok", "failed", "wrong_output", "crashed", "timed_out"]
 
 
@@ -63,15 +65,26 @@ class KernelState:
 
 
 def logs_root() -> Path:
-    """Folder of all tuning logs that this installation writes: the checkout's, or the user's."""
+    """Folder of all tuning logs that this installation writes: ``$OFA_TVM_LOGS``, the checkout's, or the user's.
+
+    Never the folder inside an installed package: pip removes it with the package.
+    """
     shipped = shipped_folder("tuning_logs")
     if os.environ.get("OFA_TVM_LOGS"):
         return Path(os.environ["OFA_TVM_LOGS"])
-    return shipped if os.access(shipped, os.W_OK) else Path.home() / ".local" / "share" / "ofa_tvm" / "tuning_logs"
+    is_checkout = (shipped.parent / "pyproject.toml").is_file()
+    return shipped if is_checkout and os.access(shipped, os.W_OK) else _user_root()
+
+
+def _user_root() -> Path:
+    return Path.home() / ".local" / "share" / "ofa_tvm" / "tuning_logs"
 
 
 class TuningLog:
     """Reads and appends the log of a target's fingerprint.
+
+    A log that ships for the same fingerprint is read in place where the user's folder has none yet; the first
+    ``exclusive`` copies it there. ``folder`` is where the log is now.
 
     Args:
         target: the target, whose conditions must equal the folder's.
@@ -83,8 +96,13 @@ class TuningLog:
 
     def __init__(self, target: TargetSpec, root: Path | None = None) -> None:
         self.root = root or logs_root()
-        self.folder = self.root / target.name / target.fingerprint
-        manifest = self.folder / "manifest.json"
+        self._own = self.root / target.name / target.fingerprint
+        self._shipped = self._own
+        if self.root == _user_root():
+            self._shipped = shipped_folder("tuning_logs") / target.name / target.fingerprint
+        only_shipped = not (self._own / MANIFEST).exists() and (self._shipped / MANIFEST).exists()
+        self.folder = self._shipped if only_shipped else self._own
+        manifest = self.folder / MANIFEST
         if manifest.exists():
             found = read_json(manifest, "manifest")
             if not isinstance(found, dict) or found.get("conditions") != json.loads(json.dumps(target.conditions)):
@@ -97,6 +115,10 @@ class TuningLog:
     def _read(self) -> None:
         self.kernels.update(_states(self.folder / "kernels.jsonl"))
         self.tried.update(line["digest"] for line in _lines(self.folder / "trials.jsonl", "trial ledger", "digest"))
+        # Shipped logs have no ledger, but what won there was tried.
+        for key, state in self.kernels.items():
+            if state.schedule is not None:
+                self.tried.add(Candidate(key, "donor", state.schedule).digest)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -105,23 +127,34 @@ class TuningLog:
         Raises:
             UserError: another process holds it; the message names it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        holder = self.folder / ".holder"
-        lock = FileLock(self.folder / ".lock")
+        self._own.mkdir(parents=True, exist_ok=True)
+        holder = self._own / ".holder"
+        lock = FileLock(self._own / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
             who = holder.read_text().strip() if holder.exists() else "another process"
-            raise UserError(f"{self.folder} is in use by {who}", "wait until it has ended, or stop it") from error
+            raise UserError(f"{self._own} is in use by {who}", "wait until it has ended, or stop it") from error
         try:
+            self._adopt()
             self._read()  # what another process wrote before it let go of the folder
             holder.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:])})\n")
-            if not (self.folder / "manifest.json").exists():
-                write_json(self.folder / "manifest.json", {"schema_version": 1, "conditions": self._conditions})
+            if not (self.folder / MANIFEST).exists():
+                write_json(self.folder / MANIFEST, {"schema_version": 1, "conditions": self._conditions})
             yield
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+
+    def _adopt(self) -> None:
+        """Copy the shipped log into the user's folder, the manifest last: without it, the copy starts again."""
+        if self.folder == self._own:
+            return
+        if not (self._own / MANIFEST).exists():
+            ignore = shutil.ignore_patterns(MANIFEST, ".*")
+            shutil.copytree(self._shipped, self._own, ignore=ignore, copy_function=shutil.copyfile, dirs_exist_ok=True)
+            write_atomic(self._own / MANIFEST, (self._shipped / MANIFEST).read_bytes())
+        self.folder = self._own
 
     def commit(self, kernel: str, results: Sequence[tuple[Candidate, TrialResult]]) -> KernelState:
         """Append a batch of trials of one kernel; returns the kernel's new state."""
@@ -168,9 +201,10 @@ class TuningLog:
     def donors(self) -> dict[str, list[dict[str, Any]]]:
         """Winning schedules of other fingerprints, by kernel: worth an early trial, never an answer."""
         found: dict[str, list[dict[str, Any]]] = {}
+        not_donors = (self._own.resolve(), self._shipped.resolve())
         for root in dict.fromkeys((self.root.resolve(), shipped_folder("tuning_logs").resolve())):
             for path in sorted(root.glob("*/*/kernels.jsonl")):
-                if path.parent == self.folder.resolve():
+                if path.parent in not_donors:
                     continue
                 for key, state in _states(path).items():
                     if state.schedule is not None and state.schedule not in found.get(key, []):

@@ -88,7 +88,7 @@ class Tuner:
         log: held exclusively by the caller.
         device: runs trials.
         source: makes a kernel's candidate source.
-        batch: trials committed together.
+        batch: trials committed together; an interrupted batch is committed as far as it came.
         first_batch: trials of a kernel before all others have had theirs (another log's winner, and a guess).
     """
 
@@ -171,13 +171,16 @@ class Tuner:
         candidates = source.ask(count)
         state = self._log.kernels.get(key)
         best_ms = state.best_ms if state else None
-        results = []
-        for candidate in candidates:
-            result = self._device.trial(spec, candidate, best_ms)
-            if result.best_ms is not None:
-                best_ms = result.best_ms if best_ms is None else min(best_ms, result.best_ms)
-            results.append(result)
-        if candidates:
-            self._log.commit(key, list(zip(candidates, results, strict=True)))
+        results: list[TrialResult] = []
+        try:
+            for candidate in candidates:
+                result = self._device.trial(spec, candidate, best_ms)
+                results.append(result)
+                if result.best_ms is not None:
+                    best_ms = result.best_ms if best_ms is None else min(best_ms, result.best_ms)
+        finally:
+            if results:  # what was measured before an interrupt or a lost device counts too
+                self._log.commit(key, list(zip(candidates, results, strict=False)))
+        if results:
             source.tell(results)
         return results

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from ofa_tvm import train
 from ofa_tvm.accuracy.evaluate import Evaluator
+from ofa_tvm.accuracy.samples import AccuracySamples
 from ofa_tvm.data.augment import CropAndFlip, to_tensor
 from ofa_tvm.data.augment import preprocess as preprocess_images
 from ofa_tvm.errors import UserError
 from ofa_tvm.spaces import SPACES
+from ofa_tvm.stacked import MIN_SAMPLES
 from ofa_tvm.supernet.checkpoint import FILE_NAME, load_supernet, load_tensors, save_tensors
 from ofa_tvm.supernet.training import LEDGER_NAME, LOG_NAME, STATE_NAME, Phase, Plan, Trainer
 
@@ -204,6 +208,45 @@ def test_crops_are_windows_of_the_padded_image(tiny_dataset):
         padded = torch.nn.functional.pad(to_tensor(images[row : row + 1]).float(), (2,) * 4, mode="reflect")[0]
         windows = [padded[:, top : top + 16, left : left + 16] for top in range(5) for left in range(5)]
         assert any(torch.equal(crop.float(), view) for window in windows for view in (window, window.flip(2)))
+
+
+@pytest.mark.parametrize("size", [5, 16, 33])
+def test_padding_is_what_torch_reflects(size):
+    images = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
+    expected = torch.nn.functional.pad(to_tensor(images).float(), (size // 8,) * 4, mode="reflect")
+    padded = CropAndFlip(images).padded
+    assert padded.dtype == torch.uint8 and padded.is_contiguous()
+    assert torch.equal(padded, expected.to(torch.uint8).permute(0, 2, 3, 1))
+
+
+def forbidden(*args):
+    raise AssertionError("the data set was loaded")
+
+
+@pytest.mark.parametrize("samples", [1, train.HELD_OUT_FEWEST + MIN_SAMPLES - 1])
+def test_too_few_accuracy_samples_are_refused_at_once(tmp_path, monkeypatch, capfd, samples):
+    monkeypatch.setattr("ofa_tvm.data.load_dataset", forbidden)
+    assert train.main(["--out", str(tmp_path / "out"), "--accuracy-samples", str(samples)]) == 2
+    assert "--accuracy-samples 0 for none, or at least 20" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_fewest_accuracy_samples_are_enough(tiny_space, tmp_path):
+    count = train.HELD_OUT_FEWEST + MIN_SAMPLES
+    samples = AccuracySamples(tiny_space, tmp_path, "weights")
+    rng = np.random.default_rng(0)
+    samples.sample(count - 1, lambda config: rng.uniform())
+    with pytest.raises(UserError, match="too few"):
+        samples.report()
+    samples.sample(count, lambda config: rng.uniform())
+    assert samples.report()["held_out"] == train.HELD_OUT_FEWEST
+
+
+def test_an_output_folder_that_cannot_be_made_is_said_at_once(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("ofa_tvm.data.load_dataset", forbidden)
+    (tmp_path / "file").touch()
+    assert train.main(["--out", str(tmp_path / "file")]) == 2
+    assert capfd.readouterr().err == f"error: {tmp_path / 'file'}: File exists\n"
 
 
 def test_preprocess_normalises_and_resizes(tiny_dataset):

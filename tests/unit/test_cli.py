@@ -111,6 +111,24 @@ def test_errors_have_their_exit_code_and_no_traceback(capfd, error, code):
     assert captured.err == "error: what\n  try this\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "/out"), "/out: Permission denied"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("no number,\nand two lines"), "no number, and two lines"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_and_ends_with_2(capfd, error, said):
+    assert Command(raising(error)).run() == 2
+    assert capfd.readouterr() == ("", f"error: {said}\n")
+
+
+def test_a_closed_pipe_is_no_error(capfd):
+    assert Command(raising(BrokenPipeError(32, "Broken pipe"))).run() == 1
+    assert "error" not in capfd.readouterr().err
+
+
 def test_success_is_0_and_text_goes_to_stdout(capfd):
     assert Command(nothing).run("--count", "3") == 0
     assert capfd.readouterr() == ("la 3\n", "")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from ofa_tvm.devices.replay import ReplayDevice, made_up_result
-from ofa_tvm.errors import UserError
+from ofa_tvm.errors import DeviceUnreachable, UserError
 from ofa_tvm.kernels import space_kernels
 from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.candidate import Candidate
@@ -209,17 +209,29 @@ class Interrupted(ReplayDevice):
 
 
 @pytest.mark.parametrize("at", [1, 2, BATCH, BATCH + 1, 2 * BATCH + 2])
-def test_an_interrupt_loses_at_most_its_batch(tiny_space, tmp_path, at):
+def test_an_interrupt_loses_only_its_own_trial(tiny_space, tmp_path, at):
     device = Interrupted(at)
     first = Setting(tiny_space, tmp_path, device)
     with pytest.raises(KeyboardInterrupt):
         first.run()
-    saved = (at - 1) // BATCH * BATCH
+    saved = at - 1
     resumed = Setting(tiny_space, tmp_path, device)
     assert sum(resumed.trials().values()) == len(resumed.log.tried) == saved
-    lost = at - 1 - saved
     resumed.run()
-    assert sum(count - 1 for count in device.calls.values()) == lost
+    assert set(device.calls.values()) == {1}
+
+
+def test_a_lost_device_loses_no_finished_trial(setting):
+    def lost(spec, candidate):
+        if candidate.schedule["number"] == BATCH - 1:
+            raise DeviceUnreachable("gone")
+        return made_up_result(spec, candidate)
+
+    whole = setting(device=ReplayDevice({}, lost), kernels=1)
+    with pytest.raises(DeviceUnreachable):
+        whole.run()
+    assert list(whole.trials().values()) == [BATCH - 1]
+    assert len(whole.log.tried) == BATCH - 1
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tiny_space, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from ofa_tvm.errors import UserError
 from ofa_tvm.targets import load_target
+from ofa_tvm.tuner import log as module
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import KernelState, TrialResult, TuningLog, best_records, logs_root
 
@@ -137,8 +138,6 @@ def test_a_kill_between_files_keeps_the_winner(log, target, tmp_path, monkeypatc
             raise KeyboardInterrupt
         append(path, records)
 
-    from ofa_tvm.tuner import log as module
-
     append = module.append_jsonl
     monkeypatch.setattr(module, "append_jsonl", killed_at_the_ledger)
     with pytest.raises(KeyboardInterrupt):
@@ -160,6 +159,7 @@ def test_prune_keeps_the_best_and_drops_the_ledger(log, target, tmp_path):
     again = TuningLog(target, tmp_path)
     assert again.best_records() == before
     assert again.kernels == log.kernels
+    assert again.tried == {candidate(2).digest, candidate(0, SECOND).digest}
 
 
 def test_a_second_process_is_refused_and_told_who_holds_the_folder(log, target, tmp_path):
@@ -241,6 +241,69 @@ def test_schedules_digest_follows_the_winners_of_its_kernels(log):
     assert log.schedules_digest([FIRST, SECOND]) != before
     commit(log, 2.0, start=2)
     assert log.schedules_digest([FIRST]) != before
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch, target):
+    """A log of this fingerprint in an installed package, and a home of the user's own."""
+    shipped = tmp_path / "package" / "shipped" / "tuning_logs"
+    monkeypatch.setattr(module, "shipped_folder", lambda name: shipped)
+    monkeypatch.setattr(module.Path, "home", lambda: tmp_path / "home")
+    monkeypatch.delenv("OFA_TVM_LOGS", raising=False)
+    log = TuningLog(target, shipped)
+    with log.exclusive():
+        commit(log, 2.0)
+        log.prune()
+    return log
+
+
+def test_an_installed_package_is_not_written_to(installed, tmp_path):
+    assert logs_root() == tmp_path / "home" / ".local" / "share" / "ofa_tvm" / "tuning_logs"
+
+
+def test_a_checkout_is_written_to(installed, tmp_path):
+    (installed.root.parent / "pyproject.toml").touch()
+    assert logs_root() == installed.root
+
+
+def test_a_shipped_log_is_an_answer_and_copied_at_the_first_use(installed, target):
+    before = {path.name: path.read_bytes() for path in installed.folder.iterdir()}
+    user = TuningLog(target)
+    assert user.best_records() == installed.best_records()
+    assert not user.root.exists()
+    with user.exclusive():
+        assert user.folder == user.root / target.name / target.fingerprint
+        assert user.kernels == installed.kernels
+        assert user.donors() == {}
+        commit(user, 1.0, start=1)
+    again = TuningLog(target)
+    assert again.folder == user.folder
+    assert again.kernels[FIRST].best_ms == 1.0
+    with again.exclusive():
+        assert again.kernels[FIRST].best_ms == 1.0
+    assert {path.name: path.read_bytes() for path in installed.folder.iterdir()} == before
+
+
+def test_a_copy_that_was_killed_starts_again(installed, target, monkeypatch):
+    write = module.write_atomic
+
+    def killed(path, content):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "write_atomic", killed)
+    with pytest.raises(KeyboardInterrupt), TuningLog(target).exclusive():
+        pass
+    monkeypatch.setattr(module, "write_atomic", write)
+    user = TuningLog(target)
+    assert user.folder == installed.folder
+    with user.exclusive():
+        assert user.kernels == installed.kernels
+
+
+def test_a_shipped_log_of_this_fingerprint_is_a_donor_to_another_root(installed, target, tmp_path):
+    other = TuningLog(target, tmp_path / "other")
+    assert other.kernels == {}
+    assert other.donors() == {FIRST: [candidate(0).schedule]}
 
 
 def test_environment_names_the_root(tmp_path, monkeypatch):
