@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,19 +16,29 @@ from ofa_tvm.energy import Cost, Meter, total
 if TYPE_CHECKING:
     from ofa_tvm.deployment import Deployment
     from ofa_tvm.manifest import Manifest
-    from ofa_tvm.search_result import Pick
+    from ofa_tvm.search_result import Pick, SearchResult
+    from ofa_tvm.targets import TargetSpec
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be deployed: as said on the command line, or as a search picked it (and what that has cost)."""
+    """What is to be deployed: as said on the command line, or as a search picked it.
+
+    Args:
+        subnet: key of the subnet.
+        supernet: checkpoint or training folder; None for the one that ships.
+        target: what the library is for.
+        pick: what the search said of the subnet.
+        spent: what the search has cost.
+        supernet_sha256: what the search's checkpoint must still be; None where no search says so.
+    """
 
     subnet: str
     supernet: Path | None
-    target: str
-    threads: int | None
+    target: TargetSpec
     pick: Pick | None = None
     spent: tuple[Cost, ...] = ()
+    supernet_sha256: str | None = None
 
 
 def deploy(
@@ -56,54 +66,95 @@ def deploy(
     from ofa_tvm.bundle import check_destination
     from ofa_tvm.errors import UserError
     from ofa_tvm.search_result import load_search_result
+    from ofa_tvm.targets import load_target
 
     if (from_ is None) != (pick is None) or (from_ is None) == (subnet is None):
         raise UserError("which subnet to deploy is not said once", "give --subnet KEY, or --from FOLDER with --pick N")
     check_destination(out)
-    order = Order(subnet or "", supernet, target or "x86", threads)
     if from_ is not None and pick is not None:
         if target is not None or threads is not None:
             raise UserError("--target and --threads are the search's", "for another target give --subnet KEY")
         result = load_search_result(from_)
         chosen = result.pick(pick)
-        order = Order(chosen.subnet, supernet or result.supernet, result.target, result.threads, chosen, result.cost)
+        order = Order(
+            subnet=chosen.subnet,
+            supernet=supernet or result.supernet,
+            target=_searched_target(result),
+            pick=chosen,
+            spent=result.cost,
+            supernet_sha256=result.supernet_sha256,
+        )
+    else:
+        order = Order(subnet or "", supernet, load_target(target or "x86", threads))
     manifest = _deployment(order, data, logs, check_images).write(out)
     cost = total("total", manifest.cost)
     payload = {"out": str(out), "manifest": manifest.record(), "cost": cost.record()}
     emit(payload, json, lambda: _text(manifest, cost, out))
 
 
-def _deployment(order: Order, data: str | None, logs: Path | None, check_images: int | None) -> Deployment:
+def _searched_target(result: SearchResult) -> TargetSpec:
+    """The target that a search was made for.
+
+    Raises:
+        UserError: its file is gone or changed, or this is another machine: the search's figures do not hold here.
+    """
+    from ofa_tvm.errors import UserError
     from ofa_tvm.targets import load_target
 
-    target = load_target(order.target, order.threads)
+    hint = "search again here, or deploy without the search's figures: --subnet KEY with --target"
+    source = result.target_source or result.target
+    try:
+        target = load_target(source, result.threads)
+    except UserError as error:
+        raise UserError(f"the target of the search, '{source}', cannot be used here: {error.what}", hint) from error
+    if target.fingerprint != result.fingerprint:
+        raise UserError(
+            f"the search was made on another machine or target: {result.fingerprint}, "
+            f"but '{source}' is {target.fingerprint} here",
+            hint,
+        )
+    return target
+
+
+def _check_searched_supernet(checkpoint: Path, expected: str | None) -> None:
+    """Refuse a checkpoint that is not the one that was searched.
+
+    Raises:
+        UserError: it is another one.
+    """
+    from ofa_tvm.errors import UserError
+    from ofa_tvm.storage import sha256_file
+
+    if expected is not None and checkpoint.exists() and sha256_file(checkpoint) != expected:
+        raise UserError(
+            f"{checkpoint} is not the supernet that was searched: its SHA-256 is not {expected}",
+            "give the one that was searched by --supernet, search again, or give --subnet KEY instead of --from",
+        )
+
+
+def _deployment(order: Order, data: str | None, logs: Path | None, check_images: int | None) -> Deployment:
+    target = order.target
     meter = Meter()
     # TVM before torch: it would load more of torch otherwise.
     from ofa_tvm.deployment import Deployment  # isort: skip
+    from ofa_tvm.accuracy.evaluate import supernet_images
     from ofa_tvm.console import log
-    from ofa_tvm.data import load_dataset
-    from ofa_tvm.errors import UserError
     from ofa_tvm.shipped import shipped_supernet
     from ofa_tvm.supernet.checkpoint import checkpoint_path, load_supernet
     from ofa_tvm.tuner.log import TuningLog
 
     checkpoint = checkpoint_path(order.supernet or shipped_supernet())
+    _check_searched_supernet(checkpoint, order.supernet_sha256)
     model, facts = load_supernet(checkpoint)
     config = model.space.parse(order.subnet)
     records = TuningLog(target, logs).best_records()
-    dataset = load_dataset(data or facts.data, log)
-    if dataset.class_names != facts.class_names:
-        raise UserError(
-            f"{data or facts.data} has other classes than {checkpoint} was trained on",
-            f"give the images of {facts.data}: --data {facts.data}:PATH",
-        )
+    dataset = supernet_images(data, facts, checkpoint, log)
     return Deployment(
         supernet=model,
         facts=facts,
         checkpoint=checkpoint,
         config=config,
-        # Calibrate and check with what the weights were trained with.
-        dataset=replace(dataset, preprocess=facts.preprocess),
+        dataset=dataset,
         target=target,
         records=records,
         check_images=len(dataset.test) if check_images is None else check_images,

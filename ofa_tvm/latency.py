@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -17,19 +17,22 @@ from ofa_tvm.errors import PartialResult
 from ofa_tvm.kernels import KernelSpec, network_kernels, space_kernels
 from ofa_tvm.network import NetworkSpec
 from ofa_tvm.records import LatencyRecord, append_records, read_records
-from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
 from ofa_tvm.subnet_table import SubnetTable
 from ofa_tvm.targets import TargetSpec
 from ofa_tvm.tuner.log import TuningLog
 
 FEWEST = 20
+"""Subnets that a model needs."""
+MOST_FAILURES = 20
+"""Failed measurements after which no more subnets are drawn."""
 
 
 class NetworkDevice(Protocol):
     """What times whole subnets: a machine, or a recording of one."""
 
-    def network(self, space: str, subnet: str, folder: Path) -> dict[str, Any]:
-        """``status`` and ``times_ms`` of a subnet built with the records in a log's folder."""
+    def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
+        """``status`` and ``times_ms`` of a subnet with so many classes, built with the records in a log's folder."""
         ...
 
 
@@ -90,16 +93,19 @@ class LatencyBench:
     def __init__(self, space: SearchSpace, target: TargetSpec, tuning_log: TuningLog, device: NetworkDevice) -> None:
         self.space, self.target, self.log, self._device = space, target, tuning_log, device
         self.table, self.estimated_kernels = latency_table(space, target, tuning_log)
-        self._known = {
+        self._other_classes = None if space.classes == get_space(space.name).classes else space.classes
+        latest = {
             record.subnet: record
-            for record in read_records(tuning_log.folder, space.name)
+            for record in read_records(tuning_log.folder, space.name, self._other_classes)
             if record.schedules == self._schedules(record.subnet)
         }
+        self._known = {subnet: record for subnet, record in latest.items() if record.status == "ok"}
 
     @property
     def folder(self) -> Path:
-        """Where the model of this space is kept."""
-        return self.log.folder / self.space.name
+        """Where the model of this space and number of classes is kept."""
+        name = self.space.name
+        return self.log.folder / (name if self._other_classes is None else f"{name}-{self._other_classes}c")
 
     def _schedules(self, subnet: str) -> str:
         network = self.space.network(SubnetConfig.parse(subnet))
@@ -117,23 +123,16 @@ class LatencyBench:
         if new:
             with Task(title, len(new)) as task:
                 for config in new:
-                    record = self._measure(config.key)
-                    append_records(self.log.folder, [record])
-                    self._known[config.key] = record
-                    ok = record.status == "ok"
-                    task.advance(note=f"{record.latency_ms:.3f} ms" if ok else f"{record.status}: {record.error}")
+                    task.advance(note=_note(self._measure(config.key)))
         return [self._known[config.key] for config in configs]
 
     def confirm(self, config: SubnetConfig) -> LatencyRecord:
         """Measure a subnet again, whatever is known of it; the new record replaces the old one."""
-        record = self._measure(config.key)
-        append_records(self.log.folder, [record])
-        self._known[config.key] = record
-        return record
+        return self._measure(config.key)
 
     def _measure(self, subnet: str) -> LatencyRecord:
-        answer = self._device.network(self.space.name, subnet, self.log.folder)
-        return LatencyRecord(
+        answer = self._device.network(self.space.name, self.space.classes, subnet, self.log.folder)
+        record = LatencyRecord(
             space=self.space.name,
             subnet=subnet,
             status=answer["status"],
@@ -142,22 +141,46 @@ class LatencyBench:
             provenance="measured",
             measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
             error=answer.get("error", ""),
+            classes=self._other_classes,
         )
+        append_records(self.log.folder, [record])
+        self._known[subnet] = record
+        return record
 
     def model(self, samples: int, seed: int = 0) -> LatencyModel:
-        """The model from at least ``samples`` random subnets, measuring those that are missing.
+        """The model from ``samples`` random subnets or more, measuring those that are missing.
+
+        A subnet that fails is replaced by another one; after ``MOST_FAILURES`` the model is made of what there is.
 
         Raises:
             PartialResult: too many measurements failed.
         """
-        rng = np.random.default_rng(seed)
         missing = samples - len(self.known()[0])
         if missing > 0:
-            self.measure([c for c in self.space.sample_configs(rng, samples) if c.key not in self._known][:missing])
+            self._measure_random(missing, self._unknown(np.random.default_rng(seed), samples))
         return self.fit()
 
+    def _unknown(self, rng: np.random.Generator, count: int) -> Iterator[SubnetConfig]:
+        """Random subnets that are not known at the time, drawn ``count`` at once, until all of the space are."""
+        while len(self._known) < self.space.cardinality:
+            for config in self.space.sample_configs(rng, count):
+                if config.key not in self._known:
+                    yield config
+
+    def _measure_random(self, wanted: int, configs: Iterator[SubnetConfig]) -> None:
+        """Measure until ``wanted`` are good, ``MOST_FAILURES`` have failed or none is left."""
+        good = failures = 0
+        with Task("measuring subnets", wanted) as task:
+            while good < wanted and failures < MOST_FAILURES and (config := next(configs, None)) is not None:
+                record = self._measure(config.key)
+                ok = record.status == "ok"
+                good, failures = good + ok, failures + (not ok)
+                task.advance(int(ok), note=_note(record))
+        if good < wanted:
+            log(f"{good} of {wanted} subnets were measured, {failures} failed")
+
     def fit(self) -> LatencyModel:
-        """The model from everything known now, saved with its report.
+        """The model from everything known now; ``report`` saves it.
 
         Raises:
             PartialResult: fewer than ``FEWEST`` subnets could be measured.
@@ -169,18 +192,20 @@ class LatencyBench:
                 f"only {len(configs)} subnets could be measured, a latency model needs {FEWEST}",
                 f"the last failure: {failed[-1]}" if failed else "measure more with --samples",
             )
-        model = LatencyModel.fit(self.table, configs, latency_ms)
-        model.save(self.folder)
-        return model
+        return LatencyModel.fit(self.table, configs, latency_ms)
 
     def report(self) -> dict[str, Any]:
-        """Cross-validated errors of the model and of what it has to beat, saved beside it."""
+        """Cross-validated errors of the model and of what it has to beat; saves the model with them."""
         configs, latency_ms = self.known()
         compared = compare(self.table, configs, latency_ms)
         ours = compared["methods"]["xgboost_table"]
         report = {**ours, **compared, "estimated_kernels": self.estimated_kernels}
         LatencyModel.fit(self.table, configs, latency_ms).save(self.folder, report)
         return report
+
+
+def _note(record: LatencyRecord) -> str:
+    return f"{record.latency_ms:.3f} ms" if record.status == "ok" else f"{record.status}: {record.error}"
 
 
 def warn_of_estimates(bench: LatencyBench) -> None:

@@ -28,6 +28,7 @@ class LatencyRecord:
         provenance: how the times came about.
         measured_at: UTC, ISO 8601.
         error: why it failed.
+        classes: number of classes, where it is not the space's own.
     """
 
     space: str
@@ -38,6 +39,7 @@ class LatencyRecord:
     provenance: Provenance
     measured_at: str
     error: str = ""
+    classes: int | None = None
 
     @property
     def latency_ms(self) -> float:
@@ -50,8 +52,13 @@ def append_records(folder: Path, records: Sequence[LatencyRecord]) -> None:
     append_jsonl(folder / FILE_NAME, [asdict(record) for record in records])
 
 
-def read_records(folder: Path, space: str) -> list[LatencyRecord]:
+def read_records(folder: Path, space: str, classes: int | None = None) -> list[LatencyRecord]:
     """All records of a space in a log's folder.
+
+    Args:
+        folder: the log's folder.
+        space: name of the space.
+        classes: number of classes, where it is not the space's own.
 
     Raises:
         UserError: a line is damaged or of another form.
@@ -63,6 +70,6 @@ def read_records(folder: Path, space: str) -> list[LatencyRecord]:
             record = LatencyRecord(**{**line, "times_ms": tuple(line["times_ms"])})
         except (TypeError, KeyError) as error:
             raise UserError(f"{path}, line {number}, is not a latency record: {error}", "remove that line") from error
-        if record.space == space:
+        if (record.space, record.classes) == (space, classes):
             records.append(record)
     return records

@@ -33,10 +33,11 @@ def search(
 ) -> None:
     """Find the most accurate subnet for each budget, or the whole front, and verify it on the device.
 
-    Predictions choose; measurements decide. Subnets measured and evaluated before are not measured again.
+    Predictions choose; measurements decide. Subnets measured and evaluated before are not measured again. Where only
+    some budgets can be met, the result has those, and the command ends with exit code 3.
     """
     from ofa_tvm.devices.local import LocalDevice
-    from ofa_tvm.errors import UserError
+    from ofa_tvm.errors import PartialResult, UserError
     from ofa_tvm.finder import SearchSettings
     from ofa_tvm.searchers import SEARCHERS
     from ofa_tvm.shipped import shipped_supernet
@@ -54,15 +55,18 @@ def search(
     with ExitStack() as stack:
         stack.enter_context(tuning_log.exclusive())
         device = stack.enter_context(LocalDevice(spec))
-        run = _Run(spec, tuning_log, device, supernet or shipped_supernet(), data, settings, out)
+        run = _Run(spec, target, tuning_log, device, supernet or shipped_supernet(), data, settings, out)
         payload, text = run.result(budgets, samples)
     emit(payload, json, lambda: text)
+    if run.infeasible:
+        raise PartialResult(f"{len(run.infeasible)} of {len(budgets)} budgets cannot be met", _unmet(run.infeasible))
 
 
 class _Run:
     def __init__(
         self,
         target: Any,
+        target_source: str,
         tuning_log: Any,
         device: Any,
         supernet_path: Path,
@@ -72,20 +76,22 @@ class _Run:
     ) -> None:
         from datetime import UTC, datetime
 
-        from ofa_tvm.accuracy.evaluate import Evaluator
-        from ofa_tvm.accuracy.samples import AccuracySamples, samples_folder
+        from ofa_tvm.accuracy.evaluate import Evaluator, supernet_images
+        from ofa_tvm.accuracy.samples import AccuracySamples, samples_folder, weights_identity
         from ofa_tvm.console import log
-        from ofa_tvm.data import load_dataset
         from ofa_tvm.energy import Ledger
         from ofa_tvm.storage import sha256_file
         from ofa_tvm.supernet.checkpoint import checkpoint_path, load_supernet
 
         self.target, self.log, self.device, self.settings = target, tuning_log, device, settings
+        self.target_source = target_source
+        self.infeasible: list[dict[str, Any]] = []
         self.path = checkpoint_path(supernet_path)
         self.supernet, self.facts = load_supernet(self.path)
-        self.dataset = load_dataset(data or self.facts.data, log)
+        self.dataset = supernet_images(data, self.facts, self.path, log)
         self.evaluator = Evaluator(self.dataset, self.dataset.validation)
-        checkpoint = sha256_file(self.path)[:16]
+        self.sha256 = sha256_file(self.path)
+        checkpoint = weights_identity(self.sha256)
         self.samples = AccuracySamples(
             self.supernet.space, samples_folder(self.path.parent, checkpoint), checkpoint, self.path.parent
         )
@@ -112,9 +118,31 @@ class _Run:
         with self.ledger.phase("search and verify"):
             finder = Finder(bench, self.samples, self.evaluate, self.settings)
             front = finder.front()
-            picks = [finder.for_budget(budget) for budget in budgets] if budgets else finder.along_front(front)
+            picks = self._for_budgets(finder, budgets) if budgets else finder.along_front(front)
         picks = [self._tested(pick, number) for number, pick in enumerate(picks, 1)]
         return self._write(bench, finder, front, picks, budgets)
+
+    def _for_budgets(self, finder: Any, budgets: list[float]) -> list[Any]:
+        """The picks of the budgets that can be met; the others are noted in ``infeasible``.
+
+        Raises:
+            Infeasible: none can be met.
+        """
+        from ofa_tvm.console import log
+        from ofa_tvm.errors import Infeasible
+
+        picks, errors = [], []
+        for budget in budgets:
+            try:
+                picks.append(finder.for_budget(budget))
+            except Infeasible as error:
+                log(error.what)
+                nearest, nearest_ms = finder.nearest()
+                self.infeasible.append({"budget_ms": budget, "nearest_ms": nearest_ms, "nearest_subnet": nearest.key})
+                errors.append(error)
+        if not picks:
+            raise Infeasible("; ".join(error.what for error in errors), errors[-1].hint)
+        return picks
 
     def _tested(self, pick: Any, number: int) -> Any:
         """The pick with its number and its accuracy on the test images, which only report."""
@@ -135,11 +163,14 @@ class _Run:
         payload = {
             "space": self.supernet.space.name,
             "supernet": str(self.path),
+            "supernet_sha256": self.sha256,
             "target": self.target.name,
+            "target_source": self.target_source,
             "threads": self.target.threads,
             "fingerprint": self.target.fingerprint,
             "conditions": self.target.conditions,
             "budgets_ms": budgets,
+            "infeasible": self.infeasible,
             "picks": [pick.model_dump() for pick in picks],
             "front": front,
             "rounds": finder.rounds,
@@ -164,6 +195,14 @@ class _Run:
         summary = total("search", costs)
         lines = [table(headers, rows), "", *map(str, costs), str(summary), f"wrote {self.folder / 'result.json'}"]
         return payload, "\n".join(lines)
+
+
+def _unmet(infeasible: list[dict[str, Any]]) -> str:
+    """Each budget that was not met, with the nearest latency measured."""
+    return "; ".join(
+        f"{unmet['budget_ms']:g} ms: the nearest is {unmet['nearest_ms']:.4g} ms ({unmet['nearest_subnet']})"
+        for unmet in infeasible
+    )
 
 
 def _row(pick: Any) -> list[str]:

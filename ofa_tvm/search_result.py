@@ -20,7 +20,10 @@ class _Part(BaseModel):
 
 
 class Pick(_Part):
-    """One subnet that a search offers, with what was predicted before it was measured, and what was measured.
+    """One subnet that a search offers, with what was predicted and what was measured.
+
+    A prediction is the one made when this search first chose the subnet. A subnet that an earlier search measured was
+    known to the models then; only of the others is the prediction a test of the models.
 
     Args:
         number: of the pick in its search, from 1.
@@ -64,6 +67,14 @@ class FrontPoint(_Part):
     predicted_top1: float
 
 
+class UnmetBudget(_Part):
+    """A budget that no measured subnet holds, with the fastest one measured."""
+
+    budget_ms: float
+    nearest_ms: float
+    nearest_subnet: str
+
+
 class LatencyQuality(_Part):
     """Cross-validated quality of the latency model; ``mape`` and ``interval_coverage`` are fractions."""
 
@@ -82,16 +93,29 @@ class AccuracyQuality(_Part):
 
 
 class SearchResult(_Part):
-    """One finished search."""
+    """One finished search.
+
+    Args:
+        supernet: the checkpoint's path.
+        supernet_sha256: of the checkpoint; None in results of older versions.
+        target: name of the target.
+        target_source: the target as the user gave it, a name or a .toml file; None in results of older versions.
+        fingerprint: of the target, on the machine that searched.
+        budgets_ms: the budgets that were asked for, those not met too.
+        infeasible: the budgets that were not met.
+    """
 
     schema_version: Literal[1]
     space: str
     supernet: Path
+    supernet_sha256: str | None = None
     target: str
+    target_source: str | None = None
     threads: int
     fingerprint: str
     budgets_ms: tuple[float, ...] = ()
     picks: tuple[Pick, ...]
+    infeasible: tuple[UnmetBudget, ...] = ()
     front: tuple[FrontPoint, ...] = ()
     cost: tuple[Cost, ...] = ()
     cost_model: LatencyQuality | None = None

@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from ofa_tvm.data import load_dataset
 from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.data.dataset import Dataset, Split
+from ofa_tvm.errors import UserError
 from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.supernet.checkpoint import SupernetFacts
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.subnet import Subnet, extract
 
 BATCH = 250
+
+
+def supernet_images(
+    source: str | None, facts: SupernetFacts, checkpoint: Path, progress: Callable[[str], None]
+) -> Dataset:
+    """The images to judge a trained supernet on, preprocessed as those that its weights were trained with.
+
+    Args:
+        source: ``name`` or ``name:PATH``; None for what the supernet was trained on.
+        facts: what the checkpoint says of the supernet.
+        checkpoint: the checkpoint's file, for the message.
+        progress: told what is fetched.
+
+    Raises:
+        UserError: the images cannot be loaded, or their classes are not the supernet's.
+    """
+    source = source or facts.data
+    dataset = load_dataset(source, progress)
+    if dataset.class_names != facts.class_names:
+        raise UserError(
+            f"{source} has other classes than {checkpoint} was trained on",
+            f"give the images of {facts.data}: --data {facts.data}:PATH",
+        )
+    return replace(dataset, preprocess=facts.preprocess)
 
 
 class Evaluator:

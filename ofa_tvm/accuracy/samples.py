@@ -18,6 +18,12 @@ from ofa_tvm.subnet_table import SubnetTable
 FILE_NAME = "accuracy.jsonl"
 HELD_OUT_SHARE = 0.25
 FEWEST = 60
+IDENTITY_DIGITS = 16
+
+
+def weights_identity(sha256: str) -> str:
+    """How samples name the checkpoint that they belong to: the start of its SHA-256."""
+    return sha256[:IDENTITY_DIGITS]
 
 
 def samples_folder(supernet_folder: Path, checkpoint: str) -> Path:

@@ -26,6 +26,7 @@ def _records(folder: str, modified_ns: int) -> dict[str, Any]:
 
 def network(
     space: str,
+    classes: int,
     subnet: str,
     folder: str,
     target: dict[str, Any],
@@ -41,7 +42,7 @@ def network(
     """
     path = Path(folder) / "records.jsonl"
     records = _records(folder, path.stat().st_mtime_ns) if path.exists() else {}
-    description = get_space(space).network(SubnetConfig.parse(subnet))
+    description = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
     kernels = [kernel for _, kernel in network_kernels(description, batch)]
     executable = compile_network(
         description, random_weights(description), Target(target), load_database(kernels, records), batch

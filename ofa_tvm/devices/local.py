@@ -52,13 +52,14 @@ class LocalDevice:
             record=answer.get("record"),
         )
 
-    def network(self, space: str, subnet: str, folder: Path) -> dict[str, Any]:
+    def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
         """Compile a subnet with the records in a log's folder and time it; see ``devices.jobs.network``."""
         measure = self._target.measure
         return self._worker.call(
             "network",
             NETWORK_TIMEOUT_S,
             space=space,
+            classes=classes,
             subnet=subnet,
             folder=str(folder),
             target=self._target.attributes,

@@ -14,9 +14,12 @@ from ofa_tvm.bundle import LIBRARY, ONNX, verify_bundle
 from ofa_tvm.compiler.runtime import load
 from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.energy import estimated
+from ofa_tvm.shipped import shipped_folder
 from ofa_tvm.spaces import SPACES
+from ofa_tvm.storage import sha256_file
 from ofa_tvm.supernet.checkpoint import SupernetFacts, load_supernet, save_supernet
 from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.targets import load_target
 
 SUBNET = "r12.5x4.3x2-7x4"
 
@@ -107,7 +110,7 @@ def search_folder(folder, checkpoint, **changes):
         "supernet": str(checkpoint),
         "target": "x86",
         "threads": 1,
-        "fingerprint": "f",
+        "fingerprint": load_target("x86", 1).fingerprint,
         "picks": [pick],
     }
     folder.mkdir()
@@ -124,6 +127,35 @@ def test_pick_of_a_search(run, checkpoint, tmp_path, capsys):
     assert payload["manifest"]["latency"]["predicted_ms"] == 0.5
     assert payload["manifest"]["accuracy"]["validation_top1"] == 0.25
     assert payload["cost"]["wall_s"] > 100
+
+
+def test_pick_of_a_search_for_a_target_file(run, checkpoint, tmp_path, capsys):
+    mine = tmp_path / "mine.toml"
+    mine.write_text((shipped_folder("targets") / "x86.toml").read_text())
+    facts = {
+        "target": "mine",
+        "target_source": str(mine),
+        "fingerprint": load_target(str(mine), 1).fingerprint,
+        "supernet_sha256": sha256_file(checkpoint / "supernet.safetensors"),
+    }
+    folder = search_folder(tmp_path / "search", checkpoint, **facts)
+    assert run("--from", folder, "--pick", "1", "--json", supernet=None) == 0
+    assert json.loads(capsys.readouterr().out)["manifest"]["target"]["name"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fingerprint": "f"}, "made on another machine or target"),
+        ({"target": "mine"}, "the target of the search, 'mine', cannot be used here"),
+        ({"supernet_sha256": "0" * 64}, "is not the supernet that was searched"),
+    ],
+)
+def test_picks_whose_figures_no_longer_hold_are_refused(run, checkpoint, tmp_path, capsys, changes, message):
+    folder = search_folder(tmp_path / "search", checkpoint, **changes)
+    assert run("--from", folder, "--pick", "1", supernet=None) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_bad_input_ends_with_2(run, checkpoint, tmp_path, capsys):

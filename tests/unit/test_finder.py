@@ -1,6 +1,7 @@
 """The search loop whole, on a device and a supernet that answer by formula."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from ofa_tvm.accuracy.samples import AccuracySamples
 from ofa_tvm.errors import Infeasible, PartialResult, UserError
 from ofa_tvm.finder import Finder, SearchSettings
 from ofa_tvm.kernels import network_kernels, space_kernels
-from ofa_tvm.latency import LatencyBench, kernel_costs
+from ofa_tvm.latency import MOST_FAILURES, LatencyBench, kernel_costs
 from ofa_tvm.records import FILE_NAME, read_records
+from ofa_tvm.shipped import shipped_folder
 from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.storage import append_jsonl
 from ofa_tvm.targets import load_target
@@ -30,14 +32,20 @@ class FormulaDevice:
     def __init__(self, factor: float = 1.2, broken: frozenset[str] = frozenset()) -> None:
         self.factor, self.broken = factor, broken
         self.measured: list[str] = []
+        self.classes: set[int] = set()
 
-    def network(self, space: str, subnet: str, folder) -> dict:
+    def network(self, space: str, classes: int, subnet: str, folder) -> dict:
         self.measured.append(subnet)
+        self.classes.add(classes)
         if subnet in self.broken:
             return {"status": "crashed", "error": "killed by SIGSEGV"}
-        network = get_space(space).network(SubnetConfig.parse(subnet))
+        network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
         latency = self.factor * sum(kernel_ms(kernel) for _, kernel in network_kernels(network)) + 0.01
         return {"status": "ok", "times_ms": [latency, latency * 1.01, latency * 0.99]}
+
+
+def latency_ms(config: SubnetConfig) -> float:
+    return FormulaDevice().network(SPACE.name, SPACE.classes, config.key, None)["times_ms"][0]
 
 
 def top1(config: SubnetConfig) -> float:
@@ -86,7 +94,7 @@ def test_pick_is_near_the_best_that_any_subnet_reaches(tuned, tmp_path) -> None:
     pick = finder(tuned, device, tmp_path).for_budget(0.3)
     rng = np.random.default_rng(1)
     rivals = [SPACE.config(row) for row in SPACE.sample(rng, 3000)]
-    holding = [config for config in rivals if device.network(SPACE.name, config.key, None)["times_ms"][0] <= 0.3]
+    holding = [config for config in rivals if latency_ms(config) <= 0.3]
     assert pick.validation_top1 >= max(map(top1, holding)) - 0.002
 
 
@@ -102,8 +110,32 @@ def test_infeasible_budget_names_the_nearest(tuned, tmp_path) -> None:
     with pytest.raises(Infeasible) as error:
         finder(tuned, FormulaDevice(), tmp_path).for_budget(0.001)
     assert error.value.exit_code == 4
-    smallest = FormulaDevice().network(SPACE.name, SPACE.smallest.key, None)["times_ms"][0]
+    smallest = latency_ms(SPACE.smallest)
     assert f"{smallest:.4g} ms ({SPACE.smallest.key})" in str(error.value)
+
+
+def test_known_subnet_within_the_budget_is_found_where_the_search_misses_it(tuned, tmp_path, monkeypatch) -> None:
+    found = finder(tuned, FormulaDevice(), tmp_path)
+    configs, latency_ms = found.bench.known()
+    order = np.argsort(latency_ms)
+    slow = [configs[row] for row in order[-3:]]
+    monkeypatch.setattr(found, "_finalists", lambda budget, number, tried: [] if tried else slow)
+    budget_ms = float(latency_ms[order[10]])
+    pick = found.for_budget(budget_ms)
+    assert pick.held
+    assert pick.measured_ms <= budget_ms
+
+
+def test_errors_count_only_subnets_that_the_models_had_not_learned_from(tuned, tmp_path) -> None:
+    found = finder(tuned, FormulaDevice(), tmp_path)
+    known = found.bench.known()[0]
+    found._verify(known[:2], None)
+    assert found.rounds[-1]["mean_latency_error"] is None
+    new = next(c for c in SPACE.sample_configs(np.random.default_rng(9), 50) if c not in known)
+    predicted_ms = float(found.latency.predict(SPACE.genomes([new]))[0][0])
+    found._verify([known[0], new], None)
+    measured_ms = found.bench.measure([new])[0].latency_ms
+    assert found.rounds[-1]["mean_latency_error"] == pytest.approx(abs(predicted_ms / measured_ms - 1))
 
 
 def test_failed_measurements_are_statuses_and_the_search_goes_on(tuned, tmp_path) -> None:
@@ -165,11 +197,74 @@ def test_nothing_tuned_says_what_to_do(tmp_path) -> None:
 
 def test_too_many_failures_end_with_the_reason(tuned) -> None:
     class Dead(FormulaDevice):
-        def network(self, space, subnet, folder):
+        def network(self, space, classes, subnet, folder):
+            self.measured.append(subnet)
             return {"status": "timed_out", "error": "took longer than 300 s"}
 
+    dead = Dead()
     with pytest.raises(PartialResult, match="took longer than 300 s"):
-        bench(tuned, Dead()).model(20)
+        bench(tuned, dead).model(60)
+    assert len(dead.measured) == len(set(dead.measured)) == MOST_FAILURES
+
+
+def test_failed_subnets_are_replaced_and_may_be_measured_again_by_a_later_run(tuned) -> None:
+    first = {config.key for config in SPACE.sample_configs(np.random.default_rng(0), 25)}
+    failing = frozenset(sorted(first)[:5])
+    device = FormulaDevice(broken=failing)
+    latency_bench = bench(tuned, device)
+    latency_bench.model(25)
+    assert len(latency_bench.known()[0]) == 25
+    assert len(device.measured) == len(set(device.measured)) == 30
+    later = FormulaDevice()
+    records = bench(tuned, later).measure([SubnetConfig.parse(key) for key in sorted(failing)])
+    assert [record.status for record in records] == ["ok"] * 5
+    assert set(later.measured) == failing
+
+
+def test_a_subnet_that_failed_last_is_not_known_to_a_later_run(tuned) -> None:
+    bench(tuned, FormulaDevice()).measure([SPACE.largest])
+    bench(tuned, FormulaDevice(broken=frozenset({SPACE.largest.key}))).confirm(SPACE.largest)
+    assert bench(tuned, FormulaDevice()).known()[0] == []
+
+
+def test_fitting_again_keeps_the_saved_report(tuned) -> None:
+    latency_bench = bench(tuned, FormulaDevice())
+    latency_bench.model(30)
+    latency_bench.report()
+    files = [latency_bench.folder / name for name in ("cost_model.ubj", "cost_model.report.json")]
+    saved = [path.read_bytes() for path in files]
+    bench(tuned, FormulaDevice()).model(40)
+    assert [path.read_bytes() for path in files] == saved
+
+
+def test_another_number_of_classes_is_measured_and_kept_apart(tuned) -> None:
+    space = SPACE.with_classes(2)
+    device = FormulaDevice()
+    own = bench(tuned, device)
+    other = LatencyBench(space, load_target("x86"), tuned, device)
+    assert own.folder == tuned.folder / SPACE.name
+    assert other.folder == tuned.folder / f"{SPACE.name}-2c"
+    own.measure([SPACE.largest])
+    assert device.classes == {SPACE.classes}
+    other.measure([SPACE.smallest])
+    assert device.classes == {SPACE.classes, 2}
+    assert bench(tuned, device).known()[0] == [SPACE.largest]
+    assert LatencyBench(space, load_target("x86"), tuned, device).known()[0] == [SPACE.smallest]
+
+
+def test_records_without_a_number_of_classes_are_of_the_spaces_own(tuned) -> None:
+    bench(tuned, FormulaDevice()).measure([SPACE.largest])
+    path = tuned.folder / FILE_NAME
+    line = json.loads(path.read_text())
+    del line["classes"]
+    path.unlink()
+    append_jsonl(path, [line])
+    assert bench(tuned, FormulaDevice()).known()[0] == [SPACE.largest]
+
+
+@pytest.mark.parametrize("path", sorted(shipped_folder("tuning_logs").glob(f"*/*/{FILE_NAME}")), ids=str)
+def test_shipped_records_are_readable(path) -> None:
+    assert len(read_records(path.parent, SPACE.name)) == len(path.read_text().splitlines())
 
 
 def test_damaged_records_name_file_and_line(tuned) -> None:

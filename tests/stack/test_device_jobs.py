@@ -1,0 +1,35 @@
+"""The local device's jobs, run in this process."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ofa_tvm.devices import jobs
+from ofa_tvm.spaces import MBV3_CIFAR
+from ofa_tvm.targets import load_target
+
+
+def test_a_subnet_is_timed_with_the_asked_number_of_classes(tmp_path, monkeypatch):
+    models = []
+
+    def load(executable):
+        models.append(jobs_load(executable))
+        return models[-1]
+
+    jobs_load = jobs.load
+    monkeypatch.setattr(jobs, "load", load)
+    answer = jobs.network(
+        MBV3_CIFAR.name,
+        3,
+        MBV3_CIFAR.smallest.key,
+        str(tmp_path),
+        load_target("x86").attributes,
+        batch=1,
+        warmup=0,
+        repeats=2,
+        min_repeat_ms=1,
+    )
+    assert answer["status"] == "ok"
+    assert len(answer["times_ms"]) == 2
+    resolution = MBV3_CIFAR.smallest.resolution
+    assert models[0](np.zeros((1, resolution, resolution, 3), np.float32)).shape == (1, 3)

@@ -1,0 +1,127 @@
+"""A search through the command, on a device that answers by formula and a supernet of random weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ofa_tvm import data, search
+from ofa_tvm.accuracy.evaluate import Evaluator, supernet_images
+from ofa_tvm.data.dataset import Preprocess
+from ofa_tvm.errors import UserError
+from ofa_tvm.kernels import network_kernels, space_kernels
+from ofa_tvm.search_result import load_search_result
+from ofa_tvm.shipped import shipped_folder
+from ofa_tvm.spaces import SPACES, SubnetConfig, get_space
+from ofa_tvm.storage import sha256_file
+from ofa_tvm.supernet.checkpoint import SupernetFacts, save_supernet
+from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.targets import load_target
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import TrialResult, TuningLog
+
+
+def kernel_ms(kernel) -> float:
+    return 0.001 + kernel.flops / 1e8
+
+
+class FormulaDevice:
+    """Latency is the kernels' sum."""
+
+    def __init__(self, target) -> None:
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+    def network(self, space: str, classes: int, subnet: str, folder) -> dict:
+        network = get_space(space).network(SubnetConfig.parse(subnet))
+        latency = sum(kernel_ms(kernel) for _, kernel in network_kernels(network))
+        return {"status": "ok", "times_ms": [latency] * 3}
+
+
+@pytest.fixture
+def facts(tiny_space, tiny_dataset) -> SupernetFacts:
+    """Of a supernet of the tiny space, trained with a preprocessing of its own."""
+    own = Preprocess(mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5))
+    return SupernetFacts(tiny_space.name, tiny_dataset.name, tiny_dataset.class_names, own)
+
+
+@pytest.fixture
+def run(tiny_space, tiny_dataset, facts, tmp_path, monkeypatch):
+    """Run the command on a tuned target and a supernet in ``tmp_path``."""
+    monkeypatch.setitem(SPACES, tiny_space.name, tiny_space)
+    monkeypatch.setitem(data.SOURCES, tiny_dataset.name, lambda path, progress: tiny_dataset)
+    monkeypatch.setattr("ofa_tvm.devices.local.LocalDevice", FormulaDevice)
+    torch.manual_seed(3)
+    save_supernet(tmp_path / "supernet.safetensors", Supernet(tiny_space), facts)
+    mine = tmp_path / "mine.toml"
+    mine.write_text((shipped_folder("targets") / "x86.toml").read_text())
+    log = TuningLog(load_target(str(mine)), tmp_path / "logs")
+    log.folder.mkdir(parents=True)
+    for key, kernel in space_kernels(tiny_space).items():
+        result = TrialResult("ok", (kernel_ms(kernel),), record=[[], [kernel_ms(kernel) / 1e3], {}, []])
+        log.commit(key, [(Candidate(key, "default", {}), result)])
+
+    def searched(*options) -> int:
+        places = ["--supernet", str(tmp_path), "--logs", str(tmp_path / "logs"), "--out", str(tmp_path / "out")]
+        quick = ["--target", str(mine), "--samples", "20", "--evaluations", "200"]
+        return search.main([*places, *quick, *options])
+
+    return searched
+
+
+def test_one_budget_that_cannot_be_met_leaves_the_others(run, tmp_path, capsys) -> None:
+    assert run("--max-latency-ms", "0.0001", "--max-latency-ms", "100") == 3
+    errors = capsys.readouterr().err
+    assert "1 of 2 budgets cannot be met" in errors
+    result = load_search_result(tmp_path / "out")
+    assert result.budgets_ms == (0.0001, 100.0)
+    assert [pick.budget_ms for pick in result.picks] == [100.0]
+    (unmet,) = result.infeasible
+    assert unmet.budget_ms == 0.0001
+    assert unmet.nearest_ms > 0
+    assert f"the nearest is {unmet.nearest_ms:.4g} ms ({unmet.nearest_subnet})" in errors
+    assert result.target_source == str(tmp_path / "mine.toml")
+    assert result.target == "mine"
+    assert result.supernet_sha256 == sha256_file(tmp_path / "supernet.safetensors")
+
+
+def test_no_budget_that_can_be_met_ends_with_4(run, tmp_path, capsys) -> None:
+    assert run("--max-latency-ms", "0.0001", "--max-latency-ms", "0.0002") == 4
+    errors = capsys.readouterr().err
+    assert "within 0.0001 ms" in errors
+    assert "within 0.0002 ms" in errors
+    assert "the nearest is" in errors
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_images_of_other_classes_are_refused(run, tiny_dataset, monkeypatch, capsys) -> None:
+    other = replace(tiny_dataset, class_names=("a", "b", "c", "d"))
+    monkeypatch.setitem(data.SOURCES, "other", lambda path, progress: other)
+    assert run("--data", "other") == 2
+    assert "other classes" in capsys.readouterr().err
+
+
+def test_images_are_preprocessed_as_the_supernet_was_trained(run, facts, tmp_path, monkeypatch) -> None:
+    seen = []
+    right = Evaluator.top1
+
+    def watched(self, supernet, config) -> float:
+        seen.append(self._preprocess)
+        return right(self, supernet, config)
+
+    monkeypatch.setattr(Evaluator, "top1", watched)
+    assert run("--max-latency-ms", "100") == 0
+    assert set(seen) == {facts.preprocess}
+    assert supernet_images(None, facts, tmp_path, print).preprocess == facts.preprocess
+    with pytest.raises(UserError, match="unknown data set"):
+        supernet_images("mnist", facts, tmp_path, print)
