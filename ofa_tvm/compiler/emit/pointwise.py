@@ -16,6 +16,7 @@ from ofa_tvm.compiler.emit.vector_ir import (
     kernel,
     load,
     multiply_add,
+    number,
     scratch,
     store,
     vectors,
@@ -77,7 +78,7 @@ def pointwise(spec: KernelSpec, tile: PointwiseTile, lanes: int) -> Any:
         def all_panels(pixel: Expr, count: int) -> None:
             inputs, first = source, pixel
             if scales is not None:
-                inputs, first = _scaled(source, scales, pixel, count, depth, lanes), pixel - pixel
+                inputs, first = _scaled(source, scales, pixel, count, depth, lanes), number(0)
             blocks(outputs, tile.channels, lambda channel, width: one_tile(inputs, first, pixel, count, channel, width))
 
         def all_pixels(channel: Expr, width: int) -> None:

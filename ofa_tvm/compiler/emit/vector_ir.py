@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
-from ofa_tvm.compiler.kernel_tir import activate
 from ofa_tvm.compiler.tvm_import import tirx
 from ofa_tvm.network import Activation
 
@@ -114,7 +113,7 @@ def activated(value: Expr, activation: Activation, lanes: int) -> Expr:
         case "relu":
             return tirx.max(value, spread(tirx.const(0.0, FLOAT), lanes))
         case "none":
-            return activate(value, activation)
+            return value
 
 
 class Accumulators:
