@@ -81,13 +81,13 @@ def bench(
 def _engines(against: str, target: str, logs: Path | None) -> tuple[dict[str, Engine], list[str]]:
     """Engines to time, ours first, and the names of those that are not installed."""
     from ofa_tvm.console import log
-    from ofa_tvm.engines import ENGINES, OfaTvm
+    from ofa_tvm.engines import ENGINES, OfaTvm, TvmLoops
     from ofa_tvm.errors import UserError
 
     engines: dict[str, Engine] = {OURS: OfaTvm(target, logs)}
     choices: dict[str, Callable[[], Engine]] = {name: make for name, make in ENGINES.items() if name != OURS}
-    choices["default"] = lambda: OfaTvm(target, logs, "default")
-    choices["loops"] = lambda: OfaTvm(target, logs, "loops")
+    choices["default"] = lambda: OfaTvm(target, logs, tuned=False)
+    choices["loops"] = lambda: TvmLoops(target)
     missing = []
     for name in filter(None, (name.strip() for name in against.split(","))):
         if name not in choices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,16 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tvm.compiler.pipeline import apply_schedules, build, export
-from ofa_tvm.compiler.relax_builder import build_relax
-from ofa_tvm.compiler.runtime import load
-from ofa_tvm.compiler.tvm_import import Target
+from ofa_tvm.compiler.assembler import Winners, compile_kernels, link, make_plan
+from ofa_tvm.compiler.objects import ObjectCache
+from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.engines import reference_engine
-from ofa_tvm.kernels import network_kernels
 from ofa_tvm.network import NetworkSpec
 from ofa_tvm.parity import check_parity, relative_error
+from ofa_tvm.storage import write_atomic
 from ofa_tvm.targets import TargetSpec
-from ofa_tvm.tuner.database import load_database
 from ofa_tvm.weights import Weights
 
 
@@ -30,10 +29,11 @@ class CompiledSubnet:
 
     Args:
         subnet: its key.
-        seconds: by stage: ``emit`` the module, ``schedule`` its kernels from tuning records, ``build`` machine code,
-            ``load`` it until it has run once, ``check`` it against another engine, ``export`` it.
+        seconds: by stage: ``plan`` calls and memory, ``kernels`` to machine code (those that no subnet had before),
+            ``link`` the library, ``load`` it until it has run once, ``check`` it against another engine.
         total_s: all stages together.
-        tuned_kernels: distinct kernels with a tuning record.
+        compiled_kernels: distinct kernels that had to be compiled.
+        tuned_kernels: distinct kernels with a winner in the log.
         default_kernels: distinct kernels without.
         trials: tuning trials, always 0.
         reference: the engine that it was compared with.
@@ -44,6 +44,7 @@ class CompiledSubnet:
     subnet: str
     seconds: dict[str, float]
     total_s: float
+    compiled_kernels: int
     tuned_kernels: int
     default_kernels: int
     trials: int
@@ -72,51 +73,53 @@ def compile_subnet(
     network: NetworkSpec,
     weights: Weights,
     target: TargetSpec,
-    records: dict[str, Any],
+    winners: Winners,
     library: Path | None,
 ) -> CompiledSubnet:
-    """Compile, run, compare and, if it is right, export a subnet.
+    """Compile, run, compare and, if it is right, keep a subnet's library.
 
     Args:
         key: the subnet's key.
         network: its layers.
         weights: folded weights.
         target: what the code is for; it runs on this machine.
-        records: the target's tuning records by kernel key.
-        library: where to export it; None to leave that out.
+        winners: tuned schedules by kernel.
+        library: where to write it; None to leave that out.
 
     Raises:
-        OfaTvmError: the executable computes something else than the reference; nothing is exported.
+        OfaTvmError: the library computes something else than the reference; nothing is written.
     """
     stage = _Stages()
-    compiler_target = Target(target.attributes)
-    kernels = {kernel.key: kernel for _, kernel in network_kernels(network, target.batch)}
+    cache = ObjectCache(target.attributes)
     shape = (target.batch, network.resolution, network.resolution, network.in_channels)
     images = np.random.default_rng(0).standard_normal(shape, np.float32)
-    with stage("emit"):
-        module = build_relax(network, weights, target.batch)
-    with stage("schedule"):
-        database = load_database(kernels.values(), records)
-        module = apply_schedules(module, compiler_target, database)
-    with stage("build"):
-        executable = build(module, compiler_target)
-    with stage("load"):
-        found = load(executable)(images)
-    with stage("check"):
-        reference, engine = reference_engine()
-        model = engine.prepare(network, weights, target.threads)
-        expected = np.concatenate([model(images[i : i + 1]) for i in range(target.batch)])
-        error = relative_error(found, expected)
-    check_parity(f"compiled subnet {key}", error, reference)
-    if library is not None:
-        with stage("export"):
-            library.parent.mkdir(parents=True, exist_ok=True)
-            export(executable, library)
-    tuned = sum(kernel in records for kernel in kernels)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / f"{key}{target.library_suffix}"
+        with stage("plan"):
+            plan = make_plan(network, winners, cache)
+            new = {path for kernel in plan.kernels if not (path := cache.path(kernel.spec, kernel.schedule)).exists()}
+        with stage("kernels"):
+            objects = compile_kernels(plan, cache)
+        with stage("link"):
+            link(plan, weights, objects, target.threads, made, target.batch, target.toolchain.linker)
+        with stage("load"):
+            found = LoadedModel(made)(images)
+        with stage("check"):
+            reference, engine = reference_engine()
+            model = engine.prepare(network, weights, target.threads)
+            expected = np.concatenate([model(images[i : i + 1]) for i in range(target.batch)])
+            error = relative_error(found, expected)
+        check_parity(f"compiled subnet {key}", error, reference)
+        if library is not None:
+            with stage("export"):
+                write_atomic(library, made.read_bytes())
+    kernels = {kernel.spec.key for kernel in plan.kernels}
+    tuned = len(kernels & winners.keys())
     return CompiledSubnet(
         subnet=key,
         seconds=stage.seconds,
         total_s=sum(stage.seconds.values()),
+        compiled_kernels=len(new),
         tuned_kernels=tuned,
         default_kernels=len(kernels) - tuned,
         trials=0,

@@ -55,13 +55,13 @@ def compile_subnets(
     search_space, weights_of = _trained(supernet, space) if supernet else _untrained(space or DEFAULT_SPACE, seed)
     configs = choose_subnets(search_space, subnet or (), random, resolution, np.random.default_rng(seed))
     use_threads(spec.threads)
-    records = TuningLog(spec, logs).best_records()
+    winners = TuningLog(spec, logs).winners
     compiled: list[CompiledSubnet] = []
     for config in configs:
         library = None if out is None else out / f"{config.key}{spec.library_suffix}"
         log(f"compiling {config.key}")
         network = search_space.network(config)
-        compiled.append(compile_subnet(config.key, network, weights_of(config), spec, records, library))
+        compiled.append(compile_subnet(config.key, network, weights_of(config), spec, winners, library))
     payload = {
         "target": spec.name,
         "fingerprint": spec.fingerprint,
@@ -106,11 +106,12 @@ def _text(compiled: list[CompiledSubnet], fingerprint: str) -> str:
             *(f"{result.seconds[stage]:.2f}" for stage in stages),
             f"{result.total_s:.2f}",
             f"{result.tuned_kernels}/{result.tuned_kernels + result.default_kernels}",
+            str(result.compiled_kernels),
             f"{result.relative_error:.1e}",
         ]
         for result in compiled
     ]
-    lines = [table(["seconds of", *stages, "total", "kernels tuned", "error"], rows)]
+    lines = [table(["seconds of", *stages, "total", "kernels tuned", "newly compiled", "error"], rows)]
     lines.append(f"no tuning trials; target {fingerprint}")
     lines += [f"wrote {result.library}" for result in compiled if result.library is not None]
     return "\n".join(lines)

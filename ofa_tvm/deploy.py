@@ -147,7 +147,7 @@ def _deployment(order: Order, data: str | None, logs: Path | None, check_images:
     _check_searched_supernet(checkpoint, order.supernet_sha256)
     model, facts = load_supernet(checkpoint)
     config = model.space.parse(order.subnet)
-    records = TuningLog(target, logs).best_records()
+    winners = TuningLog(target, logs).winners
     dataset = supernet_images(data, facts, checkpoint, log)
     return Deployment(
         supernet=model,
@@ -156,7 +156,7 @@ def _deployment(order: Order, data: str | None, logs: Path | None, check_images:
         config=config,
         dataset=dataset,
         target=target,
-        records=records,
+        winners=winners,
         check_images=len(dataset.test) if check_images is None else check_images,
         pick=order.pick,
         costs=[*order.spent, meter.read("deploy: load")],

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -17,13 +16,14 @@ from numpy.typing import NDArray
 
 from ofa_tvm import __version__
 from ofa_tvm.bundle import LIBRARY, ONNX, write_bundle
-from ofa_tvm.compiler.pipeline import compile_network, export
-from ofa_tvm.compiler.runtime import LoadedModel, load
-from ofa_tvm.compiler.tvm_import import Target, tvm
+from ofa_tvm.compiler.assembler import Winners, assemble
+from ofa_tvm.compiler.objects import ObjectCache
+from ofa_tvm.compiler.runtime import LoadedModel
+from ofa_tvm.compiler.tvm_import import tvm
 from ofa_tvm.console import log
 from ofa_tvm.energy import Cost, Meter
 from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.kernels import KernelSpec, network_kernels
+from ofa_tvm.fusion import fused_steps
 from ofa_tvm.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
 from ofa_tvm.onnx_export import to_onnx
 from ofa_tvm.parity import check_parity, relative_error
@@ -32,7 +32,6 @@ from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.storage import sha256_file
 from ofa_tvm.targets import TargetSpec, package_version
 from ofa_tvm.threads import use_threads
-from ofa_tvm.tuner.database import load_database
 from ofa_tvm.weights import Weights, digest
 
 # isort: off
@@ -64,7 +63,7 @@ class Deployment:
         config: the subnet.
         dataset: images for calibration and for the check.
         target: what the library is for; it runs on this machine.
-        records: the target's tuning records by kernel key.
+        winners: tuned schedules by kernel.
         check_images: test images that the library must classify as the torch subnet does; 0 for none.
         pick: what a search said of the subnet.
         costs: what was spent before, and what each phase here costs.
@@ -76,7 +75,7 @@ class Deployment:
     config: SubnetConfig
     dataset: Dataset
     target: TargetSpec
-    records: dict[str, Any]
+    winners: Winners
     check_images: int
     pick: Pick | None = None
     costs: list[Cost] = field(default_factory=list)
@@ -103,7 +102,7 @@ class Deployment:
         with self._phase("compile"):
             self._compile(subnet, weights, folder / LIBRARY)
         with self._phase("check"):
-            library = load(folder / LIBRARY)
+            library = LoadedModel(folder / LIBRARY)
             accuracy = self._check(library, subnet)
         with self._phase("measure"):
             latency = self._measure(library)
@@ -116,13 +115,10 @@ class Deployment:
         yield
         self.costs.append(meter.read(f"deploy: {name}"))
 
-    def _kernels(self, subnet: Subnet) -> dict[str, KernelSpec]:
-        return {kernel.key: kernel for _, kernel in network_kernels(subnet.network, self.target.batch)}
-
     def _compile(self, subnet: Subnet, weights: Weights, path: Path) -> None:
-        database = load_database(self._kernels(subnet).values(), self.records)
-        compiler_target = Target(self.target.attributes)
-        export(compile_network(subnet.network, weights, compiler_target, database, self.target.batch), path)
+        target = self.target
+        cache = ObjectCache(target.attributes)
+        assemble(subnet.network, weights, self.winners, cache, path, target.batch, target.toolchain.linker)
 
     def _check(self, library: LoadedModel, subnet: Subnet) -> Accuracy:
         """Run the same images through the library and the torch subnet."""
@@ -182,8 +178,8 @@ class Deployment:
 
     def _manifest(self, subnet: Subnet, weights: Weights, accuracy: Accuracy, latency: Latency) -> Manifest:
         network, target = subnet.network, self.target
-        kernels = self._kernels(subnet)
-        tuned = sum(key in self.records for key in kernels)
+        kernels = {step.kernel.key for step in fused_steps(network)}
+        tuned = len(kernels & self.winners.keys())
         return Manifest(
             ofa_tvm=__version__,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from ofa_tvm.weights import Weights
 
 Array = NDArray[np.float32]
 Call = Callable[[], Any]
-Schedules = Literal["tuned", "default", "loops"]
 
 
 class Model(ABC):
@@ -72,62 +71,91 @@ def channels_first(images: Array) -> Array:
 
 
 class OfaTvm(Engine):
-    """This package: a library as ``deploy`` exports it.
+    """This package: a library as ``deploy`` writes it.
 
     Args:
         target: name of the target.
         logs: folder of tuning logs; None for the default.
-        schedules: ``tuned`` uses the tuning records, ``default`` none of them, ``loops`` is TVM alone: the
-            unscheduled loops.
+        tuned: use the winners of tuning; otherwise every kernel runs its default schedule.
     """
 
     package = "apache-tvm"
-    settings = "exported library, Relax VM called from Python, NHWC"
+    settings = "the deployed library called from Python, NHWC"
 
-    def __init__(self, target: str = "x86", logs: Path | None = None, schedules: Schedules = "tuned") -> None:
-        self._target, self._logs, self._schedules = target, logs, schedules
+    def __init__(self, target: str = "x86", logs: Path | None = None, tuned: bool = True) -> None:
+        self._target, self._logs, self._tuned = target, logs, tuned
+
+    def prepare(self, network: NetworkSpec, weights: Weights, threads: int) -> Model:
+        """Assemble and load."""
+        import tempfile
+
+        from ofa_tvm.compiler.assembler import assemble
+        from ofa_tvm.compiler.objects import ObjectCache
+        from ofa_tvm.compiler.runtime import LoadedModel
+        from ofa_tvm.targets import load_target
+        from ofa_tvm.threads import use_threads
+        from ofa_tvm.tuner.log import TuningLog
+
+        use_threads(threads)
+        spec = load_target(self._target, threads, batch=1)
+        winners = TuningLog(spec, self._logs).winners if self._tuned else {}
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"model{spec.library_suffix}"
+            assemble(network, weights, winners, ObjectCache(spec.attributes), path, 1, spec.toolchain.linker)
+            return _Assembled(LoadedModel(path))
+
+
+class _Assembled(Model):
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def bind(self, images: Array) -> Call:
+        given, logits = self._model.bind(images)
+        run = self._model.run
+
+        def call() -> Any:
+            run(given, logits)
+            return logits
+
+        return call
+
+    def logits(self, output: Any) -> Array:
+        return np.asarray(output.numpy())
+
+
+class TvmLoops(Engine):
+    """TVM alone: the unscheduled loops of each layer, called by the Relax VM."""
+
+    package = "apache-tvm"
+    settings = "unscheduled loops, Relax VM called from Python, NHWC"
+
+    def __init__(self, target: str = "x86") -> None:
+        self._target = target
 
     def prepare(self, network: NetworkSpec, weights: Weights, threads: int) -> Model:
         """Compile and load."""
         import tempfile
 
-        from ofa_tvm.compiler.pipeline import build, compile_network, export
-        from ofa_tvm.compiler.relax_builder import build_relax
+        from ofa_tvm.compiler.pipeline import LoopsModel, compile_loops
         from ofa_tvm.compiler.tvm_import import Target
-        from ofa_tvm.kernels import network_kernels
         from ofa_tvm.targets import load_target
         from ofa_tvm.threads import use_threads
-        from ofa_tvm.tuner.database import load_database
-        from ofa_tvm.tuner.log import TuningLog
 
         use_threads(threads)
         spec = load_target(self._target, threads, batch=1)
-        target = Target(spec.attributes)
-        if self._schedules == "loops":
-            executable = build(build_relax(network, weights), target)
-        else:
-            records = TuningLog(spec, self._logs).best_records() if self._schedules == "tuned" else {}
-            database = load_database([kernel for _, kernel in network_kernels(network)], records)
-            executable = compile_network(network, weights, target, database)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"model{spec.library_suffix}"
-            export(executable, path)
-            return _VirtualMachine(path)
+            compile_loops(network, weights, Target(spec.attributes), path)
+            return _VirtualMachine(LoopsModel(path))
 
 
 class _VirtualMachine(Model):
-    def __init__(self, path: Path) -> None:
-        from ofa_tvm.compiler.quiet import without_chatter
-        from ofa_tvm.compiler.tvm_import import tvm
-
-        library = tvm.runtime.load_module(str(path))
-        with without_chatter():
-            machine = tvm.runtime.vm.VirtualMachine(library, tvm.cpu())
-        self._main, self._tensor = machine["main"], tvm.runtime.tensor
+    def __init__(self, model: Any) -> None:
+        self._model = model
 
     def bind(self, images: Array) -> Call:
-        tensor, main = self._tensor(images), self._main
-        return lambda: main(tensor)
+        tensor, run = self._model.bind(images), self._model.run
+        return lambda: run(tensor)
 
     def logits(self, output: Any) -> Array:
         return np.asarray(output.numpy())
@@ -237,6 +265,7 @@ ENGINES: dict[str, type[Engine]] = {
     "ort": OnnxRuntime,
     "openvino": OpenVino,
     "torch": Torch,
+    "loops": TvmLoops,
 }
 
 

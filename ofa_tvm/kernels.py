@@ -1,6 +1,6 @@
 """KernelSpec: one fused function of the generated code, and the closed set of them that a space can need.
 
-Every layer becomes exactly one kernel:
+On CPUs kernels span layers, see ``ofa_tvm.fusion``. Where TVM schedules, every layer becomes exactly one kernel:
 
 ==================  ================================================================================
 layer kind          kernel
@@ -19,6 +19,7 @@ Maps lie in memory as (batch, size, size, channels).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -26,7 +27,7 @@ from typing import Literal
 from ofa_tvm.network import FLOAT32_BYTES, Activation, LayerSpec, NetworkSpec
 from ofa_tvm.spaces import SearchSpace
 
-KernelKind = Literal["conv", "depthwise", "squeeze_excite", "pool", "dense"]
+KernelKind = Literal["conv", "depthwise", "expand_depthwise", "squeeze_excite", "pool", "dense"]
 
 _KINDS: dict[str, KernelKind] = {
     "conv": "conv",
@@ -48,6 +49,7 @@ class KernelSpec:
         bias: a bias is added per output channel.
         residual: a map of the output's shape is added before the activation.
         scaled: the input is multiplied by (batch, 1, 1, in_channels) scales first.
+        pooled: the sums of the output's channels over the map are given too; those of a ``conv`` instead of the map.
     """
 
     kind: KernelKind
@@ -61,22 +63,23 @@ class KernelSpec:
     bias: bool = False
     residual: bool = False
     scaled: bool = False
+    pooled: bool = False
     batch: int = 1
 
     @cached_property
     def key(self) -> str:
         """Canonical name, e.g. ``conv_14x14_112-448_k1s1_hard_swish_bias_b1``: equal exactly when the specs are."""
         channels = str(self.in_channels)
-        if self.kind in ("conv", "dense"):
+        if self.kind in ("conv", "dense", "expand_depthwise"):
             channels += f"-{self.out_channels}"
         elif self.kind == "squeeze_excite":
             channels += f"-{self.hidden_channels}"
         parts = [self.kind, f"{self.in_size}x{self.in_size}", channels]
-        if self.kind in ("conv", "depthwise"):
+        if self.kind in ("conv", "depthwise", "expand_depthwise"):
             parts.append(f"k{self.kernel_size}s{self.stride}")
         if self.activation != "none":
             parts.append(self.activation)
-        flags = {"bias": self.bias, "scaled": self.scaled, "residual": self.residual}
+        flags = {"bias": self.bias, "scaled": self.scaled, "residual": self.residual, "pooled": self.pooled}
         parts += [name for name, is_set in flags.items() if is_set]
         return "_".join([*parts, f"b{self.batch}"])
 
@@ -110,6 +113,17 @@ class KernelSpec:
         return (self.batch, self.out_size, self.out_size, self.out_channels)
 
     @property
+    def has_map(self) -> bool:
+        """Whether the output map itself is written: not by a ``conv`` that gives its sums instead."""
+        return not (self.kind == "conv" and self.pooled)
+
+    @property
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of all results: the map, if there is one, and the sums of a pooled kernel."""
+        sums = ((self.batch, self.out_channels),) if self.pooled else ()
+        return (self.output_shape, *sums) if self.has_map else sums
+
+    @property
     def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the constant arguments: weights (HWIO, (k, k, channels) or (in, out)), each before its bias."""
         inputs, outputs, hidden = self.in_channels, self.out_channels, self.hidden_channels
@@ -119,6 +133,8 @@ class KernelSpec:
                 return ((self.kernel_size, self.kernel_size, inputs, outputs), *vector)
             case "depthwise":
                 return ((self.kernel_size, self.kernel_size, outputs), *vector)
+            case "expand_depthwise":
+                return ((inputs, outputs), *vector, (self.kernel_size, self.kernel_size, outputs), *vector)
             case "squeeze_excite":
                 return ((inputs, hidden), (hidden,), (hidden, outputs), (outputs,))
             case "dense":
@@ -135,6 +151,9 @@ class KernelSpec:
                 return pixels * self.kernel_size**2 * self.in_channels * self.out_channels
             case "depthwise":
                 return pixels * self.kernel_size**2 * self.out_channels
+            case "expand_depthwise":
+                expanded = self.batch * self.in_size**2 * self.in_channels * self.out_channels
+                return expanded + pixels * self.kernel_size**2 * self.out_channels
             case "squeeze_excite":
                 return self.batch * self.hidden_channels * (self.in_channels + self.out_channels)
             case "pool":
@@ -146,7 +165,7 @@ class KernelSpec:
         inputs = self.batch * self.in_size**2 * self.in_channels
         outputs = self.batch * self.out_size**2 * self.out_channels
         pooled = self.kind in ("pool", "squeeze_excite")
-        return 2 * self.macs + inputs * (pooled + self.scaled) + outputs * (self.bias + self.residual)
+        return 2 * self.macs + inputs * (pooled + self.scaled) + outputs * (self.bias + self.residual + self.pooled)
 
     @property
     def weight_bytes(self) -> int:
@@ -157,8 +176,8 @@ class KernelSpec:
     def activation_bytes(self) -> int:
         """Bytes of maps read and written, each once."""
         read = _elements(self.input_shape) + (self.batch * self.in_channels if self.scaled else 0)
-        written = _elements(self.output_shape)
-        return FLOAT32_BYTES * (read + written + (written if self.residual else 0))
+        residual = _elements(self.output_shape) if self.residual else 0
+        return FLOAT32_BYTES * (read + residual + sum(map(_elements, self.output_shapes)))
 
 
 def _elements(shape: tuple[int, ...]) -> int:
@@ -207,8 +226,8 @@ def network_kernels(network: NetworkSpec, batch: int = 1) -> tuple[tuple[str, Ke
     return tuple((layer.name, layer_kernel(layer, batch, layer.input in gates)) for layer in network.layers)
 
 
-def space_kernels(
-    space: SearchSpace, resolutions: tuple[int, ...] | None = None, batch: int = 1
+def every_kernel(
+    space: SearchSpace, resolutions: tuple[int, ...] | None, kernels_of: Callable[[NetworkSpec], Iterable[KernelSpec]]
 ) -> dict[str, KernelSpec]:
     """Every kernel that some subnet of the space needs, by key, in a fixed order.
 
@@ -219,13 +238,20 @@ def space_kernels(
     Args:
         space: the space.
         resolutions: input sizes in pixels (default: all of the space).
-        batch: images per call.
+        kernels_of: the kernels of one subnet.
     """
     kernels: dict[str, KernelSpec] = {}
     for resolution in resolutions or space.resolutions:
         for kernel_size in space.kernel_choices:
             for expand_ratio in space.expand_choices:
                 config = space.uniform(resolution, space.max_depth, kernel_size, expand_ratio)
-                for _, kernel in network_kernels(space.network(config), batch):
+                for kernel in kernels_of(space.network(config)):
                     kernels.setdefault(kernel.key, kernel)
     return kernels
+
+
+def layer_kernels(
+    space: SearchSpace, resolutions: tuple[int, ...] | None = None, batch: int = 1
+) -> dict[str, KernelSpec]:
+    """``every_kernel`` where each layer is one."""
+    return every_kernel(space, resolutions, lambda network: (kernel for _, kernel in network_kernels(network, batch)))

@@ -14,7 +14,8 @@ from ofa_tvm.console import Task, log
 from ofa_tvm.cost_model import LatencyModel
 from ofa_tvm.cost_report import compare
 from ofa_tvm.errors import PartialResult
-from ofa_tvm.kernels import KernelSpec, network_kernels, space_kernels
+from ofa_tvm.fusion import fused_kernels, fused_steps
+from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.network import NetworkSpec
 from ofa_tvm.records import LatencyRecord, append_records, read_records
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
@@ -36,9 +37,12 @@ class NetworkDevice(Protocol):
         ...
 
 
-def kernel_keys(network: NetworkSpec, batch: int) -> list[tuple[str]]:
-    """Keys of the kernels of each layer, as ``SubnetTable`` asks for them."""
-    return [(kernel.key,) for _, kernel in network_kernels(network, batch)]
+def kernel_keys(network: NetworkSpec) -> list[list[str]]:
+    """Keys of the kernels that end with each layer, as ``SubnetTable`` asks for them."""
+    keys: dict[str, list[str]] = {layer.name: [] for layer in network.layers}
+    for step in fused_steps(network):
+        keys[step.layers[-1]].append(step.kernel.key)
+    return list(keys.values())
 
 
 def kernel_costs(tuning_log: TuningLog, kernels: Mapping[str, KernelSpec]) -> tuple[dict[str, float], int]:
@@ -76,8 +80,8 @@ def latency_table(space: SearchSpace, target: TargetSpec, tuning_log: TuningLog)
     Raises:
         PartialResult: no kernel of the space is tuned.
     """
-    costs, estimated = kernel_costs(tuning_log, space_kernels(space, batch=target.batch))
-    return SubnetTable(space, costs, lambda network: kernel_keys(network, target.batch)), estimated
+    costs, estimated = kernel_costs(tuning_log, fused_kernels(space))
+    return SubnetTable(space, {key: target.batch * cost for key, cost in costs.items()}, kernel_keys), estimated
 
 
 class LatencyBench:
@@ -109,7 +113,7 @@ class LatencyBench:
 
     def _schedules(self, subnet: str) -> str:
         network = self.space.network(SubnetConfig.parse(subnet))
-        return self.log.schedules_digest([kernel.key for _, kernel in network_kernels(network, self.target.batch)])
+        return self.log.schedules_digest([step.kernel.key for step in fused_steps(network)])
 
     def known(self) -> tuple[list[SubnetConfig], np.ndarray]:
         """Subnets measured with today's schedules, and their latencies in ms."""

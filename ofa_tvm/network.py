@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 Kind = Literal["conv", "depthwise", "squeeze_excite", "global_pool", "linear"]
-Activation = Literal["none", "relu", "hard_swish"]
+Activation = Literal["none", "relu", "hard_swish", "hard_sigmoid"]
 
 INPUT = "input"
 FLOAT32_BYTES = 4

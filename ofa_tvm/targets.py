@@ -57,7 +57,6 @@ class Measure(_Part):
     repeats: int = Field(gt=0)
     min_repeat_ms: int = Field(gt=0)
     warmup: int = Field(ge=0)
-    cooldown_ms: float = Field(ge=0)
 
 
 class Tuning(_Part):

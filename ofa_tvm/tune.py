@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ofa_tvm.tuner.coverage import Coverage
     from ofa_tvm.tuner.loop import TuningSummary
 
-SECONDS_PER_TRIAL = 0.35
+SECONDS_PER_TRIAL = 0.2
 ROWS = 12
 
 
@@ -33,9 +33,9 @@ def tune(
     samples: Annotated[
         int, typer.Option(min=0, help="Random subnets to measure for the latency model afterwards (0: none).")
     ] = 0,
-    evolution: Annotated[bool, typer.Option(help="Go on with evolved schedules when templates are used up.")] = True,
-    templates: Annotated[bool, typer.Option(help="Try constructed register tiles.")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the evolution and of the measured subnets.")] = 0,
+    transfer: Annotated[bool, typer.Option(help="Try winners of other logs and of similar kernels first.")] = True,
+    classes: Annotated[int | None, typer.Option(min=2, help="Classes, where not those of the space.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the measured subnets.")] = 0,
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
     coverage: Annotated[bool, typer.Option("--coverage", help="Only say what is tuned.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
@@ -46,7 +46,7 @@ def tune(
 
     Resumes from the tuning log and measures nothing twice. Without a budget it stops when nothing promises a gain.
     """
-    from ofa_tvm.kernels import space_kernels
+    from ofa_tvm.fusion import fused_kernels
     from ofa_tvm.spaces import get_space
     from ofa_tvm.targets import load_target
     from ofa_tvm.tuner.coverage import coverage as covered
@@ -54,10 +54,12 @@ def tune(
     from ofa_tvm.tuner.loop import Budget, kernel_frequencies
 
     search_space, spec = get_space(space), load_target(target, threads)
+    if classes is not None:
+        search_space = search_space.with_classes(classes)
     resolutions = search_space.choose_resolutions(resolution)
     log = TuningLog(spec, logs)
-    kernels = space_kernels(search_space, resolutions, spec.batch)
-    frequencies = kernel_frequencies(search_space, resolutions, spec.batch)
+    kernels = fused_kernels(search_space, resolutions)
+    frequencies = kernel_frequencies(search_space, resolutions)
     budget = Budget(
         trials, None if minutes is None else minutes * 60, trials_per_kernel or spec.tuning.trials_per_kernel
     )
@@ -84,9 +86,7 @@ def tune(
         from ofa_tvm.devices.local import LocalDevice
 
         with LocalDevice(spec) as device:
-            done, cost = _tune(
-                search_space.name, spec, log, device, kernels, frequencies, budget, (templates, evolution, seed)
-            )
+            done, cost = _tune(search_space.name, spec, log, device, kernels, frequencies, budget, transfer)
             report = _measure(search_space, spec, log, device, samples, seed) if samples else None
     state = covered(log, kernels, frequencies)
     payload |= {
@@ -96,6 +96,7 @@ def tune(
         "seconds": done.seconds,
         "trials_per_second": done.trials / done.seconds if done.seconds else 0.0,
         "stopped_by": done.stopped_by,
+        "slowest_reference": done.slowest_reference,
         **_coverage_record(state),
         "cost_model": report,
         "cost": cost.record(),
@@ -111,19 +112,21 @@ def _tune(
     kernels: Mapping[str, Any],
     frequencies: Mapping[str, float],
     budget: Any,
-    candidates: tuple[bool, bool, int],
+    transfer: bool,
 ) -> tuple[TuningSummary, Cost]:
     from ofa_tvm.energy import Ledger
     from ofa_tvm.errors import PartialResult
+    from ofa_tvm.tuner.candidate import Candidate
+    from ofa_tvm.tuner.drift import REFERENCE, Drift
     from ofa_tvm.tuner.loop import Tuner
     from ofa_tvm.tuner.sources import Sources
 
-    templates, evolution, seed = candidates
-    batch = spec.tuning.batch
-    sources = Sources(spec.attributes, log.donors(), log.tried, batch, seed, evolution=evolution, templates=templates)
+    sources = Sources(spec.attributes, kernels, log.kernels, log.donors(), log.tried, transfer)
     device.start()
+    reference = Candidate(REFERENCE.key, "default", {})
+    drift = Drift(lambda: device.trial(REFERENCE, reference, 0.0).best_ms)
     with Ledger(log.folder / "ledger.jsonl").phase(f"tune {space}") as meter:
-        done = Tuner(kernels, frequencies, log, device, sources, batch).run(budget)
+        done = Tuner(kernels, frequencies, log, device, sources, spec.tuning.batch, drift=drift).run(budget)
         cost = meter.read(f"tune {space}")
     if done.trials and done.failures == done.trials:
         raise PartialResult("no trial of this run succeeded", f"see the errors in {log.folder / 'trials.jsonl'}")
@@ -148,7 +151,13 @@ def _planned_trials(log: Any, kernels: Mapping[str, Any], budget: Any) -> int:
 
 
 def _coverage_record(state: Coverage) -> dict[str, Any]:
-    return {"tuned": state.tuned, "fallback": state.fallback, "mean_subnet_ms": state.mean_subnet_ms}
+    return {
+        "tuned": state.tuned,
+        "fallback": state.fallback,
+        "mean_subnet_ms": state.mean_subnet_ms,
+        "fallback_calls": state.fallback_calls,
+        "expected_gap": state.expected_gap,
+    }
 
 
 def _plan_text(payload: dict[str, Any], state: Coverage, show_kernels: bool) -> str:
@@ -158,11 +167,19 @@ def _plan_text(payload: dict[str, Any], state: Coverage, show_kernels: bool) -> 
     lines = [
         f"{payload['space']} on {payload['target']} ({payload['fingerprint']}): {payload['kernels']} kernels, "
         f"{state.tuned} tuned, {state.fallback} would run their default schedule",
+        _gap(state),
         f"a run would take at most {payload['planned_trials']} trials, about {seconds / 3600:.2f} h",
         str(estimated("tune", seconds, seconds)),
         f"log: {payload['folder']}",
     ]
     return "\n".join([_kernel_table(state), *lines] if show_kernels and state.kernels else lines)
+
+
+def _gap(state: Coverage) -> str:
+    if state.expected_gap is None:
+        return "how much slower default schedules are is not known yet"
+    share = f"{state.fallback_calls:.0%} of a mean subnet's calls run one"
+    return f"default schedules take {state.expected_gap:.0%} longer where both were timed; {share}"
 
 
 def _kernel_table(state: Coverage) -> str:

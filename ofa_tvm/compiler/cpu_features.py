@@ -1,4 +1,4 @@
-"""What a schedule must know of a CPU: vector width and registers."""
+"""What a kernel must know of a CPU: vector width and registers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class CpuFeatures:
     Args:
         lanes: float32 numbers in a vector register.
         registers: vector registers.
-        cores: cores that a kernel may use.
+        cores: threads that share a kernel.
     """
 
     lanes: int
@@ -22,8 +22,16 @@ class CpuFeatures:
     cores: int
 
 
+# LLVM's feature, and the lanes and registers that come with it; the first one that a target has counts. Adding an
+# instruction set is one line.
+VECTOR_REGISTERS = {"avx512f": (16, 32), "avx": (8, 16), "neon": (4, 32), "sse2": (4, 16)}
+
+
 def cpu_features(target: Target) -> CpuFeatures:
-    """Read the features of an ``llvm`` target; ``num-cores`` counts as 1 where it is missing."""
-    lanes = max(4, int(tvm.target.codegen.llvm_get_vector_width(target)) // 32)
-    has_many_registers = lanes >= 16 or bool(target.features.is_aarch64)
-    return CpuFeatures(lanes, 32 if has_many_registers else 16, int(target.attrs.get("num-cores", 1)))
+    """Read the features of an ``llvm`` target; ``num-cores`` counts as 1 where it is missing.
+
+    TVM's own ``llvm_get_vector_width`` says 512 bits for every x86 CPU with AVX.
+    """
+    known = set(tvm.target.codegen.llvm_get_cpu_features(target))
+    lanes, registers = next((size for name, size in VECTOR_REGISTERS.items() if name in known), (4, 16))
+    return CpuFeatures(lanes, registers, int(target.attrs.get("num-cores", 1)))

@@ -38,6 +38,8 @@ def activate(value: Expr, activation: Activation) -> Expr:
             return tirx.max(value, tirx.const(0, "float32"))
         case "hard_swish":
             return value * hard_sigmoid(value)
+        case "hard_sigmoid":
+            return hard_sigmoid(value)
 
 
 def hard_sigmoid(value: Expr) -> Expr:

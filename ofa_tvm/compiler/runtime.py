@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.compiler.quiet import without_chatter
 from ofa_tvm.compiler.tvm_package import tvm
 
 
 class LoadedModel:
-    """A compiled subnet that is ready to run on this machine's CPU.
+    """A subnet's library, see ``compiler.assembler``, ready to run on this machine's CPU.
 
     Args:
-        executable: a VM executable, or the path of an exported library.
+        library: the library. Two libraries that were ever loaded from the same path are the same to the system.
     """
 
-    def __init__(self, executable: Any) -> None:
-        if isinstance(executable, Path):
-            executable = tvm.runtime.load_module(str(executable))
-        self._device = tvm.cpu()
-        with without_chatter():
-            self._machine = tvm.runtime.vm.VirtualMachine(executable, self._device)
-        self._main = self._machine["main"]
+    def __init__(self, library: Path) -> None:
+        self._module = tvm.runtime.load_module(str(library))
+        self._main = self._module["main"]
+        self._logits_shape = (int(self._module["batch"]()), int(self._module["classes"]()))
+
+    def bind(self, images: NDArray[np.float32]) -> tuple[object, object]:
+        """Arguments of ``main``: normalised images (batch, resolution, resolution, channels), and room for logits."""
+        return tvm.runtime.tensor(images), tvm.runtime.tensor(np.zeros(self._logits_shape, np.float32))
+
+    def run(self, images: object, logits: object) -> None:
+        """Run once on what ``bind`` gave."""
+        self._main(images, logits)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (batch, classes) of normalised images (batch, resolution, resolution, channels)."""
-        logits: NDArray[np.float32] = self._main(tvm.runtime.tensor(images)).numpy()
-        return logits
+        given, logits = self.bind(images)
+        self.run(given, logits)
+        found: NDArray[np.float32] = logits.numpy()  # type: ignore[attr-defined]
+        return found
 
     def time_ms(
         self, images: NDArray[np.float32], repeats: int = 10, number: int = 1, min_repeat_ms: int = 0
@@ -43,13 +48,7 @@ class LoadedModel:
             number: calls that one value averages over.
             min_repeat_ms: raise ``number`` until one repeat takes at least this long.
         """
-        evaluator = self._machine.time_evaluator(
-            "main", self._device, number=number, repeat=repeats, min_repeat_ms=min_repeat_ms
+        timer = self._module.time_evaluator(
+            "main", tvm.cpu(), number=number, repeat=repeats, min_repeat_ms=min_repeat_ms
         )
-        seconds = evaluator(tvm.runtime.tensor(images, self._device)).results
-        return tuple(1000 * float(value) for value in seconds)
-
-
-def load(executable: Any) -> LoadedModel:
-    """A runnable model from a VM executable or the path of an exported library."""
-    return LoadedModel(executable)
+        return tuple(1000 * float(seconds) for seconds in timer(*self.bind(images)).results)

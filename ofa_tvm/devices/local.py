@@ -36,7 +36,7 @@ class LocalDevice:
     def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
         """Build, time and, if it beats ``best_ms``, check a candidate."""
         answer = self._worker.call(
-            "trial",
+            "trace_trial" if "trace" in candidate.schedule else "trial",
             self._target.tuning.timeout_s,
             kernel=asdict(spec),
             candidate=candidate.schedule,
@@ -49,7 +49,7 @@ class LocalDevice:
             status=answer["status"],
             times_ms=tuple(answer.get("times_ms", ())),
             error=answer.get("error", ""),
-            record=answer.get("record"),
+            is_checked=answer.get("is_checked", False),
         )
 
     def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
@@ -63,6 +63,7 @@ class LocalDevice:
             subnet=subnet,
             folder=str(folder),
             target=self._target.attributes,
+            linker=self._target.toolchain.linker,
             batch=self._target.batch,
             warmup=measure.warmup,
             repeats=measure.repeats,

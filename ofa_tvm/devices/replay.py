@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,24 +35,16 @@ class ReplayDevice:
 
     @classmethod
     def from_log(cls, folder: Path) -> Self:
-        """The recording that a tuning log's folder holds in ``trials.jsonl`` and ``records.jsonl``.
+        """The recording that a tuning log's folder holds in ``trials.jsonl``.
 
         Raises:
-            UserError: a file is damaged or has a line of an unknown form.
+            UserError: the file is damaged or has a line of an unknown form.
         """
         path = folder / "trials.jsonl"
-        records: dict[str, list[Any]] = {}
         try:
-            for line in read_jsonl(folder / "records.jsonl", "tuning records"):
-                records.setdefault(line["kernel"], []).append(line["record"])
-            return cls(
-                {
-                    line["digest"]: _result(line, records.get(line["kernel"], []))
-                    for line in read_jsonl(path, "trial ledger")
-                }
-            )
+            return cls({line["digest"]: _result(line) for line in read_jsonl(path, "trial ledger")})
         except KeyError as error:
-            raise UserError(f"{path} or its records have a line without {error}", "restore them from a copy") from error
+            raise UserError(f"{path} has a line without {error}", "restore it from a copy") from error
 
     def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
         """The recorded result of a candidate."""
@@ -70,13 +61,11 @@ def made_up_result(spec: KernelSpec, candidate: Candidate) -> TrialResult:
     """A valid result whose time follows from the kernel's MACs and the candidate's digest alone."""
     slowness = 1 + int(candidate.digest[:8], 16) / 0xFFFFFFFF
     time_ms = slowness * (1 + spec.macs) / MAC_PER_MS
-    return TrialResult("ok", (time_ms,), record=["made up", [time_ms / 1e3]])
+    return TrialResult("ok", (time_ms,), is_checked=True)
 
 
-def _result(line: dict[str, Any], records: list[Any]) -> TrialResult:
-    """The result of a ledger line; the record of a former best is the one with its time."""
-    time_ms = line["time_ms"]
-    if time_ms is None:
+def _result(line: dict[str, Any]) -> TrialResult:
+    """The result of a ledger line. It counts as checked: where it was not, it was not the best at its time either."""
+    if line["time_ms"] is None:
         return TrialResult(line["status"], error=line["error"])
-    same = (record for record in records if math.isclose(min(record[1]) * 1e3, time_ms, rel_tol=1e-9))
-    return TrialResult(line["status"], (time_ms,), line["error"], next(same, None))
+    return TrialResult(line["status"], (line["time_ms"],), line["error"], is_checked=True)

@@ -8,48 +8,19 @@ depthwise convolution as for the forward pass, and is most of a training step. W
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-from functools import lru_cache
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ofa_tvm.storage import cache_folder
+from ofa_tvm.native import native_library
 
-_FLAGS = ["-O3", "-march=native", "-funroll-loops", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi"]
 LANES = 16
 
 
-@lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL | None:
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        return None
-    source = files("ofa_tvm.supernet").joinpath("depthwise_gradient.c").read_text()
-    cpu = Path("/proc/cpuinfo").read_text().split("\n\n")[0] if Path("/proc/cpuinfo").exists() else platform.machine()
-    flags = next((line for line in cpu.splitlines() if line.startswith("flags")), cpu)
-    digest = hashlib.sha256("\n".join([source, flags, *_FLAGS]).encode()).hexdigest()[:16]
-    library = cache_folder() / f"depthwise_gradient-{digest}.so"
-    try:
-        if not library.exists():
-            library.parent.mkdir(parents=True, exist_ok=True)
-            made = library.with_suffix(f".{os.getpid()}.so")
-            command = [compiler, *_FLAGS, "-x", "c", "-", "-o", str(made)]
-            built = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
-            if built.returncode != 0:
-                return None
-            made.replace(library)
-        return ctypes.CDLL(str(library))
-    except OSError:  # a cache that cannot be written, or whose libraries cannot be loaded
-        return None
+    return native_library("ofa_tvm.supernet", "depthwise_gradient.c", "-funroll-loops", "-fopenmp", "-Wno-psabi")
 
 
 def weight_gradient(inputs: Tensor, gradient: Tensor, kernel_size: int, stride: int) -> Tensor | None:

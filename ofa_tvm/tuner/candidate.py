@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Source = Literal["default", "template", "donor", "evolution"]
+Source = Literal["default", "template", "neighbour", "donor", "evolution"]
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Candidate:
     Args:
         kernel: key of the kernel.
         source: who proposed it.
-        schedule: ``{}`` for the default schedule, ``{"template": name, "parameters": {...}}``, or ``{"trace": ...}``
-            with a TVM trace as JSON.
+        schedule: ``{"template": name, "parameters": {...}}``, or ``{"trace": ...}`` with a TVM trace as JSON;
+            ``{}`` for the default schedule.
     """
 
     kernel: str

@@ -30,12 +30,17 @@ class Coverage:
         tuned: kernels with a record.
         fallback: kernels that run their default schedule.
         mean_subnet_ms: sum of the tuned kernels' times in a mean sampled subnet.
+        fallback_calls: share of a mean subnet's calls that run a default schedule.
+        expected_gap: how much longer a kernel takes with its default schedule, as a fraction: mean over the tuned
+            ones, by their time; None where no default was tried.
         kernels: the tuned kernels, the costliest first.
     """
 
     tuned: int
     fallback: int
     mean_subnet_ms: float
+    fallback_calls: float
+    expected_gap: float | None
     kernels: tuple[KernelShare, ...]
 
 
@@ -62,4 +67,16 @@ def coverage(log: TuningLog, kernels: Mapping[str, KernelSpec], frequencies: Map
         for key, milliseconds in times.items()
     ]
     shares.sort(key=lambda share: -share.share)
-    return Coverage(len(times), len(kernels) - len(times), mean_ms, tuple(shares))
+    missing = sum(frequencies[key] for key in kernels if key not in times) / sum(frequencies.values())
+    return Coverage(
+        len(times), len(kernels) - len(times), mean_ms, missing, _expected_gap(log, frequencies), tuple(shares)
+    )
+
+
+def _expected_gap(log: TuningLog, frequencies: Mapping[str, float]) -> float | None:
+    best = default = 0.0
+    for key, state in log.kernels.items():
+        if key in frequencies and state.best_ms is not None and state.default_ms is not None:
+            best += frequencies[key] * state.best_ms
+            default += frequencies[key] * state.default_ms
+    return default / best - 1 if best else None

@@ -2,12 +2,11 @@
 
 ==================  ====================================================================================
 ``manifest.json``   conditions of all measurements in the folder
-``records.jsonl``   TVM's tuning records, as TVM's JSON, of kernels that were at some time the fastest
 ``kernels.jsonl``   one line per kernel and batch, the last one counts: best time, trials, winner
 ``trials.jsonl``    the ledger: one line per trial, so that nothing is measured twice (not shipped)
 ==================  ====================================================================================
 
-TVM would also store each workload, at 60 kB a kernel; a workload follows from its ``KernelSpec``, so it is not kept.
+A kernel's code follows from its key and its winner (``Candidate.schedule``), so nothing else is kept of it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,12 +37,12 @@ TrialStatus = Literal["ok", "failed", "wrong_output", "crashed", "timed_out"]
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What became of a candidate. ``times_ms`` are raw repeats; ``record`` (TVM's JSON) comes with a new best."""
+    """What became of a candidate. ``times_ms`` are raw repeats; only a checked output can win."""
 
     status: TrialStatus
     times_ms: tuple[float, ...] = ()
     error: str = ""
-    record: Any = None
+    is_checked: bool = False
 
     @property
     def best_ms(self) -> float | None:
@@ -53,10 +52,14 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class KernelState:
-    """What is known of a kernel: the last line of its key in ``kernels.jsonl``."""
+    """What is known of a kernel: the last line of its key in ``kernels.jsonl``.
+
+    ``default_ms`` is the time of what it runs without tuning, where that was tried.
+    """
 
     kernel: str
     best_ms: float | None = None
+    default_ms: float | None = None
     trials: int = 0
     failures: int = 0
     since_best: int = 0
@@ -159,17 +162,17 @@ class TuningLog:
     def commit(self, kernel: str, results: Sequence[tuple[Candidate, TrialResult]]) -> KernelState:
         """Append a batch of trials of one kernel; returns the kernel's new state."""
         state = self.kernels.get(kernel, KernelState(kernel))
-        records, trials = [], []
+        trials = []
         for candidate, result in results:
             best_ms = result.best_ms
             since_best, failures = state.since_best + 1, state.failures + (result.status != "ok")
-            state = KernelState(
-                **{**asdict(state), "trials": state.trials + 1, "since_best": since_best, "failures": failures}
-            )
-            if best_ms is not None and result.record is not None and (state.best_ms is None or best_ms < state.best_ms):
-                records.append({"kernel": kernel, "record": result.record})
-                new = {"best_ms": best_ms, "since_best": 0, "schedule": candidate.schedule, "source": candidate.source}
-                state = KernelState(**{**asdict(state), **new})
+            state = replace(state, trials=state.trials + 1, since_best=since_best, failures=failures)
+            if best_ms is not None and candidate.source == "default":
+                state = replace(state, default_ms=best_ms)
+            if best_ms is not None and result.is_checked and (state.best_ms is None or best_ms < state.best_ms):
+                state = replace(
+                    state, best_ms=best_ms, since_best=0, schedule=candidate.schedule, source=candidate.source
+                )
             trials.append(
                 {
                     "digest": candidate.digest,
@@ -181,17 +184,16 @@ class TuningLog:
                 }
             )
             self.tried.add(candidate.digest)
-        if records:
-            append_jsonl(self.folder / "records.jsonl", records)
         # The ledger comes last: a kill in between may repeat these trials, but never forgets a winner.
         append_jsonl(self.folder / "kernels.jsonl", [asdict(state)])
         append_jsonl(self.folder / "trials.jsonl", trials)
         self.kernels[kernel] = state
         return state
 
-    def best_records(self) -> dict[str, Any]:
-        """The fastest record of each kernel that has one, as TVM's JSON."""
-        return best_records(self.folder)
+    @property
+    def winners(self) -> dict[str, dict[str, Any]]:
+        """The fastest schedule of each kernel that has one."""
+        return {key: state.schedule for key, state in self.kernels.items() if state.schedule is not None}
 
     def schedules_digest(self, kernels: Sequence[str]) -> str:
         """Identity of the schedules that a subnet of these kernels is built with now."""
@@ -212,23 +214,16 @@ class TuningLog:
         return found
 
     def prune(self) -> None:
-        """Keep the best record of each kernel and drop the ledger: what is shipped."""
-        best = self.best_records()
-        records = "".join(json.dumps({"kernel": key, "record": best[key]}) + "\n" for key in sorted(best))
-        write_atomic(self.folder / "records.jsonl", records)
+        """Keep the last line of each kernel and drop the ledger: what is shipped."""
         lines = "".join(json.dumps(asdict(state)) + "\n" for state in self.kernels.values())
         write_atomic(self.folder / "kernels.jsonl", lines)
         (self.folder / "trials.jsonl").unlink(missing_ok=True)
 
 
-def best_records(folder: Path) -> dict[str, Any]:
-    """The fastest record of each kernel in a log's folder, as TVM's JSON."""
-    best: dict[str, Any] = {}
-    for line in _lines(folder / "records.jsonl", "tuning records", "kernel", "record"):
-        kernel, record = line["kernel"], line["record"]
-        if kernel not in best or min(record[1]) < min(best[kernel][1]):
-            best[kernel] = record
-    return best
+def winners(folder: Path) -> dict[str, dict[str, Any]]:
+    """The fastest schedule of each kernel in a log's folder."""
+    states = _states(folder / "kernels.jsonl")
+    return {key: state.schedule for key, state in states.items() if state.schedule is not None}
 
 
 def _lines(path: Path, what: str, *fields: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The tuning loop: which kernel next, which candidates, and when it is enough.
 
-Every kernel first gets the winners of other logs, the default schedule and the best-ranked templates. After that
+Every kernel first gets a winner of another log or of a neighbour, and its best-ranked tile. After that
 trials go where ``frequency in sampled subnets x latency x expected gain`` is largest; the expectation halves with
 every batch that brought nothing.
 """
@@ -15,9 +15,11 @@ from typing import Protocol
 import numpy as np
 
 from ofa_tvm.console import Task
-from ofa_tvm.kernels import KernelSpec, network_kernels, space_kernels
+from ofa_tvm.fusion import fused_kernels, fused_steps
+from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.drift import Drift
 from ofa_tvm.tuner.log import TrialResult, TuningLog
 
 SAMPLED_SUBNETS = 200
@@ -56,26 +58,27 @@ class Budget:
 
 @dataclass(frozen=True)
 class TuningSummary:
-    """What a run did."""
+    """What a run did; ``slowest_reference`` is how much longer a reference kernel took at its slowest."""
 
     trials: int
     failures: int
     kernels: int
     seconds: float
     stopped_by: str
+    slowest_reference: float = 1.0
 
 
-def kernel_frequencies(space: SearchSpace, resolutions: tuple[int, ...], batch: int, seed: int = 0) -> dict[str, float]:
+def kernel_frequencies(space: SearchSpace, resolutions: tuple[int, ...], seed: int = 0) -> dict[str, float]:
     """Mean calls of each kernel in a random subnet of the given resolutions (at least a small number)."""
     rng = np.random.default_rng(seed)
-    kernels = space_kernels(space, resolutions, batch)
+    kernels = fused_kernels(space, resolutions)
     counts = dict.fromkeys(kernels, 0.2 / SAMPLED_SUBNETS)
     indices = [space.resolutions.index(resolution) for resolution in resolutions]
     genomes = space.sample(rng, SAMPLED_SUBNETS)
     genomes[:, 0] = rng.choice(indices, SAMPLED_SUBNETS)
     for genome in genomes:
-        for _, kernel in network_kernels(space.network(space.config(genome)), batch):
-            counts[kernel.key] += 1 / SAMPLED_SUBNETS
+        for step in fused_steps(space.network(space.config(genome))):
+            counts[step.kernel.key] += 1 / SAMPLED_SUBNETS
     return counts
 
 
@@ -89,6 +92,7 @@ class Tuner:
         device: runs trials.
         source: makes a kernel's candidate source.
         batch: trials committed together; an interrupted batch is committed as far as it came.
+        drift: watches the machine.
         first_batch: trials of a kernel before all others have had theirs (another log's winner, and a guess).
     """
 
@@ -101,12 +105,14 @@ class Tuner:
         source: Callable[[KernelSpec], CandidateSource],
         batch: int,
         first_batch: int = FIRST_BATCH,
+        drift: Drift | None = None,
     ) -> None:
         self._kernels, self._frequencies = kernels, frequencies
         self._log, self._device, self._make_source = log, device, source
         self._batch, self._first_batch = batch, first_batch
         self._sources: dict[str, CandidateSource] = {}
         self._exhausted: set[str] = set()
+        self._drift = drift
 
     def order(self, trials_per_kernel: int) -> Iterator[str]:
         """Kernels in the order in which they deserve a batch: untried ones first, then by expected gain."""
@@ -157,11 +163,15 @@ class Tuner:
                     self._exhausted.add(key)
                     continue
                 touched.add(key)
+                if self._drift:
+                    self._drift.watch(done)
                 done += len(results)
                 failures += sum(result.status != "ok" for result in results)
                 best_ms = self._log.kernels[key].best_ms
                 task.advance(len(results), f"{key} {'failed' if best_ms is None else f'{best_ms * 1e3:.1f} us'}")
-        return TuningSummary(done, failures, len(touched), time.monotonic() - start, stopped_by)
+        seconds = time.monotonic() - start
+        worst = self._drift.worst if self._drift else 1.0
+        return TuningSummary(done, failures, len(touched), seconds, stopped_by, worst)
 
     def _try(self, key: str, count: int) -> list[TrialResult]:
         spec = self._kernels[key]

@@ -1,16 +1,19 @@
-"""Where a kernel's candidates come from, in this order: winners of other logs, default, templates, evolution."""
+"""Where a kernel's candidates come from: winners of other logs and of neighbouring kernels, then ranked tiles."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from ofa_tvm.compiler.cpu_features import cpu_features
+from ofa_tvm.compiler.emit import TEMPLATES, candidates
 from ofa_tvm.compiler.tvm_import import Target
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
-from ofa_tvm.tuner.log import TrialResult
-from ofa_tvm.tuner.templates import template_candidates
+from ofa_tvm.tuner.log import KernelState, TrialResult
+
+NEIGHBOURS = 2
 
 
 class Sources:
@@ -18,33 +21,58 @@ class Sources:
 
     Args:
         target: TVM's target attributes.
+        kernels: all kernels of the run, by key: where neighbours are looked for.
+        known: what is known of each; it grows while the run goes on.
         donors: winning schedules of other logs, by kernel.
         tried: digests of candidates in the ledger; they are never proposed again.
-        batch: candidates of one evolutionary round.
-        seed: of evolution.
-        evolution: propose evolved schedules when templates are used up.
-        templates: propose templates.
+        transfer: use donors and neighbours.
     """
 
     def __init__(
         self,
         target: dict[str, Any],
-        donors: dict[str, list[dict[str, Any]]],
+        kernels: Mapping[str, KernelSpec],
+        known: Mapping[str, KernelState],
+        donors: Mapping[str, list[dict[str, Any]]],
         tried: set[str],
-        batch: int,
-        seed: int = 0,
-        evolution: bool = True,
-        templates: bool = True,
+        transfer: bool = True,
     ) -> None:
-        self.target = Target(target)
-        self.features = cpu_features(self.target)
-        self.donors, self.tried, self.batch, self.seed = donors, tried, batch, seed
-        self.evolution, self.templates = evolution, templates
-        self.cost_model = PooledCostModel()
+        self.features = cpu_features(Target(target))
+        self.kernels, self.known, self.tried = kernels, known, tried
+        self.donors, self.transfer = donors, transfer
 
     def __call__(self, spec: KernelSpec) -> KernelCandidates:
         """The source of one kernel."""
         return KernelCandidates(spec, self)
+
+    def neighbours(self, spec: KernelSpec) -> list[dict[str, Any]]:
+        """Winners of the most similar kernels of the run, and of other logs' records of them."""
+        near = [
+            (distance, key)
+            for key, other in self.kernels.items()
+            if key != spec.key and (distance := _distance(spec, other)) is not None
+        ]
+        found: list[dict[str, Any]] = []
+        for _, key in sorted(near):
+            state = self.known.get(key)
+            if state is not None and state.schedule is not None and state.schedule not in found:
+                found.append(state.schedule)
+            if len(found) == NEIGHBOURS:
+                break
+        return found
+
+
+def _distance(one: KernelSpec, other: KernelSpec) -> float | None:
+    """How unlike two kernels are; None where a schedule of one means nothing to the other."""
+    if (one.kind, one.scaled, one.pooled) != (other.kind, other.scaled, other.pooled):
+        return None
+    pairs = [
+        (one.in_size, other.in_size),
+        (one.in_channels, other.in_channels),
+        (one.out_channels, other.out_channels),
+    ]
+    unlike = sum(abs(math.log2(a / b)) for a, b in pairs)
+    return unlike + abs(one.kernel_size - other.kernel_size) / 2 + 2 * abs(one.stride - other.stride)
 
 
 class KernelCandidates:
@@ -52,46 +80,27 @@ class KernelCandidates:
 
     def __init__(self, spec: KernelSpec, sources: Sources) -> None:
         self._spec, self._sources = spec, sources
-        key = spec.key
-        known = [Candidate(key, "donor", schedule) for schedule in sources.donors.get(key, [])]
-        known.append(Candidate(key, "default", {}))
-        if sources.templates:
-            known += [
-                Candidate(key, "template", {"template": name, "parameters": parameters})
-                for name, parameters in template_candidates(spec, sources.features)
-            ]
-        first: dict[str, Candidate] = {}
-        for candidate in known:
-            first.setdefault(candidate.digest, candidate)
-        self._known = [candidate for digest, candidate in first.items() if digest not in sources.tried]
-        self._evolution: Evolution | None = None
-        self._asked: list[Candidate] = []
-        self._evolved: list[Candidate] = []
+        self._ranked = candidates(spec, sources.features)
 
     def ask(self, count: int) -> list[Candidate]:
         """Up to ``count`` candidates that the ledger does not know."""
-        self._evolved = []
-        self._asked, self._known = self._known[:count], self._known[count:]
-        if not self._asked and self._sources.evolution:
-            self._asked = self._evolve(count)
-        return self._asked
-
-    def _evolve(self, count: int) -> list[Candidate]:
-        sources = self._sources
-        if self._evolution is None:
-            self._evolution = Evolution(self._spec, sources.target, sources.batch, sources.cost_model, sources.seed)
-        self._evolved = self._evolution.ask()
-        fresh = {c.digest: c for c in self._evolved if c.digest not in sources.tried}
+        key, sources = self._spec.key, self._sources
+        proposed = []
+        if sources.transfer:
+            proposed += [Candidate(key, "donor", schedule) for schedule in sources.donors.get(key, [])]
+            proposed += [Candidate(key, "neighbour", schedule) for schedule in sources.neighbours(self._spec)]
+        proposed.append(Candidate(key, "default", self._ranked[0]))
+        proposed += [Candidate(key, "template", schedule) for schedule in self._ranked[1:]]
+        fresh: dict[str, Candidate] = {}
+        for candidate in proposed:
+            if candidate.digest not in sources.tried and self._is_known(candidate):
+                fresh.setdefault(candidate.digest, candidate)
         return list(fresh.values())[:count]
 
+    def _is_known(self, candidate: Candidate) -> bool:
+        """Whether this version has the template of another log's schedule."""
+        template = TEMPLATES.get(candidate.schedule.get("template", ""))
+        return template is not None and template.accepts(self._spec)
+
     def tell(self, results: list[TrialResult]) -> None:
-        """Pass times to the evolution that proposed the candidates."""
-        if self._evolution is None or not self._evolved:
-            return
-        by_digest = dict(zip((candidate.digest for candidate in self._asked), results, strict=True))
-        times: list[list[float] | None] = []
-        for candidate in self._evolved:
-            result = by_digest.get(candidate.digest)
-            is_valid = result is not None and result.status == "ok"
-            times.append([ms / 1e3 for ms in result.times_ms] if result is not None and is_valid else None)
-        self._evolution.tell(times)
+        """Nothing to learn: the log knows the winner."""

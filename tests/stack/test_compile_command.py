@@ -9,7 +9,7 @@ from ofa_tvm.spaces import SPACES
 from ofa_tvm.supernet.checkpoint import SupernetFacts, save_supernet
 from ofa_tvm.supernet.model import Supernet
 
-STAGES = ["emit", "schedule", "build", "load", "check"]
+STAGES = ["plan", "kernels", "link", "load", "check"]
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +30,9 @@ def test_random_subnets(run, tmp_path, capsys):
     payload = json.loads(capsys.readouterr().out)
     assert payload["schema_version"] == 1
     assert (payload["space"], payload["weights"], len(payload["subnets"])) == ("tiny", "random", 2)
+    assert payload["subnets"][0]["compiled_kernels"] > 5
+    assert run(*options, "--json") == 0
+    assert [subnet["compiled_kernels"] for subnet in json.loads(capsys.readouterr().out)["subnets"]] == [0, 0]
     for subnet in payload["subnets"]:
         assert subnet["subnet"].startswith("r12.")
         assert list(subnet["seconds"]) == [*STAGES, "export"]
@@ -62,12 +65,12 @@ def test_bad_input_ends_with_2(run, capsys):
 def test_wrong_code_ends_with_1_and_writes_nothing(run, tmp_path, monkeypatch, capsys):
     from ofa_tvm import compilation
 
-    right = compilation.build_relax
+    right = compilation.link
 
-    def wrong(network, weights, batch):
-        return right(network, {name: array * 2 for name, array in weights.items()}, batch)
+    def wrong(plan, weights, *rest):
+        return right(plan, {name: array * 2 for name, array in weights.items()}, *rest)
 
-    monkeypatch.setattr(compilation, "build_relax", wrong)
+    monkeypatch.setattr(compilation, "link", wrong)
     assert run("--space", "tiny", "--subnet", "smallest", "--out", str(tmp_path / "out")) == 1
     assert "differs from ort" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ import torch
 from ofa_tvm import data, deploy
 from ofa_tvm.accuracy.evaluate import Evaluator
 from ofa_tvm.bundle import LIBRARY, ONNX, verify_bundle
-from ofa_tvm.compiler.runtime import load
+from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.energy import estimated
 from ofa_tvm.shipped import shipped_folder
@@ -81,7 +81,7 @@ def test_bundle_runs_and_says_what_it_is(run, checkpoint, tmp_path, capsys, tiny
     supernet, _ = load_supernet(checkpoint)
     subnet = Evaluator(tiny_dataset, tiny_dataset.test).subnet(supernet, supernet.space.parse(SUBNET))
     images = preprocess(to_tensor(tiny_dataset.test.images[:1]), tiny_dataset.preprocess, 12)
-    found = load(bundle / LIBRARY)(np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy()))
+    found = LoadedModel(bundle / LIBRARY)(np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy()))
     np.testing.assert_allclose(found, subnet(images).numpy(), rtol=1e-3, atol=1e-4)
 
     assert run("--subnet", "smallest", "--check-images", "0") == 0
@@ -187,12 +187,12 @@ def test_images_of_other_classes_are_refused(run, tiny_dataset, monkeypatch, cap
 def test_wrong_library_is_not_put_in_place(run, tmp_path, monkeypatch, capsys):
     from ofa_tvm import deployment
 
-    right = deployment.compile_network
+    right = deployment.assemble
 
     def wrong(network, weights, *rest):
         return right(network, {name: array * np.float32(0.9) for name, array in weights.items()}, *rest)
 
-    monkeypatch.setattr(deployment, "compile_network", wrong)
+    monkeypatch.setattr(deployment, "assemble", wrong)
     assert run("--subnet", SUBNET) == 1
     assert "differs from the torch subnet" in capsys.readouterr().err
     assert not [path for path in tmp_path.iterdir() if "bundle" in path.name]

@@ -12,18 +12,19 @@ from ofa_tvm.targets import load_target
 def test_a_subnet_is_timed_with_the_asked_number_of_classes(tmp_path, monkeypatch):
     models = []
 
-    def load(executable):
-        models.append(jobs_load(executable))
+    def load(library):
+        models.append(load_model(library))
         return models[-1]
 
-    jobs_load = jobs.load
-    monkeypatch.setattr(jobs, "load", load)
+    load_model = jobs.LoadedModel
+    monkeypatch.setattr(jobs, "LoadedModel", load)
     answer = jobs.network(
         MBV3_CIFAR.name,
         3,
         MBV3_CIFAR.smallest.key,
         str(tmp_path),
         load_target("x86").attributes,
+        "g++",
         batch=1,
         warmup=0,
         repeats=2,

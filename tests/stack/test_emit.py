@@ -1,48 +1,44 @@
-"""Emitted kernels agree with the unscheduled TensorIR of the same kernel, whole and odd tiles alike."""
+"""Emitted kernels agree with the reference: whole and odd tiles, any vector width, alone and shared by threads."""
+
+from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import pytest
 
-from ofa_tvm.compiler.emit.expand_depthwise import ExpandTile, expand_depthwise
-from ofa_tvm.compiler.emit.pointwise import PointwiseTile, pointwise
+from ofa_tvm.compiler.cpu_features import CpuFeatures, cpu_features
+from ofa_tvm.compiler.emit import EmittedKernel, candidates
 from ofa_tvm.compiler.emit.vector_ir import Vector, pack_panels, vectors
-from ofa_tvm.compiler.emit.window import WindowTile, depthwise, full_window
-from ofa_tvm.compiler.kernel_tir import kernel_workload
-from ofa_tvm.compiler.tvm_import import IRModule, Target, tvm
+from ofa_tvm.compiler.kernel_runner import KernelRunner
+from ofa_tvm.compiler.objects import ObjectCache, generate
+from ofa_tvm.compiler.tvm_import import Target
+from ofa_tvm.fusion import fused_kernels
 from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.reference import compute, random_inputs
+from ofa_tvm.spaces import MBV3, MBV3_CIFAR
+from ofa_tvm.targets import load_target
 
-TARGET = Target({"kind": "llvm", "num-cores": 1})
-
-
-def arrays(spec, seed=0):
-    """Random arguments of a kernel without its output, in the shapes of its spec."""
-    rng = np.random.default_rng(seed)
-    shapes = [spec.input_shape]
-    shapes += [(spec.batch, 1, 1, spec.in_channels)] if spec.scaled else []
-    shapes += list(spec.weight_shapes)
-    shapes += [spec.output_shape] if spec.residual else []
-    return [rng.standard_normal(shape).astype(np.float32) / 4 for shape in shapes]
+MCPU = load_target("x86").target.mcpu
 
 
-def call(function, inputs, *sizes):
-    """Outputs of a function with flat arguments."""
-    name = function.attrs["global_symbol"]
-    built = tvm.compile(IRModule({name: function}), TARGET)
-    outputs = [tvm.runtime.tensor(np.full(size, np.nan, np.float32)) for size in sizes]
-    built[name](*(tvm.runtime.tensor(np.ascontiguousarray(array).ravel()) for array in inputs), *outputs)
-    return [output.numpy() for output in outputs]
+def target(threads=1):
+    return Target({"kind": "llvm", "mcpu": MCPU, "num-cores": threads})
 
 
-def expected(spec, inputs):
-    """What the unscheduled kernel makes of its arguments, in the spec's shape."""
-    built = tvm.compile(kernel_workload(spec), Target({"kind": "llvm"}))
-    output = tvm.runtime.tensor(np.zeros(spec.output_shape, np.float32))
-    built["main"](*(tvm.runtime.tensor(array) for array in inputs), output)
-    return output.numpy()
+def error_of(spec, template, parameters, features, folder):
+    """Largest difference to the reference over the largest value."""
+    kernel = EmittedKernel(spec, {"template": template, "parameters": parameters}, features)
+    code = folder / "kernel.o"
+    generate(kernel, target()).write_to_file(str(code), "o")
+    inputs = random_inputs(spec)
+    found, wanted = KernelRunner(kernel, code, features.cores).run(inputs), compute(spec, inputs)
+    return max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(found, wanted, strict=True))
 
 
-def assert_close(found, wanted):
-    np.testing.assert_allclose(found.reshape(wanted.shape), wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+WINDOWS = list(itertools.product((3, 5, 7), (1, 2)))
+WIDTHS = [CpuFeatures(4, 32, 1), CpuFeatures(8, 16, 2), CpuFeatures(16, 32, 3)]
+every_width = pytest.mark.parametrize("features", WIDTHS, ids=lambda features: f"{features.lanes}x{features.cores}")
 
 
 def test_vectors_cover_the_channels():
@@ -56,79 +52,172 @@ def test_panels_of_panels():
     assert pack_panels(weight, 3, 2).tolist() == [0, 1, 5, 6, 2, 7, 3, 4, 8, 9]
 
 
+@every_width
 @pytest.mark.parametrize("outer", ["pixels", "channels"])
-@pytest.mark.parametrize(("pixels", "channels", "lanes"), [(4, 16, 16), (7, 24, 8), (5, 16, 4), (49, 40, 16)])
-def test_pointwise(outer, pixels, channels, lanes):
+@pytest.mark.parametrize(("pixels", "channels"), [(4, 16), (7, 24), (49, 40)])
+def test_pointwise(outer, pixels, channels, features, tmp_path):
     spec = KernelSpec("conv", 12, 40, 6, activation="hard_swish", bias=True, residual=True)
-    inputs = arrays(spec)
-    packed = [inputs[0], pack_panels(inputs[1][0, 0], channels), *inputs[2:]]
-    function = pointwise(spec, PointwiseTile(pixels, channels, outer), lanes)
-    assert_close(call(function, packed, 36 * 40)[0], expected(spec, inputs))
+    parameters = {"pixels": pixels, "channels": channels, "outer": outer}
+    assert error_of(spec, "pointwise", parameters, features, tmp_path) < 1e-5
 
 
+@every_width
 @pytest.mark.parametrize("depth", [16, 23])
-def test_pointwise_scales_its_input(depth):
+def test_pointwise_scales_its_input(depth, features, tmp_path):
     spec = KernelSpec("conv", depth, 24, 5, bias=True, scaled=True)
-    inputs = arrays(spec)
-    packed = [*inputs[:2], pack_panels(inputs[2][0, 0], 16), *inputs[3:]]
-    function = pointwise(spec, PointwiseTile(4, 16), 16)
-    assert_close(call(function, packed, 25 * 24)[0], expected(spec, inputs))
+    parameters = {"pixels": 4, "channels": 16, "outer": "pixels"}
+    assert error_of(spec, "pointwise", parameters, features, tmp_path) < 1e-5
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel_size", [3, 5, 7])
-@pytest.mark.parametrize(("size", "columns"), [(14, 4), (7, 7), (5, 2), (3, 3)])
-def test_depthwise(size, columns, kernel_size, stride):
-    spec = KernelSpec("depthwise", 24, 24, size, kernel_size, stride, activation="relu", bias=True)
-    inputs = arrays(spec)
-    function = depthwise(spec, WindowTile(columns, 16), 16)
-    assert_close(call(function, inputs, spec.out_size**2 * 24)[0], expected(spec, inputs))
+@every_width
+def test_pointwise_gives_sums_instead_of_the_map(features, tmp_path):
+    spec = KernelSpec("conv", 12, 40, 5, activation="hard_swish", bias=True, pooled=True)
+    parameters = {"pixels": 4, "channels": 24, "outer": "channels"}
+    assert error_of(spec, "pointwise", parameters, features, tmp_path) < 1e-5
 
 
+@every_width
+@pytest.mark.parametrize("activation", ["none", "relu", "hard_swish", "hard_sigmoid"])
+def test_dense(activation, features, tmp_path):
+    spec = KernelSpec("dense", 30, 45, 1, activation=activation, bias=activation != "none")
+    parameters = {"pixels": 1, "channels": 32, "outer": "channels"}
+    assert error_of(spec, "pointwise", parameters, features, tmp_path) < 1e-5
+
+
+@every_width
+@pytest.mark.parametrize(("size", "columns"), [(14, 4), (5, 2), (3, 3)])
+@pytest.mark.parametrize(("kernel_size", "stride"), WINDOWS)
+def test_depthwise(size, columns, kernel_size, stride, features, tmp_path):
+    pooled = size == 5
+    spec = KernelSpec("depthwise", 24, 24, size, kernel_size, stride, activation="relu", bias=True, pooled=pooled)
+    assert error_of(spec, "depthwise", {"columns": columns, "channels": 16}, features, tmp_path) < 1e-5
+
+
+@every_width
 @pytest.mark.parametrize(("size", "stride", "columns", "channels"), [(16, 2, 4, 16), (12, 1, 5, 8), (9, 2, 3, 12)])
-def test_stem(size, stride, columns, channels):
+def test_stem(size, stride, columns, channels, features, tmp_path):
     spec = KernelSpec("conv", 3, 20, size, 3, stride, activation="hard_swish", bias=True)
-    inputs = arrays(spec)
-    packed = [inputs[0], pack_panels(inputs[1].reshape(27, 20), channels), inputs[2]]
-    function = full_window(spec, WindowTile(columns, channels), 16)
-    assert_close(call(function, packed, spec.out_size**2 * 20)[0], expected(spec, inputs))
+    assert error_of(spec, "full_window", {"columns": columns, "channels": channels}, features, tmp_path) < 1e-5
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel_size", [3, 5, 7])
+@every_width
+@pytest.mark.parametrize(("kernel_size", "stride"), WINDOWS)
+@pytest.mark.parametrize(("size", "tile"), [(10, (16, 4, 16, 3, 16)), (7, (40, 7, 24, 7, 32)), (4, (32, 3, 8, 2, 8))])
+def test_expand_depthwise(size, kernel_size, stride, tile, features, tmp_path):
+    spec = KernelSpec(
+        "expand_depthwise", 12, 40, size, kernel_size, stride, activation="hard_swish", bias=True, pooled=size != 4
+    )
+    names = ("channels", "pixels", "panel", "columns", "deep")
+    assert error_of(spec, "expand_depthwise", dict(zip(names, tile, strict=True)), features, tmp_path) < 1e-5
+
+
+@every_width
+def test_pool(features, tmp_path):
+    spec = KernelSpec("pool", 40, 40, 5)
+    assert error_of(spec, "pool", {"channels": 24}, features, tmp_path) < 1e-5
+
+
+@pytest.mark.parametrize("features", [CpuFeatures(4, 16, 1), CpuFeatures(8, 16, 2), CpuFeatures(16, 32, 4)])
+@pytest.mark.parametrize(("space", "resolution"), [(MBV3, 224), (MBV3_CIFAR, 28)])
+def test_every_kernel_has_candidates_that_fit(space, resolution, features):
+    for spec in fused_kernels(space, (resolution,)).values():
+        found = candidates(spec, features)
+        assert found
+        assert len({str(schedule) for schedule in found}) == len(found)
+        for schedule in found:
+            EmittedKernel(spec, schedule, features)
+
+
 @pytest.mark.parametrize(
-    ("size", "tile"),
+    "schedule",
     [
-        (10, ExpandTile(16, PointwiseTile(4, 16), WindowTile(3, 16))),
-        (7, ExpandTile(40, PointwiseTile(7, 24), WindowTile(7, 32))),
-        (4, ExpandTile(32, PointwiseTile(3, 8), WindowTile(2, 8))),
+        {"template": "no such"},
+        {"trace": []},
+        {"template": "depthwise", "parameters": {"columns": 1, "channels": 8}},
+        {"template": "pointwise", "parameters": {"pixels": 1}},
+        {"template": "pointwise", "parameters": {"pixels": 1, "channels": 8, "colour": 1}},
     ],
 )
-def test_expand_depthwise(size, kernel_size, stride, tile):
-    expand = KernelSpec("conv", 12, 40, size, activation="hard_swish", bias=True)
-    window = KernelSpec("depthwise", 40, 40, size, kernel_size, stride, activation="hard_swish", bias=True)
-    first = arrays(expand)
-    rest = arrays(window, 1)[1:]
-    wanted = expected(window, [expected(expand, first), *rest])
-    packed = [first[0], pack_panels(first[1][0, 0], tile.channels, tile.expand.channels), first[2], *rest]
-    function = expand_depthwise("pair", expand, window, tile, 16, pooled=True)
-    found, sums = call(function, packed, window.out_size**2 * 40, 40)
-    assert_close(found, wanted)
-    assert_close(sums, wanted.sum((0, 1, 2)))
+def test_a_schedule_that_means_nothing_here_is_refused(schedule):
+    with pytest.raises(ValueError, match="conv_8x8_8-16"):
+        EmittedKernel(KernelSpec("conv", 8, 16, 8), schedule, CpuFeatures(8, 16, 1))
 
 
-def test_what_is_no_such_kernel_is_refused():
-    strided = KernelSpec("conv", 8, 16, 8, stride=2)
-    with pytest.raises(ValueError, match="no 1x1 convolution of stride 1"):
-        pointwise(strided, PointwiseTile(4, 16), 16)
-    with pytest.raises(ValueError, match="no depthwise"):
-        depthwise(strided, WindowTile(4, 16), 16)
-    with pytest.raises(ValueError, match="does not read the output"):
-        expand_depthwise(
-            "pair",
-            KernelSpec("conv", 8, 16, 8),
-            KernelSpec("depthwise", 24, 24, 8, 3),
-            ExpandTile(16, PointwiseTile(4, 16), WindowTile(4, 16)),
-            16,
-            pooled=False,
-        )
+def test_a_kernel_that_no_template_computes_is_named():
+    with pytest.raises(ValueError, match="squeeze_excite"):
+        candidates(KernelSpec("squeeze_excite", 8, 8, 4, hidden_channels=4), CpuFeatures(8, 16, 1))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "lanes", "registers"),
+    [
+        ({"mcpu": "znver5"}, 16, 32),
+        ({"mcpu": "skylake-avx512"}, 16, 32),
+        ({"mcpu": "haswell"}, 8, 16),
+        ({"mcpu": "x86-64"}, 4, 16),
+        ({"mcpu": "cortex-a76", "mtriple": "aarch64-linux-gnu"}, 4, 32),
+    ],
+)
+def test_vector_registers_of_a_target(attributes, lanes, registers):
+    found = cpu_features(Target({"kind": "llvm", **attributes, "num-cores": 2}))
+    assert found == CpuFeatures(lanes, registers, 2)
+
+
+ASSEMBLY = {
+    "znver4": ({"mcpu": "znver4"}, "vfmadd231ps", "%zmm"),
+    "haswell": ({"mcpu": "haswell"}, "vfmadd231ps", "%ymm"),
+    "cortex-a76": ({"mcpu": "cortex-a76", "mtriple": "aarch64-linux-gnu"}, "fmla", ".4s"),
+}
+
+
+@pytest.mark.parametrize("name", ASSEMBLY)
+@pytest.mark.parametrize(
+    "spec",
+    [
+        KernelSpec("conv", 80, 96, 14, activation="hard_swish", bias=True),
+        KernelSpec("expand_depthwise", 40, 128, 14, 5, 1, activation="relu", bias=True),
+    ],
+    ids=["conv", "expand_depthwise"],
+)
+def test_accumulators_stay_in_registers(name, spec):
+    """The loop over input channels multiplies and adds in registers and stores nothing."""
+    attributes, multiply_add, register = ASSEMBLY[name]
+    compiled_for = Target({"kind": "llvm", **attributes, "num-cores": 1})
+    features = cpu_features(compiled_for)
+    kernel = EmittedKernel(spec, candidates(spec, features)[0], features)
+    loops = inner_loops(generate(kernel, compiled_for).inspect_source("asm"))
+    best = max(loops, key=lambda lines: sum(multiply_add in line for line in lines))
+    fused = [line for line in best if multiply_add in line and register in line]
+    assert len(fused) >= 8
+    stores = [line for line in best if line.split()[0] in ("vmovups", "vmovaps") and line.rstrip().endswith(")")]
+    stores += [line for line in best if line.split()[0] in ("str", "stp", "stur")]
+    assert not stores
+
+
+def inner_loops(assembly):
+    """Instructions between a label and the jump back to it."""
+    lines = [line.strip() for line in assembly.splitlines() if not line.startswith(".Ltmp")]
+    places = {
+        line.partition(":")[0]: number for number, line in enumerate(lines) if line.startswith(".L") and ":" in line
+    }
+    found = []
+    for number, line in enumerate(lines):
+        words = line.replace(",", " ").split()
+        start = places.get(words[-1]) if words and words[0][0] in "jb" else None
+        if start is not None and start < number:
+            body = lines[start + 1 : number + 1]
+            if not any(part.startswith(".L") for part in body):
+                found.append([part for part in body if part and part[0] not in "#./"])
+    return found
+
+
+def test_an_object_is_compiled_once(tmp_path):
+    cache = ObjectCache({"kind": "llvm", "mcpu": MCPU, "num-cores": 1}, tmp_path)
+    spec = KernelSpec("dense", 8, 16, 1)
+    kernel = cache.kernel(spec)
+    path = cache.get(spec, kernel.schedule)
+    made = path.stat().st_mtime_ns
+    assert cache.get(spec, kernel.schedule) == path
+    assert path.stat().st_mtime_ns == made
+    other = ObjectCache({"kind": "llvm", "mcpu": MCPU, "num-cores": 2}, tmp_path)
+    assert other.path(spec, kernel.schedule) != path

@@ -11,7 +11,7 @@ import pytest
 from ofa_tvm.cost_model import STEM, LatencyModel
 from ofa_tvm.cost_report import OURS, compare
 from ofa_tvm.errors import UserError
-from ofa_tvm.kernels import network_kernels, space_kernels
+from ofa_tvm.kernels import layer_kernels, network_kernels
 from ofa_tvm.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.spaces import SPACES, get_space
 from ofa_tvm.spaces.mobilenet_v3 import MobileNetV3Space
@@ -104,7 +104,7 @@ def test_table_ignores_genes_of_skipped_blocks(table):
 
 
 def test_table_adds_up_the_kernels_of_the_closed_set():
-    costs = {key: 1e-3 * number for number, key in enumerate(space_kernels(SPACE), start=1)}
+    costs = {key: 1e-3 * number for number, key in enumerate(layer_kernels(SPACE), start=1)}
     table = SubnetTable(SPACE, costs, lambda network: [(kernel.key,) for _, kernel in network_kernels(network)])
     config = SPACE.sample_configs(np.random.default_rng(4), 1)[0]
     total_ms = sum(costs[kernel.key] for _, kernel in network_kernels(SPACE.network(config)))

@@ -9,7 +9,7 @@ import pytest
 from ofa_tvm.accuracy.samples import AccuracySamples
 from ofa_tvm.errors import Infeasible, PartialResult, UserError
 from ofa_tvm.finder import Finder, SearchSettings
-from ofa_tvm.kernels import network_kernels, space_kernels
+from ofa_tvm.fusion import fused_kernels, fused_steps
 from ofa_tvm.latency import MOST_FAILURES, LatencyBench, kernel_costs
 from ofa_tvm.records import FILE_NAME, read_records
 from ofa_tvm.shipped import shipped_folder
@@ -40,7 +40,7 @@ class FormulaDevice:
         if subnet in self.broken:
             return {"status": "crashed", "error": "killed by SIGSEGV"}
         network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
-        latency = self.factor * sum(kernel_ms(kernel) for _, kernel in network_kernels(network)) + 0.01
+        latency = self.factor * sum(kernel_ms(step.kernel) for step in fused_steps(network)) + 0.01
         return {"status": "ok", "times_ms": [latency, latency * 1.01, latency * 0.99]}
 
 
@@ -57,8 +57,8 @@ def top1(config: SubnetConfig) -> float:
 def tuned(tmp_path):
     log = TuningLog(load_target("x86"), tmp_path)
     log.folder.mkdir(parents=True)
-    for key, kernel in space_kernels(SPACE).items():
-        result = TrialResult("ok", (kernel_ms(kernel),), record=[[], [kernel_ms(kernel) / 1e3], {}, []])
+    for key, kernel in fused_kernels(SPACE).items():
+        result = TrialResult("ok", (kernel_ms(kernel),), is_checked=True)
         log.commit(key, [(Candidate(key, "default", {}), result)])
     return log
 
@@ -143,7 +143,7 @@ def test_failed_measurements_are_statuses_and_the_search_goes_on(tuned, tmp_path
     fresh = tmp_path / "b"
     other = TuningLog(load_target("x86"), fresh)
     for key, state in tuned.kernels.items():
-        other.commit(key, [(Candidate(key, "default", {}), TrialResult("ok", (state.best_ms,), record=[[], [1.0]]))])
+        other.commit(key, [(Candidate(key, "default", {}), TrialResult("ok", (state.best_ms,), is_checked=True))])
     pick = finder(other, FormulaDevice(broken=frozenset({reference.subnet})), fresh).for_budget(0.3)
     assert pick.held
     assert pick.subnet != reference.subnet
@@ -176,14 +176,14 @@ def test_records_of_other_schedules_are_stale(tuned) -> None:
     first = FormulaDevice()
     latency_bench = bench(tuned, first)
     latency_bench.measure([SPACE.largest])
-    kernel = network_kernels(SPACE.network(SPACE.largest))[0][1].key
-    better = TrialResult("ok", (1e-6,), record=[[], [1e-9]])
+    kernel = fused_steps(SPACE.network(SPACE.largest))[0].kernel.key
+    better = TrialResult("ok", (1e-6,), is_checked=True)
     tuned.commit(kernel, [(Candidate(kernel, "template", {"template": "t", "parameters": {}}), better)])
     assert bench(tuned, first).known()[0] == []
 
 
 def test_untuned_kernels_are_estimated_and_counted(tuned) -> None:
-    kernels = space_kernels(SPACE)
+    kernels = fused_kernels(SPACE)
     some = dataclasses.replace(next(iter(kernels.values())), out_channels=640)
     costs, estimated = kernel_costs(tuned, {**kernels, some.key: some})
     assert estimated == 1

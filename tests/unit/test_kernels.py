@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from ofa_tvm.kernels import KernelSpec, layer_kernel, network_kernels, space_kernels
+from ofa_tvm.kernels import KernelSpec, layer_kernel, layer_kernels, network_kernels
 from ofa_tvm.network import LayerSpec
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR, SPACES
 
@@ -15,7 +15,7 @@ every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys(
 
 @every_space
 def test_random_subnets_need_only_kernels_of_the_space(space):
-    kernels = space_kernels(space)
+    kernels = layer_kernels(space)
     for config in space.sample_configs(np.random.default_rng(0), 200):
         for _, kernel in network_kernels(space.network(config)):
             assert kernels[kernel.key] == kernel
@@ -28,22 +28,22 @@ def test_every_kernel_of_a_space_occurs_in_some_subnet(space):
     for config in space.sample_configs(np.random.default_rng(1), 3000):
         same_size = type(config)(resolution, config.stages)
         found.update(kernel.key for _, kernel in network_kernels(space.network(same_size)))
-    assert found == set(space_kernels(space, (resolution,)))
+    assert found == set(layer_kernels(space, (resolution,)))
 
 
 @every_space
 def test_keys_and_symbols_are_canonical(space):
-    kernels = space_kernels(space)
+    kernels = layer_kernels(space)
     assert len(set(kernels.values())) == len(kernels)
     assert len({kernel.symbol for kernel in kernels.values()}) == len(kernels)
     assert all(kernel.symbol.isidentifier() for kernel in kernels.values())
 
 
 def test_kernel_counts():
-    assert len(space_kernels(MBV3, (224,))) == 156
-    assert len(space_kernels(MBV3)) == 1977
-    assert len(space_kernels(MBV3_CIFAR, (32,))) == 102
-    assert len(space_kernels(MBV3_CIFAR)) == 280
+    assert len(layer_kernels(MBV3, (224,))) == 156
+    assert len(layer_kernels(MBV3)) == 1977
+    assert len(layer_kernels(MBV3_CIFAR, (32,))) == 102
+    assert len(layer_kernels(MBV3_CIFAR)) == 280
 
 
 @every_space

@@ -10,7 +10,7 @@ import pytest
 
 from ofa_tvm.devices.replay import ReplayDevice, made_up_result
 from ofa_tvm.errors import DeviceUnreachable, UserError
-from ofa_tvm.kernels import space_kernels
+from ofa_tvm.fusion import fused_kernels, fused_steps
 from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult, TuningLog
@@ -41,7 +41,7 @@ class Setting:
     """Everything a tuner needs, on the kernels of a tiny space."""
 
     def __init__(self, space, folder, device=None, length=100, kernels=3):
-        every = space_kernels(space, (12,))
+        every = fused_kernels(space, (12,))
         self.kernels = {key: every[key] for key in sorted(every)[:kernels]}
         self.frequencies = {key: 1.0 + number for number, key in enumerate(self.kernels)}
         self.log = TuningLog(load_target("x86"), folder)
@@ -94,7 +94,7 @@ def test_untried_kernels_come_first_by_frequency_times_flops(setting):
 
 
 def test_then_the_costliest_kernel_is_next(setting):
-    whole = setting(device=Recorder({}, lambda spec, candidate: TrialResult("ok", (1.0,), record=["", [1e-3]])))
+    whole = setting(device=Recorder({}, lambda spec, candidate: TrialResult("ok", (1.0,), is_checked=True)))
     whole.frequencies = dict(zip(whole.kernels, (1.0, 100.0, 10.0), strict=True))
     whole.run(Budget(3 * BATCH, None, 100))
     whole.device.seen.clear()
@@ -122,7 +122,7 @@ def test_no_kernel_has_more_trials_than_its_limit(setting, limit):
 def falling(candidate):
     """Every candidate is better than the one before."""
     time_ms = 1.0 / (1 + candidate.schedule["number"])
-    return TrialResult("ok", (time_ms,), record=["", [time_ms / 1e3]])
+    return TrialResult("ok", (time_ms,), is_checked=True)
 
 
 def test_time_budget(setting, monkeypatch):
@@ -141,7 +141,7 @@ def test_time_budget(setting, monkeypatch):
 
 
 def test_a_kernel_that_no_longer_gains_is_left(setting):
-    whole = setting(device=ReplayDevice({}, lambda spec, candidate: TrialResult("ok", (1.0,), record=["", [1e-3]])))
+    whole = setting(device=ReplayDevice({}, lambda spec, candidate: TrialResult("ok", (1.0,), is_checked=True)))
     done = whole.run(Budget(None, None, 10_000))
     assert done.stopped_by == "nothing left that promises a gain"
     assert max(whole.trials().values()) <= 6 * BATCH
@@ -173,7 +173,7 @@ def test_kernels_that_only_fail_do_not_go_on_for_ever(setting, status):
     done = whole.run(Budget(None, None, 10_000))
     assert done.trials == done.failures <= 3 * 6 * BATCH
     assert all(state.best_ms is None for state in whole.log.kernels.values())
-    assert whole.log.best_records() == {}
+    assert whole.log.winners == {}
 
 
 def test_summary_counts(setting):
@@ -243,7 +243,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tiny_space, tmp_path
         last.run(Budget(BATCH, None, NO_LIMIT.trials_per_kernel))
     assert set(device.calls.values()) == {1}
     assert last.log.kernels == whole.log.kernels
-    assert last.log.best_records() == whole.log.best_records()
+    assert last.log.winners == whole.log.winners
 
 
 def test_a_log_replays_as_it_was_recorded(tiny_space, tmp_path):
@@ -259,9 +259,9 @@ def test_a_log_replays_as_it_was_recorded(tiny_space, tmp_path):
     replayed = Setting(tiny_space, tmp_path / "replayed", ReplayDevice.from_log(recorded.log.folder))
     replayed.run()
     assert replayed.log.kernels == recorded.log.kernels
-    assert replayed.log.best_records() == recorded.log.best_records()
-    for name in ("trials.jsonl", "records.jsonl"):
-        assert (replayed.log.folder / name).read_text() == (recorded.log.folder / name).read_text()
+    assert replayed.log.winners == recorded.log.winners
+    found, expected = (which.log.folder / "trials.jsonl" for which in (replayed, recorded))
+    assert found.read_text() == expected.read_text()
 
 
 def test_what_was_not_recorded_fails(setting):
@@ -272,21 +272,18 @@ def test_what_was_not_recorded_fails(setting):
 
 def test_a_recording_of_another_form_is_refused(tmp_path):
     (tmp_path / "trials.jsonl").write_text('{"digest": "1"}\n')
-    with pytest.raises(UserError, match="without 'kernel'"):
+    with pytest.raises(UserError, match="without 'time_ms'"):
         ReplayDevice.from_log(tmp_path)
 
 
 def test_frequencies_are_mean_calls_of_a_subnet(tiny_space):
-    kernels = space_kernels(tiny_space, (12,))
-    frequencies = kernel_frequencies(tiny_space, (12,), batch=1)
+    kernels = fused_kernels(tiny_space, (12,))
+    frequencies = kernel_frequencies(tiny_space, (12,))
     assert frequencies.keys() == kernels.keys()
     assert min(frequencies.values()) > 0
-    dense = [key for key, spec in kernels.items() if spec.kind == "dense"]
-    layers = tiny_space.network(tiny_space.largest).layers
-    assert sum(frequencies[key] for key in dense) == pytest.approx(
-        sum(layer.kind == "linear" for layer in layers), abs=0.01
-    )
-    assert kernel_frequencies(tiny_space, (12,), batch=1) == frequencies
+    for kernel in (steps := fused_steps(tiny_space.network(tiny_space.uniform(12, 1, 3, 2))))[0], steps[-1]:
+        assert frequencies[kernel.kernel.key] == pytest.approx(1, abs=0.01)
+    assert kernel_frequencies(tiny_space, (12,)) == frequencies
 
 
 @pytest.mark.parametrize("module", ["tuner.candidate", "tuner.log", "tuner.loop", "devices.replay"])

@@ -12,10 +12,10 @@ from ofa_tvm.errors import UserError
 from ofa_tvm.targets import load_target
 from ofa_tvm.tuner import log as module
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import KernelState, TrialResult, TuningLog, best_records, logs_root
+from ofa_tvm.tuner.log import KernelState, TrialResult, TuningLog, logs_root, winners
 
 FIRST, SECOND = "test_kernel_first", "test_kernel_second"
-FILES = ("records.jsonl", "kernels.jsonl", "trials.jsonl")
+FILES = ("kernels.jsonl", "trials.jsonl")
 FAILURES = ("failed", "wrong_output", "crashed", "timed_out")
 
 
@@ -34,7 +34,7 @@ def candidate(number, kernel=FIRST, source="template"):
 
 
 def ok(time_ms):
-    return TrialResult("ok", (time_ms * 2, time_ms), record=["trace", [time_ms / 1e3]])
+    return TrialResult("ok", (time_ms * 2, time_ms), is_checked=True)
 
 
 def commit(log, *times, kernel=FIRST, start=0):
@@ -53,7 +53,7 @@ def test_what_was_committed_is_there_for_the_next_process(log, target, tmp_path)
     again = TuningLog(target, tmp_path)
     assert again.kernels == {FIRST: state}
     assert again.tried == {candidate(number).digest for number in range(3)}
-    assert again.best_records() == {FIRST: ["trace", [1e-3]]}
+    assert again.winners == winners(log.folder) == {FIRST: candidate(1).schedule}
 
 
 def test_state_goes_on_over_batches(log):
@@ -63,9 +63,9 @@ def test_state_goes_on_over_batches(log):
     assert (state.best_ms, state.trials, state.since_best) == (1.5, 4, 0)
 
 
-def test_records_are_kept_of_winners_only(log):
-    commit(log, 3.0, 4.0, 2.0)
-    assert [line["record"][1] for line in lines(log, "records.jsonl")] == [[3e-3], [2e-3]]
+def test_only_a_checked_output_wins(log):
+    state = log.commit(FIRST, [(candidate(0), ok(3.0)), (candidate(1), TrialResult("ok", (1.0,)))])
+    assert (state.best_ms, state.trials, state.schedule) == (3.0, 2, candidate(0).schedule)
 
 
 def test_kernels_do_not_mix(log, target, tmp_path):
@@ -77,15 +77,15 @@ def test_kernels_do_not_mix(log, target, tmp_path):
         FIRST: (1.0, 2),
         SECOND: (5.0, 1),
     }
-    assert again.best_records() == {FIRST: ["trace", [1e-3]], SECOND: ["trace", [5e-3]]}
+    assert again.winners == {FIRST: candidate(1).schedule, SECOND: candidate(0, SECOND).schedule}
 
 
 @pytest.mark.parametrize("status", FAILURES)
 def test_a_failure_never_wins(log, status):
-    failure = TrialResult(status, (1e-9,), "reason", record=["trace", [1e-12]])
+    failure = TrialResult(status, (1e-9,), "reason", is_checked=True)
     state = log.commit(FIRST, [(candidate(0), failure), (candidate(1), ok(2.0)), (candidate(2), failure)])
     assert (state.best_ms, state.trials, state.failures) == (2.0, 3, 2)
-    assert log.best_records() == {FIRST: ["trace", [2e-3]]}
+    assert log.winners == {FIRST: candidate(1).schedule}
     assert [(line["status"], line["time_ms"]) for line in lines(log, "trials.jsonl")] == [
         (status, None),
         ("ok", 2.0),
@@ -96,7 +96,7 @@ def test_a_failure_never_wins(log, status):
 def test_only_failures_leave_no_winner(log):
     state = log.commit(FIRST, [(candidate(0), TrialResult("crashed", error="killed"))])
     assert (state.best_ms, state.schedule) == (None, None)
-    assert log.best_records() == {}
+    assert log.winners == {}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -106,7 +106,7 @@ def test_a_torn_tail_is_forgiven_and_repaired(log, target, tmp_path, name):
         file.write('{"kernel": "test_ker')
     again = TuningLog(target, tmp_path)
     assert again.kernels[FIRST].best_ms == 3.0
-    assert again.best_records() == {FIRST: ["trace", [3e-3]]}
+    assert again.winners == {FIRST: candidate(0).schedule}
     commit(again, 2.0, start=1)
     assert len(lines(again, name)) == 2
 
@@ -120,7 +120,7 @@ def test_a_damaged_middle_line_is_named(log, target, tmp_path, name, damage):
     first, second = path.read_text().splitlines()
     path.write_text(f"{first}\n{damage}\n{second}\n")
     with pytest.raises(UserError) as caught:
-        TuningLog(target, tmp_path).best_records()
+        TuningLog(target, tmp_path)
     assert f"{path}, line 2" in str(caught.value)
 
 
@@ -144,20 +144,19 @@ def test_a_kill_between_files_keeps_the_winner(log, target, tmp_path, monkeypatc
         commit(log, 3.0)
     again = TuningLog(target, tmp_path)
     assert again.kernels[FIRST].best_ms == 3.0
-    assert again.best_records() == {FIRST: ["trace", [3e-3]]}
+    assert again.winners == {FIRST: candidate(0).schedule}
 
 
 def test_prune_keeps_the_best_and_drops_the_ledger(log, target, tmp_path):
     commit(log, 3.0, 2.0)
     commit(log, 5.0, kernel=SECOND)
     commit(log, 1.0, start=2)
-    before = log.best_records()
+    before = log.winners
     log.prune()
     assert not (log.folder / "trials.jsonl").exists()
-    assert [line["kernel"] for line in lines(log, "records.jsonl")] == [FIRST, SECOND]
     assert len(lines(log, "kernels.jsonl")) == 2
     again = TuningLog(target, tmp_path)
-    assert again.best_records() == before
+    assert again.winners == before
     assert again.kernels == log.kernels
     assert again.tried == {candidate(2).digest, candidate(0, SECOND).digest}
 
@@ -269,7 +268,7 @@ def test_a_checkout_is_written_to(installed, tmp_path):
 def test_a_shipped_log_is_an_answer_and_copied_at_the_first_use(installed, target):
     before = {path.name: path.read_bytes() for path in installed.folder.iterdir()}
     user = TuningLog(target)
-    assert user.best_records() == installed.best_records()
+    assert user.winners == installed.winners
     assert not user.root.exists()
     with user.exclusive():
         assert user.folder == user.root / target.name / target.fingerprint
@@ -309,4 +308,4 @@ def test_a_shipped_log_of_this_fingerprint_is_a_donor_to_another_root(installed,
 def test_environment_names_the_root(tmp_path, monkeypatch):
     monkeypatch.setenv("OFA_TVM_LOGS", str(tmp_path))
     assert logs_root() == tmp_path
-    assert best_records(tmp_path) == {}
+    assert winners(tmp_path) == {}

@@ -1,1 +1,87 @@
-"""Kernels written directly as TensorIR: register tiles whose every load, multiply-add and store is chosen here."""
+"""Kernels written directly as TensorIR: register tiles whose every load, multiply-add and store is chosen here.
+
+A template is one file here and one line in ``TEMPLATES``; see ``template.Template`` for what it offers. The first
+template that accepts a kernel makes its default.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ofa_tvm.compiler.cpu_features import CpuFeatures
+from ofa_tvm.compiler.emit.expand_depthwise import EXPAND_DEPTHWISE
+from ofa_tvm.compiler.emit.pointwise import POINTWISE
+from ofa_tvm.compiler.emit.pool import POOL
+from ofa_tvm.compiler.emit.template import Array, Template
+from ofa_tvm.compiler.emit.window import DEPTHWISE, FULL_WINDOW
+from ofa_tvm.kernels import KernelSpec
+
+TEMPLATES: dict[str, Template[Any]] = {
+    "pointwise": POINTWISE,
+    "full_window": FULL_WINDOW,
+    "depthwise": DEPTHWISE,
+    "expand_depthwise": EXPAND_DEPTHWISE,
+    "pool": POOL,
+}
+
+Schedule = dict[str, Any]
+"""``{"template": name, "parameters": {...}}``."""
+
+
+def candidates(spec: KernelSpec, features: CpuFeatures) -> list[Schedule]:
+    """Schedules worth a trial for a kernel, best guess first; the first one is its default.
+
+    Raises:
+        ValueError: no template accepts the kernel.
+    """
+    found: list[Schedule] = []
+    for name, template in TEMPLATES.items():
+        if template.accepts(spec):
+            found += [{"template": name, "parameters": p} for p in template.candidates(spec, features)]
+    if not found:
+        raise ValueError(f"no template computes kernel {spec.key}")
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def default_schedule(spec: KernelSpec, features: CpuFeatures) -> Schedule:
+    """What a kernel runs that nobody has tuned: the best guess."""
+    return candidates(spec, features)[0]
+
+
+class EmittedKernel:
+    """A kernel with a schedule: code, constants and scratch memory.
+
+    Args:
+        spec: the kernel.
+        schedule: see ``Schedule``.
+        features: the CPU.
+
+    Raises:
+        ValueError: the schedule names no template, or parameters that it does not have.
+    """
+
+    def __init__(self, spec: KernelSpec, schedule: Schedule, features: CpuFeatures) -> None:
+        template = TEMPLATES.get(schedule.get("template", ""))
+        if template is None or not template.accepts(spec):
+            raise ValueError(f"schedule {schedule} does not compute kernel {spec.key}")
+        try:
+            self._tile = template.tile(**schedule["parameters"])
+        except TypeError as error:
+            raise ValueError(f"schedule {schedule} of kernel {spec.key}: {error}") from error
+        self.spec, self.schedule = spec, schedule
+        self._template, self._features = template, features
+
+    def function(self) -> Any:
+        """The ``PrimFunc``."""
+        return self._template.emit(self.spec, self._tile, self._features)
+
+    def pack(self, constants: list[Array]) -> list[Array]:
+        """Constants (``KernelSpec.weight_shapes``) as the code reads them."""
+        return self._template.pack(self.spec, self._tile, constants)
+
+    @property
+    def scratch_floats(self) -> int:
+        """Floats of scratch memory of each thread."""
+        return self._template.scratch(self.spec, self._tile)

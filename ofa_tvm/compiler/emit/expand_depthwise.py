@@ -6,84 +6,135 @@ rows that stays in the nearest cache. Nothing is computed twice. Blocks of chann
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm.tirx.script import builder as T
 
-from ofa_tvm.compiler.emit.pointwise import PointwiseTile
+from ofa_tvm.compiler.cpu_features import CpuFeatures
+from ofa_tvm.compiler.emit.template import (
+    Array,
+    Template,
+    block_sizes,
+    fits,
+    panel_widths,
+    shared_blocks,
+    tile_cycles,
+)
 from ofa_tvm.compiler.emit.vector_ir import (
     Accumulators,
-    Buffer,
     Expr,
-    Vector,
     activated,
-    argument,
+    arguments,
     blocks,
+    clear,
     keep,
     kernel,
-    load,
     multiply_add,
     number,
-    scratch,
-    spread,
+    pack_panels,
     store,
-    vectors,
 )
-from ofa_tvm.compiler.emit.window import WindowTile, depthwise_row
+from ofa_tvm.compiler.emit.window import depthwise_cycles, depthwise_row, window_fits, write_pixels
 from ofa_tvm.compiler.tvm_import import tirx
 from ofa_tvm.kernels import KernelSpec
+
+TILE_CYCLES = 12.0
+NEAR_CACHE_BYTES = 32768
+BEYOND_NEAR_CACHE = 1.25
+"""How much slower rows are that do not stay in the nearest cache."""
 
 
 @dataclass(frozen=True)
 class ExpandTile:
-    """How a fused pair is cut: ``channels`` go through one ring of rows; the register tiles of either half."""
-
-    channels: int
-    expand: PointwiseTile
-    depthwise: WindowTile
-
-
-def expand_depthwise(
-    name: str, expand: KernelSpec, depthwise: KernelSpec, tile: ExpandTile, lanes: int, pooled: bool
-) -> Any:
-    """The ``PrimFunc`` of a pair, batch 1.
-
-    Arguments: source, weights (``pack_panels(weight, tile.channels, tile.expand.channels)``) and bias of the 1x1
-    convolution, weights (window rows, window columns, channels) and bias of the depthwise one, output, [sums of each
-    output channel over the map], all flat.
+    """How a fused pair is cut.
 
     Args:
-        name: of the function.
-        expand: the 1x1 convolution.
-        depthwise: what reads its output.
-        tile: how to cut.
-        lanes: of a vector.
-        pooled: also give the sums.
-
-    Raises:
-        ValueError: the two are no such pair.
+        channels: that go through one ring of rows.
+        pixels: of a register tile of the 1x1 convolution.
+        panel: channels of a register tile of the 1x1 convolution.
+        columns: pixels of a register tile of the depthwise convolution.
+        deep: channels of a register tile of the depthwise convolution.
     """
-    if expand.kind != "conv" or expand.kernel_size != 1 or expand.residual or expand.scaled or expand.batch != 1:
-        raise ValueError(f"{expand.key} is no plain 1x1 convolution of one image")
-    if depthwise.kind != "depthwise" or depthwise.input_shape != expand.output_shape:
-        raise ValueError(f"{depthwise.key} does not read the output of {expand.key}")
-    in_size, size = depthwise.in_size, depthwise.out_size
-    depth, channels = expand.in_channels, expand.out_channels
-    rows = min(in_size, 1 << (depthwise.kernel_size - 1).bit_length())
-    with kernel(name) as finished:
-        source = argument("source", in_size**2 * depth)
-        expand_weights = argument("expand_weights", depth * channels)
-        expand_bias = argument("expand_bias", channels) if expand.bias else None
-        weights = argument("weights", depthwise.kernel_size**2 * channels)
-        bias = argument("bias", channels) if depthwise.bias else None
-        output = argument("output", size**2 * channels)
-        sums = argument("sums", channels) if pooled else None
+
+    channels: int
+    pixels: int
+    panel: int
+    columns: int
+    deep: int
+
+
+def ring_rows(spec: KernelSpec) -> int:
+    """Rows of the ring: a power of two that holds a window, or the whole map."""
+    return min(spec.in_size, 1 << (spec.kernel_size - 1).bit_length())
+
+
+def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, ExpandTile]]:
+    """Tiles that fit the registers, with their expected cycles; register tiles are chosen for each width of a ring."""
+    deep_spec = replace(spec, kind="depthwise", in_channels=spec.out_channels)
+    for channels in panel_widths(spec.out_channels, features):
+        uneven = shared_blocks(spec.out_channels, channels, features.cores)
+        ring_bytes = 4 * ring_rows(spec) * spec.in_size * channels
+        far = BEYOND_NEAR_CACHE if ring_bytes > NEAR_CACHE_BYTES else 1.0
+        expands = sorted(_expand_tiles(spec, channels, features))[:3]
+        deeps = sorted(_deep_tiles(deep_spec, channels, features))[:3]
+        rings = spec.out_channels / channels
+        for expand, panel, pixels in expands:
+            for depthwise, deep, columns in deeps:
+                cycles = rings * (expand * spec.in_size + depthwise * spec.out_size) * far * uneven
+                yield cycles, ExpandTile(channels, -pixels, panel, columns, deep)
+
+
+def _expand_tiles(spec: KernelSpec, channels: int, features: CpuFeatures) -> Iterator[tuple[float, int, int]]:
+    """(cycles of one expanded row, panel, -pixels)."""
+    for panel in panel_widths(channels, features):
+        for pixels in range(1, spec.in_size + 1):
+            if not fits(pixels, panel, features):
+                break
+            cycles = sum(
+                times * many * (spec.in_channels * tile_cycles(count, width, features.lanes) + TILE_CYCLES)
+                for count, times in block_sizes(spec.in_size, pixels)
+                for width, many in block_sizes(channels, panel)
+            )
+            yield cycles, panel, -pixels
+
+
+def _deep_tiles(spec: KernelSpec, channels: int, features: CpuFeatures) -> Iterator[tuple[float, int, int]]:
+    """(cycles of one output row, channels, columns)."""
+    for deep in panel_widths(channels, features)[:2]:
+        vectors = -(-deep // features.lanes)
+        for columns in range(1, spec.out_size + 1):
+            if not window_fits(spec, columns, vectors, features):
+                break
+            cycles = sum(
+                many * depthwise_cycles(spec, columns, width, features.lanes)
+                for width, many in block_sizes(channels, deep)
+            )
+            yield cycles, deep, columns
+
+
+def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> Any:
+    """The ``PrimFunc`` of a pair."""
+    in_size, size, lanes = spec.in_size, spec.out_size, features.lanes
+    depth, channels = spec.in_channels, spec.out_channels
+    rows = ring_rows(spec)
+    with kernel(spec.symbol) as finished:
+        share, (source, expand_weights, expand_bias, weights, bias, output, sums, ring) = arguments(
+            features.cores,
+            source=in_size**2 * depth,
+            expand_weights=depth * channels,
+            expand_bias=channels if spec.bias else None,
+            weights=spec.kernel_size**2 * channels,
+            bias=channels if spec.bias else None,
+            output=size**2 * channels,
+            sums=channels if spec.pooled else None,
+            ring=scratch_floats(spec, tile),
+        )
 
         def some_channels(block: Expr, block_width: int) -> None:
-            ring = scratch(rows * in_size * block_width)
             if sums is not None:
-                _clear(sums, block, block_width, lanes)
+                clear(sums, block, block_width, lanes)
 
             def ring_at(row: Expr, x: int | Expr) -> Expr:
                 return (tirx.floormod(row, rows) * in_size + x) * block_width
@@ -93,47 +144,29 @@ def expand_depthwise(
                     def one_tile(x: Expr, count: int) -> None:
                         registers = Accumulators(count, width, lanes)
                         registers.start(expand_bias, block + channel)
-                        first = (row * in_size + x) * depth
-                        multiply_add(
-                            registers,
-                            source,
-                            lambda p: first + p * depth,
-                            expand_weights,
-                            (block + channel) * depth,
-                            depth,
-                        )
+                        first, at = (row * in_size + x) * depth, (block + channel) * depth
+                        multiply_add(registers, source, lambda p: first + p * depth, expand_weights, at, depth)
                         for p in range(count):
                             for vector in registers.vectors:
-                                value = activated(registers.value(p, vector), expand.activation, vector.lanes)
+                                value = activated(registers.value(p, vector), spec.activation, vector.lanes)
                                 store(ring, value, ring_at(row, x + p) + channel + vector.offset, vector.lanes)
 
-                    blocks(in_size, tile.expand.pixels, one_tile)
+                    blocks(in_size, tile.pixels, one_tile)
 
-                blocks(block_width, tile.expand.channels, panel)
+                blocks(block_width, tile.panel, panel)
 
             with T.serial(0, size) as y:
-                reach = depthwise.kernel_size - depthwise.padding
-                known = (y - 1) * depthwise.stride + reach
-                first = tirx.if_then_else(y == 0, number(0), tirx.min(number(in_size), known))
-                with T.serial(0, tirx.min(number(in_size), known + depthwise.stride) - first) as new:
+                reach = spec.kernel_size - spec.padding
+                known = (y - 1) * spec.stride + reach
+                first = tirx.Select(y == 0, number(0), tirx.min(number(in_size), known))
+                with T.serial(0, tirx.min(number(in_size), known + spec.stride) - first) as new:
                     expand_row(keep(first + new))
 
                 def window(channel: Expr, width: int) -> None:
-                    def finish(start: int | Expr, vector: Vector, values: list[Expr]) -> None:
-                        at = block + channel + vector.offset
-                        held = [keep(value) for value in values]
-                        for pixel, value in enumerate(held):
-                            store(output, value, (y * size + start + pixel) * channels + at, vector.lanes)
-                        if sums is not None:
-                            total = load(sums, at, vector.lanes)
-                            for value in held:
-                                total = total + value
-                            store(sums, total, at, vector.lanes)
-
                     depthwise_row(
-                        depthwise,
+                        spec,
                         y,
-                        tile.depthwise.columns,
+                        tile.columns,
                         block + channel,
                         width,
                         lanes,
@@ -141,16 +174,30 @@ def expand_depthwise(
                         lambda row, x: ring_at(row, x) + channel,
                         weights,
                         bias,
-                        finish,
+                        write_pixels(spec, y, block + channel, output, sums),
                     )
 
-                blocks(block_width, tile.depthwise.channels, window)
+                blocks(block_width, tile.deep, window)
 
-        blocks(channels, tile.channels, some_channels)
+        blocks(channels, tile.channels, some_channels, share)
     return finished()
 
 
-def _clear(buffer: Buffer, at: Expr, width: int, lanes: int) -> None:
-    for vector in vectors(width, lanes):
-        zero = spread(tirx.const(0.0, "float32"), vector.lanes)
-        store(buffer, zero, at + vector.offset, vector.lanes)
+def pack(spec: KernelSpec, tile: ExpandTile, constants: list[Array]) -> list[Array]:
+    """Weights of the 1x1 convolution in panels, the rest as it is."""
+    return [pack_panels(constants[0], tile.channels, tile.panel), *constants[1:]]
+
+
+def scratch_floats(spec: KernelSpec, tile: ExpandTile) -> int:
+    """The ring."""
+    return ring_rows(spec) * spec.in_size * tile.channels
+
+
+EXPAND_DEPTHWISE = Template(
+    ExpandTile,
+    lambda spec: spec.kind == "expand_depthwise" and spec.batch == 1,
+    tiles,
+    emit,
+    pack,
+    scratch_floats,
+)

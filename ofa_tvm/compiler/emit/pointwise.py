@@ -1,27 +1,50 @@
-"""1x1 convolutions: a matrix product in register tiles (Goto and van de Geijn, ACM TOMS 2008), fused to its ends."""
+"""1x1 convolutions and dense layers: a matrix product in register tiles, fused to its ends.
+
+Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 2008.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ofa_tvm.compiler.cpu_features import CpuFeatures
+from ofa_tvm.compiler.emit.template import (
+    Array,
+    Template,
+    block_sizes,
+    fits,
+    panel_widths,
+    shared_blocks,
+    tile_cycles,
+)
 from ofa_tvm.compiler.emit.vector_ir import (
     Accumulators,
     Buffer,
     Expr,
     activated,
-    argument,
+    add_to_sums,
+    arguments,
     blocks,
+    clear,
     keep,
     kernel,
     load,
     multiply_add,
     number,
-    scratch,
+    pack_panels,
     store,
     vectors,
 )
 from ofa_tvm.kernels import KernelSpec
+
+MOST_PIXELS = 30
+TILE_CYCLES = 12.0
+"""Cycles between two register tiles: starting, activation, writing."""
+SMALL_PANEL_BYTES = 16384
+LARGE_PANELS = 16
+"""Vectors of a matrix-vector product's panel, at most."""
 
 
 @dataclass(frozen=True)
@@ -40,60 +63,110 @@ class PointwiseTile:
     outer: Literal["channels", "pixels"] = "pixels"
 
 
-def pointwise(spec: KernelSpec, tile: PointwiseTile, lanes: int) -> Any:
-    """The ``PrimFunc`` of a 1x1 convolution.
+def accepts(spec: KernelSpec) -> bool:
+    """1x1 convolutions of stride 1 and dense layers, one image."""
+    return spec.batch == 1 and spec.kind in ("conv", "dense") and spec.kernel_size == 1 and spec.stride == 1
 
-    Arguments: source, [scales], weights (``pack_panels(weight, tile.channels)``), bias, [residual], output, all flat.
+
+def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, PointwiseTile]]:
+    """Tiles that fit the registers, with their expected cycles."""
+    area, depth, outputs = spec.in_size**2, spec.in_channels, spec.out_channels
+    if area == 1:
+        yield from _matrix_vector_tiles(spec, features)
+        return
+    for channels in panel_widths(outputs, features):
+        for pixels in range(1, min(MOST_PIXELS, area) + 1):
+            if not fits(pixels, channels, features):
+                break
+            cycles = sum(
+                times * many * (depth * tile_cycles(count, width, features.lanes) + TILE_CYCLES)
+                for count, times in block_sizes(area, pixels)
+                for width, many in block_sizes(outputs, channels)
+            )
+            tile = PointwiseTile(pixels, channels, "pixels")
+            if not spec.pooled:
+                yield cycles * shared_blocks(area, pixels, features.cores), tile
+            if not spec.scaled:
+                uneven = shared_blocks(outputs, channels, features.cores)
+                # Panels that do not stay in the nearest cache are better read once, and so are pixels.
+                order = 0.98 if depth * channels * 4 > SMALL_PANEL_BYTES else 1.02
+                yield cycles * uneven * order, PointwiseTile(pixels, channels, "channels")
+
+
+def _matrix_vector_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, PointwiseTile]]:
+    """One pixel: as many sums at a time as hide the latency; wide panels stream better."""
+    for count in (8, 4, 12, 6, 2, 16, 1):
+        channels = count * features.lanes
+        if count > min(LARGE_PANELS, features.registers - 2) or channels >= 2 * max(16, spec.out_channels):
+            continue
+        steps = sum(
+            many * tile_cycles(1, width, features.lanes) for width, many in block_sizes(spec.out_channels, channels)
+        )
+        uneven = shared_blocks(spec.out_channels, channels, features.cores)
+        yield steps * spec.in_channels * uneven, PointwiseTile(1, min(channels, spec.out_channels), "channels")
+
+
+def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> Any:
+    """The ``PrimFunc``.
 
     Raises:
-        ValueError: the spec is no 1x1 convolution of stride 1, or is scaled with ``outer="channels"``.
+        ValueError: the tile's outer loop does not suit a scaled or pooled kernel.
     """
-    if spec.kind != "conv" or spec.kernel_size != 1 or spec.stride != 1:
-        raise ValueError(f"{spec.key} is no 1x1 convolution of stride 1")
-    if spec.scaled and tile.outer == "channels":
-        raise ValueError(f"{spec.key}: a scaled input needs outer='pixels'")
-    pixels, depth, outputs = spec.batch * spec.out_size**2, spec.in_channels, spec.out_channels
-    if spec.scaled and spec.batch != 1:
-        raise ValueError(f"{spec.key}: a scaled input needs batch 1")
+    if (spec.scaled and tile.outer == "channels") or (spec.pooled and tile.outer == "pixels"):
+        raise ValueError(f"{spec.key} cannot have outer='{tile.outer}'")
+    lanes, tasks = features.lanes, features.cores
+    pixels, depth, outputs = spec.in_size**2, spec.in_channels, spec.out_channels
     with kernel(spec.symbol) as finished:
-        source = argument("source", pixels * depth)
-        scales = argument("scales", depth) if spec.scaled else None
-        weights = argument("weights", depth * outputs)
-        bias = argument("bias", outputs) if spec.bias else None
-        residual = argument("residual", pixels * outputs) if spec.residual else None
-        output = argument("output", pixels * outputs)
+        share, (source, scales, weights, bias, residual, output, sums, scratch) = arguments(
+            tasks,
+            source=pixels * depth,
+            scales=depth if spec.scaled else None,
+            weights=depth * outputs,
+            bias=outputs if spec.bias else None,
+            residual=pixels * outputs if spec.residual else None,
+            output=None if spec.pooled else pixels * outputs,
+            sums=outputs if spec.pooled else None,
+            scratch=tile.pixels * depth if spec.scaled else None,
+        )
 
         def one_tile(inputs: Buffer, first: Expr, pixel: Expr, count: int, channel: Expr, width: int) -> None:
             registers = Accumulators(count, width, lanes)
             registers.start(bias, channel)
             multiply_add(registers, inputs, lambda p: (first + p) * depth, weights, channel * depth, depth)
-            for p in range(count):
-                for vector in registers.vectors:
+            for vector in registers.vectors:
+                values = []
+                for p in range(count):
                     at = (pixel + p) * outputs + channel + vector.offset
                     value = registers.value(p, vector)
                     if residual is not None:
                         value = value + load(residual, at, vector.lanes)
-                    store(output, activated(value, spec.activation, vector.lanes), at, vector.lanes)
+                    values.append(activated(value, spec.activation, vector.lanes))
+                    if output is not None:
+                        store(output, values[-1], at, vector.lanes)
+                if sums is not None:
+                    add_to_sums(sums, channel + vector.offset, values, vector.lanes)
 
         def all_panels(pixel: Expr, count: int) -> None:
             inputs, first = source, pixel
             if scales is not None:
-                inputs, first = _scaled(source, scales, pixel, count, depth, lanes), number(0)
+                _scale(source, scales, scratch, pixel, count, depth, lanes)
+                inputs, first = scratch, number(0)
             blocks(outputs, tile.channels, lambda channel, width: one_tile(inputs, first, pixel, count, channel, width))
 
         def all_pixels(channel: Expr, width: int) -> None:
+            if sums is not None:
+                clear(sums, channel, width, lanes)
             blocks(pixels, tile.pixels, lambda pixel, count: one_tile(source, pixel, pixel, count, channel, width))
 
         if tile.outer == "pixels":
-            blocks(pixels, tile.pixels, all_panels)
+            blocks(pixels, tile.pixels, all_panels, share)
         else:
-            blocks(outputs, tile.channels, all_pixels)
+            blocks(outputs, tile.channels, all_pixels, share)
     return finished()
 
 
-def _scaled(source: Buffer, scales: Buffer, pixel: Expr, count: int, depth: int, lanes: int) -> Buffer:
-    """The inputs of some pixels times the scales of their channels."""
-    staged = scratch(count * depth)
+def _scale(source: Buffer, scales: Buffer, scratch: Buffer, pixel: Expr, count: int, depth: int, lanes: int) -> None:
+    """Write the inputs of some pixels times the scales of their channels."""
 
     def some_channels(channel: Expr, width: int) -> None:
         for vector in vectors(width, lanes):
@@ -101,7 +174,20 @@ def _scaled(source: Buffer, scales: Buffer, pixel: Expr, count: int, depth: int,
             factor = keep(load(scales, at, vector.lanes))
             for p in range(count):
                 value = load(source, (pixel + p) * depth + at, vector.lanes) * factor
-                store(staged, value, p * depth + at, vector.lanes)
+                store(scratch, value, p * depth + at, vector.lanes)
 
     blocks(depth, lanes, some_channels)
-    return staged
+
+
+def pack(spec: KernelSpec, tile: PointwiseTile, constants: list[Array]) -> list[Array]:
+    """Weights in panels, then the bias."""
+    matrix = constants[0].reshape(spec.in_channels, spec.out_channels)
+    return [pack_panels(matrix, tile.channels), *constants[1:]]
+
+
+def scratch_floats(spec: KernelSpec, tile: PointwiseTile) -> int:
+    """The scaled inputs of one tile."""
+    return tile.pixels * spec.in_channels if spec.scaled else 0
+
+
+POINTWISE = Template(PointwiseTile, accepts, tiles, emit, pack, scratch_floats)

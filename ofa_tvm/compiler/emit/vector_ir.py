@@ -1,4 +1,8 @@
-"""Words of the emitters: vectors, loops over blocks, accumulators. Buffers are flat; an open ``IRBuilder`` collects."""
+"""Words of the emitters: vectors, loops over blocks, accumulators. Buffers are flat; an open ``IRBuilder`` collects.
+
+Every kernel is a plain C function ``void symbol(int32_t task, float *, ...)``. It does the share of task ``task`` of
+the threads that it was emitted for; shares do not depend on each other.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +43,14 @@ def vectors(channels: int, lanes: int) -> tuple[Vector, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True)
+class Share:
+    """The part of the work that a call does: that of ``task`` of ``tasks``."""
+
+    task: Expr
+    tasks: int
+
+
 @contextmanager
 def kernel(name: str) -> Iterator[Callable[[], Any]]:
     """Open a function of that name; the call that it gives returns the ``PrimFunc`` once it is closed."""
@@ -48,14 +60,21 @@ def kernel(name: str) -> Iterator[Callable[[], Any]]:
         yield builder.get
 
 
-def argument(name: str, elements: int) -> Buffer:
-    """The next argument: a flat float32 array."""
-    return T.arg(name, T.buffer((elements,), FLOAT))
+def arguments(tasks: int, **elements: int | None) -> tuple[Share, list[Buffer]]:
+    """Declare the function's arguments: the task, then flat float32 arrays.
 
+    Args:
+        tasks: threads that share the work.
+        elements: elements of each array in order; None leaves an array out.
 
-def scratch(elements: int) -> Buffer:
-    """Memory that lives as long as the block around it."""
-    return T.alloc_buffer((elements,), FLOAT, scope="global")
+    Returns:
+        The share, and a buffer (or None) for each array.
+    """
+    task = T.arg("task", tirx.Var("task", "int32"))
+    present = {name: count for name, count in elements.items() if count is not None}
+    pointers = {name: T.arg(name, T.handle(FLOAT)) for name in present}
+    buffers = {name: T.decl_buffer((max(1, count),), FLOAT, data=pointers[name]) for name, count in present.items()}
+    return Share(task, tasks), [buffers.get(name) for name in elements]
 
 
 def number(value: int) -> Expr:
@@ -63,16 +82,39 @@ def number(value: int) -> Expr:
     return tirx.const(value, "int32")
 
 
-def blocks(total: int, size: int, body: Callable[[Expr, int], None]) -> None:
-    """Call ``body(start, extent)`` for each block: one loop over the full ones, the rest on its own."""
+def blocks(total: int, size: int, body: Callable[[Expr, int], None], share: Share | None = None) -> None:
+    """Call ``body(start, extent)`` for each block: one loop over the full ones, the rest on its own.
+
+    Args:
+        total: what is cut into blocks.
+        size: extent of a full block.
+        body: emits one block.
+        share: does only the blocks of this share.
+    """
     full, rest = divmod(total, size)
-    if full > 1:
-        with T.serial(0, full) as block:
+    if share is None or share.tasks == 1:
+        _loop(number(0), full, lambda block: body(block * size, size))
+        if rest:
+            body(number(total - rest), rest)
+        return
+    count = full + (rest > 0)
+    first = tirx.floordiv(share.task * count, share.tasks)
+    last = tirx.floordiv((share.task + 1) * count, share.tasks)
+    if full:
+        with T.serial(first, tirx.min(last, number(full))) as block:
             body(block * size, size)
-    elif full == 1:
-        body(number(0), size)
     if rest:
-        body(number(total - rest), rest)
+        with T.serial(0, tirx.Select(tirx.all(first < count, last == count), number(1), number(0))):
+            body(number(total - rest), rest)
+
+
+def _loop(first: Expr, count: int, body: Callable[[Expr], None]) -> None:
+    """A loop; a single turn is written out."""
+    if count > 1:
+        with T.serial(first, first + count) as turn:
+            body(turn)
+    elif count == 1:
+        body(first)
 
 
 def _index(at: Expr, lanes: int) -> Expr:
@@ -82,6 +124,11 @@ def _index(at: Expr, lanes: int) -> Expr:
 def spread(value: Expr, lanes: int) -> Expr:
     """One number in every lane."""
     return value if lanes == 1 else tirx.Broadcast(value, lanes)
+
+
+def constant(value: float, lanes: int) -> Expr:
+    """A number in every lane."""
+    return spread(tirx.const(value, FLOAT), lanes)
 
 
 def load(buffer: Buffer, at: Expr, lanes: int = 1) -> Expr:
@@ -101,8 +148,8 @@ def keep(value: Expr) -> Expr:
 
 def hard_sigmoid(value: Expr, lanes: int) -> Expr:
     """``clip(value / 6 + 1/2, 0, 1)``, one multiply-add."""
-    sixth, half, one, zero = (spread(tirx.const(c, FLOAT), lanes) for c in (1 / 6, 0.5, 1.0, 0.0))
-    return tirx.max(tirx.min(value * sixth + half, one), zero)
+    sixth, half = constant(1 / 6, lanes), constant(0.5, lanes)
+    return tirx.max(tirx.min(value * sixth + half, constant(1.0, lanes)), constant(0.0, lanes))
 
 
 def activated(value: Expr, activation: Activation, lanes: int) -> Expr:
@@ -110,8 +157,10 @@ def activated(value: Expr, activation: Activation, lanes: int) -> Expr:
     match activation:
         case "hard_swish":
             return value * hard_sigmoid(value, lanes)
+        case "hard_sigmoid":
+            return hard_sigmoid(value, lanes)
         case "relu":
-            return tirx.max(value, spread(tirx.const(0.0, FLOAT), lanes))
+            return tirx.max(value, constant(0.0, lanes))
         case "none":
             return value
 
@@ -130,8 +179,9 @@ class Accumulators:
     def start(self, bias: Buffer | None, at: Expr) -> None:
         """Set every pixel to the bias of its channels, or to zero."""
         for vector in self.vectors:
-            zero = spread(tirx.const(0.0, FLOAT), vector.lanes)
-            first = zero if bias is None else keep(load(bias, at + vector.offset, vector.lanes))
+            first = constant(0.0, vector.lanes)
+            if bias is not None:
+                first = keep(load(bias, at + vector.offset, vector.lanes))
             for pixel in range(self.pixels):
                 store(self._registers, first, self._at(pixel, vector), vector.lanes)
 
@@ -168,6 +218,20 @@ def multiply_add(
             value = keep(load(source, pixel_at(pixel) + k))
             for vector, weight in zip(tile.vectors, row, strict=True):
                 tile.add(pixel, vector, spread(value, vector.lanes) * weight)
+
+
+def add_to_sums(sums: Buffer, at: Expr, values: list[Expr], lanes: int) -> None:
+    """Add vectors of several pixels to the sums of their channels."""
+    total = load(sums, at, lanes)
+    for value in values:
+        total = total + value
+    store(sums, total, at, lanes)
+
+
+def clear(buffer: Buffer, at: Expr, width: int, lanes: int) -> None:
+    """Set neighbouring elements to zero."""
+    for vector in vectors(width, lanes):
+        store(buffer, constant(0.0, vector.lanes), at + vector.offset, vector.lanes)
 
 
 def pack_panels(weight: NDArray[np.float32], *sizes: int) -> NDArray[np.float32]:

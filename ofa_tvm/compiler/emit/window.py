@@ -7,29 +7,47 @@ window has only 57 % of its taps on a 7x7 map.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tvm.tirx.script import builder as T
 
+from ofa_tvm.compiler.cpu_features import CpuFeatures
+from ofa_tvm.compiler.emit.template import (
+    FMA_LATENCY_CYCLES,
+    PER_CYCLE,
+    Array,
+    Template,
+    block_sizes,
+    panel_widths,
+    shared_blocks,
+    tile_cycles,
+)
 from ofa_tvm.compiler.emit.vector_ir import (
     Accumulators,
     Buffer,
     Expr,
     Vector,
     activated,
-    argument,
+    add_to_sums,
+    arguments,
     blocks,
+    clear,
     keep,
     kernel,
     load,
     number,
+    pack_panels,
     spread,
     store,
 )
 from ofa_tvm.compiler.tvm_import import tirx
 from ofa_tvm.kernels import KernelSpec
+
+TILE_CYCLES = 8.0
+"""Cycles between two register tiles: starting, activation, writing."""
+MOST_COLUMNS = 28
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,20 @@ def taps(spec: KernelSpec, start: int | Expr, count: int, column: int) -> list[t
     return [(pixel, x) for pixel, x in met if not isinstance(x, int) or 0 <= x < spec.in_size]
 
 
+def columns_read(spec: KernelSpec, start: int | Expr, count: int) -> list[tuple[int | Expr, list[tuple[int, int]]]]:
+    """(input column, its (pixel of the tile, column of the window)) along the inputs of a tile, on the map only."""
+    found: list[tuple[int | Expr, list[tuple[int, int]]]] = []
+    for offset in range((count - 1) * spec.stride + spec.kernel_size):
+        x = start * spec.stride - spec.padding + offset
+        if isinstance(x, int) and not 0 <= x < spec.in_size:
+            continue
+        places = [(pixel, offset - pixel * spec.stride) for pixel in range(count)]
+        met = [(pixel, column) for pixel, column in places if 0 <= column < spec.kernel_size]
+        if met:
+            found.append((x, met))
+    return found
+
+
 def depthwise_row(
     spec: KernelSpec,
     y: Expr,
@@ -90,6 +122,8 @@ def depthwise_row(
     finish: Callable[[int | Expr, Vector, list[Expr]], None],
 ) -> None:
     """One output row of a depthwise convolution, ``width`` channels.
+
+    A row of weights stays in registers while the inputs pass by, each loaded once.
 
     Args:
         spec: the convolution.
@@ -110,16 +144,16 @@ def depthwise_row(
         registers.start(bias, channel)
         with window_rows(spec, y) as ky:
             row = y * spec.stride - spec.padding + ky
-            for kx in range(spec.kernel_size):
-                met = taps(spec, start, count, kx)
-                if not met:
-                    continue
-                for vector in registers.vectors:
-                    at = (ky * spec.kernel_size + kx) * spec.out_channels + channel + vector.offset
-                    weight = keep(load(weights, at, vector.lanes))
-                    for pixel, x in met:
-                        value = load(source, source_at(row, x) + vector.offset, vector.lanes)
-                        registers.add(pixel, vector, value * weight)
+            for vector in registers.vectors:
+                at = ky * (spec.kernel_size * spec.out_channels) + channel + vector.offset
+                taps_of_row = [
+                    keep(load(weights, at + column * spec.out_channels, vector.lanes))
+                    for column in range(spec.kernel_size)
+                ]
+                for x, met in columns_read(spec, start, count):
+                    value = keep(load(source, source_at(row, x) + vector.offset, vector.lanes))
+                    for pixel, column in met:
+                        registers.add(pixel, vector, value * taps_of_row[column])
         for vector in registers.vectors:
             values = [activated(registers.value(p, vector), spec.activation, vector.lanes) for p in range(count)]
             finish(start, vector, values)
@@ -127,84 +161,175 @@ def depthwise_row(
     tiles_of_row(spec, columns, tile)
 
 
-def depthwise(spec: KernelSpec, tile: WindowTile, lanes: int) -> Any:
-    """The ``PrimFunc`` of a depthwise convolution, batch 1.
+def write_pixels(
+    spec: KernelSpec, y: Expr, at: Expr, output: Buffer, sums: Buffer | None
+) -> Callable[[int | Expr, Vector, list[Expr]], None]:
+    """What finishes a depthwise tile: writes its pixels of row ``y``, channels from ``at``, and adds them up."""
 
-    Arguments: source, weights (window rows, window columns, channels), bias, output, all flat.
+    def finish(start: int | Expr, vector: Vector, values: list[Expr]) -> None:
+        held = [keep(value) for value in values]
+        for pixel, value in enumerate(held):
+            place = (y * spec.out_size + start + pixel) * spec.out_channels + at + vector.offset
+            store(output, value, place, vector.lanes)
+        if sums is not None:
+            add_to_sums(sums, at + vector.offset, held, vector.lanes)
 
-    Raises:
-        ValueError: the spec is no depthwise convolution of one image.
-    """
-    if spec.kind != "depthwise" or spec.batch != 1:
-        raise ValueError(f"{spec.key} is no depthwise convolution of one image")
-    size, channels = spec.out_size, spec.out_channels
+    return finish
+
+
+def depthwise(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Any:
+    """The ``PrimFunc`` of a depthwise convolution."""
+    channels = spec.out_channels
     with kernel(spec.symbol) as finished:
-        source = argument("source", spec.in_size**2 * channels)
-        weights = argument("weights", spec.kernel_size**2 * channels)
-        bias = argument("bias", channels) if spec.bias else None
-        output = argument("output", size**2 * channels)
+        share, (source, weights, bias, output, sums) = arguments(
+            features.cores,
+            source=spec.in_size**2 * channels,
+            weights=spec.kernel_size**2 * channels,
+            bias=channels if spec.bias else None,
+            output=spec.out_size**2 * channels,
+            sums=channels if spec.pooled else None,
+        )
 
-        def some_channels(channel: Expr, width: int) -> None:
+        def one_row(y: Expr, channel: Expr, width: int) -> None:
             def source_at(row: Expr, x: int | Expr) -> Expr:
                 return (row * spec.in_size + x) * channels + channel
 
-            with T.serial(0, size) as y:
+            finish = write_pixels(spec, y, channel, output, sums)
+            depthwise_row(
+                spec, y, tile.columns, channel, width, features.lanes, source, source_at, weights, bias, finish
+            )
 
-                def finish(start: int | Expr, vector: Vector, values: list[Expr]) -> None:
-                    for pixel, value in enumerate(values):
-                        at = (y * size + start + pixel) * channels + channel + vector.offset
-                        store(output, value, at, vector.lanes)
+        def all_rows(channel: Expr, width: int) -> None:
+            if sums is not None:
+                clear(sums, channel, width, features.lanes)
+            with T.serial(0, spec.out_size) as y:
+                one_row(y, channel, width)
 
-                depthwise_row(spec, y, tile.columns, channel, width, lanes, source, source_at, weights, bias, finish)
-
-        blocks(channels, tile.channels, some_channels)
+        if spec.pooled or channels >= features.cores * tile.channels * 2:
+            blocks(channels, tile.channels, all_rows, share)
+        else:
+            blocks(
+                spec.out_size,
+                1,
+                lambda y, _: blocks(channels, tile.channels, lambda channel, width: one_row(y, channel, width)),
+                share,
+            )
     return finished()
 
 
-def full_window(spec: KernelSpec, tile: WindowTile, lanes: int) -> Any:
-    """The ``PrimFunc`` of a full convolution with few input channels (a stem), batch 1.
+def depthwise_cycles(spec: KernelSpec, columns: int, channels: int, lanes: int) -> float:
+    """Expected cycles of one output row, so many channels: multiply-adds or loads, whatever takes longer."""
+    vectors, k = -(-channels // lanes), spec.kernel_size
+    total = 0.0
+    for count, times in block_sizes(spec.out_size, columns):
+        loads = ((count - 1) * spec.stride + k + k) * vectors
+        work = max(count * vectors * k, loads) / PER_CYCLE
+        total += times * (k * max(work, FMA_LATENCY_CYCLES) + TILE_CYCLES)
+    return total
 
-    Arguments: source, weights (rows, columns, in, out; ``pack_panels`` of the (rows x columns x in, out) matrix with
-    ``tile.channels``), bias, output, all flat.
 
-    Raises:
-        ValueError: the spec is no plain convolution of one image.
-    """
-    if spec.kind != "conv" or spec.batch != 1 or spec.scaled or spec.residual:
-        raise ValueError(f"{spec.key} is no plain convolution of one image")
-    size, inputs, outputs = spec.out_size, spec.in_channels, spec.out_channels
+def window_fits(spec: KernelSpec, columns: int, vectors: int, features: CpuFeatures) -> bool:
+    """Whether a depthwise tile leaves room for a row of weights and an input."""
+    return columns * vectors + spec.kernel_size + 1 <= features.registers
+
+
+def _depthwise_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, WindowTile]]:
+    for channels in panel_widths(spec.out_channels, features)[:4]:
+        vectors = -(-channels // features.lanes)
+        for columns in range(1, min(MOST_COLUMNS, spec.out_size) + 1):
+            if not window_fits(spec, columns, vectors, features):
+                break
+            row = sum(
+                many * depthwise_cycles(spec, columns, width, features.lanes)
+                for width, many in block_sizes(spec.out_channels, channels)
+            )
+            uneven = shared_blocks(spec.out_channels, channels, features.cores)
+            yield row * spec.out_size * uneven, WindowTile(columns, channels)
+
+
+def _as_they_are(spec: KernelSpec, tile: WindowTile, constants: list[Array]) -> list[Array]:
+    return constants
+
+
+DEPTHWISE = Template(
+    WindowTile,
+    lambda spec: spec.kind == "depthwise" and spec.batch == 1,
+    _depthwise_tiles,
+    depthwise,
+    _as_they_are,
+)
+
+
+def full_window(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Any:
+    """The ``PrimFunc`` of a full convolution with few input channels (a stem)."""
+    size, inputs, outputs, lanes = spec.out_size, spec.in_channels, spec.out_channels, features.lanes
     depth = spec.kernel_size**2 * inputs
     with kernel(spec.symbol) as finished:
-        source = argument("source", spec.in_size**2 * inputs)
-        weights = argument("weights", depth * outputs)
-        bias = argument("bias", outputs) if spec.bias else None
-        output = argument("output", size**2 * outputs)
+        share, (source, weights, bias, output) = arguments(
+            features.cores,
+            source=spec.in_size**2 * inputs,
+            weights=depth * outputs,
+            bias=outputs if spec.bias else None,
+            output=size**2 * outputs,
+        )
 
-        def some_channels(channel: Expr, width: int) -> None:
-            with T.serial(0, size) as y:
+        def one_row(y: Expr, channel: Expr, width: int) -> None:
+            def one_tile(start: int | Expr, count: int) -> None:
+                registers = Accumulators(count, width, lanes)
+                registers.start(bias, channel)
+                with window_rows(spec, y) as ky:
+                    row = (y * spec.stride - spec.padding + ky) * spec.in_size
+                    for kx in range(spec.kernel_size):
+                        met = taps(spec, start, count, kx)
+                        for c in range(inputs):
+                            step = (ky * spec.kernel_size + kx) * inputs + c
+                            panel = channel * depth + step * width
+                            found = [keep(load(weights, panel + v.offset, v.lanes)) for v in registers.vectors]
+                            for pixel, x in met:
+                                value = keep(load(source, (row + x) * inputs + c))
+                                for vector, weight in zip(registers.vectors, found, strict=True):
+                                    registers.add(pixel, vector, spread(value, vector.lanes) * weight)
+                for pixel in range(count):
+                    for vector in registers.vectors:
+                        value = activated(registers.value(pixel, vector), spec.activation, vector.lanes)
+                        at = (y * size + start + pixel) * outputs + channel + vector.offset
+                        store(output, value, at, vector.lanes)
 
-                def one_tile(start: int | Expr, count: int) -> None:
-                    registers = Accumulators(count, width, lanes)
-                    registers.start(bias, channel)
-                    with window_rows(spec, y) as ky:
-                        row = (y * spec.stride - spec.padding + ky) * spec.in_size
-                        for kx in range(spec.kernel_size):
-                            met = taps(spec, start, count, kx)
-                            for c in range(inputs):
-                                step = (ky * spec.kernel_size + kx) * inputs + c
-                                panel = channel * depth + step * width
-                                found = [keep(load(weights, panel + v.offset, v.lanes)) for v in registers.vectors]
-                                for pixel, x in met:
-                                    value = keep(load(source, (row + x) * inputs + c))
-                                    for vector, weight in zip(registers.vectors, found, strict=True):
-                                        registers.add(pixel, vector, spread(value, vector.lanes) * weight)
-                    for pixel in range(count):
-                        for vector in registers.vectors:
-                            value = activated(registers.value(pixel, vector), spec.activation, vector.lanes)
-                            at = (y * size + start + pixel) * outputs + channel + vector.offset
-                            store(output, value, at, vector.lanes)
+            tiles_of_row(spec, tile.columns, one_tile)
 
-                tiles_of_row(spec, tile.columns, one_tile)
-
-        blocks(outputs, tile.channels, some_channels)
+        blocks(
+            size,
+            1,
+            lambda y, _: blocks(outputs, tile.channels, lambda channel, width: one_row(y, channel, width)),
+            share,
+        )
     return finished()
+
+
+def _window_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, WindowTile]]:
+    depth = spec.kernel_size**2 * spec.in_channels
+    for channels in panel_widths(spec.out_channels, features):
+        vectors = -(-channels // features.lanes)
+        for columns in range(1, min(MOST_COLUMNS, spec.out_size) + 1):
+            if columns * vectors + vectors + 1 > features.registers:
+                break
+            cycles = sum(
+                times * many * (depth * tile_cycles(count, width, features.lanes) + TILE_CYCLES)
+                for count, times in block_sizes(spec.out_size, columns)
+                for width, many in block_sizes(spec.out_channels, channels)
+            )
+            uneven = shared_blocks(spec.out_size, 1, features.cores)
+            yield cycles * spec.out_size * uneven, WindowTile(columns, channels)
+
+
+def _pack_window(spec: KernelSpec, tile: WindowTile, constants: list[Array]) -> list[Array]:
+    matrix = constants[0].reshape(-1, spec.out_channels)
+    return [pack_panels(matrix, tile.channels), *constants[1:]]
+
+
+def _is_full_window(spec: KernelSpec) -> bool:
+    plain = not (spec.scaled or spec.residual or spec.pooled) and spec.batch == 1
+    return spec.kind == "conv" and plain and (spec.kernel_size > 1 or spec.stride > 1)
+
+
+FULL_WINDOW = Template(WindowTile, _is_full_window, _window_tiles, full_window, _pack_window)

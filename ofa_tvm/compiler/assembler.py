@@ -1,0 +1,197 @@
+"""From a network, its weights and compiled kernels to one shared library, in a fraction of a second.
+
+The library calls the kernels one after the other on a planned block of memory; nothing is allocated, looked up or
+checked in between. It loads through TVM's runtime as a module with ``main(images, logits)``, or by plain ``dlopen`` as
+``ofa_tvm_run``. Several threads, its own, are woken once for a call and meet after each kernel.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from tvm_ffi import libinfo
+
+from ofa_tvm.compiler.emit import EmittedKernel, Schedule
+from ofa_tvm.compiler.memory_plan import Lifetime, aligned, plan_memory
+from ofa_tvm.compiler.objects import ObjectCache
+from ofa_tvm.errors import OfaTvmError, UserError
+from ofa_tvm.fusion import Step, fused_steps
+from ofa_tvm.network import FLOAT32_BYTES, INPUT, NetworkSpec
+from ofa_tvm.weights import Weights
+
+Winners = Mapping[str, Schedule]
+SCRATCH = "scratch"
+IMAGE_COPY, LOGITS_COPY = "image copy", "logits copy"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a library is made of.
+
+    Args:
+        network: the network.
+        steps: its calls.
+        kernels: the kernel of each step.
+        offsets: of the tensors in the arena, in bytes.
+        arena_bytes: size of the arena.
+        scratch_bytes: scratch memory of one thread.
+    """
+
+    network: NetworkSpec
+    steps: tuple[Step, ...]
+    kernels: tuple[EmittedKernel, ...]
+    offsets: dict[str, int]
+    arena_bytes: int
+    scratch_bytes: int
+
+
+def make_plan(network: NetworkSpec, winners: Winners, cache: ObjectCache) -> Plan:
+    """Choose kernels and places for the tensors of a network.
+
+    Args:
+        network: the network.
+        winners: tuned schedules by kernel; other kernels get their default.
+        cache: makes kernels.
+    """
+    steps = fused_steps(network)
+    kernels = tuple(cache.kernel(step.kernel, winners.get(step.kernel.key)) for step in steps)
+    last_step = len(steps) - 1
+    last_read = {name: index for index, step in enumerate(steps) for name in step.reads}
+    scratch_bytes = aligned(FLOAT32_BYTES * max(kernel.scratch_floats for kernel in kernels))
+    tensors = [
+        Lifetime(name, FLOAT32_BYTES * int(np.prod(shape)), index, last_read.get(name, last_step))
+        for index, step in enumerate(steps)
+        for name, shape in zip(step.writes, step.kernel.output_shapes, strict=True)
+    ]
+    logits = steps[-1].writes[-1]
+    tensors += [
+        Lifetime(SCRATCH, scratch_bytes * cache.features.cores, 0, last_step),
+        Lifetime(IMAGE_COPY, FLOAT32_BYTES * _image_floats(network), 0, last_read[INPUT]),
+    ]
+    offsets, arena_bytes = plan_memory(tensors)
+    offsets[LOGITS_COPY] = offsets[logits]
+    return Plan(network, steps, kernels, offsets, arena_bytes, scratch_bytes)
+
+
+def _image_floats(network: NetworkSpec) -> int:
+    return network.resolution**2 * network.in_channels
+
+
+def compile_kernels(plan: Plan, cache: ObjectCache) -> list[Path]:
+    """The object files of a plan's distinct kernels; what the cache lacks is compiled."""
+    return sorted({cache.get(kernel.spec, kernel.schedule) for kernel in plan.kernels})
+
+
+def link(
+    plan: Plan, weights: Weights, objects: Sequence[Path], tasks: int, library: Path, batch: int, linker: str
+) -> None:
+    """Write a plan's library.
+
+    Args:
+        plan: what to call.
+        weights: folded weights, see ``ofa_tvm.weights``.
+        objects: of the plan's kernels.
+        tasks: threads that share each kernel.
+        library: the file to write.
+        batch: images per call.
+        linker: C compiler that links it.
+
+    Raises:
+        UserError: the compiler is not installed.
+        OfaTvmError: it could not link the library.
+    """
+    if shutil.which(linker) is None:
+        raise UserError(
+            f"{library} cannot be linked: {linker} is not installed", f"install it, e.g. apt install {linker}"
+        )
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        starts = _write_weights(plan, weights, folder / "weights.bin")
+        (folder / "program.c").write_text(_source(plan, starts, folder / "weights.bin", batch, tasks))
+        command = [linker, "-x", "c", "-std=gnu11", "-O1", "-w", "-fPIC", "-fvisibility=hidden", "-shared"]
+        command += [f"-I{path}" for path in _include_folders()]
+        command += [str(folder / "program.c"), "-x", "none", *map(str, objects), "-o", str(library), "-lpthread"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OfaTvmError(f"{linker} could not link {library}: {done.stderr.strip()[-500:]}")
+
+
+def assemble(
+    network: NetworkSpec, weights: Weights, winners: Winners, cache: ObjectCache, library: Path, batch: int, linker: str
+) -> None:
+    """Plan, compile and link a network; see ``make_plan`` and ``link``."""
+    plan = make_plan(network, winners, cache)
+    link(plan, weights, compile_kernels(plan, cache), cache.features.cores, library, batch, linker)
+
+
+def _include_folders() -> list[str]:
+    return [str(path) for path in dict.fromkeys((libinfo.find_include_path(), libinfo.find_dlpack_include_path()))]
+
+
+def _write_weights(plan: Plan, weights: Weights, path: Path) -> list[list[int]]:
+    """Write all constants as the kernels read them; returns where those of each step begin, in bytes."""
+    starts, at = [], 0
+    with path.open("wb") as file:
+        for step, kernel in zip(plan.steps, plan.kernels, strict=True):
+            own = []
+            for array in kernel.pack(step.constants(weights)):
+                data = np.ascontiguousarray(array, dtype=np.float32).tobytes()
+                own.append(at)
+                file.write(data.ljust(aligned(len(data)), b"\0"))
+                at += aligned(len(data))
+            starts.append(own)
+    return starts
+
+
+def _source(plan: Plan, starts: Sequence[Sequence[int]], blob: Path, batch: int, tasks: int) -> str:
+    network = plan.network
+    size, channels = network.resolution, network.in_channels
+    defines = {
+        "BATCH": batch,
+        "TASKS": tasks,
+        "CLASSES": network.classes,
+        "IMAGE_FLOATS": _image_floats(network),
+        "WEIGHT_BYTES": blob.stat().st_size,
+        "ARENA_BYTES": plan.arena_bytes,
+        "IMAGE_COPY": plan.offsets[IMAGE_COPY],
+        "LOGITS_COPY": plan.offsets[LOGITS_COPY],
+        "IMAGES_TEXT": f'"({batch}, {size}, {size}, {channels})"',
+        "LOGITS_TEXT": f'"({batch}, {network.classes})"',
+    }
+    lines = ["#define _GNU_SOURCE", "#include <stddef.h>", "#include <stdint.h>"]
+    lines += [f"#define {name} {value}" for name, value in defines.items()]
+    lines.append(
+        f'__asm__(".section .rodata\\n.balign 64\\n.hidden ofa_packed_weights\\n.global ofa_packed_weights\\n'
+        f'ofa_packed_weights: .incbin \\"{blob}\\"\\n.byte 0\\n.previous\\n");'
+    )
+    symbols = dict.fromkeys(step.kernel.symbol for step in plan.steps)
+    lines += [f"extern void {symbol}();" for symbol in symbols]
+    lines.append("static void meet(void);" if tasks > 1 else "")
+    lines.append("static void run_steps(int32_t task, const char *w, char *a, const float *image, float *logits) {")
+    for step, kernel, own in zip(plan.steps, plan.kernels, starts, strict=True):
+        lines.append(f"  {step.kernel.symbol}({', '.join(_arguments(plan, step, kernel, own))});")
+        if tasks > 1:
+            lines.append("  meet();")
+    lines.append("}")
+    return "\n".join([*lines, files("ofa_tvm.compiler.native").joinpath("program.c").read_text()])
+
+
+def _arguments(plan: Plan, step: Step, kernel: EmittedKernel, weight_starts: Sequence[int]) -> list[str]:
+    def place(name: str) -> str:
+        return "image" if name == INPUT else f"a + {plan.offsets[name]}"
+
+    data = 2 if step.kernel.scaled else 1
+    arguments = ["task", *map(place, step.reads[:data])]
+    arguments += [f"w + {start}" for start in weight_starts]
+    arguments += map(place, [*step.reads[data:], *step.writes])
+    if kernel.scratch_floats:
+        arguments.append(f"a + {plan.offsets[SCRATCH]} + task * {plan.scratch_bytes}")
+    return arguments

@@ -1,0 +1,53 @@
+"""Sums of a map's channels, where no kernel before could give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.tirx.script import builder as T
+
+from ofa_tvm.compiler.cpu_features import CpuFeatures
+from ofa_tvm.compiler.emit.template import Array, Template, panel_widths
+from ofa_tvm.compiler.emit.vector_ir import Accumulators, Expr, arguments, blocks, kernel, load, number, store
+from ofa_tvm.kernels import KernelSpec
+
+
+@dataclass(frozen=True)
+class PoolTile:
+    """Channels that are added up at a time."""
+
+    channels: int
+
+
+def emit(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> Any:
+    """The ``PrimFunc``."""
+    channels, lanes = spec.in_channels, features.lanes
+    with kernel(spec.symbol) as finished:
+        share, (source, output) = arguments(features.cores, source=spec.in_size**2 * channels, output=channels)
+
+        def some_channels(channel: Expr, width: int) -> None:
+            registers = Accumulators(1, width, lanes)
+            registers.start(None, number(0))
+            with T.serial(0, spec.in_size**2) as pixel:
+                for vector in registers.vectors:
+                    value = load(source, pixel * channels + channel + vector.offset, vector.lanes)
+                    registers.add(0, vector, value)
+            for vector in registers.vectors:
+                store(output, registers.value(0, vector), channel + vector.offset, vector.lanes)
+
+        blocks(channels, tile.channels, some_channels, share)
+    return finished()
+
+
+def _tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, PoolTile]]:
+    for channels in panel_widths(spec.in_channels, features) or [spec.in_channels]:
+        yield -channels, PoolTile(channels)
+
+
+def _pack(spec: KernelSpec, tile: PoolTile, constants: list[Array]) -> list[Array]:
+    return constants
+
+
+POOL = Template(PoolTile, lambda spec: spec.kind == "pool" and spec.batch == 1, _tiles, emit, _pack)

@@ -1,0 +1,80 @@
+"""What every template of kernels offers, and the arithmetic that ranks its tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.compiler.cpu_features import CpuFeatures
+from ofa_tvm.kernels import KernelSpec
+
+FMA_LATENCY_CYCLES = 4
+PER_CYCLE = 2
+MOST_CANDIDATES = 24
+
+Array = NDArray[np.float32]
+Tile = TypeVar("Tile")
+
+
+@dataclass(frozen=True)
+class Template(Generic[Tile]):
+    """A family of kernels.
+
+    Args:
+        tile: frozen dataclass of its parameters, which are numbers and strings.
+        accepts: whether it can compute a kernel.
+        tiles: tiles of a kernel worth a trial with their expected cycles, in any order.
+        emit: the ``PrimFunc`` of a kernel with a tile. Its arguments are the task, source, [scales], weights,
+            [residual], [map], [sums], [scratch], all flat.
+        pack: the constant arrays (``KernelSpec.weight_shapes``) in the order in which the kernel reads them.
+        scratch: floats of scratch memory that each thread needs.
+    """
+
+    tile: Callable[..., Tile]
+    accepts: Callable[[KernelSpec], bool]
+    tiles: Callable[[KernelSpec, CpuFeatures], Iterable[tuple[float, Tile]]]
+    emit: Callable[[KernelSpec, Tile, CpuFeatures], Any]
+    pack: Callable[[KernelSpec, Tile, list[Array]], list[Array]]
+    scratch: Callable[[KernelSpec, Tile], int] = lambda spec, tile: 0
+
+    def candidates(self, spec: KernelSpec, features: CpuFeatures) -> list[dict[str, Any]]:
+        """Parameters worth a trial, best guess first."""
+        ranked = dict.fromkeys(tile for _, tile in sorted(self.tiles(spec, features), key=lambda pair: pair[0]))
+        return [asdict(tile) for tile in list(ranked)[:MOST_CANDIDATES]]  # type: ignore[call-overload]
+
+
+def block_sizes(total: int, size: int) -> list[tuple[int, int]]:
+    """(extent, how many) of the blocks that ``blocks`` makes."""
+    full, rest = divmod(total, size)
+    return [(extent, count) for extent, count in ((size, full), (rest, 1)) if extent and count]
+
+
+def shared_blocks(total: int, size: int, threads: int) -> float:
+    """How much longer the slowest of several threads works than if the work were split evenly (1 or more)."""
+    count = -(-total // size)
+    return -(-count // threads) * threads / count
+
+
+def tile_cycles(pixels: int, channels: int, lanes: int) -> float:
+    """Cycles that one step of a register tile's reduction takes."""
+    vectors = -(-channels // lanes)
+    return max(pixels * vectors / PER_CYCLE, (pixels + vectors) / PER_CYCLE, FMA_LATENCY_CYCLES)
+
+
+def panel_widths(channels: int, features: CpuFeatures) -> list[int]:
+    """Widths of a register tile worth a trial: whole vectors that cut the channels evenly enough, or all of them."""
+    lanes = features.lanes
+    most = features.registers // 3
+    whole = [lanes * count for count in range(1, most + 1) if lanes * count <= channels]
+    narrow = [channels] if channels < lanes * most and channels % lanes else []
+    return whole + narrow
+
+
+def fits(pixels: int, channels: int, features: CpuFeatures) -> bool:
+    """Whether a register tile leaves room for one row of weights and an input."""
+    vectors = -(-channels // features.lanes)
+    return pixels * vectors + vectors + 1 <= features.registers

@@ -1,0 +1,135 @@
+"""Run and time a single emitted kernel on this machine."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.compiler.emit import EmittedKernel
+from ofa_tvm.compiler.emit.template import Array
+from ofa_tvm.compiler.memory_plan import ALIGNMENT, aligned
+from ofa_tvm.errors import OfaTvmError, UserError
+from ofa_tvm.native import c_compiler, native_library
+from ofa_tvm.network import FLOAT32_BYTES
+
+MOST_ARGUMENTS = 10
+COLD_BYTES = 4 << 20
+MOST_COPIES = 32
+
+
+class KernelRunner:
+    """A kernel that is ready to run.
+
+    In a network a kernel meets its weights where other weights have driven them, so calls go round several copies that
+    together are larger than a core's own caches.
+
+    Args:
+        kernel: the kernel.
+        code: its object file.
+        tasks: threads.
+
+    Raises:
+        UserError: there is no C compiler.
+        OfaTvmError: the object could not be linked.
+    """
+
+    def __init__(self, kernel: EmittedKernel, code: Path, tasks: int) -> None:
+        timer, compiler = native_library("ofa_tvm.compiler.native", "timer.c", "-pthread"), c_compiler()
+        if timer is None or compiler is None:
+            raise UserError("kernels cannot be timed: no C compiler was found", "install one, e.g. apt install g++")
+        self._kernel, self._tasks = kernel, tasks
+        self._time = timer.time_kernel
+        with tempfile.TemporaryDirectory() as folder:
+            library = Path(folder) / f"kernel-{os.urandom(4).hex()}.so"
+            command = [compiler, "-shared", "-nostdlib", str(code), "-o", str(library)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise OfaTvmError(f"{code} could not be linked: {done.stderr.strip()[-300:]}")
+            self._library = ctypes.CDLL(str(library))
+        self._function = ctypes.cast(getattr(self._library, kernel.spec.symbol), ctypes.c_void_p)
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        """Outputs of inputs in the layouts of ``ofa_tvm.reference``."""
+        places = _Arguments(self._kernel, inputs, self._tasks, copies=1)
+        self._call(places, 0, 0.0)
+        return places.outputs()
+
+    def time_ms(self, inputs: Sequence[Array], repeats: int, min_repeat_ms: float) -> list[float]:
+        """Milliseconds of one call, for each repeat."""
+        weight_bytes = max(1, self._kernel.spec.weight_bytes)
+        copies = min(MOST_COPIES, max(1, COLD_BYTES // weight_bytes))
+        return self._call(_Arguments(self._kernel, inputs, self._tasks, copies), repeats, min_repeat_ms)
+
+    def _call(self, places: _Arguments, repeats: int, min_repeat_ms: float) -> list[float]:
+        seconds = (ctypes.c_double * max(1, repeats))()
+        error = self._time(
+            self._function,
+            (ctypes.c_void_p * MOST_ARGUMENTS)(*places.addresses),
+            (ctypes.c_int64 * MOST_ARGUMENTS)(*places.steps),
+            ctypes.c_int64(places.copies),
+            ctypes.c_int64(places.scratch_argument),
+            ctypes.c_int64(places.scratch_bytes),
+            ctypes.c_int32(self._tasks),
+            ctypes.c_int32(repeats),
+            ctypes.c_double(min_repeat_ms / 1e3),
+            seconds,
+        )
+        if error:
+            raise OfaTvmError(f"a thread could not be started: {os.strerror(error)}")
+        return [1e3 * value for value in seconds[:repeats]]
+
+
+class _Arguments:
+    """A kernel's arguments in memory."""
+
+    def __init__(self, kernel: EmittedKernel, inputs: Sequence[Array], tasks: int, copies: int) -> None:
+        spec = kernel.spec
+        data = 2 if spec.scaled else 1
+        constants = kernel.pack(list(inputs[data : data + len(spec.weight_shapes)]))
+        self.copies, self._spec = copies, spec
+        self._arrays: list[NDArray[np.uint8]] = []
+        self.addresses: list[int] = []
+        self.steps: list[int] = []
+        for array in inputs[:data]:
+            self._add(array, 1)
+        for array in constants:
+            self._add(array, copies)
+        if spec.residual:
+            self._add(inputs[-1], 1)
+        self._first_output = len(self._arrays)
+        for shape in spec.output_shapes:
+            self._add(np.full(shape, np.nan, np.float32), 1)
+        self.scratch_bytes = aligned(FLOAT32_BYTES * kernel.scratch_floats)
+        self.scratch_argument = len(self.addresses) if self.scratch_bytes else -1
+        if self.scratch_bytes:
+            self._add(np.zeros(tasks * self.scratch_bytes // FLOAT32_BYTES, np.float32), 1)
+        missing = MOST_ARGUMENTS - len(self.addresses)
+        self.addresses += [0] * missing
+        self.steps += [0] * missing
+
+    def _add(self, array: Array, copies: int) -> None:
+        step = aligned(array.nbytes)
+        memory = np.empty(step * copies + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        for copy in range(copies):
+            at = start + copy * step
+            memory[at : at + array.nbytes] = np.frombuffer(np.ascontiguousarray(array, np.float32), np.uint8)
+        self._arrays.append(memory[start:])
+        self.addresses.append(memory.ctypes.data + start)
+        self.steps.append(step if copies > 1 else 0)
+
+    def outputs(self) -> list[Array]:
+        """What the kernel wrote."""
+        shapes = self._spec.output_shapes
+        found = self._arrays[self._first_output :][: len(shapes)]
+        return [
+            memory.view(np.float32)[: int(np.prod(shape))].reshape(shape)
+            for memory, shape in zip(found, shapes, strict=True)
+        ]

@@ -1,0 +1,1 @@
+"""C sources that generated libraries and measurements are made of."""

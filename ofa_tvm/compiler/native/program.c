@@ -1,0 +1,224 @@
+/* A subnet as a library. What comes before this, generated: sizes, the kernels, and `run_steps`. */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <tvm/ffi/c_api.h>
+
+#define HUGE_PAGE (2 << 20)
+#define ALIGNMENT 64
+
+extern const char ofa_packed_weights[];
+
+static char *block, *memory; /* as the system gave it; weights, then maps, aligned. NULL until the first call */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static const size_t memory_bytes = WEIGHT_BYTES + ARENA_BYTES + HUGE_PAGE;
+
+/* Weights and maps share one block of huge pages: reading them takes few translations. */
+static int prepare(void) {
+  if (memory) return 0;
+  void *found = mmap(0, memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (found == MAP_FAILED) return errno;
+  madvise(found, memory_bytes, MADV_HUGEPAGE);
+  block = found;
+  memory = (char *)(((uintptr_t)block + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+  memcpy(memory, ofa_packed_weights, WEIGHT_BYTES);
+  return 0;
+}
+
+#if TASKS > 1
+#define SPINS 20000 /* of a thread that waits, before it lets others run */
+
+static void pause_after(long spins) {
+  if (spins > SPINS) sched_yield();
+}
+
+/* Threads meet after each step. */
+static _Atomic int waiting, phase;
+
+static void meet(void) {
+  int now = atomic_load(&phase);
+  if (atomic_fetch_add(&waiting, 1) == TASKS - 1) {
+    atomic_store(&waiting, 0);
+    atomic_store(&phase, now + 1);
+    return;
+  }
+  for (long spins = 0; atomic_load(&phase) == now; ++spins) pause_after(spins);
+}
+
+/* Threads of this library's own: all tasks must run at once, which a shared pool does not promise. Between calls they
+   spin for some microseconds, then sleep. */
+static pthread_t members[TASKS];
+static int started; /* members that run, the caller included */
+static pthread_mutex_t bed = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+static _Atomic long published;
+static _Atomic int stop;
+static struct {
+  const float *image;
+  float *logits;
+} current;
+
+static void stay_on(int n) {
+  cpu_set_t allowed, one;
+  if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed) || n-- > 0) continue;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    sched_setaffinity(0, sizeof one, &one);
+    return;
+  }
+}
+
+static void *member(void *argument) {
+  int task = (int)(intptr_t)argument;
+  stay_on(task);
+  for (long seen = 0;; ++seen) {
+    for (long spins = 0; spins < SPINS && atomic_load(&published) == seen; ++spins);
+    pthread_mutex_lock(&bed);
+    while (atomic_load(&published) == seen) pthread_cond_wait(&wake, &bed);
+    pthread_mutex_unlock(&bed);
+    if (atomic_load(&stop)) return 0;
+    run_steps(task, memory, memory + WEIGHT_BYTES, current.image, current.logits);
+  }
+}
+
+static void publish(void) {
+  pthread_mutex_lock(&bed);
+  atomic_fetch_add(&published, 1);
+  pthread_cond_broadcast(&wake);
+  pthread_mutex_unlock(&bed);
+}
+
+static void end_members(void) {
+  if (started > 1) {
+    atomic_store(&stop, 1);
+    publish();
+    while (started > 1) pthread_join(members[--started], 0);
+  }
+  started = 0;
+  atomic_store(&stop, 0);
+  atomic_store(&published, 0);
+}
+
+/* A forked child has none of its parent's threads: it starts its own. */
+static void forget_members(void) {
+  started = 0;
+  atomic_store(&published, 0);
+  atomic_store(&waiting, 0);
+  pthread_mutex_init(&bed, 0);
+  pthread_cond_init(&wake, 0);
+}
+
+static int start_members(void) {
+  static int registered;
+  if (!registered) registered = !pthread_atfork(0, 0, forget_members);
+  for (started = 1; started < TASKS; ++started) {
+    int error = pthread_create(&members[started], 0, member, (void *)(intptr_t)started);
+    if (!error) continue;
+    end_members();
+    return error;
+  }
+  return 0;
+}
+
+static int run_image(const float *image, float *logits) {
+  int error = started ? 0 : start_members();
+  if (error) return error;
+  current.image = image;
+  current.logits = logits;
+  publish();
+  run_steps(0, memory, memory + WEIGHT_BYTES, image, logits);
+  return 0;
+}
+#else
+static void end_members(void) {}
+
+static int run_image(const float *image, float *logits) {
+  run_steps(0, memory, memory + WEIGHT_BYTES, image, logits);
+  return 0;
+}
+#endif
+
+/* Run the network: images (BATCH, size, size, channels) to logits (BATCH, classes), both float32. Returns 0, or an
+   error number. Calls from several threads wait for each other. */
+__attribute__((visibility("default"))) int ofa_tvm_run(const float *images, float *logits) {
+  pthread_mutex_lock(&lock);
+  int error = prepare();
+  for (int i = 0; i < BATCH && !error; ++i) {
+    const float *image = images + (size_t)i * IMAGE_FLOATS;
+    if ((uintptr_t)image % ALIGNMENT) { /* kernels count on it */
+      char *aligned = memory + WEIGHT_BYTES + IMAGE_COPY;
+      image = memcpy(aligned, image, sizeof(float) * IMAGE_FLOATS);
+    }
+    char *found = memory + WEIGHT_BYTES + LOGITS_COPY;
+    error = run_image(image, (float *)found);
+    if (!error) memcpy(logits + (size_t)i * CLASSES, found, sizeof(float) * CLASSES);
+  }
+  pthread_mutex_unlock(&lock);
+  return error;
+}
+
+static int fail(const char *kind, const char *message) {
+  TVMFFIErrorSetRaisedFromCStr(kind, message);
+  return -1;
+}
+
+static const DLTensor *tensor_of(const TVMFFIAny *value) {
+  if (value->type_index == kTVMFFIDLTensorPtr) return value->v_ptr;
+  if (value->type_index == kTVMFFITensor) return (const DLTensor *)((char *)value->v_obj + sizeof(TVMFFIObject));
+  return 0;
+}
+
+/* Whether a tensor is a compact float32 array in this CPU's memory with so many elements and images. */
+static int is_array(const DLTensor *tensor, int64_t floats) {
+  if (!tensor || tensor->device.device_type != kDLCPU || tensor->ndim < 1 || tensor->shape[0] != BATCH) return 0;
+  if (tensor->dtype.code != kDLFloat || tensor->dtype.bits != 32 || tensor->dtype.lanes != 1) return 0;
+  int64_t count = 1;
+  for (int i = tensor->ndim - 1; i >= 0; --i) {
+    if (tensor->strides && tensor->shape[i] != 1 && tensor->strides[i] != count) return 0;
+    count *= tensor->shape[i];
+  }
+  return count == floats;
+}
+
+/* TVM's calling convention: main(images, logits). */
+__attribute__((visibility("default"))) int __tvm_ffi_main(void *self, const TVMFFIAny *args, int32_t count,
+                                                          TVMFFIAny *result) {
+  if (count != 2) return fail("TypeError", "main takes two tensors: images, logits");
+  const DLTensor *images = tensor_of(&args[0]), *logits = tensor_of(&args[1]);
+  if (!is_array(images, (int64_t)BATCH * IMAGE_FLOATS)) return fail("ValueError", "images must be a compact float32 CPU tensor " IMAGES_TEXT);
+  if (!is_array(logits, (int64_t)BATCH * CLASSES)) return fail("ValueError", "logits must be a compact float32 CPU tensor " LOGITS_TEXT);
+  int error = ofa_tvm_run((const float *)((char *)images->data + images->byte_offset),
+                          (float *)((char *)logits->data + logits->byte_offset));
+  if (error) return fail("RuntimeError", strerror(error));
+  result->type_index = kTVMFFINone;
+  result->zero_padding = 0;
+  result->v_int64 = 0;
+  return 0;
+}
+
+/* classes() */
+__attribute__((visibility("default"))) int __tvm_ffi_classes(void *self, const TVMFFIAny *args, int32_t count,
+                                                             TVMFFIAny *result) {
+  result->type_index = kTVMFFIInt;
+  result->zero_padding = 0;
+  result->v_int64 = CLASSES;
+  return 0;
+}
+
+/* batch() */
+__attribute__((visibility("default"))) int __tvm_ffi_batch(void *self, const TVMFFIAny *args, int32_t count,
+                                                           TVMFFIAny *result) {
+  __tvm_ffi_classes(self, args, count, result);
+  result->v_int64 = BATCH;
+  return 0;
+}
+
+__attribute__((destructor)) static void release(void) {
+  end_members();
+  if (block) munmap(block, memory_bytes);
+}

@@ -1,0 +1,77 @@
+"""Emitted kernels as object files: compiled once, kept by key.
+
+An object holds one plain C function, ``void symbol(int32_t task, float *, ...)``, and needs nothing: no runtime, no
+allocation. TVM lowers and LLVM generates; the wrapper for packed arguments that TVM would put around is left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ofa_tvm.compiler.cpu_features import cpu_features
+from ofa_tvm.compiler.emit import EmittedKernel, Schedule, default_schedule
+from ofa_tvm.compiler.tvm_import import IRModule, Target, tirx, tvm
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.storage import cache_folder, write_atomic
+
+PASSES = (tirx.transform.StmtSimplify, tirx.transform.CommonSubexprElim, tirx.transform.LowerIntrin)
+
+
+def generate(kernel: EmittedKernel, target: Target) -> Any:
+    """TVM's runtime module of a kernel's machine code (``write_to_file``, ``inspect_source``)."""
+    module = IRModule({kernel.spec.symbol: kernel.function()})
+    module = tirx.transform.BindTarget(target.with_host(target))(module)
+    lowered = tvm.ir.transform.Sequential([make() for make in PASSES])(module)
+    return tvm.get_global_func("target.build.llvm")(lowered, target)
+
+
+class ObjectCache:
+    """Object files of kernels for one target.
+
+    Args:
+        attributes: TVM's target attributes; ``num-cores`` threads share each kernel.
+        folder: where they are kept (default: in the user's cache).
+    """
+
+    def __init__(self, attributes: dict[str, Any], folder: Path | None = None) -> None:
+        self.target = Target(attributes)
+        self.features = cpu_features(self.target)
+        self._folder = folder or cache_folder() / "kernels"
+        self._identity = json.dumps([attributes, tvm.__version__, _sources_digest()], sort_keys=True)
+
+    def kernel(self, spec: KernelSpec, schedule: Schedule | None = None) -> EmittedKernel:
+        """The kernel that a schedule makes, or its default one.
+
+        Raises:
+            ValueError: see ``EmittedKernel``.
+        """
+        return EmittedKernel(spec, schedule or default_schedule(spec, self.features), self.features)
+
+    def path(self, spec: KernelSpec, schedule: Schedule) -> Path:
+        """Where the object is, or would be."""
+        text = json.dumps([self._identity, spec.key, schedule], sort_keys=True)
+        return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.o"
+
+    def get(self, spec: KernelSpec, schedule: Schedule) -> Path:
+        """The object file, compiled if it is not there yet."""
+        path = self.path(spec, schedule)
+        if not path.exists():
+            code = generate(self.kernel(spec, schedule), self.target)
+            write_atomic(path, lambda beside: code.write_to_file(str(beside), "o"))
+        return path
+
+
+@functools.cache
+def _sources_digest() -> str:
+    """Identity of the emitters: an object of other emitters is another object."""
+    sha = hashlib.sha256()
+    for path in sorted(files("ofa_tvm.compiler.emit").iterdir(), key=lambda path: path.name):
+        if path.name.endswith(".py"):
+            sha.update(path.read_bytes())
+    sha.update(files("ofa_tvm.compiler").joinpath("objects.py").read_bytes())
+    return sha.hexdigest()

@@ -1,0 +1,177 @@
+"""How a network runs on a CPU: few kernels, each with all that can be done while its data are near.
+
+==============================================  ===========================================================
+layers                                          kernel
+==============================================  ===========================================================
+1x1 conv, then the depthwise that reads it      ``expand_depthwise``: the expanded map is never written
+a map that squeeze-excite reads                 its kernel is ``pooled``: it also gives the sums of channels
+squeeze-excite                                  two ``dense``, from those sums to the channel scales
+the conv behind it                              ``conv``, ``scaled``: multiplies while it reads
+1x1 conv, then global pooling                   ``conv``, ``pooled``: gives the sums instead of the map
+1x1 conv on a single pixel; linear              ``dense``
+==============================================  ===========================================================
+
+A mean is a sum whose reader has its weights divided by the number of pixels. All kernels are for one image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.kernels import KernelSpec, every_kernel, layer_kernel
+from ofa_tvm.network import LayerSpec, NetworkSpec
+from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.weights import Weights
+
+SUMS = ".sums"
+HIDDEN = ".hidden"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a kernel.
+
+    Args:
+        kernel: what is called.
+        layers: the layers that it computes, the last one named first in reports.
+        reads: tensors read, in the order of the kernel's arguments: source, [scales], [residual].
+        writes: tensors written: [map], [sums].
+        weights: names of its folded arrays in the order of ``KernelSpec.weight_shapes``.
+        pixels: the first array is divided by this.
+    """
+
+    kernel: KernelSpec
+    layers: tuple[str, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    weights: tuple[str, ...]
+    pixels: int = 1
+
+    def constants(self, weights: Weights) -> list[NDArray[np.float32]]:
+        """The arrays in the layouts of ``KernelSpec.weight_shapes``."""
+        arrays = [_channels_last(weights[name]) for name in self.weights]
+        if self.pixels > 1:
+            arrays[0] = arrays[0] / np.float32(self.pixels)
+        shapes = self.kernel.weight_shapes
+        return [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
+
+
+def _channels_last(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(out, in, height, width) as (height, width, in, out); (out, in) as (in, out)."""
+    order = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[array.ndim]
+    return np.ascontiguousarray(array.transpose(order), dtype=np.float32)
+
+
+def fused_steps(network: NetworkSpec) -> tuple[Step, ...]:
+    """The calls that run a network on a CPU, in order."""
+    return _Fusion(network).steps
+
+
+def fused_kernels(space: SearchSpace, resolutions: tuple[int, ...] | None = None) -> dict[str, KernelSpec]:
+    """The closed set of kernels of ``fused_steps``, by key."""
+    return every_kernel(space, resolutions, lambda network: (step.kernel for step in fused_steps(network)))
+
+
+class _Fusion:
+    def __init__(self, network: NetworkSpec) -> None:
+        self._layers = {layer.name: layer for layer in network.layers}
+        self._readers: dict[str, list[LayerSpec]] = {}
+        for layer in network.layers:
+            for name in filter(None, (layer.input, layer.residual)):
+                self._readers.setdefault(name, []).append(layer)
+        steps: list[Step] = []
+        for layer in network.layers:
+            if self._is_fused_away(layer):
+                continue
+            if layer.kind == "squeeze_excite":
+                steps += self._squeeze_excite(layer)
+            else:
+                steps.append(self._step(layer))
+        self.steps = tuple(steps)
+
+    def _is_fused_away(self, layer: LayerSpec) -> bool:
+        if layer.kind == "global_pool":
+            return self._is_pooled_conv(layer.input)
+        reader = self._only_reader(layer)
+        if reader is None or reader.kind != "depthwise" or not self._is_plain_pointwise(layer):
+            return False
+        return (layer.activation, layer.norm or layer.bias) == (reader.activation, reader.norm or reader.bias)
+
+    def _only_reader(self, layer: LayerSpec) -> LayerSpec | None:
+        readers = self._readers.get(layer.name, [])
+        return readers[0] if len(readers) == 1 else None
+
+    def _is_plain_pointwise(self, layer: LayerSpec | None) -> bool:
+        if layer is None or layer.kind != "conv" or layer.kernel_size != 1 or layer.stride != 1:
+            return False
+        return layer.residual is None and self._gate(layer) is None
+
+    def _is_pooled_conv(self, name: str) -> bool:
+        layer = self._layers.get(name)
+        if layer is None or layer.in_size == 1 or not self._is_plain_pointwise(layer):
+            return False
+        reader = self._only_reader(layer)
+        return reader is not None and reader.kind == "global_pool"
+
+    def _gate(self, layer: LayerSpec) -> LayerSpec | None:
+        """The squeeze-excite layer that a layer reads."""
+        before = self._layers.get(layer.input)
+        return before if before is not None and before.kind == "squeeze_excite" else None
+
+    def _step(self, layer: LayerSpec) -> Step:
+        gate = self._gate(layer)
+        kernel = layer_kernel(layer, scaled=gate is not None)
+        reads = [layer.input] if gate is None else [gate.input, gate.name]
+        layers = [layer]
+        before = self._layers.get(layer.input)
+        if layer.kind == "depthwise" and before is not None and self._is_fused_away(before):
+            kernel = replace(kernel, kind="expand_depthwise", in_channels=before.in_channels)
+            reads, layers = [before.input], [before, layer]
+        if layer.residual is not None:
+            reads.append(layer.residual)
+        writes = [layer.name]
+        readers = self._readers.get(layer.name, [])
+        if any(reader.kind == "squeeze_excite" for reader in readers):
+            kernel = replace(kernel, pooled=True)
+            writes.append(layer.name + SUMS)
+        elif self._is_pooled_conv(layer.name):
+            kernel = replace(kernel, pooled=True)
+            writes = [readers[0].name]
+            layers.append(readers[0])
+        if kernel.in_size == 1 and kernel.kind == "conv" and kernel.kernel_size == 1:
+            kernel = replace(kernel, kind="dense")
+        pixels = 1
+        if before is not None and before.kind == "global_pool":
+            if kernel.kind != "dense":
+                raise ValueError(
+                    f"layer {layer.name}: only a linear layer or a 1x1 conv can read the mean {before.name}"
+                )
+            pixels = before.in_size**2
+        return Step(
+            kernel,
+            tuple(one.name for one in layers),
+            tuple(reads),
+            tuple(writes),
+            tuple(name for one in layers for name in _arrays(one)),
+            pixels,
+        )
+
+    def _squeeze_excite(self, layer: LayerSpec) -> list[Step]:
+        channels, hidden, name = layer.in_channels, layer.hidden_channels, layer.name
+        reduce = KernelSpec("dense", channels, hidden, 1, activation="relu", bias=True)
+        expand = KernelSpec("dense", hidden, channels, 1, activation="hard_sigmoid", bias=True)
+        first = (f"{name}.reduce.weight", f"{name}.reduce.bias")
+        second = (f"{name}.expand.weight", f"{name}.expand.bias")
+        return [
+            Step(reduce, (name,), (layer.input + SUMS,), (name + HIDDEN,), first, layer.in_size**2),
+            Step(expand, (name,), (name + HIDDEN,), (name,), second),
+        ]
+
+
+def _arrays(layer: LayerSpec) -> list[str]:
+    if layer.kind == "global_pool":
+        return []
+    return [f"{layer.name}.weight", *([f"{layer.name}.bias"] if layer.norm or layer.bias else [])]

@@ -1,0 +1,53 @@
+"""Small C sources of this package, built once into the user's cache where a C compiler is found."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+from ofa_tvm.storage import cache_folder
+
+FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
+
+
+def c_compiler() -> str | None:
+    """A C compiler of this machine."""
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+
+@lru_cache(maxsize=8)
+def native_library(package: str, source_name: str, *flags: str) -> ctypes.CDLL | None:
+    """The library of a C source in a package, or None where it cannot be built or loaded.
+
+    Args:
+        package: the package that holds it.
+        source_name: the file, e.g. ``timer.c``.
+        flags: beside ``FLAGS``.
+    """
+    compiler = c_compiler()
+    if compiler is None:
+        return None
+    source = files(package).joinpath(source_name).read_text()
+    cpu = Path("/proc/cpuinfo").read_text().split("\n\n")[0] if Path("/proc/cpuinfo").exists() else platform.machine()
+    features = next((line for line in cpu.splitlines() if line.startswith("flags")), cpu)
+    digest = hashlib.sha256("\n".join([source, features, *FLAGS, *flags]).encode()).hexdigest()[:16]
+    library = cache_folder() / f"{Path(source_name).stem}-{digest}.so"
+    try:
+        if not library.exists():
+            library.parent.mkdir(parents=True, exist_ok=True)
+            made = library.with_suffix(f".{os.getpid()}.so")
+            command = [compiler, *FLAGS, *flags, "-x", "c", "-", "-o", str(made)]
+            built = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
+            if built.returncode != 0:
+                return None
+            made.replace(library)
+        return ctypes.CDLL(str(library))
+    except OSError:  # a cache that cannot be written, or whose libraries cannot be loaded
+        return None
