@@ -41,7 +41,7 @@ class Drift:
         is_slow = ratio > TOO_SLOW
         if is_slow and not self._was_slow:
             log(
-                f"this machine is busy: a reference kernel takes {ratio:.2f} times as long as before; times are too high"
+                f"this machine is busy: a reference kernel takes {ratio:.2f}x its time; what is measured now is too slow"
             )
         elif self._was_slow and not is_slow:
             log("this machine is as fast as before again")

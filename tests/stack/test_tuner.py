@@ -308,5 +308,5 @@ def test_the_winner_of_a_similar_kernel_comes_early():
         ("neighbour", ranked[7]),
         ("neighbour", ranked[5]),
     ]
-    assert first[2].source == "template"
-    assert sources(known, kernels=kernels, transfer=False)(CONV).ask(1)[0].source == "template"
+    assert first[2].source == "default"
+    assert sources(known, kernels=kernels, transfer=False)(CONV).ask(1)[0].source == "default"

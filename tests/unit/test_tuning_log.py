@@ -49,11 +49,16 @@ def lines(log, name):
 def test_what_was_committed_is_there_for_the_next_process(log, target, tmp_path):
     with log.exclusive():
         state = commit(log, 3.0, 1.0, 2.0)
-    assert state == KernelState(FIRST, 1.0, 3, 0, 1, candidate(1).schedule, "template")
+    assert state == KernelState(FIRST, 1.0, None, 3, 0, 1, candidate(1).schedule, "template")
     again = TuningLog(target, tmp_path)
     assert again.kernels == {FIRST: state}
     assert again.tried == {candidate(number).digest for number in range(3)}
     assert again.winners == winners(log.folder) == {FIRST: candidate(1).schedule}
+
+
+def test_the_time_of_the_default_is_kept(log, target, tmp_path):
+    log.commit(FIRST, [(candidate(0, source="default"), ok(3.0)), (candidate(1), ok(2.0))])
+    assert TuningLog(target, tmp_path).kernels[FIRST].default_ms == 3.0
 
 
 def test_state_goes_on_over_batches(log):
