@@ -1,4 +1,4 @@
-"""Measure the figures of benchmarks/README.md again: ``python benchmarks/run.py [engines] [latency]``.
+"""Measure the figures of benchmarks/README.md again: ``python benchmarks/run.py [engines] [loops] [latency]``.
 
 Every part runs the commands that a user would run, keeps what they print as JSON under ``benchmarks/results/``, and
 prints the tables. Nothing else should run on the machine meanwhile.
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-ENGINES = (("mbv3-cifar", 32), ("mbv3", 224))
+ENGINES = (("mbv3", 224), ("mbv3", 192), ("mbv3", 160), ("mbv3-cifar", 32))
+SUBNETS = "20"
 
 
 def run(module: str, *arguments: str) -> dict[str, Any]:
@@ -36,13 +37,20 @@ def keep(name: str, result: dict[str, Any]) -> None:
 
 def engines() -> None:
     """Tuned subnets against untuned ones and other engines."""
-    for space, resolution in ENGINES:
+    for threads in ("1", "2"):
+        for space, resolution in ENGINES:
+            fixed = ["--space", space, "--resolution", str(resolution), "--seed", "7", "--threads", threads]
+            result = run("bench", *fixed, "--subnets", SUBNETS, "--seconds", "3", "--against", "ort,openvino,default")
+            keep(f"engines-{space}-{resolution}-{threads}t", result)
+            print(json.dumps(result["geomean_speedup"], indent=1))
+
+
+def loops() -> None:
+    """Tuned subnets against torch and TVM's unscheduled loops."""
+    for space, resolution in (ENGINES[0], ENGINES[-1]):
         fixed = ["--space", space, "--resolution", str(resolution), "--subnets", "5", "--seed", "7", "--threads", "1"]
-        result = run("bench", *fixed, "--against", "ort,openvino,torch,default")
-        loops = run("bench", *fixed, "--against", "loops")["geomean_speedup"]
-        for protocol, speedups in result["geomean_speedup"].items():
-            speedups["loops"] = loops[protocol]["loops"]
-        keep(f"engines-{space}-{resolution}", result)
+        result = run("bench", *fixed, "--against", "torch,loops")
+        keep(f"loops-{space}-{resolution}", result)
         print(json.dumps(result["geomean_speedup"], indent=1))
 
 
@@ -56,7 +64,7 @@ def latency() -> None:
         print(f"| {name} | {' | '.join(cells)} | {score['spearman']:.4f} |")
 
 
-PARTS = {"engines": engines, "latency": latency}
+PARTS = {"engines": engines, "loops": loops, "latency": latency}
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or PARTS:

@@ -19,6 +19,8 @@ from ofa_tvm.shipped import shipped_folder
 
 SCHEMA = 1
 LAYOUT = "NHWC"
+KERNEL_SET = 2
+"""Counts up when kernels of the same key no longer run the same schedules."""
 
 
 class _Part(BaseModel):
@@ -103,6 +105,7 @@ class TargetSpec(_Part):
             "batch": self.batch,
             "dtype": self.dtype,
             "layout": LAYOUT,
+            "kernel_set": KERNEL_SET,
             "tvm": package_version("apache-tvm"),
         }
 

@@ -7,10 +7,12 @@ checked in between. It loads through TVM's runtime as a module with ``main(image
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -85,8 +87,10 @@ def _image_floats(network: NetworkSpec) -> int:
 
 
 def compile_kernels(plan: Plan, cache: ObjectCache) -> list[Path]:
-    """The object files of a plan's distinct kernels; what the cache lacks is compiled."""
-    return sorted({cache.get(kernel.spec, kernel.schedule) for kernel in plan.kernels})
+    """The object files of a plan's distinct kernels; what the cache lacks is compiled, on all cores."""
+    distinct = {kernel.spec.key: kernel for kernel in plan.kernels}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return sorted(pool.map(lambda kernel: cache.get(kernel.spec, kernel.schedule), distinct.values()))
 
 
 def link(

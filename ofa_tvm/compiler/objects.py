@@ -19,7 +19,9 @@ from ofa_tvm.compiler.tvm_import import IRModule, Target, tirx, tvm
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.storage import cache_folder, write_atomic
 
-PASSES = (tirx.transform.StmtSimplify, tirx.transform.CommonSubexprElim, tirx.transform.LowerIntrin)
+PASSES = (tirx.transform.StmtSimplify, tirx.transform.LowerIntrin)
+OPTIMIZATION = 1
+"""LLVM's level. Emitted code leaves little to optimise: higher levels take a fifth longer and are not faster."""
 
 
 def generate(kernel: EmittedKernel, target: Target) -> Any:
@@ -39,7 +41,7 @@ class ObjectCache:
     """
 
     def __init__(self, attributes: dict[str, Any], folder: Path | None = None) -> None:
-        self.target = Target(attributes)
+        self.target = Target({**attributes, "opt-level": OPTIMIZATION})
         self.features = cpu_features(self.target)
         self._folder = folder or cache_folder() / "kernels"
         self._identity = json.dumps([attributes, tvm.__version__, _sources_digest()], sort_keys=True)

@@ -40,9 +40,7 @@ class Drift:
         self.worst = max(self.worst, ratio)
         is_slow = ratio > TOO_SLOW
         if is_slow and not self._was_slow:
-            log(
-                f"this machine is busy: a reference kernel takes {ratio:.2f}x its time; what is measured now is too slow"
-            )
+            log(f"this machine is busy: a reference kernel takes {ratio:.2f}x its time; new times are too high")
         elif self._was_slow and not is_slow:
             log("this machine is as fast as before again")
         self._was_slow = is_slow

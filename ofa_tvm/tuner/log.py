@@ -83,6 +83,13 @@ def _user_root() -> Path:
     return Path.home() / ".local" / "share" / "ofa_tvm" / "tuning_logs"
 
 
+def _folder(root: Path, target: TargetSpec) -> Path:
+    """The folder of a fingerprint: the target's own, or that of another name for the same conditions."""
+    own = root / target.name / target.fingerprint
+    others = sorted(root.glob(f"*/{target.fingerprint}/{MANIFEST}"))
+    return own if own.exists() or not others else others[0].parent
+
+
 class TuningLog:
     """Reads and appends the log of a target's fingerprint.
 
@@ -99,10 +106,10 @@ class TuningLog:
 
     def __init__(self, target: TargetSpec, root: Path | None = None) -> None:
         self.root = root or logs_root()
-        self._own = self.root / target.name / target.fingerprint
+        self._own = _folder(self.root, target)
         self._shipped = self._own
         if self.root == _user_root():
-            self._shipped = shipped_folder("tuning_logs") / target.name / target.fingerprint
+            self._shipped = _folder(shipped_folder("tuning_logs"), target)
         only_shipped = not (self._own / MANIFEST).exists() and (self._shipped / MANIFEST).exists()
         self.folder = self._shipped if only_shipped else self._own
         manifest = self.folder / MANIFEST

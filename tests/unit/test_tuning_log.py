@@ -223,6 +223,13 @@ def test_donors_are_winners_of_other_fingerprints(log, tmp_path):
     assert other.donors()[FIRST] == [candidate(0).schedule]
 
 
+def test_the_same_conditions_under_another_name_are_the_same_log(log, tmp_path):
+    two = load_target("x86", threads=load_target("x86-2t").threads)
+    with (named := TuningLog(load_target("x86-2t"), tmp_path)).exclusive():
+        commit(named, 1.0)
+    assert TuningLog(two, tmp_path).kernels == named.kernels
+
+
 def test_equal_donors_are_named_once(log, tmp_path):
     for batch in (2, 3):
         commit(TuningLog(load_target("x86", batch=batch), tmp_path), 1.0)

@@ -1,0 +1,231 @@
+"""What tuning costs and gives: ``python benchmarks/tuning.py curve|metaschedule|rate``.
+
+==================  ====================================================================================
+``curve``           quality of kernels after 1, 2, 4, ... trials each, from this machine's log and its ledger;
+                    the winners are timed again in turn, so a drifting machine does not count
+``metaschedule``    TVM's own search, 64 trials a kernel through the same worker, against our winners
+``rate``            trials a second: our worker, and TVM's LocalBuilder and LocalRunner on its own candidates
+==================  ====================================================================================
+
+Tune before (``python -m ofa_tvm.tune --space mbv3 --resolution 224 --trials 1000``); nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+from run import keep
+
+from ofa_tvm.compiler.emit import candidates
+from ofa_tvm.compiler.kernel_runner import KernelRunner
+from ofa_tvm.compiler.kernel_tir import kernel_workload
+from ofa_tvm.compiler.objects import ObjectCache
+from ofa_tvm.compiler.tvm_import import Target, load_tensor_intrinsics, ms
+from ofa_tvm.devices.local import LocalDevice
+from ofa_tvm.fusion import fused_kernels
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.reference import random_inputs
+from ofa_tvm.spaces import get_space
+from ofa_tvm.storage import read_jsonl
+from ofa_tvm.targets import cpu_name, load_target
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.loop import kernel_frequencies
+
+ROUNDS = 3
+BUDGETS = (1, 2, 4, 8, 16)
+METASCHEDULE_TRIALS = 64
+BATCH = 8
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Timer:
+    """Times kernels with schedules, in turn."""
+
+    def __init__(self, attributes: dict[str, Any]) -> None:
+        self.cache = ObjectCache(attributes)
+
+    def in_turn(self, spec: KernelSpec, schedules: Iterable[dict[str, Any]]) -> list[float]:
+        """Milliseconds of each schedule: the fastest repeat of all rounds."""
+        inputs = random_inputs(spec)
+        kernels = [self.cache.kernel(spec, schedule) for schedule in schedules]
+        tasks = self.cache.features.cores
+        runners = [KernelRunner(kernel, self.cache.get(spec, kernel.schedule), tasks) for kernel in kernels]
+        rounds = [[min(runner.time_ms(inputs, 3, 4)) for runner in runners] for _ in range(ROUNDS)]
+        return [min(times) for times in zip(*rounds, strict=True)]
+
+
+def curve(target: str, space: str, resolution: int, already: list[int]) -> dict[str, Any]:
+    """Quality after some trials a kernel, relative to the final winners, weighted by how often a subnet calls each."""
+    spec, search_space = load_target(target), get_space(space)
+    log, timer = TuningLog(spec), Timer(spec.attributes)
+    kernels = fused_kernels(search_space, (resolution,))
+    known = fused_kernels(search_space, tuple(already)) if already else {}
+    frequencies = kernel_frequencies(search_space, (resolution,))
+    tried: dict[str, list[tuple[str, float]]] = {}
+    for line in read_jsonl(log.folder / "trials.jsonl", "trial ledger"):
+        if line["status"] == "ok":
+            tried.setdefault(line["kernel"], []).append((line["digest"], line["time_ms"]))
+    totals = dict.fromkeys((*BUDGETS, "final"), 0.0)
+    counted = 0
+    winners = [state.schedule for state in log.kernels.values() if state.schedule is not None]
+    for key, kernel in kernels.items():
+        if key in known or key not in tried:
+            continue
+        schedules = {
+            Candidate(key, "template", s).digest: s for s in [*candidates(kernel, timer.cache.features), *winners]
+        }
+        order = [(digest, time_ms) for digest, time_ms in tried[key] if digest in schedules]
+        best = {count: min(order[:count], key=lambda pair: pair[1])[0] for count in BUDGETS}
+        best_of_all = min(order, key=lambda pair: pair[1])[0]
+        distinct = list(dict.fromkeys([*best.values(), best_of_all]))
+        times = dict(zip(distinct, timer.in_turn(kernel, [schedules[d] for d in distinct]), strict=True))
+        for count in BUDGETS:
+            totals[count] += frequencies[key] * times[best[count]]
+        totals["final"] += frequencies[key] * times[best_of_all]
+        counted += 1
+    quality = {str(count): totals["final"] / totals[count] for count in BUDGETS}
+    trials = sum(len(lines) for key, lines in tried.items() if key in kernels and key not in known)
+    return {"space": space, "resolution": resolution, "kernels": counted, "trials": trials, "quality_after": quality}
+
+
+def layers_of(kernel: KernelSpec) -> list[KernelSpec]:
+    """The kernels that TVM would make of one of ours, one a layer."""
+    plain = replace(kernel, pooled=False)
+    if kernel.kind != "expand_depthwise":
+        return [plain]
+    expand = replace(plain, kind="conv", kernel_size=1, stride=1)
+    return [expand, replace(plain, kind="depthwise", in_channels=kernel.out_channels)]
+
+
+def metaschedule(target: str, space: str, resolution: int, sample: int, seed: int) -> dict[str, Any]:
+    """Plain evolutionary MetaSchedule on the layers of a random sample of kernels, beside our winners."""
+    spec = load_target(target)
+    log, timer = TuningLog(spec), Timer(spec.attributes)
+    kernels = fused_kernels(get_space(space), (resolution,))
+    heavy = [key for key in kernels if key in log.winners and kernels[key].flops > 1_000_000]
+    chosen = random.Random(seed).sample(heavy, sample)
+    model, rows, trials, start = PooledCostModel(), [], 0, time.monotonic()
+    tuned: dict[str, tuple[dict[str, Any], list[float]]] = {}
+    with LocalDevice(spec) as device:
+        device.start()
+        for key in chosen:
+            for layer in layers_of(kernels[key]):
+                if layer.key not in tuned:
+                    tuned[layer.key] = search(layer, spec.attributes, model, device)
+                    trials += len(tuned[layer.key][1])
+            theirs = []
+            for layer in layers_of(kernels[key]):
+                best = Candidate(layer.key, "evolution", tuned[layer.key][0])
+                theirs.append(min(device.trial(layer, best, 0.0).best_ms or float("inf") for _ in range(ROUNDS)))
+            ours = min(timer.in_turn(kernels[key], [log.winners[key]]))
+            rows.append({"kernel": key, "ours_ms": ours, "metaschedule_ms": sum(theirs), "ratio": sum(theirs) / ours})
+            say(f"{key}: {rows[-1]['ratio']:.2f}")
+    by_budget = {
+        count: geometric_mean(
+            sum(min(tuned[layer.key][1][:count]) for layer in layers_of(kernels[row["kernel"]])) / row["ours_ms"]
+            for row in rows
+        )
+        for count in (8, 16, 32, METASCHEDULE_TRIALS)
+    }
+    seconds = time.monotonic() - start
+    return {
+        "kernels": rows,
+        "geomean_ratio": geometric_mean(row["ratio"] for row in rows),
+        "time_over_ours_after": by_budget,
+        "trials": trials,
+        "seconds": seconds,
+        "trials_per_second": trials / seconds,
+    }
+
+
+def search(
+    kernel: KernelSpec, attributes: dict[str, Any], model: PooledCostModel, device: LocalDevice
+) -> tuple[dict[str, Any], list[float]]:
+    """The best trace of ``METASCHEDULE_TRIALS`` trials, and all times (infinite where a trial failed)."""
+    evolution = Evolution(kernel, Target(attributes), BATCH, model, seed=0)
+    best: dict[str, Any] = {}
+    times: list[float] = []
+    while len(times) < METASCHEDULE_TRIALS and (asked := evolution.ask()):
+        results = [device.trial(kernel, candidate, None) for candidate in asked]
+        for candidate, result in zip(asked, results, strict=True):
+            time_ms = result.best_ms or float("inf")
+            if time_ms < min(times, default=float("inf")):
+                best = candidate.schedule
+            times.append(time_ms)
+        evolution.tell([[result.best_ms / 1e3] if result.best_ms else None for result in results])
+    return best, times
+
+
+def rate(target: str, space: str, resolution: int) -> dict[str, Any]:
+    """Trials a second on the same kernels: ours, and TVM's builder and runner with a timeout at which they work."""
+    spec = load_target(target)
+    kernels = [k for k in fused_kernels(get_space(space), (resolution,)).values() if k.kind in ("conv", "dense")]
+    chosen = random.Random(0).sample([replace(k, pooled=False) for k in kernels if k.flops > 1_000_000], 4)
+    load_tensor_intrinsics()
+    builder, runner = ms.builder.LocalBuilder(max_workers=1, timeout_sec=300), ms.runner.LocalRunner(timeout_sec=60)
+    start, theirs = time.monotonic(), 0
+    for kernel in chosen:
+        evolution = Evolution(kernel, Target(spec.attributes), BATCH, PooledCostModel(), seed=0)
+        evolution.ask()
+        inputs = [ms.builder.BuilderInput(c.sch.mod, Target(spec.attributes)) for c in evolution._pending]
+        built = builder.build(inputs)
+        arguments = ms.arg_info.ArgInfo.from_entry_func(kernel_workload(kernel), remove_preproc=True)
+        runs = [ms.runner.RunnerInput(b.artifact_path, "llvm", arguments) for b in built if b.artifact_path]
+        theirs += sum(future.result().run_secs is not None for future in runner.run(runs))
+        say(f"TVM: {theirs} trials, {time.monotonic() - start:.0f} s")
+    their_seconds = time.monotonic() - start
+    with LocalDevice(spec) as device:
+        device.start()
+        start, ours = time.monotonic(), 0
+        for kernel in chosen:
+            for schedule in candidates(kernel, ObjectCache(spec.attributes).features)[:BATCH]:
+                ours += device.trial(kernel, Candidate(kernel.key, "template", schedule), 0.0).status == "ok"
+        our_seconds = time.monotonic() - start
+    return {
+        "kernels": [kernel.key for kernel in chosen],
+        "tvm": {"trials": theirs, "seconds": their_seconds, "per_second": theirs / their_seconds},
+        "ours": {"trials": ours, "seconds": our_seconds, "per_second": ours / our_seconds},
+        "ratio": (ours / our_seconds) / (theirs / their_seconds),
+    }
+
+
+def main() -> None:
+    """Run one part and keep its result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("curve", "metaschedule", "rate"))
+    parser.add_argument("--target", default="x86")
+    parser.add_argument("--space", default="mbv3")
+    parser.add_argument("--resolution", type=int, default=224)
+    parser.add_argument("--already", type=int, action="append", default=[], help="resolutions tuned before")
+    parser.add_argument("--sample", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    where = (given.target, given.space, given.resolution)
+    parts = {
+        "curve": lambda: curve(*where, given.already),
+        "metaschedule": lambda: metaschedule(*where, given.sample, given.seed),
+        "rate": lambda: rate(*where),
+    }
+    result = {"machine": cpu_name(), "target": given.target, **parts[given.part]()}
+    keep(f"tuning-{given.part}-{given.target}-{given.space}-{given.resolution}", result)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    assert Path("benchmarks").is_dir(), "run it from the repository's root"
+    main()
