@@ -1,7 +1,7 @@
 """A bundle: one deployed subnet as a folder, with a manifest that says what it is and how its numbers came about.
 
 ==================  ====================================================================================
-``model.so``        the compiled subnet, for TVM's runtime
+``model.so``        the compiled subnet: TVM's runtime loads it as a module, ``dlopen`` as ``ofa_tvm_run``
 ``model.onnx``      the same network for any other engine
 ``manifest.json``   ``Manifest``: what goes in, what comes out, what was measured, hashes of the files
 ==================  ====================================================================================

@@ -84,6 +84,17 @@ def latency_table(space: SearchSpace, target: TargetSpec, tuning_log: TuningLog)
     return SubnetTable(space, {key: target.batch * cost for key, cost in costs.items()}, kernel_keys), estimated
 
 
+def own_classes(space: SearchSpace) -> int | None:
+    """The number of classes where it is not that of the space itself."""
+    return None if space.classes == get_space(space.name).classes else space.classes
+
+
+def model_folder(tuning_log: TuningLog, space: SearchSpace) -> Path:
+    """Where the latency model of a space and its number of classes is kept."""
+    classes = own_classes(space)
+    return tuning_log.folder / (space.name if classes is None else f"{space.name}-{classes}c")
+
+
 class LatencyBench:
     """Measured latencies of one space on one target, and the model learned from them.
 
@@ -97,7 +108,7 @@ class LatencyBench:
     def __init__(self, space: SearchSpace, target: TargetSpec, tuning_log: TuningLog, device: NetworkDevice) -> None:
         self.space, self.target, self.log, self._device = space, target, tuning_log, device
         self.table, self.estimated_kernels = latency_table(space, target, tuning_log)
-        self._other_classes = None if space.classes == get_space(space.name).classes else space.classes
+        self._other_classes = own_classes(space)
         latest = {
             record.subnet: record
             for record in read_records(tuning_log.folder, space.name, self._other_classes)
@@ -108,8 +119,7 @@ class LatencyBench:
     @property
     def folder(self) -> Path:
         """Where the model of this space and number of classes is kept."""
-        name = self.space.name
-        return self.log.folder / (name if self._other_classes is None else f"{name}-{self._other_classes}c")
+        return model_folder(self.log, self.space)
 
     def _schedules(self, subnet: str) -> str:
         network = self.space.network(SubnetConfig.parse(subnet))

@@ -18,6 +18,7 @@ def predict(
     space: Annotated[str, typer.Option(help="Search space.")] = "mbv3-cifar",
     supernet: Annotated[Path | None, typer.Option(help="Training folder, for accuracy (default: shipped).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="Classes, where not those of the space.")] = None,
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
     json: JsonFlag = False,
 ) -> None:
@@ -27,7 +28,7 @@ def predict(
     """
     from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
     from ofa_tvm.cost_model import LatencyModel
-    from ofa_tvm.latency import latency_table
+    from ofa_tvm.latency import latency_table, model_folder
     from ofa_tvm.shipped import shipped_supernet
     from ofa_tvm.spaces import get_space
     from ofa_tvm.subnet_table import SubnetTable
@@ -35,10 +36,12 @@ def predict(
     from ofa_tvm.tuner.log import TuningLog
 
     search_space, spec = get_space(space), load_target(target, threads)
+    if classes is not None:
+        search_space = search_space.with_classes(classes)
     genomes = search_space.genomes([search_space.parse(key) for key in subnet])
     log = TuningLog(spec, logs)
     kernel_table, _ = latency_table(search_space, spec, log)
-    model = LatencyModel.load(log.folder / space, kernel_table)
+    model = LatencyModel.load(model_folder(log, search_space), kernel_table)
     columns = [[float(value) for value in column] for column in model.predict(genomes)]
     folder = supernet or shipped_supernet()
     top1: Sequence[float | None] = [None] * len(subnet)

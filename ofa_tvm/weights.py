@@ -57,7 +57,8 @@ def random_weights(network: NetworkSpec, seed: int = 0) -> dict[str, NDArray[np.
     for layer in network.layers:
         for name, shape in weight_shapes(layer).items():
             fan_in = max(1, int(np.prod(shape[1:])))
-            scale = 0.1 if len(shape) == 1 else (2 / fan_in) ** 0.5
+            gain = 1 if layer.activation == "none" else 2
+            scale = 0.1 if len(shape) == 1 else (gain / fan_in) ** 0.5
             weights[name] = (rng.standard_normal(shape) * scale).astype(np.float32)
     return weights
 

@@ -65,7 +65,7 @@ def made_up_result(spec: KernelSpec, candidate: Candidate) -> TrialResult:
 
 
 def _result(line: dict[str, Any]) -> TrialResult:
-    """The result of a ledger line. It counts as checked: where it was not, it was not the best at its time either."""
+    """The result of a ledger line."""
     if line["time_ms"] is None:
         return TrialResult(line["status"], error=line["error"])
-    return TrialResult(line["status"], (line["time_ms"],), line["error"], is_checked=True)
+    return TrialResult(line["status"], (line["time_ms"],), line["error"], line["is_checked"])

@@ -187,6 +187,7 @@ class TuningLog:
                     "source": candidate.source,
                     "status": result.status,
                     "time_ms": best_ms,
+                    "is_checked": result.is_checked,
                     "error": result.error,
                 }
             )

@@ -186,7 +186,7 @@ class Tuner:
             for candidate in candidates:
                 result = self._device.trial(spec, candidate, best_ms)
                 results.append(result)
-                if result.best_ms is not None:
+                if result.best_ms is not None and result.is_checked:
                     best_ms = result.best_ms if best_ms is None else min(best_ms, result.best_ms)
         finally:
             if results:  # what was measured before an interrupt or a lost device counts too

@@ -227,6 +227,12 @@ def test_no_pick_is_said(made):
     assert "found no subnet to offer" in Page(made(picks=[])).text
 
 
+def test_budgets_that_nothing_holds_are_listed(made):
+    assert "Budgets that nothing holds" not in made()
+    unmet = {"budget_ms": 0.01, "nearest_ms": 0.2, "nearest_subnet": "r24.3x2"}
+    assert "0.010 ms: the nearest subnet takes 0.200 ms, measured" in Page(made(infeasible=[unmet])).text
+
+
 def test_json_and_out(tmp_path, capsys):
     (tmp_path / "result.json").write_text(json.dumps(result()))
     out = tmp_path / "pages" / "page.html"
