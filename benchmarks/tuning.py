@@ -27,7 +27,6 @@ from run import keep
 
 from ofa_tvm.compiler.emit import candidates
 from ofa_tvm.compiler.kernel_runner import KernelRunner
-from ofa_tvm.compiler.kernel_tir import kernel_workload
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.tvm_import import Target, load_tensor_intrinsics, ms
 from ofa_tvm.devices.local import LocalDevice
@@ -184,9 +183,12 @@ def rate(target: str, space: str, resolution: int) -> dict[str, Any]:
         evolution.ask()
         inputs = [ms.builder.BuilderInput(c.sch.mod, Target(spec.attributes)) for c in evolution._pending]
         built = builder.build(inputs)
-        arguments = ms.arg_info.ArgInfo.from_entry_func(kernel_workload(kernel), remove_preproc=True)
-        runs = [ms.runner.RunnerInput(b.artifact_path, "cpu", arguments) for b in built if b.artifact_path]
-        theirs += sum(future.result().run_secs is not None for future in runner.run(runs))
+        pairs = zip(built, evolution._pending, strict=True)
+        runs = [ms.runner.RunnerInput(b.artifact_path, "cpu", c.args_info) for b, c in pairs if b.artifact_path]
+        results = [future.result() for future in runner.run(runs)]
+        theirs += sum(result.run_secs is not None for result in results)
+        for message in {result.error_msg for result in results if result.error_msg}:
+            say(message[-300:])
         say(f"TVM: {theirs} trials, {time.monotonic() - start:.0f} s")
     their_seconds = time.monotonic() - start
     with LocalDevice(spec) as device:
