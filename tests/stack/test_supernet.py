@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ofa_tvm import native
 from ofa_tvm.network import INPUT
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.supernet import depthwise
@@ -223,10 +224,10 @@ def test_recalibration_is_the_mean_over_batches(supernets):
 
 @pytest.fixture
 def no_compiler(monkeypatch):
-    monkeypatch.setattr(depthwise.shutil, "which", lambda name: None)
-    depthwise._library.cache_clear()
+    monkeypatch.setattr(native, "c_compiler", lambda: None)
+    native.native_library.cache_clear()
     yield
-    depthwise._library.cache_clear()
+    native.native_library.cache_clear()
 
 
 def gradients(convolution, channels, kernel_size, stride, size):
@@ -256,7 +257,7 @@ def test_depthwise_gradients_equal_torchs(kernel_size, stride, channels, size):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.skipif(depthwise.shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.skipif(native.c_compiler() is None, reason="no C compiler")
 def test_the_compiled_gradient_is_what_runs():
     x, gradient = torch.randn(2, 32, 8, 8), torch.randn(2, 32, 8, 8)
     assert depthwise.weight_gradient(x, gradient, 5, 1) is not None
@@ -275,9 +276,9 @@ def test_without_a_compiler_torch_does_it(no_compiler, kernel_size, stride):
 def test_without_a_usable_cache_torch_does_it(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path / "file"))
-    depthwise._library.cache_clear()
+    native.native_library.cache_clear()
     assert depthwise._library() is None
-    depthwise._library.cache_clear()
+    native.native_library.cache_clear()
 
 
 def test_smaller_kernels_are_mapped_centres_of_larger_ones(tiny_space):
