@@ -24,7 +24,8 @@ def run(tmp_path):
     return lambda *options: compile_command.main(["--logs", str(tmp_path / "logs"), *options])
 
 
-def test_random_subnets(run, tmp_path, capsys):
+def test_random_subnets(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path / "cache"))
     options = ["--space", "tiny", "--resolution", "12", "--random", "2", "--seed", "3", "--out", str(tmp_path / "out")]
     assert run(*options, "--json") == 0
     payload = json.loads(capsys.readouterr().out)
