@@ -179,7 +179,7 @@ def _gap(state: Coverage) -> str:
     if state.expected_gap is None:
         return "how much slower default schedules are is not known yet"
     share = f"{state.fallback_calls:.0%} of a mean subnet's calls run one"
-    return f"default schedules take {state.expected_gap:.0%} longer where both were timed; {share}"
+    return f"a typical default schedule takes {state.expected_gap:.0%} longer than the tuned one; {share}"
 
 
 def _kernel_table(state: Coverage) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import median
 
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.tuner.log import TuningLog
@@ -31,8 +32,8 @@ class Coverage:
         fallback: kernels that run their default schedule.
         mean_subnet_ms: sum of the tuned kernels' times in a mean sampled subnet.
         fallback_calls: share of a mean subnet's calls that run a default schedule.
-        expected_gap: how much longer a kernel takes with its default schedule, as a fraction: mean over the tuned
-            ones, by their time; None where no default was tried.
+        expected_gap: how much longer a kernel takes with its default schedule, as a fraction: median of the tuned
+            ones (single trials drift too much for a mean); None where no default was tried.
         kernels: the tuned kernels, the costliest first.
     """
 
@@ -74,9 +75,9 @@ def coverage(log: TuningLog, kernels: Mapping[str, KernelSpec], frequencies: Map
 
 
 def _expected_gap(log: TuningLog, frequencies: Mapping[str, float]) -> float | None:
-    best = default = 0.0
-    for key, state in log.kernels.items():
-        if key in frequencies and state.best_ms is not None and state.default_ms is not None:
-            best += frequencies[key] * state.best_ms
-            default += frequencies[key] * state.default_ms
-    return default / best - 1 if best else None
+    ratios = [
+        state.default_ms / state.best_ms
+        for key, state in log.kernels.items()
+        if key in frequencies and state.best_ms is not None and state.default_ms is not None
+    ]
+    return median(ratios) - 1 if ratios else None
