@@ -30,8 +30,7 @@ class CompiledSubnet:
     Args:
         subnet: its key.
         seconds: by stage: ``plan`` calls and memory, ``kernels`` to machine code (those that no subnet had before),
-            ``link`` the library, ``load`` it until it has run once, ``check`` it against another engine.
-        total_s: all stages together.
+            ``link`` the library, ``load`` it until it has run once, ``check`` it against another engine; and ``total``.
         compiled_kernels: distinct kernels that had to be compiled.
         tuned_kernels: distinct kernels with a winner in the log.
         default_kernels: distinct kernels without.
@@ -43,7 +42,6 @@ class CompiledSubnet:
 
     subnet: str
     seconds: dict[str, float]
-    total_s: float
     compiled_kernels: int
     tuned_kernels: int
     default_kernels: int
@@ -117,8 +115,7 @@ def compile_subnet(
     tuned = len(kernels & winners.keys())
     return CompiledSubnet(
         subnet=key,
-        seconds=stage.seconds,
-        total_s=sum(stage.seconds.values()),
+        seconds={**stage.seconds, "total": sum(stage.seconds.values())},
         compiled_kernels=len(new),
         tuned_kernels=tuned,
         default_kernels=len(kernels) - tuned,
