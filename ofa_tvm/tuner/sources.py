@@ -46,7 +46,7 @@ class Sources:
         return KernelCandidates(spec, self)
 
     def neighbours(self, spec: KernelSpec) -> list[dict[str, Any]]:
-        """Winners of the most similar kernels of the run, and of other logs' records of them."""
+        """Winners of the most similar kernels of the run."""
         near = [
             (distance, key)
             for key, other in self.kernels.items()

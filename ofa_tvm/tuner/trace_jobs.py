@@ -20,7 +20,7 @@ def trace_trial(
     min_repeat_ms: int,
     best_ms: float | None,
 ) -> dict[str, Any]:
-    """Build and time a trace; its output is TVM's affair. Weights are repacked as they are in a deployed model."""
+    """Build and time a trace. Its output is not checked, so it never wins in a log. Weights are repacked as they are in a deployed model."""
     load_tensor_intrinsics()
     spec = KernelSpec(**kernel)
     schedule = Schedule(kernel_workload(spec))
@@ -31,7 +31,7 @@ def trace_trial(
     built = tvm.compile(module, target=Target(target))
     timer = built.mod.time_evaluator("main", tvm.cpu(), number=1, repeat=repeats, min_repeat_ms=min_repeat_ms)
     times_ms = [seconds * 1e3 for seconds in timer(*arrays).results]
-    return {"status": "ok", "times_ms": times_ms, "is_checked": True}
+    return {"status": "ok", "times_ms": times_ms}
 
 
 def _shapes(module: IRModule) -> list[tuple[int, ...]]:
