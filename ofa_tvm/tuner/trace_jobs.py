@@ -20,7 +20,7 @@ def trace_trial(
     min_repeat_ms: int,
     best_ms: float | None,
 ) -> dict[str, Any]:
-    """Build and time a trace. Its output is not checked, so it never wins in a log. Weights are repacked as they are in a deployed model."""
+    """Build and time a trace, with its weights repacked. Its output is not checked, so it never wins in a log."""
     load_tensor_intrinsics()
     spec = KernelSpec(**kernel)
     schedule = Schedule(kernel_workload(spec))
