@@ -124,15 +124,20 @@ class NetworkSpec:
         return uses
 
     @cached_property
-    def peak_activation_bytes(self) -> int:
-        """Largest sum of tensors alive at once, f32, one image.
+    def alive_bytes(self) -> tuple[int, ...]:
+        """Sum of the tensors alive while each layer runs, f32, one image.
 
-        While a layer runs, its inputs, its output and every tensor that a later layer still reads are alive.
+        These are its inputs, its output and every tensor that a later layer still reads.
         """
         alive = {INPUT: self.resolution**2 * self.in_channels}
-        peak = 0
+        sums = []
         for index, layer in enumerate(self.layers):
             alive[layer.name] = layer.out_elements
-            peak = max(peak, sum(alive.values()))
+            sums.append(FLOAT32_BYTES * sum(alive.values()))
             alive = {name: size for name, size in alive.items() if self.last_use[name] > index}
-        return FLOAT32_BYTES * peak
+        return tuple(sums)
+
+    @property
+    def peak_activation_bytes(self) -> int:
+        """Largest sum of tensors alive at once, f32, one image."""
+        return max(self.alive_bytes)

@@ -16,6 +16,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_tvm.block_table import BlockMaximum, BlockTable
 from ofa_tvm.errors import UserError
 from ofa_tvm.network import FLOAT32_BYTES, Kind, LayerSpec, NetworkSpec
 from ofa_tvm.spaces import Genomes, SearchSpace, SubnetConfig
@@ -66,24 +67,35 @@ class SubnetTable:
         # Choice 0 of a block is "skipped" and stays zero.
         self._blocks = np.zeros((space.blocks, len(space.resolutions), 1 + choices, len(QUANTITIES)))
         self._fixed = np.zeros((len(space.resolutions), len(QUANTITIES)))
+        self._block_alive = np.zeros((space.blocks, len(space.resolutions), 1 + choices), dtype=np.int64)
+        self._fixed_alive = np.zeros(len(space.resolutions), dtype=np.int64)
         self._fill()
         if self._missing:
             raise UserError(
                 f"{len(self._missing)} kernels of space {space.name} have no time, e.g. {min(self._missing)}",
                 "tune them first, or estimate them",
             )
+        blocks, alive = np.swapaxes(self._blocks, 0, 1), np.swapaxes(self._block_alive, 0, 1)
+        kinds = slice(len(KINDS))
+        self._sums = BlockTable(space, self._fixed, blocks)
+        self._kernel_ms = BlockTable(space, self._fixed[:, kinds].sum(axis=-1), blocks[..., kinds].sum(axis=-1))
+        self._peak = BlockMaximum(space, self._fixed_alive, alive)
         self._check()
 
     def quantities(self, genomes: Genomes) -> Floats:
         """Sums over the layers of each subnet, shape (n, len(QUANTITIES)), in the order of ``QUANTITIES``."""
-        resolution, _, kernel, expand = self.space.split_genes(genomes)
-        choice = 1 + kernel.astype(np.intp) * len(self.space.expand_choices) + expand
-        choice *= self.space.active_blocks(genomes)
-        total: Floats = self._fixed[resolution]
-        rows = resolution.astype(np.intp) * self._blocks.shape[2]
-        for block, table in enumerate(self._blocks.reshape(self.space.blocks, -1, len(QUANTITIES))):
-            total += table[rows + choice[:, block]]
+        total: Floats = self._sums.sum(genomes)
         return total
+
+    def kernel_ms(self, genomes: Genomes) -> Floats:
+        """Times of all kernels of each subnet added up, in ms, shape (n,): what ``quantities`` splits by kind."""
+        total: Floats = self._kernel_ms.sum(genomes)
+        return total
+
+    def peak_activation_bytes(self, genomes: Genomes) -> NDArray[np.int64]:
+        """Largest sum of tensors alive at once in each subnet, f32, one image, shape (n,), as in ``NetworkSpec``."""
+        peak: NDArray[np.int64] = self._peak.largest(genomes)
+        return peak
 
     def network_quantities(self, config: SubnetConfig) -> Floats:
         """The same sums over the actual layers of one subnet, shape (len(QUANTITIES),): slow and beyond doubt."""
@@ -108,13 +120,16 @@ class SubnetTable:
             for choice, (kernel, expand) in enumerate(choices, start=1):
                 network = space.network(space.uniform(resolution, space.max_depth, kernel, expand))
                 self._fixed[row] = 0
-                for layer, values in self._layers(network):
+                for (layer, values), alive in zip(self._layers(network), network.alive_bytes, strict=True):
                     match = _BLOCK.match(layer.name)
                     number = int(match.group(1)) if match else 0
                     if 1 <= number <= space.blocks:
                         self._blocks[number - 1, row, choice] += values
+                        place = (number - 1, row, choice)
+                        self._block_alive[place] = max(self._block_alive[place], alive)
                     else:
                         self._fixed[row] += values
+                        self._fixed_alive[row] = max(self._fixed_alive[row], alive)
 
     def _layers(self, network: NetworkSpec) -> Iterator[tuple[LayerSpec, Floats]]:
         for layer, keys in zip(network.layers, self._keys(network), strict=True):
@@ -133,8 +148,13 @@ class SubnetTable:
 
     def _check(self) -> None:
         genomes = self.space.sample(np.random.default_rng(0), _CHECKS)
-        actual = [self.network_quantities(self.space.config(genome)) for genome in genomes]
-        if not np.allclose(self.quantities(genomes), actual, rtol=1e-9, atol=0):
+        configs = [self.space.config(genome) for genome in genomes]
+        sums = [self.network_quantities(config) for config in configs]
+        peaks = [self.space.network(config).peak_activation_bytes for config in configs]
+        if not (
+            np.allclose(self.quantities(genomes), sums, rtol=1e-9, atol=0)
+            and np.array_equal(self.peak_activation_bytes(genomes), peaks)
+        ):
             raise ValueError(
                 f"the layers of {self.space.name} are not determined by resolution, position, kernel size and "
                 "expand ratio of their block: SubnetTable cannot add them up"
