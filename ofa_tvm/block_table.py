@@ -7,15 +7,19 @@ the row to look up is a weighted sum of its genes: one product of matrices gives
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_tvm.network import NetworkSpec
 from ofa_tvm.spaces import Genomes, SearchSpace
 
 Values = NDArray[Any]
+_BLOCK = re.compile(r"block(\d+)_")
 
 _TOGETHER = 2
 """Blocks that share a table; tables of three would outgrow the cache."""
@@ -23,6 +27,41 @@ _CHUNK = 4096
 """Subnets of one step, so that its arrays stay in the cache."""
 _EXACT = 2**24
 """Up to here float32 counts without rounding."""
+
+
+def block_values(
+    space: SearchSpace, layer_values: Callable[[NetworkSpec], Values], combine: np.ufunc = np.add
+) -> tuple[Values, Values]:
+    """Values of the layers outside elastic blocks, and of every block with every choice.
+
+    Args:
+        space: the space.
+        layer_values: values that are not negative of the layers of a network, shape (layers, columns).
+        combine: how values of the layers of a block become one.
+
+    Returns:
+        Shapes (resolutions, columns) and (resolutions, blocks, 1 + choices, columns), see ``BlockTable``.
+    """
+    parts = []
+    for resolution in space.resolutions:
+        choices = []
+        for kernel, expand in product(space.kernel_choices, space.expand_choices):
+            network = space.network(space.uniform(resolution, space.max_depth, kernel, expand))
+            values = layer_values(network)
+            # Row 0 holds the layers outside elastic blocks.
+            rows = np.zeros((1 + space.blocks, values.shape[1]), dtype=values.dtype)
+            combine.at(rows, [_block_number(space, layer.name) for layer in network.layers], values)
+            choices.append(rows)
+        parts.append(choices)
+    table = np.moveaxis(np.asarray(parts), 1, 2)
+    skipped = np.zeros_like(table[:, 1:, :1])
+    return table[:, 0, 0], np.concatenate([skipped, table[:, 1:]], axis=2)
+
+
+def _block_number(space: SearchSpace, layer: str) -> int:
+    match = _BLOCK.match(layer)
+    number = int(match.group(1)) if match else 0
+    return number if number <= space.blocks else 0
 
 
 class _BlockValues:

@@ -12,7 +12,7 @@ from ofa_tvm.cost_model import LatencyModel, score
 from ofa_tvm.ridge import Ridge
 from ofa_tvm.spaces import Genomes, SubnetConfig
 from ofa_tvm.stacked import fit_trees
-from ofa_tvm.subnet_features import ordinal_choices, relative_resolution
+from ofa_tvm.subnet_features import choice_counts, ordinal_choices, relative_resolution
 from ofa_tvm.subnet_table import KINDS, QUANTITIES, SubnetTable
 
 Floats = NDArray[np.float64]
@@ -39,12 +39,11 @@ def flops(table: SubnetTable, known: Genomes, latency_ms: Floats, asked: Genomes
 
 
 def additive(table: SubnetTable, known: Genomes, latency_ms: Floats, asked: Genomes) -> Floats:
-    """Ridge on one-hot choices times the square of the resolution."""
+    """Ridge on the choices times the square of the resolution, those after the first of a stage counted together."""
 
     def columns(genomes: Genomes) -> Floats:
         area = relative_resolution(table.space, genomes)[:, None] ** 2
-        choices = table.space.encode(genomes)[:, len(table.space.resolutions) :]
-        return np.concatenate([np.ones_like(area), area, choices * area], axis=1)
+        return np.concatenate([np.ones_like(area), area, choice_counts(table.space, genomes) * area], axis=1)
 
     ridge, _ = Ridge.fit(columns(known) / latency_ms[:, None], np.ones(len(known)), free=2)
     return np.clip(ridge.predict(columns(asked)), 0.25 * latency_ms.min(), None)
@@ -66,7 +65,7 @@ BASELINES: dict[str, Baseline] = {
     "xgboost_raw": xgboost_raw,
     "flops": flops,
 }
-OURS = "xgboost_table"
+OURS = "model"
 
 
 def compare(

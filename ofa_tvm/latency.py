@@ -12,7 +12,7 @@ import numpy as np
 
 from ofa_tvm.console import Task, log
 from ofa_tvm.cost_model import LatencyModel
-from ofa_tvm.cost_report import compare
+from ofa_tvm.cost_report import OURS, compare
 from ofa_tvm.errors import PartialResult
 from ofa_tvm.fusion import fused_kernels, fused_steps
 from ofa_tvm.kernels import KernelSpec
@@ -212,7 +212,7 @@ class LatencyBench:
         """Cross-validated errors of the model and of what it has to beat; saves the model with them."""
         configs, latency_ms = self.known()
         compared = compare(self.table, configs, latency_ms)
-        ours = compared["methods"]["xgboost_table"]
+        ours = compared["methods"][OURS]
         report = {**ours, **compared, "estimated_kernels": self.estimated_kernels}
         LatencyModel.fit(self.table, configs, latency_ms).save(self.folder, report)
         return report

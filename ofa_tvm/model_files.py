@@ -13,7 +13,7 @@ from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.stacked import StackedRegressor
 from ofa_tvm.storage import read_json, write_atomic, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _AGAIN = "fit the model again"
 
 

@@ -1,12 +1,13 @@
-"""StackedRegressor: ridge, boosted trees on what it leaves over, and a conformal interval; for tens of samples.
+"""StackedRegressor: a linear base, boosted trees on what it leaves over, and a conformal interval; for tens of samples.
 
-The ridge part extrapolates and needs few samples, the trees find what is not linear. The trees learn leave-one-out
+The base extrapolates and needs few samples, the trees find what is not linear. The trees learn leave-one-out
 residuals (Wolpert, Neural Networks 1992: stacking on out-of-fold predictions) and get a weight between 0 and 1 that
 fits out of fold, so that they do no harm where they have nothing to say.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,7 @@ import xgboost
 from numpy.typing import NDArray
 
 from ofa_tvm.errors import UserError
-from ofa_tvm.ridge import Ridge
+from ofa_tvm.grouped_ridge import GroupedRidge
 from ofa_tvm.statistics import conformal_quantile
 
 Floats = NDArray[np.float64]
@@ -25,6 +26,7 @@ COVERAGE = 0.9
 MIN_SAMPLES = 10
 _FOLDS = 10
 _ROUNDS = 200
+_SHARES = np.linspace(0, 1, 11)
 _TREES: dict[str, Any] = {
     "max_depth": 3,
     "eta": 0.05,
@@ -42,17 +44,17 @@ class Features:
     """What the two parts see of the same subnets.
 
     Args:
-        linear: columns of the ridge part, shape (n, columns), the first ``free`` of them not penalised.
+        linear: columns of the base, shape (n, columns).
+        groups: the group of each of these columns, see ``GroupedRidge``.
         trees: columns of the trees, float32, shape (n, other columns).
-        free: number of leading linear columns that the penalty leaves alone.
     """
 
     linear: Floats
+    groups: Sequence[int]
     trees: NDArray[np.float32]
-    free: int
 
     def __getitem__(self, rows: NDArray[np.intp]) -> Features:
-        return Features(self.linear[rows], self.trees[rows], self.free)
+        return Features(self.linear[rows], self.groups, self.trees[rows])
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,15 @@ class StackedRegressor:
     """A fitted model.
 
     Args:
-        ridge: the linear part.
+        coefficients: of the base, shape (columns,).
         booster: the trees, fitted to its residuals.
         tree_weight: share of the trees' answer that is used, 0 to 1.
         relative: errors count in proportion to the value, and the parts multiply (else they add).
-        floor: smallest answer of the ridge part, when relative.
+        floor: smallest answer of the base, when relative.
         scores: absolute out-of-fold errors (of the logarithm, when relative), shape (samples,).
     """
 
-    ridge: Ridge
+    coefficients: Floats
     booster: xgboost.Booster
     tree_weight: float
     relative: bool
@@ -98,20 +100,25 @@ class StackedRegressor:
         left_over, from_trees = np.empty(count), np.empty(count)
         for held_out in np.array_split(order, min(_FOLDS, count)):
             kept = np.setdiff1d(order, held_out)
-            ridge, floor, booster = _fit_parts(features[kept], target[kept], relative, seed)
-            left_over[held_out] = _residual(_base(ridge, floor, features[held_out]), target[held_out], relative)
+            coefficients, floor, booster = _fit_parts(features[kept], target[kept], relative, seed)
+            base = np.maximum(features.linear[held_out] @ coefficients, floor)
+            left_over[held_out] = _residual(base, target[held_out], relative)
             from_trees[held_out] = booster.inplace_predict(features.trees[held_out])
-        power = float(from_trees @ from_trees)
-        weight = min(1.0, max(0.0, float(left_over @ from_trees) / power)) if power > 0 else 0.0
-        ridge, floor, booster = _fit_parts(features, target, relative, seed)
-        return cls(ridge, booster, weight, relative, floor, np.abs(left_over - weight * from_trees))
+        errors = np.abs(left_over - _SHARES[:, None] * from_trees)
+        best = int(errors.mean(axis=1).argmin())
+        coefficients, floor, booster = _fit_parts(features, target, relative, seed)
+        return cls(coefficients, booster, float(_SHARES[best]), relative, floor, errors[best])
 
     def predict(self, features: Features) -> Floats:
         """Values, shape (n,)."""
-        base = _base(self.ridge, self.floor, features)
+        return self.corrected(features.linear @ self.coefficients, lambda: features.trees)
+
+    def corrected(self, base: Floats, trees: Callable[[], NDArray[np.float32]]) -> Floats:
+        """Values, shape (n,), from the answers of the base and, where the trees have a say, their columns."""
+        base = np.maximum(base, self.floor)
         if self.tree_weight == 0:
             return base
-        correction: Floats = self.tree_weight * self.booster.inplace_predict(features.trees, validate_features=False)
+        correction: Floats = self.tree_weight * self.booster.inplace_predict(trees(), validate_features=False)
         return np.multiply(base, np.exp(correction)) if self.relative else np.add(base, correction)
 
     def interval(self, values: Floats, coverage: float = COVERAGE) -> tuple[Floats, Floats]:
@@ -132,8 +139,7 @@ class StackedRegressor:
     def to_json(self) -> dict[str, Any]:
         """Everything but the trees, as values that JSON keeps exactly."""
         return {
-            "coefficients": self.ridge.coefficients.tolist(),
-            "penalty": self.ridge.penalty,
+            "coefficients": self.coefficients.tolist(),
             "tree_weight": self.tree_weight,
             "relative": self.relative,
             "floor": self.floor,
@@ -147,11 +153,11 @@ class StackedRegressor:
         Raises:
             KeyError, TypeError, ValueError: the value is not what ``to_json`` gives.
         """
-        ridge = Ridge(np.asarray(value["coefficients"], dtype=np.float64), float(value["penalty"]))
+        coefficients = np.asarray(value["coefficients"], dtype=np.float64)
         scores = np.asarray(value["scores"], dtype=np.float64)
-        if ridge.coefficients.ndim != 1 or scores.ndim != 1:
+        if coefficients.ndim != 1 or scores.ndim != 1:
             raise ValueError("coefficients and scores must be lists of numbers")
-        return cls(ridge, booster, float(value["tree_weight"]), bool(value["relative"]), float(value["floor"]), scores)
+        return cls(coefficients, booster, float(value["tree_weight"]), bool(value["relative"]), float(value["floor"]), scores)
 
 
 def fit_trees(features: NDArray[np.float32], target: Floats, seed: int, rounds: int = _ROUNDS) -> xgboost.Booster:
@@ -159,19 +165,16 @@ def fit_trees(features: NDArray[np.float32], target: Floats, seed: int, rounds: 
     return xgboost.train({**_TREES, "seed": seed}, xgboost.DMatrix(features, target), num_boost_round=rounds)
 
 
-def _fit_parts(features: Features, target: Floats, relative: bool, seed: int) -> tuple[Ridge, float, xgboost.Booster]:
+def _fit_parts(features: Features, target: Floats, relative: bool, seed: int) -> tuple[Floats, float, xgboost.Booster]:
     if relative:
-        ridge, ratio = Ridge.fit(features.linear / target[:, None], np.ones(len(target)), features.free)
+        base = GroupedRidge.fit(features.linear / target[:, None], np.ones(len(target)), features.groups)
         floor = 0.25 * float(target.min())
-        unseen = np.maximum(ratio * target, floor)
+        unseen = np.maximum(base.unseen * target, floor)
     else:
-        ridge, unseen = Ridge.fit(features.linear, target, features.free)
+        base = GroupedRidge.fit(features.linear, target, features.groups)
         floor = -np.inf
-    return ridge, floor, fit_trees(features.trees, _residual(unseen, target, relative), seed)
-
-
-def _base(ridge: Ridge, floor: float, features: Features) -> Floats:
-    return np.maximum(ridge.predict(features.linear), floor)
+        unseen = base.unseen
+    return base.coefficients, floor, fit_trees(features.trees, _residual(unseen, target, relative), seed)
 
 
 def _residual(base: Floats, target: Floats, relative: bool) -> Floats:

@@ -32,6 +32,20 @@ def stage_sums(space: SearchSpace, genomes: Genomes) -> Floats:
     return sums.reshape(len(genomes), 8 * space.stages).astype(np.float64)
 
 
+def choice_counts(space: SearchSpace, genomes: Genomes) -> Floats:
+    """How often each (kernel size, expand ratio) is chosen, shape (n, stages * 2 * choices).
+
+    The first block of a stage counts apart from the others.
+    """
+    _, _, kernel, expand = space.split_genes(genomes)
+    choices = len(space.kernel_choices) * len(space.expand_choices)
+    number = kernel.astype(np.intp) * len(space.expand_choices) + expand
+    chosen = (number[:, :, None] == np.arange(choices)) & space.active_blocks(genomes)[:, :, None]
+    by_stage = chosen.reshape(len(genomes), space.stages, space.max_depth, choices)
+    counts = np.stack([by_stage[:, :, 0], by_stage[:, :, 1:].sum(axis=2)], axis=2)
+    return counts.reshape(len(genomes), -1).astype(np.float64)
+
+
 def ordinal_choices(space: SearchSpace, genomes: Genomes) -> NDArray[np.float32]:
     """Kernel size and expand ratio of each block as 1, 2, ... and 0 for skipped blocks, shape (n, 2 * blocks).
 

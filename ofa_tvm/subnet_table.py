@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.block_table import BlockMaximum, BlockTable
+from ofa_tvm.block_table import BlockMaximum, BlockTable, block_values
 from ofa_tvm.errors import UserError
 from ofa_tvm.network import FLOAT32_BYTES, Kind, LayerSpec, NetworkSpec
 from ofa_tvm.spaces import Genomes, SearchSpace, SubnetConfig
@@ -27,13 +25,18 @@ KernelKeys = Callable[[NetworkSpec], Sequence[Sequence[str]]]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 QUANTITIES = (*(f"{kind}_ms" for kind in KINDS), "kernels", "macs", "activation_bytes", "parameter_bytes")
-_BLOCK = re.compile(r"block(\d+)_")
 _CHECKS = 8
 
 
 def one_kernel_each(network: NetworkSpec) -> Sequence[Sequence[str]]:
     """Count each layer as one kernel, for use without a table of kernel times."""
     return [(layer.name,) for layer in network.layers]
+
+
+def moved_bytes(layer: LayerSpec) -> int:
+    """Bytes of the maps that a layer reads and writes for one image, f32."""
+    written = layer.out_elements * (2 if layer.residual else 1)
+    return FLOAT32_BYTES * (layer.in_size**2 * layer.in_channels + written)
 
 
 class SubnetTable:
@@ -63,24 +66,25 @@ class SubnetTable:
         self._costs = kernel_costs
         self._keys = kernel_keys
         self._missing: set[str] = set()
-        choices = len(space.kernel_choices) * len(space.expand_choices)
-        # Choice 0 of a block is "skipped" and stays zero.
-        self._blocks = np.zeros((space.blocks, len(space.resolutions), 1 + choices, len(QUANTITIES)))
-        self._fixed = np.zeros((len(space.resolutions), len(QUANTITIES)))
-        self._block_alive = np.zeros((space.blocks, len(space.resolutions), 1 + choices), dtype=np.int64)
-        self._fixed_alive = np.zeros(len(space.resolutions), dtype=np.int64)
-        self._fill()
+        self._fixed, self._blocks = block_values(space, self._values)
+        alive = block_values(space, lambda network: np.asarray(network.alive_bytes)[:, None], np.maximum)
         if self._missing:
             raise UserError(
                 f"{len(self._missing)} kernels of space {space.name} have no time, e.g. {min(self._missing)}",
                 "tune them first, or estimate them",
             )
-        blocks, alive = np.swapaxes(self._blocks, 0, 1), np.swapaxes(self._block_alive, 0, 1)
         kinds = slice(len(KINDS))
-        self._sums = BlockTable(space, self._fixed, blocks)
-        self._kernel_ms = BlockTable(space, self._fixed[:, kinds].sum(axis=-1), blocks[..., kinds].sum(axis=-1))
-        self._peak = BlockMaximum(space, self._fixed_alive, alive)
+        self._sums = BlockTable(space, self._fixed, self._blocks)
+        self._kernel_ms = BlockTable(space, self._fixed[:, kinds].sum(axis=-1), self._blocks[..., kinds].sum(axis=-1))
+        self._peak = BlockMaximum(space, alive[0][..., 0], alive[1][..., 0])
         self._check()
+
+    @property
+    def kernel_times(self) -> list[tuple[Floats, Floats]]:
+        """Times in ms of the kernels of each kind that has any: outside the blocks, and of the blocks."""
+        kinds = range(len(KINDS) if self.has_costs else 0)
+        used = [kind for kind in kinds if self._fixed[:, kind].any() or self._blocks[..., kind].any()]
+        return [(self._fixed[:, kind], self._blocks[..., kind]) for kind in used]
 
     def quantities(self, genomes: Genomes) -> Floats:
         """Sums over the layers of each subnet, shape (n, len(QUANTITIES)), in the order of ``QUANTITIES``."""
@@ -99,9 +103,7 @@ class SubnetTable:
 
     def network_quantities(self, config: SubnetConfig) -> Floats:
         """The same sums over the actual layers of one subnet, shape (len(QUANTITIES),): slow and beyond doubt."""
-        total = np.zeros(len(QUANTITIES))
-        for _, values in self._layers(self.space.network(config)):
-            total += values
+        total: Floats = self._values(self.space.network(config)).sum(axis=0)
         return total
 
     @property
@@ -113,27 +115,9 @@ class SubnetTable:
             sha.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
         return sha.hexdigest()
 
-    def _fill(self) -> None:
-        space = self.space
-        for row, resolution in enumerate(space.resolutions):
-            choices = product(space.kernel_choices, space.expand_choices)
-            for choice, (kernel, expand) in enumerate(choices, start=1):
-                network = space.network(space.uniform(resolution, space.max_depth, kernel, expand))
-                self._fixed[row] = 0
-                for (layer, values), alive in zip(self._layers(network), network.alive_bytes, strict=True):
-                    match = _BLOCK.match(layer.name)
-                    number = int(match.group(1)) if match else 0
-                    if 1 <= number <= space.blocks:
-                        self._blocks[number - 1, row, choice] += values
-                        place = (number - 1, row, choice)
-                        self._block_alive[place] = max(self._block_alive[place], alive)
-                    else:
-                        self._fixed[row] += values
-                        self._fixed_alive[row] = max(self._fixed_alive[row], alive)
-
-    def _layers(self, network: NetworkSpec) -> Iterator[tuple[LayerSpec, Floats]]:
-        for layer, keys in zip(network.layers, self._keys(network), strict=True):
-            yield layer, self._layer(layer, keys)
+    def _values(self, network: NetworkSpec) -> Floats:
+        pairs = zip(network.layers, self._keys(network), strict=True)
+        return np.stack([self._layer(layer, keys) for layer, keys in pairs])
 
     def _layer(self, layer: LayerSpec, keys: Sequence[str]) -> Floats:
         values = np.zeros(len(QUANTITIES))
@@ -141,9 +125,8 @@ class SubnetTable:
             times = [self._costs.get(key, math.nan) for key in keys]
             self._missing.update(key for key, ms in zip(keys, times, strict=True) if not 0 < ms < math.inf)
             values[KINDS.index(layer.kind)] = sum(times)
-        moved = layer.in_size**2 * layer.in_channels + layer.out_elements * (2 if layer.residual else 1)
         folded = layer.parameters - (layer.out_channels if layer.norm else 0)
-        values[len(KINDS) :] = len(keys), layer.macs, FLOAT32_BYTES * moved, FLOAT32_BYTES * folded
+        values[len(KINDS) :] = len(keys), layer.macs, moved_bytes(layer), FLOAT32_BYTES * folded
         return values
 
     def _check(self) -> None:

@@ -37,8 +37,8 @@ def accuracy_features(table: SubnetTable, genomes: Genomes) -> Features:
     trees = [size, resolution, sums, ordinal_choices(table.space, genomes)]
     return Features(
         np.concatenate(linear, axis=1),
+        [number for number, part in enumerate(linear) for _ in range(part.shape[1])],
         np.concatenate(trees, axis=1, dtype=np.float32, casting="same_kind"),
-        free=2,
     )
 
 

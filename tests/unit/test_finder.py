@@ -168,7 +168,7 @@ def test_latency_report_compares_with_what_it_has_to_beat(tuned) -> None:
     assert report["samples"] == 60
     assert report["estimated_kernels"] == 0
     assert (latency_bench.folder / "cost_model.report.json").exists()
-    assert {"xgboost_table", "xgboost_raw", "table_alone", "additive", "flops"} <= report["methods"].keys()
+    assert {"model", "xgboost_raw", "table_alone", "additive", "flops"} <= report["methods"].keys()
     assert report["mape"] < 0.02
 
 
