@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from moocore import is_nondominated
@@ -14,6 +15,8 @@ Floats = NDArray[np.float64]
 
 _PATIENCE = 50
 _SMALLEST_BATCH = 128
+_SPARE = 1.25
+"""Proposals for each genome wanted: some were asked before, and a second round costs more than a few too many."""
 
 
 class Archive:
@@ -41,20 +44,26 @@ class Archive:
         Returns:
             Shape (count, genes), with fewer rows after giving up or at the end of the space.
         """
-        found: list[Genomes] = []
-        idle = 0
-        while len(found) < count and idle < patience and len(self._asked) < self._space.cardinality:
-            before = len(found)
-            for genome in propose(max(count - before, _SMALLEST_BATCH)):
-                key = genome.tobytes()
-                if key not in self._asked:
-                    self._asked.add(key)
-                    found.append(genome)
-                    if len(found) == count:
-                        break
-            idle = 0 if len(found) > before else idle + 1
-        genes = len(self._space.gene_sizes)
-        return np.array(found, dtype=np.int8).reshape(len(found), genes)
+        found = [np.empty((0, len(self._space.gene_sizes)), dtype=np.int8)]
+        missing, idle = count, 0
+        while missing > 0 and idle < patience and len(self._asked) < self._space.cardinality:
+            genomes = propose(max(int(missing * _SPARE), _SMALLEST_BATCH))
+            rows = self._claim(row_keys(genomes), missing)
+            found.append(genomes[rows])
+            missing -= len(rows)
+            idle = 0 if rows else idle + 1
+        return np.concatenate(found)
+
+    def _claim(self, keys: list[bytes], most: int) -> list[int]:
+        """Count the first ``most`` new keys as asked; their positions."""
+        rows = []
+        for row, key in enumerate(keys):
+            if key not in self._asked:
+                self._asked.add(key)
+                rows.append(row)
+                if len(rows) == most:
+                    break
+        return rows
 
     def record(self, genomes: Genomes, objectives: Floats, violations: Floats) -> tuple[Genomes, Floats, Floats]:
         """Keep what was told; a later answer about the same subnet replaces an earlier one.
@@ -65,15 +74,8 @@ class Archive:
         Raises:
             ValueError: shapes disagree, a number is not finite, or a violation is negative.
         """
-        genomes = self._space.canonical(genomes)
-        objectives = np.asarray(objectives, dtype=np.float64)
-        violations = np.asarray(violations, dtype=np.float64)
-        if objectives.ndim != 2 or not len(genomes) == len(objectives) == len(violations):
-            raise ValueError("objectives must be (n, m) and violations (n,) for n genomes")
-        if not (np.isfinite(objectives).all() and np.isfinite(violations).all() and (violations >= 0).all()):
-            raise ValueError("objectives and violations must be finite, violations not negative")
-        keys = [genome.tobytes() for genome in genomes]
-        last = {key: row for row, key in enumerate(keys)}
+        genomes, objectives, violations = checked(self._space, genomes, objectives, violations)
+        last = {key: row for row, key in enumerate(row_keys(genomes))}
         rows = np.fromiter(last.values(), dtype=np.intp, count=len(last))
         told = genomes[rows], objectives[rows], violations[rows]
         self._asked.update(last)
@@ -88,7 +90,38 @@ class Archive:
             return np.empty((0, len(self._space.gene_sizes)), dtype=np.int8), np.empty((0, 0))
         genomes, objectives, violations = map(np.concatenate, zip(*self._answers, strict=True))
         rows = np.fromiter(self._rows.values(), dtype=np.intp, count=len(self._rows))
-        rows = rows[violations[rows] == 0]
-        rows = rows[is_nondominated(objectives[rows], keep_weakly=True)] if len(rows) else rows
-        rows = rows[np.lexsort(objectives[rows].T[::-1])]
+        rows = rows[feasible_front(objectives[rows], violations[rows])]
         return genomes[rows], objectives[rows]
+
+
+def row_keys(genomes: Genomes) -> list[bytes]:
+    """The bytes of each row: equal exactly when the rows are equal."""
+    genomes = np.ascontiguousarray(genomes, dtype=np.int8)
+    rows: NDArray[Any] = genomes.view(np.dtype((np.void, genomes.shape[1])))
+    return rows.ravel().tolist()
+
+
+def checked(
+    space: SearchSpace, genomes: Genomes, objectives: Floats, violations: Floats
+) -> tuple[Genomes, Floats, Floats]:
+    """What a searcher is told, as arrays of the right types, canonical.
+
+    Raises:
+        ValueError: shapes disagree, a number is not finite, or a violation is negative.
+    """
+    genomes = space.canonical(genomes)
+    objectives = np.asarray(objectives, dtype=np.float64)
+    violations = np.asarray(violations, dtype=np.float64)
+    if objectives.ndim != 2 or not len(genomes) == len(objectives) == len(violations):
+        raise ValueError("objectives must be (n, m) and violations (n,) for n genomes")
+    if not (np.isfinite(objectives).all() and np.isfinite(violations).all() and (violations >= 0).all()):
+        raise ValueError("objectives and violations must be finite, violations not negative")
+    return genomes, objectives, violations
+
+
+def feasible_front(objectives: Floats, violations: Floats) -> NDArray[np.intp]:
+    """Rows without violation that no other such row dominates, in the order of the first objective."""
+    rows = np.flatnonzero(violations == 0)
+    if len(rows):
+        rows = rows[is_nondominated(objectives[rows], keep_weakly=True)]
+    return rows[np.lexsort(objectives[rows].T[::-1])]

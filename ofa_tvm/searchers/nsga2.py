@@ -6,15 +6,19 @@ import numpy as np
 from moocore import pareto_rank
 from numpy.typing import NDArray
 
-from ofa_tvm.searchers.archive import Archive, Floats
+from ofa_tvm.searchers.archive import Archive, Floats, row_keys
 from ofa_tvm.searchers.base import Searcher
 from ofa_tvm.spaces import Genomes, SearchSpace
 
 _OFFSPRING_PATIENCE = 5
+_UNIFORM_SHARE = 0.5
 
 
 class Nsga2(Searcher):
     """Keeps the best of all it was told, by constrained domination and then by crowding, and breeds from them.
+
+    Half of the subnets that it starts from are uniform: drawn gene by gene, a subnet of many blocks is always of
+    middling size, and the ends of the front would have to be bred one gene at a time.
 
     Args:
         space: the space to search.
@@ -30,7 +34,7 @@ class Nsga2(Searcher):
         rng: np.random.Generator,
         population_size: int = 100,
         crossover: float = 0.9,
-        mutated_genes: float = 2.0,
+        mutated_genes: float = 1.0,
     ) -> None:
         self._space = space
         self._rng = rng
@@ -45,11 +49,11 @@ class Nsga2(Searcher):
         self._crowding: Floats = np.empty(0)
 
     def ask(self, count: int) -> Genomes:
-        """See ``Searcher``: random subnets at first, children of the population afterwards."""
+        """See ``Searcher``: random subnets until enough are known, children of the population afterwards."""
         children = self._genomes[:0]
-        if len(self._genomes):
+        if len(self._genomes) == self._size:
             children = self._archive.new(count, self._breed, _OFFSPRING_PATIENCE)
-        strangers = self._archive.new(count - len(children), lambda wanted: self._space.sample(self._rng, wanted))
+        strangers = self._archive.new(count - len(children), self._strangers)
         return np.concatenate([children, strangers])
 
     def tell(self, genomes: Genomes, objectives: Floats, violations: Floats) -> None:
@@ -57,8 +61,8 @@ class Nsga2(Searcher):
         genomes, objectives, violations = self._archive.record(genomes, objectives, violations)
         if not len(genomes):
             return
-        told = {genome.tobytes() for genome in genomes}
-        old = np.array([genome.tobytes() not in told for genome in self._genomes], dtype=bool)
+        told = set(row_keys(genomes))
+        old = np.array([key not in told for key in row_keys(self._genomes)], dtype=bool)
         genomes = np.concatenate([self._genomes[old], genomes])
         objectives = np.concatenate([self._objectives[old].reshape(-1, objectives.shape[1]), objectives])
         violations = np.concatenate([self._violations[old], violations])
@@ -71,6 +75,11 @@ class Nsga2(Searcher):
     def front(self) -> tuple[Genomes, Floats]:
         """See ``Searcher``."""
         return self._archive.front()
+
+    def _strangers(self, count: int) -> Genomes:
+        uniform = self._rng.random((count, 1)) < _UNIFORM_SHARE
+        drawn = self._space.sample(self._rng, count)
+        return np.where(uniform, uniform_subnets(self._space, self._rng, count), drawn).astype(np.int8)
 
     def _breed(self, count: int) -> Genomes:
         first, second = self._genomes[self._tournament(count)], self._genomes[self._tournament(count)]
@@ -86,6 +95,14 @@ class Nsga2(Searcher):
         )
         winners: NDArray[np.intp] = np.where(better, one, other)
         return winners
+
+
+def uniform_subnets(space: SearchSpace, rng: np.random.Generator, count: int) -> Genomes:
+    """Canonical genomes with one depth, kernel size and expand ratio everywhere, drawn, shape (count, genes)."""
+    genomes = (rng.random((count, len(space.gene_sizes))) * space.gene_sizes).astype(np.int8)
+    for genes in space.split_genes(genomes)[1:]:
+        genes[:] = genes[:, :1]
+    return space.canonical(genomes)
 
 
 def constrained_rank(objectives: Floats, violations: Floats) -> NDArray[np.intp]:

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moocore import hypervolume
+from moocore import is_nondominated
 
-from ofa_tvm.searchers import SEARCHERS, relative_excess
-from ofa_tvm.searchers.nsga2 import constrained_rank, crowding_distance
+from ofa_tvm.errors import UserError
+from ofa_tvm.searchers import SEARCHERS, Exhaustive, Nsga2, relative_excess
+from ofa_tvm.searchers.nsga2 import constrained_rank, crowding_distance, uniform_subnets
+from ofa_tvm.searchers.numbering import SubnetNumbers
 from ofa_tvm.spaces import get_space
 
-SPACE = get_space("mbv3-cifar")
+LARGE = get_space("mbv3-cifar")
+SPACE = replace(LARGE, expand_choices=(4,))
+"""140 thousand subnets, few enough to try all."""
 TINY = replace(SPACE, resolutions=(32,), depth_choices=(1, 2), kernel_choices=(3,), expand_choices=(2, 3), stages=2)
 
 
@@ -117,47 +121,62 @@ def test_failures_cannot_be_told_as_numbers(make, bad):
         make().tell(genomes, np.ones((2, 2)), np.zeros(2))
 
 
-def volume(objectives):
-    return hypervolume(objectives, ref=[8.0, 1.0])
+def test_nsga2_breeds_from_what_it_was_told():
+    searcher = Nsga2(LARGE, np.random.default_rng(0))
+    known = LARGE.sample(np.random.default_rng(3), 200)
+    known[:, 0] = 2
+    searcher.tell(known, synthetic(known, LARGE), np.zeros(200))
+    assert (searcher.ask(100)[:, 0] == 2).mean() > 0.9
 
 
-def test_nsga2_matches_pymoo_and_beats_random():
-    pytest.importorskip("pymoo")
-    from pymoo.algorithms.moo.nsga2 import NSGA2
-    from pymoo.core.problem import Problem
-    from pymoo.operators.crossover.ux import UX
-    from pymoo.operators.mutation.pm import PM
-    from pymoo.operators.repair.rounding import RoundingRepair
-    from pymoo.operators.sampling.rnd import IntegerRandomSampling
-    from pymoo.optimize import minimize
+def test_nsga2_starts_from_uniform_and_from_random_subnets():
+    space = get_space("mbv3")
+    depth = space.split_genes(Nsga2(space, np.random.default_rng(0)).ask(200))[1]
+    assert 0.35 < (depth == depth[:, :1]).all(axis=1).mean() < 0.65
 
-    class Synthetic(Problem):
-        def __init__(self):
-            super().__init__(n_var=len(SPACE.gene_sizes), n_obj=2, xl=0, xu=SPACE.gene_sizes - 1, vtype=int)
 
-        def _evaluate(self, x, out, *args, **kwargs):
-            out["F"] = synthetic(SPACE.canonical(x.astype(np.int8)))
+def test_uniform_subnets():
+    genomes = uniform_subnets(LARGE, np.random.default_rng(0), 500)
+    expected = {
+        LARGE.uniform(resolution, depth, kernel, expand).key
+        for resolution in LARGE.resolutions
+        for depth in LARGE.depth_choices
+        for kernel in LARGE.kernel_choices
+        for expand in LARGE.expand_choices
+    }
+    assert {LARGE.config(genome).key for genome in genomes} == expected
 
-    def searched(name, seed):
-        searcher = SEARCHERS[name](SPACE, np.random.default_rng(seed))
-        run(searcher, 40)
-        return volume(searcher.front()[1])
 
-    def pymoo_volume(seed):
-        repair = RoundingRepair()
-        mutation = PM(prob=1.0, eta=3.0, vtype=float, repair=repair)
-        algorithm = NSGA2(
-            pop_size=100,
-            sampling=IntegerRandomSampling(),
-            crossover=UX(prob=0.9),
-            mutation=mutation,
-            eliminate_duplicates=True,
-        )
-        return volume(minimize(Synthetic(), algorithm, ("n_gen", 40), seed=seed).F)
+def test_exhaustive_finds_the_whole_front():
+    space = replace(LARGE, depth_choices=(1, 2), stages=2)
+    searcher = Exhaustive(space, np.random.default_rng(0))
+    told = space.sample(np.random.default_rng(1), 40)
+    searcher.tell(told, synthetic(told, space), np.zeros(len(told)))
+    asked = 0
+    while len(genomes := searcher.ask(5000)):
+        searcher.tell(genomes, synthetic(genomes, space), np.zeros(len(genomes)))
+        asked += len(genomes)
+    assert asked == space.cardinality - len(np.unique(told, axis=0))
+    everything = SubnetNumbers(space).genomes(np.arange(space.cardinality))
+    objectives = synthetic(everything, space)
+    assert np.array_equal(searcher.front()[1], np.unique(objectives[is_nondominated(objectives)], axis=0))
 
-    ours = np.mean([searched("nsga2", seed) for seed in range(3)])
-    assert ours >= 0.99 * np.mean([pymoo_volume(seed) for seed in range(3)])
-    assert ours > 1.02 * np.mean([searched("random", seed) for seed in range(3)])
+
+def test_exhaustive_refuses_a_large_space():
+    with pytest.raises(UserError, match=r"mbv3-cifar has 1.6e\+09 subnets") as error:
+        Exhaustive(LARGE, np.random.default_rng(0))
+    assert "nsga2" in error.value.hint
+
+
+@pytest.mark.parametrize("space", [TINY, SPACE, replace(LARGE, depth_choices=(1, 3), kernel_choices=(3, 7), stages=2)])
+def test_numbers_name_every_subnet_once(space):
+    numbers = SubnetNumbers(space)
+    everything = np.arange(space.cardinality)
+    genomes = numbers.genomes(everything)
+    assert np.array_equal(genomes, space.canonical(genomes))
+    assert np.array_equal(numbers.of(genomes), everything)
+    assert (genomes < space.gene_sizes).all()
+    assert np.array_equal(genomes[numbers.of(genomes[::7])], genomes[::7])
 
 
 def test_infeasible_subnets_rank_behind_by_violation():
