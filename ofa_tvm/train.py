@@ -11,9 +11,6 @@ import typer
 
 from ofa_tvm.cli import JsonFlag, emit, run_command, table
 
-HELD_OUT_FEWEST = 10
-"""Subnets that ``AccuracySamples.report`` holds out of its fit at least."""
-
 
 def train(
     out: Annotated[Path, typer.Option(help="Folder of this training; an unfinished one goes on.")],
@@ -40,7 +37,7 @@ def train(
     import torch
 
     from ofa_tvm.accuracy.evaluate import Evaluator
-    from ofa_tvm.accuracy.samples import AccuracySamples
+    from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT, AccuracySamples
     from ofa_tvm.console import log
     from ofa_tvm.data import load_dataset
     from ofa_tvm.energy import total
@@ -51,7 +48,7 @@ def train(
     from ofa_tvm.supernet.training import DEFAULT_PLAN, Trainer
 
     search_space = get_space(space)
-    fewest = MIN_SAMPLES + HELD_OUT_FEWEST
+    fewest = MIN_SAMPLES + FEWEST_HELD_OUT
     if 0 < accuracy_samples < fewest:
         raise UserError(
             f"{accuracy_samples} subnets are too few for an accuracy predictor",
@@ -94,8 +91,8 @@ def train(
         lines = [table(["subnet", "key", "test top-1"], rows)]
         if predictor is not None:
             lines.append(
-                f"accuracy predictor: Kendall tau {predictor['kendall_tau']:.3f}, mean error {predictor['mae']:.2%} on "
-                f"{predictor['held_out']} held-out subnets"
+                f"accuracy predictor: Kendall tau {predictor['kendall_tau']:.3f}, mean error {predictor['mae']:.2%}, "
+                f"each fitted to {predictor['samples']} subnets and asked about {predictor['held_out']} others"
             )
         return "\n".join([*lines, str(cost), f"wrote {path}"])
 

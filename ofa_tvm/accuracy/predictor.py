@@ -4,42 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_tvm.accuracy.choice_steps import choice_steps, step_groups
+from ofa_tvm.accuracy.quadratic import QuadraticModel
 from ofa_tvm.errors import UserError
-from ofa_tvm.model_files import load_model, save_model
+from ofa_tvm.model_files import describe_space
 from ofa_tvm.spaces import Genomes, SubnetConfig
-from ofa_tvm.stacked import Features, StackedRegressor
-from ofa_tvm.statistics import kendall_tau, spearman
-from ofa_tvm.subnet_features import ordinal_choices, relative_resolution, stage_sums
-from ofa_tvm.subnet_table import QUANTITIES, SubnetTable
+from ofa_tvm.stacked import COVERAGE, MIN_SAMPLES
+from ofa_tvm.statistics import conformal_quantile, kendall_tau, spearman
+from ofa_tvm.storage import read_json, write_json
+from ofa_tvm.subnet_table import SubnetTable
 
 Floats = NDArray[np.float64]
 
 STEM = "accuracy_predictor"
+SCHEMA_VERSION = 2
+_AGAIN = "fit the predictor again"
 _CHUNK = 8192
-
-
-def accuracy_features(table: SubnetTable, genomes: Genomes) -> Features:
-    """Features of subnets.
-
-    Linear: intercept and logarithm of MACs; penalised, logarithms of parameter and activation bytes, the resolution
-    and the stage sums with their square roots, because more of anything helps less and less.
-    """
-    size = np.log(table.quantities(genomes)[:, QUANTITIES.index("macs") :])
-    resolution = relative_resolution(table.space, genomes)[:, None]
-    sums = stage_sums(table.space, genomes)
-    linear = [np.ones_like(resolution), size, resolution, resolution**2, sums, np.sqrt(sums)]
-    trees = [size, resolution, sums, ordinal_choices(table.space, genomes)]
-    return Features(
-        np.concatenate(linear, axis=1),
-        [number for number, part in enumerate(linear) for _ in range(part.shape[1])],
-        np.concatenate(trees, axis=1, dtype=np.float32, casting="same_kind"),
-    )
+_FOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -47,47 +35,64 @@ class AccuracyPredictor:
     """A fitted accuracy predictor of one supernet.
 
     Args:
-        table: quantities of the space; kernel times are not needed.
+        table: of the space; kernel times are not needed.
         model: what was learned from evaluated subnets.
+        scores: absolute errors on the fitted subnets, each left out of a fit, shape (samples,).
     """
 
     table: SubnetTable
-    model: StackedRegressor
+    model: QuadraticModel
+    scores: Floats
 
     @classmethod
     def fit(cls, table: SubnetTable, configs: Sequence[SubnetConfig], top1: Floats, seed: int = 0) -> AccuracyPredictor:
-        """Learn from evaluated subnets.
+        """Learn from evaluated subnets, and once more without each tenth of them for the interval.
 
         Args:
-            table: quantities of the space.
+            table: of the space.
             configs: n evaluated subnets.
             top1: their top-1 accuracies as fractions, shape (n,).
-            seed: of the folds and the trees.
+            seed: of the folds.
 
         Raises:
             UserError: too few samples, or accuracies outside 0 to 1.
         """
         top1 = np.asarray(top1, dtype=np.float64)
+        count = len(top1)
+        if count < MIN_SAMPLES:
+            raise UserError(f"{count} samples are too few to fit a model", f"evaluate at least {MIN_SAMPLES} subnets")
         if not ((top1 >= 0) & (top1 <= 1)).all():
             raise UserError("accuracies must be fractions from 0 to 1", "divide percentages by 100")
-        features = accuracy_features(table, table.space.genomes(list(configs)))
-        return cls(table, StackedRegressor.fit(features, top1, relative=False, seed=seed))
+        columns, groups = choice_steps(table.space, table.space.genomes(list(configs))), step_groups(table.space)
+        order = np.random.default_rng(seed).permutation(count)
+        scores = np.empty(count)
+        for held_out in np.array_split(order, min(_FOLDS, count)):
+            kept = np.setdiff1d(order, held_out)
+            part = QuadraticModel.fit(columns[kept], groups, top1[kept])
+            scores[held_out] = np.abs(part.predict(columns[held_out]) - top1[held_out])
+        return cls(table, QuadraticModel.fit(columns, groups, top1), scores)
 
     def predict(self, genomes: Genomes) -> tuple[Floats, Floats, Floats]:
         """Predicted top-1 fraction and the low and high end of its 90 % interval, each of shape (n,).
 
-        The prediction is not clipped, so that it still orders the best and the worst; the interval is.
+        The prediction is not clipped, so that it still orders the best and the worst; the interval is. It is
+        cross-conformal (Vovk, Annals of Mathematics and AI 2015).
         """
         starts = range(0, max(len(genomes), 1), _CHUNK)
-        parts = [self.model.predict(accuracy_features(self.table, genomes[start : start + _CHUNK])) for start in starts]
+        parts = [
+            self.model.predict(choice_steps(self.table.space, genomes[start : start + _CHUNK])) for start in starts
+        ]
         mean = np.concatenate(parts)
-        low, high = self.model.interval(mean)
-        return mean, np.clip(low, 0, 1), np.clip(high, 0, 1)
+        return mean, np.clip(mean - self._margin, 0, 1), np.clip(mean + self._margin, 0, 1)
+
+    @cached_property
+    def _margin(self) -> float:
+        return conformal_quantile(self.scores, COVERAGE)
 
     @property
     def out_of_fold_mae(self) -> float:
         """Mean absolute error on the fitted subnets when each is left out of the fit, as a fraction."""
-        return float(self.model.scores.mean())
+        return float(self.scores.mean())
 
     def evaluate(self, configs: Sequence[SubnetConfig], top1: Floats) -> dict[str, float]:
         """Quality on subnets that were not fitted: rank correlations, mean absolute error, interval coverage."""
@@ -100,15 +105,35 @@ class AccuracyPredictor:
         }
 
     def save(self, folder: Path, report: dict[str, Any] | None = None) -> None:
-        """Write ``accuracy_predictor.ubj`` and ``accuracy_predictor.report.json``."""
-        save_model(folder, STEM, self.model, space=self.table.space, table_digest="", report=report or {})
+        """Write ``accuracy_predictor.report.json``; ``report`` is kept for readers."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "space": describe_space(self.table.space),
+            "report": report or {},
+            "noise": self.model.noise,
+            "matrix": self.model.matrix.tolist(),
+            "scores": self.scores.tolist(),
+        }
+        write_json(folder / f"{STEM}.report.json", content)
 
     @classmethod
     def load(cls, folder: Path, table: SubnetTable) -> AccuracyPredictor:
         """Read a saved predictor.
 
         Raises:
-            UserError: files are missing or damaged, or of another schema or space.
+            UserError: the file is missing or damaged, or of another schema or space.
         """
-        model, _ = load_model(folder, STEM, space=table.space, table_digest="")
-        return cls(table, model)
+        path = folder / f"{STEM}.report.json"
+        content = read_json(path, "accuracy predictor")
+        if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
+            raise UserError(f"{path} is not an accuracy predictor of schema {SCHEMA_VERSION}", _AGAIN)
+        if content.get("space") != describe_space(table.space):
+            raise UserError(f"{path} was fitted on another space than {table.space.name} as it is now", _AGAIN)
+        size = 1 + len(step_groups(table.space))
+        try:
+            matrix, scores = (np.asarray(content[name], dtype=np.float64) for name in ("matrix", "scores"))
+            if matrix.shape != (size, size) or scores.ndim != 1 or not np.isfinite(matrix).all():
+                raise ValueError(f"matrix must hold {size} x {size} finite numbers, and scores a list of numbers")
+            return cls(table, QuadraticModel(matrix, float(content["noise"])), scores)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is damaged: {error}", _AGAIN) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.predictor import AccuracyPredictor
 from ofa_tvm.console import Task
@@ -15,8 +16,12 @@ from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.storage import append_jsonl, cache_folder, read_jsonl
 from ofa_tvm.subnet_table import SubnetTable
 
+Floats = NDArray[np.float64]
+
 FILE_NAME = "accuracy.jsonl"
-HELD_OUT_SHARE = 0.25
+FOLDS = 4
+FEWEST_HELD_OUT = 10
+"""Subnets that ``AccuracySamples.report`` holds out of a fit at least."""
 FEWEST = 60
 IDENTITY_DIGITS = 16
 
@@ -93,11 +98,26 @@ class AccuracySamples:
         return AccuracyPredictor.fit(self.table, configs, np.asarray(list(self.top1.values())))
 
     def report(self, seed: int = 0) -> dict[str, Any]:
-        """Quality on a quarter of the samples that the fit of this report has not seen."""
-        keys = np.random.default_rng(seed).permutation(sorted(self.top1))
-        configs = [SubnetConfig.parse(str(key)) for key in keys]
-        top1 = np.asarray([self.top1[str(key)] for key in keys])
-        held_out = max(10, round(len(keys) * HELD_OUT_SHARE))
-        fitted = AccuracyPredictor.fit(self.table, configs[held_out:], top1[held_out:])
-        quality = fitted.evaluate(configs[:held_out], top1[:held_out])
-        return {"samples": len(keys) - held_out, "held_out": held_out, **quality}
+        """Quality on samples that a fit has not seen: the mean over a cross-validation in quarters.
+
+        Every sample is held out once. Fewer than ``4 * FEWEST_HELD_OUT`` samples are held out in larger shares.
+        ``samples`` and ``held_out`` are those of one fit.
+        """
+        keys = [str(key) for key in np.random.default_rng(seed).permutation(sorted(self.top1))]
+        rows = np.arange(len(keys))
+        folds = np.array_split(rows, max(2, min(FOLDS, len(keys) // FEWEST_HELD_OUT)))
+        qualities = []
+        for held_out in folds:
+            fitted = AccuracyPredictor.fit(self.table, *self._known(keys, np.setdiff1d(rows, held_out)))
+            qualities.append(fitted.evaluate(*self._known(keys, held_out)))
+        return {
+            "samples": len(keys) - len(folds[0]),
+            "held_out": len(folds[0]),
+            "folds": len(folds),
+            **{name: float(np.mean([quality[name] for quality in qualities])) for name in qualities[0]},
+            "kendall_tau_std": float(np.std([quality["kendall_tau"] for quality in qualities], ddof=1)),
+        }
+
+    def _known(self, keys: Sequence[str], rows: NDArray[np.intp]) -> tuple[list[SubnetConfig], Floats]:
+        chosen = [keys[row] for row in rows]
+        return [SubnetConfig.parse(key) for key in chosen], np.asarray([self.top1[key] for key in chosen])

@@ -11,7 +11,7 @@ import torch
 
 from ofa_tvm import train
 from ofa_tvm.accuracy.evaluate import Evaluator
-from ofa_tvm.accuracy.samples import AccuracySamples
+from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT, AccuracySamples
 from ofa_tvm.data.augment import CropAndFlip, to_tensor
 from ofa_tvm.data.augment import preprocess as preprocess_images
 from ofa_tvm.errors import UserError
@@ -223,7 +223,7 @@ def forbidden(*args):
     raise AssertionError("the data set was loaded")
 
 
-@pytest.mark.parametrize("samples", [1, train.HELD_OUT_FEWEST + MIN_SAMPLES - 1])
+@pytest.mark.parametrize("samples", [1, FEWEST_HELD_OUT + MIN_SAMPLES - 1])
 def test_too_few_accuracy_samples_are_refused_at_once(tmp_path, monkeypatch, capfd, samples):
     monkeypatch.setattr("ofa_tvm.data.load_dataset", forbidden)
     assert train.main(["--out", str(tmp_path / "out"), "--accuracy-samples", str(samples)]) == 2
@@ -232,14 +232,14 @@ def test_too_few_accuracy_samples_are_refused_at_once(tmp_path, monkeypatch, cap
 
 
 def test_the_fewest_accuracy_samples_are_enough(tiny_space, tmp_path):
-    count = train.HELD_OUT_FEWEST + MIN_SAMPLES
+    count = FEWEST_HELD_OUT + MIN_SAMPLES
     samples = AccuracySamples(tiny_space, tmp_path, "weights")
     rng = np.random.default_rng(0)
     samples.sample(count - 1, lambda config: rng.uniform())
     with pytest.raises(UserError, match="too few"):
         samples.report()
     samples.sample(count, lambda config: rng.uniform())
-    assert samples.report()["held_out"] == train.HELD_OUT_FEWEST
+    assert samples.report()["held_out"] == FEWEST_HELD_OUT
 
 
 def test_an_output_folder_that_cannot_be_made_is_said_at_once(tmp_path, monkeypatch, capfd):

@@ -89,8 +89,23 @@ def test_saved_predictor_predicts_the_same(predictor, table, tmp_path):
 
 def test_damaged_file_is_a_user_error(predictor, table, tmp_path):
     predictor.save(tmp_path)
-    path = tmp_path / f"{STEM}.ubj"
-    path.write_bytes(path.read_bytes()[:100])
+    path = tmp_path / f"{STEM}.report.json"
+    content = json.loads(path.read_text())
+    for change, said in (
+        ({"matrix": content["matrix"][1:]}, "damaged: matrix must hold"),
+        ({"matrix": None}, "damaged"),
+        ({"scores": "many"}, "damaged"),
+        ({"schema_version": 1}, "schema"),
+        ({"space": {}}, "another space"),
+    ):
+        path.write_text(json.dumps({**content, **change}))
+        with pytest.raises(UserError, match=said):
+            AccuracyPredictor.load(tmp_path, table)
+    del content["noise"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="noise"):
+        AccuracyPredictor.load(tmp_path, table)
+    path.write_text("{")
     with pytest.raises(UserError, match="damaged"):
         AccuracyPredictor.load(tmp_path, table)
 

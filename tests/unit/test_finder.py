@@ -286,7 +286,8 @@ def test_accuracy_samples_resume_and_ignore_other_weights(tmp_path) -> None:
     assert len(calls) == len(set(calls)) == 30
     assert AccuracySamples(SPACE, tmp_path, "other weights").top1 == {}
     report = again.report()
-    assert report["samples"] + report["held_out"] == 30
+    assert (report["samples"], report["held_out"], report["folds"]) == (20, 10, 3)
+    assert report == again.report()
     assert -1 <= report["kendall_tau"] <= 1
 
 
