@@ -50,7 +50,7 @@ def block_values(
             values = layer_values(network)
             # Row 0 holds the layers outside elastic blocks.
             rows = np.zeros((1 + space.blocks, values.shape[1]), dtype=values.dtype)
-            combine.at(rows, [_block_number(space, layer.name) for layer in network.layers], values)
+            combine.at(rows, [block_number(space, layer.name) for layer in network.layers], values)
             choices.append(rows)
         parts.append(choices)
     table = np.moveaxis(np.asarray(parts), 1, 2)
@@ -58,7 +58,8 @@ def block_values(
     return table[:, 0, 0], np.concatenate([skipped, table[:, 1:]], axis=2)
 
 
-def _block_number(space: SearchSpace, layer: str) -> int:
+def block_number(space: SearchSpace, layer: str) -> int:
+    """Number of the elastic block that a layer belongs to, from its name; 0 for layers outside them."""
     match = _BLOCK.match(layer)
     number = int(match.group(1)) if match else 0
     return number if number <= space.blocks else 0

@@ -73,7 +73,7 @@ class LatencyModel:
         features = BlockFeatures(table.space, priors)
         genomes = table.space.genomes(list(configs))
         samples = Features(features.rows(genomes), features.groups, _tree_columns(table, genomes))
-        return cls(table, features, StackedRegressor.fit(samples, latency_ms, relative=True, seed=seed))
+        return cls(table, features, StackedRegressor.fit(samples, latency_ms, seed))
 
     @cached_property
     def block_times(self) -> BlockTimes:

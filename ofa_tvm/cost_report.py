@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.cost_model import LatencyModel, score
+from ofa_tvm.cost_model import BlockTimes, LatencyModel, score
+from ofa_tvm.latency_data import LatencyData
 from ofa_tvm.ridge import Ridge
 from ofa_tvm.spaces import Genomes, SubnetConfig
 from ofa_tvm.stacked import fit_trees
@@ -68,6 +69,36 @@ BASELINES: dict[str, Baseline] = {
 OURS = "model"
 
 
+def held_out(
+    table: SubnetTable, known: LatencyData, asked: LatencyData, seed: int = 0, other_device: BlockTimes | None = None
+) -> dict[str, dict[str, float]]:
+    """Quality on ``asked`` of the latency model and the baselines, all fitted to ``known``.
+
+    Args:
+        table: quantities of the space; without kernel times the table alone is left out.
+        known: what is fitted.
+        asked: what is asked about.
+        seed: of the trees.
+        other_device: see ``LatencyModel.fit``.
+
+    Returns:
+        What ``score`` gives by method; for the latency model, ``interval_coverage`` too.
+
+    Raises:
+        UserError: too few samples to fit.
+    """
+    model = LatencyModel.fit(table, known.configs, known.latency_ms, seed, other_device)
+    fitted, genomes = table.space.genomes(list(known.configs)), table.space.genomes(list(asked.configs))
+    methods = {OURS: model.evaluate(asked.configs, asked.latency_ms)}
+    for name, method in _baselines(table).items():
+        methods[name] = score(method(table, fitted, known.latency_ms, genomes), asked.latency_ms)
+    return methods
+
+
+def _baselines(table: SubnetTable) -> dict[str, Baseline]:
+    return {name: method for name, method in BASELINES.items() if table.has_costs or name != "table_alone"}
+
+
 def compare(
     table: SubnetTable, configs: Sequence[SubnetConfig], latency_ms: Floats, folds: int = 5, seed: int = 0
 ) -> dict[str, Any]:
@@ -89,7 +120,7 @@ def compare(
     """
     latency_ms = np.asarray(latency_ms, dtype=np.float64)
     genomes = table.space.genomes(list(configs))
-    baselines = {name: method for name, method in BASELINES.items() if table.has_costs or name != "table_alone"}
+    baselines = _baselines(table)
     predicted = {name: np.empty(len(latency_ms)) for name in (OURS, *baselines)}
     covered = np.empty(len(latency_ms), dtype=bool)
     order = np.random.default_rng(seed).permutation(len(latency_ms))

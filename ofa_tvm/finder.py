@@ -149,8 +149,8 @@ class Finder:
         records = self.bench.measure(configs, "measuring finalists")
         self.samples.evaluate(configs, self._evaluate)
         new = [record for record in records if record.status == "ok" and record.subnet not in learned]
-        errors = [abs(self._first[record.subnet].latency[0] / record.latency_ms - 1) for record in new]
-        kept = sum(r.status == "ok" and (budget_ms is None or r.latency_ms <= budget_ms) for r in records)
+        errors = [abs(self._first[record.subnet].latency[0] / self.bench.latency_ms(record) - 1) for record in new]
+        kept = sum(r.status == "ok" and (budget_ms is None or self.bench.latency_ms(r) <= budget_ms) for r in records)
         self.rounds.append(
             {
                 "budget_ms": budget_ms,
@@ -170,7 +170,7 @@ class Finder:
         """The most accurate finalist that holds the budget in a second measurement too."""
         while holding := self._holding(list(tried.values()), budget_ms):
             record = self.bench.confirm(holding[0])
-            if record.status == "ok" and record.latency_ms <= budget_ms:
+            if record.status == "ok" and self.bench.latency_ms(record) <= budget_ms:
                 return self.pick(holding[0], budget_ms)
             log(f"{holding[0].key} broke {budget_ms:g} ms when measured again; taking the next")
         return None
@@ -198,7 +198,7 @@ class Finder:
     def pick(self, config: SubnetConfig, budget_ms: float | None, number: int = 0) -> Pick:
         """What is known of a verified subnet."""
         network = self.space.network(config)
-        record = self.bench.measure([config])[0]
+        measured_ms = self.bench.latency_ms(self.bench.measure([config])[0])
         first = self._first[config.key]
         return Pick(
             number=number,
@@ -207,12 +207,12 @@ class Finder:
             predicted_ms=first.latency[0],
             predicted_low_ms=first.latency[1],
             predicted_high_ms=first.latency[2],
-            measured_ms=record.latency_ms,
+            measured_ms=measured_ms,
             predicted_top1=first.top1,
             validation_top1=self.samples.top1[config.key],
             macs=network.macs,
             parameters=network.parameters,
-            held=None if budget_ms is None else record.latency_ms <= budget_ms,
+            held=None if budget_ms is None else measured_ms <= budget_ms,
         )
 
     def _require_feasible(self, budget_ms: float) -> None:

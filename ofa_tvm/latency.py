@@ -25,6 +25,8 @@ from ofa_tvm.tuner.log import TuningLog
 
 FEWEST = 20
 """Subnets that a model needs."""
+RECENT = 50
+"""Records that say how fast the machine usually is: the last ones that it starts with."""
 MOST_FAILURES = 20
 """Failed measurements after which no more subnets are drawn."""
 
@@ -33,7 +35,7 @@ class NetworkDevice(Protocol):
     """What times whole subnets: a machine, or a recording of one."""
 
     def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
-        """``status`` and ``times_ms`` of a subnet with so many classes, built with the records in a log's folder."""
+        """``status``, ``times_ms`` and ``reference_ms`` of a subnet with so many classes, built with a log's winners."""
         ...
 
 
@@ -98,6 +100,9 @@ def model_folder(tuning_log: TuningLog, space: SearchSpace) -> Path:
 class LatencyBench:
     """Measured latencies of one space on one target, and the model learned from them.
 
+    Latencies are told at the machine's usual speed: the subnet's time as a multiple of a reference subnet's that ran in
+    turn with it, times what the reference usually takes. So they compare, whenever they were measured.
+
     Args:
         space: the space.
         target: the target, measured under its conditions.
@@ -109,11 +114,10 @@ class LatencyBench:
         self.space, self.target, self.log, self._device = space, target, tuning_log, device
         self.table, self.estimated_kernels = latency_table(space, target, tuning_log)
         self._other_classes = own_classes(space)
-        latest = {
-            record.subnet: record
-            for record in read_records(tuning_log.folder, space.name, self._other_classes)
-            if record.schedules == self._schedules(record.subnet)
-        }
+        records = read_records(tuning_log.folder, space.name, self._other_classes)
+        self._references_ms = [median(record.reference_ms) for record in records if record.status == "ok"]
+        self._references_ms = self._references_ms[-RECENT:]
+        latest = {record.subnet: record for record in records if record.schedules == self._schedules(record.subnet)}
         self._known = {subnet: record for subnet, record in latest.items() if record.status == "ok"}
 
     @property
@@ -125,11 +129,20 @@ class LatencyBench:
         network = self.space.network(SubnetConfig.parse(subnet))
         return self.log.schedules_digest([step.kernel.key for step in fused_steps(network)])
 
+    @property
+    def reference_ms(self) -> float:
+        """What the reference subnet usually takes; settled once there are ``RECENT`` records."""
+        return median(self._references_ms)
+
+    def latency_ms(self, record: LatencyRecord) -> float:
+        """A measured latency at the machine's usual speed."""
+        return record.ratio * self.reference_ms
+
     def known(self) -> tuple[list[SubnetConfig], np.ndarray]:
         """Subnets measured with today's schedules, and their latencies in ms."""
         good = [record for record in self._known.values() if record.status == "ok"]
         configs = [SubnetConfig.parse(record.subnet) for record in good]
-        return configs, np.asarray([record.latency_ms for record in good])
+        return configs, np.asarray([self.latency_ms(record) for record in good])
 
     def measure(self, configs: Sequence[SubnetConfig], title: str = "measuring subnets") -> list[LatencyRecord]:
         """Measure subnets that are not known yet, one after the other, each appended at once; in the given order."""
@@ -137,7 +150,7 @@ class LatencyBench:
         if new:
             with Task(title, len(new)) as task:
                 for config in new:
-                    task.advance(note=_note(self._measure(config.key)))
+                    task.advance(note=self._note(self._measure(config.key)))
         return [self._known[config.key] for config in configs]
 
     def confirm(self, config: SubnetConfig) -> LatencyRecord:
@@ -151,6 +164,7 @@ class LatencyBench:
             subnet=subnet,
             status=answer["status"],
             times_ms=tuple(answer.get("times_ms", ())),
+            reference_ms=tuple(answer.get("reference_ms", ())),
             schedules=self._schedules(subnet),
             provenance="measured",
             measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -159,7 +173,12 @@ class LatencyBench:
         )
         append_records(self.log.folder, [record])
         self._known[subnet] = record
+        if record.status == "ok" and len(self._references_ms) < RECENT:
+            self._references_ms.append(median(record.reference_ms))
         return record
+
+    def _note(self, record: LatencyRecord) -> str:
+        return f"{self.latency_ms(record):.3f} ms" if record.status == "ok" else f"{record.status}: {record.error}"
 
     def model(self, samples: int, seed: int = 0) -> LatencyModel:
         """The model from ``samples`` random subnets or more, measuring those that are missing.
@@ -189,7 +208,7 @@ class LatencyBench:
                 record = self._measure(config.key)
                 ok = record.status == "ok"
                 good, failures = good + ok, failures + (not ok)
-                task.advance(int(ok), note=_note(record))
+                task.advance(int(ok), note=self._note(record))
         if good < wanted:
             log(f"{good} of {wanted} subnets were measured, {failures} failed")
 
@@ -216,10 +235,6 @@ class LatencyBench:
         report = {**ours, **compared, "estimated_kernels": self.estimated_kernels}
         LatencyModel.fit(self.table, configs, latency_ms).save(self.folder, report)
         return report
-
-
-def _note(record: LatencyRecord) -> str:
-    return f"{record.latency_ms:.3f} ms" if record.status == "ok" else f"{record.status}: {record.error}"
 
 
 def warn_of_estimates(bench: LatencyBench) -> None:

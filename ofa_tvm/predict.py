@@ -5,70 +5,133 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ofa_tvm.cli import JsonFlag, emit, run_command, table
 
+if TYPE_CHECKING:
+    from ofa_tvm.spaces import SearchSpace, SubnetConfig
+    from ofa_tvm.targets import TargetSpec
+
 
 def predict(
-    subnet: Annotated[list[str], typer.Option(help="Key of a subnet, or largest, or smallest; repeat for several.")],
+    subnet: Annotated[
+        list[str] | None, typer.Option(help="Key of a subnet, or largest, or smallest; repeat for several.")
+    ] = None,
+    arch: Annotated[
+        list[str] | None,
+        typer.Option(help="JSON file of subnets (OFA's ks, e, d, r or keys), a folder of them, or - for stdin."),
+    ] = None,
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
     space: Annotated[str, typer.Option(help="Search space.")] = "mbv3-cifar",
     supernet: Annotated[Path | None, typer.Option(help="Training folder, for accuracy (default: shipped).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Classes, where not those of the space.")] = None,
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
+    fit: Annotated[
+        Path | None,
+        typer.Option(help="Fit the latency model to a file of measured latencies instead, and say how good it is."),
+    ] = None,
+    base: Annotated[Path | None, typer.Option(help="With --fit: latencies of another device to start from.")] = None,
+    train: Annotated[int, typer.Option(min=10, help="With --fit: random lines to fit.")] = 100,
+    test: Annotated[
+        int | None, typer.Option(min=10, help="With --fit: other lines to ask about (default: all others).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="With --fit: seed of the split.")] = 0,
     json: JsonFlag = False,
 ) -> None:
-    """Predict what subnets take on a target, with the 90 % interval, and how accurate they are.
+    """Predict what subnets take on a target, with the 90 % interval, where it goes, and how accurate they are.
 
     The latency model is the one that tune fitted to measured subnets; the accuracy predictor belongs to a supernet.
     """
-    from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
-    from ofa_tvm.cost_model import LatencyModel
-    from ofa_tvm.latency import latency_table, model_folder
-    from ofa_tvm.shipped import shipped_supernet
+    from ofa_tvm.errors import UserError
     from ofa_tvm.spaces import get_space
-    from ofa_tvm.subnet_table import SubnetTable
+    from ofa_tvm.subnet_choice import read_architectures
     from ofa_tvm.targets import load_target
-    from ofa_tvm.tuner.log import TuningLog
 
-    search_space, spec = get_space(space), load_target(target, threads)
+    search_space = get_space(space)
     if classes is not None:
         search_space = search_space.with_classes(classes)
-    genomes = search_space.genomes([search_space.parse(key) for key in subnet])
+    if fit is not None:
+        payload = _fit(search_space, fit, base, train, test, seed)
+        emit(payload, json, lambda: _fit_text(payload))
+        return
+    configs = [search_space.parse(key) for key in subnet or ()]
+    configs += [config for source in arch or () for config in read_architectures(source, search_space)]
+    if not configs:
+        raise UserError("no subnet is named", "give --subnet KEY or --arch FILE (or --fit FILE of measured latencies)")
+    spec = load_target(target, threads)
+    rows = _predictions(search_space, spec, configs, supernet, logs)
+    payload = {"space": space, "target": spec.name, "fingerprint": spec.fingerprint, "subnets": rows}
+    emit(payload, json, lambda: _text(rows))
+
+
+def _predictions(
+    space: SearchSpace, spec: TargetSpec, configs: list[SubnetConfig], supernet: Path | None, logs: Path | None
+) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
+    from ofa_tvm.breakdown import breakdown
+    from ofa_tvm.cost_model import LatencyModel
+    from ofa_tvm.fusion import fused_kernels
+    from ofa_tvm.latency import kernel_costs, latency_table, model_folder
+    from ofa_tvm.shipped import shipped_supernet
+    from ofa_tvm.subnet_table import SubnetTable
+    from ofa_tvm.tuner.log import TuningLog
+
     log = TuningLog(spec, logs)
-    kernel_table, _ = latency_table(search_space, spec, log)
-    model = LatencyModel.load(model_folder(log, search_space), kernel_table)
-    columns = [[float(value) for value in column] for column in model.predict(genomes)]
+    model = LatencyModel.load(model_folder(log, space), latency_table(space, spec, log)[0])
+    costs = {key: spec.batch * cost for key, cost in kernel_costs(log, fused_kernels(space))[0].items()}
+    tuned = {key for key, state in log.kernels.items() if state.best_ms is not None}
+    genomes = space.genomes(configs)
+    latencies = _rows(model.predict(genomes))
     folder = supernet or shipped_supernet()
-    top1: Sequence[float | None] = [None] * len(subnet)
-    if (folder / f"{STEM}.report.json").exists() and (supernet is not None or space == "mbv3-cifar"):
-        predictor = AccuracyPredictor.load(folder, SubnetTable(search_space))
-        top1 = [float(value) for value in predictor.predict(genomes)[0]]
-    rows: list[dict[str, Any]] = []
-    for index, genome in enumerate(genomes):
-        config = search_space.config(genome)
-        network = search_space.network(config)
+    top1: Sequence[float | None] = [None] * len(configs)
+    if (folder / f"{STEM}.report.json").exists() and (supernet is not None or space.name == "mbv3-cifar"):
+        top1 = AccuracyPredictor.load(folder, SubnetTable(space)).predict(genomes)[0].tolist()
+    rows = []
+    for config, (mean_ms, low_ms, high_ms), predicted_top1 in zip(configs, latencies, top1, strict=True):
+        network = space.network(config)
         rows.append(
             {
                 "subnet": config.key,
-                "predicted_ms": columns[0][index],
-                "predicted_low_ms": columns[1][index],
-                "predicted_high_ms": columns[2][index],
-                "predicted_top1": top1[index],
+                "predicted_ms": mean_ms,
+                "predicted_low_ms": low_ms,
+                "predicted_high_ms": high_ms,
+                "predicted_top1": predicted_top1,
                 "macs": network.macs,
                 "parameters": network.parameters,
                 "peak_activation_bytes": network.peak_activation_bytes,
+                "parts": [asdict(part) for part in breakdown(model, config, costs, tuned)],
             }
         )
-    payload = {"space": space, "target": spec.name, "fingerprint": spec.fingerprint, "subnets": rows}
-    emit(payload, json, lambda: table(HEADERS, [_cells(row) for row in rows]))
+    return rows
+
+
+def _rows(columns: Sequence[Any]) -> list[tuple[float, ...]]:
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 HEADERS = ["subnet", "predicted ms", "90 % interval", "predicted top-1", "MMACs", "k parameters"]
+
+
+def _text(rows: list[dict[str, Any]]) -> str:
+    text = table(HEADERS, [_cells(row) for row in rows])
+    if len(rows) > 1:
+        return text
+    parts = [
+        [
+            " ".join(part["layers"]),
+            f"{part['predicted_ms'] * 1e3:.1f}",
+            f"{part['predicted_ms'] / rows[0]['predicted_ms']:.1%}",
+            f"{part['kernel_ms'] * 1e3:.1f}" + ("" if part["is_tuned"] else " (estimated)"),
+        ]
+        for part in rows[0]["parts"]
+    ]
+    return "\n".join([text, "", table(["layers of one call", "us in the subnet", "share", "us alone"], parts)])
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -80,6 +143,47 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{row['macs'] / 1e6:.1f}",
         f"{row['parameters'] / 1e3:.0f}",
     ]
+
+
+def _fit(
+    space: SearchSpace, path: Path, base: Path | None, train: int, test: int | None, seed: int
+) -> dict[str, Any]:
+    from ofa_tvm.cost_model import LatencyModel
+    from ofa_tvm.cost_report import OURS, held_out
+    from ofa_tvm.latency_data import read_latency_data
+    from ofa_tvm.subnet_table import SubnetTable
+
+    kernels = SubnetTable(space)
+    known, asked = read_latency_data(path, space).split(train, test, seed)
+    other = read_latency_data(base, space) if base else None
+    start = LatencyModel.fit(kernels, other.configs, other.latency_ms, seed).block_times if other else None
+    methods = held_out(kernels, known, asked, seed, start)
+    return {
+        "space": space.name,
+        "file": str(path),
+        "base": str(base) if base else None,
+        "base_samples": len(other) if other else 0,
+        "train": len(known),
+        "test": len(asked),
+        "seed": seed,
+        **methods,
+        "interval_coverage": methods[OURS]["interval_coverage"],
+    }
+
+
+def _fit_text(payload: dict[str, Any]) -> str:
+    from ofa_tvm.cost_report import BASELINES, OURS
+
+    rows = [
+        [name, *(f"{payload[name][key]:.2%}" for key in ("mape", "within_5pct", "within_10pct"))]
+        + [f"{payload[name]['spearman']:.4f}"]
+        for name in (OURS, *BASELINES)
+        if name in payload
+    ]
+    start = f" and {payload['base_samples']} of {payload['base']}" if payload["base"] else ""
+    title = f"fitted to {payload['train']} subnets{start}"
+    quality = table([title, "MAPE", "within 5 %", "within 10 %", "Spearman"], rows)
+    return f"{quality}\nthe 90 % interval held {payload['interval_coverage']:.1%} of {payload['test']} other subnets"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

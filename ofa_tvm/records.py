@@ -24,6 +24,7 @@ class LatencyRecord:
         subnet: key of the subnet.
         status: "ok", or what went wrong ("failed", "crashed", "timed_out", "wrong_output").
         times_ms: raw repeats, each a mean over the runs of one repeat.
+        reference_ms: what the space's reference subnet took right after each of them.
         schedules: identity of the schedules that it was built with; other schedules make it stale.
         provenance: how the times came about.
         measured_at: UTC, ISO 8601.
@@ -35,6 +36,7 @@ class LatencyRecord:
     subnet: str
     status: str
     times_ms: tuple[float, ...]
+    reference_ms: tuple[float, ...]
     schedules: str
     provenance: Provenance
     measured_at: str
@@ -43,8 +45,13 @@ class LatencyRecord:
 
     @property
     def latency_ms(self) -> float:
-        """Median of the repeats."""
+        """Median of the repeats, at the speed that the machine had at the time."""
         return median(self.times_ms)
+
+    @property
+    def ratio(self) -> float:
+        """Median of the repeats, each as a multiple of the reference subnet's time beside it."""
+        return median(own / other for own, other in zip(self.times_ms, self.reference_ms, strict=True))
 
 
 def append_records(folder: Path, records: Sequence[LatencyRecord]) -> None:
@@ -53,7 +60,7 @@ def append_records(folder: Path, records: Sequence[LatencyRecord]) -> None:
 
 
 def read_records(folder: Path, space: str, classes: int | None = None) -> list[LatencyRecord]:
-    """All records of a space in a log's folder.
+    """All records of a space in a log's folder; those of versions that timed no reference subnet are left out.
 
     Args:
         folder: the log's folder.
@@ -67,9 +74,11 @@ def read_records(folder: Path, space: str, classes: int | None = None) -> list[L
     records = []
     for number, line in enumerate(read_jsonl(path, "latency records"), 1):
         try:
-            record = LatencyRecord(**{**line, "times_ms": tuple(line["times_ms"])})
+            times = {name: tuple(line.get(name, ())) for name in ("times_ms", "reference_ms")}
+            record = LatencyRecord(**{**line, **times})
         except (TypeError, KeyError) as error:
             raise UserError(f"{path}, line {number}, is not a latency record: {error}", "remove that line") from error
-        if (record.space, record.classes) == (space, classes):
+        has_reference = record.status != "ok" or len(record.reference_ms) == len(record.times_ms) > 0
+        if (record.space, record.classes) == (space, classes) and has_reference:
             records.append(record)
     return records

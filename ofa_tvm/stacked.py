@@ -65,26 +65,23 @@ class StackedRegressor:
         coefficients: of the base, shape (columns,).
         booster: the trees, fitted to its residuals.
         tree_weight: share of the trees' answer that is used, 0 to 1.
-        relative: errors count in proportion to the value, and the parts multiply (else they add).
-        floor: smallest answer of the base, when relative.
-        scores: absolute out-of-fold errors (of the logarithm, when relative), shape (samples,).
+        floor: smallest answer of the base.
+        scores: absolute out-of-fold errors of the logarithm, shape (samples,).
     """
 
     coefficients: Floats
     booster: xgboost.Booster
     tree_weight: float
-    relative: bool
     floor: float
     scores: Floats
 
     @classmethod
-    def fit(cls, features: Features, target: Floats, *, relative: bool, seed: int = 0) -> StackedRegressor:
+    def fit(cls, features: Features, target: Floats, seed: int = 0) -> StackedRegressor:
         """Fit both parts on all samples, and again on each of ten folds for the weight and the interval.
 
         Args:
             features: of n subnets.
-            target: shape (n,); positive when ``relative``.
-            relative: see the class.
+            target: shape (n,), positive.
             seed: of the folds and the trees.
 
         Raises:
@@ -94,20 +91,20 @@ class StackedRegressor:
         count = len(target)
         if count < MIN_SAMPLES:
             raise UserError(f"{count} samples are too few to fit a model", f"measure at least {MIN_SAMPLES} subnets")
-        if not np.isfinite(target).all() or (relative and target.min() <= 0):
+        if not np.isfinite(target).all() or target.min() <= 0:
             raise UserError("samples hold values that are not finite or not positive", "leave failed runs out")
         order = np.random.default_rng(seed).permutation(count)
         left_over, from_trees = np.empty(count), np.empty(count)
         for held_out in np.array_split(order, min(_FOLDS, count)):
             kept = np.setdiff1d(order, held_out)
-            coefficients, floor, booster = _fit_parts(features[kept], target[kept], relative, seed)
+            coefficients, floor, booster = _fit_parts(features[kept], target[kept], seed)
             base = np.maximum(features.linear[held_out] @ coefficients, floor)
-            left_over[held_out] = _residual(base, target[held_out], relative)
+            left_over[held_out] = np.log(target[held_out] / base)
             from_trees[held_out] = booster.inplace_predict(features.trees[held_out])
         errors = np.abs(left_over - _SHARES[:, None] * from_trees)
         best = int(errors.mean(axis=1).argmin())
-        coefficients, floor, booster = _fit_parts(features, target, relative, seed)
-        return cls(coefficients, booster, float(_SHARES[best]), relative, floor, errors[best])
+        coefficients, floor, booster = _fit_parts(features, target, seed)
+        return cls(coefficients, booster, float(_SHARES[best]), floor, errors[best])
 
     def predict(self, features: Features) -> Floats:
         """Values, shape (n,)."""
@@ -119,7 +116,7 @@ class StackedRegressor:
         if self.tree_weight == 0:
             return base
         correction: Floats = self.tree_weight * self.booster.inplace_predict(trees(), validate_features=False)
-        return np.multiply(base, np.exp(correction)) if self.relative else np.add(base, correction)
+        return np.multiply(base, np.exp(correction))
 
     def interval(self, values: Floats, coverage: float = COVERAGE) -> tuple[Floats, Floats]:
         """Low and high ends around predicted values that hold the truth with probability ``coverage``.
@@ -128,9 +125,7 @@ class StackedRegressor:
         errors of all samples, so that none is set aside for calibration.
         """
         margin = self._margin if coverage == COVERAGE else conformal_quantile(self.scores, coverage)
-        if self.relative:
-            return values * np.exp(-margin), values * np.exp(margin)
-        return values - margin, values + margin
+        return values * np.exp(-margin), values * np.exp(margin)
 
     @cached_property
     def _margin(self) -> float:
@@ -141,7 +136,6 @@ class StackedRegressor:
         return {
             "coefficients": self.coefficients.tolist(),
             "tree_weight": self.tree_weight,
-            "relative": self.relative,
             "floor": self.floor,
             "scores": self.scores.tolist(),
         }
@@ -157,7 +151,7 @@ class StackedRegressor:
         scores = np.asarray(value["scores"], dtype=np.float64)
         if coefficients.ndim != 1 or scores.ndim != 1:
             raise ValueError("coefficients and scores must be lists of numbers")
-        return cls(coefficients, booster, float(value["tree_weight"]), bool(value["relative"]), float(value["floor"]), scores)
+        return cls(coefficients, booster, float(value["tree_weight"]), float(value["floor"]), scores)
 
 
 def fit_trees(features: NDArray[np.float32], target: Floats, seed: int, rounds: int = _ROUNDS) -> xgboost.Booster:
@@ -165,17 +159,9 @@ def fit_trees(features: NDArray[np.float32], target: Floats, seed: int, rounds: 
     return xgboost.train({**_TREES, "seed": seed}, xgboost.DMatrix(features, target), num_boost_round=rounds)
 
 
-def _fit_parts(features: Features, target: Floats, relative: bool, seed: int) -> tuple[Floats, float, xgboost.Booster]:
-    if relative:
-        base = GroupedRidge.fit(features.linear / target[:, None], np.ones(len(target)), features.groups)
-        floor = 0.25 * float(target.min())
-        unseen = np.maximum(base.unseen * target, floor)
-    else:
-        base = GroupedRidge.fit(features.linear, target, features.groups)
-        floor = -np.inf
-        unseen = base.unseen
-    return base.coefficients, floor, fit_trees(features.trees, _residual(unseen, target, relative), seed)
-
-
-def _residual(base: Floats, target: Floats, relative: bool) -> Floats:
-    return np.log(target / base) if relative else target - base
+def _fit_parts(features: Features, target: Floats, seed: int) -> tuple[Floats, float, xgboost.Booster]:
+    # Errors count in proportion to the value, so the base fits what divides by it.
+    base = GroupedRidge.fit(features.linear / target[:, None], np.ones(len(target)), features.groups)
+    floor = 0.25 * float(target.min())
+    unseen = np.maximum(base.unseen * target, floor)
+    return base.coefficients, floor, fit_trees(features.trees, np.log(target / unseen), seed)

@@ -1,12 +1,17 @@
-"""The subnets that a command line asks for: some by name, some at random."""
+"""The subnets that a command line asks for: some by name, some at random, some from files."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ofa_tvm.errors import UserError
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 
 DEFAULT_RANDOM = 5
@@ -31,3 +36,41 @@ def choose_subnets(
     sizes = space.choose_resolutions(None if resolution is None else [resolution])
     drawn = replace(space, resolutions=sizes).sample_configs(rng, count)
     return [*map(space.parse, named), *drawn]
+
+
+def read_architectures(source: str, space: SearchSpace) -> list[SubnetConfig]:
+    """Subnets from JSON: each OFA's ``{"ks", "e", "d", "r"}``, ``{"subnet": key}`` or a key; or a list of them.
+
+    Args:
+        source: a file, a folder of .json files, or ``-`` for standard input.
+        space: what they belong to.
+
+    Raises:
+        UserError: something cannot be read, is of another form or lies outside the space; names the file.
+    """
+    if source == "-":
+        return _architectures("standard input", sys.stdin.read(), space)
+    path = Path(source)
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"folder {path} holds no .json file", "give a file, or a folder of them")
+    try:
+        texts = [(str(file), file.read_text(encoding="utf-8")) for file in files]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"architecture {source} cannot be read: {error}", "give a JSON file, or a folder") from error
+    return [config for name, text in texts for config in _architectures(name, text, space)]
+
+
+def _architectures(name: str, text: str, space: SearchSpace) -> list[SubnetConfig]:
+    try:
+        found = json.loads(text)
+        return [_architecture(one, space) for one in (found if isinstance(found, list) else [found])]
+    except (UserError, ValueError, KeyError, TypeError) as error:
+        hint = 'it reads {"ks": [...], "e": [...], "d": [...], "r": 32} or {"subnet": "r32.7x4-3x2.5x3-5x3"}'
+        raise UserError(f"{name} is not an architecture of {space.name}: {error}", hint) from error
+
+
+def _architecture(value: Any, space: SearchSpace) -> SubnetConfig:
+    if isinstance(value, str):
+        return space.parse(value)
+    return space.parse(value["subnet"]) if "subnet" in value else space.from_ofa(value)

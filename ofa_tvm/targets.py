@@ -54,7 +54,7 @@ class Toolchain(_Part):
 
 
 class Measure(_Part):
-    """How a time is taken: ``repeats`` timings of at least ``min_repeat_ms`` each, after ``warmup`` runs."""
+    """How a subnet is timed: ``repeats`` timings of about ``min_repeat_ms`` each, after ``warmup`` runs."""
 
     repeats: int = Field(gt=0)
     min_repeat_ms: int = Field(gt=0)
@@ -64,12 +64,14 @@ class Measure(_Part):
 class Tuning(_Part):
     """Defaults of ``tune``.
 
-    Trials of a kernel, trials committed together, seconds after which a trial has failed, length of one repeat in ms.
+    Trials of a kernel, trials committed together, seconds after which a trial has failed, and how a kernel is timed:
+    repeats, and the length of one in ms.
     """
 
     trials_per_kernel: int = Field(gt=0)
     batch: int = Field(gt=0)
     timeout_s: float = Field(gt=0)
+    repeats: int = Field(gt=0)
     min_repeat_ms: int = Field(gt=0)
 
 

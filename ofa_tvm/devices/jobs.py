@@ -1,4 +1,8 @@
-"""All jobs of the local device's worker process."""
+"""All jobs of the local device's worker process.
+
+A shared machine's speed changes by tens of percent within minutes, for all subnets alike. So a subnet is timed in turn with
+a reference subnet of its space, whose kernels do not depend on tuning, and both times are kept.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ import numpy as np
 from ofa_tvm.compiler.assembler import Winners, assemble
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.runtime import LoadedModel
+from ofa_tvm.network import NetworkSpec
 from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.tuner import jobs as tuner_jobs
 from ofa_tvm.tuner import trace_jobs
@@ -30,6 +35,24 @@ def _cache(target: str) -> ObjectCache:
     return ObjectCache(json.loads(target))
 
 
+class _Subnet:
+    """An assembled subnet with random weights, loaded, and an input for it."""
+
+    def __init__(self, network: NetworkSpec, winners: Winners, cache: ObjectCache, batch: int, linker: str) -> None:
+        with tempfile.TemporaryDirectory() as made:
+            library = Path(made) / "subnet.so"
+            assemble(network, random_weights(network), winners, cache, library, batch, linker)
+            self.model = LoadedModel(library)
+        shape = (batch, network.resolution, network.resolution, network.in_channels)
+        self.images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+@lru_cache(maxsize=2)
+def _reference(space: str, target: str, linker: str, batch: int) -> _Subnet:
+    found = get_space(space)
+    return _Subnet(found.network(found.middle), {}, _cache(target), batch, linker)
+
+
 def network(
     space: str,
     classes: int,
@@ -42,26 +65,24 @@ def network(
     repeats: int,
     min_repeat_ms: int,
 ) -> dict[str, Any]:
-    """Assemble a subnet with the log's winners and random weights, and time it.
+    """Assemble a subnet with the log's winners and random weights, and time it in turn with the reference subnet.
 
     Returns:
-        ``status`` "ok" and ``times_ms``, one for each repeat; or "wrong_output" when the output is not finite.
+        ``status`` "ok", ``times_ms`` and ``reference_ms``, one of each for each repeat; or "wrong_output" when the
+        output is not finite.
     """
     path = Path(folder) / "kernels.jsonl"
     tuned = _winners(folder, path.stat().st_mtime_ns) if path.exists() else {}
-    description = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
-    cache = _cache(json.dumps(target, sort_keys=True))
-    with tempfile.TemporaryDirectory() as made:
-        library = Path(made) / "subnet.so"
-        assemble(description, random_weights(description), tuned, cache, library, batch, linker)
-        model = LoadedModel(library)
-    shape = (batch, description.resolution, description.resolution, description.in_channels)
-    images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
+    key = json.dumps(target, sort_keys=True)
+    asked, reference = _Subnet(network, tuned, _cache(key), batch, linker), _reference(space, key, linker, batch)
     for _ in range(1 + warmup):
-        logits = model(images)
+        logits = asked.model(asked.images)
     if not np.isfinite(logits).all():
         return {"status": "wrong_output", "error": "the output is not finite"}
-    return {"status": "ok", "times_ms": list(model.time_ms(images, repeats, 1, min_repeat_ms))}
+    stopwatches = [one.model.stopwatch(one.images, min_repeat_ms) for one in (asked, reference)]
+    times_ms = [[stopwatch() for stopwatch in stopwatches] for _ in range(repeats)]
+    return {"status": "ok", "times_ms": [a for a, _ in times_ms], "reference_ms": [b for _, b in times_ms]}
 
 
 JOBS = {**tuner_jobs.JOBS, **trace_jobs.JOBS, "network": network}

@@ -41,7 +41,7 @@ class LocalDevice:
             kernel=asdict(spec),
             candidate=candidate.schedule,
             target=self._target.attributes,
-            repeats=self._target.measure.repeats,
+            repeats=self._target.tuning.repeats,
             min_repeat_ms=self._target.tuning.min_repeat_ms,
             best_ms=best_ms,
         )

@@ -134,6 +134,13 @@ class SearchSpace(ABC):
         """The subnet of all smallest choices."""
         return self.uniform(self.resolutions[0], self.depth_choices[0], self.kernel_choices[0], self.expand_choices[0])
 
+    @cached_property
+    def middle(self) -> SubnetConfig:
+        """The subnet of all middle choices."""
+        kernel, expand = (choices[len(choices) // 2] for choices in (self.kernel_choices, self.expand_choices))
+        resolution = self.resolutions[len(self.resolutions) // 2]
+        return self.uniform(resolution, self.depth_choices[len(self.depth_choices) // 2], kernel, expand)
+
     def validate(self, config: SubnetConfig) -> SubnetConfig:
         """Return the config if it lies in the space.
 

@@ -1,0 +1,66 @@
+"""Where a subnet's predicted latency goes: its fused calls, each with its share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ofa_tvm.block_table import block_number
+from ofa_tvm.cost_model import LatencyModel
+from ofa_tvm.fusion import Step, fused_steps
+from ofa_tvm.spaces import SubnetConfig
+
+
+@dataclass(frozen=True)
+class Part:
+    """One fused call of a subnet.
+
+    Args:
+        layers: names of the layers that it computes.
+        kernel: key of its kernel.
+        predicted_ms: its share of the subnet's predicted latency.
+        kernel_ms: what the kernel takes alone; with ``is_tuned`` false an estimate.
+        is_tuned: the kernel has a winner in the tuning log.
+    """
+
+    layers: tuple[str, ...]
+    kernel: str
+    predicted_ms: float
+    kernel_ms: float
+    is_tuned: bool
+
+
+def breakdown(model: LatencyModel, config: SubnetConfig, costs: Mapping[str, float], tuned: set[str]) -> list[Part]:
+    """The calls of a subnet in order; their predicted times add up to the model's prediction.
+
+    The model knows what each block takes in company; within a block, and within the layers outside blocks, the time is
+    shared out as the kernels take it alone.
+
+    Args:
+        model: the latency model.
+        config: the subnet.
+        costs: time of each kernel alone in ms, by key.
+        tuned: keys of the kernels whose time was measured.
+    """
+    space = model.table.space
+    genome = space.genomes([config])
+    fixed, blocks = model.block_times
+    resolution, _, kernel, expand = (part[0] for part in space.split_genes(genome))
+    choices = 1 + kernel.astype(np.intp) * len(space.expand_choices) + expand
+    steps = fused_steps(space.network(config))
+    numbers = [block_number(space, step.layers[-1]) for step in steps]
+    alone_ms = np.asarray([costs[step.kernel.key] for step in steps])
+    shares = np.empty(len(steps))
+    for number in set(numbers):
+        inside = np.asarray(numbers) == number
+        whole = blocks[resolution, number - 1, choices[number - 1]] if number else fixed[resolution]
+        shares[inside] = max(float(whole), 0.0) * alone_ms[inside] / alone_ms[inside].sum()
+    shares *= float(model.mean_ms(genome)[0]) / shares.sum()
+    return [_part(step, *values, tuned) for step, *values in zip(steps, shares, alone_ms, strict=True)]
+
+
+def _part(step: Step, predicted_ms: float, kernel_ms: float, tuned: set[str]) -> Part:
+    key = step.kernel.key
+    return Part(tuple(step.layers), key, float(predicted_ms), float(kernel_ms), key in tuned)
