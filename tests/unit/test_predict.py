@@ -1,0 +1,101 @@
+"""What a subnet takes and where it goes, from a log whose times follow a formula."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from ofa_tvm.breakdown import breakdown
+from ofa_tvm.fusion import fused_kernels, fused_steps
+from ofa_tvm.latency import LatencyBench
+from ofa_tvm.predict import main
+from ofa_tvm.spaces import get_space
+from ofa_tvm.targets import load_target
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import TrialResult, TuningLog
+
+SPACE = get_space("mbv3-cifar")
+
+
+def kernel_ms(kernel):
+    return 0.001 + kernel.flops / 1e8
+
+
+class Device:
+    def network(self, space, classes, subnet, folder):
+        steps = fused_steps(SPACE.network(SPACE.parse(subnet)))
+        latency_ms = 1.3 * sum(kernel_ms(step.kernel) for step in steps)
+        return {"status": "ok", "times_ms": [latency_ms], "reference_ms": [1.0]}
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("logs")
+    log = TuningLog(load_target("x86"), folder)
+    log.folder.mkdir(parents=True)
+    for key, kernel in fused_kernels(SPACE).items():
+        result = TrialResult("ok", (kernel_ms(kernel),), is_checked=True)
+        log.commit(key, [(Candidate(key, "default", {}), result)])
+    bench = LatencyBench(SPACE, load_target("x86"), log, Device())
+    bench.model(30)
+    bench.report()
+    return folder
+
+
+def predicted(logs, capsys, *options):
+    assert main(["--logs", str(logs), "--json", *options]) == 0
+    return json.loads(capsys.readouterr().out)["subnets"]
+
+
+def test_a_subnet_with_interval_and_parts_that_add_up(logs, capsys):
+    (row,) = predicted(logs, capsys, "--subnet", "largest")
+    steps = fused_steps(SPACE.network(SPACE.largest))
+    alone_ms = sum(kernel_ms(step.kernel) for step in steps)
+    assert row["predicted_ms"] == pytest.approx(1.3 * alone_ms, rel=0.02)
+    assert row["predicted_low_ms"] <= row["predicted_ms"] <= row["predicted_high_ms"]
+    assert 0.5 < row["predicted_top1"] < 1
+    assert [part["kernel"] for part in row["parts"]] == [step.kernel.key for step in steps]
+    assert sum(part["predicted_ms"] for part in row["parts"]) == pytest.approx(row["predicted_ms"])
+    assert sum(part["kernel_ms"] for part in row["parts"]) == pytest.approx(alone_ms)
+    assert all(part["is_tuned"] for part in row["parts"])
+
+
+def test_parts_without_a_tuned_kernel_are_marked(logs):
+    log = TuningLog(load_target("x86"), logs)
+    bench = LatencyBench(SPACE, load_target("x86"), log, Device())
+    costs = {key: kernel_ms(kernel) for key, kernel in fused_kernels(SPACE).items()}
+    first = fused_steps(SPACE.network(SPACE.smallest))[0].kernel.key
+    parts = breakdown(bench.fit(), SPACE.smallest, costs, set(costs) - {first})
+    assert [part.is_tuned for part in parts] == [part.kernel != first for part in parts]
+
+
+def test_architectures_from_a_file_a_folder_and_standard_input(logs, capsys, tmp_path, monkeypatch):
+    configs = SPACE.sample_configs(np.random.default_rng(0), 4)
+    (tmp_path / "a.json").write_text(json.dumps(SPACE.to_ofa(configs[0])))
+    (tmp_path / "b.json").write_text(json.dumps([{"subnet": configs[1].key}, configs[2].key]))
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"subnet": configs[3].key})))
+    rows = predicted(logs, capsys, "--arch", str(tmp_path), "--arch", "-")
+    assert [row["subnet"] for row in rows] == [config.key for config in configs]
+
+
+@pytest.mark.parametrize("text", ["{", "[]x", "3", '{"ks": [1]}', '{"subnet": "r1.3x3"}', "[null]"])
+def test_a_bad_architecture_names_its_file(logs, capsys, tmp_path, text):
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    assert main(["--logs", str(logs), "--arch", str(path)]) == 2
+    assert f"{path} is not an architecture" in capsys.readouterr().err
+
+
+def test_nothing_named_missing_files_and_empty_folders_are_bad_input(logs, capsys, tmp_path):
+    assert main(["--logs", str(logs)]) == 2
+    assert "--arch" in capsys.readouterr().err
+    assert main(["--logs", str(logs), "--arch", str(tmp_path / "none.json")]) == 2
+    assert main(["--logs", str(logs), "--arch", str(tmp_path)]) == 2
+
+
+def test_text_shows_where_the_time_goes(logs, capsys):
+    assert main(["--logs", str(logs), "--subnet", "smallest"]) == 0
+    shown = capsys.readouterr().out
+    assert "layers of one call" in shown
+    assert "classifier" in shown
