@@ -1,8 +1,9 @@
 """How good the searchers are: ``python benchmarks/searchers.py [pymoo] [exhaustive] [speed]``.
 
 ``pymoo`` compares the hypervolume of our NSGA-II with that of pymoo's at equal evaluations, ``exhaustive`` compares it
-with the whole front of spaces that can be enumerated, ``speed`` times searchers and tables alone. Everything is
-predicted: nothing is built or measured on a device. Results are kept as JSON under ``benchmarks/results/``.
+with the whole front of spaces that can be enumerated, ``speed`` takes the CPU time of searchers and tables alone.
+Everything is predicted: nothing is built or measured on a device. Results are kept as JSON under
+``benchmarks/results/``.
 
 Hypervolumes are of both objectives scaled so that the best front known spans 0 to 1, up to the point (1.1, 1.1).
 """
@@ -224,22 +225,22 @@ def speed() -> list[dict[str, Any]]:
 
 
 def _seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     call()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def _searcher_seconds(space: SearchSpace, population: int) -> float:
-    """Seconds a candidate of ask, tell and front, without what is told."""
+    """CPU seconds a candidate of ask, tell and front, without what is told."""
     case = with_budget(space.name, space, saturating_top1(space))[0]
     search = SEARCHERS["nsga2"](space, np.random.default_rng(0))
     scoring = 0.0
 
     def score(genomes: Genomes) -> tuple[np.ndarray, np.ndarray]:
         nonlocal scoring
-        start = time.perf_counter()
+        start = time.process_time()
         scores = case.score(genomes)
-        scoring += time.perf_counter() - start
+        scoring += time.process_time() - start
         return scores
 
     whole = _seconds(lambda: (optimise(search, score, 4 * EVALUATIONS, population), search.front()))
@@ -259,7 +260,7 @@ def main() -> None:
         **{part: PARTS[part]() for part in parts},
     }
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-searchers.json"
+    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{'-'.join(['searchers', *sys.argv[1:]])}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"wrote {path}", file=sys.stderr)
 

@@ -23,8 +23,8 @@ _BLOCK = re.compile(r"block(\d+)_")
 
 _TOGETHER = 2
 """Blocks that share a table; tables of three would outgrow the cache."""
-_CHUNK = 4096
-"""Subnets of one step, so that its arrays stay in the cache."""
+_CHUNK = 16384
+"""Subnets of one step: its arrays stay in the cache, and so does a table while it is read."""
 _EXACT = 2**24
 """Up to here float32 counts without rounding."""
 

@@ -121,16 +121,23 @@ def constrained_rank(objectives: Floats, violations: Floats) -> NDArray[np.intp]
 
 
 def crowding_distance(objectives: Floats, rank: NDArray[np.intp]) -> Floats:
-    """Crowding distance within each rank, shape (n,): infinite at the ends (Deb et al. 2002, section III.B)."""
+    """Crowding distance within each rank, shape (n,): infinite at the ends (Deb et al. 2002, section III.B).
+
+    Args:
+        objectives: shape (n, m).
+        rank: shape (n,), every number from 0 to the largest occurs.
+    """
     distance = np.zeros(len(rank))
+    groups = np.sort(rank)
+    levels = np.arange(groups[-1] + 1)
+    first, last = np.searchsorted(groups, levels), np.searchsorted(groups, levels, side="right") - 1
     for values in objectives.T:
         order = np.lexsort((values, rank))
-        ordered, groups = values[order], rank[order]
-        starts = np.flatnonzero(np.diff(groups, prepend=groups[0] - 1))
-        lengths = np.diff(starts, append=len(order))
-        extent = np.repeat(ordered[starts + lengths - 1] - ordered[starts], lengths)
-        gap = np.full(len(order), np.inf)
-        gap[1:-1] = (ordered[2:] - ordered[:-2]) / np.where(extent > 0, extent, 1.0)[1:-1]
-        gap[starts] = gap[starts + lengths - 1] = np.inf
+        ordered = values[order]
+        extent = ordered[last] - ordered[first]
+        extent[extent == 0] = 1.0
+        gap = np.empty(len(order))
+        gap[1:-1] = (ordered[2:] - ordered[:-2]) / extent[groups[1:-1]]
+        gap[first] = gap[last] = np.inf
         distance[order] += gap
     return distance

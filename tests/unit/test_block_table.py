@@ -61,7 +61,7 @@ def test_sums_and_maxima_are_those_of_the_blocks(space, columns):
 def test_genes_of_skipped_blocks_and_the_number_of_subnets_do_not_matter():
     table = BlockTable(CIFAR, *draw(CIFAR))
     rng = np.random.default_rng(1)
-    genomes = (rng.random((10_000, len(CIFAR.gene_sizes))) * CIFAR.gene_sizes).astype(np.int8)
+    genomes = (rng.random((40_000, len(CIFAR.gene_sizes))) * CIFAR.gene_sizes).astype(np.int8)
     sums = table.sum(genomes)
     assert np.array_equal(sums, table.sum(CIFAR.canonical(genomes)))
     assert np.array_equal(sums[7000:7003], table.sum(genomes[7000:7003]))
