@@ -24,16 +24,11 @@ def choice_steps(space: SearchSpace, genomes: Genomes) -> Floats:
     resolutions = np.asarray(space.resolutions, dtype=np.float64)
     relative = (resolutions - resolutions[0]) / max(np.ptp(resolutions), 1)
     active = space.active_blocks(genomes)
-    steps = [
-        (choice[:, :, None] >= np.arange(1, len(choices))) & active[:, :, None]
-        for choice, choices in ((kernel, space.kernel_choices), (expand, space.expand_choices))
-    ]
-    parts = [
-        relative[resolution][:, None],
-        active[:, _optional(space)],
-        *(step.reshape(len(step), -1) for step in steps),
-    ]
-    return np.concatenate(parts, axis=1, dtype=np.float64)
+    columns = [relative[resolution][:, None], active[:, _optional(space)]]
+    for choice, choices in ((kernel, space.kernel_choices), (expand, space.expand_choices)):
+        steps = (choice[:, :, None] >= np.arange(1, len(choices))) & active[:, :, None]
+        columns.append(steps.reshape(len(genomes), space.blocks * (len(choices) - 1)))
+    return np.concatenate(columns, axis=1, dtype=np.float64)
 
 
 def step_groups(space: SearchSpace) -> Groups:

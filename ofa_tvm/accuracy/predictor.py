@@ -78,11 +78,8 @@ class AccuracyPredictor:
         The prediction is not clipped, so that it still orders the best and the worst; the interval is. It is
         cross-conformal (Vovk, Annals of Mathematics and AI 2015).
         """
-        starts = range(0, max(len(genomes), 1), _CHUNK)
-        parts = [
-            self.model.predict(choice_steps(self.table.space, genomes[start : start + _CHUNK])) for start in starts
-        ]
-        mean = np.concatenate(parts)
+        parts = (genomes[start : start + _CHUNK] for start in range(0, max(len(genomes), 1), _CHUNK))
+        mean = np.concatenate([self.model.predict(choice_steps(self.table.space, part)) for part in parts])
         return mean, np.clip(mean - self._margin, 0, 1), np.clip(mean + self._margin, 0, 1)
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ofa_tvm.network import INPUT, Activation, LayerSpec, NetworkSpec
 from ofa_tvm.spaces.space import SearchSpace, SubnetConfig
@@ -143,6 +143,24 @@ class MobileNetV3Space(SearchSpace):
         layers.append(LayerSpec("classifier", "linear", layers[-1].name, width, self.classes, 1, bias=True))
 
 
+def widened(space: MobileNetV3Space, name: str, multiplier: float, resolutions: tuple[int, ...]) -> MobileNetV3Space:
+    """The space with every width multiplied (MobileNet's width multiplier) and other resolutions."""
+
+    def wide(width: int) -> int:
+        return make_divisible(width * multiplier) if width else 0
+
+    return replace(
+        space,
+        name=name,
+        resolutions=resolutions,
+        stem_width=wide(space.stem_width),
+        first_width=wide(space.first_width),
+        stage_plan=tuple(replace(stage, width=wide(stage.width)) for stage in space.stage_plan),
+        final_width=wide(space.final_width),
+        feature_mix_width=wide(space.feature_mix_width),
+    )
+
+
 MBV3 = MobileNetV3Space(
     name="mbv3",
     resolutions=tuple(range(128, 225, 4)),
@@ -164,6 +182,9 @@ MBV3 = MobileNetV3Space(
     final_width=960,
     feature_mix_width=1280,
 )
+
+MBV3_W12 = widened(MBV3, "mbv3-w1.2", 1.2, resolutions=(160, 176, 192, 208, 224))
+"""The space of OFA's published accuracy predictor and Note10 latency tables, at the tutorial's resolutions."""
 
 MBV3_CIFAR = MobileNetV3Space(
     name="mbv3-cifar",

@@ -260,11 +260,10 @@ class SearchSpace(ABC):
         """
         resolution, _, kernel, expand = self.split_genes(genomes)
         active = self.active_blocks(genomes)[:, :, None]
-        columns = [
-            resolution[:, None] == np.arange(len(self.resolutions)),
-            ((kernel[:, :, None] == np.arange(len(self.kernel_choices))) & active).reshape(len(genomes), -1),
-            ((expand[:, :, None] == np.arange(len(self.expand_choices))) & active).reshape(len(genomes), -1),
-        ]
+        columns = [resolution[:, None] == np.arange(len(self.resolutions))]
+        for choice, choices in ((kernel, self.kernel_choices), (expand, self.expand_choices)):
+            chosen = (choice[:, :, None] == np.arange(len(choices))) & active
+            columns.append(chosen.reshape(len(genomes), self.blocks * len(choices)))
         return np.concatenate(columns, axis=1).astype(np.float32)
 
     def genome(self, config: SubnetConfig) -> Genomes:

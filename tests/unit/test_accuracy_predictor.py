@@ -74,6 +74,7 @@ def test_interval_is_a_fraction(table, samples):
     predictor = AccuracyPredictor.fit(table, samples[0][:100], top1[:100])
     mean, low, high = predictor.predict(SPACE.sample(np.random.default_rng(0), 10_000))
     assert mean.shape == (10_000,)
+    assert [part.shape for part in predictor.predict(SPACE.sample(np.random.default_rng(0), 0))] == [(0,)] * 3
     assert (low >= 0).all()
     assert (high <= 1).all()
     assert (low <= high).all()

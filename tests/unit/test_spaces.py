@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ofa_tvm.errors import UserError
 from ofa_tvm.network import INPUT
 from ofa_tvm.spaces import SPACES, SearchSpace, SubnetConfig, get_space
-from ofa_tvm.spaces.mobilenet_v3 import MobileNetV3Space, make_divisible
+from ofa_tvm.spaces.mobilenet_v3 import MobileNetV3Space, make_divisible, widened
 
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
 quick = settings(max_examples=40, deadline=None)
@@ -88,6 +88,7 @@ def test_encoding_is_one_hot_for_active_blocks(space):
     genomes = space.sample(np.random.default_rng(0), 50)
     ones = space.encode(genomes).sum(axis=1)
     assert np.array_equal(ones, 1 + 2 * space.active_blocks(genomes).sum(axis=1))
+    assert space.encode(genomes[:0]).shape == (0, space.encode(genomes).shape[1])
 
 
 @every_space
@@ -124,6 +125,17 @@ def test_mbv3_is_the_published_family():
     config = space.from_ofa({"ks": [3, 5, 7, 3] * 5, "e": [3, 4, 6, 3] * 5, "d": [2, 3, 4, 2, 3], "r": [160]})
     assert config.key == "r160.3x3-5x4.3x3-5x4-7x6.3x3-5x4-7x6-3x3.3x3-5x4.3x3-5x4-7x6"
     assert space.network(space.largest).layers[3].name == "block1_expand"
+
+
+def test_widened_mbv3_has_the_widths_of_the_published_tables():
+    space = get_space("mbv3-w1.2")
+    assert isinstance(space, MobileNetV3Space)
+    assert (space.stem_width, space.first_width) == (24, 24)
+    assert [stage.width for stage in space.stage_plan] == [32, 48, 96, 136, 192]
+    assert (space.final_width, space.feature_mix_width) == (1152, 1536)
+    layers = {layer.name: layer for layer in space.network(space.uniform(160, 4, 7, 3)).layers}
+    assert (layers["block14_depthwise"].in_channels, layers["block14_depthwise"].in_size) == (408, 10)
+    assert widened(get_space("mbv3-cifar"), "wide", 2.0, (32,)).feature_mix_width == 0
 
 
 def test_with_classes_changes_the_classifier_only(tiny_space):

@@ -1,0 +1,149 @@
+"""Read the files of block latencies that Once-for-All published for a Samsung Note10.
+
+One file for each resolution. An entry is a key that names a block by its shapes, and its statistics in ms, indented::
+
+    expanded_conv-input:80x80x24-output:40x40x32-expand:72-kernel:3-stride:2-idskip:0-se:0-hs:0:
+      count: 102
+      mean: 1.25
+      std: 0.03
+
+The files are YAML; this reads exactly the part of YAML that they use.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ofa_tvm.errors import UserError
+from ofa_tvm.network import LayerSpec, NetworkSpec
+
+_SHAPES = r"-input:\d+x\d+x\d+-output:\d+(?:x\d+x\d+)?"
+_CHOICES = r"-expand:\d+-kernel:\d+-stride:\d+-idskip:[01]-se:[01]-hs:[01]"
+_KEY = re.compile(rf"((?:Conv|Conv_1|Conv_2|AvgPool2D|Logits){_SHAPES}|expanded_conv{_SHAPES}{_CHOICES}):")
+_FIELD = re.compile(r" +(count|mean|std|var): (\S+)")
+_STEM = re.compile(r"Conv-input:(\d+)x\1x3-.*")
+_OPERATORS = {"stem": "Conv", "final_expand": "Conv_1", "pool": "AvgPool2D", "feature_mix": "Conv_2"}
+
+
+@dataclass(frozen=True)
+class BlockTime:
+    """Statistics of one block.
+
+    Args:
+        mean_ms: mean of its times.
+        std_ms: their standard deviation.
+        count: how many there were.
+    """
+
+    mean_ms: float
+    std_ms: float
+    count: int
+
+
+@dataclass(frozen=True)
+class OfaTimes:
+    """One file: the blocks of a space at one resolution.
+
+    Args:
+        path: the file, for messages.
+        resolution: of the images.
+        blocks: times by key.
+    """
+
+    path: Path
+    resolution: int
+    blocks: dict[str, BlockTime]
+
+    @classmethod
+    def read(cls, path: Path) -> OfaTimes:
+        """Read a file.
+
+        Raises:
+            UserError: it cannot be read, with the number of the line that is wrong.
+        """
+        try:
+            lines = path.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"block latencies {path} cannot be read: {error}", "give one of OFA's .yaml files"
+            ) from error
+        found: dict[str, tuple[int, dict[str, float]]] = {}
+        fields: dict[str, float] | None = None
+        for number, line in enumerate(lines, 1):
+            if key := _KEY.fullmatch(line):
+                if key[1] in found:
+                    raise _wrong(path, number, f"{key[1]} was there before")
+                fields = {}
+                found[key[1]] = number, fields
+            elif fields is not None and (field := _FIELD.fullmatch(line)):
+                if field[1] in fields:
+                    raise _wrong(path, number, f"{field[1]} was there before")
+                fields[field[1]] = _number(path, number, field[2])
+            elif line.strip():
+                raise _wrong(path, number, f"'{line}' is neither the key of a block nor its count, mean, std or var")
+        stems = {int(match[1]) for key in found if (match := _STEM.fullmatch(key))}
+        if len(stems) != 1:
+            raise UserError(f"{path} has {len(stems)} entries like Conv-input:160x160x3-...", "it needs one")
+        blocks = {key: _block_time(path, number, values) for key, (number, values) in found.items()}
+        return cls(path, stems.pop(), blocks)
+
+
+def block_keys(network: NetworkSpec) -> dict[str, str]:
+    """Key of each block of a network, by the block's name: ``stem``, ``block0``, ``block1``, ..., ``classifier``.
+
+    Raises:
+        KeyError: the network has layers that OFA's MobileNetV3 has not.
+    """
+    groups: dict[str, list[LayerSpec]] = {}
+    for layer in network.layers:
+        name = layer.name.partition("_")[0]
+        groups.setdefault(name if name.startswith("block") else layer.name, []).append(layer)
+    return {name: _block_key(name, layers) for name, layers in groups.items()}
+
+
+def _block_key(name: str, layers: list[LayerSpec]) -> str:
+    first, last = layers[0], layers[-1]
+    shapes = f"input:{_shape(first.in_size, first.in_channels)}-output:"
+    if name == "classifier":
+        return f"Logits-{shapes}{last.out_channels}"
+    shapes += _shape(last.out_size, last.out_channels)
+    if not name.startswith("block"):
+        return f"{_OPERATORS[name]}-{shapes}"
+    depthwise = next(layer for layer in layers if layer.kind == "depthwise")
+    flags = {
+        "idskip": last.residual is not None,
+        "se": any(layer.kind == "squeeze_excite" for layer in layers),
+        "hs": depthwise.activation == "hard_swish",
+    }
+    choices = f"expand:{depthwise.in_channels}-kernel:{depthwise.kernel_size}-stride:{depthwise.stride}"
+    return "-".join([f"expanded_conv-{shapes}", choices, *(f"{flag}:{int(value)}" for flag, value in flags.items())])
+
+
+def _shape(size: int, channels: int) -> str:
+    return f"{size}x{size}x{channels}"
+
+
+def _number(path: Path, number: int, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise _wrong(path, number, f"'{text}' is not a number") from error
+    if not 0 <= value < math.inf:
+        raise _wrong(path, number, f"{text} is not a time or a count")
+    return value
+
+
+def _block_time(path: Path, number: int, fields: dict[str, float]) -> BlockTime:
+    if not {"count", "mean"} <= fields.keys() or ("std" in fields) == ("var" in fields):
+        raise _wrong(path, number, "a block needs count, mean, and one of std and var")
+    if fields["mean"] == 0 or fields["count"] != int(fields["count"]) or fields["count"] < 1:
+        raise _wrong(path, number, "a block needs a positive mean of one or more times")
+    std = fields["std"] if "std" in fields else math.sqrt(fields["var"])
+    return BlockTime(fields["mean"], std, int(fields["count"]))
+
+
+def _wrong(path: Path, number: int, what: str) -> UserError:
+    return UserError(f"{path}, line {number}: {what}", "restore the file from once-for-all's latency tables")
