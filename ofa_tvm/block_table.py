@@ -53,7 +53,7 @@ def block_values(
             combine.at(rows, [block_number(space, layer.name) for layer in network.layers], values)
             choices.append(rows)
         parts.append(choices)
-    table = np.moveaxis(np.asarray(parts), 1, 2)
+    table: Values = np.moveaxis(np.asarray(parts), 1, 2)
     skipped = np.zeros_like(table[:, 1:, :1])
     return table[:, 0, 0], np.concatenate([skipped, table[:, 1:]], axis=2)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ofa_tvm.block_table import block_number
 from ofa_tvm.cost_model import LatencyModel
-from ofa_tvm.fusion import Step, fused_steps
+from ofa_tvm.fusion import fused_steps
 from ofa_tvm.spaces import SubnetConfig
 
 
@@ -58,9 +58,7 @@ def breakdown(model: LatencyModel, config: SubnetConfig, costs: Mapping[str, flo
         whole = blocks[resolution, number - 1, choices[number - 1]] if number else fixed[resolution]
         shares[inside] = max(float(whole), 0.0) * alone_ms[inside] / alone_ms[inside].sum()
     shares *= float(model.mean_ms(genome)[0]) / shares.sum()
-    return [_part(step, *values, tuned) for step, *values in zip(steps, shares, alone_ms, strict=True)]
-
-
-def _part(step: Step, predicted_ms: float, kernel_ms: float, tuned: set[str]) -> Part:
-    key = step.kernel.key
-    return Part(tuple(step.layers), key, float(predicted_ms), float(kernel_ms), key in tuned)
+    return [
+        Part(step.layers, step.kernel.key, float(share), float(alone), step.kernel.key in tuned)
+        for step, share, alone in zip(steps, shares, alone_ms, strict=True)
+    ]

@@ -127,8 +127,8 @@ class LatencyModel:
 
 def _tree_columns(table: SubnetTable, genomes: Genomes) -> NDArray[np.float32]:
     area = relative_resolution(table.space, genomes)[:, None] ** 2
-    columns = [table.quantities(genomes), area, ordinal_choices(table.space, genomes)]
-    return np.concatenate(columns, axis=1, dtype=np.float32, casting="same_kind")
+    columns = (table.quantities(genomes), area, ordinal_choices(table.space, genomes))
+    return np.concatenate([column.astype(np.float32) for column in columns], axis=1)
 
 
 def score(predicted_ms: Floats, latency_ms: Floats) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -35,7 +36,7 @@ class NetworkDevice(Protocol):
     """What times whole subnets: a machine, or a recording of one."""
 
     def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
-        """``status``, ``times_ms`` and ``reference_ms`` of a subnet with so many classes, built with a log's winners."""
+        """``status``, ``times_ms`` and ``reference_ms`` of a subnet with so many classes and the winners of a log."""
         ...
 
 
@@ -180,23 +181,29 @@ class LatencyBench:
     def _note(self, record: LatencyRecord) -> str:
         return f"{self.latency_ms(record):.3f} ms" if record.status == "ok" else f"{record.status}: {record.error}"
 
-    def model(self, samples: int, seed: int = 0) -> LatencyModel:
+    def model(self, samples: int, seed: int = 0, resolutions: Sequence[int] | None = None) -> LatencyModel:
         """The model from ``samples`` random subnets or more, measuring those that are missing.
 
         A subnet that fails is replaced by another one; after ``MOST_FAILURES`` the model is made of what there is.
+
+        Args:
+            samples: subnets to know.
+            seed: of those that are drawn.
+            resolutions: input sizes of those that are drawn; None for all of the space.
 
         Raises:
             PartialResult: too many measurements failed.
         """
         missing = samples - len(self.known()[0])
         if missing > 0:
-            self._measure_random(missing, self._unknown(np.random.default_rng(seed), samples))
+            drawn_from = replace(self.space, resolutions=self.space.choose_resolutions(resolutions))
+            self._measure_random(missing, self._unknown(drawn_from, np.random.default_rng(seed), samples))
         return self.fit()
 
-    def _unknown(self, rng: np.random.Generator, count: int) -> Iterator[SubnetConfig]:
+    def _unknown(self, space: SearchSpace, rng: np.random.Generator, count: int) -> Iterator[SubnetConfig]:
         """Random subnets that are not known at the time, drawn ``count`` at once, until all of the space are."""
-        while len(self._known) < self.space.cardinality:
-            for config in self.space.sample_configs(rng, count):
+        while len(self._known) < space.cardinality:
+            for config in space.sample_configs(rng, count):
                 if config.key not in self._known:
                     yield config
 

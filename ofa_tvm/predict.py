@@ -145,9 +145,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _fit(
-    space: SearchSpace, path: Path, base: Path | None, train: int, test: int | None, seed: int
-) -> dict[str, Any]:
+def _fit(space: SearchSpace, path: Path, base: Path | None, train: int, test: int | None, seed: int) -> dict[str, Any]:
     from ofa_tvm.cost_model import LatencyModel
     from ofa_tvm.cost_report import OURS, held_out
     from ofa_tvm.latency_data import read_latency_data
@@ -175,8 +173,11 @@ def _fit_text(payload: dict[str, Any]) -> str:
     from ofa_tvm.cost_report import BASELINES, OURS
 
     rows = [
-        [name, *(f"{payload[name][key]:.2%}" for key in ("mape", "within_5pct", "within_10pct"))]
-        + [f"{payload[name]['spearman']:.4f}"]
+        [
+            name,
+            *(f"{payload[name][key]:.2%}" for key in ("mape", "within_5pct", "within_10pct")),
+            f"{payload[name]['spearman']:.4f}",
+        ]
         for name in (OURS, *BASELINES)
         if name in payload
     ]

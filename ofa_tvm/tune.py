@@ -87,7 +87,7 @@ def tune(
 
         with LocalDevice(spec) as device:
             done, cost = _tune(search_space.name, spec, log, device, kernels, frequencies, budget, transfer)
-            report = _measure(search_space, spec, log, device, samples, seed) if samples else None
+            report = _measure(search_space, spec, log, device, samples, seed, resolutions) if samples else None
     state = covered(log, kernels, frequencies)
     payload |= {
         "folder": str(log.folder),  # an adopted log has moved
@@ -133,14 +133,16 @@ def _tune(
     return done, cost
 
 
-def _measure(space: Any, spec: Any, log: Any, device: Any, samples: int, seed: int) -> dict[str, Any]:
+def _measure(
+    space: Any, spec: Any, log: Any, device: Any, samples: int, seed: int, resolutions: Sequence[int]
+) -> dict[str, Any]:
     from ofa_tvm.energy import Ledger
     from ofa_tvm.latency import LatencyBench, warn_of_estimates
 
     bench = LatencyBench(space, spec, log, device)
     warn_of_estimates(bench)
     with Ledger(log.folder / "ledger.jsonl").phase(f"measure {space.name}"):
-        bench.model(samples, seed)
+        bench.model(samples, seed, resolutions)
     return bench.report()
 
 

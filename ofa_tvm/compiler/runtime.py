@@ -58,7 +58,7 @@ class LoadedModel:
     def stopwatch(self, images: NDArray[np.float32], min_repeat_ms: float) -> Callable[[], float]:
         """A function that runs the subnet for about so many milliseconds, and returns the milliseconds of one call."""
         bound = self.bind(images)
-        once_ms = 1000 * self._module.time_evaluator("main", tvm.cpu(), number=1, repeat=3)(*bound).median
+        once_ms = 1000 * self._module.time_evaluator("main", tvm.cpu(), number=1, repeat=9)(*bound).median
         number = math.ceil(min_repeat_ms / max(once_ms, 1e-3))
         timer = self._module.time_evaluator("main", tvm.cpu(), number=number, repeat=1)
         return lambda: 1000 * float(timer(*bound).mean)

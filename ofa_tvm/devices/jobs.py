@@ -1,7 +1,7 @@
 """All jobs of the local device's worker process.
 
-A shared machine's speed changes by tens of percent within minutes, for all subnets alike. So a subnet is timed in turn with
-a reference subnet of its space, whose kernels do not depend on tuning, and both times are kept.
+A shared machine's speed changes by tens of percent within minutes, for all subnets alike. So a subnet is timed in turn
+with a reference subnet of its space, whose kernels do not depend on tuning, and both times are kept.
 """
 
 from __future__ import annotations

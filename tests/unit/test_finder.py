@@ -41,7 +41,11 @@ class FormulaDevice:
             return {"status": "crashed", "error": "killed by SIGSEGV"}
         network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
         latency = self.factor * sum(kernel_ms(step.kernel) for step in fused_steps(network)) + 0.01
-        return {"status": "ok", "times_ms": [latency, latency * 1.01, latency * 0.99], "reference_ms": [1.0, 1.01, 0.99]}
+        return {
+            "status": "ok",
+            "times_ms": [latency, latency * 1.01, latency * 0.99],
+            "reference_ms": [1.0, 1.01, 0.99],
+        }
 
 
 def latency_ms(config: SubnetConfig) -> float:

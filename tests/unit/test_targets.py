@@ -71,7 +71,7 @@ def test_an_unknown_target_names_the_known_ones(name):
         ('[toolchain]\nlinker = "g++"', "", "missing key 'toolchain'"),
         ("threads = 1", 'threads = "many"', "key 'threads': Input should be a valid integer"),
         ("threads = 1", "threads = 0", "key 'threads': Input should be greater than 0"),
-        ("repeats = 7", "repeats = 1.5", "key 'measure.repeats': Input should be a valid integer"),
+        ("repeats = 30", "repeats = 1.5", "key 'measure.repeats': Input should be a valid integer"),
         ('kind = "llvm"', 'kind = "opencl"', "key 'target.kind': Input should be 'llvm'"),
         ('device = "local"', 'device = "moon"', "key 'device': Input should be 'local'"),
         ("schema = 1", "schema = 2", "key 'schema': Input should be 1"),
@@ -116,7 +116,7 @@ def test_fingerprint_follows_what_changes_speed(write, monkeypatch):
 
 def test_fingerprint_ignores_what_does_not(write):
     path = write(
-        ("x86-64 CPU of this machine", "another text"), ("repeats = 7", "repeats = 3"), ("batch = 4", "batch = 2")
+        ("x86-64 CPU of this machine", "another text"), ("repeats = 30", "repeats = 3"), ("batch = 4", "batch = 2")
     )
     assert load_target(path).fingerprint == load_target("x86").fingerprint
 
