@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float64]
 
@@ -36,12 +37,14 @@ class GroupedRidge:
         covariance: of the coefficients, shape (columns, columns).
         noise: standard deviation of what the columns cannot explain.
         unseen: predictions of the fitted samples, each left out of the fit, shape (n,).
+        logarithms: of the variances of the groups, and of the noise at the end.
     """
 
     coefficients: Floats
     covariance: Floats
     noise: float
     unseen: Floats
+    logarithms: Floats
 
     def predict(self, features: Floats) -> Floats:
         """Values, shape (n,), of features (n, columns)."""
@@ -53,7 +56,8 @@ class GroupedRidge:
         return spread
 
     @classmethod
-    def fit(cls, features: Floats, target: Floats, groups: Sequence[int]) -> GroupedRidge:
+    @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]  # more slow small matrices down
+    def fit(cls, features: Floats, target: Floats, groups: Sequence[int], start: Floats | None = None) -> GroupedRidge:
         """Fit, then weigh samples by how likely they are and fit again, so that outliers hardly count.
 
         The weights are those of Student's t errors (Lange, Little and Taylor, JASA 1989). Leave-one-out predictions
@@ -63,15 +67,16 @@ class GroupedRidge:
             features: shape (n, columns); their scale within a group says how large their coefficients may be.
             target: shape (n,), of the order of 1.
             groups: number of the group of each column, from 0.
+            start: ``logarithms`` of a fit to similar samples, from where the way to the maximum is short.
         """
         members = np.asarray(groups)
         squares = (features**2).sum(axis=0)
         norms = np.sqrt(np.bincount(members, squares) / len(features))[members]
         scale = np.where(norms > 0, 1 / np.where(norms > 0, norms, 1.0), 0.0)
         scaled = features * scale
-        logs = np.r_[np.full(members.max() + 1, _EXPECTED[0]), _EXPECTED[1]]
+        expected = np.r_[np.full(members.max() + 1, _EXPECTED[0]), _EXPECTED[1]]
+        logs = expected if start is None else start
         weights = np.ones(len(target))
-        expected = logs
         for _ in range(_FITS):
             problem = _Evidence(scaled, target, weights, members, expected)
             logs = problem.most_likely(logs)
@@ -80,7 +85,7 @@ class GroupedRidge:
             unseen = target - (target - scaled @ mean) / (1 - leverage)
             weights = (_FREEDOM + 1) / (_FREEDOM + (unseen - target) ** 2 * (1 - leverage) / noise**2)
             weights /= weights.mean()
-        return cls(mean * scale, covariance * np.outer(scale, scale), noise, unseen)
+        return cls(mean * scale, covariance * np.outer(scale, scale), noise, unseen, logs)
 
 
 class _Evidence:

@@ -93,18 +93,18 @@ class StackedRegressor:
             raise UserError(f"{count} samples are too few to fit a model", f"measure at least {MIN_SAMPLES} subnets")
         if not np.isfinite(target).all() or target.min() <= 0:
             raise UserError("samples hold values that are not finite or not positive", "leave failed runs out")
+        base, floor, booster = _fit_parts(features, target, seed)
         order = np.random.default_rng(seed).permutation(count)
         left_over, from_trees = np.empty(count), np.empty(count)
         for held_out in np.array_split(order, min(_FOLDS, count)):
             kept = np.setdiff1d(order, held_out)
-            coefficients, floor, booster = _fit_parts(features[kept], target[kept], seed)
-            base = np.maximum(features.linear[held_out] @ coefficients, floor)
-            left_over[held_out] = np.log(target[held_out] / base)
-            from_trees[held_out] = booster.inplace_predict(features.trees[held_out])
+            part, part_floor, trees = _fit_parts(features[kept], target[kept], seed, base.logarithms)
+            answers = np.maximum(part.predict(features.linear[held_out]), part_floor)
+            left_over[held_out] = np.log(target[held_out] / answers)
+            from_trees[held_out] = trees.inplace_predict(features.trees[held_out])
         errors = np.abs(left_over - _SHARES[:, None] * from_trees)
         best = int(errors.mean(axis=1).argmin())
-        coefficients, floor, booster = _fit_parts(features, target, seed)
-        return cls(coefficients, booster, float(_SHARES[best]), floor, errors[best])
+        return cls(base.coefficients, booster, float(_SHARES[best]), floor, errors[best])
 
     def predict(self, features: Features) -> Floats:
         """Values, shape (n,)."""
@@ -159,9 +159,11 @@ def fit_trees(features: NDArray[np.float32], target: Floats, seed: int, rounds: 
     return xgboost.train({**_TREES, "seed": seed}, xgboost.DMatrix(features, target), num_boost_round=rounds)
 
 
-def _fit_parts(features: Features, target: Floats, seed: int) -> tuple[Floats, float, xgboost.Booster]:
+def _fit_parts(
+    features: Features, target: Floats, seed: int, start: Floats | None = None
+) -> tuple[GroupedRidge, float, xgboost.Booster]:
     # Errors count in proportion to the value, so the base fits what divides by it.
-    base = GroupedRidge.fit(features.linear / target[:, None], np.ones(len(target)), features.groups)
+    base = GroupedRidge.fit(features.linear / target[:, None], np.ones(len(target)), features.groups, start)
     floor = 0.25 * float(target.min())
     unseen = np.maximum(base.unseen * target, floor)
-    return base.coefficients, floor, fit_trees(features.trees, np.log(target / unseen), seed)
+    return base, floor, fit_trees(features.trees, np.log(target / unseen), seed)

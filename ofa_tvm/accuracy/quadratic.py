@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float64]
 Groups = NDArray[np.intp]
@@ -39,6 +40,7 @@ class QuadraticModel:
     noise: float
 
     @classmethod
+    @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]  # more slow small matrices down
     def fit(cls, columns: Floats, groups: Groups, target: Floats) -> QuadraticModel:
         """Learn from samples.
 
