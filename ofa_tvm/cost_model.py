@@ -84,6 +84,25 @@ class LatencyModel:
     def _base(self) -> BlockTable:
         return BlockTable(self.table.space, *self.block_times)
 
+    def fastest(self, resolutions: Sequence[int] | None = None) -> SubnetConfig:
+        """The subnet that the base calls the fastest, of all or of these resolutions: exact, as its times add up."""
+        space = self.table.space
+        fixed, blocks = self.block_times
+        best_ms, best = np.inf, space.smallest
+        for resolution in space.choose_resolutions(resolutions):
+            row = space.resolutions.index(resolution)
+            total_ms, stages = float(fixed[row]), []
+            for stage in np.split(blocks[row, :, 1:], space.stages):
+                chosen = stage.argmin(axis=1)
+                sums = stage.min(axis=1).cumsum()
+                depth = min(space.depth_choices, key=lambda depth: float(sums[depth - 1]))
+                total_ms += float(sums[depth - 1])
+                numbers = (divmod(int(number), len(space.expand_choices)) for number in chosen[:depth])
+                stages.append(tuple((space.kernel_choices[k], space.expand_choices[e]) for k, e in numbers))
+            if total_ms < best_ms:
+                best_ms, best = total_ms, SubnetConfig(resolution, tuple(stages))
+        return best
+
     def screen(self, genomes: Genomes) -> Floats:
         """The base's prediction in ms, shape (n,): nearly as good, at more than a million subnets a second."""
         return np.maximum(self._base.sum(genomes), self.model.floor)

@@ -140,7 +140,8 @@ def _deployment(order: Order, data: str | None, logs: Path | None, check_images:
     from ofa_tvm.accuracy.evaluate import supernet_images
     from ofa_tvm.console import log
     from ofa_tvm.shipped import shipped_supernet
-    from ofa_tvm.supernet.checkpoint import checkpoint_path, load_supernet
+    from ofa_tvm.supernet.checkpoint import load_supernet
+    from ofa_tvm.supernet.facts import checkpoint_path
     from ofa_tvm.tuner.log import TuningLog
 
     checkpoint = checkpoint_path(order.supernet or shipped_supernet())

@@ -38,7 +38,7 @@ from ofa_tvm.weights import Weights, digest
 from ofa_tvm.accuracy.evaluate import Evaluator  # torch: after TVM, which would otherwise load more of it
 from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.data.dataset import Dataset
-from ofa_tvm.supernet.checkpoint import SupernetFacts
+from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.subnet import Subnet
 # isort: on

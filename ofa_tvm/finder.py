@@ -6,16 +6,19 @@ evaluated on held-out images; both predictors learn from them, and the loop repe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from moocore import is_nondominated
 from numpy.typing import NDArray
 
-from ofa_tvm.accuracy.samples import AccuracySamples, Evaluate
+from ofa_tvm.accuracy.source import AccuracySource
 from ofa_tvm.console import log
 from ofa_tvm.errors import Infeasible, PartialResult
 from ofa_tvm.latency import LatencyBench
+from ofa_tvm.objectives import LATENCY, OBJECTIVES, require_reachable
 from ofa_tvm.search_result import Pick
 from ofa_tvm.searchers import SEARCHERS
 from ofa_tvm.searchers.base import relative_excess
@@ -24,19 +27,31 @@ from ofa_tvm.spaces import Genomes, SubnetConfig
 
 Floats = NDArray[np.float64]
 
+CONFIRMATIONS = 3
+"""Times that a pick is measured again before it is offered."""
+GUARD = 0.02
+"""Share of a budget that a pick leaves free: what later measurements of a subnet may differ by."""
+
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How long to search and how many finalists to measure in each round."""
+    """How long to search and how many finalists to measure in each round.
+
+    ``objectives`` and ``limits`` are named as in ``OBJECTIVES``: what the front trades off besides accuracy and
+    latency, and the most that any pick may cost. ``resolutions`` are those that may be taken; None for all.
+    """
 
     searcher: str = "nsga2"
-    evaluations: int = 10_000
+    evaluations: int = 20_000
     population: int = 200
     finalists: int = 4
     rounds: int = 2
     most_rounds: int = 5
     front_picks: int = 8
     seed: int = 0
+    objectives: tuple[str, ...] = ()
+    limits: Mapping[str, float] | None = None
+    resolutions: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,66 +65,78 @@ class Finder:
 
     Args:
         bench: measures latencies and fits the latency model; enough subnets are known to it.
-        samples: evaluated accuracies, enough for a predictor.
-        evaluate: evaluates one subnet on the held-out images.
-        settings: how hard to search.
+        accuracy: predicts accuracies, and evaluates subnets on held-out images.
+        settings: how hard to search, and for what.
     """
 
-    def __init__(
-        self, bench: LatencyBench, samples: AccuracySamples, evaluate: Evaluate, settings: SearchSettings
-    ) -> None:
-        self.bench, self.samples, self.settings = bench, samples, settings
+    def __init__(self, bench: LatencyBench, accuracy: AccuracySource, settings: SearchSettings) -> None:
+        self.bench, self.accuracy, self.settings = bench, accuracy, settings
         self.space = bench.space
-        self._evaluate = evaluate
+        self.drawn = self.space.with_resolutions(settings.resolutions)
+        self._threads = bench.target.threads
+        self._limits = dict(settings.limits or {})
         self._first: dict[str, _Prediction] = {}
         self.rounds: list[dict[str, Any]] = []
-        self._fit()
+        self.latency = bench.fit()
 
-    def _fit(self) -> None:
+    def _learn(self) -> None:
         self.latency = self.bench.fit()
-        self.accuracy = self.samples.predictor()
+        self.accuracy.fit()
 
-    def _search(self, budget_ms: float | None, seed: int) -> tuple[Genomes, Floats]:
-        """Front of one search, (k, genes), and [-top1, latency in ms], (k, 2)."""
+    def costs(self, name: str, genomes: Genomes) -> Floats:
+        """Values of an objective, shape (n,)."""
+        return OBJECTIVES[name].values(self.latency, self._threads, genomes)
+
+    def _search(self, budget_ms: float | None, seed: int) -> tuple[list[SubnetConfig], Floats]:
+        """Front of one search: subnets, and [-top1, latency in ms, other objectives], (k, m)."""
         settings = self.settings
-        searcher = SEARCHERS[settings.searcher](self.space, np.random.default_rng((settings.seed, seed)))
+        searcher = SEARCHERS[settings.searcher](self.drawn, np.random.default_rng((settings.seed, seed)))
 
-        def score(genomes: Genomes) -> tuple[Floats, Floats]:
+        def score(drawn: Genomes) -> tuple[Floats, Floats]:
+            genomes = self.space.lift(drawn, self.drawn)
             mean_ms, _, high_ms = self.latency.predict(genomes)
-            objectives = np.stack([-self.accuracy.predict(genomes)[0], mean_ms], axis=1)
-            violations = np.zeros(len(genomes)) if budget_ms is None else relative_excess(high_ms, budget_ms)
-            return objectives, violations
+            others = [self.costs(name, genomes) for name in settings.objectives]
+            violations = np.zeros(len(genomes))
+            if budget_ms is not None:
+                violations = relative_excess(high_ms, (1 - GUARD) * budget_ms)
+            for name, limit in self._limits.items():
+                violations = violations + relative_excess(self.costs(name, genomes), limit)
+            return np.stack([-self.accuracy.predict(genomes), mean_ms, *others], axis=1), violations
 
-        ends = self.space.genomes([self.space.smallest, self.space.largest])
-        optimise(searcher, score, settings.evaluations, settings.population, ends)
-        return searcher.front()
+        known = [config for config in self.bench.known()[0] if config.resolution in self.drawn.resolutions]
+        start = self.drawn.genomes([self.drawn.smallest, self.drawn.largest, *known])
+        optimise(searcher, score, settings.evaluations, settings.population, start)
+        genomes, objectives = searcher.front()
+        return [self.drawn.config(genome) for genome in genomes], objectives
 
     def front(self) -> list[dict[str, Any]]:
-        """The predicted front: subnet, latency in ms and top-1 fraction, fastest first."""
-        genomes, objectives = self._search(None, 0)
-        order = np.argsort(objectives[:, 1])
+        """The predicted front: subnet, latency in ms, top-1 fraction and other objectives, fastest first."""
+        configs, objectives = self._search(None, 0)
         return [
             {
-                "subnet": self.space.config(genomes[row]).key,
+                "subnet": configs[row].key,
                 "predicted_ms": float(objectives[row, 1]),
                 "predicted_top1": float(-objectives[row, 0]),
+                "objectives": dict(zip(self.settings.objectives, objectives[row, 2:].tolist(), strict=True)),
             }
-            for row in order
+            for row in np.argsort(objectives[:, 1])
         ]
 
     def for_budget(self, budget_ms: float) -> Pick:
         """The most accurate subnet found whose measured latency holds the budget.
 
         Raises:
-            Infeasible: even the fastest subnets measured are slower; names the nearest.
+            Infeasible: even the fastest subnets are slower; names the nearest.
         """
+        limits = {LATENCY: budget_ms, **self._limits}
+        require_reachable(self.latency, self._threads, self.space, self.drawn, limits)
         tried: dict[str, SubnetConfig] = {}
         for number in range(self.settings.most_rounds):
             finalists = self._finalists(budget_ms, number, tried)
             tried.update({config.key: config for config in finalists})
             self._verify(finalists, budget_ms)
             holding = self._holding(list(tried.values()), budget_ms)
-            self._fit()
+            self._learn()
             if (holding and number + 1 >= self.settings.rounds) or not finalists:
                 break
             if not holding and number == 0:
@@ -120,19 +147,23 @@ class Finder:
         return pick
 
     def _finalists(self, budget_ms: float, number: int, tried: dict[str, SubnetConfig]) -> list[SubnetConfig]:
-        genomes, objectives = self._search(budget_ms, number)
-        configs = [self.space.config(genomes[row]) for row in np.argsort(objectives[:, 0])]
-        if not configs:
-            configs = self._fastest()
-        new = [config for config in configs if config.key not in tried]
+        configs, objectives = self._search(budget_ms, number)
+        ordered = [configs[row] for row in np.argsort(objectives[:, 0])] if configs else self._fastest()
+        new = [config for config in ordered if config.key not in tried]
         return new[: self.settings.finalists]
 
     def _fastest(self) -> list[SubnetConfig]:
-        rng = np.random.default_rng(self.settings.seed)
-        genomes = np.concatenate([self.space.genomes([self.space.smallest]), self.space.sample(rng, 5000)])
-        order = np.argsort(self.latency.predict(genomes)[0])
-        fastest = {self.space.config(genomes[row]).key: self.space.config(genomes[row]) for row in order[:20]}
-        return [self.space.smallest, *(config for config in fastest.values() if config != self.space.smallest)]
+        """Subnets that should be the fastest within the other limits."""
+        certain = [self.latency.fastest(self.drawn.resolutions), self.drawn.smallest]
+        sampled = self.drawn.sample(np.random.default_rng(self.settings.seed), 5000)
+        genomes = np.concatenate([self.drawn.genomes(certain), sampled])
+        lifted = self.space.lift(genomes, self.drawn)
+        meets = np.ones(len(genomes), dtype=bool)
+        for name, limit in self._limits.items():
+            meets &= self.costs(name, lifted) <= limit
+        order = np.argsort(self.latency.mean_ms(lifted))
+        configs = [self.drawn.config(genomes[row]) for row in order if meets[row]]
+        return list({config.key: config for config in configs[:20]}.values())
 
     def _verify(self, configs: list[SubnetConfig], budget_ms: float | None) -> None:
         """Measure and evaluate subnets, and note how far off the latencies were of those not measured before."""
@@ -142,35 +173,45 @@ class Finder:
         learned = {config.key for config in self.bench.known()[0]}
         genomes = self.space.genomes(configs)
         mean, low, high = self.latency.predict(genomes)
-        top1 = self.accuracy.predict(genomes)[0]
+        top1 = self.accuracy.predict(genomes)
         for row, config in enumerate(configs):
             latency = (float(mean[row]), float(low[row]), float(high[row]))
             self._first.setdefault(config.key, _Prediction(latency, float(top1[row])))
-        records = self.bench.measure(configs, "measuring finalists")
-        self.samples.evaluate(configs, self._evaluate)
-        new = [record for record in records if record.status == "ok" and record.subnet not in learned]
-        errors = [abs(self._first[record.subnet].latency[0] / self.bench.latency_ms(record) - 1) for record in new]
-        kept = sum(r.status == "ok" and (budget_ms is None or self.bench.latency_ms(r) <= budget_ms) for r in records)
+        measured = dict(zip(configs, self.bench.measure(configs, "measuring finalists"), strict=True))
+        self.accuracy.evaluate(configs)
+        good = {config: latency_ms for config, latency_ms in measured.items() if latency_ms is not None}
+        errors = [
+            abs(self._first[config.key].latency[0] / latency_ms - 1)
+            for config, latency_ms in good.items()
+            if config.key not in learned
+        ]
         self.rounds.append(
             {
                 "budget_ms": budget_ms,
                 "finalists": [config.key for config in configs],
-                "within_budget": kept,
+                "within_budget": sum(budget_ms is None or latency_ms <= budget_ms for latency_ms in good.values()),
                 "mean_latency_error": float(np.mean(errors)) if errors else None,
             }
         )
 
+    def top1(self, config: SubnetConfig) -> float:
+        """What is known best of a subnet's accuracy: validated, or else predicted."""
+        validated = self.accuracy.validated(config)
+        return float(self.accuracy.predict(self.space.genomes([config]))[0]) if validated is None else validated
+
+    def _holds(self, config: SubnetConfig, budget_ms: float) -> bool:
+        latency_ms = self.bench.latency_ms(config)
+        return latency_ms is not None and latency_ms <= (1 - GUARD) * budget_ms
+
     def _holding(self, configs: list[SubnetConfig], budget_ms: float) -> list[SubnetConfig]:
         """Configs measured within the budget, most accurate first."""
-        known = dict(zip((config.key for config in self.bench.known()[0]), self.bench.known()[1], strict=True))
-        good = [config for config in configs if known.get(config.key, np.inf) <= budget_ms]
-        return sorted(good, key=lambda config: -self.samples.top1[config.key])
+        return sorted((config for config in configs if self._holds(config, budget_ms)), key=self.top1, reverse=True)
 
     def _confirmed(self, tried: dict[str, SubnetConfig], budget_ms: float) -> Pick | None:
-        """The most accurate finalist that holds the budget in a second measurement too."""
+        """The most accurate finalist that holds the budget when it is measured more often, too."""
         while holding := self._holding(list(tried.values()), budget_ms):
-            record = self.bench.confirm(holding[0])
-            if record.status == "ok" and self.bench.latency_ms(record) <= budget_ms:
+            self.bench.confirm(holding[0], CONFIRMATIONS)
+            if self._holds(holding[0], budget_ms):
                 return self.pick(holding[0], budget_ms)
             log(f"{holding[0].key} broke {budget_ms:g} ms when measured again; taking the next")
         return None
@@ -178,7 +219,7 @@ class Finder:
     def _among_known(self, tried: dict[str, SubnetConfig], budget_ms: float) -> Pick | None:
         """The confirmed best of the other subnets measured within the budget, in batches by predicted accuracy."""
         while others := self._untried_within(tried, budget_ms):
-            order = np.argsort(-self.accuracy.predict(self.space.genomes(others))[0])
+            order = np.argsort(-self.accuracy.predict(self.space.genomes(others)))
             batch = [others[row] for row in order[: self.settings.finalists]]
             tried.update({config.key: config for config in batch})
             self._verify(batch, budget_ms)
@@ -188,18 +229,23 @@ class Finder:
         return None
 
     def _untried_within(self, tried: dict[str, SubnetConfig], budget_ms: float) -> list[SubnetConfig]:
-        configs, latency_ms = self.bench.known()
         return [
             config
-            for config, latency in zip(configs, latency_ms, strict=True)
-            if latency <= budget_ms and config.key not in tried
+            for config in self.bench.known()[0]
+            if config.key not in tried and self._holds(config, budget_ms) and self._meets_limits(config)
         ]
+
+    def _meets_limits(self, config: SubnetConfig) -> bool:
+        genome = self.space.genomes([config])
+        within = all(self.costs(name, genome)[0] <= limit for name, limit in self._limits.items())
+        return within and config.resolution in self.drawn.resolutions
 
     def pick(self, config: SubnetConfig, budget_ms: float | None, number: int = 0) -> Pick:
         """What is known of a verified subnet."""
         network = self.space.network(config)
-        measured_ms = self.bench.latency_ms(self.bench.measure([config])[0])
+        measured_ms = self.bench.latency_ms(config)
         first = self._first[config.key]
+        genome = self.space.genomes([config])
         return Pick(
             number=number,
             subnet=config.key,
@@ -209,10 +255,12 @@ class Finder:
             predicted_high_ms=first.latency[2],
             measured_ms=measured_ms,
             predicted_top1=first.top1,
-            validation_top1=self.samples.top1[config.key],
+            validation_top1=self.accuracy.validated(config),
             macs=network.macs,
             parameters=network.parameters,
-            held=None if budget_ms is None else measured_ms <= budget_ms,
+            peak_activation_bytes=network.peak_activation_bytes,
+            objectives={name: float(self.costs(name, genome)[0]) for name in self.settings.objectives},
+            held=None if budget_ms is None or measured_ms is None else measured_ms <= budget_ms,
         )
 
     def _require_feasible(self, budget_ms: float) -> None:
@@ -223,34 +271,44 @@ class Finder:
 
     def _infeasible(self, budget_ms: float) -> Infeasible:
         nearest, nearest_ms = self.nearest()
+        limits = "".join(f" and {OBJECTIVES[name].label} {limit:g}" for name, limit in self._limits.items())
         return Infeasible(
-            f"no subnet of {self.space.name} was measured within {budget_ms:g} ms on {self.bench.target.name}",
-            f"the nearest is {nearest_ms:.4g} ms ({nearest.key}); try --max-latency-ms {nearest_ms * 1.02:.3g}",
+            f"no subnet of {self.space.name} was measured within {budget_ms:g} ms{limits} on {self.bench.target.name}",
+            f"the nearest is {nearest_ms:.4g} ms ({nearest.key}); try --max-latency-ms {nearest_ms * 1.05:.3g}",
         )
 
     def nearest(self) -> tuple[SubnetConfig, float]:
-        """The fastest subnet measured, and its latency in ms."""
-        configs, latency_ms = self.bench.known()
-        fastest = int(np.argmin(latency_ms))
-        return configs[fastest], float(latency_ms[fastest])
+        """The fastest subnet measured that meets the other limits, and its latency in ms.
+
+        Raises:
+            Infeasible: none of them meets the other limits.
+        """
+        measured = zip(*self.bench.known(), strict=True)
+        fitting = [(config, float(latency_ms)) for config, latency_ms in measured if self._meets_limits(config)]
+        if not fitting:
+            raise Infeasible("no subnet that was measured meets the limits", "allow more, or measure more: --samples")
+        return min(fitting, key=lambda pair: pair[1])
 
     def along_front(self, front: list[dict[str, Any]]) -> list[Pick]:
         """Measured picks spread over the predicted front, those that are not dominated, fastest first.
 
         Raises:
+            Infeasible: nothing meets the limits.
             PartialResult: none of them could be measured.
         """
+        if not front:
+            require_reachable(self.latency, self._threads, self.space, self.drawn, self._limits)
+            raise Infeasible("no subnet meets all limits together", "allow more of one of them")
         spread = np.linspace(0, len(front) - 1, min(self.settings.front_picks, len(front))).round().astype(int)
         configs = [SubnetConfig.parse(front[row]["subnet"]) for row in spread]
         self._verify(configs, None)
-        known = {config.key for config in self.bench.known()[0]}
-        picks = [self.pick(config, None) for config in configs if config.key in known]
-        if not picks:
+        measured = [config for config in configs if self.bench.latency_ms(config) is not None]
+        if not measured:
             raise PartialResult("no subnet of the front could be measured", "see latency.jsonl in the tuning log")
-        picks.sort(key=lambda pick: (pick.measured_ms or 0.0, -(pick.validation_top1 or 0.0)))
-        best, kept = -1.0, []
-        for pick in picks:
-            if (pick.validation_top1 or 0.0) > best:
-                best = pick.validation_top1 or 0.0
-                kept.append(pick)
-        return kept
+        picks = [self.pick(config, None) for config in measured]
+        scores = [
+            [-self.top1(config), pick.measured_ms, *pick.objectives.values()]
+            for config, pick in zip(measured, picks, strict=True)
+        ]
+        kept = np.flatnonzero(is_nondominated(np.asarray(scores, dtype=np.float64)))
+        return sorted((picks[row] for row in kept), key=lambda pick: pick.measured_ms or 0.0)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Protocol
 
 import numpy as np
@@ -118,8 +117,11 @@ class LatencyBench:
         records = read_records(tuning_log.folder, space.name, self._other_classes)
         self._references_ms = [median(record.reference_ms) for record in records if record.status == "ok"]
         self._references_ms = self._references_ms[-RECENT:]
-        latest = {record.subnet: record for record in records if record.schedules == self._schedules(record.subnet)}
-        self._known = {subnet: record for subnet, record in latest.items() if record.status == "ok"}
+        self._known: dict[str, list[LatencyRecord]] = {}
+        for record in records:
+            if record.schedules == self._schedules(record.subnet):
+                self._keep(record)
+        self._known = {subnet: kept for subnet, kept in self._known.items() if kept[-1].status == "ok"}
 
     @property
     def folder(self) -> Path:
@@ -135,28 +137,42 @@ class LatencyBench:
         """What the reference subnet usually takes; settled once there are ``RECENT`` records."""
         return median(self._references_ms)
 
-    def latency_ms(self, record: LatencyRecord) -> float:
-        """A measured latency at the machine's usual speed."""
-        return record.ratio * self.reference_ms
+    def latency_ms(self, config: SubnetConfig) -> float | None:
+        """A measured latency at the machine's usual speed, the mean of all measurements; None where there is none."""
+        records = self._known.get(config.key)
+        if records is None or records[-1].status != "ok":
+            return None
+        return fmean(record.ratio for record in records) * self.reference_ms
 
     def known(self) -> tuple[list[SubnetConfig], np.ndarray]:
         """Subnets measured with today's schedules, and their latencies in ms."""
-        good = [record for record in self._known.values() if record.status == "ok"]
-        configs = [SubnetConfig.parse(record.subnet) for record in good]
-        return configs, np.asarray([self.latency_ms(record) for record in good])
+        latencies = {key: self.latency_ms(SubnetConfig.parse(key)) for key in self._known}
+        good = {key: latency_ms for key, latency_ms in latencies.items() if latency_ms is not None}
+        return [SubnetConfig.parse(key) for key in good], np.asarray(list(good.values()))
 
-    def measure(self, configs: Sequence[SubnetConfig], title: str = "measuring subnets") -> list[LatencyRecord]:
-        """Measure subnets that are not known yet, one after the other, each appended at once; in the given order."""
+    def _keep(self, record: LatencyRecord) -> None:
+        """Add a record to those of its subnet; a failure sets earlier ones aside, and is set aside by later ones."""
+        earlier = self._known.get(record.subnet, [])
+        is_like_the_last = bool(earlier) and earlier[-1].status == record.status == "ok"
+        self._known[record.subnet] = [*earlier, record] if is_like_the_last else [record]
+
+    def measure(self, configs: Sequence[SubnetConfig], title: str = "measuring subnets") -> list[float | None]:
+        """Latencies in ms in the given order; subnets not known yet are measured, each appended at once.
+
+        None stands for a measurement that failed.
+        """
         new = [config for config in configs if config.key not in self._known]
         if new:
             with Task(title, len(new)) as task:
                 for config in new:
                     task.advance(note=self._note(self._measure(config.key)))
-        return [self._known[config.key] for config in configs]
+        return [self.latency_ms(config) for config in configs]
 
-    def confirm(self, config: SubnetConfig) -> LatencyRecord:
-        """Measure a subnet again, whatever is known of it; the new record replaces the old one."""
-        return self._measure(config.key)
+    def confirm(self, config: SubnetConfig, times: int = 1) -> float | None:
+        """Measure a subnet again, whatever is known of it; the latency in ms of all its measurements."""
+        for _ in range(times):
+            self._measure(config.key)
+        return self.latency_ms(config)
 
     def _measure(self, subnet: str) -> LatencyRecord:
         answer = self._device.network(self.space.name, self.space.classes, subnet, self.log.folder)
@@ -173,13 +189,15 @@ class LatencyBench:
             classes=self._other_classes,
         )
         append_records(self.log.folder, [record])
-        self._known[subnet] = record
+        self._keep(record)
         if record.status == "ok" and len(self._references_ms) < RECENT:
             self._references_ms.append(median(record.reference_ms))
         return record
 
     def _note(self, record: LatencyRecord) -> str:
-        return f"{self.latency_ms(record):.3f} ms" if record.status == "ok" else f"{record.status}: {record.error}"
+        if record.status != "ok":
+            return f"{record.status}: {record.error}"
+        return f"{record.ratio * self.reference_ms:.3f} ms"
 
     def model(self, samples: int, seed: int = 0, resolutions: Sequence[int] | None = None) -> LatencyModel:
         """The model from ``samples`` random subnets or more, measuring those that are missing.
@@ -196,8 +214,8 @@ class LatencyBench:
         """
         missing = samples - len(self.known()[0])
         if missing > 0:
-            drawn_from = replace(self.space, resolutions=self.space.choose_resolutions(resolutions))
-            self._measure_random(missing, self._unknown(drawn_from, np.random.default_rng(seed), samples))
+            drawn = self.space.with_resolutions(resolutions)
+            self._measure_random(missing, self._unknown(drawn, np.random.default_rng(seed), samples))
         return self.fit()
 
     def _unknown(self, space: SearchSpace, rng: np.random.Generator, count: int) -> Iterator[SubnetConfig]:
@@ -227,7 +245,7 @@ class LatencyBench:
         """
         configs, latency_ms = self.known()
         if len(configs) < FEWEST:
-            failed = [record.error for record in self._known.values() if record.status != "ok"]
+            failed = [records[-1].error for records in self._known.values() if records[-1].status != "ok"]
             raise PartialResult(
                 f"only {len(configs)} subnets could be measured, a latency model needs {FEWEST}",
                 f"the last failure: {failed[-1]}" if failed else "measure more with --samples",

@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import SCHEMA_VERSION, JsonFlag, emit, run_command, table
+from ofa_tvm.cli import JsonFlag, emit, run_command, table
+
+if TYPE_CHECKING:
+    from ofa_tvm.accuracy.source import AccuracySource
+    from ofa_tvm.search_run import TargetSearch
+    from ofa_tvm.spaces import SearchSpace
+    from ofa_tvm.supernet.facts import SupernetFacts
+
+LIMITS = ("size", "macs", "memory", "energy")
 
 
 def search(
-    target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
-    supernet: Annotated[Path | None, typer.Option(help="Trained supernet (default: the one that ships).")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Target: a name in targets/, or a .toml file; repeat for several (default: x86)."),
+    ] = None,
+    supernet: Annotated[
+        Path | None,
+        typer.Option(help="Trained supernet (default: the one that ships), or OFA's accuracy predictor (.npz)."),
+    ] = None,
     max_latency_ms: Annotated[
         list[float] | None, typer.Option(help="Latency budget; repeat for several (default: the whole front).")
     ] = None,
+    max_size_mb: Annotated[float | None, typer.Option(help="Most megabytes of weights.")] = None,
+    max_mmacs: Annotated[float | None, typer.Option(help="Most millions of multiply-accumulates.")] = None,
+    max_memory_mb: Annotated[float | None, typer.Option(help="Most megabytes of maps alive at once.")] = None,
+    max_energy_mj: Annotated[float | None, typer.Option(help="Most millijoules of one call, estimated.")] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(help="Minimise this too: size, macs, memory or energy; repeat for several."),
+    ] = None,
+    resolution: Annotated[list[int] | None, typer.Option(help="Only this input size; repeat for several.")] = None,
     data: Annotated[
         str | None, typer.Option(help="Where the supernet's images are, as for train (default: fetched once).")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images of one call instead of the target's.")] = None,
     samples: Annotated[int, typer.Option(min=20, help="Measured subnets that the latency model starts from.")] = 60,
-    searcher: Annotated[str, typer.Option(help="nsga2 or random.")] = "nsga2",
-    evaluations: Annotated[int, typer.Option(min=100, help="Candidates that one search predicts.")] = 10_000,
+    searcher: Annotated[str, typer.Option(help="nsga2, random or exhaustive.")] = "nsga2",
+    evaluations: Annotated[int, typer.Option(min=100, help="Candidates that one search predicts.")] = 20_000,
+    finalists: Annotated[int, typer.Option(min=1, help="Subnets that a round measures and evaluates.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the result (default: runs/search-TIME).")] = None,
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
@@ -33,175 +58,189 @@ def search(
 ) -> None:
     """Find the most accurate subnet for each budget, or the whole front, and verify it on the device.
 
-    Predictions choose; measurements decide. Subnets measured and evaluated before are not measured again. Where only
-    some budgets can be met, the result has those, and the command ends with exit code 3.
+    Predictions choose; measurements decide. Subnets measured and evaluated before are not measured again. With several
+    targets, every target's picks are measured on the others too. Where only some budgets can be met, the result has
+    those, and the command ends with exit code 3.
     """
-    from ofa_tvm.devices.local import LocalDevice
-    from ofa_tvm.errors import PartialResult, UserError
+    from datetime import UTC, datetime
+
+    from ofa_tvm.errors import PartialResult
     from ofa_tvm.finder import SearchSettings
-    from ofa_tvm.searchers import SEARCHERS
+    from ofa_tvm.search_run import TargetSearch, cross_target, refuse_hopeless, write_regret
     from ofa_tvm.shipped import shipped_supernet
     from ofa_tvm.targets import load_target
     from ofa_tvm.tuner.log import TuningLog
 
+    budgets = sorted(max_latency_ms or [])
+    given = dict(zip(LIMITS, (max_size_mb, max_mmacs, max_memory_mb, max_energy_mj), strict=True))
+    limits = {name: limit for name, limit in given.items() if limit is not None}
+    _check(searcher, objective or (), [*(("latency", budget) for budget in budgets), *limits.items()])
+    names = list(dict.fromkeys(target or ["x86"]))
+    path = supernet or shipped_supernet()
+    space, open_accuracy = _accuracy(path, data)
+    settings = SearchSettings(
+        searcher=searcher,
+        evaluations=evaluations,
+        finalists=finalists,
+        seed=seed,
+        objectives=tuple(dict.fromkeys(objective or ())),
+        limits=limits,
+        resolutions=space.choose_resolutions(resolution),
+    )
+    specs = [load_target(name, threads, batch) for name in names]
+    tuning_logs = [TuningLog(spec, logs) for spec in specs]
+    for spec, tuning_log in zip(specs, tuning_logs, strict=True):
+        refuse_hopeless(space, spec, tuning_log, settings, budgets)
+    folder = out or Path("runs") / f"search-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    with ExitStack() as stack:
+        searches = []
+        for name, spec, tuning_log in zip(names, specs, tuning_logs, strict=True):
+            stack.enter_context(tuning_log.exclusive())
+            device = stack.enter_context(_device(spec))
+            own = folder if len(names) == 1 else folder / spec.name
+            searches.append(TargetSearch(spec, name, tuning_log, device, own))
+        accuracy, sha256, tested = open_accuracy(searches[0])
+        for one in searches:
+            one.measure(space, samples, settings)
+            one.search(accuracy, settings, budgets)
+            one.picks = [tested(pick, number) for number, pick in enumerate(one.picks, 1)]
+        matrix = cross_target(searches) if len(searches) > 1 else []
+    results = [one.result(_checkpoint(path), sha256, accuracy, budgets) for one in searches]
+    text = "\n\n".join(_text(one, result) for one, result in zip(searches, results, strict=True))
+    payload = results[0]
+    if matrix:
+        written = write_regret(folder, matrix)
+        payload = {
+            "targets": {one.target.name: result for one, result in zip(searches, results, strict=True)},
+            "regret": [entry.record() for entry in matrix],
+            "folder": str(folder),
+        }
+        text = "\n".join([text, "", _regret_text(matrix), f"wrote {written}"])
+    emit(payload, json, lambda: text)
+    unmet = [(one.target.name, budget) for one in searches for budget in one.infeasible]
+    if unmet:
+        what = f"{len(unmet)} of {len(budgets) * len(searches)} budgets cannot be met"
+        raise PartialResult(what, _unmet(unmet))
+
+
+def _check(searcher: str, objectives: Sequence[str], limits: Sequence[tuple[str, float]]) -> None:
+    from ofa_tvm.errors import UserError
+    from ofa_tvm.objectives import OBJECTIVES
+    from ofa_tvm.searchers import SEARCHERS
+
     if searcher not in SEARCHERS:
         raise UserError(f"unknown searcher '{searcher}'", f"choose one of {', '.join(SEARCHERS)}")
-    budgets = sorted(max_latency_ms or [])
-    if any(not 0 < budget < float("inf") for budget in budgets):
-        raise UserError("a latency budget must be a positive number of milliseconds")
-    spec = load_target(target, threads)
-    tuning_log = TuningLog(spec, logs)
-    settings = SearchSettings(searcher=searcher, evaluations=evaluations, seed=seed)
-    with ExitStack() as stack:
-        stack.enter_context(tuning_log.exclusive())
-        device = stack.enter_context(LocalDevice(spec))
-        run = _Run(spec, target, tuning_log, device, supernet or shipped_supernet(), data, settings, out)
-        payload, text = run.result(budgets, samples)
-    emit(payload, json, lambda: text)
-    if run.infeasible:
-        raise PartialResult(f"{len(run.infeasible)} of {len(budgets)} budgets cannot be met", _unmet(run.infeasible))
+    unknown = [name for name in objectives if name not in LIMITS]
+    if unknown:
+        raise UserError(f"unknown objective '{unknown[0]}'", f"choose from {', '.join(LIMITS)}")
+    for name, limit in limits:
+        if not 0 < limit < float("inf"):
+            raise UserError(f"a limit of {name} must be a positive number of {OBJECTIVES[name].unit}, not {limit:g}")
 
 
-class _Run:
-    def __init__(
-        self,
-        target: Any,
-        target_source: str,
-        tuning_log: Any,
-        device: Any,
-        supernet_path: Path,
-        data: str | None,
-        settings: Any,
-        out: Path | None,
-    ) -> None:
-        from datetime import UTC, datetime
+def _device(spec: Any) -> Any:
+    from ofa_tvm.devices.local import LocalDevice
 
-        from ofa_tvm.accuracy.evaluate import Evaluator, supernet_images
-        from ofa_tvm.accuracy.samples import AccuracySamples, samples_folder, weights_identity
-        from ofa_tvm.console import log
-        from ofa_tvm.energy import Ledger
-        from ofa_tvm.storage import sha256_file
-        from ofa_tvm.supernet.checkpoint import checkpoint_path, load_supernet
-
-        self.target, self.log, self.device, self.settings = target, tuning_log, device, settings
-        self.target_source = target_source
-        self.infeasible: list[dict[str, Any]] = []
-        self.path = checkpoint_path(supernet_path)
-        self.supernet, self.facts = load_supernet(self.path)
-        self.dataset = supernet_images(data, self.facts, self.path, log)
-        self.evaluator = Evaluator(self.dataset, self.dataset.validation)
-        self.sha256 = sha256_file(self.path)
-        checkpoint = weights_identity(self.sha256)
-        self.samples = AccuracySamples(
-            self.supernet.space, samples_folder(self.path.parent, checkpoint), checkpoint, self.path.parent
-        )
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        self.folder = out or Path("runs") / f"search-{stamp}"
-        self.ledger = Ledger(self.folder / "ledger.jsonl")
-        self._earlier_phases = len(self.ledger.costs())
-
-    def evaluate(self, config: Any) -> float:
-        return self.evaluator.top1(self.supernet, config)
-
-    def result(self, budgets: list[float], samples: int) -> tuple[dict[str, Any], str]:
-        from ofa_tvm.accuracy.samples import FEWEST
-        from ofa_tvm.finder import Finder
-        from ofa_tvm.latency import LatencyBench, warn_of_estimates
-
-        bench = LatencyBench(self.supernet.space, self.target, self.log, self.device)
-        warn_of_estimates(bench)
-        with self.ledger.phase("measure subnets"):
-            self.device.start()
-            bench.model(samples)
-        with self.ledger.phase("evaluate subnets"):
-            self.samples.sample(FEWEST, self.evaluate)
-        with self.ledger.phase("search and verify"):
-            finder = Finder(bench, self.samples, self.evaluate, self.settings)
-            front = finder.front()
-            picks = self._for_budgets(finder, budgets) if budgets else finder.along_front(front)
-        picks = [self._tested(pick, number) for number, pick in enumerate(picks, 1)]
-        return self._write(bench, finder, front, picks, budgets)
-
-    def _for_budgets(self, finder: Any, budgets: list[float]) -> list[Any]:
-        """The picks of the budgets that can be met; the others are noted in ``infeasible``.
-
-        Raises:
-            Infeasible: none can be met.
-        """
-        from ofa_tvm.console import log
-        from ofa_tvm.errors import Infeasible
-
-        picks, errors = [], []
-        for budget in budgets:
-            try:
-                picks.append(finder.for_budget(budget))
-            except Infeasible as error:
-                log(error.what)
-                nearest, nearest_ms = finder.nearest()
-                self.infeasible.append({"budget_ms": budget, "nearest_ms": nearest_ms, "nearest_subnet": nearest.key})
-                errors.append(error)
-        if not picks:
-            raise Infeasible("; ".join(error.what for error in errors), errors[-1].hint)
-        return picks
-
-    def _tested(self, pick: Any, number: int) -> Any:
-        """The pick with its number and its accuracy on the test images, which only report."""
-        from ofa_tvm.accuracy.evaluate import Evaluator
-        from ofa_tvm.spaces import SubnetConfig
-
-        evaluator = Evaluator(self.dataset, self.dataset.test)
-        test_top1 = evaluator.top1(self.supernet, SubnetConfig.parse(pick.subnet))
-        return pick.model_copy(update={"number": number, "test_top1": test_top1})
-
-    def _write(
-        self, bench: Any, finder: Any, front: list[dict[str, Any]], picks: list[Any], budgets: list[float]
-    ) -> tuple[dict[str, Any], str]:
-        from ofa_tvm.energy import total
-        from ofa_tvm.storage import write_json
-
-        costs = self.ledger.costs()[self._earlier_phases :]
-        payload = {
-            "space": self.supernet.space.name,
-            "supernet": str(self.path),
-            "supernet_sha256": self.sha256,
-            "target": self.target.name,
-            "target_source": self.target_source,
-            "threads": self.target.threads,
-            "fingerprint": self.target.fingerprint,
-            "conditions": self.target.conditions,
-            "budgets_ms": budgets,
-            "infeasible": self.infeasible,
-            "picks": [pick.model_dump() for pick in picks],
-            "front": front,
-            "rounds": finder.rounds,
-            "cost_model": bench.report(),
-            "accuracy_predictor": self.samples.report(),
-            "cost": [cost.record() for cost in costs],
-            "folder": str(self.folder),
-        }
-        write_json(self.folder / "result.json", {"schema_version": SCHEMA_VERSION, **payload})
-        rows = [_row(pick) for pick in picks]
-        headers = [
-            "pick",
-            "subnet",
-            "budget ms",
-            "predicted ms",
-            "measured ms",
-            "held",
-            "predicted",
-            "validation",
-            "test",
-        ]
-        summary = total("search", costs)
-        lines = [table(headers, rows), "", *map(str, costs), str(summary), f"wrote {self.folder / 'result.json'}"]
-        return payload, "\n".join(lines)
+    return LocalDevice(spec)
 
 
-def _unmet(infeasible: list[dict[str, Any]]) -> str:
+def _checkpoint(path: Path) -> Path:
+    from ofa_tvm.supernet.facts import checkpoint_path
+
+    return checkpoint_path(path)
+
+
+Tested = Callable[[Any, int], Any]
+"""A pick with its number and, where there are test images, its accuracy on them."""
+Opened = tuple["AccuracySource", str, Tested]
+"""Where accuracies come from, the SHA-256 of its file, and what tests picks."""
+
+
+def _accuracy(path: Path, data: str | None) -> tuple[SearchSpace, Callable[[TargetSearch], Opened]]:
+    """The space of a supernet (or of OFA's predictor), and what opens it; torch is not loaded before."""
+    from ofa_tvm.supernet.facts import read_facts
+
+    if path.suffix == ".npz":
+        return _published(path)
+    facts = read_facts(_checkpoint(path))
+    return facts.search_space, lambda one: _evaluated(_checkpoint(path), facts, data, one)
+
+
+def _published(path: Path) -> tuple[SearchSpace, Callable[[TargetSearch], Opened]]:
+    from ofa_tvm.accuracy.ofa_predictor import OfaPredictor
+    from ofa_tvm.accuracy.source import PublishedAccuracy
+    from ofa_tvm.console import log
+    from ofa_tvm.storage import sha256_file
+
+    predictor = OfaPredictor.load(path)
+
+    def opened(search: TargetSearch) -> Opened:
+        log(PublishedAccuracy(predictor).note)
+        return PublishedAccuracy(predictor), sha256_file(path), _numbered
+
+    return predictor.space, opened
+
+
+def _numbered(pick: Any, number: int) -> Any:
+    return pick.model_copy(update={"number": number})
+
+
+def _evaluated(path: Path, facts: SupernetFacts, data: str | None, search: TargetSearch) -> Opened:
+    from ofa_tvm.accuracy.evaluate import Evaluator, supernet_images
+    from ofa_tvm.accuracy.samples import FEWEST, AccuracySamples, samples_folder, weights_identity
+    from ofa_tvm.accuracy.source import EvaluatedAccuracy
+    from ofa_tvm.console import log
+    from ofa_tvm.spaces import SubnetConfig
+    from ofa_tvm.storage import sha256_file
+    from ofa_tvm.supernet.checkpoint import load_supernet
+
+    supernet, _ = load_supernet(path)
+    dataset = supernet_images(data, facts, path, log)
+    validation = Evaluator(dataset, dataset.validation)
+    sha256 = sha256_file(path)
+    identity = weights_identity(sha256)
+    samples = AccuracySamples(supernet.space, samples_folder(path.parent, identity), identity, path.parent)
+
+    def evaluate(config: SubnetConfig) -> float:
+        return validation.top1(supernet, config)
+
+    def tested(pick: Any, number: int) -> Any:
+        top1 = Evaluator(dataset, dataset.test).top1(supernet, SubnetConfig.parse(pick.subnet))
+        return _numbered(pick, number).model_copy(update={"test_top1": top1})
+
+    with search.ledger.phase("evaluate subnets"):
+        samples.sample(FEWEST, evaluate)
+    return EvaluatedAccuracy(samples, evaluate), sha256, tested
+
+
+HEADERS = ["pick", "subnet", "budget ms", "predicted ms", "measured ms", "held", "predicted", "validation", "test"]
+
+
+def _text(search: TargetSearch, result: dict[str, Any]) -> str:
+    from ofa_tvm.energy import Cost, total
+    from ofa_tvm.search_result import FILE_NAME
+
+    costs = [Cost(**cost) for cost in result["cost"]]
+    objectives = sorted(search.picks[0].objectives)
+    rows = [[*_row(pick), *(f"{pick.objectives[name]:.3f}" for name in objectives)] for pick in search.picks]
+    lines = [f"{result['space']} on {result['target']}, {result['threads']} threads"]
+    lines += [result["accuracy_note"]] if result["accuracy_note"] else []
+    lines += [table([*HEADERS, *map(_unit, objectives)], rows), "", *map(str, costs), str(total("search", costs))]
+    return "\n".join([*lines, f"wrote {Path(result['folder']) / FILE_NAME}"])
+
+
+def _unit(name: str) -> str:
+    from ofa_tvm.objectives import OBJECTIVES
+
+    return f"{name} {OBJECTIVES[name].unit}"
+
+
+def _unmet(unmet: list[tuple[str, dict[str, Any]]]) -> str:
     """Each budget that was not met, with the nearest latency measured."""
     return "; ".join(
-        f"{unmet['budget_ms']:g} ms: the nearest is {unmet['nearest_ms']:.4g} ms ({unmet['nearest_subnet']})"
-        for unmet in infeasible
+        f"{budget['budget_ms']:g} ms on {target}: the nearest is {budget['nearest_ms']:.4g} ms "
+        f"({budget['nearest_subnet']})"
+        for target, budget in unmet
     )
 
 
@@ -209,8 +248,23 @@ def _row(pick: Any) -> list[str]:
     budget = "-" if pick.budget_ms is None else f"{pick.budget_ms:g}"
     held = {None: "-", True: "yes", False: "no"}[pick.held]
     predicted = f"{pick.predicted_ms:.3f} ({pick.predicted_low_ms:.3f}-{pick.predicted_high_ms:.3f})"
-    accuracy = [f"{top1:.2%}" for top1 in (pick.predicted_top1, pick.validation_top1, pick.test_top1)]
+    tops = (pick.predicted_top1, pick.validation_top1, pick.test_top1)
+    accuracy = ["-" if top1 is None else f"{top1:.2%}" for top1 in tops]
     return [str(pick.number), pick.subnet, budget, predicted, f"{pick.measured_ms:.3f}", held, *accuracy]
+
+
+def _regret_text(matrix: Sequence[Any]) -> str:
+    rows = [
+        [
+            entry.shipped,
+            entry.on,
+            f"{100 * entry.top1_lost:.2f}",
+            f"{entry.slower:+.1%}",
+            f"{entry.broken_budgets} of {entry.picks}",
+        ]
+        for entry in matrix
+    ]
+    return table(["picks of", "on", "points lost", "slower than need be", "over their budget"], rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

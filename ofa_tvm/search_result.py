@@ -36,6 +36,8 @@ class Pick(_Part):
         test_top1: accuracy on the test images, which only report.
         macs: multiply-accumulates of one image.
         parameters: trainable numbers.
+        peak_activation_bytes: largest sum of maps alive at once, one image; None in results of older versions.
+        objectives: values of the objectives that the search had besides accuracy and latency.
         held: whether the confirming measurement kept the budget.
     """
 
@@ -51,6 +53,8 @@ class Pick(_Part):
     test_top1: float | None = None
     macs: int
     parameters: int
+    peak_activation_bytes: int | None = None
+    objectives: dict[str, float] = {}
     held: bool | None = None
 
     @property
@@ -65,10 +69,11 @@ class FrontPoint(_Part):
     subnet: str
     predicted_ms: float
     predicted_top1: float
+    objectives: dict[str, float] = {}
 
 
 class UnmetBudget(_Part):
-    """A budget that no measured subnet holds, with the fastest one measured."""
+    """A budget that no subnet holds, with the nearest one, measured or (where that made it clear) predicted."""
 
     budget_ms: float
     nearest_ms: float

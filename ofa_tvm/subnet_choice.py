@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,7 @@ def choose_subnets(
         UserError: a name or the resolution is not in the space.
     """
     count = (0 if named else DEFAULT_RANDOM) if random is None else random
-    sizes = space.choose_resolutions(None if resolution is None else [resolution])
-    drawn = replace(space, resolutions=sizes).sample_configs(rng, count)
+    drawn = space.with_resolutions(None if resolution is None else [resolution]).sample_configs(rng, count)
     return [*map(space.parse, named), *drawn]
 
 

@@ -82,6 +82,14 @@ class SearchSpace(ABC):
         """The same space with another number of classes."""
         return replace(self, classes=classes)
 
+    def with_resolutions(self, wanted: Sequence[int] | None) -> Self:
+        """The same space with fewer resolutions; None for all.
+
+        Raises:
+            UserError: one is not in the space.
+        """
+        return replace(self, resolutions=self.choose_resolutions(wanted))
+
     @property
     def max_depth(self) -> int:
         """Blocks of a stage at full depth."""
@@ -117,6 +125,12 @@ class SearchSpace(ABC):
                     f"choose from {', '.join(map(str, self.resolutions))}",
                 )
         return tuple(sorted(set(wanted))) if wanted else self.resolutions
+
+    def lift(self, genomes: Genomes, drawn: SearchSpace) -> Genomes:
+        """Genomes of this space for those of the same space with fewer resolutions."""
+        lifted = genomes.copy()
+        lifted[:, 0] = np.asarray([self.resolutions.index(size) for size in drawn.resolutions])[genomes[:, 0]]
+        return lifted
 
     # Configs ------------------------------------------------------------------------------------------------
 

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.errors import UserError
-from ofa_tvm.spaces import get_space
 from ofa_tvm.storage import write_atomic
 from ofa_tvm.supernet.elastic import channels_last
+from ofa_tvm.supernet.facts import FORMAT, SupernetFacts, checkpoint_path, damaged, read_facts
 from ofa_tvm.supernet.model import Supernet
-
-FILE_NAME = "supernet.safetensors"
-FORMAT = "ofa_tvm.supernet/1"
-
-
-@dataclass(frozen=True)
-class SupernetFacts:
-    """What a checkpoint says of itself.
-
-    Args:
-        space: name of the search space.
-        data: name of the data set that it was trained on.
-        class_names: what the outputs mean.
-        preprocess: what turns an image into its input.
-        training: plan, seed and progress.
-    """
-
-    space: str
-    data: str
-    class_names: tuple[str, ...]
-    preprocess: Preprocess
-    training: dict[str, Any] = field(default_factory=dict)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: SupernetFacts) -> None:
@@ -54,33 +30,17 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], SupernetFacts]:
     Raises:
         UserError: missing, damaged, or not a supernet of this format.
     """
-    if not path.exists():
-        raise UserError(f"checkpoint {path} does not exist", "train one with 'python -m ofa_tvm.train'")
+    facts = read_facts(path)
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise UserError(f"{path} is not a supernet checkpoint of format {FORMAT}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        facts = json.loads(header["facts"])
-        preprocess = Preprocess(tuple(facts["preprocess"]["mean"]), tuple(facts["preprocess"]["std"]))
-        return tensors, SupernetFacts(
-            facts["space"], facts["data"], tuple(facts["class_names"]), preprocess, facts["training"]
-        )
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(
-            f"checkpoint {path} is damaged: {error}", "restore it from a copy, or train it again"
-        ) from error
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+    except (SafetensorError, ValueError, OSError) as error:
+        raise damaged(path, error) from error
 
 
 def save_supernet(path: Path, supernet: Supernet, facts: SupernetFacts) -> None:
     """Write a trained supernet."""
     save_tensors(path, supernet.state_dict(), facts)
-
-
-def checkpoint_path(path: Path) -> Path:
-    """The checkpoint that a file or training folder stands for."""
-    return path / FILE_NAME if path.is_dir() else path
 
 
 def load_supernet(path: Path) -> tuple[Supernet, SupernetFacts]:
@@ -91,7 +51,7 @@ def load_supernet(path: Path) -> tuple[Supernet, SupernetFacts]:
     """
     path = checkpoint_path(path)
     tensors, facts = load_tensors(path)
-    supernet = Supernet(get_space(facts.space).with_classes(len(facts.class_names)))
+    supernet = Supernet(facts.search_space)
     try:
         supernet.load_state_dict(tensors)
     except RuntimeError as error:

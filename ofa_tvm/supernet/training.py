@@ -28,8 +28,9 @@ from ofa_tvm.energy import Ledger
 from ofa_tvm.errors import UserError
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.storage import append_jsonl
-from ofa_tvm.supernet.checkpoint import FILE_NAME, SupernetFacts, load_tensors, save_supernet, save_tensors
+from ofa_tvm.supernet.checkpoint import load_tensors, save_supernet, save_tensors
 from ofa_tvm.supernet.elastic import channels_last
+from ofa_tvm.supernet.facts import FILE_NAME, SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.sorting import sort_channels
 

@@ -6,7 +6,8 @@ import pytest
 
 from ofa_tvm import compile as compile_command
 from ofa_tvm.spaces import SPACES
-from ofa_tvm.supernet.checkpoint import SupernetFacts, save_supernet
+from ofa_tvm.supernet.checkpoint import save_supernet
+from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 
 STAGES = ["plan", "kernels", "link", "load", "check"]

@@ -17,7 +17,8 @@ from ofa_tvm.energy import estimated
 from ofa_tvm.shipped import shipped_folder
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.storage import sha256_file
-from ofa_tvm.supernet.checkpoint import SupernetFacts, load_supernet, save_supernet
+from ofa_tvm.supernet.checkpoint import load_supernet, save_supernet
+from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.targets import load_target
 

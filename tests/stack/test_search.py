@@ -16,7 +16,8 @@ from ofa_tvm.search_result import load_search_result
 from ofa_tvm.shipped import shipped_folder
 from ofa_tvm.spaces import SPACES, SubnetConfig, get_space
 from ofa_tvm.storage import sha256_file
-from ofa_tvm.supernet.checkpoint import SupernetFacts, save_supernet
+from ofa_tvm.supernet.checkpoint import save_supernet
+from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.candidate import Candidate

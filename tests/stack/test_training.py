@@ -17,7 +17,8 @@ from ofa_tvm.data.augment import preprocess as preprocess_images
 from ofa_tvm.errors import UserError
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.stacked import MIN_SAMPLES
-from ofa_tvm.supernet.checkpoint import FILE_NAME, load_supernet, load_tensors, save_tensors
+from ofa_tvm.supernet.checkpoint import load_supernet, load_tensors, save_tensors
+from ofa_tvm.supernet.facts import FILE_NAME
 from ofa_tvm.supernet.training import LEDGER_NAME, LOG_NAME, STATE_NAME, Phase, Plan, Trainer
 
 PLAN = Plan(

@@ -1,0 +1,66 @@
+"""What is lost by shipping one target's picks on another target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ofa_tvm.finder import Finder
+from ofa_tvm.search_result import Pick
+from ofa_tvm.spaces import SubnetConfig
+
+
+@dataclass(frozen=True)
+class Regret:
+    """Picks of one target on another, measured there and compared with that target's own picks; means over the picks.
+
+    Args:
+        shipped: the target that the picks were searched for.
+        on: the target that they run on.
+        top1_lost: accuracy, as a fraction, by which the best subnet that is no slower there is better.
+        slower: latency there over that of the fastest subnet that is as accurate, less one.
+        broken_budgets: picks that take longer there than their budget.
+        picks: how many were compared.
+    """
+
+    shipped: str
+    on: str
+    top1_lost: float
+    slower: float
+    broken_budgets: int
+    picks: int
+
+    def record(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def regret(shipped: str, picks: Sequence[Pick], on: str, finder: Finder, own: Sequence[Pick]) -> Regret:
+    """Measure picks of one target on another and compare them with its own.
+
+    Args:
+        shipped: name of the target that the picks were searched for.
+        picks: its picks.
+        on: name of the other target (or the same).
+        finder: of the other target.
+        own: the other target's picks.
+    """
+    configs = [SubnetConfig.parse(pick.subnet) for pick in (*picks, *own)]
+    measured = finder.bench.measure(configs, f"measuring picks of {shipped} on {on}")
+    latency_ms = np.asarray([np.inf if latency is None else latency for latency in measured])
+    top1 = np.asarray([finder.top1(config) for config in configs])
+    shipped_ms, shipped_top1 = latency_ms[: len(picks), None], top1[: len(picks), None]
+    best = np.where(latency_ms <= shipped_ms, top1, -np.inf).max(axis=1)
+    fastest = np.where(top1 >= shipped_top1, latency_ms, np.inf).min(axis=1)
+    budgets_ms = np.asarray([np.inf if pick.budget_ms is None else pick.budget_ms for pick in picks])
+    return Regret(
+        shipped,
+        on,
+        top1_lost=float((best - shipped_top1[:, 0]).mean()),
+        slower=float((shipped_ms[:, 0] / fastest - 1).mean()),
+        broken_budgets=int((shipped_ms[:, 0] > budgets_ms).sum()),
+        picks=len(picks),
+    )

@@ -1,0 +1,144 @@
+"""One search from beginning to end: supernet, measurements, evaluations, picks, and the result on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ofa_tvm.accuracy.source import AccuracySource
+from ofa_tvm.cli import SCHEMA_VERSION
+from ofa_tvm.console import log
+from ofa_tvm.cost_model import LatencyModel
+from ofa_tvm.energy import Ledger
+from ofa_tvm.errors import Infeasible, UserError
+from ofa_tvm.finder import Finder, SearchSettings
+from ofa_tvm.latency import LatencyBench, latency_table, model_folder, warn_of_estimates
+from ofa_tvm.objectives import LATENCY, require_reachable
+from ofa_tvm.regret import Regret, regret
+from ofa_tvm.search_result import FILE_NAME, Pick
+from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.storage import write_json
+from ofa_tvm.targets import TargetSpec
+from ofa_tvm.tuner.log import TuningLog
+
+
+def refuse_hopeless(
+    space: SearchSpace, target: TargetSpec, tuning_log: TuningLog, settings: SearchSettings, budgets: Sequence[float]
+) -> None:
+    """Say at once that nothing can meet the limits, where the target's saved latency model knows that.
+
+    Raises:
+        Infeasible: no budget can be met.
+    """
+    try:
+        model = LatencyModel.load(model_folder(tuning_log, space), latency_table(space, target, tuning_log)[0])
+    except UserError:
+        return  # no model that could tell; measurements will
+    except_latency = dict(settings.limits or {})
+    drawn = space.with_resolutions(settings.resolutions)
+    hopeless = []
+    for latency_limit in [{LATENCY: budget} for budget in budgets] or [{}]:
+        limits = {**latency_limit, **except_latency}
+        try:
+            require_reachable(model, target.threads, space, drawn, limits)
+        except Infeasible as error:
+            hopeless.append(error)
+    if len(hopeless) == max(1, len(budgets)):
+        raise Infeasible("; ".join(dict.fromkeys(error.what for error in hopeless)), hopeless[-1].hint)
+
+
+class TargetSearch:
+    """The search on one target.
+
+    Args:
+        target: the target.
+        source: the target as the user gave it.
+        tuning_log: its log, held exclusively by the caller.
+        device: measures subnets on it.
+        folder: where the result goes.
+    """
+
+    def __init__(self, target: TargetSpec, source: str, tuning_log: TuningLog, device: Any, folder: Path) -> None:
+        self.target, self.source, self.log, self.device, self.folder = target, source, tuning_log, device, folder
+        self.infeasible: list[dict[str, Any]] = []
+        self.ledger = Ledger(folder / "ledger.jsonl")
+        self._earlier_phases = len(self.ledger.costs())
+        self.picks: list[Pick] = []
+        self.front: list[dict[str, Any]] = []
+
+    def measure(self, space: SearchSpace, samples: int, settings: SearchSettings) -> None:
+        """Measure subnets until the latency model has enough."""
+        self.bench = LatencyBench(space, self.target, self.log, self.device)
+        warn_of_estimates(self.bench)
+        with self.ledger.phase("measure subnets"):
+            self.device.start()
+            self.bench.model(samples, resolutions=settings.resolutions)
+
+    def search(self, accuracy: AccuracySource, settings: SearchSettings, budgets: Sequence[float]) -> None:
+        """Find and verify the picks.
+
+        Raises:
+            Infeasible: none of the budgets can be met.
+        """
+        with self.ledger.phase("search and verify"):
+            self.finder = Finder(self.bench, accuracy, settings)
+            self.front = self.finder.front()
+            self.picks = self._for_budgets(budgets) if budgets else self.finder.along_front(self.front)
+
+    def _for_budgets(self, budgets: Sequence[float]) -> list[Pick]:
+        """The picks of the budgets that can be met; the others are noted in ``infeasible``."""
+        picks, errors = [], []
+        for budget in budgets:
+            try:
+                picks.append(self.finder.for_budget(budget))
+            except Infeasible as error:
+                log(error.what)
+                nearest, nearest_ms = self.finder.nearest()
+                self.infeasible.append({"budget_ms": budget, "nearest_ms": nearest_ms, "nearest_subnet": nearest.key})
+                errors.append(error)
+        if not picks:
+            raise Infeasible("; ".join(error.what for error in errors), errors[-1].hint)
+        return picks
+
+    def result(self, supernet: Path, sha256: str, accuracy: AccuracySource, budgets: Sequence[float]) -> dict[str, Any]:
+        """What ``search_result`` reads; written to the folder too."""
+        payload = {
+            "space": self.bench.space.name,
+            "supernet": str(supernet),
+            "supernet_sha256": sha256,
+            "target": self.target.name,
+            "target_source": self.source,
+            "threads": self.target.threads,
+            "batch": self.target.batch,
+            "fingerprint": self.target.fingerprint,
+            "conditions": self.target.conditions,
+            "budgets_ms": list(budgets),
+            "infeasible": self.infeasible,
+            "picks": [pick.model_dump() for pick in self.picks],
+            "front": self.front,
+            "rounds": self.finder.rounds,
+            "cost_model": self.bench.report(),
+            "accuracy_predictor": accuracy.report(),
+            "accuracy_note": accuracy.note,
+            "cost": [cost.record() for cost in self.ledger.costs()[self._earlier_phases :]],
+            "folder": str(self.folder),
+        }
+        write_json(self.folder / FILE_NAME, {"schema_version": SCHEMA_VERSION, **payload})
+        return payload
+
+
+def cross_target(searches: Sequence[TargetSearch]) -> list[Regret]:
+    """Every target's picks on every other target."""
+    return [
+        regret(shipped.target.name, shipped.picks, on.target.name, on.finder, on.picks)
+        for shipped in searches
+        for on in searches
+    ]
+
+
+def write_regret(folder: Path, matrix: Sequence[Regret]) -> Path:
+    """Keep a regret matrix as ``regret.json``."""
+    path = folder / "regret.json"
+    write_json(path, {"schema_version": SCHEMA_VERSION, "regret": [entry.record() for entry in matrix]})
+    return path

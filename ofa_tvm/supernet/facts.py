@@ -1,0 +1,75 @@
+"""What a supernet's checkpoint says of itself, read without its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from ofa_tvm.data.dataset import Preprocess
+from ofa_tvm.errors import UserError
+from ofa_tvm.spaces import SearchSpace, get_space
+
+FILE_NAME = "supernet.safetensors"
+FORMAT = "ofa_tvm.supernet/1"
+
+
+@dataclass(frozen=True)
+class SupernetFacts:
+    """What a checkpoint says of itself.
+
+    Args:
+        space: name of the search space.
+        data: name of the data set that it was trained on.
+        class_names: what the outputs mean.
+        preprocess: what turns an image into its input.
+        training: plan, seed and progress.
+    """
+
+    space: str
+    data: str
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def search_space(self) -> SearchSpace:
+        """The space, with the supernet's number of classes.
+
+        Raises:
+            UserError: an unknown space.
+        """
+        return get_space(self.space).with_classes(len(self.class_names))
+
+
+def checkpoint_path(path: Path) -> Path:
+    """The checkpoint that a file or training folder stands for."""
+    return path / FILE_NAME if path.is_dir() else path
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """The error of a checkpoint that cannot be read."""
+    return UserError(f"checkpoint {path} is damaged: {error}", "restore it from a copy, or train it again")
+
+
+def read_facts(path: Path) -> SupernetFacts:
+    """Read the header of a checkpoint's file.
+
+    Raises:
+        UserError: missing, damaged, or not a supernet of this format.
+    """
+    if not path.exists():
+        raise UserError(f"checkpoint {path} does not exist", "train one with 'python -m ofa_tvm.train'")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+        if header.get("format") != FORMAT:
+            raise UserError(f"{path} is not a supernet checkpoint of format {FORMAT}")
+        facts = json.loads(header["facts"])
+        preprocess = Preprocess(tuple(facts["preprocess"]["mean"]), tuple(facts["preprocess"]["std"]))
+        return SupernetFacts(facts["space"], facts["data"], tuple(facts["class_names"]), preprocess, facts["training"])
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise damaged(path, error) from error
