@@ -42,7 +42,7 @@ class BlockFeatures:
         priors: guesses of what layers take, each as (resolutions,) outside the blocks and (resolutions, blocks,
             1 + choices) as in ``BlockTable``: times of kernels by kind, say, or what another device takes.
 
-    ``groups`` holds the number of the group of each column.
+    ``groups`` holds the number of the group of each column, ``names`` the names of the groups.
     """
 
     def __init__(self, space: SearchSpace, priors: Sequence[tuple[Floats, Floats]] = ()) -> None:
@@ -50,8 +50,9 @@ class BlockFeatures:
         self._fixed_parts: list[Floats] = []
         self._block_parts: list[Floats] = []
         self.groups: list[int] = []
+        self.names: list[str] = []
         area = (np.asarray(space.resolutions) / space.resolutions[-1]) ** 2
-        self._add(np.stack([np.ones_like(area), area], axis=1), None)
+        self._add("constant and area", np.stack([np.ones_like(area), area], axis=1), None)
         stage = np.repeat(np.eye(space.stages), space.max_depth, axis=0)
         is_first = np.arange(space.blocks) % space.max_depth == 0
         place = np.concatenate([stage * is_first[:, None], stage * ~is_first[:, None]], axis=1)
@@ -59,22 +60,24 @@ class BlockFeatures:
             fixed, blocks = (np.stack(part, axis=-1) for part in zip(*priors, strict=True))
             total = fixed.sum(axis=-1, keepdims=True), blocks.sum(axis=-1, keepdims=True)
             scale = self._mean(*total)
-            self._add(total[0] / scale, total[1] / scale)
-            self._add(None, _by_place(blocks.sum(axis=-1, keepdims=True) / scale, stage))
+            self._add("kernel times", total[0] / scale, total[1] / scale)
+            self._add("kernel times by stage", None, _by_place(total[1] / scale, stage))
             if len(priors) > 1:
-                self._add(fixed / scale, blocks / scale)
+                self._add("kernel times by kind", fixed / scale, blocks / scale)
         fixed, blocks = block_values(space, _work)
         used = blocks.any(axis=(0, 1, 2))
         scale = self._mean(fixed[:, used], blocks[..., used])
         fixed, blocks = fixed[:, used] / scale, blocks[..., used] / scale
-        self._add(fixed, blocks)
-        self._add(None, _by_place(blocks, stage))
-        self._add(None, _by_place(blocks, place))
+        self._add("work", fixed, blocks)
+        self._add("work by stage", None, _by_place(blocks, stage))
+        self._add("work by stage, first block apart", None, _by_place(blocks, place))
         choice = np.eye(blocks.shape[2])[:, 1:]
-        self._add(None, _by_place(np.tile(area[:, None, None, None] * choice, (1, space.blocks, 1, 1)), place))
+        chosen = np.tile(area[:, None, None, None] * choice, (1, space.blocks, 1, 1))
+        self._add("single choices", None, _by_place(chosen, place))
         centred = np.linspace(-1, 1, len(space.resolutions)) if len(space.resolutions) > 1 else np.zeros(1)
         bends = [centred, centred**2]
         self._add(
+            "work by resolution",
             np.concatenate([bend[:, None] * fixed for bend in bends], axis=-1),
             np.concatenate([bend[:, None, None, None] * blocks for bend in bends], axis=-1),
         )
@@ -87,12 +90,13 @@ class BlockFeatures:
         mean: Floats = BlockTable(self.space, fixed, blocks).sum(genomes).mean(axis=0)
         return mean
 
-    def _add(self, fixed: Floats | None, blocks: Floats | None) -> None:
+    def _add(self, name: str, fixed: Floats | None, blocks: Floats | None) -> None:
         """Add a group of columns; None stands for zeros."""
         columns = fixed.shape[-1] if fixed is not None else blocks.shape[-1] if blocks is not None else 0
         shape = (len(self.space.resolutions), self.space.blocks)
         choices = 1 + len(self.space.kernel_choices) * len(self.space.expand_choices)
-        self.groups += [max(self.groups, default=-1) + 1] * columns
+        self.groups += [len(self.names)] * columns
+        self.names.append(name)
         self._fixed_parts.append(np.zeros((shape[0], columns)) if fixed is None else fixed)
         self._block_parts.append(np.zeros((*shape, choices, columns)) if blocks is None else blocks)
 

@@ -23,7 +23,7 @@ from ofa_tvm.spaces import Genomes, SubnetConfig
 from ofa_tvm.stacked import Features, StackedRegressor
 from ofa_tvm.statistics import mape, relative_errors, spearman
 from ofa_tvm.subnet_features import ordinal_choices, relative_resolution
-from ofa_tvm.subnet_table import SubnetTable
+from ofa_tvm.subnet_table import QUANTITIES, SubnetTable
 
 Floats = NDArray[np.float64]
 BlockTimes = tuple[Floats, Floats]
@@ -72,7 +72,7 @@ class LatencyModel:
         priors = [*table.kernel_times, *([other_device] if other_device else [])]
         features = BlockFeatures(table.space, priors)
         genomes = table.space.genomes(list(configs))
-        samples = Features(features.rows(genomes), features.groups, _tree_columns(table, genomes))
+        samples = Features(features.rows(genomes), features.groups, tree_columns(table, genomes))
         return cls(table, features, StackedRegressor.fit(samples, latency_ms, seed))
 
     @cached_property
@@ -119,7 +119,7 @@ class LatencyModel:
         return np.concatenate([self._part(genomes[start : start + _CHUNK]) for start in starts])
 
     def _part(self, genomes: Genomes) -> Floats:
-        return self.model.corrected(self._base.sum(genomes), lambda: _tree_columns(self.table, genomes))
+        return self.model.corrected(self._base.sum(genomes), lambda: tree_columns(self.table, genomes))
 
     def evaluate(self, configs: Sequence[SubnetConfig], latency_ms: Floats) -> dict[str, float]:
         """Quality on subnets that were not fitted: errors and coverage as fractions, and the rank correlation."""
@@ -144,10 +144,18 @@ class LatencyModel:
         return cls(table, BlockFeatures(table.space, table.kernel_times), model)
 
 
-def _tree_columns(table: SubnetTable, genomes: Genomes) -> NDArray[np.float32]:
+def tree_columns(table: SubnetTable, genomes: Genomes) -> NDArray[np.float32]:
+    """What the trees see of subnets, shape (n, columns)."""
     area = relative_resolution(table.space, genomes)[:, None] ** 2
     columns = (table.quantities(genomes), area, ordinal_choices(table.space, genomes))
     return np.concatenate([column.astype(np.float32) for column in columns], axis=1)
+
+
+def tree_names(table: SubnetTable) -> list[str]:
+    """Names of ``tree_columns``."""
+    blocks = range(1, 1 + table.space.blocks)
+    choices = [f"{choice} of block {block}" for choice in ("kernel size", "expand ratio") for block in blocks]
+    return [*QUANTITIES, "area", *choices]
 
 
 def score(predicted_ms: Floats, latency_ms: Floats) -> dict[str, float]:

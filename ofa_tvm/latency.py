@@ -15,7 +15,10 @@ from ofa_tvm.cost_model import LatencyModel
 from ofa_tvm.cost_report import OURS, compare
 from ofa_tvm.errors import PartialResult
 from ofa_tvm.fusion import fused_kernels, fused_steps
+from ofa_tvm.importance import importance
 from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.latency_data import LatencyData
+from ofa_tvm.learning_curve import doubled, learning_curve
 from ofa_tvm.network import NetworkSpec
 from ofa_tvm.records import LatencyRecord, append_records, read_records
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
@@ -253,12 +256,21 @@ class LatencyBench:
         return LatencyModel.fit(self.table, configs, latency_ms)
 
     def report(self) -> dict[str, Any]:
-        """Cross-validated errors of the model and of what it has to beat; saves the model with them."""
+        """Errors of the model and of what it has to beat, and what it rests on; saves the model with them."""
         configs, latency_ms = self.known()
         compared = compare(self.table, configs, latency_ms)
-        ours = compared["methods"][OURS]
-        report = {**ours, **compared, "estimated_kernels": self.estimated_kernels}
-        LatencyModel.fit(self.table, configs, latency_ms).save(self.folder, report)
+        model = LatencyModel.fit(self.table, configs, latency_ms)
+        curve = learning_curve(self.table, LatencyData(tuple(configs), latency_ms))
+        report = {
+            **compared["methods"][OURS],
+            **compared,
+            "estimated_kernels": self.estimated_kernels,
+            "reference_ms": self.reference_ms,
+            "learning_curve": curve,
+            "mape_with_twice_the_samples": doubled(curve),
+            "importance": importance(model, self.space.genomes(configs)),
+        }
+        model.save(self.folder, report)
         return report
 
 

@@ -30,6 +30,10 @@ def predict(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Classes, where not those of the space.")] = None,
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
+    block_table: Annotated[
+        Path | None,
+        typer.Option(help="OFA's published block latencies (a .yaml file, or a folder) instead of a target."),
+    ] = None,
     fit: Annotated[
         Path | None,
         typer.Option(help="Fit the latency model to a file of measured latencies instead, and say how good it is."),
@@ -62,6 +66,14 @@ def predict(
     configs += [config for source in arch or () for config in read_architectures(source, search_space)]
     if not configs:
         raise UserError("no subnet is named", "give --subnet KEY or --arch FILE (or --fit FILE of measured latencies)")
+    if block_table is not None:
+        payload = {
+            "space": space,
+            "block_table": str(block_table),
+            "subnets": _sums(search_space, block_table, configs),
+        }
+        emit(payload, json, lambda: _sums_text(payload["subnets"]))
+        return
     spec = load_target(target, threads)
     rows = _predictions(search_space, spec, configs, supernet, logs)
     payload = {"space": space, "target": spec.name, "fingerprint": spec.fingerprint, "subnets": rows}
@@ -143,6 +155,32 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{row['macs'] / 1e6:.1f}",
         f"{row['parameters'] / 1e3:.0f}",
     ]
+
+
+def _sums(space: SearchSpace, path: Path, configs: list[SubnetConfig]) -> list[dict[str, Any]]:
+    """Sums of published block latencies, with their parts."""
+    from ofa_tvm.block_latency_table import block_times, read_files
+    from ofa_tvm.errors import UserError
+
+    files = read_files(path)
+    rows = []
+    for config in configs:
+        if config.resolution not in files:
+            known = ", ".join(map(str, sorted(files))) or "none"
+            raise UserError(f"{path} has no latencies at resolution {config.resolution}", f"it has {known}")
+        parts = block_times(files[config.resolution], space, config)
+        rows.append({"subnet": config.key, "predicted_ms": sum(parts.values()), "parts": parts})
+    return rows
+
+
+def _sums_text(rows: list[dict[str, Any]]) -> str:
+    text = table(
+        ["subnet", "sum of block latencies, ms"], [[row["subnet"], f"{row['predicted_ms']:.2f}"] for row in rows]
+    )
+    if len(rows) > 1:
+        return text
+    parts = [[name, f"{block_ms:.3f}"] for name, block_ms in rows[0]["parts"].items()]
+    return "\n".join([text, "", table(["block", "ms"], parts)])
 
 
 def _fit(space: SearchSpace, path: Path, base: Path | None, train: int, test: int | None, seed: int) -> dict[str, Any]:

@@ -80,13 +80,27 @@ class UnmetBudget(_Part):
     nearest_subnet: str
 
 
+class CurvePoint(_Part):
+    """Errors, as fractions by method, of models fitted to so many samples."""
+
+    samples: int
+    mape: dict[str, float]
+
+
 class LatencyQuality(_Part):
-    """Cross-validated quality of the latency model; ``mape`` and ``interval_coverage`` are fractions."""
+    """Cross-validated quality of the latency model and of others; ``mape`` and ``interval_coverage`` are fractions.
+
+    What results of older versions do not say is empty.
+    """
 
     mape: float
     spearman: float | None = None
     interval_coverage: float | None = None
     samples: int
+    methods: dict[str, dict[str, float]] = {}
+    learning_curve: tuple[CurvePoint, ...] = ()
+    mape_with_twice_the_samples: float | None = None
+    importance: dict[str, dict[str, float]] = {}
 
 
 class AccuracyQuality(_Part):
@@ -108,6 +122,7 @@ class SearchResult(_Part):
         fingerprint: of the target, on the machine that searched.
         budgets_ms: the budgets that were asked for, those not met too.
         infeasible: the budgets that were not met.
+        accuracy_note: what must be known of the accuracies; empty where nothing.
     """
 
     schema_version: Literal[1]
@@ -125,6 +140,7 @@ class SearchResult(_Part):
     cost: tuple[Cost, ...] = ()
     cost_model: LatencyQuality | None = None
     accuracy_predictor: AccuracyQuality | None = None
+    accuracy_note: str = ""
     conditions: dict[str, Any] = {}
     rounds: tuple[dict[str, Any], ...] = ()
 

@@ -216,6 +216,8 @@ def _text(payload: dict[str, Any], state: Coverage, done: TuningSummary, cost: C
         title = f"latency from {report['samples']} subnets"
         lines.append(table([title, "MAPE", "within 5 %", "Spearman"], rows))
         lines.append(f"90 % interval held {report['interval_coverage']:.0%} of held-out subnets")
+        if (promised := report["mape_with_twice_the_samples"]) is not None:
+            lines.append(f"twice as many samples promise a MAPE of {promised:.2%}")
     return "\n".join([*lines, str(cost), f"log: {payload['folder']}"])
 
 

@@ -9,8 +9,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ofa_tvm import __version__
 from ofa_tvm.console import duration
 from ofa_tvm.energy import total
+from ofa_tvm.objectives import OBJECTIVES
 from ofa_tvm.reporting import chart
 from ofa_tvm.search_result import SearchResult
+
+METHODS = {
+    "model": "XGBoost on top of the kernel table (in use)",
+    "table_alone": "kernel table, one factor",
+    "additive": "additive (ridge on choices)",
+    "xgboost_raw": "XGBoost on raw choices",
+    "flops": "FLOPs, one factor",
+}
+IMPORTANT = 8
 
 
 def _ms(value: float | None) -> str:
@@ -27,6 +37,13 @@ def _millions(value: float) -> str:
 
 def _watt_hours(kwh: float) -> str:
     return f"{1e3 * kwh:.3g}"
+
+
+def _important(run: SearchResult) -> list[tuple[str, float]]:
+    """The features that matter most, of both parts of the latency model."""
+    parts = run.cost_model.importance if run.cost_model else {}
+    shares = [(name, share) for part in parts.values() for name, share in part.items()]
+    return sorted(shares, key=lambda pair: -pair[1])[:IMPORTANT]
 
 
 def render(run: SearchResult) -> str:
@@ -49,6 +66,9 @@ def render(run: SearchResult) -> str:
         top1_shown=chart.top1_shown,
         geometry=chart,
         conditions=conditions,
+        methods=METHODS,
+        objectives=OBJECTIVES,
+        important=_important(run),
         costs=[*run.cost, total("all phases", run.cost)] if run.cost else [],
         version=__version__,
     )
