@@ -1,6 +1,6 @@
 """Whether budgets are held, and what is given away: ``python benchmarks/budgets.py [--budgets 20] [--larger]``.
 
-Random latency budgets for the shipped supernet, one search, and every pick measured again by a fresh process afterwards.
+Random latency budgets for the shipped supernet, one search, and every pick measured again by a fresh process.
 With ``--larger`` the same budgets once more with ten times the candidates and finalists: what the small search lost.
 """
 

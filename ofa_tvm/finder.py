@@ -6,7 +6,6 @@ evaluated on held-out images; both predictors learn from them, and the loop repe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +17,10 @@ from ofa_tvm.accuracy.source import AccuracySource
 from ofa_tvm.console import log
 from ofa_tvm.errors import Infeasible, PartialResult
 from ofa_tvm.latency import LatencyBench
-from ofa_tvm.objectives import LATENCY, OBJECTIVES, require_reachable
+from ofa_tvm.objectives import LATENCY, OBJECTIVES
+from ofa_tvm.reachable import require_reachable
 from ofa_tvm.search_result import Pick
+from ofa_tvm.search_settings import SearchSettings
 from ofa_tvm.searchers import SEARCHERS
 from ofa_tvm.searchers.base import relative_excess
 from ofa_tvm.searchers.optimise import optimise
@@ -31,27 +32,6 @@ CONFIRMATIONS = 3
 """Times that a pick is measured again before it is offered."""
 GUARD = 0.02
 """Share of a budget that a pick leaves free: what later measurements of a subnet may differ by."""
-
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """How long to search and how many finalists to measure in each round.
-
-    ``objectives`` and ``limits`` are named as in ``OBJECTIVES``: what the front trades off besides accuracy and
-    latency, and the most that any pick may cost. ``resolutions`` are those that may be taken; None for all.
-    """
-
-    searcher: str = "nsga2"
-    evaluations: int = 20_000
-    population: int = 200
-    finalists: int = 4
-    rounds: int = 2
-    most_rounds: int = 5
-    front_picks: int = 8
-    seed: int = 0
-    objectives: tuple[str, ...] = ()
-    limits: Mapping[str, float] | None = None
-    resolutions: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

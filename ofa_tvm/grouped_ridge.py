@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float64]
@@ -103,6 +102,8 @@ class _Evidence:
 
     def most_likely(self, start: Floats) -> Floats:
         """Logarithms of the variances at the maximum, the noise's last."""
+        from scipy.optimize import minimize  # imported late: prediction does without
+
         bounds = [_VARIANCE_BOUNDS] * (len(start) - 1) + [_NOISE_BOUNDS]
         found = minimize(
             self._cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60, "ftol": 1e-5}

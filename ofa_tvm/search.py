@@ -65,8 +65,8 @@ def search(
     from datetime import UTC, datetime
 
     from ofa_tvm.errors import PartialResult
-    from ofa_tvm.finder import SearchSettings
-    from ofa_tvm.search_run import TargetSearch, cross_target, refuse_hopeless, write_regret
+    from ofa_tvm.reachable import refuse_hopeless
+    from ofa_tvm.search_settings import SearchSettings
     from ofa_tvm.shipped import shipped_supernet
     from ofa_tvm.targets import load_target
     from ofa_tvm.tuner.log import TuningLog
@@ -91,6 +91,9 @@ def search(
     tuning_logs = [TuningLog(spec, logs) for spec in specs]
     for spec, tuning_log in zip(specs, tuning_logs, strict=True):
         refuse_hopeless(space, spec, tuning_log, settings, budgets)
+
+    from ofa_tvm.search_run import TargetSearch, cross_target, write_regret
+
     folder = out or Path("runs") / f"search-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     with ExitStack() as stack:
         searches = []

@@ -9,43 +9,17 @@ from typing import Any
 from ofa_tvm.accuracy.source import AccuracySource
 from ofa_tvm.cli import SCHEMA_VERSION
 from ofa_tvm.console import log
-from ofa_tvm.cost_model import LatencyModel
 from ofa_tvm.energy import Ledger
-from ofa_tvm.errors import Infeasible, UserError
-from ofa_tvm.finder import Finder, SearchSettings
-from ofa_tvm.latency import LatencyBench, latency_table, model_folder, warn_of_estimates
-from ofa_tvm.objectives import LATENCY, require_reachable
+from ofa_tvm.errors import Infeasible
+from ofa_tvm.finder import Finder
+from ofa_tvm.latency import LatencyBench, warn_of_estimates
 from ofa_tvm.regret import Regret, regret
 from ofa_tvm.search_result import FILE_NAME, Pick
+from ofa_tvm.search_settings import SearchSettings
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.storage import write_json
 from ofa_tvm.targets import TargetSpec
 from ofa_tvm.tuner.log import TuningLog
-
-
-def refuse_hopeless(
-    space: SearchSpace, target: TargetSpec, tuning_log: TuningLog, settings: SearchSettings, budgets: Sequence[float]
-) -> None:
-    """Say at once that nothing can meet the limits, where the target's saved latency model knows that.
-
-    Raises:
-        Infeasible: no budget can be met.
-    """
-    try:
-        model = LatencyModel.load(model_folder(tuning_log, space), latency_table(space, target, tuning_log)[0])
-    except UserError:
-        return  # no model that could tell; measurements will
-    except_latency = dict(settings.limits or {})
-    drawn = space.with_resolutions(settings.resolutions)
-    hopeless = []
-    for latency_limit in [{LATENCY: budget} for budget in budgets] or [{}]:
-        limits = {**latency_limit, **except_latency}
-        try:
-            require_reachable(model, target.threads, space, drawn, limits)
-        except Infeasible as error:
-            hopeless.append(error)
-    if len(hopeless) == max(1, len(budgets)):
-        raise Infeasible("; ".join(dict.fromkeys(error.what for error in hopeless)), hopeless[-1].hint)
 
 
 class TargetSearch:

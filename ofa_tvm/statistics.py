@@ -1,4 +1,7 @@
-"""Measures of how well predictions agree with measurements, and the conformal quantile."""
+"""Measures of how well predictions agree with measurements, and the conformal quantile.
+
+SciPy's statistics are imported where they are used: they take longer to import than most commands take to answer.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 
@@ -23,11 +25,15 @@ def mape(predicted: Floats, measured: Floats) -> float:
 
 def spearman(predicted: Floats, measured: Floats) -> float:
     """Spearman's rank correlation; 0 where one side is constant, which orders nothing."""
+    from scipy import stats
+
     return _correlation(stats.spearmanr(predicted, measured).statistic) if _vary(predicted, measured) else 0.0
 
 
 def kendall_tau(predicted: Floats, measured: Floats) -> float:
     """Kendall's tau-b; 0 where one side is constant, which orders nothing."""
+    from scipy import stats
+
     return _correlation(stats.kendalltau(predicted, measured).statistic) if _vary(predicted, measured) else 0.0
 
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float64]
@@ -49,6 +47,9 @@ class QuadraticModel:
             groups: group of each column, counted from 0, shape (columns,).
             target: shape (n,).
         """
+        from scipy.linalg import cho_factor, cho_solve  # imported late: prediction does without
+        from scipy.optimize import minimize
+
         mean, scale = float(target.mean()), float(target.std()) or 1.0
         standard = (target - mean) / scale
         start = np.repeat(_START, (1, 1, int(groups.max()) + 1))
@@ -76,6 +77,8 @@ def _unpack(logarithms: Floats, groups: Groups) -> tuple[float, float, Floats]:
 
 def _loss(logarithms: Floats, columns: Floats, groups: Groups, target: Floats, start: Floats) -> tuple[float, Floats]:
     """Negative logarithm of the posterior up to a constant, and its gradient (same book, equations 5.8 and 5.9)."""
+    from scipy.linalg import cho_factor, cho_solve
+
     amplitude, noise, weights = _unpack(logarithms, groups)
     base = 1 + (columns * weights) @ columns.T
     prior = amplitude * base**2

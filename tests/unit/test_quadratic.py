@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import optimize
 from scipy.optimize import check_grad
 
 from ofa_tvm.accuracy import quadratic
@@ -37,13 +38,13 @@ def test_finds_a_quadratic_function_and_its_noise(model, data):
 
 def test_matrix_is_the_mean_of_the_gaussian_process(data, monkeypatch):
     found = {}
-    minimise = quadratic.minimize
+    minimise = optimize.minimize
 
     def remember(*arguments, **options):
         found["x"] = (result := minimise(*arguments, **options)).x
         return result
 
-    monkeypatch.setattr(quadratic, "minimize", remember)
+    monkeypatch.setattr(optimize, "minimize", remember)
     (columns, unseen), target = np.split(data[0], [100]), data[1][:100]
     model = QuadraticModel.fit(columns, GROUPS, target)
     amplitude, noise, *weights = np.exp(found["x"])

@@ -1,0 +1,69 @@
+"""Limits that no subnet can meet, refused without a search: this imports little, so that the answer comes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ofa_tvm.cost_model import LatencyModel
+from ofa_tvm.errors import Infeasible, UserError
+from ofa_tvm.latency import latency_table, model_folder
+from ofa_tvm.objectives import LATENCY, OBJECTIVES
+from ofa_tvm.search_settings import SearchSettings
+from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.targets import TargetSpec
+from ofa_tvm.tuner.log import TuningLog
+
+
+def require_reachable(
+    model: LatencyModel, threads: int, space: SearchSpace, drawn: SearchSpace, limits: Mapping[str, float]
+) -> None:
+    """Refuse limits that no subnet can meet, without a search.
+
+    The least latency follows from the model's block times; everything else is least in the smallest subnet.
+
+    Args:
+        model: the latency model, of ``space``.
+        threads: of the target.
+        space: the space.
+        drawn: the space of the resolutions that may be taken.
+        limits: by name of the objective; of latency, the low end of the predicted interval counts.
+
+    Raises:
+        Infeasible: naming the limit and the nearest subnet.
+    """
+    for name, limit in limits.items():
+        config = model.fastest(drawn.resolutions) if name == LATENCY else drawn.smallest
+        genome = space.genomes([config])
+        value = float(OBJECTIVES[name].values(model, threads, genome)[0])
+        certain = float(model.predict(genome)[1][0]) if name == LATENCY else value
+        if certain > limit:
+            what = OBJECTIVES[name]
+            raise Infeasible(
+                f"no subnet of {space.name} has {what.label} within {limit:g} {what.unit}",
+                f"the nearest is {value:.4g} {what.unit} ({config.key}); allow {1.05 * value:.3g} {what.unit}",
+            )
+
+
+def refuse_hopeless(
+    space: SearchSpace, target: TargetSpec, tuning_log: TuningLog, settings: SearchSettings, budgets: Sequence[float]
+) -> None:
+    """Say at once that nothing can meet the limits, where the target's saved latency model knows that.
+
+    Raises:
+        Infeasible: no budget can be met.
+    """
+    try:
+        model = LatencyModel.load(model_folder(tuning_log, space), latency_table(space, target, tuning_log)[0])
+    except UserError:
+        return  # no model that could tell; measurements will
+    except_latency = dict(settings.limits or {})
+    drawn = space.with_resolutions(settings.resolutions)
+    hopeless = []
+    for latency_limit in [{LATENCY: budget} for budget in budgets] or [{}]:
+        limits = {**latency_limit, **except_latency}
+        try:
+            require_reachable(model, target.threads, space, drawn, limits)
+        except Infeasible as error:
+            hopeless.append(error)
+    if len(hopeless) == max(1, len(budgets)):
+        raise Infeasible("; ".join(dict.fromkeys(error.what for error in hopeless)), hopeless[-1].hint)

@@ -1,0 +1,27 @@
+"""How hard a search tries, and for what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How long to search and how many finalists to measure in each round.
+
+    ``objectives`` and ``limits`` are named as in ``OBJECTIVES``: what the front trades off besides accuracy and
+    latency, and the most that any pick may cost. ``resolutions`` are those that may be taken; None for all.
+    """
+
+    searcher: str = "nsga2"
+    evaluations: int = 20_000
+    population: int = 200
+    finalists: int = 4
+    rounds: int = 2
+    most_rounds: int = 5
+    front_picks: int = 8
+    seed: int = 0
+    objectives: tuple[str, ...] = ()
+    limits: Mapping[str, float] | None = None
+    resolutions: tuple[int, ...] | None = None
