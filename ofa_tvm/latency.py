@@ -274,10 +274,12 @@ class LatencyBench:
         return report
 
 
-def warn_of_estimates(bench: LatencyBench) -> None:
-    """Say when kernels of the space are not tuned."""
-    if bench.estimated_kernels:
+def warn_of_estimates(bench: LatencyBench, resolutions: Sequence[int] | None = None) -> None:
+    """Say when kernels of the space, or of these resolutions of it, are not tuned."""
+    tuned = {key for key, state in bench.log.kernels.items() if state.best_ms is not None}
+    missing = len(fused_kernels(bench.space, bench.space.choose_resolutions(resolutions)).keys() - tuned)
+    if missing:
         log(
-            f"{bench.estimated_kernels} kernels of {bench.space.name} are not tuned for {bench.target.name}: they run "
-            "their default schedule and their times are estimated; 'python -m ofa_tvm.tune' tunes them"
+            f"{missing} kernels of {bench.space.name} are not tuned for {bench.target.name}: they run their default "
+            "schedule and their times are estimated; 'python -m ofa_tvm.tune' tunes them"
         )

@@ -44,7 +44,7 @@ class TargetSearch:
     def measure(self, space: SearchSpace, samples: int, settings: SearchSettings) -> None:
         """Measure subnets until the latency model has enough."""
         self.bench = LatencyBench(space, self.target, self.log, self.device)
-        warn_of_estimates(self.bench)
+        warn_of_estimates(self.bench, settings.resolutions)
         with self.ledger.phase("measure subnets"):
             self.device.start()
             self.bench.model(samples, resolutions=settings.resolutions)

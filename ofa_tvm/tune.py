@@ -140,7 +140,7 @@ def _measure(
     from ofa_tvm.latency import LatencyBench, warn_of_estimates
 
     bench = LatencyBench(space, spec, log, device)
-    warn_of_estimates(bench)
+    warn_of_estimates(bench, resolutions)
     with Ledger(log.folder / "ledger.jsonl").phase(f"measure {space.name}"):
         bench.model(samples, seed, resolutions)
     return bench.report()

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from ofa_tvm.errors import UserError
 from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.spaces import get_space
 from ofa_tvm.storage import read_jsonl
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult
@@ -23,26 +24,30 @@ class ReplayDevice:
         recorded: results by digest of the candidate.
         otherwise: makes the result of a candidate that was not recorded (``made_up_result``, say); without it such a
             trial fails.
+        networks: answers of whole subnets by space, number of classes and key of the subnet.
     """
 
     def __init__(
         self,
         recorded: Mapping[str, TrialResult],
         otherwise: Callable[[KernelSpec, Candidate], TrialResult] | None = None,
+        networks: Mapping[tuple[str, int, str], dict[str, Any]] | None = None,
     ) -> None:
-        self._recorded, self._otherwise = recorded, otherwise
+        self._recorded, self._otherwise, self._networks = recorded, otherwise, networks or {}
         self.calls: Counter[str] = Counter()
 
     @classmethod
     def from_log(cls, folder: Path) -> Self:
-        """The recording that a tuning log's folder holds in ``trials.jsonl``.
+        """The recording that a tuning log's folder holds in ``trials.jsonl`` and ``latency.jsonl``.
 
         Raises:
-            UserError: the file is damaged or has a line of an unknown form.
+            UserError: a file is damaged or has a line of an unknown form.
         """
         path = folder / "trials.jsonl"
         try:
-            return cls({line["digest"]: _result(line) for line in read_jsonl(path, "trial ledger")})
+            trials = {line["digest"]: _result(line) for line in read_jsonl(path, "trial ledger")}
+            path = folder / "latency.jsonl"
+            return cls(trials, networks=dict(map(_network, read_jsonl(path, "latency records"))))
         except KeyError as error:
             raise UserError(f"{path} has a line without {error}", "restore it from a copy") from error
 
@@ -56,12 +61,24 @@ class ReplayDevice:
             return self._otherwise(spec, candidate)
         return TrialResult("failed", error="this candidate is not in the recording")
 
+    def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
+        """The recorded answer for a whole subnet."""
+        missing = {"status": "failed", "error": "this subnet is not in the recording"}
+        return dict(self._networks.get((space, classes, subnet), missing))
+
 
 def made_up_result(spec: KernelSpec, candidate: Candidate) -> TrialResult:
     """A valid result whose time follows from the kernel's MACs and the candidate's digest alone."""
     slowness = 1 + int(candidate.digest[:8], 16) / 0xFFFFFFFF
     time_ms = slowness * (1 + spec.macs) / MAC_PER_MS
     return TrialResult("ok", (time_ms,), is_checked=True)
+
+
+def _network(line: dict[str, Any]) -> tuple[tuple[str, int, str], dict[str, Any]]:
+    """Key and answer of a latency record."""
+    classes = line.get("classes") or get_space(line["space"]).classes
+    answer = {key: line[key] for key in ("status", "times_ms", "reference_ms", "error")}
+    return (line["space"], classes, line["subnet"]), answer
 
 
 def _result(line: dict[str, Any]) -> TrialResult:

@@ -61,6 +61,8 @@ def read_facts(path: Path) -> SupernetFacts:
     Raises:
         UserError: missing, damaged, or not a supernet of this format.
     """
+    if path.suffix == ".npz":
+        raise UserError(f"{path} predicts accuracies and has no weights", "give a supernet that was trained")
     if not path.exists():
         raise UserError(f"checkpoint {path} does not exist", "train one with 'python -m ofa_tvm.train'")
     try:

@@ -8,6 +8,7 @@ import pytest
 
 from ofa_tvm.accuracy.samples import AccuracySamples
 from ofa_tvm.accuracy.source import EvaluatedAccuracy
+from ofa_tvm.devices.replay import ReplayDevice
 from ofa_tvm.errors import Infeasible, PartialResult, UserError
 from ofa_tvm.finder import CONFIRMATIONS, GUARD, Finder
 from ofa_tvm.fusion import fused_kernels, fused_steps
@@ -420,3 +421,14 @@ def test_regret_is_nothing_at_home_and_something_where_kernels_cost_otherwise(tu
     assert elsewhere.broken_budgets == 2
     assert elsewhere.top1_lost > 0.001
     assert elsewhere.slower > 0
+
+
+def test_a_search_on_recorded_latencies_finds_the_same(tuned, tmp_path) -> None:
+    pick = finder(tuned, FormulaDevice(), tmp_path).for_budget(0.3)
+    replayed = TuningLog(load_target("x86"), tmp_path / "again")
+    for key, state in tuned.kernels.items():
+        replayed.commit(key, [(Candidate(key, "default", {}), TrialResult("ok", (state.best_ms,), is_checked=True))])
+    device = ReplayDevice.from_log(tuned.folder)
+    again = finder(replayed, device, tmp_path / "again").for_budget(0.3)
+    assert again.subnet == pick.subnet
+    assert device.network(SPACE.name, SPACE.classes, "r1.3x3", tmp_path)["status"] == "failed"
