@@ -20,7 +20,8 @@ class Regret:
     Args:
         shipped: the target that the picks were searched for.
         on: the target that they run on.
-        top1_lost: accuracy, as a fraction, by which the best subnet that is no slower there is better.
+        top1_lost: accuracy, as a fraction, by which the best subnet is better that holds the pick's budget there (or
+            that is no slower than the pick, where it has no budget or breaks it).
         slower: latency there over that of the fastest subnet that is as accurate, less one.
         broken_budgets: picks that take longer there than their budget.
         picks: how many were compared.
@@ -53,14 +54,14 @@ def regret(shipped: str, picks: Sequence[Pick], on: str, finder: Finder, own: Se
     latency_ms = np.asarray([np.inf if latency is None else latency for latency in measured])
     top1 = np.asarray([finder.top1(config) for config in configs])
     shipped_ms, shipped_top1 = latency_ms[: len(picks), None], top1[: len(picks), None]
-    best = np.where(latency_ms <= shipped_ms, top1, -np.inf).max(axis=1)
+    budgets_ms = np.asarray([pick.budget_ms or 0.0 for pick in picks])[:, None]
+    best = np.where(latency_ms <= np.maximum(shipped_ms, budgets_ms), top1, -np.inf).max(axis=1)
     fastest = np.where(top1 >= shipped_top1, latency_ms, np.inf).min(axis=1)
-    budgets_ms = np.asarray([np.inf if pick.budget_ms is None else pick.budget_ms for pick in picks])
     return Regret(
         shipped,
         on,
         top1_lost=float((best - shipped_top1[:, 0]).mean()),
         slower=float((shipped_ms[:, 0] / fastest - 1).mean()),
-        broken_budgets=int((shipped_ms[:, 0] > budgets_ms).sum()),
+        broken_budgets=int(((budgets_ms > 0) & (shipped_ms > budgets_ms)).sum()),
         picks=len(picks),
     )
