@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_tvm.block_table import BlockTable
 from ofa_tvm.errors import UserError
 from ofa_tvm.ofa_times import OfaTimes, block_keys
 from ofa_tvm.spaces import Genomes, SearchSpace, SubnetConfig
@@ -63,12 +64,15 @@ class BlockLatencyTable:
                 fixed[row] = sum(times.values())
         return cls(space, fixed, blocks)
 
+    @property
+    def times(self) -> tuple[Floats, Floats]:
+        """The times as another device's, to start a latency model from: see ``LatencyModel.fit``."""
+        skipped = np.zeros((*self.block_ms.shape[:2], 1))
+        return self.fixed_ms, np.concatenate([skipped, self.block_ms], axis=2)
+
     def latency_ms(self, genomes: Genomes) -> Floats:
         """Sums of the blocks' means, shape (n,)."""
-        resolution, _, kernel, expand = self.space.split_genes(genomes)
-        choice = kernel.astype(np.intp) * len(self.space.expand_choices) + expand
-        times = self.block_ms[resolution[:, None], np.arange(self.space.blocks), choice]
-        total: Floats = self.fixed_ms[resolution] + (times * self.space.active_blocks(genomes)).sum(axis=1)
+        total: Floats = BlockTable(self.space, *self.times).sum(genomes)
         return total
 
 

@@ -33,14 +33,12 @@ class GroupedRidge:
 
     Args:
         coefficients: shape (columns,).
-        covariance: of the coefficients, shape (columns, columns).
         noise: standard deviation of what the columns cannot explain.
         unseen: predictions of the fitted samples, each left out of the fit, shape (n,).
         logarithms: of the variances of the groups, and of the noise at the end.
     """
 
     coefficients: Floats
-    covariance: Floats
     noise: float
     unseen: Floats
     logarithms: Floats
@@ -48,11 +46,6 @@ class GroupedRidge:
     def predict(self, features: Floats) -> Floats:
         """Values, shape (n,), of features (n, columns)."""
         return features @ self.coefficients
-
-    def variance(self, features: Floats) -> Floats:
-        """Variance of the predictions, without the noise, shape (n,)."""
-        spread: Floats = ((features @ self.covariance) * features).sum(axis=1)
-        return spread
 
     @classmethod
     @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]  # more slow small matrices down
@@ -84,7 +77,7 @@ class GroupedRidge:
             unseen = target - (target - scaled @ mean) / (1 - leverage)
             weights = (_FREEDOM + 1) / (_FREEDOM + (unseen - target) ** 2 * (1 - leverage) / noise**2)
             weights /= weights.mean()
-        return cls(mean * scale, covariance * np.outer(scale, scale), noise, unseen, logs)
+        return cls(mean * scale, noise, unseen, logs)
 
 
 class _Evidence:

@@ -38,7 +38,12 @@ def predict(
         Path | None,
         typer.Option(help="Fit the latency model to a file of measured latencies instead, and say how good it is."),
     ] = None,
-    base: Annotated[Path | None, typer.Option(help="With --fit: latencies of another device to start from.")] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --fit: latencies of another device to start from, or OFA's block latencies (a folder)."
+        ),
+    ] = None,
     train: Annotated[int, typer.Option(min=10, help="With --fit: random lines to fit.")] = 100,
     test: Annotated[
         int | None, typer.Option(min=10, help="With --fit: other lines to ask about (default: all others).")
@@ -184,6 +189,7 @@ def _sums_text(rows: list[dict[str, Any]]) -> str:
 
 
 def _fit(space: SearchSpace, path: Path, base: Path | None, train: int, test: int | None, seed: int) -> dict[str, Any]:
+    from ofa_tvm.block_latency_table import BlockLatencyTable
     from ofa_tvm.cost_model import LatencyModel
     from ofa_tvm.cost_report import OURS, held_out
     from ofa_tvm.latency_data import read_latency_data
@@ -191,14 +197,18 @@ def _fit(space: SearchSpace, path: Path, base: Path | None, train: int, test: in
 
     kernels = SubnetTable(space)
     known, asked = read_latency_data(path, space).split(train, test, seed)
-    other = read_latency_data(base, space) if base else None
-    start = LatencyModel.fit(kernels, other.configs, other.latency_ms, seed).block_times if other else None
+    start, base_samples = None, 0
+    if base is not None and base.is_dir():
+        start = BlockLatencyTable.load(base, space).times
+    elif base is not None:
+        other = read_latency_data(base, space)
+        start, base_samples = LatencyModel.fit(kernels, other.configs, other.latency_ms, seed).block_times, len(other)
     methods = held_out(kernels, known, asked, seed, start)
     return {
         "space": space.name,
         "file": str(path),
         "base": str(base) if base else None,
-        "base_samples": len(other) if other else 0,
+        "base_samples": base_samples,
         "train": len(known),
         "test": len(asked),
         "seed": seed,
@@ -219,7 +229,7 @@ def _fit_text(payload: dict[str, Any]) -> str:
         for name in (OURS, *BASELINES)
         if name in payload
     ]
-    start = f" and {payload['base_samples']} of {payload['base']}" if payload["base"] else ""
+    start = f", starting from {payload['base']}" if payload["base"] else ""
     title = f"fitted to {payload['train']} subnets{start}"
     quality = table([title, "MAPE", "within 5 %", "within 10 %", "Spearman"], rows)
     return f"{quality}\nthe 90 % interval held {payload['interval_coverage']:.1%} of {payload['test']} other subnets"

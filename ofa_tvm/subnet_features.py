@@ -15,23 +15,6 @@ def relative_resolution(space: SearchSpace, genomes: Genomes) -> Floats:
     return np.asarray(space.resolutions)[genomes[:, 0]] / space.resolutions[-1]
 
 
-def stage_sums(space: SearchSpace, genomes: Genomes) -> Floats:
-    """Sums of 1, e, e k and e k^2 (kernel size k, expand ratio e) over active blocks, shape (n, stages * 8).
-
-    The first block of a stage, which changes the width, counts apart from the others, which are alike. The cost of a
-    block is close to linear in these, and sharing them within a stage needs far fewer samples than one-hot choices.
-    """
-    _, _, kernel, expand = space.split_genes(genomes)
-    active = space.active_blocks(genomes)
-    kernels = np.asarray(space.kernel_choices, dtype=np.float32)[kernel]
-    expands = np.asarray(space.expand_choices, dtype=np.float32)[expand] * active
-    terms = np.empty((len(genomes), 4, space.stages, space.max_depth), dtype=np.float32)
-    for index, term in enumerate((active, expands, expands * kernels, expands * kernels**2)):
-        terms[:, index] = term.reshape(terms.shape[0], space.stages, space.max_depth)
-    sums = np.stack([terms[..., 0], terms[..., 1:].sum(axis=3)], axis=1)
-    return sums.reshape(len(genomes), 8 * space.stages).astype(np.float64)
-
-
 def choice_counts(space: SearchSpace, genomes: Genomes) -> Floats:
     """How often each (kernel size, expand ratio) is chosen, shape (n, stages * 2 * choices).
 

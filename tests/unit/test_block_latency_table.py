@@ -1,5 +1,6 @@
 """OFA's block latencies: files made here, read strictly, added up by hand; the real ones if they are there."""
 
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from ofa_tvm.block_latency_table import BlockLatencyTable, block_times, read_files
 from ofa_tvm.errors import UserError
 from ofa_tvm.ofa_times import BlockTime, OfaTimes, block_keys
+from ofa_tvm.predict import main
 from ofa_tvm.spaces import get_space
 
 SPACE = get_space("mbv3-w1.2")
@@ -139,3 +141,26 @@ def test_published_times_cover_the_space():
     assert 5 < smallest < 15 and 80 < largest < 100
     blocks = block_times(read_files(folder)[160], SPACE, SPACE.smallest)
     assert sum(blocks.values()) == pytest.approx(smallest)
+
+
+def test_predict_sums_the_blocks_and_starts_from_them(tmp_path, capsys):
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    table = BlockLatencyTable.load(random_files(folder), SPACE)
+    space = ["--space", SPACE.name, "--json"]
+    assert main([*space, "--block-table", str(folder), "--subnet", "smallest"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["subnets"]
+    expected_ms = table.latency_ms(SPACE.genomes([SPACE.smallest]))[0]
+    assert row["predicted_ms"] == pytest.approx(expected_ms) == pytest.approx(sum(row["parts"].values()))
+    assert main([*space, "--block-table", str(folder), "--subnet", "r160.3x3"]) == 2
+    # A device whose blocks all take three times as long, and 5 ms more.
+    configs = SPACE.sample_configs(np.random.default_rng(1), 60)
+    latency_ms = 3 * table.latency_ms(SPACE.genomes(configs)) + 5
+    lines = [{"subnet": config.key, "latency_ms": ms} for config, ms in zip(configs, latency_ms, strict=True)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    fit = [*space, "--fit", str(tmp_path / "a.jsonl"), "--train", "12"]
+    assert main([*fit, "--base", str(folder)]) == 0
+    errors = [json.loads(capsys.readouterr().out)["model"]["mape"]]
+    assert main(fit) == 0
+    errors.append(json.loads(capsys.readouterr().out)["model"]["mape"])
+    assert errors[0] < min(0.01, errors[1])
