@@ -28,6 +28,8 @@ from ofa_tvm.tuner.log import TuningLog
 
 FEWEST = 20
 """Subnets that a model needs."""
+UNUSUAL = 1.25
+"""A reference subnet that is so many times slower or faster than usual is worth a word."""
 RECENT = 50
 """Records that say how fast the machine usually is: the last ones that it starts with."""
 MOST_FAILURES = 20
@@ -120,6 +122,7 @@ class LatencyBench:
         records = read_records(tuning_log.folder, space.name, self._other_classes)
         self._references_ms = [median(record.reference_ms) for record in records if record.status == "ok"]
         self._references_ms = self._references_ms[-RECENT:]
+        self._is_unusual = False
         self._known: dict[str, list[LatencyRecord]] = {}
         for record in records:
             if record.schedules == self._schedules(record.subnet):
@@ -193,9 +196,18 @@ class LatencyBench:
         )
         append_records(self.log.folder, [record])
         self._keep(record)
-        if record.status == "ok" and len(self._references_ms) < RECENT:
-            self._references_ms.append(median(record.reference_ms))
+        if record.status == "ok":
+            self._watch(median(record.reference_ms))
         return record
+
+    def _watch(self, reference_ms: float) -> None:
+        """Learn how fast the machine is, and say once when that is not as usual."""
+        if len(self._references_ms) < RECENT:
+            self._references_ms.append(reference_ms)
+        slowness = reference_ms / self.reference_ms
+        if not self._is_unusual and not 1 / UNUSUAL < slowness < UNUSUAL:
+            self._is_unusual = True
+            log(f"a reference subnet takes {slowness:.2f}x its usual time now; latencies are told as if it were usual")
 
     def _note(self, record: LatencyRecord) -> str:
         if record.status != "ok":

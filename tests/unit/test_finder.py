@@ -308,7 +308,7 @@ def test_damaged_accuracy_samples_name_file_and_line(tmp_path) -> None:
         AccuracySamples(SPACE, tmp_path, "weights")
 
 
-def test_latencies_are_told_at_the_usual_speed_of_the_machine(tuned) -> None:
+def test_latencies_are_told_at_the_usual_speed_of_the_machine(tuned, capsys) -> None:
     class Changing(FormulaDevice):
         """A machine that takes 1.0, 1.1, ... 1.4 times as long, in turn, for everything."""
 
@@ -327,6 +327,19 @@ def test_latencies_are_told_at_the_usual_speed_of_the_machine(tuned) -> None:
     assert again.reference_ms == pytest.approx(1.2)
     assert again.known()[1] / steady == pytest.approx(np.full(25, 1.2))
     assert np.ptp(measured[5:] / steady[5:]) < 0.15
+    assert "usual" not in capsys.readouterr().err
+
+
+def test_a_machine_at_an_unusual_speed_is_named_once(tuned, capsys) -> None:
+    class Slow(FormulaDevice):
+        def network(self, space, classes, subnet, folder):
+            return {**super().network(space, classes, subnet, folder), "reference_ms": [1.5, 1.5, 1.5]}
+
+    configs = SPACE.sample_configs(np.random.default_rng(3), 30)
+    bench(tuned, FormulaDevice()).measure(configs[:25])
+    capsys.readouterr()
+    bench(tuned, Slow()).measure(configs)
+    assert capsys.readouterr().err.count("takes 1.50x its usual time") == 1
 
 
 def test_more_measurements_of_a_subnet_are_averaged(tuned) -> None:
