@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import get_args
 
 import numpy as np
@@ -73,9 +74,7 @@ class SubnetTable:
                 f"{len(self._missing)} kernels of space {space.name} have no time, e.g. {min(self._missing)}",
                 "tune them first, or estimate them",
             )
-        kinds = slice(len(KINDS))
         self._sums = BlockTable(space, self._fixed, self._blocks)
-        self._kernel_ms = BlockTable(space, self._fixed[:, kinds].sum(axis=-1), self._blocks[..., kinds].sum(axis=-1))
         self._peak = BlockMaximum(space, alive[0][..., 0], alive[1][..., 0])
         self._check()
 
@@ -90,6 +89,11 @@ class SubnetTable:
         """Sums over the layers of each subnet, shape (n, len(QUANTITIES)), in the order of ``QUANTITIES``."""
         total: Floats = self._sums.sum(genomes)
         return total
+
+    @cached_property
+    def _kernel_ms(self) -> BlockTable:
+        kinds = slice(len(KINDS))
+        return BlockTable(self.space, self._fixed[:, kinds].sum(axis=-1), self._blocks[..., kinds].sum(axis=-1))
 
     def kernel_ms(self, genomes: Genomes) -> Floats:
         """Times of all kernels of each subnet added up, in ms, shape (n,): what ``quantities`` splits by kind."""

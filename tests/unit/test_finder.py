@@ -84,6 +84,23 @@ def finder(log, device, tmp_path, **settings) -> Finder:
     return Finder(latency_bench, EvaluatedAccuracy(samples, top1), quick)
 
 
+def drop_from_the_record(log: TuningLog, key: str) -> None:
+    """Take a key away from the only latency record, as an older version would have written it."""
+    path = log.folder / FILE_NAME
+    line = json.loads(path.read_text())
+    del line[key]
+    path.unlink()
+    append_jsonl(path, [line])
+
+
+def tuned_alike(log: TuningLog, folder) -> TuningLog:
+    """Another log with the same kernels and times."""
+    other = TuningLog(load_target("x86"), folder)
+    for key, state in log.kernels.items():
+        other.commit(key, [(Candidate(key, "default", {}), TrialResult("ok", (state.best_ms,), is_checked=True))])
+    return other
+
+
 def test_budget_is_held_by_measurement_and_nothing_is_measured_twice_but_the_pick(tuned, tmp_path) -> None:
     device = FormulaDevice()
     found = finder(tuned, device, tmp_path)
@@ -151,9 +168,7 @@ def test_errors_count_only_subnets_that_the_models_had_not_learned_from(tuned, t
 def test_failed_measurements_are_statuses_and_the_search_goes_on(tuned, tmp_path) -> None:
     reference = finder(tuned, FormulaDevice(), tmp_path / "a").for_budget(0.3)
     fresh = tmp_path / "b"
-    other = TuningLog(load_target("x86"), fresh)
-    for key, state in tuned.kernels.items():
-        other.commit(key, [(Candidate(key, "default", {}), TrialResult("ok", (state.best_ms,), is_checked=True))])
+    other = tuned_alike(tuned, fresh)
     pick = finder(other, FormulaDevice(broken=frozenset({reference.subnet})), fresh).for_budget(0.3)
     assert pick.held
     assert pick.subnet != reference.subnet
@@ -264,11 +279,7 @@ def test_another_number_of_classes_is_measured_and_kept_apart(tuned) -> None:
 
 def test_records_without_a_number_of_classes_are_of_the_spaces_own(tuned) -> None:
     bench(tuned, FormulaDevice()).measure([SPACE.largest])
-    path = tuned.folder / FILE_NAME
-    line = json.loads(path.read_text())
-    del line["classes"]
-    path.unlink()
-    append_jsonl(path, [line])
+    drop_from_the_record(tuned, "classes")
     assert bench(tuned, FormulaDevice()).known()[0] == [SPACE.largest]
 
 
@@ -359,11 +370,7 @@ def test_more_measurements_of_a_subnet_are_averaged(tuned) -> None:
 
 def test_records_without_a_reference_are_not_used(tuned) -> None:
     bench(tuned, FormulaDevice()).measure([SPACE.largest])
-    path = tuned.folder / FILE_NAME
-    line = json.loads(path.read_text())
-    del line["reference_ms"]
-    path.unlink()
-    append_jsonl(path, [line])
+    drop_from_the_record(tuned, "reference_ms")
     assert bench(tuned, FormulaDevice()).known()[0] == []
 
 
@@ -415,9 +422,7 @@ def test_regret_is_nothing_at_home_and_something_where_kernels_cost_otherwise(tu
             return {**answer, "times_ms": [value * (1 + 0.2 * large) for value in answer["times_ms"]]}
 
     home = finder(tuned, FormulaDevice(), tmp_path)
-    other_log = TuningLog(load_target("x86"), tmp_path / "elsewhere")
-    for key, state in tuned.kernels.items():
-        other_log.commit(key, [(Candidate(key, "default", {}), TrialResult("ok", (state.best_ms,), is_checked=True))])
+    other_log = tuned_alike(tuned, tmp_path / "elsewhere")
     away = finder(other_log, Elsewhere(), tmp_path)
     picks = [home.for_budget(budget) for budget in (0.25, 0.35)]
     assert regret("home", picks, "home", home, picks).record() == {
@@ -438,9 +443,7 @@ def test_regret_is_nothing_at_home_and_something_where_kernels_cost_otherwise(tu
 
 def test_a_search_on_recorded_latencies_finds_the_same(tuned, tmp_path) -> None:
     pick = finder(tuned, FormulaDevice(), tmp_path).for_budget(0.3)
-    replayed = TuningLog(load_target("x86"), tmp_path / "again")
-    for key, state in tuned.kernels.items():
-        replayed.commit(key, [(Candidate(key, "default", {}), TrialResult("ok", (state.best_ms,), is_checked=True))])
+    replayed = tuned_alike(tuned, tmp_path / "again")
     device = ReplayDevice.from_log(tuned.folder)
     again = finder(replayed, device, tmp_path / "again").for_budget(0.3)
     assert again.subnet == pick.subnet
