@@ -11,6 +11,7 @@ from ofa_tvm.targets import TargetSpec
 DEVICES = {
     "local": ("ofa_tvm.devices.local", "LocalDevice"),
     "rpc": ("ofa_tvm.devices.rpc", "RpcDevice"),
+    "emulated": ("ofa_tvm.devices.emulated", "EmulatedDevice"),
     "estimate": ("ofa_tvm.devices.estimate", "EstimateDevice"),
 }
 """Module and class of each kind, which are imported when they are asked for."""
