@@ -43,6 +43,8 @@ class BoardServers:
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory()
+        # TVM imports torch wherever it is installed, which costs a server seconds and memory for nothing.
+        (self.folder / "torch.py").write_text("raise ImportError\n")
         try:
             self._start()
         except BaseException:
@@ -75,7 +77,8 @@ class BoardServers:
 
     def _run(self, python: list[str], module: str, port: int, options: list[str]) -> None:
         place = ["--host", LOOPBACK, "--port", str(port), "--port-end", str(port + 1)]
-        environment = {**os.environ, "TVM_NUM_THREADS": "1", "TMPDIR": self._folder.name}
+        paths = os.pathsep.join([self._folder.name, *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONPATH": paths, "TVM_NUM_THREADS": "1", "TMPDIR": self._folder.name}
         with (self.folder / f"{port}.log").open("wb") as said:
             command = [*python, "-m", f"tvm.exec.{module}", *place, *options]
             self._groups.append(
