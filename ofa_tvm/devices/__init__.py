@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from ofa_tvm.console import log
+from ofa_tvm.storage import append_jsonl
 from ofa_tvm.targets import TargetSpec
+
+BOARDS_FILE = "boards.jsonl"
 
 DEVICES = {
     "local": ("ofa_tvm.devices.local", "LocalDevice"),
@@ -27,3 +33,17 @@ def open_device(target: TargetSpec) -> Any:
         log(f"{target.name}: no board is given, so times are estimated; with one: --device rpc:HOST:PORT")
     module, name = DEVICES[target.device]
     return getattr(import_module(module), name)(target)
+
+
+@contextmanager
+def recorded_boards(folder: Path, device: Any) -> Iterator[None]:
+    """Append what is known of a device's boards to a log's folder, before and after something."""
+    boards = getattr(device, "boards", None)
+    if boards is None:  # it has none
+        yield
+        return
+    append_jsonl(folder / BOARDS_FILE, boards())
+    try:
+        yield
+    finally:
+        append_jsonl(folder / BOARDS_FILE, boards())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from statistics import median, median_low
 from typing import Any
@@ -21,10 +20,6 @@ class Limits:
 
     spread: float = 1.3
     slowness: float = 1.25
-
-
-NO_LIMITS = Limits(math.inf, math.inf)
-"""For boards whose times mean nothing."""
 
 
 @dataclass

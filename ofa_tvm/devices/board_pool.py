@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ofa_tvm.console import log
@@ -18,7 +18,7 @@ PING_S = 60.0
 MOST_LOSSES = 2
 """A job with which so many boards went away is not tried again."""
 EVERY_JOBS = 50
-"""Jobs of a board after which its reference kernel is timed again."""
+"""Jobs of a board after which it is checked again."""
 CALMER_TRIES = 3
 """Times that a reference kernel is timed before a board is called noisy."""
 
@@ -51,14 +51,14 @@ class Checks:
     Args:
         connect: called with what asks a board (job, seconds, arguments); the board's facts.
         reference_ms: likewise; the times of a reference kernel.
-        limits: what a board may do.
+        limits: what a board may do; None for boards whose times mean nothing.
 
     Both raise DeviceUnreachable, with the reason, when a board cannot be used.
     """
 
     connect: Callable[[Callable[..., Message]], dict[str, Any]]
     reference_ms: Callable[[Callable[..., Message]], list[float]]
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits | None
 
 
 class BoardPool:
@@ -151,25 +151,27 @@ class BoardPool:
         return answer
 
     def _watch(self, slot: Slot, answer: Message) -> None:
-        """Check a board that is new, and time the reference kernel when it is due."""
-        if slot.address not in self.states:
-            self._check(slot, slot.address)
-        state = self.states[slot.address]
+        """Count a job, and check a board that is new or has done many since it was last checked."""
+        address = answer.get("board", slot.address)
+        state = self.states.get(address)
+        if state is None or state.jobs % EVERY_JOBS == EVERY_JOBS - 1:
+            state = self._check(slot, address)
         state.jobs += 1
-        if state.jobs % EVERY_JOBS == 0 and not slot.reason:
-            self._time_reference(slot, state)
 
-    def _check(self, slot: Slot, address: str) -> None:
+    def _check(self, slot: Slot, address: str) -> BoardState:
         state = self.states.setdefault(address, BoardState(address))
         try:
             state.facts = self._checks.connect(self._asker(slot))
         except DeviceUnreachable as error:
             self._retire(slot, str(error.what))
-            return
-        self._time_reference(slot, state, CALMER_TRIES)
+        else:
+            self._time_reference(slot, state)
+        return state
 
-    def _time_reference(self, slot: Slot, state: BoardState, tries: int = CALMER_TRIES) -> None:
-        for _ in range(tries):
+    def _time_reference(self, slot: Slot, state: BoardState) -> None:
+        if self._checks.limits is None:
+            return
+        for _ in range(CALMER_TRIES):
             try:
                 state.references_ms.append(self._checks.reference_ms(self._asker(slot)))
             except DeviceUnreachable as error:
@@ -180,6 +182,8 @@ class BoardPool:
         self._judge(slot)
 
     def _judge(self, slot: Slot) -> None:
+        if self._checks.limits is None:
+            return
         state = self.states[slot.address]
         others = [self.states[one.address] for one in self.active if one is not slot and one.address in self.states]
         if reason := complaint(state, others, self._checks.limits):

@@ -1,4 +1,4 @@
-"""A tracker and RPC servers on this machine's loopback, each in a process group of its own that ends with the caller."""
+"""A tracker and RPC servers on this machine's loopback, each in a process group of its own."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ class BoardServers:
         boot_s: the most seconds that they may take.
     """
 
-    def __init__(
-        self, count: int, key: str, python: Sequence[str] = (sys.executable,), boot_s: float = 180.0
-    ) -> None:
+    def __init__(self, count: int, key: str, python: Sequence[str] = (sys.executable,), boot_s: float = 180.0) -> None:
         self._count, self._key, self._python, self._boot_s = count, key, list(python), boot_s
         self._groups: list[subprocess.Popen[bytes]] = []
         self.tracker = ""

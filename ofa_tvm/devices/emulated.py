@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ofa_tvm.console import log
-from ofa_tvm.devices.board_health import NO_LIMITS
 from ofa_tvm.devices.emulator import emulated_boards
 from ofa_tvm.devices.rpc import RpcDevice
 from ofa_tvm.errors import UserError
@@ -30,10 +29,8 @@ class EmulatedDevice(RpcDevice):
         self.servers = emulated_boards(count, target.rpc.key)
         log("starting an emulated board (half a minute) ...")
         self.servers.__enter__()
-        # Everything takes long there, and the cores of the board that is meant are not those of this machine.
-        rpc = target.rpc.model_copy(update={"session_timeout_s": SESSION_S, "cores": ()})
         try:
-            super().__init__(target.model_copy(update={"tracker": self.servers.tracker, "rpc": rpc}), NO_LIMITS)
+            super().__init__(_emulated(target, self.servers.tracker), None)
         except BaseException:
             self.servers.close()
             raise
@@ -42,3 +39,16 @@ class EmulatedDevice(RpcDevice):
         """End the sessions, the workers and the boards."""
         super().close()
         self.servers.close()
+
+
+def _emulated(target: TargetSpec, tracker: str) -> TargetSpec:
+    """The target with what suits an emulated board: everything takes long there, and nothing is worth repeating."""
+    assert target.rpc is not None
+    return target.model_copy(
+        update={
+            "tracker": tracker,
+            "rpc": target.rpc.model_copy(update={"session_timeout_s": SESSION_S, "cores": ()}),
+            "tuning": target.tuning.model_copy(update={"repeats": 1, "min_repeat_ms": 1}),
+            "measure": target.measure.model_copy(update={"repeats": 1, "min_repeat_ms": 1, "warmup": 0}),
+        }
+    )

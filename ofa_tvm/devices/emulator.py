@@ -110,9 +110,7 @@ def _beside(folder: Path) -> Iterator[Path]:
 
 
 def _unpack_root(made: Path) -> None:
-    release = dict(
-        line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
-    )
+    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
     suite = release.get("VERSION_CODENAME", "stable").strip('"')
     sources = next(path for path in _SOURCES if path.exists())
     mode = "root" if os.geteuid() == 0 else "unshare"

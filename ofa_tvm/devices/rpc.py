@@ -28,6 +28,7 @@ from ofa_tvm.tuner.log import TrialResult
 JOBS_MODULE = "ofa_tvm.devices.rpc_jobs"
 TINY_KERNEL = KernelSpec("conv", 8, 16, 4, bias=True)
 REFERENCE_REPEATS = 20
+USUAL = Limits()
 CLASSIFY_S = 600.0
 WARNING = (
     "TVM's RPC asks nobody who they are: whoever reaches a tracker or a board's server can run any program there. "
@@ -40,14 +41,14 @@ class RpcDevice:
 
     Args:
         target: a target with a section ``[rpc]`` and a tracker.
-        limits: what a board may do before it gets no more jobs.
+        limits: what a board may do before it gets no more jobs; None: its times mean nothing.
 
     Raises:
         UserError: the target names no tracker.
         DeviceUnreachable: no tracker answers, or no board is registered.
     """
 
-    def __init__(self, target: TargetSpec, limits: Limits | None = None) -> None:
+    def __init__(self, target: TargetSpec, limits: Limits | None = USUAL) -> None:
         if target.rpc is None or target.tracker is None:
             raise UserError(f"target {target.name} names no tracker", "use --device rpc:HOST:PORT")
         if not is_loopback(target.tracker):
@@ -64,7 +65,7 @@ class RpcDevice:
             "cores": target.rpc.cores,
             "compiler": target.toolchain.linker,
         }
-        checks = Checks(self._connect, self._reference_ms, limits or Limits())
+        checks = Checks(self._connect, self._reference_ms, limits)
         self._pool = BoardPool([Worker(JOBS_MODULE) for _ in range(count)], access, checks, advice)
         self._is_started = False
 
@@ -133,9 +134,7 @@ class RpcDevice:
     def _timeout_s(self) -> float:
         return self._target.tuning.timeout_s + 2 * WAIT_S
 
-    def _trial(
-        self, spec: KernelSpec, schedule: dict[str, Any], repeats: int, best_ms: float | None
-    ) -> dict[str, Any]:
+    def _trial(self, spec: KernelSpec, schedule: dict[str, Any], repeats: int, best_ms: float | None) -> dict[str, Any]:
         return {
             "kernel": asdict(spec),
             "candidate": schedule,
@@ -193,9 +192,7 @@ class BoardModel:
             found: NDArray[np.float32] = np.load(logits)
             return found
 
-    def time_ms(
-        self, images: NDArray[np.float32], repeats: int = 10, min_repeat_ms: int = 0
-    ) -> tuple[float, ...]:
+    def time_ms(self, images: NDArray[np.float32], repeats: int = 10, min_repeat_ms: int = 0) -> tuple[float, ...]:
         """Milliseconds of one call, one value for each repeat of at least ``min_repeat_ms``.
 
         Raises:

@@ -88,9 +88,7 @@ class Board:
             if lease is None:
                 raise NoBoard(f"no board '{access.key}' became free within {WAIT_S:g} s")
             if lease.address not in avoid:
-                board = cls(
-                    lease.address, rpc.connect(lease.host, lease.port, lease.word, access.session_timeout_s)
-                )
+                board = cls(lease.address, rpc.connect(lease.host, lease.port, lease.word, access.session_timeout_s))
                 if access.cores:
                     board.set_cores(access)
                 return board
