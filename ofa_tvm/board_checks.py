@@ -35,7 +35,7 @@ def board_checks(name: str, device: str | None = None) -> Iterator[Check]:
     elif target.rpc is not None:
         from ofa_tvm.devices.tracker import how_to_attach
 
-        fix = f"{how_to_attach(None, target.rpc.key)}; then {target.rpc.tracker_env}=127.0.0.1:9190"
+        fix = f"{how_to_attach(None, target.rpc.key)}\n  then: export {target.rpc.tracker_env}=127.0.0.1:9190"
         yield Check("boards", "warn", "none is given, so times are estimated", fix)
 
 

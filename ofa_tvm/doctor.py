@@ -32,6 +32,7 @@ def doctor(
     Ends with 0 when nothing fails (warnings are allowed), else with 1.
     """
     from dataclasses import asdict
+    from itertools import chain, repeat
 
     from ofa_tvm.board_checks import board_checks
     from ofa_tvm.checks import machine_checks, target_checks
@@ -52,8 +53,8 @@ def doctor(
         lines = []
         for check in checks:
             lines.append(f"{check.status:<4}  {check.name:<{width}}  {check.found}")
-            if check.fix:
-                lines.append(f"{'':<{width + 8}}-> {check.fix}")
+            for line, mark in zip(check.fix.splitlines(), chain(["->"], repeat("  ")), strict=False):
+                lines.append(f"{'':<{width + 8}}{mark} {line}")
         return "\n".join([*lines, f"{failed} of {len(checks)} checks failed" if failed else "all is well"])
 
     emit({"failed": failed, "checks": [asdict(check) for check in checks]}, json, text)

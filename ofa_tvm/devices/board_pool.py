@@ -131,7 +131,7 @@ class BoardPool:
                     return answer  # the board lives, so the job itself failed
                 losses += is_begun
                 if losses == MOST_LOSSES:
-                    return {"status": "crashed", "error": f"{MOST_LOSSES} boards went away with it: {answer['error']}"}
+                    return {"status": "crashed", "error": f"its board went away {MOST_LOSSES} times: {answer['error']}"}
             finally:
                 self._give_back(slot)
 
@@ -140,7 +140,7 @@ class BoardPool:
         again = self._ask(slot, "ping", PING_S, {})
         if again["status"] == "ok":
             return True
-        self._retire(slot, f"does not answer ({answer['error']}; {again['error']})")
+        self._retire(slot, f"{answer['error']}, and again: {again['error']}")
         return False
 
     def _ask(self, slot: Slot, job: str, timeout_s: float, arguments: Message) -> Message:

@@ -211,7 +211,10 @@ def on_board(access: Access, avoid: Sequence[str], others: int, use: Callable[[B
         if board.answers():
             return {"status": "failed", "error": _reason(error), "board": board.address}
         _Held.board = None
-        return {"status": "lost", "error": _reason(error), "board": board.address}
+        # TVM says which check of its code failed; only an expired session has a reason that helps.
+        expired = "expired" in str(error)
+        reason = f"its session of {access.session_timeout_s} s ended" if expired else "the connection ended"
+        return {"status": "lost", "error": reason, "board": board.address}
     return {**answer, "board": board.address}
 
 

@@ -37,11 +37,14 @@ class Lease:
 def how_to_attach(tracker: str | None, key: str) -> str:
     """Commands that attach a board."""
     port = (tracker or "127.0.0.1:9190").rpartition(":")[2]
-    return (
-        f"here: python -m tvm.exec.rpc_tracker --host 127.0.0.1 --port {port}; then "
-        f"ssh -N -R {port}:127.0.0.1:{port} -L 9090:127.0.0.1:9090 USER@BOARD; on the board: python -m "
-        f"tvm.exec.rpc_server --host 127.0.0.1 --port 9090 --port-end 9091 --tracker 127.0.0.1:{port} --key {key} "
-        "--custom-addr 127.0.0.1 (README, 'Boards')"
+    return "\n".join(
+        [
+            "attach a board (README, 'Boards', says more):",
+            f"  here: python -m tvm.exec.rpc_tracker --host 127.0.0.1 --port {port}",
+            f"  here: ssh -N -R {port}:127.0.0.1:{port} -L 9090:127.0.0.1:9090 USER@BOARD",
+            "  on the board: python -m tvm.exec.rpc_server --host 127.0.0.1 --port 9090 --port-end 9091 "
+            f"--tracker 127.0.0.1:{port} --key {key}",
+        ]
     )
 
 
@@ -73,9 +76,8 @@ class Tracker:
             DeviceUnreachable: no tracker answers.
         """
         with self._connection(ANSWER_S) as connection:
-            summary = _ask(connection, [_SUMMARY])
-        servers = summary["server_info"]
-        return sorted(":".join(map(str, one["addr"])) for one in servers if one["key"] == f"server:{self._key}")
+            servers = _ask(connection, [_SUMMARY])["server_info"]
+            return sorted(":".join(map(str, one["addr"])) for one in servers if one["key"] == f"server:{self._key}")
 
     def request(self, timeout_s: float) -> Lease | None:
         """The next free board; None when none became free in time.
