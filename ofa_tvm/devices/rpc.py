@@ -123,7 +123,7 @@ class RpcDevice:
             "threads": self._target.threads,
             "cores": list(self._target.rpc.cores),
         }
-        return [{**conditions, **state.record()} for state in self._pool.states.values()]
+        return [{**conditions, **state.record()} for state in list(self._pool.states.values())]
 
     @property
     def _session_s(self) -> float:

@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 import pytest
+from boards import leftovers, tuned_round
 
 from ofa_tvm import doctor, tune
 from ofa_tvm.compiler.assembler import assemble
@@ -22,8 +23,8 @@ from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
+from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.weights import random_weights
-from tests.boards import leftovers, tuned_round
 
 ANY = Limits(math.inf, math.inf)
 KEY = "this-machine"
@@ -172,5 +173,5 @@ def test_tuning_goes_on_when_a_board_is_killed(servers, target, tiny_space, tmp_
     """The last one here: it takes a board away."""
     with RpcDevice(target, ANY) as opened:
         opened.start()
-        tuned_round(tiny_space, target, opened, servers, tmp_path)
+        tuned_round(tiny_space, TuningLog(target, tmp_path), target.attributes, opened, servers)
     assert not leftovers(servers)
