@@ -171,6 +171,8 @@ def _text(manifest: Manifest, cost: Cost, out: Path) -> str:
         ["subnet", manifest.subnet],
         ["input", f"{manifest.input.name} {manifest.input.shape} {manifest.input.layout} {manifest.input.dtype}"],
         ["size", f"{manifest.macs / 1e6:.1f} M MACs, {manifest.parameters / 1e6:.2f} M parameters"],
+        ["bundle", _sizes(manifest)],
+        ["needs", f"glibc {manifest.glibc} or newer" if manifest.glibc else "unknown: no readelf to ask for its glibc"],
         ["target", f"{target.name}, {target.threads} threads ({target.fingerprint})"],
         ["kernels", f"{target.tuned_kernels} tuned, {target.default_kernels} by default schedule, 0 trials"],
         ["measured", f"{latency.measured_ms:.3f} ms, median of {len(latency.repeats_ms)}"],
@@ -197,6 +199,12 @@ def _text(manifest: Manifest, cost: Cost, out: Path) -> str:
             f"wrote {out}",
         ]
     )
+
+
+def _sizes(manifest: Manifest) -> str:
+    files = manifest.files
+    each = ", ".join(f"{name} {facts.bytes / 1e6:.2f}" for name, facts in files.items())
+    return f"{sum(facts.bytes for facts in files.values()) / 1e6:.2f} MB ({each})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ofa_tvm import __version__
-from ofa_tvm.bundle import LIBRARY, ONNX, write_bundle
+from ofa_tvm.bundle import LIBRARY, ONNX, RUNNER, write_bundle
 from ofa_tvm.compiler.assembler import Winners, assemble
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.runtime import LoadedModel
@@ -27,6 +27,7 @@ from ofa_tvm.fusion import fused_steps
 from ofa_tvm.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
 from ofa_tvm.onnx_export import to_onnx
 from ofa_tvm.parity import check_parity, relative_error
+from ofa_tvm.runner import add_runner, oldest_glibc
 from ofa_tvm.search_result import Pick
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.storage import sha256_file
@@ -101,12 +102,15 @@ class Deployment:
             onnx.save(model, folder / ONNX)
         with self._phase("compile"):
             self._compile(subnet, weights, folder / LIBRARY)
+        with self._phase("runner"):
+            add_runner(folder / RUNNER, self.target.toolchain.linker)
         with self._phase("check"):
             library = LoadedModel(folder / LIBRARY)
             accuracy = self._check(library, subnet)
         with self._phase("measure"):
             latency = self._measure(library)
-        return self._manifest(subnet, weights, accuracy, latency)
+        manifest = self._manifest(subnet, weights, accuracy, latency)
+        return manifest.model_copy(update={"glibc": oldest_glibc(folder / LIBRARY, folder / RUNNER)})
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:

@@ -101,7 +101,10 @@ class FileFacts(_Part):
 
 
 class Manifest(_Part):
-    """What ``manifest.json`` says; ``files`` is filled in when the bundle is written."""
+    """What ``manifest.json`` says; ``files`` is filled in when the bundle is written.
+
+    ``glibc`` is the oldest glibc that runs the bundle; None where nobody looked.
+    """
 
     format: Literal["ofa_tvm.bundle"] = FORMAT
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -120,6 +123,7 @@ class Manifest(_Part):
     latency: Latency
     target: TargetFacts
     versions: dict[str, str]
+    glibc: str | None = None
     cost: tuple[Cost, ...]
     files: dict[str, FileFacts] = Field(default_factory=dict)
 

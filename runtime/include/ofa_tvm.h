@@ -1,7 +1,7 @@
 /* Run a bundle, or a lone model.so, in a program of your own: C, or anything that calls C.
 
-   Link with libofa_tvm_runtime.a, or compile the files of runtime/src except main.cc into your program. Several threads
-   may use one model: their calls wait for each other. */
+   Link with libofa_tvm_runtime.a (see CMakeLists.txt), or compile the files of runtime/src except main.cc and
+   old_glibc.cc into your program. Several threads may use one model: their calls wait for each other. */
 #ifndef OFA_TVM_H_
 #define OFA_TVM_H_
 
