@@ -3,6 +3,7 @@
 ==================  ====================================================================================
 ``model.so``        the compiled subnet: TVM's runtime loads it as a module, ``dlopen`` as ``ofa_tvm_run``
 ``model.onnx``      the same network for any other engine
+``run``             classifies images and times the library, without Python (where it could be built)
 ``manifest.json``   ``Manifest``: what goes in, what comes out, what was measured, hashes of the files
 ==================  ====================================================================================
 
@@ -27,6 +28,7 @@ from ofa_tvm.storage import read_json, sha256_file, write_json
 
 LIBRARY = "model.so"
 ONNX = "model.onnx"
+RUNNER = "run"
 MANIFEST = "manifest.json"
 MAKE_AGAIN = "copy it again from where it was made, or make it again with 'python -m ofa_tvm.deploy'"
 

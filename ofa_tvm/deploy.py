@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import JsonFlag, emit, run_command, table
+from ofa_tvm.cli import DeviceOption, JsonFlag, emit, run_command, table
 from ofa_tvm.energy import Cost, Meter, total
 
 if TYPE_CHECKING:
@@ -47,12 +48,14 @@ def deploy(
     supernet: Annotated[Path | None, typer.Option(help="Checkpoint or training folder (default: shipped).")] = None,
     target: Annotated[str | None, typer.Option(help="Target: a name in targets/, or a .toml file (x86).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
+    device: DeviceOption = None,
     data: Annotated[
         str | None, typer.Option(help="Images, name or name:PATH (default: what the supernet was trained on).")
     ] = None,
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
     check_images: Annotated[
-        int | None, typer.Option(min=0, help="Test images to check the accuracy on; 0 for none (default: all).")
+        int | None,
+        typer.Option(min=0, help="Test images to check the accuracy on; 0 for none (default: all, or 500 emulated)."),
     ] = None,
     from_: Annotated[Path | None, typer.Option("--from", help="Folder of a search; needs --pick.")] = None,
     pick: Annotated[int | None, typer.Option(min=1, help="Number of the pick of that search.")] = None,
@@ -64,6 +67,7 @@ def deploy(
     images as the torch subnet does.
     """
     from ofa_tvm.bundle import check_destination
+    from ofa_tvm.devices import open_device
     from ofa_tvm.errors import UserError
     from ofa_tvm.search_result import load_search_result
     from ofa_tvm.targets import load_target
@@ -72,8 +76,8 @@ def deploy(
         raise UserError("which subnet to deploy is not said once", "give --subnet KEY, or --from FOLDER with --pick N")
     check_destination(out)
     if from_ is not None and pick is not None:
-        if target is not None or threads is not None:
-            raise UserError("--target and --threads are the search's", "for another target give --subnet KEY")
+        if (target, threads, device) != (None, None, None):
+            raise UserError("--target, --threads and --device are the search's", "for another target give --subnet KEY")
         result = load_search_result(from_)
         chosen = result.pick(pick)
         order = Order(
@@ -85,8 +89,10 @@ def deploy(
             supernet_sha256=result.supernet_sha256,
         )
     else:
-        order = Order(subnet or "", supernet, load_target(target or "x86", threads))
-    manifest = _deployment(order, data, logs, check_images).write(out)
+        order = Order(subnet or "", supernet, load_target(target or "x86", threads, device=device))
+    order.target.stored_provenance()  # a bundle says how fast it is
+    with nullcontext() if order.target.device == "local" else open_device(order.target) as opened:
+        manifest = _deployment(order, data, logs, check_images, opened).write(out)
     cost = total("total", manifest.cost)
     payload = {"out": str(out), "manifest": manifest.record(), "cost": cost.record()}
     emit(payload, json, lambda: _text(manifest, cost, out))
@@ -104,7 +110,7 @@ def _searched_target(result: SearchResult) -> TargetSpec:
     hint = "search again here, or deploy without the search's figures: --subnet KEY with --target"
     source = result.target_source or result.target
     try:
-        target = load_target(source, result.threads)
+        target = load_target(source, result.threads, device=result.device)
     except UserError as error:
         raise UserError(f"the target of the search, '{source}', cannot be used here: {error.what}", hint) from error
     if target.fingerprint != result.fingerprint:
@@ -132,11 +138,11 @@ def _check_searched_supernet(checkpoint: Path, expected: str | None) -> None:
         )
 
 
-def _deployment(order: Order, data: str | None, logs: Path | None, check_images: int | None) -> Deployment:
+def _deployment(order: Order, data: str | None, logs: Path | None, check_images: int | None, device: Any) -> Deployment:
     target = order.target
     meter = Meter()
     # TVM before torch: it would load more of torch otherwise.
-    from ofa_tvm.deployment import Deployment  # isort: skip
+    from ofa_tvm.deployment import COMPARED_IMAGES, Deployment  # isort: skip
     from ofa_tvm.accuracy.evaluate import supernet_images
     from ofa_tvm.console import log
     from ofa_tvm.shipped import shipped_supernet
@@ -148,8 +154,9 @@ def _deployment(order: Order, data: str | None, logs: Path | None, check_images:
     _check_searched_supernet(checkpoint, order.supernet_sha256)
     model, facts = load_supernet(checkpoint)
     config = model.space.parse(order.subnet)
-    winners = TuningLog(target, logs).winners
     dataset = supernet_images(data, facts, checkpoint, log)
+    if check_images is None:  # emulation takes a tenth of a second an image
+        check_images = COMPARED_IMAGES if target.provenance == "estimated" else len(dataset.test)
     return Deployment(
         supernet=model,
         facts=facts,
@@ -157,8 +164,9 @@ def _deployment(order: Order, data: str | None, logs: Path | None, check_images:
         config=config,
         dataset=dataset,
         target=target,
-        winners=winners,
-        check_images=len(dataset.test) if check_images is None else check_images,
+        log=TuningLog(target, logs),
+        device=device,
+        check_images=check_images,
         pick=order.pick,
         costs=[*order.spent, meter.read("deploy: load")],
     )
@@ -171,9 +179,13 @@ def _text(manifest: Manifest, cost: Cost, out: Path) -> str:
         ["subnet", manifest.subnet],
         ["input", f"{manifest.input.name} {manifest.input.shape} {manifest.input.layout} {manifest.input.dtype}"],
         ["size", f"{manifest.macs / 1e6:.1f} M MACs, {manifest.parameters / 1e6:.2f} M parameters"],
+        ["bundle", _sizes(manifest)],
+        ["needs", f"glibc {manifest.glibc} or newer" if manifest.glibc else "unknown: no readelf to ask for its glibc"],
         ["target", f"{target.name}, {target.threads} threads ({target.fingerprint})"],
         ["kernels", f"{target.tuned_kernels} tuned, {target.default_kernels} by default schedule, 0 trials"],
-        ["measured", f"{latency.measured_ms:.3f} ms, median of {len(latency.repeats_ms)}"],
+        ["measured", f"{latency.measured_ms:.3f} ms, median of {len(latency.repeats_ms)}"]
+        if latency.measured_ms is not None
+        else ["estimated", f"{latency.estimated_ms:.3f} ms, no measurement"],
     ]
     if latency.predicted_ms is not None:
         interval = ""
@@ -197,6 +209,12 @@ def _text(manifest: Manifest, cost: Cost, out: Path) -> str:
             f"wrote {out}",
         ]
     )
+
+
+def _sizes(manifest: Manifest) -> str:
+    files = manifest.files
+    each = ", ".join(f"{name} {facts.bytes / 1e6:.2f}" for name, facts in files.items())
+    return f"{sum(facts.bytes for facts in files.values()) / 1e6:.2f} MB ({each})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Where the files that travel with the package are: target files, tuning logs, the trained supernet."""
+"""Where the files that travel with the package are: target files, tuning logs, the runner, the trained supernet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def shipped_folder(name: str) -> Path:
-    """Folder ``targets`` or ``tuning_logs``: beside the package in a checkout, inside it when installed."""
+    """Folder ``targets``, ``tuning_logs`` or ``runtime``: beside the package in a checkout, inside it if installed."""
     beside = _PACKAGE.parent / name
     return beside if beside.is_dir() and (_PACKAGE.parent / "pyproject.toml").is_file() else _PACKAGE / "shipped" / name
 

@@ -122,7 +122,9 @@ def link(
         (folder / "program.c").write_text(_source(plan, starts, folder / "weights.bin", batch, tasks))
         command = [linker, "-x", "c", "-std=gnu11", "-O1", "-w", "-fPIC", "-fvisibility=hidden", "-shared"]
         command += [f"-I{path}" for path in include_folders()]
-        command += [str(folder / "program.c"), "-x", "none", *map(str, objects), "-o", str(library), "-lpthread"]
+        command += [str(folder / "program.c"), "-x", "none", *map(str, objects), "-o", str(library)]
+        # By its full name also where it is empty: a glibc older than 2.34 has its threads in there.
+        command += ["-Wl,--no-as-needed", "-l:libpthread.so.0", "-Wl,--as-needed"] if tasks > 1 else []
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise OfaTvmError(f"{linker} could not link {library}: {done.stderr.strip()[-500:]}")
@@ -158,6 +160,8 @@ def _source(plan: Plan, starts: Sequence[Sequence[int]], blob: Path, batch: int,
         "BATCH": batch,
         "TASKS": tasks,
         "CLASSES": network.classes,
+        "RESOLUTION": size,
+        "CHANNELS": channels,
         "IMAGE_FLOATS": _image_floats(network),
         "WEIGHT_BYTES": blob.stat().st_size,
         "ARENA_BYTES": plan.arena_bytes,

@@ -73,6 +73,7 @@ def test_bundle_runs_and_says_what_it_is(run, checkpoint, tmp_path, capsys, tiny
         "deploy: extract and calibrate",
         "deploy: export ONNX",
         "deploy: compile",
+        "deploy: runner",
         "deploy: check",
         "deploy: measure",
     ]

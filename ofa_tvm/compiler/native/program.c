@@ -10,6 +10,11 @@
 #define HUGE_PAGE (2 << 20)
 #define ALIGNMENT 64
 
+#define EXPORT __attribute__((visibility("default")))
+
+/* Weak: the library also loads where there is no TVM. */
+#pragma weak TVMFFIErrorSetRaisedFromCStr
+
 extern const char ofa_packed_weights[];
 
 static char *block, *memory; /* as the system gave it; weights, then maps, aligned. NULL until the first call */
@@ -29,6 +34,14 @@ static int prepare(void) {
 }
 
 #if TASKS > 1
+/* glibc 2.34 moved these two into libc.so under new versions. The first versions are there in every glibc, so the library
+   also loads on systems older than the one that links it. */
+#if defined(__GLIBC__) && defined(__x86_64__)
+__asm__(".symver pthread_create, pthread_create@GLIBC_2.2.5\n.symver pthread_join, pthread_join@GLIBC_2.2.5");
+#elif defined(__GLIBC__) && defined(__aarch64__)
+__asm__(".symver pthread_create, pthread_create@GLIBC_2.17\n.symver pthread_join, pthread_join@GLIBC_2.17");
+#endif
+
 #define SPINS 20000 /* of a thread that waits, before it lets others run */
 
 static void pause_after(long spins) {
@@ -145,7 +158,7 @@ static int run_image(const float *image, float *logits) {
 
 /* Run the network: images (BATCH, size, size, channels) to logits (BATCH, classes), both float32. Returns 0, or an
    error number. Calls from several threads wait for each other. */
-__attribute__((visibility("default"))) int ofa_tvm_run(const float *images, float *logits) {
+EXPORT int ofa_tvm_run(const float *images, float *logits) {
   pthread_mutex_lock(&lock);
   int error = prepare();
   for (int i = 0; i < BATCH && !error; ++i) {
@@ -162,8 +175,14 @@ __attribute__((visibility("default"))) int ofa_tvm_run(const float *images, floa
   return error;
 }
 
+/* What the network is, for programs that have no manifest. */
+EXPORT int ofa_tvm_batch(void) { return BATCH; }
+EXPORT int ofa_tvm_classes(void) { return CLASSES; }
+EXPORT int ofa_tvm_resolution(void) { return RESOLUTION; }
+EXPORT int ofa_tvm_channels(void) { return CHANNELS; }
+
 static int fail(const char *kind, const char *message) {
-  TVMFFIErrorSetRaisedFromCStr(kind, message);
+  if (TVMFFIErrorSetRaisedFromCStr) TVMFFIErrorSetRaisedFromCStr(kind, message);
   return -1;
 }
 
@@ -186,8 +205,7 @@ static int is_array(const DLTensor *tensor, int64_t floats) {
 }
 
 /* TVM's calling convention: main(images, logits). */
-__attribute__((visibility("default"))) int __tvm_ffi_main(void *self, const TVMFFIAny *args, int32_t count,
-                                                          TVMFFIAny *result) {
+EXPORT int __tvm_ffi_main(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
   if (count != 2) return fail("TypeError", "main takes two tensors: images, logits");
   const DLTensor *images = tensor_of(&args[0]), *logits = tensor_of(&args[1]);
   if (!is_array(images, (int64_t)BATCH * IMAGE_FLOATS)) return fail("ValueError", "images must be a compact float32 CPU tensor " IMAGES_TEXT);
@@ -202,8 +220,7 @@ __attribute__((visibility("default"))) int __tvm_ffi_main(void *self, const TVMF
 }
 
 /* classes() */
-__attribute__((visibility("default"))) int __tvm_ffi_classes(void *self, const TVMFFIAny *args, int32_t count,
-                                                             TVMFFIAny *result) {
+EXPORT int __tvm_ffi_classes(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
   result->type_index = kTVMFFIInt;
   result->zero_padding = 0;
   result->v_int64 = CLASSES;
@@ -211,8 +228,7 @@ __attribute__((visibility("default"))) int __tvm_ffi_classes(void *self, const T
 }
 
 /* batch() */
-__attribute__((visibility("default"))) int __tvm_ffi_batch(void *self, const TVMFFIAny *args, int32_t count,
-                                                           TVMFFIAny *result) {
+EXPORT int __tvm_ffi_batch(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
   __tvm_ffi_classes(self, args, count, result);
   result->v_int64 = BATCH;
   return 0;

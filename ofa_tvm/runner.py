@@ -1,0 +1,101 @@
+"""The runner of a bundle: C++ sources that travel with the package, built with one command and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from ofa_tvm.console import log
+from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.shipped import shipped_folder
+from ofa_tvm.storage import cache_folder
+
+# The same as in CMakeLists.txt.
+COMPILE = ("-std=c++17", "-O2", "-DNDEBUG", "-ffunction-sections", "-fdata-sections")
+LINK = ("-static-libstdc++", "-static-libgcc", "-s", "-Wl,--gc-sections")
+LIBRARIES = ("-Wl,--no-as-needed", "-l:libdl.so.2", "-l:libpthread.so.0", "-Wl,--as-needed", "-lm")
+HEADERS = {"stb/stb_image.h": "libstb-dev", "nlohmann/json.hpp": "nlohmann-json3-dev"}
+
+
+def build_runner(compiler: str) -> Path:
+    """The runner's program, built if the cache lacks it.
+
+    Args:
+        compiler: a C++ compiler, e.g. ``g++``, or ``aarch64-linux-gnu-g++`` for another architecture.
+
+    Raises:
+        OfaTvmError: the compiler or a header is missing, or the compiler fails; says how to mend it.
+    """
+    if shutil.which(compiler) is None:
+        raise OfaTvmError(f"{compiler} is not installed", f"install it, e.g. apt install {Path(compiler).name}")
+    runtime = shipped_folder("runtime")
+    sources = sorted(runtime.glob("src/*.cc"))
+    if not sources:
+        raise OfaTvmError(f"its sources are missing from {runtime}", "install the package again")
+    program = cache_folder() / f"run-{_digest(runtime, compiler)}"
+    if program.exists():
+        return program
+    log(f"building the runner with {compiler} (once) ...")
+    program.parent.mkdir(parents=True, exist_ok=True)
+    beside = program.with_name(f".{os.getpid()}-{program.name}")
+    command = [compiler, *COMPILE, f"-I{runtime / 'include'}", *map(str, sources), "-o", str(beside), *LINK, *LIBRARIES]
+    done = _run(command)
+    if done.returncode != 0:
+        beside.unlink(missing_ok=True)
+        raise _explained(compiler, done.stderr)
+    beside.replace(program)
+    return program
+
+
+def add_runner(path: Path, compiler: str) -> None:
+    """Put the runner into a bundle; where it cannot be built, say so and how to mend it.
+
+    Args:
+        path: where it goes.
+        compiler: see ``build_runner``.
+    """
+    try:
+        shutil.copy2(build_runner(compiler), path)
+    except (OfaTvmError, OSError) as error:
+        what, hint = (error.what, error.hint) if isinstance(error, OfaTvmError) else (str(error), "")
+        log(f"the bundle gets no runner: {what}" + (f"; {hint}, then deploy again" if hint else ""))
+
+
+def oldest_glibc(*files: Path) -> str | None:
+    """The oldest version of glibc that has what these programs and libraries need, e.g. ``2.17``.
+
+    Files that are not there do not count. None where binutils' readelf is missing or finds nothing.
+    """
+    if shutil.which("readelf") is None:
+        return None
+    done = _run(["readelf", "--version-info", "--wide", *(str(path) for path in files if path.exists())])
+    needed = re.findall(r"Name: GLIBC_(\d+)\.(\d+)", done.stdout)
+    if not needed:
+        return None
+    return "{}.{}".format(*max((int(major), int(minor)) for major, minor in needed))
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+
+
+def _digest(runtime: Path, compiler: str) -> str:
+    """Identity of the program: its sources and how it is built."""
+    sha = hashlib.sha256("\0".join([compiler, _run([compiler, "--version"]).stdout, *COMPILE, *LINK]).encode())
+    for path in sorted(path for folder in ("src", "include") for path in (runtime / folder).iterdir()):
+        sha.update(f"\0{path.name}\0".encode())
+        sha.update(path.read_bytes())
+    return sha.hexdigest()[:16]
+
+
+def _explained(compiler: str, message: str) -> OfaTvmError:
+    missing = next((name for name in HEADERS if f"{name}: No such file" in message), None)
+    if missing:
+        return OfaTvmError(f"the header {missing} is missing", f"apt install {' '.join(HEADERS.values())}")
+    if "cannot find -l" in message:
+        return OfaTvmError(f"{compiler} has no libraries to link with: {message.strip()[-300:]}")
+    return OfaTvmError(f"{compiler} cannot build it: {message.strip()[-500:]}")

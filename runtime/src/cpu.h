@@ -1,0 +1,17 @@
+// Whether this CPU can run a library: asked before it is loaded, and explained where it turns out later.
+#pragma once
+
+#include <string>
+
+#include "manifest.h"
+
+namespace ofa_tvm {
+
+// Check the architecture of a library, and what its target says of the CPU; `target` is null for a lone library.
+// Throws failed.
+void check_cpu(const std::string &library, const Target *target);
+
+// From now on an unknown instruction ends the program with a message and exit code 1. For programs, not for libraries.
+void explain_illegal_instructions(const std::string &mcpu);
+
+}  // namespace ofa_tvm

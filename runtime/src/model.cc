@@ -1,0 +1,110 @@
+#include "model.h"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+
+#include "clock.h"
+#include "cpu.h"
+#include "error.h"
+#include "file.h"
+#include "old_glibc.h"
+
+OFA_TVM_FIRST_VERSION(dlopen, dlopen);
+OFA_TVM_FIRST_VERSION(dlsym, dlsym);
+OFA_TVM_FIRST_VERSION(dlerror, dlerror);
+OFA_TVM_FIRST_VERSION(dlclose, dlclose);
+
+namespace ofa_tvm {
+namespace {
+
+using Run = int (*)(const float *, float *);
+using Number = int (*)();
+
+void *symbol(void *loaded, const std::string &library, const char *name) {
+  void *found = dlsym(loaded, name);
+  if (found) return found;
+  throw bad_input(library + " has no function " + name, "make it again with 'python -m ofa_tvm.deploy'");
+}
+
+// With a slash in it, as the system's loader would look elsewhere otherwise.
+std::string full_path(const std::string &path) {
+  char full[PATH_MAX];
+  return realpath(path.c_str(), full) ? full : path;
+}
+
+void *load(const std::string &library) {
+  void *loaded = dlopen(full_path(library).c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (loaded) return loaded;
+  const std::string why = dlerror();
+  const bool old = why.find("GLIBC_") != std::string::npos;
+  throw failed(library + " cannot be loaded: " + why,
+               old ? "this system's glibc is too old for it: deploy on an older system" : "");
+}
+
+}  // namespace
+
+Model::Model(const std::string &path, bool verify) : path(path), library(path) {
+  if (is_folder(path)) {
+    manifest = read_manifest(path);
+    if (verify) verify_files(path, *manifest);
+    library = path + "/" + kLibrary;
+  }
+  check_cpu(library, manifest ? &manifest->target : nullptr);
+  const double start = now_ms();
+  loaded_ = load(library);
+  load_ms = now_ms() - start;
+  try {
+    run_ = reinterpret_cast<Run>(symbol(loaded_, library, "ofa_tvm_run"));
+    batch = reinterpret_cast<Number>(symbol(loaded_, library, "ofa_tvm_batch"))();
+    classes = reinterpret_cast<Number>(symbol(loaded_, library, "ofa_tvm_classes"))();
+    resolution = reinterpret_cast<Number>(symbol(loaded_, library, "ofa_tvm_resolution"))();
+    channels = reinterpret_cast<Number>(symbol(loaded_, library, "ofa_tvm_channels"))();
+    const std::vector<int> shape = {batch, resolution, resolution, channels};
+    if (manifest && (manifest->input_shape != shape || manifest->classes != classes)) {
+      throw bad_input(library + " is not the network that the manifest describes",
+                      "copy the bundle again from where it was made");
+    }
+  } catch (...) {
+    dlclose(loaded_);
+    throw;
+  }
+}
+
+Model::~Model() { dlclose(loaded_); }
+
+void Model::run(const float *images, float *logits) const {
+  const int error = run_(images, logits);
+  if (error) throw failed(library + " did not run: " + strerror(error), "free memory, or allow more threads");
+}
+
+std::vector<float> Model::run_all(const std::vector<float> &images) const {
+  const size_t count = images.size() / image_floats(), at_once = static_cast<size_t>(batch);
+  const size_t each = static_cast<size_t>(classes);
+  std::vector<float> given(at_once * image_floats()), found(at_once * each), logits;
+  for (size_t start = 0; start < count; start += at_once) {
+    const size_t here = std::min(at_once, count - start);
+    const auto from = images.begin() + static_cast<std::ptrdiff_t>(start * image_floats());
+    const auto filled = std::copy(from, from + static_cast<std::ptrdiff_t>(here * image_floats()), given.begin());
+    std::fill(filled, given.end(), 0.0F);
+    run(given.data(), found.data());
+    logits.insert(logits.end(), found.begin(), found.begin() + static_cast<std::ptrdiff_t>(here * each));
+  }
+  return logits;
+}
+
+const Preprocess &Model::preprocess() const {
+  if (manifest && channels == 3) return manifest->preprocess;
+  throw bad_input(path + " does not say how pixels become its input",
+                  manifest ? "give normalised float32 numbers, as .npy or .raw"
+                           : "name the whole bundle, or give normalised float32 numbers, as .npy or .raw");
+}
+
+size_t Model::image_floats() const {
+  return static_cast<size_t>(resolution) * static_cast<size_t>(resolution) * static_cast<size_t>(channels);
+}
+
+}  // namespace ofa_tvm

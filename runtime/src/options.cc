@@ -1,0 +1,93 @@
+#include "options.h"
+
+#include <cstdlib>
+
+#include "error.h"
+#include "file.h"
+#include "manifest.h"
+
+namespace ofa_tvm {
+
+const char kUsage[] =
+    R"(usage: run [BUNDLE] [INPUT ...] [options]
+
+Classifies images with a compiled network. BUNDLE is a bundle's folder (default: where this program lies) or a lone .so.
+
+INPUT  .png .jpg .jpeg   an image of any size: its central square is resized and normalised
+       .npy              float32 (n, size, size, 3), already normalised; or uint8 images (n, height, width, 3)
+       .raw .bin .f32    float32 numbers, already normalised
+
+  --top K               classes to print for each image (5)
+  --json                print one JSON object
+  --logits FILE.npy     also write the logits (n, classes)
+  --benchmark           also time the network; without INPUT on random numbers
+  --repeats N           timings (100)
+  --min-repeat-ms M     calls are repeated until one timing takes so long (10)
+  --no-verify           do not check the hashes of the bundle's files
+  --help                this text
+
+Exit codes: 0 done, 1 failed, 2 bad input.
+)";
+
+namespace {
+
+const char kSeeHelp[] = "see --help";
+
+double number(const std::string &option, const std::string &text, double least) {
+  char *end;
+  const double value = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end || !(value >= least && value <= 1e6)) {
+    throw bad_input(option + " takes a number from " + std::to_string(static_cast<int>(least)) + ", not '" + text + "'",
+                    kSeeHelp);
+  }
+  return value;
+}
+
+}  // namespace
+
+Options parse_options(const std::vector<std::string> &arguments) {
+  Options options;
+  std::vector<std::string> names;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string &option = arguments[i];
+    const auto value = [&] {
+      if (i + 1 == arguments.size()) throw bad_input(option + " needs a value", kSeeHelp);
+      return arguments[++i];
+    };
+    if (option.compare(0, 1, "-") != 0) {
+      names.push_back(option);
+    } else if (option == "--top") {
+      options.top = static_cast<int>(number(option, value(), 1));
+    } else if (option == "--repeats") {
+      options.repeats = static_cast<int>(number(option, value(), 1));
+    } else if (option == "--min-repeat-ms") {
+      options.min_repeat_ms = number(option, value(), 0);
+    } else if (option == "--logits") {
+      options.logits = value();
+    } else if (option == "--json") {
+      options.json = true;
+    } else if (option == "--benchmark") {
+      options.benchmark = true;
+    } else if (option == "--no-verify") {
+      options.verify = false;
+    } else if (option == "--help" || option == "-h") {
+      options.help = true;
+    } else {
+      throw bad_input("unknown option " + option, kSeeHelp);
+    }
+  }
+  const bool named = !names.empty() && (is_folder(names[0]) || extension(names[0]) == ".so");
+  options.bundle = named ? names[0] : own_folder();
+  options.inputs.assign(names.begin() + named, names.end());
+  if (options.help) return options;
+  if (!named && !is_file(options.bundle + "/" + kManifest)) {
+    const std::string what = names.empty() ? "" : names[0] + " is neither a folder nor a library, and ";
+    throw bad_input(what + "there is no bundle beside this program, in " + options.bundle,
+                    "name a bundle's folder first, or a model.so");
+  }
+  if (options.inputs.empty() && !options.benchmark) throw bad_input("nothing to do", "name an image, or give --benchmark");
+  if (options.inputs.empty() && !options.logits.empty()) throw bad_input("--logits needs an input", kSeeHelp);
+  return options;
+}
+
+}  // namespace ofa_tvm

@@ -1,0 +1,30 @@
+// What is printed.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "benchmark.h"
+#include "inputs.h"
+
+namespace ofa_tvm {
+
+struct Benchmark {
+  Timing timing;
+  double load_ms;  // by the system's loader, and the first run
+  uint64_t peak_memory_bytes, library_bytes, runner_bytes;
+};
+
+struct Report {
+  const Model &model;
+  Samples samples;
+  std::vector<float> logits;
+  int top;
+  std::optional<Benchmark> benchmark;
+};
+
+std::string as_text(const Report &report);
+std::string as_json(const Report &report);
+
+}  // namespace ofa_tvm

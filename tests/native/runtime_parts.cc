@@ -1,0 +1,31 @@
+// Parts of the runtime on their own, for tests: sha256 FILE | resize ARRAY.npy SIZE OUT.npy | image FILE SIZE OUT.npy
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "error.h"
+#include "image.h"
+#include "npy.h"
+#include "sha256.h"
+
+int main(int count, char **arguments) try {
+  using namespace ofa_tvm;
+  const std::string what = arguments[1], path = arguments[2];
+  if (what == "sha256") return std::puts(sha256(read_file(path, "file")).c_str()) < 0;
+  Image image;
+  if (what == "image") {
+    image = read_image(path);
+  } else {
+    const Array array = read_npy(path);
+    image = {static_cast<int>(array.shape[1]), static_cast<int>(array.shape[0]), array.data};
+  }
+  const int size = std::atoi(arguments[3]), side = std::min(image.width, image.height);
+  const float left = static_cast<float>(image.width - side) / 2, top = static_cast<float>(image.height - side) / 2;
+  const auto values = resize_square(image.pixels.data(), image.width, image.height, left, top, side, size);
+  write_npy(arguments[4], values, static_cast<size_t>(size), static_cast<size_t>(size) * 3);
+  return count != 5;
+} catch (const ofa_tvm::Error &error) {
+  std::fprintf(stderr, "%s\n", error.what());
+  return error.exit_code;
+}

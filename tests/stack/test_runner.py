@@ -1,0 +1,393 @@
+"""The C++ runner on a real bundle: the same answers as Python's, and a clear word where there can be none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ofa_tvm import data, deploy, runner
+from ofa_tvm.bundle import LIBRARY, MANIFEST, ONNX, RUNNER, load_manifest
+from ofa_tvm.compiler.assembler import assemble
+from ofa_tvm.compiler.objects import ObjectCache
+from ofa_tvm.compiler.runtime import LoadedModel
+from ofa_tvm.data.augment import preprocess, to_tensor
+from ofa_tvm.data.dataset import Preprocess
+from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.runner import build_runner, oldest_glibc
+from ofa_tvm.shipped import shipped_folder
+from ofa_tvm.spaces import SPACES
+from ofa_tvm.supernet.checkpoint import save_supernet
+from ofa_tvm.supernet.facts import SupernetFacts
+from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.targets import load_target
+from ofa_tvm.weights import random_weights
+
+SIZE = 12
+SUBNET = f"r{SIZE}.5x4.3x2-7x4"
+FACTS = {"batch": 1, "classes": 4, "resolution": SIZE, "channels": 3}
+ILLEGAL = (
+    "".join(f"int ofa_tvm_{name}(void) {{ return {value}; }}\n" for name, value in FACTS.items())
+    + "int ofa_tvm_run(const float *images, float *logits) { __builtin_trap(); }\n"
+)
+MAKE_PARTS = ("resize.cc", "npy.cc", "file.cc", "sha256.cc", "stb_image.cc")
+
+pytestmark = pytest.mark.skipif(
+    not all((Path("/usr/include") / header).exists() for header in runner.HEADERS),
+    reason=f"the runner's headers are missing: apt install {' '.join(runner.HEADERS.values())}",
+)
+
+
+@pytest.fixture(scope="module")
+def made(tiny_space, tiny_dataset, tmp_path_factory):
+    """A bundle of the tiny space."""
+    torch.manual_seed(3)
+    folder = tmp_path_factory.mktemp("runner")
+    facts = SupernetFacts(tiny_space.name, tiny_dataset.name, tiny_dataset.class_names, tiny_dataset.preprocess)
+    save_supernet(folder / "supernet.safetensors", Supernet(tiny_space), facts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SPACES, tiny_space.name, tiny_space)
+        patch.setitem(data.SOURCES, tiny_dataset.name, lambda path, progress: tiny_dataset)
+        options = ["--subnet", SUBNET, "--out", str(folder / "bundle"), "--logs", str(folder / "logs")]
+        assert deploy.main([*options, "--supernet", str(folder)]) == 0
+    return folder / "bundle"
+
+
+@pytest.fixture
+def bundle(made, tmp_path):
+    """A bundle that a test may spoil."""
+    return shutil.copytree(made, tmp_path / "bundle")
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """The program of tests/native/runtime_parts.cc."""
+    program = tmp_path_factory.mktemp("parts") / "parts"
+    sources = shipped_folder("runtime") / "src"
+    check = Path(__file__).parents[1] / "native" / "runtime_parts.cc"
+    command = ["g++", "-std=c++17", "-O1", f"-I{sources}", str(check), *(str(sources / name) for name in MAKE_PARTS)]
+    subprocess.run([*command, "-o", str(program)], check=True)
+    return program
+
+
+def call(program, *arguments, **options):
+    return subprocess.run(list(map(str, (program, *arguments))), capture_output=True, text=True, check=False, **options)
+
+
+def answered(program, *arguments):
+    done = call(program, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def refused(message, program, *arguments, code=2):
+    done = call(program, *arguments)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert not done.stdout
+
+
+def change(bundle, **changes):
+    record = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps({**record, **changes}))
+
+
+def normalised(bundle, images):
+    """What the network takes of uint8 images."""
+    facts = load_manifest(bundle).preprocess
+    values = preprocess(to_tensor(images), Preprocess(facts["mean"], facts["std"]), SIZE)
+    return np.ascontiguousarray(values.permute(0, 2, 3, 1).numpy())
+
+
+def python_logits(bundle, inputs):
+    model = LoadedModel(bundle / LIBRARY)
+    return np.concatenate([model(image[None]) for image in inputs])
+
+
+def test_answers_are_pythons(bundle, tiny_dataset, tmp_path):
+    images = tiny_dataset.test.images[:7]
+    inputs = normalised(bundle, images)
+    expected = python_logits(bundle, inputs)
+    files = [tmp_path / name for name in ("pixels.npy", "floats.npy", "floats.raw", "one.png")]
+    np.save(files[0], images)
+    np.save(files[1], inputs)
+    inputs.tofile(files[2])
+    Image.fromarray(images[0]).save(files[3])
+    logits = tmp_path / "logits.npy"
+    found = answered(bundle / RUNNER, *files, "--top", 2, "--logits", logits)
+    every = np.concatenate([expected, expected, expected, expected[:1]])
+    np.testing.assert_allclose(np.load(logits), every, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(np.load(logits)[7:14], expected)
+    np.testing.assert_array_equal(np.load(logits)[-1], np.load(logits)[0])
+    assert (found["schema_version"], found["subnet"], len(found["results"])) == (1, SUBNET, 22)
+    names = load_manifest(bundle).class_names
+    for number, (result, scores) in enumerate(zip(found["results"], every, strict=True)):
+        likeliest = np.argsort(-scores, kind="stable")[:2]
+        assert [answer["class"] for answer in result["top"]] == likeliest.tolist()
+        assert [answer["name"] for answer in result["top"]] == [names[i] for i in likeliest]
+        shares = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+        assert result["top"][0]["probability"] == pytest.approx(shares.max(), rel=1e-3)
+        assert (result["input"], result["image"]) == (str(files[number // 7]), number % 7)
+
+
+def test_text_for_people_and_the_bundle_named_first(bundle, tiny_dataset, tmp_path):
+    image = tmp_path / "one.jpg"
+    Image.fromarray(tiny_dataset.test.images[0]).save(image, quality=95)
+    done = call(bundle / RUNNER, bundle, image, "--top", 1, "--benchmark", "--repeats", 3, "--min-repeat-ms", 0)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == str(image)
+    assert lines[1].split()[-1] in load_manifest(bundle).class_names
+    assert [line.split()[0] for line in lines[2:]] == ["one", "3", "load", "memory", "size"]
+
+
+def test_starts_by_its_name_in_its_folder_and_without_any_environment(bundle, tiny_dataset):
+    np.save(bundle / "pixels.npy", tiny_dataset.test.images[0])
+    done = call(f"./{RUNNER}", "pixels.npy", cwd=bundle, env={})
+    assert done.returncode == 0, done.stderr
+
+
+def test_batches_are_filled_up_and_threads_work(tiny_space, tmp_path):
+    network = tiny_space.network(tiny_space.parse(SUBNET))
+    library, given = tmp_path / "subnet.so", tmp_path / "images.npy"
+    target = load_target("x86")
+    cache = ObjectCache({"kind": "llvm", "mcpu": target.target.mcpu, "num-cores": 2})
+    assemble(network, random_weights(network), {}, cache, library, 4, target.toolchain.linker)
+    images = np.random.default_rng(0).standard_normal((6, SIZE, SIZE, 3), np.float32)
+    np.save(given, images)
+    logits = tmp_path / "logits.npy"
+    found = answered(build_runner("g++"), library, given, "--logits", logits)
+    model = LoadedModel(library)
+    expected = np.concatenate([model(images[:4]), model(np.concatenate([images[4:], images[:2]]))[:2]])
+    np.testing.assert_array_equal(np.load(logits), expected)
+    assert found["subnet"] is None
+    assert found["results"][0]["top"][0]["name"] is None
+
+    program = build_runner("g++")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "one.png")
+    refused("does not say how pixels", program, library, tmp_path / "one.png")
+    version = oldest_glibc(library, program)
+    assert version is not None
+    assert tuple(map(int, version.split("."))) <= (2, 31)
+
+
+def test_benchmark(bundle):
+    times = answered(bundle / RUNNER, "--benchmark", "--repeats", 20, "--min-repeat-ms", 1)["benchmark"]
+    assert 0 < times["min_ms"] <= times["p50_ms"] <= times["p90_ms"] <= times["p99_ms"]
+    assert times["calls_per_repeat"] > 1
+    assert (times["repeats"], times["batch"], times["threads"]) == (20, 1, 1)
+    assert times["load_ms"] > 0
+    assert times["peak_memory_bytes"] > 1 << 20
+    assert times["library_bytes"] == (bundle / LIBRARY).stat().st_size
+    assert times["runner_bytes"] == (bundle / RUNNER).stat().st_size
+
+
+def test_manifest_vouches_for_the_runner(bundle):
+    manifest = load_manifest(bundle)
+    assert os.access(bundle / RUNNER, os.X_OK)
+    assert manifest.files[RUNNER].bytes == (bundle / RUNNER).stat().st_size
+    assert manifest.glibc == oldest_glibc(bundle / LIBRARY, bundle / RUNNER)
+
+
+def test_nothing_but_glibc_is_needed(bundle):
+    for name in (RUNNER, LIBRARY):
+        done = call("readelf", "--dynamic", bundle / name)
+        needed = {line.partition("[")[2].partition("]")[0] for line in done.stdout.splitlines() if "(NEEDED)" in line}
+        assert needed <= {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2"}
+
+
+def test_bundles_that_are_not_whole_are_refused(bundle, tmp_path):
+    program = build_runner("g++")
+    library = (bundle / LIBRARY).read_bytes()
+
+    (bundle / LIBRARY).write_bytes(library[:-1] + bytes([library[-1] ^ 1]))
+    refused("model.so is damaged", program, bundle, "--benchmark")
+    done = call(program, bundle, "--benchmark", "--repeats", 1, "--no-verify")
+    assert done.returncode == 0, done.stderr
+    (bundle / LIBRARY).unlink()
+    refused("model.so is missing", program, bundle, "--benchmark")
+    (bundle / LIBRARY).write_bytes(library)
+
+    (bundle / ONNX).unlink()
+    assert call(program, bundle, "--benchmark", "--repeats", 1).returncode == 0
+    (bundle / ONNX).write_bytes(b"other")
+    refused("model.onnx is damaged", program, bundle, "--benchmark")
+    (bundle / ONNX).unlink()
+
+    files = load_manifest(bundle).model_dump(mode="json")["files"]
+    change(bundle, files={**files, "../out": files[LIBRARY]})
+    refused("no file name", program, bundle, "--benchmark")
+    change(bundle, files={})
+    refused("does not vouch for model.so", program, bundle, "--benchmark")
+    change(bundle, files=files, classes=5)
+    refused("not the network that the manifest describes", program, bundle, "--benchmark")
+    change(bundle, class_names=3)
+    refused("is damaged", program, bundle, "--benchmark")
+    change(bundle, schema_version=2)
+    refused("has schema version 2, this program reads 1", program, bundle, "--benchmark")
+    change(bundle, format="other")
+    refused("is not the manifest of a bundle", program, bundle, "--benchmark")
+    (bundle / MANIFEST).write_text("{")
+    refused("not JSON", program, bundle, "--benchmark")
+
+
+def test_wrong_input_is_refused(bundle, tmp_path):
+    def file(name, content):
+        path = tmp_path / name
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            np.save(path, content)
+        return path
+
+    program = bundle / RUNNER
+    refused("nothing to do", program)
+    refused("unknown option --fast", program, "--fast")
+    refused("--top takes a number", program, "--top", "none", "x.png")
+    refused("--logits needs a value", program, "x.png", "--logits")
+    refused("cannot be read: No such file", program, "nothing.png")
+    refused("of an unknown kind", program, "picture.bmp")
+    refused("cannot be decoded", program, file("broken.png", b"\x89PNG\r\n\x1a\n"))
+    refused("not a whole .npy file", program, file("broken.npy", b"\x93NUMPY\1\0"))
+    refused("neither float32 nor uint8", program, file("double.npy", np.zeros((1, SIZE, SIZE, 3))))
+    refused("has shape (2, 2, 3)", program, file("small.npy", np.zeros((2, 2, 3), np.float32)))
+    refused("uint8 images are", program, file("flat.npy", np.zeros((2, 2), np.uint8)))
+    refused("Fortran order", program, file("order.npy", np.asfortranarray(np.zeros((SIZE, SIZE, 3), np.float32))))
+    refused("has 5 bytes", program, file("short.raw", b"12345"))
+    refused(
+        "cannot be written", program, file("ok.npy", np.zeros((SIZE, SIZE, 3), np.float32)), "--logits", "/", code=1
+    )
+    refused("there is no bundle beside this program", build_runner("g++"), "nothing.png")
+    refused("is not a bundle", build_runner("g++"), tmp_path, "--benchmark")
+    refused("is not a library", build_runner("g++"), file("other.so", b"text"), "--benchmark")
+    assert "usage: run" in call(program, "--help").stdout
+
+
+def test_libraries_that_cannot_run_here_are_refused(bundle, tmp_path):
+    program = build_runner("g++")
+
+    def library(name, source):
+        subprocess.run(["gcc", "-shared", "-x", "c", "-", "-o", tmp_path / name], input=source, text=True, check=True)
+        return tmp_path / name
+
+    refused("no function ofa_tvm_run", program, library("empty.so", "int nothing;"), "--benchmark")
+
+    illegal = library("illegal.so", ILLEGAL)
+    refused("lacks an instruction", program, illegal, "--benchmark", code=1)
+    shutil.copy(illegal, bundle / LIBRARY)
+    refused("that the bundle for", program, bundle, "--benchmark", "--no-verify", code=1)
+
+    foreign = bytearray(illegal.read_bytes())
+    foreign[18:20] = (183).to_bytes(2, "little")
+    (tmp_path / "foreign.so").write_bytes(foreign)
+    refused("is for aarch64, this is x86-64", program, tmp_path / "foreign.so", "--benchmark", code=1)
+
+
+@pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="no other CPU to run on: apt install qemu-user")
+@pytest.mark.parametrize(
+    ("mcpu", "cpu", "missing"),
+    [("znver4", "max,-avx512f", "AVX-512"), ("haswell", "Nehalem", "AVX2"), ("x86-64-v2", "Nehalem", None)],
+)
+def test_a_cpu_that_lacks_what_the_target_needs_is_named(bundle, mcpu, cpu, missing):
+    target = load_manifest(bundle).model_dump(mode="json")["target"]
+    change(bundle, target={**target, "attributes": {"mcpu": mcpu}})
+    arguments = ["-cpu", cpu, bundle / RUNNER, "--benchmark", "--repeats", 1, "--no-verify"]
+    done = call("qemu-x86_64", *arguments)
+    if missing:
+        assert f"this CPU lacks {missing}, which the bundle for {mcpu} uses" in done.stderr
+    else:  # nothing to ask beforehand, so it shows at the first unknown instruction, if there is one
+        assert done.returncode == 0 or f"an instruction that the bundle for {mcpu} uses" in done.stderr
+
+
+@pytest.mark.parametrize("count", [0, 1, 55, 56, 63, 64, 65, 119, 128, 100_000])
+def test_sha256_is_hashlibs(parts, tmp_path, count):
+    content = np.random.default_rng(count).bytes(count)
+    (tmp_path / "file").write_bytes(content)
+    assert call(parts, "sha256", tmp_path / "file").stdout.strip() == hashlib.sha256(content).hexdigest()
+
+
+def resized(parts, tmp_path, what, given, size):
+    done = call(parts, what, given, size, tmp_path / "out.npy")
+    assert done.returncode == 0, done.stderr
+    return np.load(tmp_path / "out.npy").reshape(size, size, 3)
+
+
+@pytest.mark.parametrize(("side", "size"), [(32, 24), (32, 32), (32, 33), (24, 48), (7, 100), (301, 12), (224, 160)])
+def test_resizing_is_torchs(parts, tmp_path, side, size):
+    image = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
+    np.save(tmp_path / "image.npy", image)
+    expected = F.interpolate(
+        torch.from_numpy(image).permute(2, 0, 1)[None].float(), size=(size, size), mode="bilinear", antialias=True
+    )
+    found = resized(parts, tmp_path, "resize", tmp_path / "image.npy", size)
+    assert np.abs(found - expected[0].permute(1, 2, 0).numpy()).max() < 1e-3
+
+
+@pytest.mark.parametrize("shape", [(40, 61), (61, 40), (10, 33)])
+def test_centre_of_other_images_is_that_of_the_image_folder(parts, tmp_path, shape):
+    image = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
+    np.save(tmp_path / "image.npy", image)
+    side = min(shape)
+    left, top = ((length - side) / 2 for length in (shape[1], shape[0]))
+    box = (left, top, left + side, top + side)
+    expected = np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR, box), np.float32)
+    assert np.abs(resized(parts, tmp_path, "resize", tmp_path / "image.npy", 16) - expected).max() <= 1.01
+
+
+def test_pictures_are_decoded_as_pillow_does(parts, tmp_path):
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8))
+    image = noise.resize((64, 64), Image.Resampling.BICUBIC)
+    cases = [("rgb.png", image, 0), ("alpha.png", image.convert("RGBA"), 0), ("grey.png", image.convert("L"), 0)]
+    cases += [("palette.png", image.quantize(64), 0), ("rgb.jpg", image, 6), ("grey.jpeg", image.convert("L"), 2)]
+    for name, picture, most in cases:
+        picture.save(tmp_path / name)
+        expected = np.asarray(Image.open(tmp_path / name).convert("RGB"), np.float32)
+        found = resized(parts, tmp_path, "image", tmp_path / name, 64)
+        assert np.abs(found - expected).max() <= most, name
+
+
+def test_what_is_missing_to_build_it_is_said(tmp_path, monkeypatch):
+    with pytest.raises(OfaTvmError, match=r"no-such-g\+\+ is not installed\n.*apt install no-such-g\+\+"):
+        build_runner("no-such-g++")
+    compiler = tmp_path / "g++"
+    compiler.write_text(
+        "#!/bin/sh\necho 'a.cc:1: fatal error: stb/stb_image.h: No such file or directory' >&2; exit 1\n"
+    )
+    compiler.chmod(0o755)
+    with pytest.raises(OfaTvmError, match=r"stb/stb_image.h is missing\n.*apt install libstb-dev nlohmann-json3-dev"):
+        build_runner(str(compiler))
+    said = []
+    monkeypatch.setattr(runner, "log", said.append)
+    runner.add_runner(tmp_path / RUNNER, "no-such-g++")
+    assert not (tmp_path / RUNNER).exists()
+    assert "gets no runner: no-such-g++ is not installed" in said[0]
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed: apt install cmake")
+def test_example_in_c_built_by_cmake(bundle, tiny_dataset, tmp_path):
+    build, image = tmp_path / "build", tiny_dataset.test.images[0]
+    configured = call("cmake", "-S", shipped_folder("runtime").parent, "-B", build)
+    assert configured.returncode == 0, configured.stderr
+    built = call("cmake", "--build", build, "--parallel", "2")
+    assert built.returncode == 0, built.stdout + built.stderr
+    (tmp_path / "pixels.rgb").write_bytes(image.tobytes())
+    done = call(build / "embed", bundle, tmp_path / "pixels.rgb", 16, 16)
+    assert done.returncode == 0, done.stderr
+    logits = python_logits(bundle, normalised(bundle, image[None]))[0]
+    name, score = done.stdout.split()
+    assert name == load_manifest(bundle).class_names[int(logits.argmax())]
+    assert float(score) == pytest.approx(float(logits.max()), rel=1e-3, abs=1e-3)
+    assert answered(build / "run", bundle, "--benchmark", "--repeats", 1)["benchmark"]["repeats"] == 1
+    lost = call(build / "embed", tmp_path, tmp_path / "pixels.rgb", 16, 16)
+    assert lost.returncode == 1
+    assert "is not a bundle" in lost.stderr
