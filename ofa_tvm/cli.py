@@ -18,6 +18,9 @@ SCHEMA_VERSION = 1
 INTERRUPTED = 130
 TERMINATED = 143
 
+DeviceOption = Annotated[
+    str | None, typer.Option(help="Where code runs: local, estimate, or rpc:HOST:PORT[:KEY] (default: the target's).")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 
 

@@ -223,7 +223,8 @@ class Finder:
     def pick(self, config: SubnetConfig, budget_ms: float | None, number: int = 0) -> Pick:
         """What is known of a verified subnet."""
         network = self.space.network(config)
-        measured_ms = self.bench.latency_ms(config)
+        verified_ms = self.bench.latency_ms(config)
+        is_measured = self.bench.target.provenance == "measured"
         first = self._first[config.key]
         genome = self.space.genomes([config])
         return Pick(
@@ -233,14 +234,15 @@ class Finder:
             predicted_ms=first.latency[0],
             predicted_low_ms=first.latency[1],
             predicted_high_ms=first.latency[2],
-            measured_ms=measured_ms,
+            measured_ms=verified_ms if is_measured else None,
+            estimated_ms=None if is_measured else verified_ms,
             predicted_top1=first.top1,
             validation_top1=self.accuracy.validated(config),
             macs=network.macs,
             parameters=network.parameters,
             peak_activation_bytes=network.peak_activation_bytes,
             objectives={name: float(self.costs(name, genome)[0]) for name in self.settings.objectives},
-            held=None if budget_ms is None or measured_ms is None else measured_ms <= budget_ms,
+            held=None if budget_ms is None or verified_ms is None else verified_ms <= budget_ms,
         )
 
     def _require_feasible(self, budget_ms: float) -> None:
@@ -287,8 +289,8 @@ class Finder:
             raise PartialResult("no subnet of the front could be measured", "see latency.jsonl in the tuning log")
         picks = [self.pick(config, None) for config in measured]
         scores = [
-            [-self.top1(config), pick.measured_ms, *pick.objectives.values()]
+            [-self.top1(config), pick.verified_ms, *pick.objectives.values()]
             for config, pick in zip(measured, picks, strict=True)
         ]
         kept = np.flatnonzero(is_nondominated(np.asarray(scores, dtype=np.float64)))
-        return sorted((picks[row] for row in kept), key=lambda pick: pick.measured_ms or 0.0)
+        return sorted((picks[row] for row in kept), key=lambda pick: pick.verified_ms or 0.0)

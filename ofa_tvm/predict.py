@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import JsonFlag, emit, run_command, table
+from ofa_tvm.cli import DeviceOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.spaces import SearchSpace, SubnetConfig
@@ -27,6 +27,7 @@ def predict(
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
     space: Annotated[str, typer.Option(help="Search space.")] = "mbv3-cifar",
     supernet: Annotated[Path | None, typer.Option(help="Training folder, for accuracy (default: shipped).")] = None,
+    device: DeviceOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Classes, where not those of the space.")] = None,
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
@@ -79,10 +80,17 @@ def predict(
         }
         emit(payload, json, lambda: _sums_text(payload["subnets"]))
         return
-    spec = load_target(target, threads)
+    spec = load_target(target, threads, device=device)
     rows = _predictions(search_space, spec, configs, supernet, logs)
-    payload = {"space": space, "target": spec.name, "fingerprint": spec.fingerprint, "subnets": rows}
-    emit(payload, json, lambda: _text(rows))
+    payload = {
+        "space": space,
+        "target": spec.name,
+        "fingerprint": spec.fingerprint,
+        "provenance": spec.provenance,
+        "subnets": rows,
+    }
+    note = "" if spec.provenance == "measured" else "\nlearned from estimated latencies, not from measured ones"
+    emit(payload, json, lambda: _text(rows) + note)
 
 
 def _predictions(

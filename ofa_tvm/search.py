@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import JsonFlag, emit, run_command, table
+from ofa_tvm.cli import DeviceOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.accuracy.source import AccuracySource
+    from ofa_tvm.devices import open_device
     from ofa_tvm.search_run import TargetSearch
     from ofa_tvm.spaces import SearchSpace
     from ofa_tvm.supernet.facts import SupernetFacts
@@ -46,6 +47,7 @@ def search(
         str | None, typer.Option(help="Where the supernet's images are, as for train (default: fetched once).")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
+    device: DeviceOption = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images of one call instead of the target's.")] = None,
     samples: Annotated[int, typer.Option(min=20, help="Measured subnets that the latency model starts from.")] = 60,
     searcher: Annotated[str, typer.Option(help="nsga2, random or exhaustive.")] = "nsga2",
@@ -64,7 +66,7 @@ def search(
     """
     from datetime import UTC, datetime
 
-    from ofa_tvm.errors import PartialResult
+    from ofa_tvm.errors import PartialResult, UserError
     from ofa_tvm.reachable import refuse_hopeless
     from ofa_tvm.search_settings import SearchSettings
     from ofa_tvm.shipped import shipped_supernet
@@ -87,7 +89,11 @@ def search(
         limits=limits,
         resolutions=space.choose_resolutions(resolution),
     )
-    specs = [load_target(name, threads, batch) for name in names]
+    if device is not None and len(names) > 1:
+        raise UserError(
+            "--device names the device of one target", "search each target alone, or leave it to their files"
+        )
+    specs = [load_target(name, threads, batch, device) for name in names]
     tuning_logs = [TuningLog(spec, logs) for spec in specs]
     for spec, tuning_log in zip(specs, tuning_logs, strict=True):
         refuse_hopeless(space, spec, tuning_log, settings, budgets)
@@ -99,9 +105,9 @@ def search(
         searches = []
         for name, spec, tuning_log in zip(names, specs, tuning_logs, strict=True):
             stack.enter_context(tuning_log.exclusive())
-            device = stack.enter_context(_device(spec))
+            opened = stack.enter_context(open_device(spec))
             own = folder if len(names) == 1 else folder / spec.name
-            searches.append(TargetSearch(spec, name, tuning_log, device, own))
+            searches.append(TargetSearch(spec, name, tuning_log, opened, own, device))
         accuracy, sha256, tested = open_accuracy(searches[0])
         for one in searches:
             one.measure(space, samples, settings)
@@ -139,12 +145,6 @@ def _check(searcher: str, objectives: Sequence[str], limits: Sequence[tuple[str,
     for name, limit in limits:
         if not 0 < limit < float("inf"):
             raise UserError(f"a limit of {name} must be a positive number of {OBJECTIVES[name].unit}, not {limit:g}")
-
-
-def _device(spec: Any) -> Any:
-    from ofa_tvm.devices.local import LocalDevice
-
-    return LocalDevice(spec)
 
 
 def _checkpoint(path: Path) -> Path:
@@ -216,7 +216,7 @@ def _evaluated(path: Path, facts: SupernetFacts, data: str | None, search: Targe
     return EvaluatedAccuracy(samples, evaluate), sha256, tested
 
 
-HEADERS = ["pick", "subnet", "budget ms", "predicted ms", "measured ms", "held", "predicted", "validation", "test"]
+HEADERS = ["pick", "subnet", "budget ms", "predicted ms", "{} ms", "held", "predicted", "validation", "test"]
 
 
 def _text(search: TargetSearch, result: dict[str, Any]) -> str:
@@ -228,7 +228,10 @@ def _text(search: TargetSearch, result: dict[str, Any]) -> str:
     rows = [[*_row(pick), *(f"{pick.objectives[name]:.3f}" for name in objectives)] for pick in search.picks]
     lines = [f"{result['space']} on {result['target']}, {result['threads']} threads"]
     lines += [result["accuracy_note"]] if result["accuracy_note"] else []
-    lines += [table([*HEADERS, *map(_unit, objectives)], rows), "", *map(str, costs), str(total("search", costs))]
+    if result["provenance"] == "estimated":
+        lines.append("latencies are estimates, no measurements")
+    headers = [header.format(result["provenance"]) for header in HEADERS]
+    lines += [table([*headers, *map(_unit, objectives)], rows), "", *map(str, costs), str(total("search", costs))]
     return "\n".join([*lines, f"wrote {Path(result['folder']) / FILE_NAME}"])
 
 
@@ -253,7 +256,7 @@ def _row(pick: Any) -> list[str]:
     predicted = f"{pick.predicted_ms:.3f} ({pick.predicted_low_ms:.3f}-{pick.predicted_high_ms:.3f})"
     tops = (pick.predicted_top1, pick.validation_top1, pick.test_top1)
     accuracy = ["-" if top1 is None else f"{top1:.2%}" for top1 in tops]
-    return [str(pick.number), pick.subnet, budget, predicted, f"{pick.measured_ms:.3f}", held, *accuracy]
+    return [str(pick.number), pick.subnet, budget, predicted, f"{pick.verified_ms:.3f}", held, *accuracy]
 
 
 def _regret_text(matrix: Sequence[Any]) -> str:

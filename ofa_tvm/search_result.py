@@ -31,6 +31,7 @@ class Pick(_Part):
         budget_ms: the budget it was searched for; None for a pick of the whole front.
         predicted_ms: latency, with the ends of its 90 % interval.
         measured_ms: latency on the device; None where nobody measured.
+        estimated_ms: latency as it is estimated without a device; None where it was measured.
         predicted_top1: accuracy as a fraction.
         validation_top1: accuracy on held-out training images.
         test_top1: accuracy on the test images, which only report.
@@ -48,6 +49,7 @@ class Pick(_Part):
     predicted_low_ms: float
     predicted_high_ms: float
     measured_ms: float | None = None
+    estimated_ms: float | None = None
     predicted_top1: float | None = None
     validation_top1: float | None = None
     test_top1: float | None = None
@@ -59,8 +61,13 @@ class Pick(_Part):
 
     @property
     def error(self) -> float | None:
-        """Predicted over measured latency, less one."""
-        return self.predicted_ms / self.measured_ms - 1 if self.measured_ms else None
+        """Predicted over verified latency, less one."""
+        return self.predicted_ms / self.verified_ms - 1 if self.verified_ms else None
+
+    @property
+    def verified_ms(self) -> float | None:
+        """What budgets are held against: measured, or estimated where there is no device."""
+        return self.estimated_ms if self.measured_ms is None else self.measured_ms
 
 
 class FrontPoint(_Part):
@@ -119,6 +126,8 @@ class SearchResult(_Part):
         supernet_sha256: of the checkpoint; None in results of older versions.
         target: name of the target.
         target_source: the target as the user gave it, a name or a .toml file; None in results of older versions.
+        device: where the user said that code runs; None for the target's own.
+        provenance: how latencies came about.
         fingerprint: of the target, on the machine that searched.
         budgets_ms: the budgets that were asked for, those not met too.
         infeasible: the budgets that were not met.
@@ -131,6 +140,8 @@ class SearchResult(_Part):
     supernet_sha256: str | None = None
     target: str
     target_source: str | None = None
+    device: str | None = None
+    provenance: Literal["measured", "estimated"] = "measured"
     threads: int
     fingerprint: str
     budgets_ms: tuple[float, ...] = ()

@@ -31,10 +31,20 @@ class TargetSearch:
         tuning_log: its log, held exclusively by the caller.
         device: measures subnets on it.
         folder: where the result goes.
+        device_source: the device as the user gave it.
     """
 
-    def __init__(self, target: TargetSpec, source: str, tuning_log: TuningLog, device: Any, folder: Path) -> None:
+    def __init__(
+        self,
+        target: TargetSpec,
+        source: str,
+        tuning_log: TuningLog,
+        device: Any,
+        folder: Path,
+        device_source: str | None = None,
+    ) -> None:
         self.target, self.source, self.log, self.device, self.folder = target, source, tuning_log, device, folder
+        self.device_source = device_source
         self.infeasible: list[dict[str, Any]] = []
         self.ledger = Ledger(folder / "ledger.jsonl")
         self._earlier_phases = len(self.ledger.costs())
@@ -83,6 +93,8 @@ class TargetSearch:
             "supernet_sha256": sha256,
             "target": self.target.name,
             "target_source": self.source,
+            "device": self.device_source,
+            "provenance": self.target.provenance,
             "threads": self.target.threads,
             "batch": self.target.batch,
             "fingerprint": self.target.fingerprint,

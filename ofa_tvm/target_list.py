@@ -52,6 +52,7 @@ def _describe(name: str, logs: Path | None) -> dict[str, Any]:
         facts |= {
             "description": target.description,
             "device": target.device,
+            "provenance": target.provenance,
             "mcpu": target.target.mcpu,
             "threads": target.threads,
             "fingerprint": target.fingerprint,

@@ -75,13 +75,51 @@ class Tuning(_Part):
     min_repeat_ms: int = Field(gt=0)
 
 
+class Rpc(_Part):
+    """Boards behind TVM's RPC tracker.
+
+    Args:
+        tracker_env: environment variable that holds HOST:PORT of the tracker, or HOST:PORT:KEY.
+        key: what boards of this kind are registered as.
+        session_timeout_s: seconds after which a board takes itself back from a job.
+    """
+
+    tracker_env: str
+    key: str
+    session_timeout_s: int = Field(gt=0)
+
+
+class Estimate(_Part):
+    """How times are estimated without a device: instruction counts under qemu, cycles by llvm-mca, cold weights.
+
+    Args:
+        llvm: major version of llvm-mca; another one may know the CPU otherwise.
+        mca_cpu: the CPU model that is nearest.
+        mca_options: further options of llvm-mca.
+        clock_mhz: assumed clock.
+        weights_gb_s: assumed rate at which a kernel's weights arrive, which are not in the caches.
+    """
+
+    llvm: int = Field(gt=0)
+    mca_cpu: str
+    mca_options: tuple[str, ...] = ()
+    clock_mhz: float = Field(gt=0)
+    weights_gb_s: float = Field(gt=0)
+
+
+DeviceKind = Literal["local", "rpc", "estimate"]
+
+
 class TargetSpec(_Part):
-    """One target file, with ``native`` values filled in."""
+    """One target file, with ``native`` values filled in.
+
+    ``tracker`` is the address of the boards' tracker, HOST:PORT; it is said on the command line or in the environment.
+    """
 
     schema_version: Literal[1] = Field(alias="schema")
     name: str
     description: str
-    device: Literal["local"]
+    device: DeviceKind
     threads: int = Field(gt=0)
     batch: int = Field(gt=0)
     dtype: Literal["float32"]
@@ -90,6 +128,14 @@ class TargetSpec(_Part):
     toolchain: Toolchain
     measure: Measure
     tuning: Tuning
+    rpc: Rpc | None = None
+    estimate: Estimate | None = None
+    tracker: str | None = None
+
+    @property
+    def provenance(self) -> Literal["measured", "estimated"]:
+        """How times of this target come about."""
+        return "estimated" if self.device == "estimate" else "measured"
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -99,7 +145,13 @@ class TargetSpec(_Part):
     @functools.cached_property
     def conditions(self) -> dict[str, Any]:
         """What changes speed; the fingerprint is a hash of it."""
+        where: dict[str, Any] = {}
+        if self.device == "rpc" and self.rpc is not None:
+            where = {"board": self.rpc.key}
+        if self.device == "estimate" and self.estimate is not None:
+            where = {"estimate": self.estimate.model_dump(mode="json")}
         return {
+            **where,
             "target": self.attributes,
             "device": self.device,
             "cpu": cpu_name() if self.device == "local" else None,
@@ -115,7 +167,9 @@ class TargetSpec(_Part):
     def fingerprint(self) -> str:
         """Readable name and hash of the conditions; logs of another fingerprint are never answers."""
         text = json.dumps(self.conditions, sort_keys=True)
-        readable = re.sub(r"[^a-z0-9]+", "-", f"{self.target.mcpu}-{self.threads}t-b{self.batch}".lower()).strip("-")
+        where = "" if self.device == "local" else f"-{self.device}"
+        readable = f"{self.target.mcpu}-{self.threads}t-b{self.batch}{where}".lower()
+        readable = re.sub(r"[^a-z0-9]+", "-", readable).strip("-")
         return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -146,13 +200,18 @@ def target_names() -> list[str]:
     return sorted(path.stem for path in shipped_folder("targets").glob("*.toml"))
 
 
-def load_target(name: str, threads: int | None = None, batch: int | None = None) -> TargetSpec:
+def load_target(
+    name: str, threads: int | None = None, batch: int | None = None, device: str | None = None
+) -> TargetSpec:
     """Read a target by name or by the path of a TOML file.
+
+    A target of boards whose tracker nobody names is estimated where its file says how.
 
     Args:
         name: ``x86``, or a path that ends with .toml.
         threads: instead of the file's.
         batch: instead of the file's.
+        device: instead of the file's: ``local``, ``estimate``, or ``rpc:HOST:PORT[:KEY]``.
 
     Raises:
         UserError: unknown target, or a file with missing, unknown or wrong keys (each named).
@@ -170,10 +229,38 @@ def load_target(name: str, threads: int | None = None, batch: int | None = None)
         target = TargetSpec.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(error)}", "see targets/x86.toml for a complete file") from error
+    target = _with_device(target, device, path)
     available = os.cpu_count() or 1
     if target.device == "local" and target.threads > available:
         raise UserError(f"{path}: key 'threads': {target.threads} threads, but this machine has {available} cores")
     return _resolve_native(target)
+
+
+def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSpec:
+    """The target on the device that is asked for, or on the one that there is."""
+    kind, *address = (device or target.device).split(":")
+    if kind == "local":
+        return target.model_copy(update={"device": "local"})
+    if kind == "rpc" and target.rpc is not None:
+        address = address or os.environ.get(target.rpc.tracker_env, "").split(":")
+        if len(address) >= 2 and address[0] and address[1].isdigit():
+            rpc = target.rpc if len(address) == 2 else target.rpc.model_copy(update={"key": ":".join(address[2:])})
+            return target.model_copy(update={"device": "rpc", "rpc": rpc, "tracker": ":".join(address[:2])})
+        if device is not None or address != [""]:
+            where = "--device" if device is not None else target.rpc.tracker_env
+            raise UserError(f"{where} does not say where the tracker is", "write rpc:HOST:PORT or rpc:HOST:PORT:KEY")
+        kind = "estimate"
+    if kind == "estimate" and target.estimate is not None:
+        if target.threads != 1:
+            raise UserError(f"{path}: estimates are for one thread, not {target.threads}", "leave out --threads")
+        return target.model_copy(update={"device": "estimate"})
+    sections = [f"[{name}]" for name in ("rpc", "estimate") if getattr(target, name) is None]
+    raise UserError(
+        f"target {target.name} cannot use device '{device or kind}'",
+        f"use local, estimate or rpc:HOST:PORT[:KEY]; {path} has no section {' or '.join(sections)}"
+        if sections
+        else "use local, estimate or rpc:HOST:PORT[:KEY]",
+    )
 
 
 def _resolve_native(target: TargetSpec) -> TargetSpec:

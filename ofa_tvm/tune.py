@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import JsonFlag, emit, run_command, table
+from ofa_tvm.cli import DeviceOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.energy import Cost
@@ -27,6 +27,7 @@ def tune(
         list[int] | None, typer.Option(help="Input size; repeat for several (default: all of the space).")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
+    device: DeviceOption = None,
     trials: Annotated[int | None, typer.Option(min=0, help="Most trials of this run.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="Most minutes of this run.")] = None,
     trials_per_kernel: Annotated[int | None, typer.Option(min=1, help="Most trials of one kernel, ever.")] = None,
@@ -53,7 +54,7 @@ def tune(
     from ofa_tvm.tuner.log import TuningLog
     from ofa_tvm.tuner.loop import Budget, kernel_frequencies
 
-    search_space, spec = get_space(space), load_target(target, threads)
+    search_space, spec = get_space(space), load_target(target, threads, device=device)
     if classes is not None:
         search_space = search_space.with_classes(classes)
     resolutions = search_space.choose_resolutions(resolution)
@@ -66,6 +67,7 @@ def tune(
     payload: dict[str, Any] = {
         "target": spec.name,
         "fingerprint": spec.fingerprint,
+        "provenance": spec.provenance,
         "folder": str(log.folder),
         "space": space,
         "resolutions": list(resolutions),
@@ -83,11 +85,11 @@ def tune(
         emit(payload, json, lambda: _plan_text(payload, state, coverage))
         return
     with log.exclusive():
-        from ofa_tvm.devices.local import LocalDevice
+        from ofa_tvm.devices import open_device
 
-        with LocalDevice(spec) as device:
-            done, cost = _tune(search_space.name, spec, log, device, kernels, frequencies, budget, transfer)
-            report = _measure(search_space, spec, log, device, samples, seed, resolutions) if samples else None
+        with open_device(spec) as opened:
+            done, cost = _tune(search_space.name, spec, log, opened, kernels, frequencies, budget, transfer)
+            report = _measure(search_space, spec, log, opened, samples, seed, resolutions) if samples else None
     state = covered(log, kernels, frequencies)
     payload |= {
         "folder": str(log.folder),  # an adopted log has moved
@@ -124,7 +126,7 @@ def _tune(
     sources = Sources(spec.attributes, kernels, log.kernels, log.donors(), log.tried, transfer)
     device.start()
     reference = Candidate(REFERENCE.key, "default", {})
-    drift = Drift(lambda: device.trial(REFERENCE, reference, 0.0).best_ms)
+    drift = Drift(lambda: device.trial(REFERENCE, reference, 0.0).best_ms) if spec.provenance == "measured" else None
     with Ledger(log.folder / "ledger.jsonl").phase(f"tune {space}") as meter:
         done = Tuner(kernels, frequencies, log, device, sources, spec.tuning.batch, drift=drift).run(budget)
         cost = meter.read(f"tune {space}")
@@ -167,7 +169,8 @@ def _plan_text(payload: dict[str, Any], state: Coverage, show_kernels: bool) -> 
 
     seconds = payload["planned_s"]
     lines = [
-        f"{payload['space']} on {payload['target']} ({payload['fingerprint']}): {payload['kernels']} kernels, "
+        f"{payload['space']} on {payload['target']} ({payload['fingerprint']}, {payload['provenance']}): "
+        f"{payload['kernels']} kernels, "
         f"{state.tuned} tuned, {state.fallback} would run their default schedule",
         _gap(state),
         f"a run would take at most {payload['planned_trials']} trials, about {seconds / 3600:.2f} h",
@@ -218,6 +221,8 @@ def _text(payload: dict[str, Any], state: Coverage, done: TuningSummary, cost: C
         lines.append(f"90 % interval held {report['interval_coverage']:.0%} of held-out subnets")
         if (promised := report["mape_with_twice_the_samples"]) is not None:
             lines.append(f"twice as many samples promise a MAPE of {promised:.2%}")
+    if payload["provenance"] == "estimated":
+        lines.append("all times are estimates, no measurements")
     return "\n".join([*lines, str(cost), f"log: {payload['folder']}"])
 
 

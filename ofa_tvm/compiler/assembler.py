@@ -18,11 +18,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from tvm_ffi import libinfo
 
 from ofa_tvm.compiler.emit import EmittedKernel, Schedule
 from ofa_tvm.compiler.memory_plan import Lifetime, aligned, plan_memory
 from ofa_tvm.compiler.objects import ObjectCache
+from ofa_tvm.compiler.tvm_headers import include_folders
 from ofa_tvm.errors import OfaTvmError, UserError
 from ofa_tvm.fusion import Step, fused_steps
 from ofa_tvm.network import FLOAT32_BYTES, INPUT, NetworkSpec
@@ -121,7 +121,7 @@ def link(
         starts = _write_weights(plan, weights, folder / "weights.bin")
         (folder / "program.c").write_text(_source(plan, starts, folder / "weights.bin", batch, tasks))
         command = [linker, "-x", "c", "-std=gnu11", "-O1", "-w", "-fPIC", "-fvisibility=hidden", "-shared"]
-        command += [f"-I{path}" for path in _include_folders()]
+        command += [f"-I{path}" for path in include_folders()]
         command += [str(folder / "program.c"), "-x", "none", *map(str, objects), "-o", str(library)]
         # By its full name also where it is empty: a glibc older than 2.34 has its threads in there.
         command += ["-Wl,--no-as-needed", "-l:libpthread.so.0", "-Wl,--as-needed"] if tasks > 1 else []
@@ -136,10 +136,6 @@ def assemble(
     """Plan, compile and link a network; see ``make_plan`` and ``link``."""
     plan = make_plan(network, winners, cache)
     link(plan, weights, compile_kernels(plan, cache), cache.features.cores, library, batch, linker)
-
-
-def _include_folders() -> list[str]:
-    return [str(path) for path in dict.fromkeys((libinfo.find_include_path(), libinfo.find_dlpack_include_path()))]
 
 
 def _write_weights(plan: Plan, weights: Weights, path: Path) -> list[list[int]]:

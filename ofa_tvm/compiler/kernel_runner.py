@@ -16,12 +16,18 @@ from ofa_tvm.compiler.emit import EmittedKernel
 from ofa_tvm.compiler.emit.template import Array
 from ofa_tvm.compiler.memory_plan import ALIGNMENT, aligned
 from ofa_tvm.errors import OfaTvmError, UserError
+from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.native import c_compiler, native_library
 from ofa_tvm.network import FLOAT32_BYTES
 
 MOST_ARGUMENTS = 10
 COLD_BYTES = 4 << 20
 MOST_COPIES = 32
+
+
+def copies_of(spec: KernelSpec) -> int:
+    """How many copies of its constants a kernel goes round when it is timed."""
+    return min(MOST_COPIES, max(1, COLD_BYTES // max(1, spec.weight_bytes)))
 
 
 class KernelRunner:
@@ -63,9 +69,8 @@ class KernelRunner:
 
     def time_ms(self, inputs: Sequence[Array], repeats: int, min_repeat_ms: float) -> list[float]:
         """Milliseconds of one call, for each repeat."""
-        weight_bytes = max(1, self._kernel.spec.weight_bytes)
-        copies = min(MOST_COPIES, max(1, COLD_BYTES // weight_bytes))
-        return self._call(_Arguments(self._kernel, inputs, self._tasks, copies), repeats, min_repeat_ms)
+        places = _Arguments(self._kernel, inputs, self._tasks, copies_of(self._kernel.spec))
+        return self._call(places, repeats, min_repeat_ms)
 
     def _call(self, places: _Arguments, repeats: int, min_repeat_ms: float) -> list[float]:
         seconds = (ctypes.c_double * max(1, repeats))()

@@ -1,1 +1,28 @@
-"""Where code runs and is timed."""
+"""Where code runs; ``open_device`` makes the one that a target names."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ofa_tvm.console import log
+from ofa_tvm.targets import TargetSpec
+
+DEVICES = {
+    "local": ("ofa_tvm.devices.local", "LocalDevice"),
+    "rpc": ("ofa_tvm.devices.rpc", "RpcDevice"),
+    "estimate": ("ofa_tvm.devices.estimate", "EstimateDevice"),
+}
+"""Module and class of each kind, which are imported when they are asked for."""
+
+
+def open_device(target: TargetSpec) -> Any:
+    """The device of a target, a context manager; says so when its times are no measurements.
+
+    Raises:
+        UserError: something that it needs is missing here.
+    """
+    if target.provenance == "estimated":
+        log(f"{target.name}: no board is given, so times are estimated; with one: --device rpc:HOST:PORT")
+    module, name = DEVICES[target.device]
+    return getattr(import_module(module), name)(target)

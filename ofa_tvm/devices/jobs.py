@@ -35,11 +35,6 @@ def _winners(folder: str, modified_ns: int) -> Winners:
     return winners(Path(folder))
 
 
-@lru_cache(maxsize=2)
-def _cache(target: str) -> ObjectCache:
-    return ObjectCache(json.loads(target))
-
-
 class _Subnet:
     """An assembled subnet with random weights, and an input for it."""
 
@@ -59,7 +54,7 @@ class _Subnet:
 @lru_cache(maxsize=2)
 def _reference(space: str, target: str, linker: str, batch: int) -> _Subnet:
     found = get_space(space)
-    return _Subnet(found.network(found.middle), {}, _cache(target), batch, linker)
+    return _Subnet(found.network(found.middle), {}, tuner_jobs.object_cache(json.loads(target)), batch, linker)
 
 
 def network(
@@ -84,7 +79,8 @@ def network(
     tuned = _winners(folder, path.stat().st_mtime_ns) if path.exists() else {}
     network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
     key = json.dumps(target, sort_keys=True)
-    subnets = _Subnet(network, tuned, _cache(key), batch, linker), _reference(space, key, linker, batch)
+    cache = tuner_jobs.object_cache(target)
+    subnets = _Subnet(network, tuned, cache, batch, linker), _reference(space, key, linker, batch)
     times_ms = []
     for load in range(min(LOADS, repeats)):
         models = [subnet.load() for subnet in subnets]

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ofa_tvm.devices.one_by_one import OneByOne
 from ofa_tvm.devices.worker import Worker
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.targets import TargetSpec
@@ -17,7 +18,7 @@ JOBS_MODULE = "ofa_tvm.devices.jobs"
 NETWORK_TIMEOUT_S = 300
 
 
-class LocalDevice:
+class LocalDevice(OneByOne):
     """Runs trials and whole subnets on this machine; its worker warms up while the caller does other things."""
 
     def __init__(self, target: TargetSpec) -> None:
@@ -45,12 +46,7 @@ class LocalDevice:
             min_repeat_ms=self._target.tuning.min_repeat_ms,
             best_ms=best_ms,
         )
-        return TrialResult(
-            status=answer["status"],
-            times_ms=tuple(answer.get("times_ms", ())),
-            error=answer.get("error", ""),
-            is_checked=answer.get("is_checked", False),
-        )
+        return TrialResult.of_answer(answer)
 
     def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
         """Compile a subnet with the records in a log's folder and time it; see ``devices.jobs.network``."""

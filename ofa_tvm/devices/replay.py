@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from ofa_tvm.devices.one_by_one import OneByOne
 from ofa_tvm.errors import UserError
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.spaces import get_space
@@ -17,7 +18,7 @@ from ofa_tvm.tuner.log import TrialResult
 MAC_PER_MS = 1e7
 
 
-class ReplayDevice:
+class ReplayDevice(OneByOne):
     """Answers trials with recorded results; what it answers is never stored as measured.
 
     Args:

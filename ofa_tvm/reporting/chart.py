@@ -71,7 +71,7 @@ def scatter(front: Sequence[FrontPoint], picks: Sequence[Pick], budgets_ms: Sequ
     latencies = [point.predicted_ms for point in front] + list(budgets_ms)
     for pick in drawn:
         latencies += [pick.predicted_low_ms, pick.predicted_high_ms, pick.predicted_ms]
-        latencies += [] if pick.measured_ms is None else [pick.measured_ms]
+        latencies += [] if pick.verified_ms is None else [pick.verified_ms]
     top1 = [100 * point.predicted_top1 for point in front]
     top1 += [100 * (top1_shown(pick) or 0.0) for pick in drawn]
     x = _axis(latencies, LEFT, WIDTH - RIGHT)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,27 @@ _INCUMBENTS: dict[str, KernelRunner] = {}
 """The best so far of each kernel that this process has tried."""
 
 
+def object_cache(attributes: dict[str, Any]) -> ObjectCache:
+    """The cache of a target's attributes, made once."""
+    return _cache(json.dumps(attributes, sort_keys=True))
+
+
 @lru_cache(maxsize=2)
 def _cache(target: str) -> ObjectCache:
     return ObjectCache(json.loads(target))
+
+
+@contextmanager
+def stored_object(cache: ObjectCache, kernel: EmittedKernel) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A kernel's object file, and what keeps it in the cache; else it is gone afterwards, unless it was there."""
+    kept = cache.path(kernel.spec, kernel.schedule)
+    if kept.exists():
+        yield kept, lambda: None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        code = Path(folder) / "kernel.o"
+        generate(kernel, cache.target).write_to_file(str(code), "o")
+        yield code, lambda: write_atomic(kept, code.read_bytes())
 
 
 @lru_cache(maxsize=4)
@@ -60,17 +80,12 @@ def trial(
         ``status`` "ok" with ``times_ms``, and ``is_checked`` for a new best, whose object is kept; or "wrong_output"
         with ``error``.
     """
-    spec, cache = KernelSpec(**kernel), _cache(json.dumps(target, sort_keys=True))
+    spec, cache = KernelSpec(**kernel), object_cache(target)
     emitted = cache.kernel(spec, candidate)
-    kept = cache.path(spec, emitted.schedule)
-    with tempfile.TemporaryDirectory() as folder:
-        code = kept
-        if not kept.exists():
-            code = Path(folder) / "kernel.o"
-            generate(emitted, cache.target).write_to_file(str(code), "o")
+    with stored_object(cache, emitted) as (code, keep):
         answer = _measure(emitted, code, cache.features.cores, repeats, min_repeat_ms, best_ms)
-        if answer.get("is_checked") and code is not kept:
-            write_atomic(kept, code.read_bytes())
+        if answer.get("is_checked"):
+            keep()
     return answer
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from filelock import FileLock, Timeout
 
@@ -43,6 +43,16 @@ class TrialResult:
     times_ms: tuple[float, ...] = ()
     error: str = ""
     is_checked: bool = False
+
+    @classmethod
+    def of_answer(cls, answer: dict[str, Any]) -> Self:
+        """The result that a worker's answer tells."""
+        return cls(
+            status=answer["status"],
+            times_ms=tuple(answer.get("times_ms", ())),
+            error=answer.get("error", ""),
+            is_checked=answer.get("is_checked", False),
+        )
 
     @property
     def best_ms(self) -> float | None:
@@ -232,6 +242,13 @@ def winners(folder: Path) -> dict[str, dict[str, Any]]:
     """The fastest schedule of each kernel in a log's folder."""
     states = _states(folder / "kernels.jsonl")
     return {key: state.schedule for key, state in states.items() if state.schedule is not None}
+
+
+def best_times(folder: Path) -> dict[str, float]:
+    """The best time in ms of each tuned kernel in a log's folder."""
+    path = folder / "kernels.jsonl"
+    states = _states(path) if path.exists() else {}
+    return {key: state.best_ms for key, state in states.items() if state.best_ms is not None}
 
 
 def _lines(path: Path, what: str, *fields: str) -> list[dict[str, Any]]:

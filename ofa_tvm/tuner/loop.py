@@ -8,7 +8,7 @@ every batch that brought nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,8 +30,8 @@ FIRST_BATCH = 2
 class TrialDevice(Protocol):
     """What runs trials: a machine, or a recording of one."""
 
-    def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
-        """Build, time and, if it beats ``best_ms``, check a candidate."""
+    def trials(self, spec: KernelSpec, candidates: Sequence[Candidate], best_ms: float | None) -> Iterator[TrialResult]:
+        """Build and time candidates, and check those that beat ``best_ms``; their results in order, as they come."""
         ...
 
 
@@ -180,14 +180,10 @@ class Tuner:
         source = self._sources[key]
         candidates = source.ask(count)
         state = self._log.kernels.get(key)
-        best_ms = state.best_ms if state else None
         results: list[TrialResult] = []
         try:
-            for candidate in candidates:
-                result = self._device.trial(spec, candidate, best_ms)
+            for result in self._device.trials(spec, candidates, state.best_ms if state else None):
                 results.append(result)
-                if result.best_ms is not None and result.is_checked:
-                    best_ms = result.best_ms if best_ms is None else min(best_ms, result.best_ms)
         finally:
             if results:  # what was measured before an interrupt or a lost device counts too
                 self._log.commit(key, list(zip(candidates, results, strict=False)))

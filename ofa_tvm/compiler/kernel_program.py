@@ -1,0 +1,132 @@
+"""One kernel as a file for another machine: a library that TVM's runtime loads, or a program that runs it once."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from ofa_tvm.compiler.emit import EmittedKernel
+from ofa_tvm.compiler.emit.template import Array
+from ofa_tvm.compiler.kernel_runner import copies_of
+from ofa_tvm.compiler.memory_plan import aligned
+from ofa_tvm.compiler.tvm_headers import include_folders
+from ofa_tvm.errors import OfaTvmError, UserError
+from ofa_tvm.network import FLOAT32_BYTES
+
+
+class KernelProgram:
+    """A kernel and the bytes of its arguments.
+
+    Args:
+        kernel: the kernel.
+        tasks: threads that share it.
+    """
+
+    def __init__(self, kernel: EmittedKernel, tasks: int) -> None:
+        self.kernel, self.tasks = kernel, tasks
+        spec = kernel.spec
+        self._scratch_bytes = aligned(FLOAT32_BYTES * kernel.scratch_floats)
+        self.output_bytes = sum(aligned(FLOAT32_BYTES * int(np.prod(shape))) for shape in spec.output_shapes)
+
+    def inputs(self, inputs: Sequence[Array]) -> bytes:
+        """All arguments, one after the other, of inputs in the layouts of ``ofa_tvm.reference``; outputs are NaN."""
+        return b"".join(data.ljust(aligned(len(data)), b"\0") for data, _ in self._arguments(inputs))
+
+    def outputs(self, data: bytes) -> list[Array]:
+        """What the kernel wrote, from the bytes that ``run`` gives."""
+        found, at = [], 0
+        for shape in self.kernel.spec.output_shapes:
+            count = int(np.prod(shape))
+            found.append(np.frombuffer(data, np.float32, count, at).reshape(shape))
+            at += aligned(FLOAT32_BYTES * count)
+        return found
+
+    def build(self, code: Path, inputs: Sequence[Array], compiler: str, made: Path, standalone: bool) -> None:
+        """Compile and link.
+
+        Args:
+            code: the kernel's object file.
+            inputs: arrays as for ``inputs``, of which the sizes count.
+            compiler: C compiler of the machine that is meant.
+            made: the file to write.
+            standalone: a program, static, so that it runs anywhere; else a library.
+
+        Raises:
+            UserError: the compiler is not installed.
+            OfaTvmError: it could not build the file.
+        """
+        require_compiler(compiler)
+        source = made.with_suffix(".c")
+        source.write_text(self._source(inputs))
+        form = ["-static", "-DSTANDALONE"] if standalone else ["-shared", "-fPIC", "-fvisibility=hidden"]
+        command = [compiler, "-x", "c", "-std=gnu11", "-O1", "-w", *form, *(f"-I{path}" for path in include_folders())]
+        command += [str(source), "-x", "none", str(code), "-o", str(made), "-lpthread"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise OfaTvmError(f"{compiler} could not link {made.name}: {done.stderr.strip()[-500:]}")
+
+    def _arguments(self, inputs: Sequence[Array]) -> list[tuple[bytes, bool]]:
+        """Bytes of each argument, and whether it is constant."""
+        spec = self.kernel.spec
+        data = 2 if spec.scaled else 1
+        constants = self.kernel.pack(list(inputs[data : data + len(spec.weight_shapes)]))
+        found = [(_bytes(array), False) for array in inputs[:data]]
+        found += [(_bytes(array), True) for array in constants]
+        if spec.residual:
+            found.append((_bytes(inputs[-1]), False))
+        found += [(_bytes(np.full(shape, np.nan, np.float32)), False) for shape in spec.output_shapes]
+        if self._scratch_bytes:
+            found.append((bytes(self.tasks * self._scratch_bytes), False))
+        return found
+
+    def _source(self, inputs: Sequence[Array]) -> str:
+        spec, arguments = self.kernel.spec, self._arguments(inputs)
+        sizes = [aligned(len(data)) for data, _ in arguments]
+        scratch = len(sizes) - 1 if self._scratch_bytes else -1
+        outputs = len(spec.output_shapes)
+        defines = {
+            "KERNEL": spec.symbol,
+            "TASKS": self.tasks,
+            "ARGUMENTS": len(sizes),
+            "INPUT_BYTES": sum(sizes),
+            "OUTPUT_BYTES": self.output_bytes,
+            "OUTPUTS": outputs,
+            "FIRST_OUTPUT": len(sizes) - outputs - bool(self._scratch_bytes),
+            "SCRATCH_ARGUMENT": scratch,
+            "SCRATCH_BYTES": self._scratch_bytes,
+            "COPIES": copies_of(spec),
+        }
+        native = files("ofa_tvm.compiler.native")
+        return "\n".join(
+            [
+                "#define _GNU_SOURCE",
+                "#include <errno.h>",
+                native.joinpath("timer.c").read_text(),
+                *(f"#define {name} {value}" for name, value in defines.items()),
+                f"static const int64_t sizes[] = {{{', '.join(map(str, sizes))}}};",
+                f"static const int is_constant[] = {{{', '.join(str(int(constant)) for _, constant in arguments)}}};",
+                f"extern void {spec.symbol}();",
+                native.joinpath("kernel_program.c").read_text(),
+            ]
+        )
+
+
+def require_compiler(compiler: str) -> None:
+    """Check that a compiler is there.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if shutil.which(compiler) is None:
+        triple, _, tool = compiler.rpartition("-")
+        package = f"{tool}-{triple}" if triple else tool
+        raise UserError(f"{compiler} is not installed", f"install it, e.g. apt install {package}")
+
+
+def _bytes(array: Array) -> bytes:
+    return np.ascontiguousarray(array, np.float32).tobytes()

@@ -1,0 +1,61 @@
+"""Jobs of the estimating device's worker processes."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ofa_tvm.compiler.kernel_program import KernelProgram
+from ofa_tvm.devices.cycle_model import cycles, disassemble, pieces
+from ofa_tvm.devices.instruction_counts import count_blocks, instruction_counts
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.reference import compute, random_inputs
+from ofa_tvm.targets import CompilerTarget, Estimate
+from ofa_tvm.tuner.jobs import TOLERANCE, Answer, object_cache, relative_error, stored_object
+
+EMULATED_CPU = "max"
+"""Counts do not depend on it, and it knows every instruction."""
+
+
+def trial(
+    kernel: dict[str, Any],
+    candidate: dict[str, Any],
+    target: dict[str, Any],
+    tasks: int,
+    compiler: str,
+    estimate: dict[str, Any],
+    best_ms: float | None,
+    most_s: float,
+) -> Answer:
+    """Build a candidate, run it once under qemu, and estimate its time.
+
+    Returns:
+        As ``tuner.jobs.trial``, with one estimated time.
+    """
+    spec, settings, compiled_for = KernelSpec(**kernel), Estimate(**estimate), CompilerTarget(**target)
+    cache = object_cache(compiled_for.attributes(tasks))
+    emitted = cache.kernel(spec, candidate)
+    inputs, program = random_inputs(spec), KernelProgram(emitted, tasks)
+    with tempfile.TemporaryDirectory() as name, stored_object(cache, emitted) as (code, keep):
+        folder = Path(name)
+        made, given, found = folder / "kernel", folder / "inputs", folder / "outputs"
+        given.write_bytes(program.inputs(inputs))
+        program.build(code, inputs, compiler, made, standalone=True)
+        triple = compiled_for.mtriple
+        blocks = count_blocks([str(made), str(given), str(found)], triple, EMULATED_CPU, most_s)
+        listing = disassemble(made, spec.symbol, settings.llvm)
+        counts = instruction_counts(blocks, [one.address for one in listing])
+        count = cycles(pieces(listing, counts), triple, settings.mca_cpu, settings.mca_options, settings.llvm)
+        time_ms = count / (1e3 * settings.clock_mhz) + spec.weight_bytes / (1e6 * settings.weights_gb_s)
+        answer: Answer = {"status": "ok", "times_ms": [time_ms]}
+        if best_ms is not None and time_ms >= best_ms:
+            return answer
+        error = relative_error(program.outputs(found.read_bytes()), compute(spec, inputs))
+        if not error < TOLERANCE:
+            return {"status": "wrong_output", "error": f"differs from the reference by {error:.2g}"}
+        keep()
+    return {**answer, "is_checked": True}
+
+
+JOBS = {"trial": trial}

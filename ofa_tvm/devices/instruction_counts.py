@@ -1,0 +1,96 @@
+"""How often each instruction of a program runs, counted under qemu."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+
+from ofa_tvm.errors import OfaTvmError, UserError
+from ofa_tvm.native import c_compiler
+from ofa_tvm.shipped import shipped_folder
+from ofa_tvm.storage import cache_folder, sha256_file
+
+INSTALL_QEMU = "install it, e.g. apt install qemu-user"
+
+
+def emulator(triple: str | None) -> str:
+    """The qemu command that runs programs of a target triple.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    name = f"qemu-{(triple or 'x86_64').split('-')[0]}"
+    if shutil.which(name) is None:
+        raise UserError(f"{name} is not installed", INSTALL_QEMU)
+    return name
+
+
+@lru_cache(maxsize=1)
+def counting_plugin() -> Path:
+    """The plugin of ``tools/block_counts``, built once into the user's cache.
+
+    Raises:
+        UserError: it cannot be built.
+    """
+    source = shipped_folder("tools") / "block_counts" / "block_counts.c"
+    library = cache_folder() / f"block_counts-{sha256_file(source)[:16]}.so"
+    if library.exists():
+        return library
+    compiler = c_compiler()
+    if compiler is None:
+        raise UserError("the instruction counter cannot be built: no C compiler was found", "apt install gcc")
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        command = [compiler, "-O2", "-shared", "-fPIC", "-w", str(source), "-o", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise UserError(f"the instruction counter could not be built: {done.stderr.strip()[-300:]}")
+        made.replace(library)
+    return library
+
+
+def count_blocks(program: list[str], triple: str | None, cpu: str, timeout_s: float) -> list[tuple[int, int, int]]:
+    """Run a program of a target and count.
+
+    Args:
+        program: the command.
+        triple: the target's triple.
+        cpu: what qemu emulates.
+        timeout_s: seconds that it may take.
+
+    Returns:
+        (address, instructions, runs) of each block that ran.
+
+    Raises:
+        OfaTvmError: the program failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        counts = Path(folder) / "counts.txt"
+        command = [emulator(triple), "-cpu", cpu, "-plugin", f"{counting_plugin()},out={counts}", *program]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
+        if done.returncode != 0:
+            raise OfaTvmError(f"the program ended with {done.returncode} under qemu: {done.stderr.strip()[-300:]}")
+        lines = counts.read_text().splitlines()
+    return [tuple(map(int, line.split())) for line in lines]  # type: ignore[misc]
+
+
+def instruction_counts(blocks: list[tuple[int, int, int]], addresses: list[int]) -> Counter[int]:
+    """Runs of each instruction.
+
+    Args:
+        blocks: of ``count_blocks``; they may overlap, and they end at page boundaries.
+        addresses: of the instructions of interest, in order.
+    """
+    places = {address: index for index, address in enumerate(addresses)}
+    counts: Counter[int] = Counter()
+    for start, length, runs in blocks:
+        first = places.get(start)
+        if first is not None:
+            for address in addresses[first : first + length]:
+                counts[address] += runs
+    return counts
