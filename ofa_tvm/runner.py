@@ -36,6 +36,10 @@ def build_runner(compiler: str) -> Path:
     sources = sorted(runtime.glob("src/*.cc"))
     if not sources:
         raise OfaTvmError(f"its sources are missing from {runtime}", "install the package again")
+    missing = missing_headers(compiler)
+    if missing:
+        packages = " ".join(HEADERS[name] for name in missing)
+        raise OfaTvmError(f"{compiler} does not find {' and '.join(missing)}", f"apt install {packages}")
     program = cache_folder() / f"run-{_digest(runtime, compiler)}"
     if program.exists():
         return program
@@ -46,9 +50,16 @@ def build_runner(compiler: str) -> Path:
     done = _run(command)
     if done.returncode != 0:
         beside.unlink(missing_ok=True)
-        raise _explained(compiler, done.stderr)
+        raise OfaTvmError(f"{compiler} cannot build it: {done.stderr.strip()[-500:]}")
     beside.replace(program)
     return program
+
+
+def missing_headers(compiler: str) -> list[str]:
+    """Headers that the runner needs and a C++ compiler does not find; keys of ``HEADERS``."""
+    questions = "".join(f"#if !__has_include(<{name}>)\nmissing {name}\n#endif\n" for name in HEADERS)
+    answers = _run([compiler, "-E", "-P", "-x", "c++", "-"], questions).stdout.splitlines()
+    return [name for name in HEADERS if f"missing {name}" in answers]
 
 
 def add_runner(path: Path, compiler: str) -> None:
@@ -79,8 +90,9 @@ def oldest_glibc(*files: Path) -> str | None:
     return "{}.{}".format(*max((int(major), int(minor)) for major, minor in needed))
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+def _run(command: list[str], given: str = "") -> subprocess.CompletedProcess[str]:
+    settings = {**os.environ, "LC_ALL": "C"}
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=settings)
 
 
 def _digest(runtime: Path, compiler: str) -> str:
@@ -90,12 +102,3 @@ def _digest(runtime: Path, compiler: str) -> str:
         sha.update(f"\0{path.name}\0".encode())
         sha.update(path.read_bytes())
     return sha.hexdigest()[:16]
-
-
-def _explained(compiler: str, message: str) -> OfaTvmError:
-    missing = next((name for name in HEADERS if f"{name}: No such file" in message), None)
-    if missing:
-        return OfaTvmError(f"the header {missing} is missing", f"apt install {' '.join(HEADERS.values())}")
-    if "cannot find -l" in message:
-        return OfaTvmError(f"{compiler} has no libraries to link with: {message.strip()[-300:]}")
-    return OfaTvmError(f"{compiler} cannot build it: {message.strip()[-500:]}")
