@@ -17,9 +17,12 @@
 
 namespace ofa_tvm {
 
+constexpr size_t kMostBytes = 1 << 30;  // the decoder counts bytes as int
+
 Image read_image(const std::string &path) {
   const std::string hint = "give a whole PNG or JPEG file";
-  Bytes content = read_file(path, "image");
+  const Bytes content = read_file(path, "image");
+  if (content.size() > kMostBytes) throw bad_input("image " + path + " is larger than a gigabyte", hint);
   Image image;
   int channels;
   uint8_t *pixels = stbi_load_from_memory(content.data(), static_cast<int>(content.size()), &image.width, &image.height,
