@@ -1,4 +1,4 @@
-"""The runner of a bundle: C++ sources that travel with the package, built with one command and kept in the cache."""
+"""The runner of a bundle: C++ sources that travel with the package, built once and kept in the cache."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ofa_tvm.console import log
 from ofa_tvm.errors import OfaTvmError
 from ofa_tvm.shipped import shipped_folder
-from ofa_tvm.storage import cache_folder
+from ofa_tvm.storage import cache_folder, write_atomic
 
 # The same as in CMakeLists.txt.
 COMPILE = ("-std=c++17", "-O2", "-DNDEBUG", "-ffunction-sections", "-fdata-sections")
@@ -44,15 +46,22 @@ def build_runner(compiler: str) -> Path:
     if program.exists():
         return program
     log(f"building the runner with {compiler} (once) ...")
-    program.parent.mkdir(parents=True, exist_ok=True)
-    beside = program.with_name(f".{os.getpid()}-{program.name}")
-    command = [compiler, *COMPILE, f"-I{runtime / 'include'}", *map(str, sources), "-o", str(beside), *LINK, *LIBRARIES]
-    done = _run(command)
-    if done.returncode != 0:
-        beside.unlink(missing_ok=True)
-        raise OfaTvmError(f"{compiler} cannot build it: {done.stderr.strip()[-500:]}")
-    beside.replace(program)
+    write_atomic(program, lambda beside: _build(compiler, sources, runtime / "include", beside))
     return program
+
+
+def _build(compiler: str, sources: list[Path], headers: Path, program: Path) -> None:
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = [Path(name) / f"{source.stem}.o" for source in sources]
+        commands = [
+            [compiler, *COMPILE, f"-I{headers}", "-c", str(source), "-o", str(made)]
+            for source, made in zip(sources, objects, strict=True)
+        ]
+        link = [compiler, *map(str, objects), "-o", str(program), *LINK, *LIBRARIES]
+        compiled = list(pool.map(_run, commands))
+        done = next((each for each in compiled if each.returncode != 0), None) or _run(link)
+    if done.returncode != 0:
+        raise OfaTvmError(f"{compiler} cannot build it: {done.stderr.strip()[-500:]}")
 
 
 def missing_headers(compiler: str) -> list[str]:

@@ -259,6 +259,11 @@ def test_wrong_input_is_refused(bundle, tmp_path):
     refused("cannot be read: No such file", program, "nothing.png")
     refused("of an unknown kind", program, "picture.bmp")
     refused("cannot be decoded", program, file("broken.png", b"\x89PNG\r\n\x1a\n"))
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "black.jpg")
+    picture = bytearray((tmp_path / "black.jpg").read_bytes())
+    counts = picture.index(b"\xff\xc4") + 5
+    picture[counts : counts + 16] = b"\xff" * 16
+    refused("a bad code table", program, file("codes.jpg", bytes(picture)))
     refused("not a whole .npy file", program, file("broken.npy", b"\x93NUMPY\1\0"))
     refused("neither float32 nor uint8", program, file("double.npy", np.zeros((1, SIZE, SIZE, 3))))
     refused("has shape (2, 2, 3)", program, file("small.npy", np.zeros((2, 2, 3), np.float32)))
