@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,6 +73,7 @@ def compile_subnet(
     target: TargetSpec,
     winners: Winners,
     library: Path | None,
+    load: Callable[[Path], Any] = LoadedModel,
 ) -> CompiledSubnet:
     """Compile, run, compare and, if it is right, keep a subnet's library.
 
@@ -80,9 +81,10 @@ def compile_subnet(
         key: the subnet's key.
         network: its layers.
         weights: folded weights.
-        target: what the code is for; it runs on this machine.
+        target: what the code is for.
         winners: tuned schedules by kernel.
         library: where to write it; None to leave that out.
+        load: loads a library where it can run.
 
     Raises:
         OfaTvmError: the library computes something else than the reference; nothing is written.
@@ -101,7 +103,7 @@ def compile_subnet(
         with stage("link"):
             link(plan, weights, objects, target.threads, made, target.batch, target.toolchain.linker)
         with stage("load"):
-            found = LoadedModel(made)(images)
+            found = load(made)(images)
         with stage("check"):
             reference, engine = reference_engine()
             model = engine.prepare(network, weights, target.threads)

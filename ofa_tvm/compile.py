@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_tvm.cli import JsonFlag, emit, run_command, table
+from ofa_tvm.cli import DeviceOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.compilation import CompiledSubnet
@@ -23,6 +23,7 @@ DEFAULT_SPACE = "mbv3-cifar"
 
 def compile_subnets(
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
+    device: DeviceOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     space: Annotated[str | None, typer.Option(help="Search space (default: the supernet's, or mbv3-cifar).")] = None,
     resolution: Annotated[int | None, typer.Option(help="Input size of random subnets (default: any).")] = None,
@@ -46,22 +47,24 @@ def compile_subnets(
 
     from ofa_tvm.compilation import compile_subnet
     from ofa_tvm.console import log
+    from ofa_tvm.devices import library_loader
     from ofa_tvm.subnet_choice import choose_subnets
     from ofa_tvm.targets import load_target
     from ofa_tvm.threads import use_threads
     from ofa_tvm.tuner.log import TuningLog
 
-    spec = load_target(target, threads)
+    spec = load_target(target, threads, device=device)
     search_space, weights_of = _trained(supernet, space) if supernet else _untrained(space or DEFAULT_SPACE, seed)
     configs = choose_subnets(search_space, subnet or (), random, resolution, np.random.default_rng(seed))
     use_threads(spec.threads)
     winners = TuningLog(spec, logs).winners
     compiled: list[CompiledSubnet] = []
-    for config in configs:
-        library = None if out is None else out / f"{config.key}{spec.library_suffix}"
-        log(f"compiling {config.key}")
-        network = search_space.network(config)
-        compiled.append(compile_subnet(config.key, network, weights_of(config), spec, winners, library))
+    with library_loader(spec) as load:
+        for config in configs:
+            library = None if out is None else out / f"{config.key}{spec.library_suffix}"
+            log(f"compiling {config.key}")
+            network = search_space.network(config)
+            compiled.append(compile_subnet(config.key, network, weights_of(config), spec, winners, library, load))
     payload = {
         "target": spec.name,
         "fingerprint": spec.fingerprint,

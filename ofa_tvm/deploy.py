@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,7 +54,8 @@ def deploy(
     ] = None,
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
     check_images: Annotated[
-        int | None, typer.Option(min=0, help="Test images to check the accuracy on; 0 for none (default: all).")
+        int | None,
+        typer.Option(min=0, help="Test images to check the accuracy on; 0 for none (default: all, or 500 emulated)."),
     ] = None,
     from_: Annotated[Path | None, typer.Option("--from", help="Folder of a search; needs --pick.")] = None,
     pick: Annotated[int | None, typer.Option(min=1, help="Number of the pick of that search.")] = None,
@@ -65,6 +67,7 @@ def deploy(
     images as the torch subnet does.
     """
     from ofa_tvm.bundle import check_destination
+    from ofa_tvm.devices import open_device
     from ofa_tvm.errors import UserError
     from ofa_tvm.search_result import load_search_result
     from ofa_tvm.targets import load_target
@@ -87,7 +90,8 @@ def deploy(
         )
     else:
         order = Order(subnet or "", supernet, load_target(target or "x86", threads, device=device))
-    manifest = _deployment(order, data, logs, check_images).write(out)
+    with nullcontext() if order.target.device == "local" else open_device(order.target) as opened:
+        manifest = _deployment(order, data, logs, check_images, opened).write(out)
     cost = total("total", manifest.cost)
     payload = {"out": str(out), "manifest": manifest.record(), "cost": cost.record()}
     emit(payload, json, lambda: _text(manifest, cost, out))
@@ -133,11 +137,11 @@ def _check_searched_supernet(checkpoint: Path, expected: str | None) -> None:
         )
 
 
-def _deployment(order: Order, data: str | None, logs: Path | None, check_images: int | None) -> Deployment:
+def _deployment(order: Order, data: str | None, logs: Path | None, check_images: int | None, device: Any) -> Deployment:
     target = order.target
     meter = Meter()
     # TVM before torch: it would load more of torch otherwise.
-    from ofa_tvm.deployment import Deployment  # isort: skip
+    from ofa_tvm.deployment import COMPARED_IMAGES, Deployment  # isort: skip
     from ofa_tvm.accuracy.evaluate import supernet_images
     from ofa_tvm.console import log
     from ofa_tvm.shipped import shipped_supernet
@@ -149,8 +153,9 @@ def _deployment(order: Order, data: str | None, logs: Path | None, check_images:
     _check_searched_supernet(checkpoint, order.supernet_sha256)
     model, facts = load_supernet(checkpoint)
     config = model.space.parse(order.subnet)
-    winners = TuningLog(target, logs).winners
     dataset = supernet_images(data, facts, checkpoint, log)
+    if check_images is None:  # emulation takes a tenth of a second an image
+        check_images = COMPARED_IMAGES if target.provenance == "estimated" else len(dataset.test)
     return Deployment(
         supernet=model,
         facts=facts,
@@ -158,8 +163,9 @@ def _deployment(order: Order, data: str | None, logs: Path | None, check_images:
         config=config,
         dataset=dataset,
         target=target,
-        winners=winners,
-        check_images=len(dataset.test) if check_images is None else check_images,
+        log=TuningLog(target, logs),
+        device=device,
+        check_images=check_images,
         pick=order.pick,
         costs=[*order.spent, meter.read("deploy: load")],
     )
@@ -176,7 +182,9 @@ def _text(manifest: Manifest, cost: Cost, out: Path) -> str:
         ["needs", f"glibc {manifest.glibc} or newer" if manifest.glibc else "unknown: no readelf to ask for its glibc"],
         ["target", f"{target.name}, {target.threads} threads ({target.fingerprint})"],
         ["kernels", f"{target.tuned_kernels} tuned, {target.default_kernels} by default schedule, 0 trials"],
-        ["measured", f"{latency.measured_ms:.3f} ms, median of {len(latency.repeats_ms)}"],
+        ["measured", f"{latency.measured_ms:.3f} ms, median of {len(latency.repeats_ms)}"]
+        if latency.measured_ms is not None
+        else ["estimated", f"{latency.estimated_ms:.3f} ms, no measurement"],
     ]
     if latency.predicted_ms is not None:
         interval = ""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from ofa_tvm import __version__
 from ofa_tvm.bundle import LIBRARY, ONNX, RUNNER, write_bundle
-from ofa_tvm.compiler.assembler import Winners, assemble
+from ofa_tvm.compiler.assembler import assemble
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.compiler.tvm_import import tvm
@@ -33,6 +34,7 @@ from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.storage import sha256_file
 from ofa_tvm.targets import TargetSpec, package_version
 from ofa_tvm.threads import use_threads
+from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.weights import Weights, digest
 
 # isort: off
@@ -63,8 +65,9 @@ class Deployment:
         checkpoint: the checkpoint's file.
         config: the subnet.
         dataset: images for calibration and for the check.
-        target: what the library is for; it runs on this machine.
-        winners: tuned schedules by kernel.
+        target: what the library is for.
+        log: the target's tuning log.
+        device: where the library runs; None for this machine.
         check_images: test images that the library must classify as the torch subnet does; 0 for none.
         pick: what a search said of the subnet.
         costs: what was spent before, and what each phase here costs.
@@ -76,7 +79,8 @@ class Deployment:
     config: SubnetConfig
     dataset: Dataset
     target: TargetSpec
-    winners: Winners
+    log: TuningLog
+    device: Any | None
     check_images: int
     pick: Pick | None = None
     costs: list[Cost] = field(default_factory=list)
@@ -105,10 +109,10 @@ class Deployment:
         with self._phase("runner"):
             add_runner(folder / RUNNER, self.target.toolchain.linker)
         with self._phase("check"):
-            library = LoadedModel(folder / LIBRARY)
+            library = self._load(folder / LIBRARY)
             accuracy = self._check(library, subnet)
         with self._phase("measure"):
-            latency = self._measure(library)
+            latency = self._latency(library)
         manifest = self._manifest(subnet, weights, accuracy, latency)
         return manifest.model_copy(update={"glibc": oldest_glibc(folder / LIBRARY, folder / RUNNER)})
 
@@ -122,12 +126,18 @@ class Deployment:
     def _compile(self, subnet: Subnet, weights: Weights, path: Path) -> None:
         target = self.target
         cache = ObjectCache(target.attributes)
-        assemble(subnet.network, weights, self.winners, cache, path, target.batch, target.toolchain.linker)
+        assemble(subnet.network, weights, self.log.winners, cache, path, target.batch, target.toolchain.linker)
 
-    def _check(self, library: LoadedModel, subnet: Subnet) -> Accuracy:
+    def _load(self, library: Path) -> Any:
+        return LoadedModel(library) if self.device is None else self.device.load(library)
+
+    def _check(self, library: Any, subnet: Subnet) -> Accuracy:
         """Run the same images through the library and the torch subnet."""
         test = self.dataset.test
         counted = min(self.check_images, len(test))
+        where, per_call = getattr(library, "where", ""), self.target.batch
+        if self.target.provenance == "estimated":
+            per_call = TORCH_BATCH  # the runner takes any number, and starting it takes time
         compared = min(COMPARED_IMAGES, len(test))
         right, torch_right = 0, 0
         found, expected = [], []
@@ -135,7 +145,7 @@ class Deployment:
             rows = slice(start, min(start + TORCH_BATCH, max(counted, compared)))
             images = preprocess(to_tensor(test.images[rows]), self.facts.preprocess, self.config.resolution)
             torch_logits: Images = subnet(images).numpy()
-            logits = run_in_batches(library, images.permute(0, 2, 3, 1).numpy(), self.target.batch)
+            logits = run_in_batches(library, images.permute(0, 2, 3, 1).numpy(), per_call)
             labels = test.labels[rows][: max(0, counted - start)]
             right += int((logits[: len(labels)].argmax(1) == labels).sum())
             torch_right += int((torch_logits[: len(labels)].argmax(1) == labels).sum())
@@ -149,7 +159,11 @@ class Deployment:
                 f"the compiled library is right on {right} of {counted} images, the torch subnet on {torch_right}",
                 "no bundle was written; please report the subnet's key, the target and the versions",
             )
-        how = f"{counted} test images through the bundle's library" if counted else "accuracy was not checked"
+        how = (
+            f"{counted} test images through the bundle's library {where}".rstrip()
+            if counted
+            else "accuracy was not checked"
+        )
         return Accuracy(
             data=self.dataset.name,
             how=f"{how}; logits of {compared} images compared with the torch subnet",
@@ -162,28 +176,41 @@ class Deployment:
             predicted_top1=self.pick.predicted_top1 if self.pick else None,
         )
 
-    def _measure(self, library: LoadedModel) -> Latency:
-        settings, size = self.target.measure, self.config.resolution
-        images = np.random.default_rng(0).standard_normal((self.target.batch, size, size, 3), np.float32)
-        for _ in range(settings.warmup):
-            library(images)
-        repeats_ms = library.time_ms(images, repeats=settings.repeats, min_repeat_ms=settings.min_repeat_ms)
+    def _latency(self, library: Any) -> Latency:
+        measured_ms = estimated_ms = None
+        repeats_ms: tuple[float, ...] = ()
+        if self.device is not None and self.target.provenance == "estimated":
+            space = self.supernet.space
+            answer = self.device.network(space.name, space.classes, self.config.key, self.log.folder)
+            estimated_ms = statistics.median(answer["times_ms"])
+        else:
+            repeats_ms = self._measure(library)
+            measured_ms = statistics.median(repeats_ms)
         pick = self.pick
         return Latency(
-            provenance="measured",
-            measured_ms=statistics.median(repeats_ms),
+            provenance=self.target.provenance,
+            measured_ms=measured_ms,
+            estimated_ms=estimated_ms,
             repeats_ms=repeats_ms,
             conditions=self.target.conditions,
             predicted_ms=pick.predicted_ms if pick else None,
             predicted_low_ms=pick.predicted_low_ms if pick else None,
             predicted_high_ms=pick.predicted_high_ms if pick else None,
             search_measured_ms=pick.measured_ms if pick else None,
+            search_estimated_ms=pick.estimated_ms if pick else None,
         )
+
+    def _measure(self, library: Any) -> tuple[float, ...]:
+        settings, size = self.target.measure, self.config.resolution
+        images = np.random.default_rng(0).standard_normal((self.target.batch, size, size, 3), np.float32)
+        for _ in range(settings.warmup):
+            library(images)
+        return tuple(library.time_ms(images, repeats=settings.repeats, min_repeat_ms=settings.min_repeat_ms))
 
     def _manifest(self, subnet: Subnet, weights: Weights, accuracy: Accuracy, latency: Latency) -> Manifest:
         network, target = subnet.network, self.target
         kernels = {step.kernel.key for step in fused_steps(network)}
-        tuned = len(kernels & self.winners.keys())
+        tuned = len(kernels & self.log.winners.keys())
         return Manifest(
             ofa_tvm=__version__,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -219,7 +246,7 @@ class Deployment:
         )
 
 
-def run_in_batches(library: LoadedModel, images: Images, batch: int) -> Images:
+def run_in_batches(library: Callable[[Images], Images], images: Images, batch: int) -> Images:
     """Logits (n, classes) of any number of images (n, resolution, resolution, channels), ``batch`` a call."""
     count = len(images)
     padded = np.concatenate([images, np.zeros((-count % batch, *images.shape[1:]), np.float32)])

@@ -64,22 +64,26 @@ class Latency(_Part):
     """Milliseconds of one call.
 
     Args:
-        provenance: how ``measured_ms`` came about.
-        measured_ms: median of ``repeats_ms``, of the bundle's library.
+        provenance: how the latency came about.
+        measured_ms: median of ``repeats_ms``, of the bundle's library; None where it was not measured.
+        estimated_ms: what is estimated where there is no device; None where it was measured.
         repeats_ms: raw repeats in the order in which they were taken.
         conditions: what changes speed, see ``TargetSpec.conditions``.
         predicted_ms: what the search predicted, with its interval.
         search_measured_ms: what the search measured.
+        search_estimated_ms: what the search estimated, without a device.
     """
 
-    provenance: Literal["measured"]
-    measured_ms: float
-    repeats_ms: tuple[float, ...]
+    provenance: Literal["measured", "estimated"]
+    measured_ms: float | None = None
+    estimated_ms: float | None = None
+    repeats_ms: tuple[float, ...] = ()
     conditions: dict[str, Any]
     predicted_ms: float | None = None
     predicted_low_ms: float | None = None
     predicted_high_ms: float | None = None
     search_measured_ms: float | None = None
+    search_estimated_ms: float | None = None
 
 
 class TargetFacts(_Part):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from ofa_tvm.console import log
@@ -14,6 +17,20 @@ DEVICES = {
     "estimate": ("ofa_tvm.devices.estimate", "EstimateDevice"),
 }
 """Module and class of each kind, which are imported when they are asked for."""
+
+
+@contextmanager
+def library_loader(target: TargetSpec) -> Iterator[Callable[[Path], Any]]:
+    """What loads a library of a target where it can run: here, on a board, or under emulation.
+
+    Raises:
+        UserError: something that it needs is missing here.
+    """
+    if target.device == "local":
+        yield import_module("ofa_tvm.compiler.runtime").LoadedModel
+        return
+    with open_device(target) as device:
+        yield device.load
 
 
 def open_device(target: TargetSpec) -> Any:

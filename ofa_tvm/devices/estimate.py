@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ofa_tvm.devices.cycle_model import llvm_tool
+from ofa_tvm.devices.emulated_model import EmulatedModel
 from ofa_tvm.devices.instruction_counts import emulator
 from ofa_tvm.devices.worker import Worker
 from ofa_tvm.devices.worker_pool import WorkerPool
@@ -46,7 +48,10 @@ class EstimateDevice:
         llvm_tool("llvm-mca", target.estimate.llvm)
         self._target = target
         self._defaults: dict[str, float | None] = {}
-        self._pool = WorkerPool([Worker(JOBS_MODULE) for _ in range(os.cpu_count() or 1)])
+
+    @cached_property
+    def _pool(self) -> WorkerPool:
+        return WorkerPool([Worker(JOBS_MODULE) for _ in range(os.cpu_count() or 1)])
 
     def start(self) -> None:
         """Wait until the workers are warm.
@@ -96,9 +101,14 @@ class EstimateDevice:
             self._defaults[spec.key] = self.trial(spec, Candidate(spec.key, "default", {}), 0.0).best_ms
         return self._defaults[spec.key]
 
+    def load(self, library: Path) -> EmulatedModel:
+        """A library of the target, ready to run under emulation."""
+        return EmulatedModel(library, self._target.target.mtriple, self._target.toolchain.linker)
+
     def close(self) -> None:
         """End the workers."""
-        self._pool.close()
+        if "_pool" in vars(self):
+            self._pool.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,59 @@
+"""A library of another architecture, run under qemu: for what it computes, never for how long it takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.devices.instruction_counts import emulator
+from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.runner import build_runner
+
+Images = NDArray[np.float32]
+
+
+class EmulatedModel:
+    """Runs a subnet's library under emulation; any number of images a call, on all cores of this machine.
+
+    Args:
+        library: the library.
+        triple: of the target.
+        compiler: C++ compiler for the target, which builds the runner.
+
+    Raises:
+        OfaTvmError: the runner cannot be built; says how to mend it.
+        UserError: qemu is not installed.
+    """
+
+    where = "under emulation"
+
+    def __init__(self, library: Path, triple: str | None, compiler: str) -> None:
+        self._library = library
+        self._command = [emulator(triple), "-cpu", "max", "-L", f"/usr/{triple or ''}", str(build_runner(compiler))]
+
+    def __call__(self, images: Images) -> Images:
+        """Logits (n, classes) of normalised images (n, resolution, resolution, channels).
+
+        Raises:
+            OfaTvmError: the runner failed.
+        """
+        shares = [share for share in np.array_split(images, os.cpu_count() or 1) if len(share)]
+        with ThreadPoolExecutor(len(shares)) as pool:
+            return np.concatenate(list(pool.map(self._run, shares)))
+
+    def _run(self, images: Images) -> Images:
+        with tempfile.TemporaryDirectory() as folder:
+            given, found = Path(folder) / "images.npy", Path(folder) / "logits.npy"
+            np.save(given, np.ascontiguousarray(images), allow_pickle=False)
+            command = [*self._command, str(self._library.resolve()), str(given), "--logits", str(found)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise OfaTvmError(f"{self._library.name} fails under emulation: {done.stderr.strip()[-300:]}")
+            logits: Images = np.load(found, allow_pickle=False)
+            return logits
