@@ -15,6 +15,7 @@ VERBS = {
     "predict": "predict a subnet's latency and accuracy",
     "report": "one HTML page of a search",
     "doctor": "check this machine, or a target",
+    "onboard": "doctor, tune, search and report for a new device",
     "targets": "list the targets",
 }
 # Verbs whose name a library module has already.

@@ -16,6 +16,7 @@ from ofa_tvm.compiler.guard import INSTALL, check_versions
 from ofa_tvm.energy import Meter
 from ofa_tvm.errors import OfaTvmError
 from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.runner import HEADERS, missing_headers
 from ofa_tvm.shipped import shipped_supernet
 from ofa_tvm.storage import cache_folder, read_json, sha256_file
 from ofa_tvm.targets import cpu_name, load_target, mcpu_of, native_mcpu, package_version
@@ -49,6 +50,7 @@ def machine_checks() -> Iterator[Check]:
         yield _package(f"{engine} (optional)", engine, f"pip install {engine}: bench then compares with it", "warn")
     yield _tool("linker", ("g++",), "install g++, e.g. apt install g++", "fail")
     yield _tool("C compiler", ("cc", "gcc", "clang"), "install gcc: training is then several times faster", "warn")
+    yield _runner_headers()
     yield _writable("tuning logs", logs_root(), "set OFA_TVM_LOGS to a folder that you may write")
     yield _writable("cache", cache_folder(), "set OFA_TVM_CACHE to a folder that you may write")
     yield _cpu()
@@ -117,6 +119,16 @@ def _package(name: str, module: str, fix: str, otherwise: Status = "fail") -> Ch
 def _tool(name: str, commands: tuple[str, ...], fix: str, otherwise: Status) -> Check:
     found = next((path for command in commands if (path := shutil.which(command))), None)
     return Check(name, "ok", found) if found else Check(name, otherwise, f"no {' or '.join(commands)} found", fix)
+
+
+def _runner_headers() -> Check:
+    if shutil.which("g++") is None:
+        return Check("runner's headers", "warn", "not looked for: no g++", "see linker above")
+    missing = missing_headers("g++")
+    if not missing:
+        return Check("runner's headers", "ok", ", ".join(HEADERS))
+    fix = f"apt install {' '.join(HEADERS[name] for name in missing)}: bundles then run without Python"
+    return Check("runner's headers", "warn", f"no {' and no '.join(missing)}", fix)
 
 
 def _writable(name: str, folder: Path, fix: str) -> Check:

@@ -1,4 +1,4 @@
-"""The runner of a bundle: C++ sources that travel with the package, built with one command and kept in the cache."""
+"""The runner of a bundle: C++ sources that travel with the package, built once and kept in the cache."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ofa_tvm.console import log
 from ofa_tvm.errors import OfaTvmError
 from ofa_tvm.shipped import shipped_folder
-from ofa_tvm.storage import cache_folder
+from ofa_tvm.storage import cache_folder, write_atomic
 
 # The same as in CMakeLists.txt.
 COMPILE = ("-std=c++17", "-O2", "-DNDEBUG", "-ffunction-sections", "-fdata-sections")
@@ -36,19 +38,37 @@ def build_runner(compiler: str) -> Path:
     sources = sorted(runtime.glob("src/*.cc"))
     if not sources:
         raise OfaTvmError(f"its sources are missing from {runtime}", "install the package again")
+    missing = missing_headers(compiler)
+    if missing:
+        packages = " ".join(HEADERS[name] for name in missing)
+        raise OfaTvmError(f"{compiler} does not find {' and '.join(missing)}", f"apt install {packages}")
     program = cache_folder() / f"run-{_digest(runtime, compiler)}"
     if program.exists():
         return program
     log(f"building the runner with {compiler} (once) ...")
-    program.parent.mkdir(parents=True, exist_ok=True)
-    beside = program.with_name(f".{os.getpid()}-{program.name}")
-    command = [compiler, *COMPILE, f"-I{runtime / 'include'}", *map(str, sources), "-o", str(beside), *LINK, *LIBRARIES]
-    done = _run(command)
-    if done.returncode != 0:
-        beside.unlink(missing_ok=True)
-        raise _explained(compiler, done.stderr)
-    beside.replace(program)
+    write_atomic(program, lambda beside: _build(compiler, sources, runtime / "include", beside))
     return program
+
+
+def _build(compiler: str, sources: list[Path], headers: Path, program: Path) -> None:
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = [Path(name) / f"{source.stem}.o" for source in sources]
+        commands = [
+            [compiler, *COMPILE, f"-I{headers}", "-c", str(source), "-o", str(made)]
+            for source, made in zip(sources, objects, strict=True)
+        ]
+        link = [compiler, *map(str, objects), "-o", str(program), *LINK, *LIBRARIES]
+        compiled = list(pool.map(_run, commands))
+        done = next((each for each in compiled if each.returncode != 0), None) or _run(link)
+    if done.returncode != 0:
+        raise OfaTvmError(f"{compiler} cannot build it: {done.stderr.strip()[-500:]}")
+
+
+def missing_headers(compiler: str) -> list[str]:
+    """Headers that the runner needs and a C++ compiler does not find; keys of ``HEADERS``."""
+    questions = "".join(f"#if !__has_include(<{name}>)\nmissing {name}\n#endif\n" for name in HEADERS)
+    answers = _run([compiler, "-E", "-P", "-x", "c++", "-"], questions).stdout.splitlines()
+    return [name for name in HEADERS if f"missing {name}" in answers]
 
 
 def add_runner(path: Path, compiler: str) -> None:
@@ -79,8 +99,9 @@ def oldest_glibc(*files: Path) -> str | None:
     return "{}.{}".format(*max((int(major), int(minor)) for major, minor in needed))
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+def _run(command: list[str], given: str = "") -> subprocess.CompletedProcess[str]:
+    settings = {**os.environ, "LC_ALL": "C"}
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=settings)
 
 
 def _digest(runtime: Path, compiler: str) -> str:
@@ -90,12 +111,3 @@ def _digest(runtime: Path, compiler: str) -> str:
         sha.update(f"\0{path.name}\0".encode())
         sha.update(path.read_bytes())
     return sha.hexdigest()[:16]
-
-
-def _explained(compiler: str, message: str) -> OfaTvmError:
-    missing = next((name for name in HEADERS if f"{name}: No such file" in message), None)
-    if missing:
-        return OfaTvmError(f"the header {missing} is missing", f"apt install {' '.join(HEADERS.values())}")
-    if "cannot find -l" in message:
-        return OfaTvmError(f"{compiler} has no libraries to link with: {message.strip()[-300:]}")
-    return OfaTvmError(f"{compiler} cannot build it: {message.strip()[-500:]}")

@@ -14,7 +14,6 @@ from ofa_tvm.cli import DeviceOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.accuracy.source import AccuracySource
-    from ofa_tvm.devices import open_device
     from ofa_tvm.search_run import TargetSearch
     from ofa_tvm.spaces import SearchSpace
     from ofa_tvm.supernet.facts import SupernetFacts
@@ -98,6 +97,7 @@ def search(
     for spec, tuning_log in zip(specs, tuning_logs, strict=True):
         refuse_hopeless(space, spec, tuning_log, settings, budgets)
 
+    from ofa_tvm.devices import open_device
     from ofa_tvm.search_run import TargetSearch, cross_target, write_regret
 
     folder = out or Path("runs") / f"search-{datetime.now(UTC):%Y%m%d-%H%M%S}"

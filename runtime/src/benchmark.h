@@ -20,7 +20,7 @@ Timing time_model(const Model &model, const float *images, int repeats, double m
 // Numbers like those of normalised images, the same in every run.
 std::vector<float> random_images(const Model &model);
 
-// Most memory that this process has held so far.
+// Most memory that this process has held so far; 0 where the system does not say.
 uint64_t peak_memory_bytes();
 
 }  // namespace ofa_tvm

@@ -59,7 +59,8 @@ std::string benchmark_text(const Benchmark &benchmark, const Model &model) {
   text += model.threads() ? format("%d threads\n", model.threads()) : "threads unknown\n";
   text += format("            %d repeats of %ld calls\n", timing.repeats, timing.calls_per_repeat);
   text += format("load        %.2f ms with the first run\n", benchmark.load_ms);
-  text += format("memory      %.1f MB at most\n", static_cast<double>(benchmark.peak_memory_bytes) / 1e6);
+  const double memory = static_cast<double>(benchmark.peak_memory_bytes) / 1e6;
+  text += memory > 0 ? format("memory      %.1f MB at most\n", memory) : "memory      unknown: no /proc\n";
   text += format("size        %.2f MB library, %.2f MB runner\n", static_cast<double>(benchmark.library_bytes) / 1e6,
                  static_cast<double>(benchmark.runner_bytes) / 1e6);
   return text;
@@ -76,7 +77,7 @@ Json benchmark_json(const Benchmark &benchmark, const Model &model) {
           {"p90_ms", timing.p90_ms},
           {"p99_ms", timing.p99_ms},
           {"load_ms", benchmark.load_ms},
-          {"peak_memory_bytes", benchmark.peak_memory_bytes},
+          {"peak_memory_bytes", benchmark.peak_memory_bytes ? Json(benchmark.peak_memory_bytes) : Json()},
           {"library_bytes", benchmark.library_bytes},
           {"runner_bytes", benchmark.runner_bytes}};
 }

@@ -16,7 +16,7 @@ from ofa_tvm.bundle import LIBRARY, MANIFEST
 from ofa_tvm.compiler.assembler import assemble
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.runtime import LoadedModel
-from ofa_tvm.runner import build_runner, oldest_glibc
+from ofa_tvm.runner import HEADERS, build_runner, missing_headers, oldest_glibc
 from ofa_tvm.shipped import shipped_folder
 from ofa_tvm.storage import sha256_file
 from ofa_tvm.targets import load_target
@@ -27,6 +27,7 @@ CPU = "cortex-a76"
 SUBNET, SIZE = "r12.5x4.3x2-7x4", 12
 PACKAGES = {COMPILER: "g++-aarch64-linux-gnu", EMULATOR: "qemu-user"}
 MISSING = [package for tool, package in PACKAGES.items() if shutil.which(tool) is None]
+MISSING += [HEADERS[name] for name in missing_headers(COMPILER)] if not MISSING else []
 # Counts the bytes of a vector register, which only a CPU with SVE can.
 SVE = """
 int ofa_tvm_batch(void) { return 1; }

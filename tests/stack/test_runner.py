@@ -41,9 +41,10 @@ ILLEGAL = (
 )
 MAKE_PARTS = ("resize.cc", "npy.cc", "file.cc", "sha256.cc", "stb_image.cc")
 
+LACKING = runner.missing_headers("g++")
+
 pytestmark = pytest.mark.skipif(
-    not all((Path("/usr/include") / header).exists() for header in runner.HEADERS),
-    reason=f"the runner's headers are missing: apt install {' '.join(runner.HEADERS.values())}",
+    bool(LACKING), reason=f"headers are missing: apt install {' '.join(runner.HEADERS[name] for name in LACKING)}"
 )
 
 
@@ -258,6 +259,11 @@ def test_wrong_input_is_refused(bundle, tmp_path):
     refused("cannot be read: No such file", program, "nothing.png")
     refused("of an unknown kind", program, "picture.bmp")
     refused("cannot be decoded", program, file("broken.png", b"\x89PNG\r\n\x1a\n"))
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "black.jpg")
+    picture = bytearray((tmp_path / "black.jpg").read_bytes())
+    counts = picture.index(b"\xff\xc4") + 5
+    picture[counts : counts + 16] = b"\xff" * 16
+    refused("a bad code table", program, file("codes.jpg", bytes(picture)))
     refused("not a whole .npy file", program, file("broken.npy", b"\x93NUMPY\1\0"))
     refused("neither float32 nor uint8", program, file("double.npy", np.zeros((1, SIZE, SIZE, 3))))
     refused("has shape (2, 2, 3)", program, file("small.npy", np.zeros((2, 2, 3), np.float32)))
@@ -360,11 +366,12 @@ def test_what_is_missing_to_build_it_is_said(tmp_path, monkeypatch):
     with pytest.raises(OfaTvmError, match=r"no-such-g\+\+ is not installed\n.*apt install no-such-g\+\+"):
         build_runner("no-such-g++")
     compiler = tmp_path / "g++"
-    compiler.write_text(
-        "#!/bin/sh\necho 'a.cc:1: fatal error: stb/stb_image.h: No such file or directory' >&2; exit 1\n"
-    )
+    compiler.write_text("#!/bin/sh\nprintf 'missing stb/stb_image.h\\nmissing nlohmann/json.hpp\\n'\n")
     compiler.chmod(0o755)
-    with pytest.raises(OfaTvmError, match=r"stb/stb_image.h is missing\n.*apt install libstb-dev nlohmann-json3-dev"):
+    with pytest.raises(OfaTvmError, match=r"find stb.* and nlohmann.*\n.*apt install libstb-dev nlohmann-json3-dev"):
+        build_runner(str(compiler))
+    compiler.write_text("#!/bin/sh\necho 'it is broken' >&2; exit 1\n")
+    with pytest.raises(OfaTvmError, match=r"cannot build it: it is broken"):
         build_runner(str(compiler))
     said = []
     monkeypatch.setattr(runner, "log", said.append)

@@ -1,0 +1,64 @@
+"""Commands that run one after the other, each as a user would run it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ofa_tvm.console import log
+from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.storage import write_json
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of this package with its options."""
+
+    verb: str
+    options: Sequence[str]
+
+
+class StepFailed(OfaTvmError):
+    """A step ended with an error that it has explained; ``exit_code`` is the step's."""
+
+    def __init__(self, step: Step, exit_code: int) -> None:
+        super().__init__(f"{step.verb} ended with {exit_code}", "mend what it says, then give the same command again")
+        self.exit_code = exit_code
+
+
+def run_steps(steps: Sequence[Step], folder: Path) -> dict[str, dict[str, Any]]:
+    """Run steps, keep what each prints as ``<verb>.json`` in a folder, and return it by verb.
+
+    Progress and messages of the steps appear as they come.
+
+    Raises:
+        StepFailed: a step failed; those before it are kept.
+        KeyboardInterrupt: a step was interrupted.
+    """
+    results = {}
+    for number, step in enumerate(steps, 1):
+        log(f"step {number} of {len(steps)}: {step.verb} {' '.join(step.options)}")
+        command = [sys.executable, "-m", f"ofa_tvm.{step.verb}", *step.options, "--json"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            _explain(step, done.stdout)
+            raise StepFailed(step, done.returncode)
+        results[step.verb] = json.loads(done.stdout)
+        write_json(folder / f"{step.verb}.json", results[step.verb])
+    return results
+
+
+def _explain(step: Step, printed: str) -> None:
+    """Say what a failed step has only put into its result: the checks that failed."""
+    try:
+        checks = json.loads(printed).get("checks", [])
+    except (json.JSONDecodeError, AttributeError):
+        return
+    for check in checks:
+        if check["status"] == "fail":
+            log(f"{step.verb}: {check['name']}: {check['found']}; {check['fix']}")
