@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -15,6 +15,7 @@ from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult, TuningLog
 from ofa_tvm.tuner.loop import Budget, Tuner, kernel_frequencies
+from ofa_tvm.tuner.retime import retime
 
 BATCH = 4
 NO_LIMIT = Budget(trials=None, seconds=None, trials_per_kernel=12)
@@ -291,3 +292,33 @@ def test_the_loop_runs_without_tvm_and_torch(module):
     code = f"import sys, ofa_tvm.{module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"tvm", "tvm_ffi", "torch"} & set(done.stdout.split())
+
+
+def test_reference_times_of_the_trials_are_watched(setting):
+    references = iter([1.0] * BATCH + [1.5] * 2 * BATCH)
+
+    def answer(spec, candidate):
+        return replace(made_up_result(spec, candidate), reference_ms=next(references))
+
+    whole = setting(device=ReplayDevice({}, answer))
+    assert whole.run(Budget(3 * BATCH, None, 100)).slowest_reference == 1.5
+
+
+def test_winners_are_timed_again_and_nothing_else_changes(setting):
+    whole = setting()
+    whole.run(Budget(4 * BATCH, None, 100))
+    before = dict(whole.log.kernels)
+    device = ReplayDevice({}, lambda spec, candidate: TrialResult("ok", (7.0,), is_checked=candidate.source == "donor"))
+    with whole.log.exclusive():
+        assert retime(whole.log, device, whole.kernels) == len(whole.kernels)
+    for key, state in TuningLog(load_target("x86"), whole.log.root).kernels.items():
+        assert state == replace(before[key], best_ms=7.0, default_ms=7.0)
+
+
+def test_a_winner_that_cannot_be_timed_keeps_its_time(setting):
+    whole = setting()
+    whole.run(Budget(4 * BATCH, None, 100))
+    before = dict(whole.log.kernels)
+    with whole.log.exclusive():
+        assert retime(whole.log, ReplayDevice({}), whole.kernels) == 0
+    assert whole.log.kernels == before
