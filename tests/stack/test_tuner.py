@@ -68,8 +68,6 @@ def tune(target_file, logs, *options):
 def start(target_file, tmp_path):
     """Starts a long tuning run in a group of its own, under way as soon as its first batch is in the log."""
     started = []
-    # A shell's background job starts with interrupts ignored, and so would its children.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start():
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
@@ -82,7 +80,6 @@ def start(target_file, tmp_path):
         return process
 
     yield start
-    signal.signal(signal.SIGINT, before)
     for process in started:
         process.kill()
         process.wait()

@@ -7,14 +7,6 @@ import pytest
 from ofa_tvm.uninterrupted import uninterrupted
 
 
-@pytest.fixture(autouse=True)
-def usual_handler():
-    """A shell's background job starts with interrupts ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_an_interrupt_waits_for_the_end_of_the_block():
     done = []
     with pytest.raises(KeyboardInterrupt), uninterrupted():
