@@ -57,19 +57,24 @@ def machine_checks() -> Iterator[Check]:
     yield _supernet(shipped_supernet())
 
 
-def target_checks(name: str, trial: Callable[[Any, KernelSpec, Candidate], TrialResult]) -> Iterator[Check]:
-    """Check that a target can be used.
+def target_checks(
+    name: str, trial: Callable[[Any, KernelSpec, Candidate], TrialResult], device: str | None = None
+) -> Iterator[Check]:
+    """Check that a target can be used; on another device than this machine see ``board_checks``.
 
     Args:
         name: as for ``load_target``.
-        trial: runs a trial on the target's device in a worker that it starts.
+        trial: runs a trial on this machine in a worker that it starts.
+        device: as for ``load_target``.
     """
     try:
-        target = load_target(name)
+        target = load_target(name, device=device)
     except OfaTvmError as error:
         yield Check(f"target {name}", "fail", error.what, error.hint)
         return
     yield Check(f"target {name}", "ok", f"{target.target.mcpu}, {target.threads} threads, {target.fingerprint}")
+    if target.device != "local":
+        return
     quick = target.model_copy(update={"measure": target.measure.model_copy(update={"repeats": 1})})
     try:
         result = trial(quick, TINY_KERNEL, Candidate(TINY_KERNEL.key, "default", {}))

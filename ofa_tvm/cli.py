@@ -19,7 +19,8 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 DeviceOption = Annotated[
-    str | None, typer.Option(help="Where code runs: local, estimate, or rpc:HOST:PORT[:KEY] (default: the target's).")
+    str | None,
+    typer.Option(help="Where code runs: local, estimate, rpc:HOST:PORT[:KEY] or emulated (default: the target's)."),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_tvm.cli import JsonFlag, emit, run_command
+from ofa_tvm.cli import DeviceOption, JsonFlag, emit, run_command
 
 if TYPE_CHECKING:
     from ofa_tvm.kernels import KernelSpec
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    target: Annotated[str | None, typer.Option(help="Also compile and run a tiny kernel for this target.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Also check this target: tools, boards, and a tiny kernel that runs there.")
+    ] = None,
+    device: DeviceOption = None,
+    install_emulator: Annotated[
+        bool, typer.Option("--install-emulator", help="First set up emulated arm64 boards, for tests (192 MB).")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Check what everything else needs, and say how to mend what is missing.
@@ -26,11 +32,19 @@ def doctor(
     Ends with 0 when nothing fails (warnings are allowed), else with 1.
     """
     from dataclasses import asdict
+    from itertools import chain, repeat
 
+    from ofa_tvm.board_checks import board_checks
     from ofa_tvm.checks import machine_checks, target_checks
 
+    if install_emulator:
+        from ofa_tvm.devices.emulator import install_emulator as install
+
+        install()
     # The target first, while this process is small; its worker is a fresh interpreter and shares nothing with it.
-    of_target = [] if target is None else list(target_checks(target, _trial))
+    of_target = []
+    if target is not None:
+        of_target = [*target_checks(target, _trial, device), *board_checks(target, device)]
     checks = [*machine_checks(), *of_target]
     failed = sum(check.status == "fail" for check in checks)
 
@@ -39,8 +53,8 @@ def doctor(
         lines = []
         for check in checks:
             lines.append(f"{check.status:<4}  {check.name:<{width}}  {check.found}")
-            if check.fix:
-                lines.append(f"{'':<{width + 8}}-> {check.fix}")
+            for line, mark in zip(check.fix.splitlines(), chain(["->"], repeat("  ")), strict=False):
+                lines.append(f"{'':<{width + 8}}{mark} {line}")
         return "\n".join([*lines, f"{failed} of {len(checks)} checks failed" if failed else "all is well"])
 
     emit({"failed": failed, "checks": [asdict(check) for check in checks]}, json, text)

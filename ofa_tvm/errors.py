@@ -14,7 +14,7 @@ class OfaTvmError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, hint: str = "") -> None:
-        super().__init__(f"{what}\n  {hint}" if hint else what)
+        super().__init__("\n  ".join([what, *hint.splitlines()]))
         self.what = what
         self.hint = hint
 

@@ -189,7 +189,7 @@ class LatencyBench:
             times_ms=tuple(answer.get("times_ms", ())),
             reference_ms=tuple(answer.get("reference_ms", ())),
             schedules=self._schedules(subnet),
-            provenance=self.target.provenance,
+            provenance=self.target.stored_provenance(),
             measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
             error=answer.get("error", ""),
             classes=self._other_classes,

@@ -10,7 +10,7 @@ import re
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -82,11 +82,13 @@ class Rpc(_Part):
         tracker_env: environment variable that holds HOST:PORT of the tracker, or HOST:PORT:KEY.
         key: what boards of this kind are registered as.
         session_timeout_s: seconds after which a board takes itself back from a job.
+        cores: that code runs on, of big and little ones, say; empty for all.
     """
 
     tracker_env: str
     key: str
     session_timeout_s: int = Field(gt=0)
+    cores: tuple[Annotated[int, Field(ge=0, lt=64)], ...] = ()
 
 
 class Estimate(_Part):
@@ -107,7 +109,7 @@ class Estimate(_Part):
     weights_gb_s: float = Field(gt=0)
 
 
-DeviceKind = Literal["local", "rpc", "estimate"]
+DeviceKind = Literal["local", "rpc", "estimate", "emulated"]
 
 
 class TargetSpec(_Part):
@@ -133,8 +135,21 @@ class TargetSpec(_Part):
     tracker: str | None = None
 
     @property
-    def provenance(self) -> Literal["measured", "estimated"]:
+    def provenance(self) -> Literal["measured", "estimated", "emulated"]:
         """How times of this target come about."""
+        return "emulated" if self.device == "emulated" else self.stored_provenance()
+
+    def stored_provenance(self) -> Literal["measured", "estimated"]:
+        """How times of this target come about, for what stores them.
+
+        Raises:
+            UserError: they may not be.
+        """
+        if self.device == "emulated":
+            raise UserError(
+                f"target {self.name} is emulated: times under emulation say nothing, so none are stored",
+                "use --device estimate, or a board: --device rpc:HOST:PORT",
+            )
         return "estimated" if self.device == "estimate" else "measured"
 
     @property
@@ -146,8 +161,10 @@ class TargetSpec(_Part):
     def conditions(self) -> dict[str, Any]:
         """What changes speed; the fingerprint is a hash of it."""
         where: dict[str, Any] = {}
-        if self.device == "rpc" and self.rpc is not None:
+        if self.device in ("rpc", "emulated") and self.rpc is not None:
             where = {"board": self.rpc.key}
+            if self.rpc.cores:
+                where["cores"] = list(self.rpc.cores)
         if self.device == "estimate" and self.estimate is not None:
             where = {"estimate": self.estimate.model_dump(mode="json")}
         return {
@@ -211,7 +228,7 @@ def load_target(
         name: ``x86``, or a path that ends with .toml.
         threads: instead of the file's.
         batch: instead of the file's.
-        device: instead of the file's: ``local``, ``estimate``, or ``rpc:HOST:PORT[:KEY]``.
+        device: instead of the file's: ``local``, ``estimate``, ``rpc:HOST:PORT[:KEY]``, or ``emulated``.
 
     Raises:
         UserError: unknown target, or a file with missing, unknown or wrong keys (each named).
@@ -230,6 +247,8 @@ def load_target(
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(error)}", "see targets/x86.toml for a complete file") from error
     target = _with_device(target, device, path)
+    if target.rpc is not None and target.rpc.cores and len(set(target.rpc.cores)) < target.threads:
+        raise UserError(f"{path}: key 'rpc.cores': {target.threads} threads need as many cores")
     available = os.cpu_count() or 1
     if target.device == "local" and target.threads > available:
         raise UserError(f"{path}: key 'threads': {target.threads} threads, but this machine has {available} cores")
@@ -241,6 +260,8 @@ def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSp
     kind, *address = (device or target.device).split(":")
     if kind == "local":
         return target.model_copy(update={"device": "local"})
+    if kind == "emulated" and target.rpc is not None:
+        return target.model_copy(update={"device": "emulated"})
     if kind == "rpc" and target.rpc is not None:
         address = address or os.environ.get(target.rpc.tracker_env, "").split(":")
         if len(address) >= 2 and address[0] and address[1].isdigit():
@@ -257,9 +278,9 @@ def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSp
     sections = [f"[{name}]" for name in ("rpc", "estimate") if getattr(target, name) is None]
     raise UserError(
         f"target {target.name} cannot use device '{device or kind}'",
-        f"use local, estimate or rpc:HOST:PORT[:KEY]; {path} has no section {' or '.join(sections)}"
+        f"use local, estimate, emulated or rpc:HOST:PORT[:KEY]; {path} has no section {' or '.join(sections)}"
         if sections
-        else "use local, estimate or rpc:HOST:PORT[:KEY]",
+        else "use local, estimate, emulated or rpc:HOST:PORT[:KEY]",
     )
 
 

@@ -116,6 +116,7 @@ def _tune(
     budget: Any,
     transfer: bool,
 ) -> tuple[TuningSummary, Cost]:
+    from ofa_tvm.devices import recorded_boards
     from ofa_tvm.energy import Ledger
     from ofa_tvm.errors import PartialResult
     from ofa_tvm.tuner.candidate import Candidate
@@ -127,7 +128,7 @@ def _tune(
     device.start()
     reference = Candidate(REFERENCE.key, "default", {})
     drift = Drift(lambda: device.trial(REFERENCE, reference, 0.0).best_ms) if spec.provenance == "measured" else None
-    with Ledger(log.folder / "ledger.jsonl").phase(f"tune {space}") as meter:
+    with recorded_boards(log.folder, device), Ledger(log.folder / "ledger.jsonl").phase(f"tune {space}") as meter:
         done = Tuner(kernels, frequencies, log, device, sources, spec.tuning.batch, drift=drift).run(budget)
         cost = meter.read(f"tune {space}")
     if done.trials and done.failures == done.trials:

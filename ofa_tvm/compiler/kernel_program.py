@@ -18,6 +18,9 @@ from ofa_tvm.compiler.tvm_headers import include_folders
 from ofa_tvm.errors import OfaTvmError, UserError
 from ofa_tvm.network import FLOAT32_BYTES
 
+MOST_SECONDS = 20
+"""A kernel that a board runs longer is ended there."""
+
 
 class KernelProgram:
     """A kernel and the bytes of its arguments.
@@ -60,15 +63,7 @@ class KernelProgram:
             UserError: the compiler is not installed.
             OfaTvmError: it could not build the file.
         """
-        require_compiler(compiler)
-        source = made.with_suffix(".c")
-        source.write_text(self._source(inputs))
-        form = ["-static", "-DSTANDALONE"] if standalone else ["-shared", "-fPIC", "-fvisibility=hidden"]
-        command = [compiler, "-x", "c", "-std=gnu11", "-O1", "-w", *form, *(f"-I{path}" for path in include_folders())]
-        command += [str(source), "-x", "none", str(code), "-o", str(made), "-lpthread"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise OfaTvmError(f"{compiler} could not link {made.name}: {done.stderr.strip()[-500:]}")
+        compile_c(compiler, self._source(inputs), made, not standalone, code)
 
     def _arguments(self, inputs: Sequence[Array]) -> list[tuple[bytes, bool]]:
         """Bytes of each argument, and whether it is constant."""
@@ -100,12 +95,14 @@ class KernelProgram:
             "SCRATCH_ARGUMENT": scratch,
             "SCRATCH_BYTES": self._scratch_bytes,
             "COPIES": copies_of(spec),
+            "MOST_SECONDS": MOST_SECONDS,
         }
         native = files("ofa_tvm.compiler.native")
         return "\n".join(
             [
                 "#define _GNU_SOURCE",
                 "#include <errno.h>",
+                native.joinpath("packed.c").read_text(),
                 native.joinpath("timer.c").read_text(),
                 *(f"#define {name} {value}" for name, value in defines.items()),
                 f"static const int64_t sizes[] = {{{', '.join(map(str, sizes))}}};",
@@ -114,6 +111,31 @@ class KernelProgram:
                 native.joinpath("kernel_program.c").read_text(),
             ]
         )
+
+
+def compile_c(compiler: str, source: str, made: Path, is_library: bool, *objects: Path) -> None:
+    """Compile and link a C source and object files.
+
+    Args:
+        compiler: C compiler of the machine that is meant.
+        source: C code.
+        made: the file to write.
+        is_library: a library; else a program, static, compiled with ``STANDALONE``.
+        objects: object files.
+
+    Raises:
+        UserError: the compiler is not installed.
+        OfaTvmError: it could not build the file.
+    """
+    require_compiler(compiler)
+    text = made.with_suffix(".c")
+    text.write_text(source)
+    form = ["-shared", "-fPIC", "-fvisibility=hidden"] if is_library else ["-static", "-DSTANDALONE"]
+    command = [compiler, "-x", "c", "-std=gnu11", "-O1", "-w", *form, *(f"-I{path}" for path in include_folders())]
+    command += [str(text), "-x", "none", *map(str, objects), "-o", str(made), "-lpthread"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OfaTvmError(f"{compiler} could not link {made.name}: {done.stderr.strip()[-500:]}")
 
 
 def require_compiler(compiler: str) -> None:

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tvm.console import log
+from ofa_tvm.storage import append_jsonl
 from ofa_tvm.targets import TargetSpec
+
+BOARDS_FILE = "boards.jsonl"
 
 DEVICES = {
     "local": ("ofa_tvm.devices.local", "LocalDevice"),
     "rpc": ("ofa_tvm.devices.rpc", "RpcDevice"),
+    "emulated": ("ofa_tvm.devices.emulated", "EmulatedDevice"),
     "estimate": ("ofa_tvm.devices.estimate", "EstimateDevice"),
 }
 """Module and class of each kind, which are imported when they are asked for."""
@@ -43,3 +47,17 @@ def open_device(target: TargetSpec) -> Any:
         log(f"{target.name}: no board is given, so times are estimated; with one: --device rpc:HOST:PORT")
     module, name = DEVICES[target.device]
     return getattr(import_module(module), name)(target)
+
+
+@contextmanager
+def recorded_boards(folder: Path, device: Any) -> Iterator[None]:
+    """Append what is known of a device's boards to a log's folder, before and after something."""
+    boards = getattr(device, "boards", None)
+    if boards is None:  # it has none
+        yield
+        return
+    append_jsonl(folder / BOARDS_FILE, boards())
+    try:
+        yield
+    finally:
+        append_jsonl(folder / BOARDS_FILE, boards())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from ofa_tvm.compiler.kernel_program import KernelProgram
 from ofa_tvm.devices.cycle_model import cycles, disassemble, pieces
-from ofa_tvm.devices.instruction_counts import count_blocks, instruction_counts
+from ofa_tvm.devices.instruction_counts import count_blocks, emulator, instruction_counts
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.reference import compute, random_inputs
 from ofa_tvm.targets import CompilerTarget, Estimate
@@ -58,4 +59,29 @@ def trial(
     return {**answer, "is_checked": True}
 
 
-JOBS = {"trial": trial}
+def check(kernel: dict[str, Any], target: dict[str, Any], tasks: int, compiler: str, most_s: float) -> Answer:
+    """Build a kernel with its default schedule, run it under qemu, and compare with numpy.
+
+    qemu emulates the CPU that is meant where it knows it, so that code which the CPU lacks does not run.
+    """
+    spec, compiled_for = KernelSpec(**kernel), CompilerTarget(**target)
+    cache = object_cache(compiled_for.attributes(tasks))
+    emitted = cache.kernel(spec)
+    inputs, program, qemu = random_inputs(spec), KernelProgram(emitted, tasks), emulator(compiled_for.mtriple)
+    known = subprocess.run([qemu, "-cpu", "help"], capture_output=True, text=True, check=False).stdout.split()
+    cpu = compiled_for.mcpu if compiled_for.mcpu in known else EMULATED_CPU
+    with tempfile.TemporaryDirectory() as name, stored_object(cache, emitted) as (code, _):
+        made, given, found = (Path(name) / part for part in ("kernel", "inputs", "outputs"))
+        given.write_bytes(program.inputs(inputs))
+        program.build(code, inputs, compiler, made, standalone=True)
+        command = [qemu, "-cpu", cpu, str(made), str(given), str(found)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=most_s)
+        if done.returncode != 0:
+            return {"status": "failed", "error": f"ended with {done.returncode} on qemu's {cpu}: {done.stderr[-300:]}"}
+        error = relative_error(program.outputs(found.read_bytes()), compute(spec, inputs))
+    if not error < TOLERANCE:
+        return {"status": "wrong_output", "error": f"differs from the reference by {error:.2g}"}
+    return {"status": "ok", "cpu": cpu}
+
+
+JOBS = {"trial": trial, "check": check}

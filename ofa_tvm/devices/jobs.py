@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 
 from ofa_tvm.compiler.assembler import Winners, assemble
 from ofa_tvm.compiler.objects import ObjectCache
-from ofa_tvm.compiler.runtime import LoadedModel
+from ofa_tvm.compiler.runtime import LoadedModel, RunnableModel
 from ofa_tvm.network import NetworkSpec
 from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.tuner import jobs as tuner_jobs
@@ -35,26 +36,62 @@ def _winners(folder: str, modified_ns: int) -> Winners:
     return winners(Path(folder))
 
 
-class _Subnet:
+class AssembledSubnet:
     """An assembled subnet with random weights, and an input for it."""
 
     def __init__(self, network: NetworkSpec, winners: Winners, cache: ObjectCache, batch: int, linker: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._library = Path(self._folder.name) / "subnet.so"
-        assemble(network, random_weights(network), winners, cache, self._library, batch, linker)
+        self.library = Path(self._folder.name) / "subnet.so"
+        assemble(network, random_weights(network), winners, cache, self.library, batch, linker)
         shape = (batch, network.resolution, network.resolution, network.in_channels)
         self.images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
     def load(self) -> LoadedModel:
         """Load the library anew: to the system, a library of another name is another library."""
         with tempfile.TemporaryDirectory() as folder:
-            return LoadedModel(Path(shutil.copy(self._library, Path(folder) / f"{Path(folder).name}.so")))
+            return LoadedModel(Path(shutil.copy(self.library, Path(folder) / f"{Path(folder).name}.so")))
 
 
 @lru_cache(maxsize=2)
-def _reference(space: str, target: str, linker: str, batch: int) -> _Subnet:
+def _reference(space: str, target: str, linker: str, batch: int) -> AssembledSubnet:
     found = get_space(space)
-    return _Subnet(found.network(found.middle), {}, tuner_jobs.object_cache(json.loads(target)), batch, linker)
+    return AssembledSubnet(found.network(found.middle), {}, tuner_jobs.object_cache(json.loads(target)), batch, linker)
+
+
+def assembled(
+    space: str, classes: int, subnet: str, folder: str, target: dict[str, Any], linker: str, batch: int
+) -> tuple[AssembledSubnet, AssembledSubnet]:
+    """A subnet with the log's winners, and the reference subnet of its space."""
+    path = Path(folder) / "kernels.jsonl"
+    tuned = _winners(folder, path.stat().st_mtime_ns) if path.exists() else {}
+    network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
+    own = AssembledSubnet(network, tuned, tuner_jobs.object_cache(target), batch, linker)
+    return own, _reference(space, json.dumps(target, sort_keys=True), linker, batch)
+
+
+def time_in_turn(
+    subnets: tuple[AssembledSubnet, AssembledSubnet],
+    load: Callable[[AssembledSubnet], RunnableModel],
+    warmup: int,
+    repeats: int,
+    min_repeat_ms: int,
+) -> dict[str, Any]:
+    """Time two subnets in turn.
+
+    Returns:
+        ``status`` "ok", ``times_ms`` and ``reference_ms``, one of each for each repeat; or "wrong_output" when the
+        output is not finite.
+    """
+    times_ms = []
+    for first in range(min(LOADS, repeats)):
+        models = [load(subnet) for subnet in subnets]
+        for _ in range(1 + warmup):
+            logits = models[0](subnets[0].images)
+        if not np.isfinite(logits).all():
+            return {"status": "wrong_output", "error": "the output is not finite"}
+        watches = [model.stopwatch(subnet.images, min_repeat_ms) for model, subnet in zip(models, subnets, strict=True)]
+        times_ms += [[watch() for watch in watches] for _ in range(first, repeats, LOADS)]
+    return {"status": "ok", "times_ms": [a for a, _ in times_ms], "reference_ms": [b for _, b in times_ms]}
 
 
 def network(
@@ -69,28 +106,9 @@ def network(
     repeats: int,
     min_repeat_ms: int,
 ) -> dict[str, Any]:
-    """Assemble a subnet with the log's winners and random weights, and time it in turn with the reference subnet.
-
-    Returns:
-        ``status`` "ok", ``times_ms`` and ``reference_ms``, one of each for each repeat; or "wrong_output" when the
-        output is not finite.
-    """
-    path = Path(folder) / "kernels.jsonl"
-    tuned = _winners(folder, path.stat().st_mtime_ns) if path.exists() else {}
-    network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
-    key = json.dumps(target, sort_keys=True)
-    cache = tuner_jobs.object_cache(target)
-    subnets = _Subnet(network, tuned, cache, batch, linker), _reference(space, key, linker, batch)
-    times_ms = []
-    for load in range(min(LOADS, repeats)):
-        models = [subnet.load() for subnet in subnets]
-        for _ in range(1 + warmup):
-            logits = models[0](subnets[0].images)
-        if not np.isfinite(logits).all():
-            return {"status": "wrong_output", "error": "the output is not finite"}
-        watches = [model.stopwatch(subnet.images, min_repeat_ms) for model, subnet in zip(models, subnets, strict=True)]
-        times_ms += [[watch() for watch in watches] for _ in range(load, repeats, LOADS)]
-    return {"status": "ok", "times_ms": [a for a, _ in times_ms], "reference_ms": [b for _, b in times_ms]}
+    """Assemble a subnet with the log's winners and random weights, and time it in turn with the reference subnet."""
+    subnets = assembled(space, classes, subnet, folder, target, linker, batch)
+    return time_in_turn(subnets, AssembledSubnet.load, warmup, repeats, min_repeat_ms)
 
 
 JOBS = {**tuner_jobs.JOBS, **trace_jobs.JOBS, "network": network}

@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self
 
@@ -80,7 +81,9 @@ class Worker:
             raise
 
     def close(self) -> None:
-        """End keeper and job; a closed worker takes no more calls."""
+        """End keeper and job; a closed worker takes no more calls, and one that waits in another thread ends."""
+        with suppress(OSError):  # closed before
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._keeper.wait()
 

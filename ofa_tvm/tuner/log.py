@@ -127,7 +127,7 @@ class TuningLog:
             found = read_json(manifest, "manifest")
             if not isinstance(found, dict) or found.get("conditions") != json.loads(json.dumps(target.conditions)):
                 raise UserError(f"{manifest} states other conditions than target {target.name}", "move the folder away")
-        self._conditions = target.conditions
+        self._target, self._conditions = target, target.conditions
         self.kernels: dict[str, KernelState] = {}
         self.tried: set[str] = set()
         self._read()
@@ -145,8 +145,9 @@ class TuningLog:
         """Hold the folder for writing.
 
         Raises:
-            UserError: another process holds it; the message names it.
+            UserError: another process holds it; the message names it. Or its times may not be stored.
         """
+        self._target.stored_provenance()
         self._own.mkdir(parents=True, exist_ok=True)
         holder = self._own / ".holder"
         lock = FileLock(self._own / ".lock")

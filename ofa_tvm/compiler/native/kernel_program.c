@@ -1,5 +1,6 @@
 /* A kernel with its arguments, for a device that runs no Python: a library that TVM's runtime loads (`run`, `time`), or
-   with STANDALONE a program that runs it once. What comes before this, generated: sizes, the kernel, and timer.c. */
+   with STANDALONE a program that runs it once. What comes before this: packed.c, timer.c, and, generated, sizes and the
+   kernel. */
 #include <string.h>
 #include <stdlib.h>
 
@@ -53,38 +54,73 @@ int main(int count, char **names) {
   return !to || fwrite(outputs, 1, OUTPUT_BYTES, to) != OUTPUT_BYTES || fclose(to) ? 1 : 0;
 }
 #else
-#include <tvm/ffi/c_api.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-static const DLTensor *tensor_of(const TVMFFIAny *value) {
-  if (value->type_index == kTVMFFIDLTensorPtr) return value->v_ptr;
-  if (value->type_index == kTVMFFITensor) return (const DLTensor *)((char *)value->v_obj + sizeof(TVMFFIObject));
-  return 0;
+typedef struct {
+  const char *inputs;
+  char *outputs; /* shared with the process that asks */
+  double *seconds;
+  int32_t repeats;
+  double min_repeat_s;
+} task_t;
+
+static int run_task(const task_t *task) { return run_kernel(task->inputs, task->outputs); }
+
+static int time_task(const task_t *task) {
+  places_t places;
+  int error = place(&places, task->inputs, COPIES);
+  if (error) return error;
+  return time_kernel((void *)KERNEL, places.arguments, places.steps, COPIES, SCRATCH_ARGUMENT, SCRATCH_BYTES, TASKS,
+                     task->repeats, task->min_repeat_s, task->seconds);
 }
 
-static int finish(int error, TVMFFIAny *result) {
-  memset(result, 0, sizeof *result);
-  result->type_index = kTVMFFIInt;
-  result->v_int64 = error;
-  return 0;
+/* Do a task in a process of its own: a kernel that crashes or never ends must not take the board's server with it.
+   Returns 0, an error number, or minus the signal that ended it. */
+static int in_child(int (*function)(const task_t *), const task_t *task) {
+  static const int ours[] = {SIGALRM, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTERM};
+  int status;
+  pid_t child = fork();
+  if (child < 0) return errno;
+  if (!child) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (int i = 0; i < (int)(sizeof ours / sizeof *ours); ++i) signal(ours[i], SIG_DFL);
+    alarm(MOST_SECONDS);
+    _exit(function(task));
+  }
+  while (waitpid(child, &status, 0) < 0)
+    if (errno != EINTR) return errno;
+  return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-/* run(inputs, outputs): two tensors of bytes. Returns 0, or an error number. */
+/* Do a task that gives so many bytes. */
+static int shared(int (*function)(const task_t *), task_t *task, void *result, size_t bytes) {
+  void *memory = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return errno;
+  task->outputs = memory;
+  task->seconds = memory;
+  int error = in_child(function, task);
+  if (!error) memcpy(result, memory, bytes);
+  munmap(memory, bytes);
+  return error;
+}
+
+/* run(inputs, outputs): two tensors of bytes. Returns 0, an error number, or minus the signal that ended the kernel. */
 __attribute__((visibility("default"))) int __tvm_ffi_run(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
   const DLTensor *inputs = count == 2 ? tensor_of(&args[0]) : 0, *outputs = count == 2 ? tensor_of(&args[1]) : 0;
   if (!inputs || !outputs || inputs->shape[0] != INPUT_BYTES || outputs->shape[0] != OUTPUT_BYTES) return finish(EINVAL, result);
-  return finish(run_kernel(inputs->data, outputs->data), result);
+  task_t task = {inputs->data};
+  return finish(shared(run_task, &task, outputs->data, OUTPUT_BYTES), result);
 }
 
-/* time(inputs, seconds, min_repeat_us): inputs as above; one call's seconds for each repeat, float64. */
+/* time(inputs, seconds, min_repeat_us): inputs as above; one call's seconds for each repeat, float64. Returns as `run`. */
 __attribute__((visibility("default"))) int __tvm_ffi_time(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
   const DLTensor *inputs = count == 3 ? tensor_of(&args[0]) : 0, *seconds = count == 3 ? tensor_of(&args[1]) : 0;
-  if (!inputs || !seconds || inputs->shape[0] != INPUT_BYTES) return finish(EINVAL, result);
-  places_t places;
-  int error = place(&places, inputs->data, COPIES);
-  if (error) return finish(error, result);
-  error = time_kernel((void *)KERNEL, places.arguments, places.steps, COPIES, SCRATCH_ARGUMENT, SCRATCH_BYTES, TASKS,
-                      (int32_t)seconds->shape[0], 1e-6 * args[2].v_int64, seconds->data);
-  give_back(&places);
-  return finish(error, result);
+  if (!inputs || !seconds || inputs->shape[0] != INPUT_BYTES || seconds->shape[0] < 1) return finish(EINVAL, result);
+  task_t task = {inputs->data, .repeats = (int32_t)seconds->shape[0], .min_repeat_s = 1e-6 * args[2].v_int64};
+  return finish(shared(time_task, &task, seconds->data, sizeof(double) * seconds->shape[0]), result);
 }
 #endif

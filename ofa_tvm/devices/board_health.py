@@ -1,0 +1,79 @@
+"""Which boards can be trusted with timing, by what a reference kernel takes on each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import median, median_low
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is too much.
+
+    Args:
+        spread: the 90th percentile of a board's repeats over the fastest.
+        slowness: a board's fastest repeat over the median of the boards.
+    """
+
+    spread: float = 1.3
+    slowness: float = 1.25
+
+
+@dataclass
+class BoardState:
+    """What is known of a board; ``quarantine`` is why it gets no more jobs."""
+
+    address: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    references_ms: list[list[float]] = field(default_factory=list)
+    jobs: int = 0
+    quarantine: str = ""
+
+    @property
+    def latest_ms(self) -> float | None:
+        """The fastest repeat of the last reference timing."""
+        return min(self.references_ms[-1]) if self.references_ms else None
+
+    @property
+    def spread(self) -> float | None:
+        """Spread of the last reference timing."""
+        return spread(self.references_ms[-1]) if self.references_ms else None
+
+    def record(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "board": self.address,
+            "facts": self.facts,
+            "jobs": self.jobs,
+            "reference_ms": self.latest_ms,
+            "reference_spread": self.spread,
+            "reference_median_ms": [median(times_ms) for times_ms in self.references_ms],
+            "quarantine": self.quarantine,
+        }
+
+
+def spread(times_ms: list[float]) -> float:
+    """The 90th percentile over the fastest."""
+    return float(np.quantile(times_ms, 0.9) / min(times_ms))
+
+
+def complaint(state: BoardState, others: list[BoardState], limits: Limits) -> str:
+    """Why a board cannot be trusted; empty when it can.
+
+    Args:
+        state: the board.
+        others: the other boards in use.
+        limits: what is too much.
+    """
+    if state.spread is None or state.latest_ms is None:
+        return ""
+    if state.spread > limits.spread:
+        return f"noisy: a reference kernel's times spread by {state.spread:.2f}x, more than {limits.spread:g}x"
+    known = [one.latest_ms for one in [state, *others] if one.latest_ms is not None]
+    slowness = state.latest_ms / median_low(known)
+    if slowness > limits.slowness:
+        return f"slow: a reference kernel takes {slowness:.2f}x what it takes on the other boards"
+    return ""

@@ -1,0 +1,216 @@
+"""Boards behind TVM's RPC tracker."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.console import log
+from ofa_tvm.devices.board_health import Limits
+from ofa_tvm.devices.board_pool import BoardPool, Checks, Message
+from ofa_tvm.devices.tracker import WAIT_S, Tracker, how_to_attach, is_loopback
+from ofa_tvm.devices.worker import Worker
+from ofa_tvm.errors import DeviceUnreachable, OfaTvmError, UserError
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.targets import TargetSpec
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.drift import REFERENCE
+from ofa_tvm.tuner.log import TrialResult
+
+JOBS_MODULE = "ofa_tvm.devices.rpc_jobs"
+TINY_KERNEL = KernelSpec("conv", 8, 16, 4, bias=True)
+REFERENCE_REPEATS = 20
+USUAL = Limits()
+CLASSIFY_S = 600.0
+WARNING = (
+    "TVM's RPC asks nobody who they are: whoever reaches a tracker or a board's server can run any program there. "
+    "Keep both on loopback and join them by SSH (README, 'Boards'), or use a network that only you reach"
+)
+
+
+class RpcDevice:
+    """Runs trials and whole subnets on all boards that a tracker lists.
+
+    Args:
+        target: a target with a section ``[rpc]`` and a tracker.
+        limits: what a board may do before it gets no more jobs; None: its times mean nothing.
+
+    Raises:
+        UserError: the target names no tracker.
+        DeviceUnreachable: no tracker answers, or no board is registered.
+    """
+
+    def __init__(self, target: TargetSpec, limits: Limits | None = USUAL) -> None:
+        if target.rpc is None or target.tracker is None:
+            raise UserError(f"target {target.name} names no tracker", "use --device rpc:HOST:PORT")
+        if not is_loopback(target.tracker):
+            log(f"warning: the tracker {target.tracker} is reached over a network. {WARNING}")
+        self._target = target
+        advice = how_to_attach(target.tracker, target.rpc.key)
+        count = len(Tracker(target.tracker, target.rpc.key).boards())
+        if not count:
+            raise DeviceUnreachable(f"the tracker {target.tracker} has no board '{target.rpc.key}'", advice)
+        access = {
+            "tracker": target.tracker,
+            "key": target.rpc.key,
+            "session_timeout_s": target.rpc.session_timeout_s,
+            "cores": target.rpc.cores,
+            "compiler": target.toolchain.linker,
+        }
+        checks = Checks(self._connect, self._reference_ms, limits)
+        self._pool = BoardPool([Worker(JOBS_MODULE) for _ in range(count)], access, checks, advice)
+        self._is_started = False
+
+    def start(self) -> None:
+        """Connect to the boards and check them; done once, at the latest by the first job.
+
+        Raises:
+            DeviceUnreachable: none can be used.
+        """
+        if not self._is_started:
+            self._pool.start()
+            self._is_started = True
+
+    def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
+        """Build, time and, if it beats ``best_ms``, check a candidate."""
+        return next(self.trials(spec, [candidate], best_ms))
+
+    def trials(self, spec: KernelSpec, candidates: Sequence[Candidate], best_ms: float | None) -> Iterator[TrialResult]:
+        """Results of candidates in their order, as they come."""
+        self.start()
+        jobs = [self._trial(spec, candidate.schedule, self._target.tuning.repeats, best_ms) for candidate in candidates]
+        return map(TrialResult.of_answer, self._pool.map("trial", self._timeout_s, jobs))
+
+    def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
+        """Compile a subnet with the records in a log's folder and time it; see ``devices.jobs.network``."""
+        measure = self._target.measure
+        arguments = {
+            "space": space,
+            "classes": classes,
+            "subnet": subnet,
+            "folder": str(folder),
+            "target": self._target.attributes,
+            "batch": self._target.batch,
+            "warmup": measure.warmup,
+            "repeats": measure.repeats,
+            "min_repeat_ms": measure.min_repeat_ms,
+        }
+        return self.call("network", self._timeout_s + self._session_s, arguments)
+
+    def load(self, library: Path) -> BoardModel:
+        """A subnet's library, to be run on a board."""
+        return BoardModel(library, lambda job, arguments: self.call(job, CLASSIFY_S, arguments))
+
+    def call(self, job: str, timeout_s: float, arguments: Message) -> Message:
+        """Run a job on any board; see ``BoardPool.call``."""
+        self.start()
+        return self._pool.call(job, timeout_s, arguments)
+
+    def boards(self) -> list[dict[str, Any]]:
+        """What is known of each board now, and the conditions."""
+        assert self._target.rpc is not None
+        conditions = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "key": self._target.rpc.key,
+            "threads": self._target.threads,
+            "cores": list(self._target.rpc.cores),
+        }
+        return [{**conditions, **state.record()} for state in self._pool.states.values()]
+
+    @property
+    def _session_s(self) -> float:
+        assert self._target.rpc is not None
+        return float(self._target.rpc.session_timeout_s)
+
+    @property
+    def _timeout_s(self) -> float:
+        return self._target.tuning.timeout_s + 2 * WAIT_S
+
+    def _trial(self, spec: KernelSpec, schedule: dict[str, Any], repeats: int, best_ms: float | None) -> dict[str, Any]:
+        return {
+            "kernel": asdict(spec),
+            "candidate": schedule,
+            "target": self._target.attributes,
+            "repeats": repeats,
+            "min_repeat_ms": self._target.tuning.min_repeat_ms,
+            "best_ms": best_ms,
+        }
+
+    def _connect(self, ask: Callable[..., Message]) -> dict[str, Any]:
+        facts: dict[str, Any] = _good(ask("connect", self._timeout_s), "cannot be used")["facts"]
+        tiny = ask("trial", self._timeout_s, **self._trial(TINY_KERNEL, {}, 1, None))
+        _good(tiny, "does not compute what it should")
+        return facts
+
+    def _reference_ms(self, ask: Callable[..., Message]) -> list[float]:
+        answer = ask("trial", self._timeout_s, **self._trial(REFERENCE, {}, REFERENCE_REPEATS, 0.0))
+        return list(_good(answer, "cannot time the reference kernel")["times_ms"])
+
+    def close(self) -> None:
+        """End the sessions and workers."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class BoardModel:
+    """A subnet's library on a board.
+
+    Args:
+        library: the library, here.
+        call: runs a job (name, arguments) on a board.
+    """
+
+    def __init__(self, library: Path, call: Callable[[str, Message], Message]) -> None:
+        self._library, self._call = library, call
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (images, classes) of normalised images (images, resolution, resolution, channels).
+
+        Their number is a multiple of the library's batch.
+
+        Raises:
+            OfaTvmError: the board could not run it.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            logits = Path(folder) / "logits.npy"
+            self._run("classify", Path(folder), images, logits=str(logits))
+            found: NDArray[np.float32] = np.load(logits)
+            return found
+
+    def time_ms(self, images: NDArray[np.float32], repeats: int = 10, min_repeat_ms: int = 0) -> tuple[float, ...]:
+        """Milliseconds of one call, one value for each repeat of at least ``min_repeat_ms``.
+
+        Raises:
+            OfaTvmError: the board could not run it.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            answer = self._run("time_model", Path(folder), images, repeats=repeats, min_repeat_ms=min_repeat_ms)
+            return tuple(answer["times_ms"])
+
+    def _run(self, job: str, folder: Path, images: NDArray[np.float32], **arguments: Any) -> Message:
+        np.save(folder / "images.npy", images)
+        answer = self._call(job, {"library": str(self._library), "images": str(folder / "images.npy"), **arguments})
+        if answer["status"] != "ok":
+            raise OfaTvmError(f"{self._library} does not run on the board: {answer['status']}: {answer['error']}")
+        return answer
+
+
+def _good(answer: Message, problem: str) -> Message:
+    if answer["status"] != "ok":
+        raise DeviceUnreachable(f"{problem}: {answer['status']}: {answer['error']}")
+    return answer

@@ -1,0 +1,180 @@
+"""Jobs of a board's worker process: build here, run there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ofa_tvm.compiler.kernel_program import KernelProgram
+from ofa_tvm.devices.jobs import assembled, time_in_turn
+from ofa_tvm.devices.rpc_session import NEEDED, Access, Answer, Board, on_board
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.reference import Array, compute, random_inputs
+from ofa_tvm.tuner.jobs import TOLERANCE, object_cache, relative_error, stored_object
+
+
+def ping(access: dict[str, Any], avoid: Sequence[str], others: int) -> Answer:
+    """Whether there is a board."""
+
+    def use(board: Board) -> Answer:
+        board.require(NEEDED[0])
+        return {"status": "ok"}
+
+    return on_board(Access(**access), avoid, others, use)
+
+
+def connect(access: dict[str, Any], avoid: Sequence[str], others: int) -> Answer:
+    """Check that a board's server has what is needed.
+
+    Returns:
+        ``status`` "ok" and ``facts``.
+    """
+
+    def use(board: Board) -> Answer:
+        for name in NEEDED:
+            board.require(name)
+        return {"status": "ok", "facts": board.facts(Access(**access))}
+
+    return on_board(Access(**access), avoid, others, use)
+
+
+def trial(
+    access: dict[str, Any],
+    avoid: Sequence[str],
+    others: int,
+    kernel: dict[str, Any],
+    candidate: dict[str, Any],
+    target: dict[str, Any],
+    repeats: int,
+    min_repeat_ms: int,
+    best_ms: float | None,
+) -> Answer:
+    """Build a candidate, time it on a board and, if it beats ``best_ms``, check its output.
+
+    Returns:
+        As ``tuner.jobs.trial``; "crashed" or "timed_out" where that happened to the kernel, and the board lives.
+    """
+    spec, cache, settings = KernelSpec(**kernel), object_cache(target), Access(**access)
+    emitted = cache.kernel(spec, candidate)
+    inputs, program = random_inputs(spec), KernelProgram(emitted, cache.features.cores)
+    with tempfile.TemporaryDirectory() as name, stored_object(cache, emitted) as (code, keep):
+        library = Path(name) / "kernel.so"
+        program.build(code, inputs, settings.compiler, library, standalone=False)
+
+        def use(board: Board) -> Answer:
+            return _measure(board, library, program, inputs, repeats, min_repeat_ms, best_ms)
+
+        answer = on_board(settings, avoid, others, use)
+        if answer.get("is_checked"):
+            keep()
+    return answer
+
+
+def _measure(
+    board: Board,
+    library: Path,
+    program: KernelProgram,
+    inputs: list[Array],
+    repeats: int,
+    min_repeat_ms: int,
+    best_ms: float | None,
+) -> Answer:
+    module = board.load(library)
+    given = board.tensor(np.frombuffer(program.inputs(inputs), np.uint8))
+    seconds = board.tensor(np.zeros(repeats))
+    if error := int(module["time"](given, seconds, 1000 * min_repeat_ms)):
+        return _ended(error)
+    times_ms = [1e3 * float(value) for value in seconds.numpy()]
+    answer: Answer = {"status": "ok", "times_ms": times_ms}
+    if best_ms is not None and min(times_ms) >= best_ms:
+        return answer
+    outputs = board.tensor(np.zeros(program.output_bytes, np.uint8))
+    if error := int(module["run"](given, outputs)):
+        return _ended(error)
+    difference = relative_error(program.outputs(outputs.numpy().tobytes()), compute(program.kernel.spec, inputs))
+    if not difference < TOLERANCE:
+        return {"status": "wrong_output", "error": f"differs from the reference by {difference:.2g}"}
+    return {**answer, "is_checked": True}
+
+
+def _ended(error: int) -> Answer:
+    """What the kernel's process on the board ended with; see ``kernel_program.c``."""
+    if error > 0:
+        return {"status": "failed", "error": f"the board says: {os.strerror(error)}"}
+    if -error == signal.SIGALRM:
+        return {"status": "timed_out", "error": "the board ended it: it took too long"}
+    name = signal.Signals(-error).name
+    hint = ": the board's CPU lacks an instruction that the target's mcpu has" if -error == signal.SIGILL else ""
+    return {"status": "crashed", "error": f"killed by {name} on the board{hint}"}
+
+
+def network(
+    access: dict[str, Any],
+    avoid: Sequence[str],
+    others: int,
+    space: str,
+    classes: int,
+    subnet: str,
+    folder: str,
+    target: dict[str, Any],
+    batch: int,
+    warmup: int,
+    repeats: int,
+    min_repeat_ms: int,
+) -> Answer:
+    """Assemble a subnet with a log's winners, and time it on a board; see ``devices.jobs.network``."""
+    settings = Access(**access)
+    subnets = assembled(space, classes, subnet, folder, target, settings.compiler, batch)
+
+    def use(board: Board) -> Answer:
+        return time_in_turn(subnets, lambda one: board.model(one.library), warmup, repeats, min_repeat_ms)
+
+    return on_board(settings, avoid, others, use)
+
+
+def classify(
+    access: dict[str, Any], avoid: Sequence[str], others: int, library: str, images: str, logits: str
+) -> Answer:
+    """Run a subnet's library on images (a .npy file, as many as fill batches) and write the logits (another)."""
+
+    def use(board: Board) -> Answer:
+        model, given = board.kept_model(Path(library)), np.load(images)
+        batches = np.split(given, range(model.batch, len(given), model.batch))
+        np.save(logits, np.concatenate([model(np.ascontiguousarray(batch)) for batch in batches]))
+        return {"status": "ok"}
+
+    return on_board(Access(**access), avoid, others, use)
+
+
+def time_model(
+    access: dict[str, Any],
+    avoid: Sequence[str],
+    others: int,
+    library: str,
+    images: str,
+    repeats: int,
+    min_repeat_ms: int,
+) -> Answer:
+    """Time a subnet's library on images of one call (a .npy file)."""
+
+    def use(board: Board) -> Answer:
+        times_ms = board.kept_model(Path(library)).time_ms(np.load(images), repeats, 1, min_repeat_ms)
+        return {"status": "ok", "times_ms": times_ms}
+
+    return on_board(Access(**access), avoid, others, use)
+
+
+JOBS = {
+    "ping": ping,
+    "connect": connect,
+    "trial": trial,
+    "network": network,
+    "classify": classify,
+    "time_model": time_model,
+}

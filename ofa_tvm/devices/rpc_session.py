@@ -1,0 +1,223 @@
+"""This process's session with one board, as TVM's RPC server gives it.
+
+A board ends a session that grows older than its time, so one is renewed before a job when half of that has passed. No
+function of TVM's extra library is needed (``random_fill``, say): inputs are uploaded.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from tvm import rpc
+
+from ofa_tvm.compiler.board_probe import build_probe
+from ofa_tvm.compiler.runtime import RunnableModel
+from ofa_tvm.compiler.tvm_import import tvm
+from ofa_tvm.devices.board_facts import board_facts
+from ofa_tvm.devices.tracker import WAIT_S, Tracker
+from ofa_tvm.errors import OfaTvmError
+
+NEEDED = ("tvm.rpc.server.upload", "tvm.rpc.server.remove", "tvm.rpc.server.load_module", "runtime.RPCTimeEvaluator")
+MOST_TEXT = 1 << 16
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to come to a board.
+
+    Args:
+        tracker: HOST:PORT.
+        key: what boards are registered as.
+        session_timeout_s: after which a board ends a session.
+        cores: that the session stays on; empty for all.
+        compiler: C compiler for the board.
+    """
+
+    tracker: str
+    key: str
+    session_timeout_s: int
+    cores: tuple[int, ...]
+    compiler: str
+
+
+class NoBoard(OfaTvmError):
+    """No board could be had."""
+
+
+class Board:
+    """A session.
+
+    Args:
+        address: HOST:PORT of the board's server.
+        session: TVM's session.
+    """
+
+    def __init__(self, address: str, session: Any) -> None:
+        self.address, self._session = address, session
+        self._start = time.monotonic()
+        self._models: dict[str, RunnableModel] = {}
+
+    @classmethod
+    def lease(cls, access: Access, avoid: Sequence[str], others: int) -> Self:
+        """Wait for a free board.
+
+        Args:
+            access: where to ask.
+            avoid: addresses of boards that are not wanted.
+            others: boards that the caller's other processes hold.
+
+        Raises:
+            NoBoard: none is registered, or none became free in time.
+            DeviceUnreachable: no tracker answers.
+        """
+        tracker = Tracker(access.tracker, access.key)
+        deadline = time.monotonic() + WAIT_S
+        while len(set(tracker.boards()) - set(avoid)) > others:
+            left_s = deadline - time.monotonic()
+            lease = tracker.request(left_s) if left_s > 0 else None
+            if lease is None:
+                raise NoBoard(f"no board '{access.key}' became free within {WAIT_S:g} s")
+            if lease.address not in avoid:
+                board = cls(lease.address, rpc.connect(lease.host, lease.port, lease.word, access.session_timeout_s))
+                if access.cores:
+                    board.set_cores(access)
+                return board
+        raise NoBoard(f"no further board '{access.key}' is registered at the tracker {access.tracker}")
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was leased."""
+        return time.monotonic() - self._start
+
+    def answers(self) -> bool:
+        """Whether the board still answers in this session."""
+        try:
+            self.require(NEEDED[0])
+        except OfaTvmError:
+            return True
+        except Exception:  # TVM raises its own kind of error for a dead connection
+            return False
+        return True
+
+    def require(self, name: str) -> None:
+        """Check that the board's server has a function.
+
+        Raises:
+            OfaTvmError: it has not.
+        """
+        try:
+            self._session.get_function(name)
+        except AttributeError as error:
+            raise OfaTvmError(
+                f"the RPC server of {self.address} lacks {name}", "install the same apache-tvm as here"
+            ) from error
+
+    def load(self, library: Path) -> Any:
+        """Upload a library, load it, and remove the file at once: what is loaded stays until nobody refers to it."""
+        name = f"{os.urandom(8).hex()}.so"
+        try:
+            self._session.upload(str(library), name)
+            return self._session.load_module(name)
+        finally:
+            with suppress(Exception):  # a board that is gone has nothing to remove
+                self._session.remove(name)
+
+    def model(self, library: Path) -> RunnableModel:
+        """A subnet's library, loaded anew."""
+        return RunnableModel(self.load(library), self._session.cpu())
+
+    def kept_model(self, library: Path) -> RunnableModel:
+        """A subnet's library, loaded once in a session."""
+        key = f"{library} {library.stat().st_mtime_ns}"
+        if key not in self._models:
+            self._models = {key: self.model(library)}
+        return self._models[key]
+
+    def tensor(self, array: Any) -> Any:
+        """A tensor on the board."""
+        return tvm.runtime.tensor(array, self._session.cpu())
+
+    def set_cores(self, access: Access) -> None:
+        """Keep this session's process on the cores.
+
+        Raises:
+            OfaTvmError: the board has them not.
+        """
+        mask = sum(1 << core for core in access.cores)
+        error = int(self.load(_probe(access.compiler))["set_cores"](mask))
+        if error:
+            raise OfaTvmError(
+                f"{self.address} cannot use cores {list(access.cores)}: {os.strerror(error)}",
+                "see 'cores' in the target's section [rpc]",
+            )
+
+    def facts(self, access: Access) -> dict[str, Any]:
+        """What the board tells about itself."""
+        read = self.load(_probe(access.compiler))["read"]
+        text = self.tensor(np.zeros(MOST_TEXT, np.uint8))
+
+        def read_text(path: str) -> str | None:
+            count = int(read(self.tensor(np.frombuffer(path.encode() + b"\0", np.uint8)), text))
+            return text.numpy()[:count].tobytes().decode(errors="replace") if count >= 0 else None
+
+        return board_facts(read_text)
+
+
+@lru_cache(maxsize=1)
+def _probe_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
+
+
+@lru_cache(maxsize=1)
+def _probe(compiler: str) -> Path:
+    made = Path(_probe_folder().name) / "probe.so"
+    build_probe(compiler, made)
+    return made
+
+
+class _Held:
+    """The board that this process holds."""
+
+    board: Board | None = None
+
+
+def on_board(access: Access, avoid: Sequence[str], others: int, use: Callable[[Board], Answer]) -> Answer:
+    """Do something on this process's board.
+
+    Returns:
+        What ``use`` gives or, when it fails on a board that answers, "failed" with ``error``; with ``board``, the
+        address. Else "no_board", when none can be had, or "lost", when the board went away.
+    """
+    held = _Held.board
+    if held is not None and (held.age_s > access.session_timeout_s / 2 or held.address in avoid):
+        held = _Held.board = None  # ends the session
+    try:
+        board = _Held.board = held or Board.lease(access, avoid, others)
+    except Exception as error:  # TVM raises its own kinds
+        return {"status": "no_board", "error": _reason(error)}
+    try:
+        answer = use(board)
+    except Exception as error:  # whatever a board may do
+        if board.answers():
+            return {"status": "failed", "error": _reason(error), "board": board.address}
+        _Held.board = None
+        # TVM says which check of its code failed; only an expired session has a reason that helps.
+        expired = "expired" in str(error)
+        reason = f"its session of {access.session_timeout_s} s ended" if expired else "the connection ended"
+        return {"status": "lost", "error": reason, "board": board.address}
+    return {**answer, "board": board.address}
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0 if isinstance(error, OfaTvmError) else -1][:300]

@@ -1,0 +1,51 @@
+"""What tests of boards share: a tuning round on two boards, one of which is killed in the middle of it."""
+
+from __future__ import annotations
+
+import json
+
+from ofa_tvm.fusion import fused_kernels
+from ofa_tvm.storage import read_jsonl
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.loop import Budget, Tuner
+from ofa_tvm.tuner.sources import Sources
+
+ROUND = 12
+KILL_AFTER = 3
+
+
+class KillsABoard:
+    """A device that loses a board while it runs trials."""
+
+    def __init__(self, device, servers):
+        self.device, self.servers, self.results = device, servers, 0
+
+    def trials(self, spec, candidates, best_ms):
+        for result in self.device.trials(spec, candidates, best_ms):
+            yield result
+            self.results += 1
+            if self.results == KILL_AFTER:
+                self.servers.kill(0)
+
+
+def tuned_round(space, target, device, servers, folder):
+    """Tune, kill, and check that every trial is in the log once, and counts."""
+    every = fused_kernels(space, (12,))
+    kernels = {key: every[key] for key in sorted(every, key=lambda key: every[key].flops)[:3]}
+    log = TuningLog(target, folder)
+    sources = Sources(target.attributes, kernels, log.kernels, {}, log.tried, transfer=False)
+    tuner = Tuner(kernels, dict.fromkeys(kernels, 1.0), log, KillsABoard(device, servers), sources, batch=4)
+    summary = tuner.run(Budget(trials=ROUND, seconds=None, trials_per_kernel=6))
+    ledger = read_jsonl(log.folder / "trials.jsonl", "trial ledger")
+    assert summary.trials == len(ledger) == ROUND
+    assert [line["status"] for line in ledger] == ["ok"] * ROUND, json.dumps(ledger, indent=1)
+    assert len({line["digest"] for line in ledger}) == ROUND, "nothing was measured twice"
+    assert all(state.best_ms is not None for state in log.kernels.values())
+    lost, kept = (board for address in servers.addresses for board in device.boards() if board["board"] == address)
+    assert "the connection ended" in lost["quarantine"]
+    assert not kept["quarantine"]
+
+
+def leftovers(servers):
+    """Libraries that were uploaded and not removed."""
+    return sorted(path.name for path in servers.folder.rglob("*.so*"))

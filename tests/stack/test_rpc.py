@@ -1,0 +1,175 @@
+"""Boards behind a tracker, played by RPC servers of this machine."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+import pytest
+
+from ofa_tvm import doctor, tune
+from ofa_tvm.compiler.assembler import assemble
+from ofa_tvm.compiler.objects import ObjectCache
+from ofa_tvm.compiler.runtime import LoadedModel
+from ofa_tvm.devices import rpc_jobs
+from ofa_tvm.devices.board_health import Limits
+from ofa_tvm.devices.board_servers import BoardServers
+from ofa_tvm.devices.rpc import RpcDevice
+from ofa_tvm.errors import DeviceUnreachable, OfaTvmError
+from ofa_tvm.shipped import shipped_folder
+from ofa_tvm.spaces import MBV3_CIFAR
+from ofa_tvm.targets import load_target
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.drift import REFERENCE
+from ofa_tvm.weights import random_weights
+from tests.boards import leftovers, tuned_round
+
+ANY = Limits(math.inf, math.inf)
+KEY = "this-machine"
+DEFAULT = Candidate(REFERENCE.key, "default", {})
+RPC = f"""
+[rpc]
+tracker_env = "OFA_TVM_TEST_TRACKER"
+key = "{KEY}"
+session_timeout_s = 60
+cores = []
+"""
+
+
+@pytest.fixture(scope="module")
+def target_file(tmp_path_factory):
+    text = (shipped_folder("targets") / "x86.toml").read_text().replace('device = "local"', 'device = "rpc"')
+    path = tmp_path_factory.mktemp("target") / "boards.toml"
+    path.write_text(text.replace("repeats = 30", "repeats = 3") + RPC)
+    return path
+
+
+@pytest.fixture(scope="module")
+def servers():
+    with BoardServers(2, KEY) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def target(target_file, servers):
+    return load_target(str(target_file), device=f"rpc:{servers.tracker}")
+
+
+@pytest.fixture(scope="module")
+def device(target):
+    with RpcDevice(target, ANY) as opened:
+        opened.start()
+        yield opened
+
+
+def test_boards_tell_about_themselves(device, servers, target):
+    boards = device.boards()
+    assert sorted(board["board"] for board in boards) == sorted(servers.addresses)
+    for board in boards:
+        assert board["facts"]["processors"]
+        assert board["reference_ms"] > 0
+        assert (board["key"], board["threads"], board["cores"], board["quarantine"]) == (KEY, target.threads, [], "")
+
+
+def test_trials_are_timed_and_a_good_one_is_checked(device, servers):
+    first = device.trial(REFERENCE, DEFAULT, None)
+    assert (first.status, first.is_checked) == ("ok", True)
+    assert len(first.times_ms) == load_target("x86").tuning.repeats
+    results = list(device.trials(REFERENCE, [DEFAULT] * 4, 0.0))
+    assert [(one.status, one.is_checked) for one in results] == [("ok", False)] * 4
+    bad = Candidate(REFERENCE.key, "template", {"template": "none", "parameters": {}})
+    assert device.trial(REFERENCE, bad, None).status == "failed"
+    assert not leftovers(servers)
+
+
+def test_both_boards_work(device):
+    before = {board["board"]: board["jobs"] for board in device.boards()}
+    list(device.trials(REFERENCE, [DEFAULT] * 8, 0.0))
+    assert all(board["jobs"] > before[board["board"]] for board in device.boards())
+
+
+def test_a_subnet_is_timed_with_its_reference(device, servers, tmp_path):
+    answer = device.network(MBV3_CIFAR.name, 10, MBV3_CIFAR.smallest.key, tmp_path)
+    assert answer["status"] == "ok", answer
+    assert len(answer["times_ms"]) == len(answer["reference_ms"]) == 3
+    assert not leftovers(servers)
+
+
+@pytest.fixture(scope="module")
+def library(tiny_space, target, tmp_path_factory):
+    network, path = tiny_space.network(tiny_space.smallest), tmp_path_factory.mktemp("library") / "subnet.so"
+    assemble(network, random_weights(network), {}, ObjectCache(target.attributes), path, 1, target.toolchain.linker)
+    return path, np.random.default_rng(0).standard_normal((3, network.resolution, network.resolution, 3), np.float32)
+
+
+def test_a_library_runs_on_a_board_as_it_does_here(device, servers, library):
+    path, images = library
+    model, here = device.load(path), LoadedModel(path)
+    expected = np.concatenate([here(images[index : index + 1]) for index in range(len(images))])
+    np.testing.assert_allclose(model(images), expected, rtol=1e-5)
+    times_ms = model.time_ms(images[:1], repeats=3, min_repeat_ms=1)
+    assert len(times_ms) == 3
+    assert min(times_ms) > 0
+    assert not leftovers(servers)
+    with pytest.raises(OfaTvmError, match="does not run on the board: failed"):
+        model.time_ms(images[:, :4])
+
+
+def test_doctor_tells_of_each_board(device, servers, target_file, capsys):
+    """The boards are in use by ``device``: that is what it says, after it has waited."""
+    code = doctor.main(["--target", str(target_file), "--device", f"rpc:{servers.tracker}"])
+    text = capsys.readouterr().out
+    assert code == 1
+    assert f"{servers.tracker} has 2 boards '{KEY}'" in text
+    assert "became free within" in text
+
+
+def test_a_dead_tracker_ends_the_command(target_file, tmp_path, capsys):
+    arguments = ["--target", str(target_file), "--logs", str(tmp_path), "--trials", "2", "--device"]
+    assert tune.main([*arguments, "rpc:127.0.0.1:9"]) == DeviceUnreachable.exit_code
+    assert tune.main([*arguments, "rpc:no.such.host.invalid:9190"]) == DeviceUnreachable.exit_code
+    said = capsys.readouterr().err
+    assert "does not answer: Connection refused" in said
+    assert "tvm.exec.rpc_tracker" in said
+    assert "asks nobody who they are" in said
+    assert "Traceback" not in said
+
+
+def test_an_unknown_key_ends_the_command(target_file, servers, tmp_path, capsys):
+    arguments = ["--target", str(target_file), "--logs", str(tmp_path), "--trials", "2"]
+    code = tune.main([*arguments, "--device", f"rpc:{servers.tracker}:other"])
+    assert code == DeviceUnreachable.exit_code
+    assert f"{servers.tracker} has no board 'other'" in capsys.readouterr().err
+
+
+def test_cores_are_chosen_and_a_session_ends_in_time(servers, device, target, library, monkeypatch):
+    """In this process: a board ends a session that has lasted, which is no crash, and the next one is another."""
+    device.close()  # its boards become free
+    access = {
+        "tracker": servers.tracker,
+        "key": KEY,
+        "session_timeout_s": 4,
+        "cores": [max(os.sched_getaffinity(0))],
+        "compiler": target.toolchain.linker,
+    }
+    path, images = library
+    np.save(path.with_suffix(".npy"), images[:1])
+    model = {"library": str(path), "images": str(path.with_suffix(".npy"))}
+    answer = rpc_jobs.time_model(access, [], 0, **model, repeats=1, min_repeat_ms=1)
+    assert answer["status"] == "ok", answer
+    answer = rpc_jobs.time_model(access, [], 0, **model, repeats=1, min_repeat_ms=8000)
+    assert (answer["status"], answer["error"]) == ("lost", "its session of 4 s ended")
+    answer = rpc_jobs.time_model({**access, "cores": [63]}, [], 0, **model, repeats=1, min_repeat_ms=1)
+    assert answer["status"] == "no_board"
+    assert "cannot use cores [63]" in answer["error"]
+    avoided = rpc_jobs.ping({**access, "cores": []}, servers.addresses, 0)
+    assert (avoided["status"], "no further board" in avoided["error"]) == ("no_board", True)
+
+
+def test_tuning_goes_on_when_a_board_is_killed(servers, target, tiny_space, tmp_path):
+    """The last one here: it takes a board away."""
+    with RpcDevice(target, ANY) as opened:
+        opened.start()
+        tuned_round(tiny_space, target, opened, servers, tmp_path)
+    assert not leftovers(servers)
