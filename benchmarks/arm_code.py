@@ -1,0 +1,101 @@
+"""What whole programs execute on 64-bit ARM, in instructions and in cycles of LLVM's model of the CPU."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ofa_tvm.devices.cycle_model import Instruction, cycles, llvm_tool, pieces
+from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.targets import Estimate
+
+TRIPLE = "aarch64-linux-gnu"
+LENGTH = 4
+KEPT = 0.995
+"""Share of the instructions whose cycles are simulated; the rest, in code that hardly runs, is left out."""
+MOST_NEGATIVE = 1e-3
+"""More than this share of counts that fall with more runs: the two runs had their code at different addresses."""
+
+Counts = Counter[tuple[int, bytes]]
+"""Runs of each block, by address and code."""
+Ranges = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One inference: instructions, cycles, and the instructions of code that was left out by its address."""
+
+    instructions: float
+    cycles: float
+    ignored: float
+
+
+def cost_of_one(few: Counts, many: Counts, inferences: int, ignored: Ranges, model: Estimate) -> Cost:
+    """The cost of one inference from two runs of a program.
+
+    Args:
+        few: blocks of the run with fewer inferences.
+        many: blocks of the other.
+        inferences: how many more it made.
+        ignored: addresses of code that does not count.
+        model: of the CPU.
+
+    Raises:
+        OfaTvmError: the runs cannot be compared, or some code cannot be understood.
+    """
+    words: dict[int, bytes] = {}
+    counts: Counter[int] = Counter()
+    left_out = 0
+    for (start, code), runs in many.items():
+        more = runs - few[start, code]
+        if more and any(low <= start < high for low, high in ignored):
+            left_out += more * (len(code) // LENGTH)
+        elif more:
+            for at in range(0, len(code), LENGTH):
+                words[start + at] = code[at : at + LENGTH]
+                counts[start + at] += more
+    counted = sum(runs for runs in counts.values() if runs > 0)
+    if -sum(runs for runs in counts.values() if runs < 0) > MOST_NEGATIVE * counted:
+        raise OfaTvmError("two runs of a program cannot be compared: its code moved")
+    texts = _disassembled(set(words.values()), model.llvm)
+    code = [Instruction(address, texts[words[address]]) for address in sorted(words) if counts[address] > 0]
+    found = [piece for straight in _contiguous(code) for piece in pieces(straight, counts)]
+    kept = _most_run(found, KEPT * counted)
+    simulated = cycles(kept, TRIPLE, model.mca_cpu, model.mca_options, model.llvm)
+    return Cost(counted / inferences, simulated / inferences, left_out / inferences)
+
+
+def _contiguous(code: Sequence[Instruction]) -> Iterable[list[Instruction]]:
+    found: list[list[Instruction]] = []
+    for one in code:
+        if found and found[-1][-1].address + LENGTH == one.address:
+            found[-1].append(one)
+        else:
+            found.append([one])
+    return found
+
+
+def _most_run(found: list[tuple[int, list[Instruction]]], enough: float) -> list[tuple[int, list[Instruction]]]:
+    kept, total = [], 0
+    for runs, piece in sorted(found, key=lambda item: -item[0] * len(item[1])):
+        if total >= enough:
+            break
+        kept.append((runs, piece))
+        total += runs * len(piece)
+    return kept
+
+
+def _disassembled(words: set[bytes], llvm: int) -> dict[bytes, str]:
+    """Text of each instruction."""
+    ordered = sorted(words)
+    command = [llvm_tool("llvm-mc", llvm), "--disassemble", f"-triple={TRIPLE}", "-mattr=+all"]
+    lines = "\n".join(" ".join(f"0x{byte:02x}" for byte in word) for word in ordered) + "\n"
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
+    texts = [re.sub(r"\s+", " ", line.split("//")[0]).strip() for line in done.stdout.splitlines()]
+    texts = [text for text in texts if text and not text.startswith(".")]
+    if len(texts) != len(ordered):
+        raise OfaTvmError(f"some instructions cannot be disassembled: {done.stderr.strip()[-300:]}")
+    return dict(zip(ordered, texts, strict=True))
