@@ -1,6 +1,6 @@
 """ncnn, MNN and ONNX Runtime for 64-bit ARM against this package where there is no board: estimates, not measurements.
 
-``python benchmarks/arm_peers.py [--random 3] [--logs FOLDER] [--engines ofa_tvm,ort,ncnn,mnn]``: every engine's process
+``python benchmarks/arm_peers.py [--random 3] [--logs FOLDER] [--engines ort,ncnn,mnn]``: every engine's process
 runs under qemu once with few and once with more inferences, one thread, float32; the difference of the counts is what
 one inference executes, in the engine and in the libraries that it calls. Its cycles are those of the model that ARM
 estimates use, its time includes reading the weights once. Outputs are compared before anything is counted.
@@ -31,7 +31,7 @@ from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.devices.emulator import emulator_folder, install_emulator
 from ofa_tvm.devices.estimate import EstimateDevice
 from ofa_tvm.devices.instruction_counts import count_code
-from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.engines import Array
 from ofa_tvm.fusion import fused_steps
 from ofa_tvm.onnx_export import to_onnx
 from ofa_tvm.parity import check_parity, relative_error
@@ -95,7 +95,7 @@ class Emulated:
     def python(self, *arguments: object) -> list[str]:
         """Its Python, with the engines."""
         site = f"PYTHONPATH={self.site}:{emulator_folder() / 'site'}"
-        settings = ["-E", "PYTHONHOME=/usr", "-E", site, "-E", "PYTHONHASHSEED=0"]
+        settings = ["-E", "PYTHONHOME=/usr", "-E", site, "-E", "PYTHONHASHSEED=0", "-E", "PYTHONDONTWRITEBYTECODE=1"]
         return self.program(*settings, self.root / "usr" / "bin" / "python3", *arguments)
 
 
@@ -123,7 +123,13 @@ class Subnet:
     """
 
     def __init__(
-        self, space: SearchSpace, config: SubnetConfig, target: TargetSpec, log: TuningLog, machine: Emulated, folder: Path
+        self,
+        space: SearchSpace,
+        config: SubnetConfig,
+        target: TargetSpec,
+        log: TuningLog,
+        machine: Emulated,
+        folder: Path,
     ) -> None:
         self.network = space.network(config)
         self.steps = fused_steps(self.network)
@@ -159,23 +165,19 @@ class Subnet:
             return self._machine.program(self._runner, folder / "m.so", *images)
         return self._machine.python(Path(__file__).with_name("arm_peers_run.py"), engine, folder / "m", *files, runs)
 
-    def logits(self, engine: str) -> Any:
-        """What an engine computes."""
-        command = [f"qemu-{TRIPLE.split('-')[0]}", "-cpu", CPU, *self._program(engine, FEW)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise OfaTvmError(f"{engine} ended with {done.returncode} under qemu: {done.stderr.strip()[-300:]}")
-        return np.load(self._folder / "logits.npy")[:1]
-
-    def estimate(self, engine: str) -> dict[str, Any]:
-        """What one inference costs on an engine."""
+    def estimate(self, engine: str, expected: Array | None) -> tuple[dict[str, Any], Array]:
+        """What one inference costs on an engine, and its logits, once these are as expected."""
         model = self._target.estimate
         assert model is not None
         few = count_code(self._program(engine, FEW), TRIPLE, CPU, TIMEOUT_S)
+        logits = np.load(self._folder / "logits.npy")[:1]
+        error = 0.0 if expected is None else relative_error(logits, expected)
+        check_parity(engine, error, OURS)
         many = count_code(self._program(engine, MANY), TRIPLE, CPU, TIMEOUT_S)
         cost = cost_of_one(few, many, MANY - FEW, [] if engine == OURS else self._interpreter(), model)
         weights_ms = sum(step.kernel.weight_bytes for step in self.steps) / (1e6 * model.weights_gb_s)
-        return {**asdict(cost), "estimated_ms": cost.cycles / (1e3 * model.clock_mhz) + weights_ms}
+        estimated_ms = cost.cycles / (1e3 * model.clock_mhz) + weights_ms
+        return {"relative_error": error, **asdict(cost), "estimated_ms": estimated_ms}, logits
 
     def _interpreter(self) -> Ranges:
         """Where the Python program itself lies; applications call engines without it."""
@@ -184,74 +186,78 @@ class Subnet:
         return [(int(one[1], 16), int(one[2], 16)) for one in found if one]
 
 
-def compare(name: str, configs: Sequence[SubnetConfig], engines: Sequence[str], logs: Path | None) -> list[dict[str, Any]]:
-    """A row for each subnet of a space."""
-    machine, target, space = Emulated(), load_target("arm"), get_space(name)
-    log = TuningLog(target, logs)
-    estimating = target.model_copy(update={"device": "estimate"})
-    rows = []
-    for config in configs:
-        with tempfile.TemporaryDirectory() as folder, EstimateDevice(estimating) as device:
-            subnet = Subnet(space, config, target, log, machine, Path(folder))
-            expected = subnet.logits(OURS)
-            kernels = device.network(name, space.classes, config.key, log.folder)
-            row: dict[str, Any] = {
-                "space": name,
-                "subnet": config.key,
-                "kernels": len(subnet.steps),
-                "tuned_kernels": subnet.tuned,
-                "sum_of_kernels_ms": kernels["times_ms"][0],
-                "engines": {},
-            }
-            for engine in engines:
-                error = relative_error(subnet.logits(engine), expected)
-                check_parity(engine, error, OURS)
-                row["engines"][engine] = {"relative_error": error, **subnet.estimate(engine)}
-                say(f"{config.key} {engine}: {row['engines'][engine]}")
-            rows.append(row)
-    return rows
+def row_of(name: str, subnet: Subnet, engines: Sequence[str], kernels: dict[str, Any]) -> dict[str, Any]:
+    """What a subnet costs on each engine, beside the sum of our kernels' estimates."""
+    expected: Array | None = None
+    row: dict[str, Any] = {
+        "subnet": name,
+        "kernels": len(subnet.steps),
+        "tuned_kernels": subnet.tuned,
+        "sum_of_kernels_ms": kernels["times_ms"][0],
+        "engines": {},
+    }
+    for engine in [OURS, *engines]:
+        row["engines"][engine], logits = subnet.estimate(engine, expected)
+        expected = logits if expected is None else expected
+        say(f"{name} {engine}: {row['engines'][engine]}")
+    return row
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def table(space: str, rows: Sequence[dict[str, Any]]) -> str:
     """The rows as Markdown."""
-    lines = ["Estimated, not measured.", ""]
-    lines += ["| subnet | engine | instructions (M) | cycles (M) | ms at the assumed clock | over ours |"]
+    lines = ["| subnet | engine | instructions (M) | cycles (M) | estimated ms | over ours |"]
     lines += ["| --- | --- | --- | --- | --- | --- |"]
     for row in rows:
         for name, one in row["engines"].items():
-            ratio = one["estimated_ms"] / row["engines"][OURS]["estimated_ms"]
             cells = [f"{one['instructions'] / 1e6:.2f}", f"{one['cycles'] / 1e6:.2f}", f"{one['estimated_ms']:.3f}"]
-            lines.append(f"| `{row['space']}` `{row['subnet']}` | {name} | {' | '.join(cells)} | {ratio:.2f} |")
+            lines.append(
+                f"| `{space}` `{row['subnet']}` | {name} | {' | '.join(cells)} | {_over_ours(row, name):.2f} |"
+            )
     return "\n".join(lines)
+
+
+def _over_ours(row: dict[str, Any], engine: str) -> float:
+    return float(row["engines"][engine]["estimated_ms"] / row["engines"][OURS]["estimated_ms"])
+
+
+def compare(name: str, configs: Sequence[SubnetConfig], engines: Sequence[str], logs: Path | None) -> dict[str, Any]:
+    """Some subnets of a space, and what they say together."""
+    machine, target, space = Emulated(), load_target("arm"), get_space(name)
+    log, rows = TuningLog(target, logs), []
+    with EstimateDevice(target.model_copy(update={"device": "estimate"})) as device:
+        for config in configs:
+            with tempfile.TemporaryDirectory() as folder:
+                subnet = Subnet(space, config, target, log, machine, Path(folder))
+                kernels = device.network(name, space.classes, config.key, log.folder)
+                rows.append(row_of(config.key, subnet, engines, kernels))
+    print(f"Estimated, not measured:\n\n{table(name, rows)}\n")
+    together = {engine: Speedup.of(_over_ours(row, engine) for row in rows).record() for engine in engines}
+    whole = Speedup.of(row["engines"][OURS]["estimated_ms"] / row["sum_of_kernels_ms"] for row in rows).record()
+    print(f"over ours: {together}\nours, whole network over the sum of its kernels: {whole}\n", flush=True)
+    return {"over_ours": together, "whole_over_sum_of_kernels": whole, "subnets": rows}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--random", type=int, default=3, help="random subnets of mbv3 at 224 px")
     parser.add_argument("--logs", type=Path, help="folder of tuning logs")
-    parser.add_argument("--engines", default=",".join([OURS, *PEERS]))
+    parser.add_argument("--engines", default=",".join(PEERS), help="to compare with")
     options = parser.parse_args()
-    engines = options.engines.split(",")
-    rng = np.random.default_rng(7)
+    engines, rng = options.engines.split(","), np.random.default_rng(7)
     small, large = get_space("mbv3-cifar"), get_space("mbv3").with_resolutions([224])
-    named = [small.parse("smallest"), *small.sample_configs(rng, 1), small.parse("largest")]
-    rows = compare("mbv3-cifar", named, engines, options.logs)
-    rows += compare("mbv3", large.sample_configs(rng, options.random), engines, options.logs)
-    print(table(rows))
-    ratios = {
-        space: {
-            name: Speedup.of(
-                row["engines"][name]["estimated_ms"] / row["engines"][OURS]["estimated_ms"]
-                for row in rows
-                if row["space"] == space
-            ).record()
-            for name in engines
-        }
-        for space in ("mbv3-cifar", "mbv3")
+    chosen = {
+        "mbv3-cifar": [small.parse("smallest"), *small.sample_configs(rng, 1), small.parse("largest")],
+        "mbv3": large.sample_configs(rng, options.random),
     }
-    print(ratios)
-    machine = Emulated()
-    result = {"provenance": "estimated", "cpu": CPU, "versions": machine.versions, "over_ours": ratios, "subnets": rows}
+    target = load_target("arm")
+    assert target.estimate is not None
+    result = {
+        "provenance": "estimated",
+        "emulated_cpu": CPU,
+        "model": target.estimate.model_dump(mode="json"),
+        "versions": Emulated().versions,
+        "spaces": {name: compare(name, configs, engines, options.logs) for name, configs in chosen.items() if configs},
+    }
     keep("arm-peers", result)
 
 

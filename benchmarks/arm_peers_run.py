@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-WARM_UP = 2
+WARM_UP = 1
 Run = Callable[[Any], Any]
 
 
@@ -59,7 +59,7 @@ def mnn(model: str) -> Run:
         interpreter.runSession(session)
         copy = engine.Tensor(logits.shape, engine.Halide_Type_Float, logits, layout)
         found.copyToHostTensor(copy)
-        return copy.getNumpyData()
+        return np.array(copy.getNumpyData())
 
     return run
 
