@@ -90,6 +90,7 @@ def deploy(
         )
     else:
         order = Order(subnet or "", supernet, load_target(target or "x86", threads, device=device))
+    order.target.stored_provenance()  # a bundle says how fast it is
     with nullcontext() if order.target.device == "local" else open_device(order.target) as opened:
         manifest = _deployment(order, data, logs, check_images, opened).write(out)
     cost = total("total", manifest.cost)

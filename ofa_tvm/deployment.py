@@ -136,8 +136,8 @@ class Deployment:
         test = self.dataset.test
         counted = min(self.check_images, len(test))
         where, per_call = getattr(library, "where", ""), self.target.batch
-        if self.target.provenance == "estimated":
-            per_call = TORCH_BATCH  # the runner takes any number, and starting it takes time
+        if self.device is not None:
+            per_call = TORCH_BATCH  # the runner and a board take many at once, and asking them takes time
         compared = min(COMPARED_IMAGES, len(test))
         right, torch_right = 0, 0
         found, expected = [], []
@@ -188,7 +188,7 @@ class Deployment:
             measured_ms = statistics.median(repeats_ms)
         pick = self.pick
         return Latency(
-            provenance=self.target.provenance,
+            provenance=self.target.stored_provenance(),
             measured_ms=measured_ms,
             estimated_ms=estimated_ms,
             repeats_ms=repeats_ms,

@@ -88,7 +88,7 @@ class Rpc(_Part):
     tracker_env: str
     key: str
     session_timeout_s: int = Field(gt=0)
-    cores: tuple[Annotated[int, Field(ge=0, lt=64)], ...] = ()
+    cores: tuple[Annotated[int, Field(ge=0, lt=63)], ...] = ()
 
 
 class Estimate(_Part):

@@ -71,7 +71,7 @@ def complaint(state: BoardState, others: list[BoardState], limits: Limits) -> st
     if state.spread is None or state.latest_ms is None:
         return ""
     if state.spread > limits.spread:
-        return f"noisy: a reference kernel's times spread by {state.spread:.2f}x, more than {limits.spread:g}x"
+        return f"noisy: a reference kernel's times spread by {state.spread:.2f}x; nothing else may run there"
     known = [one.latest_ms for one in [state, *others] if one.latest_ms is not None]
     slowness = state.latest_ms / median_low(known)
     if slowness > limits.slowness:

@@ -144,7 +144,7 @@ class BoardPool:
         return False
 
     def _ask(self, slot: Slot, job: str, timeout_s: float, arguments: Message) -> Message:
-        avoid = [state.address for state in self.states.values() if state.quarantine]
+        avoid = [state.address for state in list(self.states.values()) if state.quarantine]
         others = len(self.active) - 1
         answer = slot.worker.call(job, timeout_s, access=self._access, avoid=avoid, others=others, **arguments)
         slot.address = answer.get("board", slot.address)

@@ -123,7 +123,7 @@ class RpcDevice:
             "threads": self._target.threads,
             "cores": list(self._target.rpc.cores),
         }
-        return [{**conditions, **state.record()} for state in self._pool.states.values()]
+        return [{**conditions, **state.record()} for state in list(self._pool.states.values())]
 
     @property
     def _session_s(self) -> float:
@@ -175,13 +175,13 @@ class BoardModel:
         call: runs a job (name, arguments) on a board.
     """
 
+    where = "on a board"
+
     def __init__(self, library: Path, call: Callable[[str, Message], Message]) -> None:
         self._library, self._call = library, call
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (images, classes) of normalised images (images, resolution, resolution, channels).
-
-        Their number is a multiple of the library's batch.
+        """Logits (n, classes) of any number of normalised images (n, resolution, resolution, channels).
 
         Raises:
             OfaTvmError: the board could not run it.

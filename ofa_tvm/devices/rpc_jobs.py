@@ -141,12 +141,13 @@ def network(
 def classify(
     access: dict[str, Any], avoid: Sequence[str], others: int, library: str, images: str, logits: str
 ) -> Answer:
-    """Run a subnet's library on images (a .npy file, as many as fill batches) and write the logits (another)."""
+    """Run a subnet's library on any number of images (a .npy file) and write the logits (another)."""
 
     def use(board: Board) -> Answer:
         model, given = board.kept_model(Path(library)), np.load(images)
-        batches = np.split(given, range(model.batch, len(given), model.batch))
-        np.save(logits, np.concatenate([model(np.ascontiguousarray(batch)) for batch in batches]))
+        padded = np.concatenate([given, np.zeros((-len(given) % model.batch, *given.shape[1:]), np.float32)])
+        batches = np.split(padded, len(padded) // model.batch)
+        np.save(logits, np.concatenate([model(batch) for batch in batches])[: len(given)])
         return {"status": "ok"}
 
     return on_board(Access(**access), avoid, others, use)

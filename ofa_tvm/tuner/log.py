@@ -178,7 +178,12 @@ class TuningLog:
         self.folder = self._own
 
     def commit(self, kernel: str, results: Sequence[tuple[Candidate, TrialResult]]) -> KernelState:
-        """Append a batch of trials of one kernel; returns the kernel's new state."""
+        """Append a batch of trials of one kernel; returns the kernel's new state.
+
+        Raises:
+            UserError: the target's times may not be stored.
+        """
+        self._target.stored_provenance()
         state = self.kernels.get(kernel, KernelState(kernel))
         trials = []
         for candidate, result in results:

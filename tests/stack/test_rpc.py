@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 import pytest
+from boards import leftovers, tuned_round
 
 from ofa_tvm import doctor, tune
 from ofa_tvm.compiler.assembler import assemble
@@ -22,8 +23,8 @@ from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
+from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.weights import random_weights
-from tests.boards import leftovers, tuned_round
 
 ANY = Limits(math.inf, math.inf)
 KEY = "this-machine"
@@ -61,6 +62,16 @@ def device(target):
     with RpcDevice(target, ANY) as opened:
         opened.start()
         yield opened
+
+
+def test_doctor_tells_of_each_board(servers, target_file, capsys):
+    """Before others use them. A machine as busy as this one may be is too noisy for a board, and doctor says so."""
+    doctor.main(["--target", str(target_file), "--device", f"rpc:{servers.tracker}"])
+    text = capsys.readouterr().out
+    assert f"{servers.tracker} has 2 boards '{KEY}'" in text
+    for address in servers.addresses:
+        assert f"board {address}" in text
+    assert "a reference kernel takes" in text
 
 
 def test_boards_tell_about_themselves(device, servers, target):
@@ -116,15 +127,6 @@ def test_a_library_runs_on_a_board_as_it_does_here(device, servers, library):
         model.time_ms(images[:, :4])
 
 
-def test_doctor_tells_of_each_board(device, servers, target_file, capsys):
-    """The boards are in use by ``device``: that is what it says, after it has waited."""
-    code = doctor.main(["--target", str(target_file), "--device", f"rpc:{servers.tracker}"])
-    text = capsys.readouterr().out
-    assert code == 1
-    assert f"{servers.tracker} has 2 boards '{KEY}'" in text
-    assert "became free within" in text
-
-
 def test_a_dead_tracker_ends_the_command(target_file, tmp_path, capsys):
     arguments = ["--target", str(target_file), "--logs", str(tmp_path), "--trials", "2", "--device"]
     assert tune.main([*arguments, "rpc:127.0.0.1:9"]) == DeviceUnreachable.exit_code
@@ -143,7 +145,7 @@ def test_an_unknown_key_ends_the_command(target_file, servers, tmp_path, capsys)
     assert f"{servers.tracker} has no board 'other'" in capsys.readouterr().err
 
 
-def test_cores_are_chosen_and_a_session_ends_in_time(servers, device, target, library, monkeypatch):
+def test_cores_are_chosen_and_a_session_ends_in_time(servers, device, target, library):
     """In this process: a board ends a session that has lasted, which is no crash, and the next one is another."""
     device.close()  # its boards become free
     access = {
@@ -160,9 +162,9 @@ def test_cores_are_chosen_and_a_session_ends_in_time(servers, device, target, li
     assert answer["status"] == "ok", answer
     answer = rpc_jobs.time_model(access, [], 0, **model, repeats=1, min_repeat_ms=8000)
     assert (answer["status"], answer["error"]) == ("lost", "its session of 4 s ended")
-    answer = rpc_jobs.time_model({**access, "cores": [63]}, [], 0, **model, repeats=1, min_repeat_ms=1)
+    answer = rpc_jobs.time_model({**access, "cores": [62]}, [], 0, **model, repeats=1, min_repeat_ms=1)
     assert answer["status"] == "no_board"
-    assert "cannot use cores [63]" in answer["error"]
+    assert "cannot use cores [62]" in answer["error"]
     avoided = rpc_jobs.ping({**access, "cores": []}, servers.addresses, 0)
     assert (avoided["status"], "no further board" in avoided["error"]) == ("no_board", True)
 
@@ -171,5 +173,5 @@ def test_tuning_goes_on_when_a_board_is_killed(servers, target, tiny_space, tmp_
     """The last one here: it takes a board away."""
     with RpcDevice(target, ANY) as opened:
         opened.start()
-        tuned_round(tiny_space, target, opened, servers, tmp_path)
+        tuned_round(tiny_space, TuningLog(target, tmp_path), target.attributes, opened, servers)
     assert not leftovers(servers)

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from ofa_tvm import checks, doctor
+from ofa_tvm.board_checks import _board, board_checks
 from ofa_tvm.checks import Check, target_checks
 from ofa_tvm.errors import DeviceUnreachable, UserError
 from ofa_tvm.tuner.log import TrialResult
@@ -41,6 +42,43 @@ def test_an_unknown_target_is_one_failed_check():
     (check,) = target_checks("no-such-target", answering(TrialResult("ok", (0.1,))))
     assert check.status == "fail"
     assert "x86" in check.fix
+
+
+def test_a_target_with_boards_is_checked_tool_by_tool(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("OFA_TVM_TRACKER", raising=False)
+    found = {check.name: check for check in board_checks("arm")}
+    assert [check.status for check in target_checks("arm", answering(None))] == ["ok"], "nothing runs on this machine"
+    for name, package in (("cross compiler", "g++-aarch64-linux-gnu"), ("qemu", "qemu-user"), ("llvm-mca", "llvm-19")):
+        assert found[name].status == "fail"
+        assert package in found[name].fix
+    assert found["boards"].status == "warn"
+    assert "tvm.exec.rpc_server" in found["boards"].fix
+    assert "tiny kernel" not in found, "it cannot be compiled"
+
+
+def test_a_tracker_that_does_not_answer_is_one_failed_check(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    *tools, tracker = board_checks("arm", "rpc:127.0.0.1:9")
+    assert (tracker.name, tracker.status) == ("tracker", "fail")
+    assert "tvm.exec.rpc_tracker" in tracker.fix
+    assert {check.status for check in tools if check.name != "cross compiler"} <= {"warn", "ok"}
+
+
+def test_other_targets_have_no_board_checks():
+    assert list(board_checks("x86")) == list(board_checks("no-such-target")) == []
+
+
+def test_what_a_board_tells():
+    board = {"board": "a:1", "reference_ms": 0.5, "reference_spread": 1.05, "quarantine": ""}
+    board["facts"] = {"model": "Some Board", "millidegrees": 52500, "clock_khz": {"0": 600000, "4": 2400000}}
+    assert _board(board) == Check(
+        "board a:1",
+        "ok",
+        "Some Board; 600/2400 MHz; 52 degrees C; a reference kernel takes 0.500 ms, spread 1.05x",
+    )
+    noisy = _board({**board, "quarantine": "noisy: 2x"})
+    assert (noisy.status, noisy.found[:9], bool(noisy.fix)) == ("fail", "noisy: 2x", True)
 
 
 def test_a_package_that_breaks_on_import_fails_its_check(tmp_path, monkeypatch):

@@ -95,6 +95,48 @@ def test_all_problems_are_named_at_once(write):
         load_target(path)
 
 
+def test_a_target_without_boards_cannot_be_emulated():
+    with pytest.raises(UserError, match=r"cannot use device 'emulated'.*\n.*emulated or rpc:HOST:PORT"):
+        load_target("x86", device="emulated")
+
+
+def test_an_emulated_target_is_another_one():
+    emulated, board = load_target("arm", device="emulated"), load_target("arm", device="rpc:127.0.0.1:9190")
+    assert (emulated.provenance, board.provenance) == ("emulated", "measured")
+    assert emulated.fingerprint != board.fingerprint
+    assert board.stored_provenance() == "measured"
+    with pytest.raises(UserError, match="emulated"):
+        emulated.stored_provenance()
+
+
+BOARDS = '[rpc]\ntracker_env = "T"\nkey = "k"\nsession_timeout_s = 60\ncores = {}\n\n[measure]'
+
+
+def test_chosen_cores_change_the_fingerprint(write):
+    some, all_cores = (
+        load_target(write(("[measure]", BOARDS.format(cores))), device="rpc:127.0.0.1:9190")
+        for cores in ("[4, 5]", "[]")
+    )
+    assert some.conditions["cores"] == [4, 5]
+    assert "cores" not in all_cores.conditions
+    assert some.fingerprint != all_cores.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("cores", "problem"),
+    [
+        ("[-1]", "key 'rpc.cores.0': Input should be greater than or equal to 0"),
+        ("[63]", "key 'rpc.cores.0': Input should be less than 63"),
+        ('"4-7"', "key 'rpc.cores': Input should be a valid tuple"),
+        ("[4, 4]", "key 'rpc.cores': 2 threads need as many cores"),
+    ],
+)
+def test_wrong_cores_are_named(write, cores, problem):
+    path = write(("[measure]", BOARDS.format(cores)))
+    with pytest.raises(UserError, match=problem):
+        load_target(path, threads=2, device="rpc:127.0.0.1:9190")
+
+
 def test_bytes_that_are_no_text(tmp_path):
     path = tmp_path / "board.toml"
     path.write_bytes(b"\xff\xfe")

@@ -321,3 +321,12 @@ def test_environment_names_the_root(tmp_path, monkeypatch):
     monkeypatch.setenv("OFA_TVM_LOGS", str(tmp_path))
     assert logs_root() == tmp_path
     assert winners(tmp_path) == {}
+
+
+def test_emulated_times_are_never_stored(tmp_path):
+    log = TuningLog(load_target("arm", device="emulated"), tmp_path)
+    with pytest.raises(UserError, match="times under emulation say nothing"), log.exclusive():
+        pass
+    with pytest.raises(UserError, match="use --device estimate, or a board"):
+        log.commit("kernel", [])
+    assert not list(tmp_path.rglob("*"))

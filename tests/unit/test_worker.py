@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -176,3 +178,21 @@ def test_closing_one_of_two_workers_ends_it():
         first.close()
         with pytest.raises(DeviceUnreachable):
             first.call("nothing", 1)
+
+
+def test_closing_ends_a_call_that_waits_in_another_thread(worker):
+    worker.start()
+    errors = []
+
+    def call():
+        with pytest.raises(DeviceUnreachable) as caught:
+            worker.call("hang", LONG_S)
+        errors.append(caught.value)
+
+    waiting = threading.Thread(target=call)
+    waiting.start()
+    while not descendants(worker._keeper.pid):  # until the job has its process
+        time.sleep(0.01)
+    worker.close()
+    waiting.join(LONG_S)
+    assert len(errors) == 1

@@ -25,7 +25,7 @@ __attribute__((visibility("default"))) int __tvm_ffi_set_cores(void *self, const
   if (count != 1) return finish(EINVAL, result);
   cpu_set_t chosen;
   CPU_ZERO(&chosen);
-  for (int core = 0; core < 64; ++core)
-    if ((uint64_t)args[0].v_int64 >> core & 1) CPU_SET(core, &chosen);
+  for (int core = 0; core < 63; ++core)
+    if (args[0].v_int64 >> core & 1) CPU_SET(core, &chosen);
   return finish(sched_setaffinity(0, sizeof chosen, &chosen) ? errno : 0, result);
 }
