@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ofa_tvm.devices.cycle_model import Instruction, cycles, llvm_tool, pieces
+from ofa_tvm.devices.cycle_model import Instruction, cycles, llvm_tool
 from ofa_tvm.errors import OfaTvmError
 from ofa_tvm.targets import Estimate
 
@@ -16,7 +16,7 @@ TRIPLE = "aarch64-linux-gnu"
 LENGTH = 4
 KEPT = 0.995
 """Share of the instructions whose cycles are simulated; the rest, in code that hardly runs, is left out."""
-MOST_NEGATIVE = 1e-3
+MOST_NEGATIVE = 0.01
 """More than this share of counts that fall with more runs: the two runs had their code at different addresses."""
 
 SKIP_ATOMICS = "-skip-unsupported-instructions=lack-sched"
@@ -25,6 +25,12 @@ SKIP_ATOMICS = "-skip-unsupported-instructions=lack-sched"
 Counts = Counter[tuple[int, bytes]]
 """Runs of each block, by address and code."""
 Ranges = Sequence[tuple[int, int]]
+Piece = tuple[int, list[Instruction]]
+"""Runs, and instructions."""
+
+_CONDITIONAL = re.compile(r"(b\.\w+|cbn?z|tbn?z) ")
+_STORE_THEN_MOVE = re.compile(r"(st.*)\[(\w+)\], (#?-?\w+)$")
+_MOVE_THEN_STORE = re.compile(r"(st.*)\[(\w+), (#-?\w+)\]!$")
 
 
 @dataclass(frozen=True)
@@ -65,24 +71,49 @@ def cost_of_one(few: Counts, many: Counts, inferences: int, ignored: Ranges, mod
     if fell > MOST_NEGATIVE * counted:
         raise OfaTvmError(f"two runs of a program cannot be compared: {fell} of {counted} counts fell")
     texts = _disassembled(set(words.values()), model.llvm)
-    code = [Instruction(address, texts[words[address]]) for address in sorted(words) if counts[address] > 0]
-    found = [piece for straight in _contiguous(code) for piece in pieces(straight, counts)]
-    kept = _most_run(found, KEPT * counted)
+    listing = [Instruction(address, texts[words[address]]) for address in sorted(words) if counts[address] > 0]
+    kept = [(runs, _cracked(piece)) for runs, piece in _most_run(_pieces(listing, counts), KEPT * counted)]
     simulated = cycles(kept, TRIPLE, model.mca_cpu, [*model.mca_options, SKIP_ATOMICS], model.llvm)
     return Cost(counted / inferences, simulated / inferences, left_out / inferences)
 
 
-def _contiguous(code: Sequence[Instruction]) -> Iterable[list[Instruction]]:
-    found: list[list[Instruction]] = []
+def _pieces(code: Sequence[Instruction], counts: Counter[int]) -> list[Piece]:
+    """Straight pieces of code. A branch that is never taken ends none, so that what a loop resets stays in it."""
+    found: list[Piece] = []
     for one in code:
-        if found and found[-1][-1].address + LENGTH == one.address:
-            found[-1].append(one)
+        before = found[-1][1][-1] if found else None
+        if (
+            before is not None
+            and before.address + LENGTH == one.address
+            and counts[before.address] == counts[one.address]
+            and (not before.is_branch or _CONDITIONAL.match(before.text))
+        ):
+            found[-1][1].append(one)
         else:
-            found.append([one])
+            found.append((counts[one.address], [one]))
     return found
 
 
-def _most_run(found: list[tuple[int, list[Instruction]]], enough: float) -> list[tuple[int, list[Instruction]]]:
+def _cracked(piece: Sequence[Instruction]) -> list[Instruction]:
+    """Stores that move their address as two instructions, else the model's next address waits for the data."""
+    found = []
+    for one in piece:
+        if moved := _STORE_THEN_MOVE.match(one.text):
+            texts = [f"{moved[1]}[{moved[2]}]", _added(moved[2], moved[3])]
+        elif moved := _MOVE_THEN_STORE.match(one.text):
+            texts = [_added(moved[2], moved[3]), f"{moved[1]}[{moved[2]}]"]
+        else:
+            texts = [one.text]
+        found += [Instruction(one.address, text) for text in texts]
+    return found
+
+
+def _added(register: str, offset: str) -> str:
+    operation, offset = ("sub", offset.replace("-", "")) if offset.startswith("#-") else ("add", offset)
+    return f"{operation} {register}, {register}, {offset}"
+
+
+def _most_run(found: list[Piece], enough: float) -> list[Piece]:
     kept, total = [], 0
     for runs, piece in sorted(found, key=lambda item: -item[0] * len(item[1])):
         if total >= enough:

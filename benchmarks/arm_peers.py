@@ -46,7 +46,9 @@ OURS = "ofa_tvm"
 PEERS = {"ort": "onnxruntime", "ncnn": "ncnn", "mnn": "mnn"}
 CONVERTERS = ("pnnx", "mnn")
 CPU = "cortex-a76"
-FEW, MANY = 1, 3
+FEW = 1
+COUNTED_MACS = 100e6
+"""Multiply-adds of the further inferences, at least two: starting an engine varies by some 100,000 instructions."""
 TIMEOUT_S = 1800.0
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 # Engines choose their kernels by these files; those of the machine beneath the emulator describe another CPU.
@@ -173,8 +175,9 @@ class Subnet:
         logits = np.load(self._folder / "logits.npy")[:1]
         error = 0.0 if expected is None else relative_error(logits, expected)
         check_parity(engine, error, OURS)
-        many = count_code(self._program(engine, MANY), TRIPLE, CPU, TIMEOUT_S)
-        cost = cost_of_one(few, many, MANY - FEW, [] if engine == OURS else self._interpreter(), model)
+        more = max(2, round(COUNTED_MACS / sum(layer.macs for layer in self.network.layers)))
+        many = count_code(self._program(engine, FEW + more), TRIPLE, CPU, TIMEOUT_S)
+        cost = cost_of_one(few, many, more, [] if engine == OURS else self._interpreter(), model)
         weights_ms = sum(step.kernel.weight_bytes for step in self.steps) / (1e6 * model.weights_gb_s)
         estimated_ms = cost.cycles / (1e3 * model.clock_mhz) + weights_ms
         return {"relative_error": error, **asdict(cost), "estimated_ms": estimated_ms}, logits
