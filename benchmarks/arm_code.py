@@ -17,7 +17,7 @@ LENGTH = 4
 KEPT = 0.995
 """Share of the instructions whose cycles are simulated; the rest, in code that hardly runs, is left out."""
 MOST_NEGATIVE = 0.01
-"""More than this share of counts that fall with more runs: the two runs had their code at different addresses."""
+"""Share of counts that may fall with more inferences, since no two starts are alike."""
 
 SKIP_ATOMICS = "-skip-unsupported-instructions=lack-sched"
 """The models know no atomic instructions; a few hundred run."""
@@ -31,6 +31,10 @@ Piece = tuple[int, list[Instruction]]
 _CONDITIONAL = re.compile(r"(b\.\w+|cbn?z|tbn?z) ")
 _STORE_THEN_MOVE = re.compile(r"(st.*)\[(\w+)\], (#?-?\w+)$")
 _MOVE_THEN_STORE = re.compile(r"(st.*)\[(\w+), (#-?\w+)\]!$")
+
+
+class NotComparable(OfaTvmError):
+    """Two runs of a program differ in more than the inferences."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ def cost_of_one(few: Counts, many: Counts, inferences: int, ignored: Ranges, mod
         model: of the CPU.
 
     Raises:
-        OfaTvmError: the runs cannot be compared, or some code cannot be understood.
+        NotComparable: the runs differ in more than the inferences.
+        OfaTvmError: some code cannot be understood.
     """
     words: dict[int, bytes] = {}
     counts: Counter[int] = Counter()
@@ -69,7 +74,7 @@ def cost_of_one(few: Counts, many: Counts, inferences: int, ignored: Ranges, mod
     counted = sum(runs for runs in counts.values() if runs > 0)
     fell = -sum(runs for runs in counts.values() if runs < 0)
     if fell > MOST_NEGATIVE * counted:
-        raise OfaTvmError(f"two runs of a program cannot be compared: {fell} of {counted} counts fell")
+        raise NotComparable(f"two runs of a program cannot be compared: {fell} of {counted} counts fell")
     texts = _disassembled(set(words.values()), model.llvm)
     listing = [Instruction(address, texts[words[address]]) for address in sorted(words) if counts[address] > 0]
     kept = [(runs, _cracked(piece)) for runs, piece in _most_run(_pieces(listing, counts), KEPT * counted)]

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from arm_code import TRIPLE, Ranges, cost_of_one
+from arm_code import TRIPLE, NotComparable, Ranges, cost_of_one
 from run import keep
 from tuning import say
 
@@ -37,7 +37,7 @@ from ofa_tvm.onnx_export import to_onnx
 from ofa_tvm.parity import check_parity, relative_error
 from ofa_tvm.runner import build_runner
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
-from ofa_tvm.storage import cache_folder
+from ofa_tvm.storage import cache_folder, write_atomic
 from ofa_tvm.targets import TargetSpec, load_target
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.weights import random_weights
@@ -79,8 +79,7 @@ class Emulated:
         _pip(self.site, PEERS.values(), [*foreign, "--implementation=cp", f"--python-version={python}"])
         _pip(self.converters, CONVERTERS, [])
         for name, text in FACTS.items():
-            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.root / name).write_text(text)
+            write_atomic(self.root / name, text)
         for path in (emulator_folder() / "root").iterdir():
             if not (self.root / path.name).exists():
                 (self.root / path.name).symlink_to(path)
@@ -177,14 +176,19 @@ class Subnet:
         check_parity(engine, error, OURS)
         more = max(2, round(COUNTED_MACS / sum(layer.macs for layer in self.network.layers)))
         many = count_code(self._program(engine, FEW + more), TRIPLE, CPU, TIMEOUT_S)
-        cost = cost_of_one(few, many, more, [] if engine == OURS else self._interpreter(), model)
+        try:
+            cost = cost_of_one(few, many, more, self._ignored(engine), model)
+        except NotComparable as problem:
+            say(f"{engine}: {problem}; again")
+            few = count_code(self._program(engine, FEW), TRIPLE, CPU, TIMEOUT_S)
+            cost = cost_of_one(few, many, more, self._ignored(engine), model)
         weights_ms = sum(step.kernel.weight_bytes for step in self.steps) / (1e6 * model.weights_gb_s)
         estimated_ms = cost.cycles / (1e3 * model.clock_mhz) + weights_ms
         return {"relative_error": error, **asdict(cost), "estimated_ms": estimated_ms}, logits
 
-    def _interpreter(self) -> Ranges:
+    def _ignored(self, engine: str) -> Ranges:
         """Where the Python program itself lies; applications call engines without it."""
-        lines = (self._folder / "maps.txt").read_text().splitlines()
+        lines = [] if engine == OURS else (self._folder / "maps.txt").read_text().splitlines()
         found = [re.match(r"([0-9a-f]+)-([0-9a-f]+) .*/python3[.0-9]*$", line) for line in lines]
         return [(int(one[1], 16), int(one[2], 16)) for one in found if one]
 
