@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from arm_code import TRIPLE, NotComparable, Ranges, cost_of_one
+from arm_code import TRIPLE, Counts, NotComparable, Ranges, cost_of_one
 from run import keep
 from tuning import say
 
@@ -50,6 +50,7 @@ FEW = 1
 COUNTED_MACS = 100e6
 """Multiply-adds of the further inferences, at least two: starting an engine varies by some 100,000 instructions."""
 TIMEOUT_S = 1800.0
+ATTEMPTS = 3
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 # Engines choose their kernels by these files; those of the machine beneath the emulator describe another CPU.
 FACTS = {
@@ -170,21 +171,26 @@ class Subnet:
         """What one inference costs on an engine, and its logits, once these are as expected."""
         model = self._target.estimate
         assert model is not None
-        few = count_code(self._program(engine, FEW), TRIPLE, CPU, TIMEOUT_S)
-        logits = np.load(self._folder / "logits.npy")[:1]
-        error = 0.0 if expected is None else relative_error(logits, expected)
-        check_parity(engine, error, OURS)
-        more = max(2, round(COUNTED_MACS / sum(layer.macs for layer in self.network.layers)))
-        many = count_code(self._program(engine, FEW + more), TRIPLE, CPU, TIMEOUT_S)
-        try:
-            cost = cost_of_one(few, many, more, self._ignored(engine), model)
-        except NotComparable as problem:
-            say(f"{engine}: {problem}; again")
-            few = count_code(self._program(engine, FEW), TRIPLE, CPU, TIMEOUT_S)
-            cost = cost_of_one(few, many, more, self._ignored(engine), model)
+        for attempt in range(ATTEMPTS):
+            few = self._count(engine, FEW)
+            logits = np.load(self._folder / "logits.npy")[:1]
+            error = 0.0 if expected is None else relative_error(logits, expected)
+            check_parity(engine, error, OURS)
+            more = max(2, round(COUNTED_MACS / sum(layer.macs for layer in self.network.layers)))
+            many = self._count(engine, FEW + more)
+            try:
+                cost = cost_of_one(few, many, more, self._ignored(engine), model)
+                break
+            except NotComparable as problem:
+                say(f"{engine}: {problem}")
+                if attempt == ATTEMPTS - 1:
+                    raise
         weights_ms = sum(step.kernel.weight_bytes for step in self.steps) / (1e6 * model.weights_gb_s)
         estimated_ms = cost.cycles / (1e3 * model.clock_mhz) + weights_ms
         return {"relative_error": error, **asdict(cost), "estimated_ms": estimated_ms}, logits
+
+    def _count(self, engine: str, runs: int) -> Counts:
+        return count_code(self._program(engine, runs), TRIPLE, CPU, TIMEOUT_S)
 
     def _ignored(self, engine: str) -> Ranges:
         """Where the Python program itself lies; applications call engines without it."""
