@@ -52,6 +52,14 @@ COUNTED_MACS = 100e6
 TIMEOUT_S = 1800.0
 ATTEMPTS = 3
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
+# Threads would wait by spinning, which no two runs do alike.
+ENVIRONMENT = {
+    "PYTHONHOME": "/usr",
+    "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
 # Engines choose their kernels by these files; those of the machine beneath the emulator describe another CPU.
 FACTS = {
     "proc/cpuinfo": """processor\t: 0
@@ -96,8 +104,8 @@ class Emulated:
 
     def python(self, *arguments: object) -> list[str]:
         """Its Python, with the engines."""
-        site = f"PYTHONPATH={self.site}:{emulator_folder() / 'site'}"
-        settings = ["-E", "PYTHONHOME=/usr", "-E", site, "-E", "PYTHONHASHSEED=0", "-E", "PYTHONDONTWRITEBYTECODE=1"]
+        variables = {**ENVIRONMENT, "PYTHONPATH": f"{self.site}:{emulator_folder() / 'site'}"}
+        settings = [word for name, value in variables.items() for word in ("-E", f"{name}={value}")]
         return self.program(*settings, self.root / "usr" / "bin" / "python3", *arguments)
 
 
