@@ -42,13 +42,14 @@ from ofa_tvm.targets import TargetSpec, load_target
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.weights import random_weights
 
-OURS = "ofa_tvm"
+OURS, DEFAULT = "ofa_tvm", "default"
+"""Our libraries: with the tiles that tuning chose by the same estimate, and with those of the ranking alone."""
 PEERS = {"ort": "onnxruntime", "ncnn": "ncnn", "mnn": "mnn"}
 CONVERTERS = ("pnnx", "mnn")
 CPU = "cortex-a76"
 FEW = 1
 COUNTED_MACS = 400e6
-"""Multiply-adds of the further inferences, at least two: starting an engine varies by up to some million instructions."""
+"""Multiply-adds of the further inferences, at least two: starting an engine varies by some million instructions."""
 TIMEOUT_S = 1800.0
 ATTEMPTS = 3
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
@@ -149,7 +150,8 @@ class Subnet:
         size, weights = self.network.resolution, random_weights(self.network)
         self._image = np.random.default_rng(0).standard_normal((1, size, size, 3), np.float32)
         cache = ObjectCache(target.attributes)
-        assemble(self.network, weights, log.winners, cache, folder / "m.so", 1, target.toolchain.linker)
+        for name, winners in {OURS: log.winners, DEFAULT: {}}.items():
+            assemble(self.network, weights, winners, cache, folder / f"{name}.so", 1, target.toolchain.linker)
         onnx.save(to_onnx(self.network, weights), folder / "m.onnx")
         np.save(folder / "image.npy", self._image)
         self._convert()
@@ -169,10 +171,10 @@ class Subnet:
     def _program(self, engine: str, runs: int) -> list[str]:
         folder = self._folder
         files = [folder / "image.npy", folder / "logits.npy", folder / "maps.txt"]
-        if engine == OURS:
+        if engine in (OURS, DEFAULT):
             np.save(folder / "images.npy", np.repeat(self._image, runs, axis=0))
             images = [folder / "images.npy", "--logits", files[1], "--top", 1]
-            return self._machine.program(self._runner, folder / "m.so", *images)
+            return self._machine.program(self._runner, folder / f"{engine}.so", *images)
         return self._machine.python(Path(__file__).with_name("arm_peers_run.py"), engine, folder / "m", *files, runs)
 
     def estimate(self, engine: str, expected: Array | None) -> tuple[dict[str, Any], Array]:
@@ -202,7 +204,7 @@ class Subnet:
 
     def _ignored(self, engine: str) -> Ranges:
         """Where the Python program itself lies; applications call engines without it."""
-        lines = [] if engine == OURS else (self._folder / "maps.txt").read_text().splitlines()
+        lines = [] if engine in (OURS, DEFAULT) else (self._folder / "maps.txt").read_text().splitlines()
         found = [re.match(r"([0-9a-f]+)-([0-9a-f]+) .*/python3[.0-9]*$", line) for line in lines]
         return [(int(one[1], 16), int(one[2], 16)) for one in found if one]
 
@@ -217,7 +219,7 @@ def row_of(name: str, subnet: Subnet, engines: Sequence[str], kernels: dict[str,
         "sum_of_kernels_ms": kernels["times_ms"][0],
         "engines": {},
     }
-    for engine in [OURS, *engines]:
+    for engine in [OURS, DEFAULT, *engines]:
         row["engines"][engine], logits = subnet.estimate(engine, expected)
         expected = logits if expected is None else expected
         say(f"{name} {engine}: {row['engines'][engine]}")
@@ -252,7 +254,7 @@ def compare(name: str, configs: Sequence[SubnetConfig], engines: Sequence[str], 
                 kernels = device.network(name, space.classes, config.key, log.folder)
                 rows.append(row_of(config.key, subnet, engines, kernels))
     print(f"Estimated, not measured:\n\n{table(name, rows)}\n")
-    together = {engine: Speedup.of(_over_ours(row, engine) for row in rows).record() for engine in engines}
+    together = {engine: Speedup.of(_over_ours(row, engine) for row in rows).record() for engine in [DEFAULT, *engines]}
     whole = Speedup.of(row["engines"][OURS]["estimated_ms"] / row["sum_of_kernels_ms"] for row in rows).record()
     print(f"over ours: {together}\nours, whole network over the sum of its kernels: {whole}\n", flush=True)
     return {"over_ours": together, "whole_over_sum_of_kernels": whole, "subnets": rows}
