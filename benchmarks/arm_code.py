@@ -63,8 +63,9 @@ def cost_of_one(few: Counts, many: Counts, inferences: int, ignored: Ranges, mod
     words: dict[int, bytes] = {}
     counts: Counter[int] = Counter()
     left_out = 0
-    for (start, code), runs in many.items():
-        more = runs - few[start, code]
+    # Blocks of two runs may begin and end elsewhere; their instructions are the same.
+    for start, code in few.keys() | many.keys():
+        more = many[start, code] - few[start, code]
         if more and any(low <= start < high for low, high in ignored):
             left_out += more * (len(code) // LENGTH)
         elif more:
