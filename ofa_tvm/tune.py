@@ -95,7 +95,7 @@ def tune(
             if spec.device == "local":
                 opened.tell_at_the_speed_of(log)
             if retime:
-                payload["timed_again"] = _retime(search_space.name, log, opened, kernels)
+                payload["timed_again"] = _retime(search_space.name, spec, log, opened, kernels)
                 emit(payload, json, lambda: f"{payload['timed_again']} winners timed again; log: {payload['folder']}")
                 return
             done, cost = _tune(search_space.name, spec, log, opened, kernels, frequencies, budget, transfer)
@@ -141,12 +141,12 @@ def _tune(
     return done, cost
 
 
-def _retime(space: str, log: Any, device: Any, kernels: Mapping[str, Any]) -> int:
+def _retime(space: str, spec: Any, log: Any, device: Any, kernels: Mapping[str, Any]) -> int:
     from ofa_tvm.energy import Ledger
     from ofa_tvm.tuner.retime import retime
 
     with Ledger(log.folder / "ledger.jsonl").phase(f"time winners of {space} again"):
-        return retime(log, device, kernels)
+        return retime(log, device, kernels, spec.attributes)
 
 
 def _measure(

@@ -186,9 +186,18 @@ class TuningLog:
         self.reference_ms = reference_ms
         self._write_manifest()
 
-    def retime(self, kernel: str, best_ms: float, default_ms: float | None) -> None:
-        """Replace the times of a kernel's winner and of its default schedule."""
-        state = replace(self.kernels[kernel], best_ms=best_ms, default_ms=default_ms)
+    def retime(self, kernel: str, best: tuple[Candidate, TrialResult], default: TrialResult) -> None:
+        """Replace what is known of a kernel's winner, and the time of its default schedule."""
+        winner, result = best
+        before = self.kernels[kernel]
+        source = before.source if winner.schedule == before.schedule else winner.source
+        state = replace(
+            before,
+            best_ms=result.best_ms,
+            default_ms=default.best_ms,
+            schedule=winner.schedule,
+            source=source,
+        )
         append_jsonl(self.folder / "kernels.jsonl", [asdict(state)])
         self.kernels[kernel] = state
 

@@ -15,7 +15,6 @@ from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult, TuningLog
 from ofa_tvm.tuner.loop import Budget, Tuner, kernel_frequencies
-from ofa_tvm.tuner.retime import retime
 
 BATCH = 4
 NO_LIMIT = Budget(trials=None, seconds=None, trials_per_kernel=12)
@@ -302,23 +301,3 @@ def test_reference_times_of_the_trials_are_watched(setting):
 
     whole = setting(device=ReplayDevice({}, answer))
     assert whole.run(Budget(3 * BATCH, None, 100)).slowest_reference == 1.5
-
-
-def test_winners_are_timed_again_and_nothing_else_changes(setting):
-    whole = setting()
-    whole.run(Budget(4 * BATCH, None, 100))
-    before = dict(whole.log.kernels)
-    device = ReplayDevice({}, lambda spec, candidate: TrialResult("ok", (7.0,), is_checked=candidate.source == "donor"))
-    with whole.log.exclusive():
-        assert retime(whole.log, device, whole.kernels) == len(whole.kernels)
-    for key, state in TuningLog(load_target("x86"), whole.log.root).kernels.items():
-        assert state == replace(before[key], best_ms=7.0, default_ms=7.0)
-
-
-def test_a_winner_that_cannot_be_timed_keeps_its_time(setting):
-    whole = setting()
-    whole.run(Budget(4 * BATCH, None, 100))
-    before = dict(whole.log.kernels)
-    with whole.log.exclusive():
-        assert retime(whole.log, ReplayDevice({}), whole.kernels) == 0
-    assert whole.log.kernels == before
