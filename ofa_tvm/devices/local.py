@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +19,8 @@ from ofa_tvm.tuner.log import TrialResult, TuningLog
 
 JOBS_MODULE = "ofa_tvm.devices.jobs"
 NETWORK_TIMEOUT_S = 300
+SETTLING = 9
+"""Trials that say how fast a machine usually is."""
 
 
 class LocalDevice(OneByOne):
@@ -69,6 +72,9 @@ class LocalDevice(OneByOne):
         self.reference_ms = tuning_log.reference_ms
 
     def _time_reference(self) -> float:
+        return median(self._time_reference_once() for _ in range(SETTLING))
+
+    def _time_reference_once(self) -> float:
         result = self.trial(REFERENCE, Candidate(REFERENCE.key, "default", {}), 0.0)
         if result.best_ms is None:
             raise DeviceUnreachable(
