@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ofa_tvm.compiler.kernel_tir import kernel_workload
+from ofa_tvm.compiler.trace_json import record_to_json
 from ofa_tvm.compiler.tvm_import import Target, load_tensor_intrinsics, ms
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.trace_json import record_to_json
 
 POPULATION = 64
 MAX_TRIALS = 100_000
