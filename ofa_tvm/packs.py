@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.devices.pack import PackWriter, export_kernels, import_kernels
+from ofa_tvm.devices.pack import PackWriter, export_kernels
+from ofa_tvm.devices.pack_import import import_kernels
 from ofa_tvm.errors import UserError
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.spaces import SearchSpace

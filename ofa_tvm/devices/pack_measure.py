@@ -145,8 +145,10 @@ class Machine:
             import tvm_ffi  # type: ignore[import-untyped,unused-ignore]
         self.ffi: Any = tvm_ffi
         self.device = tvm_ffi.device("cuda" if kind == "cuda" else "cpu", 0)
-        places = [folder / "runtime", *(Path(place) / "tvm" / "lib" for place in sys.path)]
-        for name in LIBRARIES[: 2 if kind == "cuda" else 1]:
+        packages = [Path(place) for place in sys.path]
+        places = [folder / "runtime", *(one / inner for one in packages for inner in ("tvm/lib", "nvidia/cu13/lib"))]
+        names = [LIBRARIES[0], "libcudart.so.13", LIBRARIES[1]] if kind == "cuda" else LIBRARIES[:1]
+        for name in names:
             found = next((place / name for place in places if (place / name).exists()), name)
             ctypes.CDLL(str(found), ctypes.RTLD_GLOBAL)
 
