@@ -306,6 +306,16 @@ def load_target(
     return _resolve_native(target)
 
 
+def is_gpu_target(name: str) -> bool:
+    """Whether a target's file is for a GPU, even one that is not here; False where it cannot be read."""
+    path = Path(name) if name.endswith(".toml") else shipped_folder("targets") / f"{name}.toml"
+    try:
+        target = tomllib.loads(path.read_text()).get("target")
+    except (OSError, ValueError):
+        return False
+    return isinstance(target, dict) and target.get("kind") == "cuda"
+
+
 def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSpec:
     """The target on the device that is asked for, or on the one that there is."""
     kind, *address = (device or target.device).split(":")

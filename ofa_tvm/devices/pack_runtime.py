@@ -26,7 +26,7 @@ def copy_runtime(target: TargetSpec, folder: Path) -> bool:
     copied = {name: libraries[name] for name in names}
     copied |= {name: path for name, path in _files_of("apache-tvm-ffi").items() if _is_needed(Path(name))}
     copied |= {name: path for name, path in _files_of("typing_extensions").items() if name.endswith(".py")}
-    cudart = _cuda_runtime() if target.target.gpu is not None else None
+    cudart = cuda_runtime() if target.target.gpu is not None else None
     if cudart is not None:
         copied[CUDA_RUNTIME] = cudart
     for name, path in copied.items():
@@ -41,7 +41,7 @@ def _files_of(package: str) -> dict[str, Path]:
     return {str(file): Path(str(file.locate())) for file in metadata.files(package) or []}
 
 
-def _cuda_runtime() -> Path | None:
+def cuda_runtime() -> Path | None:
     """NVIDIA's runtime library, which TVM's needs and a driver alone does not bring."""
     spec = find_spec("nvidia")
     packages = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
