@@ -306,6 +306,19 @@ def load_target(
     return _resolve_native(target)
 
 
+def require_cpu(target: TargetSpec, command: str) -> None:
+    """Refuse a GPU where there is no way for it yet.
+
+    Raises:
+        UserError: the target is a GPU.
+    """
+    if target.target.gpu is not None:
+        raise UserError(
+            f"{command} works for CPUs so far, target {target.name} is a GPU",
+            "GPUs have: doctor, tune (with packs) and compile",
+        )
+
+
 def is_gpu_target(name: str) -> bool:
     """Whether a target's file is for a GPU, even one that is not here; False where it cannot be read."""
     path = Path(name) if name.endswith(".toml") else shipped_folder("targets") / f"{name}.toml"

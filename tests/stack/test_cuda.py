@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
+from pathlib import Path
 
 import pytest
 
+from ofa_tvm import bench, deploy, predict, search
+from ofa_tvm import compile as compile_command
 from ofa_tvm.compiler.cuda_compiler import cubin, cuda_compiler
 from ofa_tvm.compiler.cuda_kernels import build_kernel, build_network
 from ofa_tvm.compiler.device_code import machine_code
@@ -61,6 +65,28 @@ def test_a_subnet_holds_the_code_of_all_its_kernels(name, tmp_path):
     assert f"sm_{architecture(code)}" == target.target.gpu.arch
     assert b"conv_" in code
     assert b"squeeze_excite_" in code
+
+
+def test_compile_writes_a_library_with_device_code(capsys, tmp_path):
+    options = ["--target", "cuda-sm86", "--subnet", "smallest", "--out", str(tmp_path), "--json"]
+    assert compile_command.main([*options, "--logs", str(tmp_path / "logs")]) == 0
+    (made,) = json.loads(capsys.readouterr().out)["subnets"]
+    assert (made["architecture"], made["tuned_kernels"]) == ("sm_86", 0)
+    assert sum(map(len, machine_code(Path(made["library"])))) == made["device_code_bytes"] > 0
+
+
+@pytest.mark.parametrize("command", [bench, deploy, predict, search])
+def test_what_gpus_do_not_have_yet_is_refused(command, capsys, tmp_path):
+    options = {
+        bench: [],
+        deploy: ["--subnet", "smallest", "--out", str(tmp_path / "bundle")],
+        predict: ["--subnet", "smallest"],
+        search: ["--out", str(tmp_path / "run")],
+    }
+    code = command.main(["--target", "cuda-sm90", *options[command]])
+    said = capsys.readouterr().err
+    assert (code, "Traceback" in said) == (2, False), said
+    assert "works for CPUs so far, target cuda-sm90 is a GPU" in said
 
 
 def test_source_that_does_not_compile_is_told_in_one_line():
