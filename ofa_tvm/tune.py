@@ -100,7 +100,9 @@ def tune(
     if is_packed or spec.device == "pack":
         from ofa_tvm.packs import PackOrder, run_packs
 
-        order = PackOrder(search_space, spec, log, kernels, frequencies, budget, pack_batch, transfer, seed)
+        order = PackOrder(
+            search_space, spec, log, kernels, frequencies, budget, pack_batch, transfer, seed, samples, resolutions
+        )
         payload |= run_packs(order, import_pack, export_pack)
         emit(payload | _coverage_record(covered(log, kernels, frequencies)), json, lambda: _pack_text(payload))
         return
@@ -174,12 +176,13 @@ def _pack_text(payload: dict[str, Any]) -> str:
     if taken := payload.get("imported"):
         lines.append(
             f"{taken['results']} results of {taken['device']} taken into the log, {taken['failures']} of them failed; "
-            f"{taken['known']} were known, {taken['damaged']} lines damaged, {taken['missing']} not measured yet"
+            f"{taken['subnets']} latencies of subnets"
         )
+        lines.append(f"{taken['known']} known before, {taken['damaged']} damaged, {taken['missing']} not measured yet")
     if made := payload.get("exported"):
         lines.append(
-            f"{made['entries']} candidates of {made['kernels']} kernels in {made['folder']} "
-            f"({made['size_bytes'] / 2**20:.1f} MiB), {made['failures']} could not be built"
+            f"{made['entries']} entries in {made['folder']} ({made['size_bytes'] / 2**20:.1f} MiB): "
+            f"candidates of {made['kernels']} kernels, {made['subnets']} subnets; {made['failures']} could not be built"
         )
         lines.append("copy it to the device, run 'python measure.py' there, bring results.jsonl back into it, then:")
         lines.append(f"python -m ofa_tvm.tune --target {payload['target']} --import-pack {made['folder']}")

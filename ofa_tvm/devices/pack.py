@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from ofa_tvm.devices.pack_runtime import about_runtime, copy_runtime
 from ofa_tvm.devices.worker import Worker
 from ofa_tvm.errors import UserError
 from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.storage import sha256_file, write_json
 from ofa_tvm.targets import TargetSpec
 from ofa_tvm.tuner.candidate import Candidate
@@ -33,7 +35,9 @@ from ofa_tvm.tuner.log import TrialResult, TuningLog
 SCHEMA = 1
 JOBS_MODULE = "ofa_tvm.devices.pack_jobs"
 MOST_BYTES = 64 << 20
-BUILD_TIMEOUT_S = 120
+BUILD_TIMEOUT_S = 300
+SUBNET_TIMEOUT_S = 300
+SUBNET_TOLERANCE = 1e-3
 README = """Measure this on {device}:
 
     python measure.py                (--minutes 30 stops after so long; run it again to go on)
@@ -49,11 +53,12 @@ No network and no compiler are needed. Nothing else should run meanwhile, and cl
 
 @dataclass(frozen=True)
 class Pack:
-    """What was exported: entries, kernels that they are of, and bytes in all."""
+    """What was exported: entries, kernels that they are of, subnets among them, and bytes in all."""
 
     folder: Path
     entries: int
     kernels: int
+    subnets: int
     size_bytes: int
 
 
@@ -76,6 +81,7 @@ class PackWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._target, self._folder, self._most_bytes = target, folder, most_bytes
         self._entries: list[dict[str, Any]] = []
+        self._reference: dict[str, Any] | None = None
         self._worker = Worker(JOBS_MODULE)
         self._has_runtime = copy_runtime(target, folder)
         shutil.copyfile(pack_measure.__file__, folder / "measure.py")
@@ -93,20 +99,64 @@ class PackWriter:
     def add(self, spec: KernelSpec, candidate: Candidate) -> TrialResult | None:
         """Build a candidate into the pack; what became of it where that failed, None where it is in."""
         arguments = {"kernel": asdict(spec), "candidate": candidate.schedule, "target": self._target.attributes}
-        answer = self.build(
-            "function" if self._target.target.gpu is not None else "program",
-            candidate.digest,
-            {"title": f"{spec.key} {candidate.source}", "candidate": asdict(candidate)},
-            arguments,
-        )
-        return None if answer["status"] == "ok" else TrialResult.of_answer(answer)
+        job = "function" if self._target.target.gpu is not None else "program"
+        answer = self._build(job, candidate.digest, arguments)
+        if answer["status"] != "ok":
+            return TrialResult.of_answer(answer)
+        facts = {"title": f"{spec.key} {candidate.source}", "candidate": asdict(candidate)}
+        self._entries.append({**facts, **answer["entry"]})
+        return None
 
-    def build(self, job: str, identity: str, facts: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    def add_subnet(self, space: SearchSpace, config: SubnetConfig, winners: Path, schedules: str) -> str:
+        """Build a subnet into the pack, to be timed in turn with its space's reference subnet.
+
+        Args:
+            space: its space.
+            config: the subnet.
+            winners: folder of the log whose winners it runs.
+            schedules: their identity.
+
+        Returns:
+            Why it failed; empty where it is in.
+        """
+        if self._reference is None:
+            answer = self._build("subnet", "reference", self._subnet(space, space.middle, None))
+            if answer["status"] != "ok":
+                return f"the reference subnet: {answer['error']}"
+            self._reference = answer["entry"]
+        identity = hashlib.sha256(f"{config.key} {schedules}".encode()).hexdigest()[:24]
+        answer = self._build("subnet", identity, self._subnet(space, config, winners))
+        if answer["status"] != "ok":
+            return str(answer["error"])
+        facts = {
+            "title": config.key,
+            "space": space.name,
+            "classes": space.classes,
+            "subnet": config.key,
+            "schedules": schedules,
+            "timeout_s": SUBNET_TIMEOUT_S,
+            "reference": self._reference,
+        }
+        self._entries.append({**facts, **answer["entry"]})
+        return ""
+
+    def _subnet(self, space: SearchSpace, config: SubnetConfig, winners: Path | None) -> dict[str, Any]:
+        has_winners = winners is not None and (winners / "kernels.jsonl").exists()
+        return {
+            "space": space.name,
+            "classes": space.classes,
+            "subnet": config.key,
+            "winners": str(winners) if has_winners else None,
+            "target": self._target.attributes,
+            "batch": self._target.batch,
+        }
+
+    def _build(self, job: str, identity: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Have a job build an entry; its answer."""
         same = {"compiler": self._target.toolchain.linker, "identity": identity, "folder": str(self._folder)}
         answer = self._worker.call(job, BUILD_TIMEOUT_S, **arguments, **same)
         if answer["status"] == "ok":
-            self._entries.append({"id": identity, "library": f"{identity}.so.z", **facts, **answer["entry"]})
+            answer["entry"] |= {"id": identity, "library": f"{identity}.so.z"}
         else:
             for path in self._folder.glob(f"{identity}.*"):
                 path.unlink()
@@ -140,6 +190,7 @@ class PackWriter:
                 "min_repeat_ms": tuning.min_repeat_ms,
                 "timeout_s": tuning.timeout_s,
                 "tolerance": TOLERANCE,
+                "subnet_tolerance": SUBNET_TOLERANCE,
                 "subnet_repeats": target.measure.repeats,
                 "subnet_min_repeat_ms": target.measure.min_repeat_ms,
                 "warmup": target.measure.warmup,
@@ -149,7 +200,8 @@ class PackWriter:
         }
         write_json(self._folder / pack_measure.MANIFEST, manifest)
         kernels = {entry["candidate"]["kernel"] for entry in self._entries if "candidate" in entry}
-        return Pack(self._folder, len(self._entries), len(kernels), self.size_bytes)
+        subnets = sum("subnet" in entry for entry in self._entries)
+        return Pack(self._folder, len(self._entries), len(kernels), subnets, self.size_bytes)
 
     def __enter__(self) -> Self:
         return self
@@ -192,7 +244,7 @@ def export_kernels(
     """
     failures = done = 0
     with Task("building the pack", len(order)) as task:
-        for key in order:
+        for key in order if most != 0 else ():
             failed: list[tuple[Candidate, TrialResult]] = []
             for candidate in ask(key):
                 if writer.is_full or (most is not None and done >= most):

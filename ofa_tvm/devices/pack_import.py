@@ -13,6 +13,8 @@ from ofa_tvm.console import log
 from ofa_tvm.devices import pack_measure
 from ofa_tvm.devices.pack import SCHEMA
 from ofa_tvm.errors import UserError
+from ofa_tvm.records import LatencyRecord, append_records, read_records
+from ofa_tvm.spaces import get_space
 from ofa_tvm.storage import append_jsonl, read_json, read_jsonl
 from ofa_tvm.targets import TargetSpec
 from ofa_tvm.tuner.candidate import Candidate
@@ -24,9 +26,10 @@ IMPORTS_FILE = "packs.jsonl"
 
 @dataclass(frozen=True)
 class Imported:
-    """What came back: results taken into the log, of these failed; lines left out; entries without a result."""
+    """What came back: results and latencies of subnets taken; failed ones; lines left out; kernels without a result."""
 
     results: int
+    subnets: int
     failures: int
     known: int
     damaged: int
@@ -54,10 +57,20 @@ def read_manifest(folder: Path, target: TargetSpec) -> dict[str, Any]:
     if not isinstance(entries, list) or not isinstance(manifest.get("round"), str):
         raise UserError(f"{path} is damaged", "copy it again from where the pack was made")
     for entry in entries:
+        if isinstance(entry, dict) and "subnet" in entry:
+            _check_subnet(entry)
+            continue
         candidate = _candidate(entry)
         if candidate is not None and candidate.digest != entry.get("id"):
             raise UserError(f"{path} is damaged: an entry is not what its name says", "copy it again")
     return manifest
+
+
+def _check_subnet(entry: dict[str, Any]) -> None:
+    strings = [entry.get(name) for name in ("id", "space", "subnet", "schedules")]
+    if not all(isinstance(value, str) for value in strings) or not isinstance(entry.get("classes"), int):
+        raise UserError("a pack's entry of a subnet is damaged", "copy the manifest again")
+    get_space(entry["space"])
 
 
 def _candidate(entry: Any) -> Candidate | None:
@@ -95,17 +108,56 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
         mine = [pair for pair in new if pair[0].kernel == kernel]
         keep_traces(tuning_log.folder, mine)
         tuning_log.commit(kernel, mine)
+    subnets = _import_subnets(manifest, records, tuning_log.folder)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    line = {"round": manifest["round"], "results": len(new), "imported_at": now, "device": device}
+    line = {"round": manifest["round"], "results": len(new), "subnets": subnets, "imported_at": now, "device": device}
     append_jsonl(tuning_log.folder / IMPORTS_FILE, [line])
     return Imported(
         results=len(new),
+        subnets=subnets,
         failures=sum(result.status != "ok" for _, result in new),
         known=len(found) - len(new),
         damaged=damaged,
         missing=len(candidates) - len(found),
         device=str(device.get("name")),
     )
+
+
+def _import_subnets(manifest: dict[str, Any], records: list[dict[str, Any]], folder: Path) -> int:
+    """Append latencies of subnets that the log's folder does not hold yet; how many."""
+    entries = {entry["id"]: entry for entry in manifest["entries"] if "subnet" in entry}
+    known: set[tuple[str, str]] = set()
+    for space, classes in {(entry["space"], _other_classes(entry)) for entry in entries.values()}:
+        known |= {(one.subnet, one.measured_at) for one in read_records(folder, space, classes)}
+    new: dict[tuple[str, str], LatencyRecord] = {}
+    for record in records:
+        entry, result = entries.get(str(record.get("id"))), _result(record)
+        beside = record.get("reference_ms", [])
+        if entry is None or result is None or not isinstance(record.get("at"), int | float):
+            continue
+        if result.status == "ok" and (not _are_times(beside) or len(beside) != len(result.times_ms)):
+            continue
+        measured_at = datetime.fromtimestamp(record["at"], UTC).isoformat(timespec="milliseconds")
+        if (entry["subnet"], measured_at) not in known:
+            new[entry["subnet"], measured_at] = LatencyRecord(
+                space=entry["space"],
+                subnet=entry["subnet"],
+                status=result.status,
+                times_ms=result.times_ms,
+                reference_ms=tuple(map(float, beside)),
+                schedules=entry["schedules"],
+                provenance="measured",
+                measured_at=measured_at,
+                error=result.error,
+                classes=_other_classes(entry),
+            )
+    append_records(folder, list(new.values()))
+    return len(new)
+
+
+def _other_classes(entry: dict[str, Any]) -> int | None:
+    """The number of classes where it is not that of the space itself."""
+    return None if entry["classes"] == get_space(entry["space"]).classes else int(entry["classes"])
 
 
 def _records(folder: Path, name: str) -> tuple[list[dict[str, Any]], int]:
@@ -155,8 +207,13 @@ def _result(record: dict[str, Any]) -> TrialResult | None:
     times = record.get("times_ms", [])
     if status is None or not isinstance(times, list):
         return None
-    is_time = [isinstance(value, int | float) and math.isfinite(value) and value > 0 for value in times]
-    if not all(is_time) or (status == "ok") != bool(times):
+    if not _are_times(times) or (status == "ok") != bool(times):
         return None
     error = str(record.get("error", ""))[:300]
     return TrialResult(status, tuple(map(float, times)), error, record.get("is_checked") is True)
+
+
+def _are_times(values: Any) -> bool:
+    if not isinstance(values, list):
+        return False
+    return all(isinstance(value, int | float) and math.isfinite(value) and value > 0 for value in values)

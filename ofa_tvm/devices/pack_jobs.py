@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tvm.compiler.cuda_kernels import build_kernel
+from ofa_tvm.compiler.assembler import assemble
+from ofa_tvm.compiler.cuda_kernels import build_kernel, build_network
 from ofa_tvm.compiler.kernel_program import KernelProgram
 from ofa_tvm.compiler.memory_plan import aligned
 from ofa_tvm.compiler.tvm_import import Target
@@ -19,9 +20,15 @@ from ofa_tvm.errors import OfaTvmError
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.layer_reference import layer_compute, layer_input_shapes
 from ofa_tvm.network import FLOAT32_BYTES
+from ofa_tvm.network_reference import network_logits
 from ofa_tvm.reference import Array, compute, input_shapes
+from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.tuner.jobs import Answer, object_cache, stored_object
+from ofa_tvm.tuner.log import winners as log_winners
+from ofa_tvm.weights import random_weights
 
+PERIOD = 257
+"""Of a subnet's weights; a prime, so that channels differ."""
 MOST_EXACT = 1 << 24
 """Whole numbers up to here are exact in float32."""
 
@@ -101,9 +108,43 @@ def function(
     return {"status": "ok", "entry": {**entry, "inputs": inputs}}
 
 
+def subnet(
+    space: str,
+    classes: int,
+    subnet: str,
+    winners: str | None,
+    target: dict[str, Any],
+    batch: int,
+    compiler: str,
+    identity: str,
+    folder: str,
+) -> Answer:
+    """A whole subnet with a log's winners, or its default schedules, and weights that compress well."""
+    network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
+    weights = random_weights(network, period=PERIOD)
+    tuned = log_winners(Path(winners)) if winners is not None else {}
+    shape = (batch, network.resolution, network.resolution, network.in_channels)
+    inputs = [{"shape": list(shape), "seed": 1, "scale": 1.0}]
+    is_gpu = target["kind"] == "cuda"
+    with TemporaryDirectory() as name:
+        library = Path(name) / "subnet.so"
+        if is_gpu:
+            build_network(network, weights, tuned, Target(target), compiler, library, batch)
+        else:
+            assemble(network, weights, tuned, object_cache(target), library, batch, compiler)
+        store(library, Path(folder) / f"{identity}.so.z")
+    logits = network_logits(network, weights, inputs_of({"inputs": inputs})[0])
+    entry = {
+        "form": "virtual_machine" if is_gpu else "subnet",
+        "outputs": [[0, list(logits.shape)]],
+        "expected": sample([logits]),
+    }
+    return {"status": "ok", "entry": {**entry, "inputs": inputs}}
+
+
 def store(library: Path, to: Path) -> None:
     """Compress a library into a pack."""
     to.write_bytes(zlib.compress(library.read_bytes(), 9))
 
 
-JOBS = {"program": program, "function": function}
+JOBS = {"program": program, "function": function, "subnet": subnet}

@@ -264,9 +264,10 @@ def _subnet(machine: Machine, folder: Path, entry: Record, settings: Record, lib
         for _ in range(1 + settings["warmup"]):
             found = [subnet.run() for subnet in subnets]
         apart = max(difference(sample([one]), of["expected"]) for one, of in zip(found, (entry, other)))  # noqa: B905
-        if not apart < settings["tolerance"]:
+        if not apart < settings["subnet_tolerance"]:
             return {"status": "wrong_output", "error": f"differs from the reference by {apart:.2g}"}
-        times = [[one.watch_ms(settings["min_repeat_ms"]) for one in subnets] for _ in range(settings["repeats"])]
+        span_ms, repeats = settings["subnet_min_repeat_ms"], settings["subnet_repeats"]
+        times = [[one.watch_ms(span_ms) for one in subnets] for _ in range(repeats)]
     return {"status": "ok", "times_ms": [own for own, _ in times], "reference_ms": [other for _, other in times]}
 
 
@@ -395,7 +396,7 @@ def _measure_all(folder: Path, manifest: Record, left: list[int], minutes: float
             if not done:
                 append_result(folder / RESULTS, {"round": manifest["round"], "device": facts(manifest["device"])})
         entry = manifest["entries"][number]
-        answer = child.ask(number, manifest["measure"]["timeout_s"])
+        answer = child.ask(number, entry.get("timeout_s", manifest["measure"]["timeout_s"]))
         if answer["status"] in ("crashed", "timed_out"):
             child = None
         append_result(folder / RESULTS, {"round": manifest["round"], "id": entry["id"], "at": time.time(), **answer})
