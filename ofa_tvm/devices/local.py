@@ -1,4 +1,4 @@
-"""This machine's CPU, behind a worker process."""
+"""This machine's CPU or GPU, behind a worker process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult
 
 JOBS_MODULE = "ofa_tvm.devices.jobs"
+GPU_JOBS_MODULE = "ofa_tvm.devices.gpu_jobs"
 NETWORK_TIMEOUT_S = 300
 
 
@@ -24,7 +25,7 @@ class LocalDevice(OneByOne):
     def __init__(self, target: TargetSpec) -> None:
         self._target = target
         environment = {"TVM_NUM_THREADS": str(target.threads), "OMP_NUM_THREADS": str(target.threads)}
-        self._worker = Worker(JOBS_MODULE, environment)
+        self._worker = Worker(JOBS_MODULE if target.target.gpu is None else GPU_JOBS_MODULE, environment)
 
     def start(self) -> None:
         """Wait until the worker is warm.
@@ -36,15 +37,19 @@ class LocalDevice(OneByOne):
 
     def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
         """Build, time and, if it beats ``best_ms``, check a candidate."""
+        job = "trace_trial" if "trace" in candidate.schedule else "trial"
+        more: dict[str, Any] = {"best_ms": best_ms}
+        if self._target.target.gpu is not None:  # every output is checked there
+            job, more = "trial", {"compiler": self._target.toolchain.linker}
         answer = self._worker.call(
-            "trace_trial" if "trace" in candidate.schedule else "trial",
+            job,
             self._target.tuning.timeout_s,
             kernel=asdict(spec),
             candidate=candidate.schedule,
             target=self._target.attributes,
             repeats=self._target.tuning.repeats,
             min_repeat_ms=self._target.tuning.min_repeat_ms,
-            best_ms=best_ms,
+            **more,
         )
         return TrialResult.of_answer(answer)
 

@@ -16,9 +16,12 @@ from ofa_tvm.compiler.cuda_kernels import build_kernel, build_network
 from ofa_tvm.compiler.device_code import machine_code
 from ofa_tvm.compiler.tvm_import import Target
 from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.kernels import KernelSpec, layer_kernels
+from ofa_tvm.kernels import KernelSpec, layer_kernels, network_kernels
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.targets import gpu_targets, load_target
+from ofa_tvm.tuner.log import TrialResult
+from ofa_tvm.tuner.trace_sources import TraceSources
+from ofa_tvm.tuner.traces import kept_traces
 from ofa_tvm.weights import random_weights
 
 pytestmark = pytest.mark.skipif(cuda_compiler() is None, reason="neither NVRTC nor nvcc is installed")
@@ -65,6 +68,34 @@ def test_a_subnet_holds_the_code_of_all_its_kernels(name, tmp_path):
     assert f"sm_{architecture(code)}" == target.target.gpu.arch
     assert b"conv_" in code
     assert b"squeeze_excite_" in code
+
+
+def test_evolution_proposes_what_compiles_and_goes_on_where_it_was(tmp_path):
+    attributes = load_target("cuda-sm80").attributes
+    tried: set[str] = set()
+    source = TraceSources(attributes, tmp_path, {}, tried)(CONV)
+    asked = source.ask(3)
+    assert [one.source for one in asked] == ["default", "evolution", "evolution"]
+    for number, one in enumerate(asked):
+        build_kernel(CONV, one.schedule, Target(attributes), "g++", tmp_path / f"{number}.so")
+        assert machine_code(tmp_path / f"{number}.so")
+    source.tell([TrialResult("ok", (0.2,), is_checked=True), TrialResult("failed"), TrialResult("ok", (0.1,))])
+    assert [line["times_ms"] for line in kept_traces(tmp_path)[CONV.key]] == [[0.1]]
+    tried |= {one.digest for one in asked}
+    again = TraceSources(attributes, tmp_path, {}, tried)(CONV).ask(2)
+    assert again
+    assert not {one.digest for one in again} & tried
+
+    network = MBV3_CIFAR.network(MBV3_CIFAR.smallest)
+    weights, target = random_weights(network), Target(attributes)
+    spec = next(one for _, one in network_kernels(network) if one.kind == "conv" and one.kernel_size == 1)
+    trace = TraceSources(attributes, tmp_path / "other", {}, set())(spec).ask(2)[1].schedule
+    codes = []
+    for winners in ({}, {spec.key: trace}, {spec.key: {}}):
+        build_network(network, weights, winners, target, "g++", tmp_path / "subnet.so", 1)
+        codes += machine_code(tmp_path / "subnet.so")
+    assert codes[0] != codes[1], "the winner's code is in the library"
+    assert len(codes[0]) == len(codes[2])
 
 
 def test_compile_writes_a_library_with_device_code(capsys, tmp_path):

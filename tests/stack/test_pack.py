@@ -12,17 +12,20 @@ import pytest
 
 from ofa_tvm import tune
 from ofa_tvm.compiler.kernel_tir import kernel_workload
+from ofa_tvm.compiler.pipeline import compile_loops
 from ofa_tvm.compiler.tvm_import import Target, tvm
-from ofa_tvm.devices import pack_jobs, pack_measure
+from ofa_tvm.devices import gpu_jobs, pack_jobs, pack_measure
 from ofa_tvm.devices.pack import PackWriter
 from ofa_tvm.errors import UserError
 from ofa_tvm.fusion import fused_kernels
 from ofa_tvm.kernels import KernelSpec, layer_kernels
+from ofa_tvm.records import read_records
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.storage import sha256_file
 from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.candidate import Candidate
 
+CPU = Target({"kind": "llvm", "mcpu": tvm.target.codegen.llvm_get_system_cpu(), "num-cores": 1})
 SMALL = KernelSpec("conv", 16, 32, 6, activation="relu", bias=True)
 
 
@@ -132,6 +135,53 @@ def test_functions_of_one_layer_agree_with_the_reference_there(target_file, tmp_
     measure_there(pack)
     records, _ = pack_measure.read_results(pack / "results.jsonl")
     assert {record["status"] for record in records[1:]} == {"ok"}
+
+
+def test_subnets_go_there_and_come_back_as_latencies(capsys, target_file, tmp_path):
+    logs, pack = tmp_path / "logs", tmp_path / "pack"
+    code, made = run_tune(capsys, target_file, logs, "--export-pack", pack, "--trials", 0, "--samples", 2)
+    assert (code, made["exported"]["subnets"], made["exported"]["kernels"]) == (0, 2, 0)
+    assert all(path.stat().st_size < 1 << 20 for path in pack.glob("*.z")), "weights take little room"
+    measure_there(pack)
+    code, done = run_tune(capsys, target_file, logs, "--import-pack", pack)
+    assert (code, done["imported"]["subnets"], done["imported"]["failures"]) == (0, 2, 0)
+    records = read_records(Path(done["folder"]), "mbv3-cifar")
+    assert [record.status for record in records] == ["ok", "ok"]
+    assert all(record.latency_ms > 0 and record.ratio > 0 for record in records)
+    code, done = run_tune(capsys, target_file, logs, "--import-pack", pack)
+    assert (code, done["imported"]["subnets"]) == (0, 0)
+    code, made = run_tune(capsys, target_file, logs, "--export-pack", tmp_path / "next", "--trials", 0, "--samples", 1)
+    subnet = json.loads((tmp_path / "next" / "manifest.json").read_text())["entries"][0]["subnet"]
+    assert subnet not in {record.subnet for record in records}
+
+
+@pytest.fixture
+def gpu_is_the_cpu(monkeypatch):
+    """What is built and run for a GPU, in the same way for this CPU."""
+
+    def kernel(spec, schedule, target, linker, library):
+        tvm.compile(kernel_workload(spec), target=CPU).export_library(str(library))
+
+    def network(network, weights, winners, target, linker, library, batch):
+        compile_loops(network, weights, CPU, library, batch)
+
+    monkeypatch.setattr(pack_jobs, "build_kernel", kernel)
+    monkeypatch.setattr(pack_jobs, "build_network", network)
+    monkeypatch.setattr(gpu_jobs, "_machine", lambda: pack_measure.Machine(Path(), "cpu"))
+
+
+def test_jobs_of_a_local_gpu_run_and_check(gpu_is_the_cpu):
+    attributes = load_target("cuda-sm90").attributes
+    answer = gpu_jobs.trial(asdict(SMALL), {}, attributes, "g++", 2, 1)
+    assert (answer["status"], answer["is_checked"], len(answer["times_ms"])) == ("ok", True, 2)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_subnets_of_a_local_gpu_run_in_the_virtual_machine(gpu_is_the_cpu, tmp_path, batch):
+    attributes, smallest = load_target("cuda-sm90").attributes, MBV3_CIFAR.smallest.key
+    answer = gpu_jobs.network("mbv3-cifar", 10, smallest, str(tmp_path), attributes, "g++", batch, 0, 2, 1)
+    assert (answer["status"], answer.get("error", "")) == ("ok", "")
+    assert len(answer["times_ms"]) == len(answer["reference_ms"]) == 2
 
 
 def damage(pack, number, change):
