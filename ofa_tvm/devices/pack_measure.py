@@ -138,15 +138,15 @@ class Machine:
     """TVM's runtime, and memory where the code runs."""
 
     def __init__(self, folder: Path, kind: str) -> None:
-        try:
-            import tvm_ffi
-        except ImportError:
-            sys.path.append(str(folder / "runtime"))
-            import tvm_ffi  # type: ignore[import-untyped,unused-ignore]
+        own = folder / "runtime"
+        if list(own.glob(f"tvm_ffi/core.cpython-{sys.version_info[0]}{sys.version_info[1]}-*.so")):
+            sys.path.insert(0, str(own))  # the version that the libraries beside it were built with
+        import tvm_ffi  # type: ignore[import-untyped,unused-ignore]
+
         self.ffi: Any = tvm_ffi
         self.device = tvm_ffi.device("cuda" if kind == "cuda" else "cpu", 0)
         packages = [Path(place) for place in sys.path]
-        places = [folder / "runtime", *(one / inner for one in packages for inner in ("tvm/lib", "nvidia/cu13/lib"))]
+        places = [own, *(one / inner for one in packages for inner in ("tvm/lib", "nvidia/cu13/lib"))]
         names = [LIBRARIES[0], "libcudart.so.13", LIBRARIES[1]] if kind == "cuda" else LIBRARIES[:1]
         for name in names:
             found = next((place / name for place in places if (place / name).exists()), name)

@@ -91,11 +91,10 @@ def test_evolution_proposes_what_compiles_and_goes_on_where_it_was(tmp_path):
     spec = next(one for _, one in network_kernels(network) if one.kind == "conv" and one.kernel_size == 1)
     trace = TraceSources(attributes, tmp_path / "other", {}, set())(spec).ask(2)[1].schedule
     codes = []
-    for winners in ({}, {spec.key: trace}, {spec.key: {}}):
+    for winners in ({}, {spec.key: trace}):
         build_network(network, weights, winners, target, "g++", tmp_path / "subnet.so", 1)
         codes += machine_code(tmp_path / "subnet.so")
     assert codes[0] != codes[1], "the winner's code is in the library"
-    assert len(codes[0]) == len(codes[2])
 
 
 def test_compile_writes_a_library_with_device_code(capsys, tmp_path):
