@@ -1,10 +1,11 @@
 # make demo: set up, then search and deploy on this machine.  make test: set up, then run the tests.
+# make arm-tools: what compiling and estimating for ARM takes, on Debian and its kin (as root).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test lint format clean arm-tools
 
 setup: $(READY)
 
@@ -24,7 +25,11 @@ demo: setup
 	$(BIN)/python examples/demo.py
 
 test: setup lint
-	$(BIN)/python -m pytest tests/unit tests/stack
+	$(BIN)/python -m pytest tests/unit tests/stack tests/device
+
+arm-tools:
+	apt-get -q update
+	apt-get -q install --yes --no-install-recommends g++-aarch64-linux-gnu qemu-user mmdebstrap llvm-19 libstb-dev nlohmann-json3-dev
 
 lint: setup
 	$(BIN)/ruff check .

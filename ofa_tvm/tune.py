@@ -40,6 +40,9 @@ def tune(
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
     coverage: Annotated[bool, typer.Option("--coverage", help="Only say what is tuned.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    retime: Annotated[
+        bool, typer.Option("--retime", help="Only time the winners again, all at the same speed of the machine.")
+    ] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Only keep the best record of each kernel.")] = False,
     export_pack: Annotated[
         Path | None, typer.Option(help="Build what is to be measured next into this folder, for a device elsewhere.")
@@ -58,7 +61,7 @@ def tune(
     """
     from ofa_tvm.kernel_sets import kernel_calls, kernel_set
     from ofa_tvm.spaces import get_space
-    from ofa_tvm.targets import load_target
+    from ofa_tvm.targets import load_target, require_cpu
     from ofa_tvm.tuner.coverage import coverage as covered
     from ofa_tvm.tuner.log import TuningLog
     from ofa_tvm.tuner.loop import Budget, kernel_frequencies
@@ -97,6 +100,8 @@ def tune(
         payload |= _coverage_record(state) | {"planned_trials": planned, "planned_s": planned * SECONDS_PER_TRIAL}
         emit(payload, json, lambda: _plan_text(payload, state, coverage))
         return
+    if retime:
+        require_cpu(spec, "tune --retime")
     if is_packed or spec.device == "pack":
         from ofa_tvm.packs import PackOrder, run_packs
 
@@ -110,6 +115,13 @@ def tune(
         from ofa_tvm.devices import open_device
 
         with open_device(spec) as opened:
+            opened.start()
+            if spec.device == "local" and spec.target.gpu is None:
+                opened.tell_at_the_speed_of(log)
+            if retime:
+                payload["timed_again"] = _retime(search_space.name, spec, log, opened, kernels)
+                emit(payload, json, lambda: f"{payload['timed_again']} winners timed again; log: {payload['folder']}")
+                return
             done, cost = _tune(search_space.name, spec, log, opened, kernels, frequencies, budget, transfer)
             report = _measure(search_space, spec, log, opened, samples, seed, resolutions) if samples else None
     state = covered(log, kernels, frequencies)
@@ -141,21 +153,24 @@ def _tune(
     from ofa_tvm.devices import recorded_boards
     from ofa_tvm.energy import Ledger
     from ofa_tvm.errors import PartialResult
-    from ofa_tvm.tuner.candidate import Candidate
     from ofa_tvm.tuner.choose_sources import candidate_sources
-    from ofa_tvm.tuner.drift import REFERENCE, Drift
     from ofa_tvm.tuner.loop import Tuner
 
     sources = candidate_sources(spec, kernels, log, transfer)
-    device.start()
-    reference = Candidate(REFERENCE.key, "default", {})
-    drift = Drift(lambda: device.trial(REFERENCE, reference, 0.0).best_ms) if spec.provenance == "measured" else None
     with recorded_boards(log.folder, device), Ledger(log.folder / "ledger.jsonl").phase(f"tune {space}") as meter:
-        done = Tuner(kernels, frequencies, log, device, sources, spec.tuning.batch, drift=drift).run(budget)
+        done = Tuner(kernels, frequencies, log, device, sources, spec.tuning.batch).run(budget)
         cost = meter.read(f"tune {space}")
     if done.trials and done.failures == done.trials:
         raise PartialResult("no trial of this run succeeded", f"see the errors in {log.folder / 'trials.jsonl'}")
     return done, cost
+
+
+def _retime(space: str, spec: Any, log: Any, device: Any, kernels: Mapping[str, Any]) -> int:
+    from ofa_tvm.energy import Ledger
+    from ofa_tvm.tuner.retime import retime
+
+    with Ledger(log.folder / "ledger.jsonl").phase(f"time winners of {space} again"):
+        return retime(log, device, kernels, spec.attributes)
 
 
 def _measure(

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import Any, Self
 
 from ofa_tvm.devices.one_by_one import OneByOne
 from ofa_tvm.devices.worker import Worker
+from ofa_tvm.errors import DeviceUnreachable
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.targets import TargetSpec
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import TrialResult
+from ofa_tvm.tuner.drift import REFERENCE
+from ofa_tvm.tuner.log import TrialResult, TuningLog
 
 JOBS_MODULE = "ofa_tvm.devices.jobs"
 GPU_JOBS_MODULE = "ofa_tvm.devices.gpu_jobs"
 NETWORK_TIMEOUT_S = 300
+SETTLING = 9
+"""Trials that say how fast a machine usually is."""
 
 
 class LocalDevice(OneByOne):
-    """Runs trials and whole subnets on this machine; its worker warms up while the caller does other things."""
+    """Runs trials and whole subnets on this machine; its worker warms up while the caller does other things.
+
+    ``reference_ms`` is what a reference kernel usually takes: where it is set, one is timed beside every trial, and
+    times are told at that speed.
+    """
 
     def __init__(self, target: TargetSpec) -> None:
         self._target = target
+        self.reference_ms: float | None = None
         environment = {"TVM_NUM_THREADS": str(target.threads), "OMP_NUM_THREADS": str(target.threads)}
         self._worker = Worker(JOBS_MODULE if target.target.gpu is None else GPU_JOBS_MODULE, environment)
 
@@ -37,21 +47,57 @@ class LocalDevice(OneByOne):
 
     def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
         """Build, time and, if it beats ``best_ms``, check a candidate."""
-        job = "trace_trial" if "trace" in candidate.schedule else "trial"
-        more: dict[str, Any] = {"best_ms": best_ms}
-        if self._target.target.gpu is not None:  # every output is checked there
-            job, more = "trial", {"compiler": self._target.toolchain.linker}
+        if self._target.target.gpu is not None:
+            return self._gpu_trial(spec, candidate)
+        is_trace = "trace" in candidate.schedule
+        beside = {} if is_trace else {"reference_ms": self.reference_ms}
         answer = self._worker.call(
-            job,
+            "trace_trial" if is_trace else "trial",
             self._target.tuning.timeout_s,
             kernel=asdict(spec),
             candidate=candidate.schedule,
             target=self._target.attributes,
             repeats=self._target.tuning.repeats,
             min_repeat_ms=self._target.tuning.min_repeat_ms,
-            **more,
+            best_ms=best_ms,
+            **beside,
         )
         return TrialResult.of_answer(answer)
+
+    def _gpu_trial(self, spec: KernelSpec, candidate: Candidate) -> TrialResult:
+        """On a GPU every output is checked, and times are told as they are."""
+        answer = self._worker.call(
+            "trial",
+            self._target.tuning.timeout_s,
+            kernel=asdict(spec),
+            candidate=candidate.schedule,
+            target=self._target.attributes,
+            compiler=self._target.toolchain.linker,
+            repeats=self._target.tuning.repeats,
+            min_repeat_ms=self._target.tuning.min_repeat_ms,
+        )
+        return TrialResult.of_answer(answer)
+
+    def tell_at_the_speed_of(self, tuning_log: TuningLog) -> None:
+        """Tell times at the speed of a log, which is today's where the log has none yet.
+
+        Raises:
+            DeviceUnreachable: the reference kernel does not run.
+        """
+        if tuning_log.reference_ms is None:
+            tuning_log.settle_reference(self._time_reference())
+        self.reference_ms = tuning_log.reference_ms
+
+    def _time_reference(self) -> float:
+        return median(self._time_reference_once() for _ in range(SETTLING))
+
+    def _time_reference_once(self) -> float:
+        result = self.trial(REFERENCE, Candidate(REFERENCE.key, "default", {}), 0.0)
+        if result.best_ms is None:
+            raise DeviceUnreachable(
+                f"a reference kernel does not run: {result.error}", "run 'python -m ofa_tvm.doctor'"
+            )
+        return result.best_ms
 
     def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
         """Compile a subnet with the records in a log's folder and time it; see ``devices.jobs.network``."""

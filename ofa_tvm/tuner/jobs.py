@@ -18,6 +18,7 @@ from ofa_tvm.compiler.objects import ObjectCache, generate
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.reference import Array, compute, random_inputs
 from ofa_tvm.storage import write_atomic
+from ofa_tvm.tuner.drift import REFERENCE
 
 TOLERANCE = 1e-4
 BETTER = 0.99
@@ -73,43 +74,91 @@ def trial(
     repeats: int,
     min_repeat_ms: int,
     best_ms: float | None,
+    reference_ms: float | None = None,
 ) -> Answer:
     """Build and time a candidate; when it seems the fastest so far, time both in turn, and check its output.
 
+    Args:
+        kernel: the kernel.
+        candidate: its schedule.
+        target: TVM's target attributes.
+        repeats: times to take.
+        min_repeat_ms: how long each takes.
+        best_ms: the fastest so far.
+        reference_ms: what a reference kernel usually takes; it is timed in turn with the candidate, and the candidate's
+            times are told at its usual speed. None: they are told as they are.
+
     Returns:
-        ``status`` "ok" with ``times_ms``, and ``is_checked`` for a new best, whose object is kept; or "wrong_output"
-        with ``error``.
+        ``status`` "ok" with ``times_ms`` (and ``reference_ms`` of now), and ``is_checked`` for a new best, whose object
+        is kept; or "wrong_output" with ``error``.
     """
     spec, cache = KernelSpec(**kernel), object_cache(target)
     emitted = cache.kernel(spec, candidate)
     with stored_object(cache, emitted) as (code, keep):
-        answer = _measure(emitted, code, cache.features.cores, repeats, min_repeat_ms, best_ms)
+        runner = KernelRunner(emitted, code, cache.features.cores)
+        beside = None if reference_ms is None else (_reference(cache), reference_ms)
+        answer = _timed(runner, _inputs(spec), repeats, min_repeat_ms, beside)
+        answer = _judged(runner, spec, answer, repeats, min_repeat_ms, best_ms)
         if answer.get("is_checked"):
             keep()
     return answer
 
 
-def _measure(
-    kernel: EmittedKernel, code: Path, tasks: int, repeats: int, min_repeat_ms: int, best_ms: float | None
+@lru_cache(maxsize=2)
+def _reference(cache: ObjectCache) -> KernelRunner:
+    kernel = cache.kernel(REFERENCE)
+    return KernelRunner(kernel, cache.get(REFERENCE, kernel.schedule), cache.features.cores)
+
+
+def _timed(
+    runner: KernelRunner,
+    inputs: list[Array],
+    repeats: int,
+    min_repeat_ms: int,
+    beside: tuple[KernelRunner, float] | None,
 ) -> Answer:
-    runner, inputs, key = KernelRunner(kernel, code, tasks), _inputs(kernel.spec), kernel.spec.key
-    answer: Answer = {"status": "ok", "times_ms": runner.time_ms(inputs, repeats, min_repeat_ms)}
+    """Times of a kernel; where a reference kernel and its usual time are given, at that speed."""
+    if beside is None:
+        return {"status": "ok", "times_ms": runner.time_ms(inputs, repeats, min_repeat_ms)}
+    reference, usual_ms = beside
+    times_ms, references_ms = _in_turn(runner, inputs, reference, _inputs(REFERENCE), repeats, min_repeat_ms)
+    now_ms = min(references_ms)
+    return {"status": "ok", "times_ms": [usual_ms / now_ms * one for one in times_ms], "reference_ms": now_ms}
+
+
+def _judged(
+    runner: KernelRunner, spec: KernelSpec, answer: Answer, repeats: int, min_repeat_ms: int, best_ms: float | None
+) -> Answer:
+    """The answer, and for a kernel that beats the best so far whether its output is right."""
     if best_ms is not None and min(answer["times_ms"]) >= best_ms:
         return answer
-    incumbent = _INCUMBENTS.get(key) if best_ms is not None else None
-    if incumbent is not None and not _is_faster(runner, incumbent, inputs, repeats, min_repeat_ms):
-        return answer
-    error = relative_error(runner.run(inputs), _expected(kernel.spec))
+    inputs = _inputs(spec)
+    incumbent = _INCUMBENTS.get(spec.key) if best_ms is not None else None
+    if incumbent is not None:
+        mine, theirs = _in_turn(runner, inputs, incumbent, inputs, repeats, min_repeat_ms)
+        if min(mine) >= BETTER * min(theirs):
+            return answer
+    error = relative_error(runner.run(inputs), _expected(spec))
     if not error < TOLERANCE:
         return {"status": "wrong_output", "error": f"differs from the reference by {error:.2g}"}
-    _INCUMBENTS[key] = runner
+    _INCUMBENTS[spec.key] = runner
     return {**answer, "is_checked": True}
 
 
-def _is_faster(one: KernelRunner, other: KernelRunner, inputs: list[Array], repeats: int, min_repeat_ms: int) -> bool:
-    """Whether a kernel is faster than another when both are timed in turn: a machine that drifts does not decide."""
-    rounds = [(one.time_ms(inputs, 1, min_repeat_ms), other.time_ms(inputs, 1, min_repeat_ms)) for _ in range(repeats)]
-    return min(mine for (mine,), _ in rounds) < BETTER * min(theirs for _, (theirs,) in rounds)
+def _in_turn(
+    one: KernelRunner,
+    inputs: list[Array],
+    other: KernelRunner,
+    other_inputs: list[Array],
+    repeats: int,
+    min_repeat_ms: int,
+) -> tuple[list[float], list[float]]:
+    """Times of two kernels in turn: a machine that drifts does so for both."""
+    rounds = [
+        (one.time_ms(inputs, 1, min_repeat_ms)[0], other.time_ms(other_inputs, 1, min_repeat_ms)[0])
+        for _ in range(repeats)
+    ]
+    return [mine for mine, _ in rounds], [theirs for _, theirs in rounds]
 
 
 JOBS = {"trial": trial}

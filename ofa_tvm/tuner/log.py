@@ -1,7 +1,7 @@
 """The tuning log of one target and fingerprint: what was tried, what won, in files that survive a kill.
 
 ==================  ====================================================================================
-``manifest.json``   conditions of all measurements in the folder
+``manifest.json``   conditions of all measurements in the folder, and the speed at which times are told
 ``kernels.jsonl``   one line per kernel and batch, the last one counts: best time, trials, winner
 ``trials.jsonl``    the ledger: one line per trial, so that nothing is measured twice (not shipped)
 ==================  ====================================================================================
@@ -29,6 +29,7 @@ from ofa_tvm.shipped import shipped_folder
 from ofa_tvm.storage import append_jsonl, read_json, read_jsonl, write_atomic, write_json
 from ofa_tvm.targets import TargetSpec
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.uninterrupted import uninterrupted
 
 _OTHER_VERSION = "it may come from another version of ofa_tvm"
 MANIFEST = "manifest.json"
@@ -37,12 +38,17 @@ TrialStatus = Literal["ok", "failed", "wrong_output", "crashed", "timed_out"]
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What became of a candidate. ``times_ms`` are raw repeats; only a checked output can win."""
+    """What became of a candidate; only a checked output can win.
+
+    ``times_ms`` are all repeats. Where a reference kernel was timed beside them, they are told at the machine's usual
+    speed, and ``reference_ms`` is what the reference took.
+    """
 
     status: TrialStatus
     times_ms: tuple[float, ...] = ()
     error: str = ""
     is_checked: bool = False
+    reference_ms: float | None = None
 
     @classmethod
     def of_answer(cls, answer: dict[str, Any]) -> Self:
@@ -52,6 +58,7 @@ class TrialResult:
             times_ms=tuple(answer.get("times_ms", ())),
             error=answer.get("error", ""),
             is_checked=answer.get("is_checked", False),
+            reference_ms=answer.get("reference_ms"),
         )
 
     @property
@@ -128,11 +135,14 @@ class TuningLog:
             if not isinstance(found, dict) or found.get("conditions") != json.loads(json.dumps(target.conditions)):
                 raise UserError(f"{manifest} states other conditions than target {target.name}", "move the folder away")
         self._target, self._conditions = target, target.conditions
+        self.reference_ms: float | None = None
         self.kernels: dict[str, KernelState] = {}
         self.tried: set[str] = set()
         self._read()
 
     def _read(self) -> None:
+        manifest = self.folder / MANIFEST
+        self.reference_ms = read_json(manifest, "manifest").get("reference_ms") if manifest.exists() else None
         self.kernels.update(_states(self.folder / "kernels.jsonl"))
         self.tried.update(line["digest"] for line in _lines(self.folder / "trials.jsonl", "trial ledger", "digest"))
         # Shipped logs have no ledger, but what won there was tried.
@@ -161,11 +171,35 @@ class TuningLog:
             self._read()  # what another process wrote before it let go of the folder
             holder.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:])})\n")
             if not (self.folder / MANIFEST).exists():
-                write_json(self.folder / MANIFEST, {"schema_version": 1, "conditions": self._conditions})
+                self._write_manifest()
             yield
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+
+    def _write_manifest(self) -> None:
+        manifest = {"schema_version": 1, "conditions": self._conditions, "reference_ms": self.reference_ms}
+        write_json(self.folder / MANIFEST, manifest)
+
+    def settle_reference(self, reference_ms: float) -> None:
+        """Fix what the reference kernel usually takes: the speed at which all times of this log are told."""
+        self.reference_ms = reference_ms
+        self._write_manifest()
+
+    def retime(self, kernel: str, best: tuple[Candidate, TrialResult], default: TrialResult) -> None:
+        """Replace what is known of a kernel's winner, and the time of its default schedule."""
+        winner, result = best
+        before = self.kernels[kernel]
+        source = before.source if winner.schedule == before.schedule else winner.source
+        state = replace(
+            before,
+            best_ms=result.best_ms,
+            default_ms=default.best_ms,
+            schedule=winner.schedule,
+            source=source,
+        )
+        append_jsonl(self.folder / "kernels.jsonl", [asdict(state)])
+        self.kernels[kernel] = state
 
     def _adopt(self) -> None:
         """Copy the shipped log into the user's folder, the manifest last: without it, the copy starts again."""
@@ -209,8 +243,9 @@ class TuningLog:
             )
             self.tried.add(candidate.digest)
         # The ledger comes last: a kill in between may repeat these trials, but never forgets a winner.
-        append_jsonl(self.folder / "kernels.jsonl", [asdict(state)])
-        append_jsonl(self.folder / "trials.jsonl", trials)
+        with uninterrupted():
+            append_jsonl(self.folder / "kernels.jsonl", [asdict(state)])
+            append_jsonl(self.folder / "trials.jsonl", trials)
         self.kernels[kernel] = state
         return state
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Protocol
 
 import numpy as np
@@ -131,7 +132,6 @@ class Tuner:
         device: runs trials.
         source: makes a kernel's candidate source.
         batch: trials committed together; an interrupted batch is committed as far as it came.
-        drift: watches the machine.
         first_batch: trials of a kernel before all others have had theirs (another log's winner, and a guess).
     """
 
@@ -144,14 +144,13 @@ class Tuner:
         source: Callable[[KernelSpec], CandidateSource],
         batch: int,
         first_batch: int = FIRST_BATCH,
-        drift: Drift | None = None,
     ) -> None:
         self._kernels, self._frequencies = kernels, frequencies
         self._log, self._device, self._make_source = log, device, source
         self._batch, self._first_batch = batch, first_batch
         self._sources: dict[str, CandidateSource] = {}
         self._exhausted: set[str] = set()
-        self._drift = drift
+        self._drift = Drift()
 
     def order(self, trials_per_kernel: int) -> Iterator[str]:
         """Kernels in the order in which they deserve a batch: untried ones first, then by expected gain."""
@@ -199,15 +198,15 @@ class Tuner:
                     self._exhausted.add(key)
                     continue
                 touched.add(key)
-                if self._drift:
-                    self._drift.watch(done)
+                references_ms = [result.reference_ms for result in results if result.reference_ms is not None]
+                if references_ms:
+                    self._drift.watch(median(references_ms))
                 done += len(results)
                 failures += sum(result.status != "ok" for result in results)
                 best_ms = self._log.kernels[key].best_ms
                 task.advance(len(results), f"{key} {'failed' if best_ms is None else f'{best_ms * 1e3:.1f} us'}")
         seconds = time.monotonic() - start
-        worst = self._drift.worst if self._drift else 1.0
-        return TuningSummary(done, failures, len(touched), seconds, stopped_by, worst)
+        return TuningSummary(done, failures, len(touched), seconds, stopped_by, self._drift.worst)
 
     def _try(self, key: str, count: int) -> list[TrialResult]:
         spec = self._kernels[key]

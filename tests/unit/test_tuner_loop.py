@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -291,3 +291,13 @@ def test_the_loop_runs_without_tvm_and_torch(module):
     code = f"import sys, ofa_tvm.{module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"tvm", "tvm_ffi", "torch"} & set(done.stdout.split())
+
+
+def test_reference_times_of_the_trials_are_watched(setting):
+    references = iter([1.0] * BATCH + [1.5] * 2 * BATCH)
+
+    def answer(spec, candidate):
+        return replace(made_up_result(spec, candidate), reference_ms=next(references))
+
+    whole = setting(device=ReplayDevice({}, answer))
+    assert whole.run(Budget(3 * BATCH, None, 100)).slowest_reference == 1.5

@@ -1,0 +1,78 @@
+"""Run a model on one engine under the emulated arm64 Python; ``arm_peers.py`` counts what that executes.
+
+``python3 arm_peers_run.py ENGINE MODEL IMAGE.npy LOGITS.npy MAPS.txt RUNS``: MODEL without its extension; one thread,
+float32, runs after a warm-up. Needs numpy and the engine only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WARM_UP = 1
+Run = Callable[[Any], Any]
+
+
+def ort(model: str) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(f"{model}.onnx", options, providers=["CPUExecutionProvider"])
+    return lambda image: session.run(None, {"image": image})[0]
+
+
+def ncnn(model: str) -> Run:
+    from ncnn import ncnn as engine
+
+    net = engine.Net()
+    net.opt.num_threads = 1
+    # It computes in half precision by default where the CPU can.
+    for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_packed", "bf16_storage"):
+        setattr(net.opt, f"use_{name}", False)
+    net.load_param(f"{model}.ncnn.param")
+    net.load_model(f"{model}.ncnn.bin")
+
+    def run(image: Any) -> Any:
+        with net.create_extractor() as extractor:
+            extractor.input("in0", engine.Mat(image[0]))
+            return np.array(extractor.extract("out0")[1])[None]
+
+    return run
+
+
+def mnn(model: str) -> Run:
+    import _mnncengine as engine
+
+    interpreter = engine.Interpreter(f"{model}.mnn")
+    session = interpreter.createSession({"backend": "CPU", "numThread": 1, "precision": "high"})
+    given, found = interpreter.getSessionInput(session), interpreter.getSessionOutput(session)
+    logits = np.zeros(found.getShape(), np.float32)
+    layout = engine.Tensor_DimensionType_Caffe
+
+    def run(image: Any) -> Any:
+        given.copyFrom(engine.Tensor(image.shape, engine.Halide_Type_Float, image, layout))
+        interpreter.runSession(session)
+        copy = engine.Tensor(logits.shape, engine.Halide_Type_Float, logits, layout)
+        found.copyToHostTensor(copy)
+        return np.array(copy.getNumpyData())
+
+    return run
+
+
+def main() -> None:
+    name, model, image_file, logits_file, maps_file, runs = sys.argv[1:]
+    run = {"ort": ort, "ncnn": ncnn, "mnn": mnn}[name](model)
+    image = np.ascontiguousarray(np.load(image_file).transpose(0, 3, 1, 2))
+    for _ in range(WARM_UP + int(runs)):
+        logits = run(image)
+    np.save(logits_file, np.array(logits, np.float32).reshape(1, -1))
+    Path(maps_file).write_text(Path("/proc/self/maps").read_text())
+
+
+if __name__ == "__main__":
+    main()
