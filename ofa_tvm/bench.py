@@ -49,9 +49,10 @@ def bench(
     from ofa_tvm.console import log
     from ofa_tvm.spaces import get_space
     from ofa_tvm.subnet_choice import choose_subnets
-    from ofa_tvm.targets import cpu_name, load_target
+    from ofa_tvm.targets import cpu_name, load_target, require_cpu
 
     search_space, spec = get_space(space), load_target(target, threads, batch=1)
+    require_cpu(spec, "bench")
     rng = np.random.default_rng(seed)
     size = search_space.resolutions[-1] if resolution is None else resolution
     configs = choose_subnets(search_space, subnet or (), subnets, size, rng)

@@ -22,7 +22,7 @@ def board_checks(name: str, device: str | None = None) -> Iterator[Check]:
         target = load_target(name, device=device)
     except OfaTvmError:  # ``target_checks`` says what is wrong
         return
-    if target.device == "local":
+    if target.device in ("local", "pack"):
         return
     tools = list(_tools(target))
     yield from tools

@@ -74,7 +74,8 @@ def target_checks(
     except OfaTvmError as error:
         yield Check(f"target {name}", "fail", error.what, error.hint)
         return
-    yield Check(f"target {name}", "ok", f"{target.target.mcpu}, {target.threads} threads, {target.fingerprint}")
+    chip = target.target.mcpu if target.target.gpu is None else target.target.gpu.arch
+    yield Check(f"target {name}", "ok", f"{chip}, {target.threads} threads, {target.fingerprint}")
     if target.device != "local":
         return
     quick = target.model_copy(update={"measure": target.measure.model_copy(update={"repeats": 1})})

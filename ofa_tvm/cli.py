@@ -20,7 +20,7 @@ TERMINATED = 143
 
 DeviceOption = Annotated[
     str | None,
-    typer.Option(help="Where code runs: local, estimate, rpc:HOST:PORT[:KEY] or emulated (default: the target's)."),
+    typer.Option(help="Where code runs: local, pack, estimate, rpc:HOST:PORT[:KEY], emulated (default: the target's)."),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 

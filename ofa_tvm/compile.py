@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from ofa_tvm.cli import DeviceOption, JsonFlag, emit, run_command, table
 if TYPE_CHECKING:
     from ofa_tvm.compilation import CompiledSubnet
     from ofa_tvm.spaces import SearchSpace, SubnetConfig
+    from ofa_tvm.targets import TargetSpec
     from ofa_tvm.weights import Weights
 
     WeightsOf = Callable[[SubnetConfig], Weights]
@@ -41,6 +42,7 @@ def compile_subnets(
 ) -> None:
     """Compile subnets without any tuning trial, and check each against another engine.
 
+    For a GPU, which need not be here, the library holds the device code and is not run.
     Weights of a supernet are not recalibrated here; 'deploy' does that.
     """
     import numpy as np
@@ -58,6 +60,10 @@ def compile_subnets(
     configs = choose_subnets(search_space, subnet or (), random, resolution, np.random.default_rng(seed))
     use_threads(spec.threads)
     winners = TuningLog(spec, logs).winners
+    if spec.target.gpu is not None:
+        payload, text = _for_gpu(spec, search_space, weights_of, configs, winners, out)
+        emit(payload, json, lambda: text)
+        return
     compiled: list[CompiledSubnet] = []
     with library_loader(spec) as load:
         for config in configs:
@@ -75,6 +81,46 @@ def compile_subnets(
         "subnets": [result.record() for result in compiled],
     }
     emit(payload, json, lambda: _text(compiled, spec.fingerprint))
+
+
+def _for_gpu(
+    spec: TargetSpec,
+    space: SearchSpace,
+    weights_of: WeightsOf,
+    configs: Sequence[SubnetConfig],
+    winners: Mapping[str, dict[str, Any]],
+    out: Path | None,
+) -> tuple[dict[str, Any], str]:
+    """Compile for a GPU, which need not be here: what was made, as a payload and as text."""
+    from ofa_tvm.console import log
+    from ofa_tvm.gpu_compilation import compile_gpu_subnet
+
+    compiled = []
+    for config in configs:
+        library = None if out is None else out / f"{config.key}{spec.library_suffix}"
+        log(f"compiling {config.key}")
+        network = space.network(config)
+        compiled.append(compile_gpu_subnet(config.key, network, weights_of(config), spec, winners, library))
+    rows = [
+        [
+            one.subnet,
+            f"{one.seconds:.1f}",
+            f"{one.tuned_kernels}/{one.tuned_kernels + one.default_kernels}",
+            f"{one.device_code_bytes >> 10}",
+        ]
+        for one in compiled
+    ]
+    lines = [table(["subnet", "seconds", "kernels tuned", "KiB of device code"], rows)]
+    lines.append(f"no tuning trials; target {spec.fingerprint}; compiled, not run: that needs the GPU")
+    lines += [f"wrote {one.library}" for one in compiled if one.library is not None]
+    payload = {
+        "target": spec.name,
+        "fingerprint": spec.fingerprint,
+        "space": space.name,
+        "trials": 0,
+        "subnets": [one.record() for one in compiled],
+    }
+    return payload, "\n".join(lines)
 
 
 # The verb, which cannot name the function: Python has a compile of its own.

@@ -70,7 +70,7 @@ def deploy(
     from ofa_tvm.devices import open_device
     from ofa_tvm.errors import UserError
     from ofa_tvm.search_result import load_search_result
-    from ofa_tvm.targets import load_target
+    from ofa_tvm.targets import load_target, require_cpu
 
     if (from_ is None) != (pick is None) or (from_ is None) == (subnet is None):
         raise UserError("which subnet to deploy is not said once", "give --subnet KEY, or --from FOLDER with --pick N")
@@ -90,6 +90,7 @@ def deploy(
         )
     else:
         order = Order(subnet or "", supernet, load_target(target or "x86", threads, device=device))
+    require_cpu(order.target, "deploy")
     order.target.stored_provenance()  # a bundle says how fast it is
     with nullcontext() if order.target.device == "local" else open_device(order.target) as opened:
         manifest = _deployment(order, data, logs, check_images, opened).write(out)

@@ -36,6 +36,7 @@ def doctor(
 
     from ofa_tvm.board_checks import board_checks
     from ofa_tvm.checks import machine_checks, target_checks
+    from ofa_tvm.cuda_checks import cuda_checks
 
     if install_emulator:
         from ofa_tvm.devices.emulator import install_emulator as install
@@ -44,7 +45,11 @@ def doctor(
     # The target first, while this process is small; its worker is a fresh interpreter and shares nothing with it.
     of_target = []
     if target is not None:
-        of_target = [*target_checks(target, _trial, device), *board_checks(target, device)]
+        of_target = [
+            *target_checks(target, _trial, device),
+            *board_checks(target, device),
+            *cuda_checks(target, device),
+        ]
     checks = [*machine_checks(), *of_target]
     failed = sum(check.status == "fail" for check in checks)
 

@@ -70,9 +70,14 @@ def fused_steps(network: NetworkSpec) -> tuple[Step, ...]:
     return _Fusion(network).steps
 
 
+def fused_calls(network: NetworkSpec) -> list[KernelSpec]:
+    """The kernels of ``fused_steps``, in order."""
+    return [step.kernel for step in fused_steps(network)]
+
+
 def fused_kernels(space: SearchSpace, resolutions: tuple[int, ...] | None = None) -> dict[str, KernelSpec]:
     """The closed set of kernels of ``fused_steps``, by key."""
-    return every_kernel(space, resolutions, lambda network: (step.kernel for step in fused_steps(network)))
+    return every_kernel(space, resolutions, fused_calls)
 
 
 class _Fusion:

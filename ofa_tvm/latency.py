@@ -14,8 +14,9 @@ from ofa_tvm.console import Task, log
 from ofa_tvm.cost_model import LatencyModel
 from ofa_tvm.cost_report import OURS, compare
 from ofa_tvm.errors import PartialResult
-from ofa_tvm.fusion import fused_kernels, fused_steps
+from ofa_tvm.fusion import fused_steps
 from ofa_tvm.importance import importance
+from ofa_tvm.kernel_sets import kernel_calls, kernel_set
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.latency_data import LatencyData
 from ofa_tvm.learning_curve import doubled, learning_curve
@@ -45,7 +46,7 @@ class NetworkDevice(Protocol):
 
 
 def kernel_keys(network: NetworkSpec) -> list[list[str]]:
-    """Keys of the kernels that end with each layer, as ``SubnetTable`` asks for them."""
+    """Keys of the fused kernels that end with each layer, as ``SubnetTable`` asks for them."""
     keys: dict[str, list[str]] = {layer.name: [] for layer in network.layers}
     for step in fused_steps(network):
         keys[step.layers[-1]].append(step.kernel.key)
@@ -87,7 +88,11 @@ def latency_table(space: SearchSpace, target: TargetSpec, tuning_log: TuningLog)
     Raises:
         PartialResult: no kernel of the space is tuned.
     """
-    costs, estimated = kernel_costs(tuning_log, fused_kernels(space))
+    costs, estimated = kernel_costs(tuning_log, kernel_set(space, None, target))
+    if target.target.gpu is not None:  # one kernel a layer, for all images of a call
+        return SubnetTable(
+            space, costs, lambda network: [[one.key] for one in kernel_calls(network, target)]
+        ), estimated
     return SubnetTable(space, {key: target.batch * cost for key, cost in costs.items()}, kernel_keys), estimated
 
 
@@ -136,7 +141,7 @@ class LatencyBench:
 
     def _schedules(self, subnet: str) -> str:
         network = self.space.network(SubnetConfig.parse(subnet))
-        return self.log.schedules_digest([step.kernel.key for step in fused_steps(network)])
+        return self.log.schedules_digest([kernel.key for kernel in kernel_calls(network, self.target)])
 
     @property
     def reference_ms(self) -> float:
@@ -289,7 +294,8 @@ class LatencyBench:
 def warn_of_estimates(bench: LatencyBench, resolutions: Sequence[int] | None = None) -> None:
     """Say when kernels of the space, or of these resolutions of it, are not tuned."""
     tuned = {key for key, state in bench.log.kernels.items() if state.best_ms is not None}
-    missing = len(fused_kernels(bench.space, bench.space.choose_resolutions(resolutions)).keys() - tuned)
+    needed = kernel_set(bench.space, bench.space.choose_resolutions(resolutions), bench.target)
+    missing = len(needed.keys() - tuned)
     if missing:
         log(
             f"{missing} kernels of {bench.space.name} are not tuned for {bench.target.name}: they run their default "

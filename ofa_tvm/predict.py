@@ -59,7 +59,7 @@ def predict(
     from ofa_tvm.errors import UserError
     from ofa_tvm.spaces import get_space
     from ofa_tvm.subnet_choice import read_architectures
-    from ofa_tvm.targets import load_target
+    from ofa_tvm.targets import load_target, require_cpu
 
     search_space = get_space(space)
     if classes is not None:
@@ -81,6 +81,7 @@ def predict(
         emit(payload, json, lambda: _sums_text(payload["subnets"]))
         return
     spec = load_target(target, threads, device=device)
+    require_cpu(spec, "predict")
     rows = _predictions(search_space, spec, configs, supernet, logs)
     payload = {
         "space": space,

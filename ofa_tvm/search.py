@@ -69,7 +69,7 @@ def search(
     from ofa_tvm.reachable import refuse_hopeless
     from ofa_tvm.search_settings import SearchSettings
     from ofa_tvm.shipped import shipped_supernet
-    from ofa_tvm.targets import load_target
+    from ofa_tvm.targets import load_target, require_cpu
     from ofa_tvm.tuner.log import TuningLog
 
     budgets = sorted(max_latency_ms or [])
@@ -93,6 +93,8 @@ def search(
             "--device names the device of one target", "search each target alone, or leave it to their files"
         )
     specs = [load_target(name, threads, batch, device) for name in names]
+    for spec in specs:
+        require_cpu(spec, "search")
     tuning_logs = [TuningLog(spec, logs) for spec in specs]
     for spec, tuning_log in zip(specs, tuning_logs, strict=True):
         refuse_hopeless(space, spec, tuning_log, settings, budgets)

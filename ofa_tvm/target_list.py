@@ -22,7 +22,7 @@ def target_list(
     rows = [_describe(name, logs) for name in target_names()]
 
     def text() -> str:
-        headers = ["target", "device", "CPU", "threads", "tuned kernels", "fingerprint"]
+        headers = ["target", "device", "chip", "threads", "tuned kernels", "fingerprint"]
         cells = [
             [
                 row["name"],
@@ -53,7 +53,7 @@ def _describe(name: str, logs: Path | None) -> dict[str, Any]:
             "description": target.description,
             "device": target.device,
             "provenance": target.provenance,
-            "mcpu": target.target.mcpu,
+            "mcpu": target.target.mcpu if target.target.gpu is None else target.target.gpu.arch,
             "threads": target.threads,
             "fingerprint": target.fingerprint,
         }

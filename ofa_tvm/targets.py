@@ -7,12 +7,14 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 import tomllib
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ofa_tvm.errors import UserError
 from ofa_tvm.shipped import shipped_folder
@@ -27,24 +29,41 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CompilerTarget(_Part):
-    """What TVM compiles for (its target attributes)."""
+class Gpu(_Part):
+    """An NVIDIA GPU: ``arch`` is ``sm_80``, say, or ``native``; the rest are limits of a thread block, and a warp."""
 
-    kind: Literal["llvm"]
+    arch: str = Field(pattern=r"^(sm_\d+|native)$")
+    max_threads_per_block: int = Field(gt=0)
+    max_shared_memory_per_block: int = Field(gt=0)
+    registers_per_block: int = Field(gt=0)
+    thread_warp_size: int = Field(gt=0)
+
+
+class CompilerTarget(_Part):
+    """What TVM compiles for (its target attributes); for a GPU, ``mcpu`` and ``mtriple`` are its machine's."""
+
+    kind: Literal["llvm", "cuda"]
     mcpu: str
     mtriple: str | None = None
     mattr: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     device: str | None = None
+    gpu: Gpu | None = None
+
+    @model_validator(mode="after")
+    def _has_gpu(self) -> Self:
+        if (self.kind == "cuda") != (self.gpu is not None):
+            raise ValueError("kind 'cuda', and no other, needs a section [target.gpu]")
+        return self
 
     def attributes(self, cores: int) -> dict[str, Any]:
         """TVM's target dict."""
-        attributes: dict[str, Any] = {"kind": self.kind, "mcpu": self.mcpu, "num-cores": cores}
+        attributes: dict[str, Any] = {"kind": "llvm", "mcpu": self.mcpu, "num-cores": cores}
         for name in ("mtriple", "mattr", "keys", "device"):
             value = getattr(self, name)
             if value:
                 attributes[name] = list(value) if isinstance(value, tuple) else value
-        return attributes
+        return attributes if self.gpu is None else {"kind": "cuda", **self.gpu.model_dump(), "host": attributes}
 
 
 class Toolchain(_Part):
@@ -109,7 +128,7 @@ class Estimate(_Part):
     weights_gb_s: float = Field(gt=0)
 
 
-DeviceKind = Literal["local", "rpc", "estimate", "emulated"]
+DeviceKind = Literal["local", "rpc", "estimate", "emulated", "pack"]
 
 
 class TargetSpec(_Part):
@@ -167,11 +186,13 @@ class TargetSpec(_Part):
                 where["cores"] = list(self.rpc.cores)
         if self.device == "estimate" and self.estimate is not None:
             where = {"estimate": self.estimate.model_dump(mode="json")}
+        if self.device == "local" and self.target.gpu is not None:
+            where = {"gpu": gpu_name()}
         return {
             **where,
             "target": self.attributes,
             "device": self.device,
-            "cpu": cpu_name() if self.device == "local" else None,
+            "cpu": cpu_name() if self.device == "local" and self.target.gpu is None else None,
             "threads": self.threads,
             "batch": self.batch,
             "dtype": self.dtype,
@@ -185,7 +206,8 @@ class TargetSpec(_Part):
         """Readable name and hash of the conditions; logs of another fingerprint are never answers."""
         text = json.dumps(self.conditions, sort_keys=True)
         where = "" if self.device == "local" else f"-{self.device}"
-        readable = f"{self.target.mcpu}-{self.threads}t-b{self.batch}{where}".lower()
+        chip = self.target.mcpu if self.target.gpu is None else self.target.gpu.arch
+        readable = f"{chip}-{self.threads}t-b{self.batch}{where}".lower()
         readable = re.sub(r"[^a-z0-9]+", "-", readable).strip("-")
         return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -212,6 +234,35 @@ def cpu_name() -> str:
     return ", ".join(parts)
 
 
+@dataclass(frozen=True)
+class LocalGpu:
+    """This machine's first NVIDIA GPU, as its driver tells it."""
+
+    name: str
+    arch: str
+    driver: str
+
+
+@functools.cache
+def local_gpu() -> LocalGpu | None:
+    """This machine's GPU; None where there is none, or no driver."""
+    command = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    fields = [field.strip() for field in done.stdout.partition("\n")[0].split(",")]
+    if done.returncode != 0 or len(fields) != 3 or not re.fullmatch(r"\d+\.\d", fields[1]):
+        return None
+    return LocalGpu(fields[0], f"sm_{fields[1].replace('.', '')}", fields[2])
+
+
+def gpu_name() -> str | None:
+    """The name of this machine's GPU."""
+    found = local_gpu()
+    return None if found is None else found.name
+
+
 def target_names() -> list[str]:
     """Names of the target files at hand."""
     return sorted(path.stem for path in shipped_folder("targets").glob("*.toml"))
@@ -228,7 +279,7 @@ def load_target(
         name: ``x86``, or a path that ends with .toml.
         threads: instead of the file's.
         batch: instead of the file's.
-        device: instead of the file's: ``local``, ``estimate``, ``rpc:HOST:PORT[:KEY]``, or ``emulated``.
+        device: instead of the file's: ``local``, ``estimate``, ``pack``, ``rpc:HOST:PORT[:KEY]``, or ``emulated``.
 
     Raises:
         UserError: unknown target, or a file with missing, unknown or wrong keys (each named).
@@ -255,11 +306,34 @@ def load_target(
     return _resolve_native(target)
 
 
+def require_cpu(target: TargetSpec, command: str) -> None:
+    """Refuse a GPU where there is no way for it yet.
+
+    Raises:
+        UserError: the target is a GPU.
+    """
+    if target.target.gpu is not None:
+        raise UserError(
+            f"{command} works for CPUs so far, target {target.name} is a GPU",
+            "GPUs have: doctor, tune (with packs) and compile",
+        )
+
+
+def is_gpu_target(name: str) -> bool:
+    """Whether a target's file is for a GPU, even one that is not here; False where it cannot be read."""
+    path = Path(name) if name.endswith(".toml") else shipped_folder("targets") / f"{name}.toml"
+    try:
+        target = tomllib.loads(path.read_text()).get("target")
+    except (OSError, ValueError):
+        return False
+    return isinstance(target, dict) and target.get("kind") == "cuda"
+
+
 def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSpec:
     """The target on the device that is asked for, or on the one that there is."""
     kind, *address = (device or target.device).split(":")
-    if kind == "local":
-        return target.model_copy(update={"device": "local"})
+    if kind in ("local", "pack"):
+        return target.model_copy(update={"device": kind})
     if kind == "emulated" and target.rpc is not None:
         return target.model_copy(update={"device": "emulated"})
     if kind == "rpc" and target.rpc is not None:
@@ -278,17 +352,30 @@ def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSp
     sections = [f"[{name}]" for name in ("rpc", "estimate") if getattr(target, name) is None]
     raise UserError(
         f"target {target.name} cannot use device '{device or kind}'",
-        f"use local, estimate, emulated or rpc:HOST:PORT[:KEY]; {path} has no section {' or '.join(sections)}"
+        f"use local, pack, estimate, emulated or rpc:HOST:PORT[:KEY]; {path} has no section {' or '.join(sections)}"
         if sections
-        else "use local, estimate, emulated or rpc:HOST:PORT[:KEY]",
+        else "use local, pack, estimate, emulated or rpc:HOST:PORT[:KEY]",
     )
 
 
 def _resolve_native(target: TargetSpec) -> TargetSpec:
-    if target.target.mcpu != "native":
-        return target
-    mcpu = native_mcpu()
-    return target.model_copy(update={"target": target.target.model_copy(update={"mcpu": mcpu})})
+    compiled_for, gpu = target.target, target.target.gpu
+    if compiled_for.mcpu == "native":
+        compiled_for = compiled_for.model_copy(update={"mcpu": native_mcpu()})
+    if gpu is not None and gpu.arch == "native":
+        found = local_gpu()
+        if found is None:
+            raise UserError(
+                f"target {target.name}: no NVIDIA GPU was found here (nvidia-smi does not answer)",
+                f"say which GPU is meant, --target {', '.join(gpu_targets())}; --export-pack needs no GPU here",
+            )
+        compiled_for = compiled_for.model_copy(update={"gpu": gpu.model_copy(update={"arch": found.arch})})
+    return target.model_copy(update={"target": compiled_for})
+
+
+def gpu_targets() -> list[str]:
+    """Names of the target files that say which GPU they are for."""
+    return [name for name in target_names() if name.startswith("cuda-") or name == "jetson-orin"]
 
 
 def native_mcpu() -> str:

@@ -44,26 +44,39 @@ def tune(
         bool, typer.Option("--retime", help="Only time the winners again, all at the same speed of the machine.")
     ] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Only keep the best record of each kernel.")] = False,
+    export_pack: Annotated[
+        Path | None, typer.Option(help="Build what is to be measured next into this folder, for a device elsewhere.")
+    ] = None,
+    import_pack: Annotated[
+        Path | None, typer.Option(help="Take the results of such a folder into the log; then export the next one.")
+    ] = None,
+    pack_batch: Annotated[
+        int | None, typer.Option(min=1, help="Candidates of a kernel in a pack (default: the target's batch).")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Tune the kernels of a search space; every subnet of it is then built without further trials.
 
     Resumes from the tuning log and measures nothing twice. Without a budget it stops when nothing promises a gain.
     """
-    from ofa_tvm.fusion import fused_kernels
+    from ofa_tvm.kernel_sets import kernel_calls, kernel_set
     from ofa_tvm.spaces import get_space
-    from ofa_tvm.targets import load_target
+    from ofa_tvm.targets import load_target, require_cpu
     from ofa_tvm.tuner.coverage import coverage as covered
     from ofa_tvm.tuner.log import TuningLog
     from ofa_tvm.tuner.loop import Budget, kernel_frequencies
 
-    search_space, spec = get_space(space), load_target(target, threads, device=device)
+    is_packed = export_pack is not None or import_pack is not None
+    spec = load_target(target, threads, device=device or ("pack" if is_packed else None))
+    search_space = get_space(space)
     if classes is not None:
         search_space = search_space.with_classes(classes)
     resolutions = search_space.choose_resolutions(resolution)
     log = TuningLog(spec, logs)
-    kernels = fused_kernels(search_space, resolutions)
-    frequencies = kernel_frequencies(search_space, resolutions)
+    kernels = kernel_set(search_space, resolutions, spec)
+    frequencies = kernel_frequencies(
+        search_space, resolutions, kernels=kernels, calls=lambda network: kernel_calls(network, spec)
+    )
     budget = Budget(
         trials, None if minutes is None else minutes * 60, trials_per_kernel or spec.tuning.trials_per_kernel
     )
@@ -87,12 +100,23 @@ def tune(
         payload |= _coverage_record(state) | {"planned_trials": planned, "planned_s": planned * SECONDS_PER_TRIAL}
         emit(payload, json, lambda: _plan_text(payload, state, coverage))
         return
+    if retime:
+        require_cpu(spec, "tune --retime")
+    if is_packed or spec.device == "pack":
+        from ofa_tvm.packs import PackOrder, run_packs
+
+        order = PackOrder(
+            search_space, spec, log, kernels, frequencies, budget, pack_batch, transfer, seed, samples, resolutions
+        )
+        payload |= run_packs(order, import_pack, export_pack)
+        emit(payload | _coverage_record(covered(log, kernels, frequencies)), json, lambda: _pack_text(payload))
+        return
     with log.exclusive():
         from ofa_tvm.devices import open_device
 
         with open_device(spec) as opened:
             opened.start()
-            if spec.device == "local":
+            if spec.device == "local" and spec.target.gpu is None:
                 opened.tell_at_the_speed_of(log)
             if retime:
                 payload["timed_again"] = _retime(search_space.name, spec, log, opened, kernels)
@@ -129,10 +153,10 @@ def _tune(
     from ofa_tvm.devices import recorded_boards
     from ofa_tvm.energy import Ledger
     from ofa_tvm.errors import PartialResult
+    from ofa_tvm.tuner.choose_sources import candidate_sources
     from ofa_tvm.tuner.loop import Tuner
-    from ofa_tvm.tuner.sources import Sources
 
-    sources = Sources(spec.attributes, kernels, log.kernels, log.donors(), log.tried, transfer)
+    sources = candidate_sources(spec, kernels, log, transfer)
     with recorded_boards(log.folder, device), Ledger(log.folder / "ledger.jsonl").phase(f"tune {space}") as meter:
         done = Tuner(kernels, frequencies, log, device, sources, spec.tuning.batch).run(budget)
         cost = meter.read(f"tune {space}")
@@ -160,6 +184,24 @@ def _measure(
     with Ledger(log.folder / "ledger.jsonl").phase(f"measure {space.name}"):
         bench.model(samples, seed, resolutions)
     return bench.report()
+
+
+def _pack_text(payload: dict[str, Any]) -> str:
+    lines = []
+    if taken := payload.get("imported"):
+        lines.append(
+            f"{taken['results']} results of {taken['device']} taken into the log, {taken['failures']} of them failed; "
+            f"{taken['subnets']} latencies of subnets"
+        )
+        lines.append(f"{taken['known']} known before, {taken['damaged']} damaged, {taken['missing']} not measured yet")
+    if made := payload.get("exported"):
+        lines.append(
+            f"{made['entries']} entries in {made['folder']} ({made['size_bytes'] / 2**20:.1f} MiB): "
+            f"candidates of {made['kernels']} kernels, {made['subnets']} subnets; {made['failures']} could not be built"
+        )
+        lines.append("copy it to the device, run 'python measure.py' there, bring results.jsonl back into it, then:")
+        lines.append(f"python -m ofa_tvm.tune --target {payload['target']} --import-pack {made['folder']}")
+    return "\n".join([*lines, f"log: {payload['folder']}"])
 
 
 def _planned_trials(log: Any, kernels: Mapping[str, Any], budget: Any) -> int:

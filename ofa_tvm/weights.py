@@ -50,8 +50,14 @@ def weight_shapes(spec: LayerSpec) -> dict[str, tuple[int, ...]]:
     return {f"{spec.name}.{name}": shape for name, shape in shapes.items()}
 
 
-def random_weights(network: NetworkSpec, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Weights of the right shapes that keep activations in range (speed does not depend on their values)."""
+def random_weights(network: NetworkSpec, seed: int = 0, period: int | None = None) -> dict[str, NDArray[np.float32]]:
+    """Weights of the right shapes that keep activations in range (speed does not depend on their values).
+
+    Args:
+        network: the network.
+        seed: of the values.
+        period: numbers after which values repeat, so that they take little room when they are compressed.
+    """
     rng = np.random.default_rng(seed)
     weights: dict[str, NDArray[np.float32]] = {}
     for layer in network.layers:
@@ -59,7 +65,10 @@ def random_weights(network: NetworkSpec, seed: int = 0) -> dict[str, NDArray[np.
             fan_in = max(1, int(np.prod(shape[1:])))
             gain = 1 if layer.activation == "none" else 2
             scale = 0.1 if len(shape) == 1 else (gain / fan_in) ** 0.5
-            weights[name] = (rng.standard_normal(shape) * scale).astype(np.float32)
+            count = int(np.prod(shape))
+            values = rng.standard_normal(shape if period is None else min(count, period))
+            values = values if period is None else np.resize(values, shape)
+            weights[name] = (values * scale).astype(np.float32)
     return weights
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tvm.console import log
+from ofa_tvm.errors import UserError
 from ofa_tvm.storage import append_jsonl
 from ofa_tvm.targets import TargetSpec
 
@@ -45,6 +46,11 @@ def open_device(target: TargetSpec) -> Any:
     """
     if target.provenance == "estimated":
         log(f"{target.name}: no board is given, so times are estimated; with one: --device rpc:HOST:PORT")
+    if target.device == "pack":
+        raise UserError(
+            f"target {target.name} is measured elsewhere, by packs: nothing runs here",
+            "use tune with --export-pack and --import-pack",
+        )
     module, name = DEVICES[target.device]
     return getattr(import_module(module), name)(target)
 

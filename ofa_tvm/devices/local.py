@@ -1,4 +1,4 @@
-"""This machine's CPU, behind a worker process."""
+"""This machine's CPU or GPU, behind a worker process."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.log import TrialResult, TuningLog
 
 JOBS_MODULE = "ofa_tvm.devices.jobs"
+GPU_JOBS_MODULE = "ofa_tvm.devices.gpu_jobs"
 NETWORK_TIMEOUT_S = 300
 SETTLING = 9
 """Trials that say how fast a machine usually is."""
@@ -34,7 +35,7 @@ class LocalDevice(OneByOne):
         self._target = target
         self.reference_ms: float | None = None
         environment = {"TVM_NUM_THREADS": str(target.threads), "OMP_NUM_THREADS": str(target.threads)}
-        self._worker = Worker(JOBS_MODULE, environment)
+        self._worker = Worker(JOBS_MODULE if target.target.gpu is None else GPU_JOBS_MODULE, environment)
 
     def start(self) -> None:
         """Wait until the worker is warm.
@@ -46,6 +47,8 @@ class LocalDevice(OneByOne):
 
     def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
         """Build, time and, if it beats ``best_ms``, check a candidate."""
+        if self._target.target.gpu is not None:
+            return self._gpu_trial(spec, candidate)
         is_trace = "trace" in candidate.schedule
         beside = {} if is_trace else {"reference_ms": self.reference_ms}
         answer = self._worker.call(
@@ -58,6 +61,20 @@ class LocalDevice(OneByOne):
             min_repeat_ms=self._target.tuning.min_repeat_ms,
             best_ms=best_ms,
             **beside,
+        )
+        return TrialResult.of_answer(answer)
+
+    def _gpu_trial(self, spec: KernelSpec, candidate: Candidate) -> TrialResult:
+        """On a GPU every output is checked, and times are told as they are."""
+        answer = self._worker.call(
+            "trial",
+            self._target.tuning.timeout_s,
+            kernel=asdict(spec),
+            candidate=candidate.schedule,
+            target=self._target.attributes,
+            compiler=self._target.toolchain.linker,
+            repeats=self._target.tuning.repeats,
+            min_repeat_ms=self._target.tuning.min_repeat_ms,
         )
         return TrialResult.of_answer(answer)
 

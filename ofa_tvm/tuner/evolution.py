@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ofa_tvm.compiler.kernel_tir import kernel_workload
-from ofa_tvm.compiler.tvm_import import Target, load_tensor_intrinsics, ms
+from ofa_tvm.compiler.trace_json import record_to_json, trace_from_json
+from ofa_tvm.compiler.tvm_import import Schedule, Target, load_tensor_intrinsics, ms
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.trace_json import record_to_json
 
 POPULATION = 64
 MAX_TRIALS = 100_000
@@ -70,6 +70,21 @@ class Evolution:
             cost_model=self._model,
         )
         self._pending: list[Any] = []
+
+    def learn(self, measured: Sequence[dict[str, Any]]) -> None:
+        """Know what earlier runs measured: ``trace`` as JSON and ``times_ms`` of each."""
+        candidates, results = [], []
+        for one in measured:
+            trace, seconds = trace_from_json(one["trace"], self._spec), [one_ms / 1e3 for one_ms in one["times_ms"]]
+            schedule = Schedule(kernel_workload(self._spec))
+            trace.apply_to_schedule(schedule, remove_postproc=False)
+            arguments = ms.arg_info.ArgInfo.from_prim_func(schedule.mod["main"])
+            record = ms.database.TuningRecord(trace, self._workload, seconds, self._target, arguments)
+            self._database.commit_tuning_record(record)
+            candidates.append(ms.MeasureCandidate(schedule, arguments))
+            results.append(ms.runner.RunnerResult(seconds, None))
+        if candidates:
+            self._model.update(self._context, candidates, results)
 
     def ask(self) -> list[Candidate]:
         """The next batch; empty when the space is exhausted."""

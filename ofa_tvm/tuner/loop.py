@@ -8,7 +8,7 @@ every batch that brought nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
@@ -16,12 +16,13 @@ from typing import Protocol
 import numpy as np
 
 from ofa_tvm.console import Task
-from ofa_tvm.fusion import fused_kernels, fused_steps
+from ofa_tvm.fusion import fused_calls, fused_kernels
 from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.network import NetworkSpec
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import Drift
-from ofa_tvm.tuner.log import TrialResult, TuningLog
+from ofa_tvm.tuner.log import KernelState, TrialResult, TuningLog
 
 SAMPLED_SUBNETS = 200
 ENOUGH = 0.05
@@ -69,18 +70,56 @@ class TuningSummary:
     slowest_reference: float = 1.0
 
 
-def kernel_frequencies(space: SearchSpace, resolutions: tuple[int, ...], seed: int = 0) -> dict[str, float]:
-    """Mean calls of each kernel in a random subnet of the given resolutions (at least a small number)."""
+def kernel_frequencies(
+    space: SearchSpace,
+    resolutions: tuple[int, ...],
+    seed: int = 0,
+    kernels: Mapping[str, KernelSpec] | None = None,
+    calls: Callable[[NetworkSpec], Iterable[KernelSpec]] = fused_calls,
+) -> dict[str, float]:
+    """Mean calls of each kernel in a random subnet of the given resolutions (at least a small number).
+
+    Args:
+        space: the space.
+        resolutions: input sizes.
+        seed: of the subnets.
+        kernels: all that ``calls`` can give (default: the fused ones).
+        calls: the kernels that a network calls.
+    """
     rng = np.random.default_rng(seed)
-    kernels = fused_kernels(space, resolutions)
-    counts = dict.fromkeys(kernels, 0.2 / SAMPLED_SUBNETS)
+    counts = dict.fromkeys(kernels or fused_kernels(space, resolutions), 0.2 / SAMPLED_SUBNETS)
     indices = [space.resolutions.index(resolution) for resolution in resolutions]
     genomes = space.sample(rng, SAMPLED_SUBNETS)
     genomes[:, 0] = rng.choice(indices, SAMPLED_SUBNETS)
     for genome in genomes:
-        for step in fused_steps(space.network(space.config(genome))):
-            counts[step.kernel.key] += 1 / SAMPLED_SUBNETS
+        for kernel in calls(space.network(space.config(genome))):
+            counts[kernel.key] += 1 / SAMPLED_SUBNETS
     return counts
+
+
+def patience(state: KernelState, batch: int) -> float:
+    """How much a kernel still promises: it halves with every batch that brought nothing, and ends."""
+    left: float = 0.5 ** (state.since_best / batch)
+    return left if left >= ENOUGH else 0.0
+
+
+def urgency(
+    kernels: Mapping[str, KernelSpec],
+    frequencies: Mapping[str, float],
+    states: Mapping[str, KernelState],
+    trials_per_kernel: int,
+    batch: int,
+) -> list[str]:
+    """Kernels that still promise something, each once: untried ones first, then by expected gain."""
+    untried = [key for key in kernels if key not in states]
+    untried.sort(key=lambda key: -frequencies[key] * kernels[key].flops)
+    gains = {
+        key: frequencies[key] * (states[key].best_ms or 1.0) * patience(states[key], batch)
+        for key in kernels
+        if key in states and states[key].trials < trials_per_kernel
+    }
+    promising = [key for key, gain in gains.items() if gain > 0]
+    return [*untried, *sorted(promising, key=lambda key: -gains[key])]
 
 
 class Tuner:
@@ -134,10 +173,7 @@ class Tuner:
         state = self._log.kernels.get(key)
         if state is None or key in self._exhausted or state.trials >= trials_per_kernel:
             return 0.0
-        patience: float = 0.5 ** (state.since_best / self._batch)
-        if patience < ENOUGH:
-            return 0.0
-        return self._frequencies[key] * (state.best_ms or 1.0) * patience
+        return self._frequencies[key] * (state.best_ms or 1.0) * patience(state, self._batch)
 
     def run(self, budget: Budget) -> TuningSummary:
         """Tune until a budget is used up or nothing promises a gain."""

@@ -11,7 +11,7 @@ from ofa_tvm.devices.worker_pool import WorkerPool
 from ofa_tvm.errors import UserError
 from ofa_tvm.targets import load_target, target_names
 
-ARM = [name for name in target_names() if not name.startswith("x86")]
+ARM = [name for name in target_names() if not name.startswith(("x86", "cuda")) and name != "jetson-orin"]
 
 
 def code(*texts: str) -> list[Instruction]:

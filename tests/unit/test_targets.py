@@ -39,11 +39,13 @@ def write(tmp_path):
 @pytest.mark.parametrize("name", target_names())
 def test_every_shipped_target_loads(name, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(targets, "local_gpu", lambda: targets.LocalGpu("NVIDIA Made Up", "sm_90", "580.1"))
     target = load_target(name)
     assert target.name == name
     assert target.description
     assert target.target.mcpu != "native"
-    assert target.attributes["num-cores"] == target.threads
+    host = target.attributes.get("host", target.attributes)
+    assert host["num-cores"] == target.threads
     assert re.fullmatch(r"[a-z0-9-]+-[0-9a-f]{8}", target.fingerprint)
 
 
@@ -72,7 +74,7 @@ def test_an_unknown_target_names_the_known_ones(name):
         ("threads = 1", 'threads = "many"', "key 'threads': Input should be a valid integer"),
         ("threads = 1", "threads = 0", "key 'threads': Input should be greater than 0"),
         ("repeats = 30", "repeats = 1.5", "key 'measure.repeats': Input should be a valid integer"),
-        ('kind = "llvm"', 'kind = "opencl"', "key 'target.kind': Input should be 'llvm'"),
+        ('kind = "llvm"', 'kind = "opencl"', "key 'target.kind': Input should be 'llvm' or 'cuda'"),
         ('device = "local"', 'device = "moon"', "key 'device': Input should be 'local'"),
         ("schema = 1", "schema = 2", "key 'schema': Input should be 1"),
         ("threads = 1", "threads = ", "is not valid TOML"),
@@ -210,3 +212,56 @@ def test_mcpu_is_what_the_visible_features_allow(vendor, flags, mcpu):
 
 def test_no_cpuinfo_is_the_common_denominator():
     assert mcpu_of("") == "x86-64"
+
+
+def test_a_gpu_target_names_its_limits_and_its_machine():
+    found = load_target("jetson-orin").attributes
+    assert (found["kind"], found["arch"]) == ("cuda", "sm_87")
+    assert found["max_shared_memory_per_block"] > 0
+    assert found["max_threads_per_block"] > 0
+    assert found["host"]["mtriple"] == "aarch64-linux-gnu"
+
+
+def test_without_a_gpu_the_local_target_names_the_others(monkeypatch):
+    monkeypatch.setattr(targets, "local_gpu", lambda: None)
+    with pytest.raises(UserError, match=r"no NVIDIA GPU was found here.*\n.*cuda-sm90.*jetson-orin"):
+        load_target("cuda")
+
+
+def test_a_gpu_found_here_is_part_of_the_fingerprint(monkeypatch):
+    monkeypatch.setattr(targets, "local_gpu", lambda: targets.LocalGpu("NVIDIA Made Up", "sm_89", "580.1"))
+    target = load_target("cuda")
+    assert target.attributes["arch"] == "sm_89"
+    assert target.conditions["gpu"] == "NVIDIA Made Up"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("NVIDIA H100 80GB HBM3, 9.0, 580.65.06\n", targets.LocalGpu("NVIDIA H100 80GB HBM3", "sm_90", "580.65.06")),
+        ("No devices were found\n", None),
+        ("", None),
+    ],
+)
+def test_the_driver_is_asked_for_the_gpu(tmp_path, monkeypatch, said, expected):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nprintf '%s' '{said}'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    targets.local_gpu.cache_clear()
+    try:
+        assert targets.local_gpu() == expected
+    finally:
+        targets.local_gpu.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [("[target.gpu]", "[target.other]"), ('arch = "sm_90"', 'arch = "90"'), ('kind = "cuda"', 'kind = "llvm"')],
+)
+def test_a_gpu_target_that_is_incomplete_is_refused(tmp_path, change):
+    text = (shipped_folder("targets") / "cuda-sm90.toml").read_text()
+    path = tmp_path / "gpu.toml"
+    path.write_text(text.replace(*change))
+    with pytest.raises(UserError, match=r"gpu\.toml: .*target"):
+        load_target(str(path))

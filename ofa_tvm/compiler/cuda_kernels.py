@@ -1,0 +1,123 @@
+"""Kernels and subnets for an NVIDIA GPU: one function a layer, scheduled by a trace or by DLight's rules.
+
+Nothing here needs a GPU: device code is compiled for the target's architecture and lies in the library.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tvm.s_tir import dlight
+
+from ofa_tvm.compiler.cuda_compiler import cubin
+from ofa_tvm.compiler.device_code import with_machine_code, write_packed
+from ofa_tvm.compiler.kernel_tir import kernel_workload
+from ofa_tvm.compiler.quiet import without_chatter
+from ofa_tvm.compiler.relax_builder import build_relax
+from ofa_tvm.compiler.trace_json import trace_from_json
+from ofa_tvm.compiler.tvm_import import IRModule, Schedule, Target, load_tensor_intrinsics, tvm
+from ofa_tvm.kernels import KernelSpec, network_kernels
+from ofa_tvm.network import NetworkSpec
+from ofa_tvm.weights import Weights
+
+Winners = Mapping[str, dict[str, Any]]
+FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
+
+
+def scheduled(spec: KernelSpec, schedule: dict[str, Any], target: Target) -> IRModule:
+    """A kernel's function with thread blocks and threads.
+
+    Args:
+        spec: the kernel.
+        schedule: ``{"trace": ...}``, or ``{}`` for DLight's rules.
+        target: a GPU.
+    """
+    workload = kernel_workload(spec)
+    if "trace" in schedule:
+        load_tensor_intrinsics()
+        made = Schedule(workload)
+        trace_from_json(schedule["trace"], spec).apply_to_schedule(made, remove_postproc=False)
+        return made.mod
+    return default_scheduled(workload, target)
+
+
+def default_scheduled(module: IRModule, target: Target) -> IRModule:
+    """A module whose functions without a schedule got one by DLight's rules, which cover everything."""
+    gpu = dlight.gpu
+    rules = (gpu.Matmul(), gpu.GEMV(), gpu.Reduction(), gpu.GeneralReduction(), gpu.Fallback())
+    with target:
+        return dlight.ApplyDefaultSchedule(*rules)(module)
+
+
+def build_kernel(spec: KernelSpec, schedule: dict[str, Any], target: Target, linker: str, library: Path) -> None:
+    """Compile a kernel into a library whose ``main`` takes the arguments of ``kernel_tir``.
+
+    Raises:
+        UserError: no CUDA compiler is installed.
+        OfaTvmError: it refused the code.
+    """
+    module = scheduled(spec, schedule, target)
+    with _source_only():
+        built = tvm.compile(module, target=target)
+        _export(built.mod, target, linker, library)
+
+
+def build_network(
+    network: NetworkSpec, weights: Weights, winners: Winners, target: Target, linker: str, library: Path, batch: int
+) -> None:
+    """Compile a subnet into a library for TVM's virtual machine.
+
+    Args:
+        network: the subnet.
+        weights: folded weights, see ``ofa_tvm.weights``.
+        winners: tuned schedules by kernel; others run DLight's.
+        target: a GPU.
+        linker: of the machine that the GPU is in.
+        library: the file to write.
+        batch: images per call.
+
+    Raises:
+        UserError: no CUDA compiler is installed.
+        OfaTvmError: it refused the code.
+    """
+    module = build_relax(network, weights, batch)
+    for spec in dict.fromkeys(spec for _, spec in network_kernels(network, batch)):
+        schedule = winners.get(spec.key, {})
+        if "trace" in schedule:
+            tuned = scheduled(spec, schedule, target)["main"].without_attr("global_symbol")
+            module.update_func(module.get_global_var(spec.symbol), tuned.with_attr("tirx.is_scheduled", True))
+    with _source_only(), without_chatter():
+        built = tvm.compile(module, target=target)
+        _export(built.mod, target, linker, library)
+
+
+@contextmanager
+def _source_only() -> Iterator[None]:
+    """Keep TVM from compiling CUDA itself where there is a GPU, so that there is one way everywhere."""
+    before = os.environ.get(FALLBACK)
+    os.environ[FALLBACK] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FALLBACK]
+        else:
+            os.environ[FALLBACK] = before
+
+
+def _cuda_sources(module: Any) -> list[str]:
+    own = [str(module.inspect_source("cuda"))] if module.kind == "cuda" else []
+    return [*own, *(source for child in module.imports for source in _cuda_sources(child))]
+
+
+def _export(module: Any, target: Target, linker: str, library: Path) -> None:
+    def pack(root: Any, is_system_lib: bool, prefix: str, folder: str) -> str:
+        packed = tvm.get_global_func("runtime.ModulePackImportsToTensor")(root).numpy().tobytes()
+        made = with_machine_code(packed, _cuda_sources(root), lambda source: cubin(source, str(target.arch)))
+        return str(write_packed(made, Path(folder)))
+
+    module.export_library(str(library), fcompile=tvm.support.cc.create_shared, cc=linker, fpack_imports=pack)

@@ -1,0 +1,265 @@
+"""Packs: what is to be measured, as a folder that travels to a device without network or compiler, and back.
+
+==================  ====================================================================================
+``manifest.json``   conditions, how to measure, and entries: candidate, files, inputs, expected outputs
+``*.so.z``          compiled candidates, compressed
+``*.places``        the order in which a CPU kernel takes the numbers of its inputs
+``measure.py``      what measures them, see ``pack_measure``; with ``README.txt`` and TVM's ``runtime/``
+``results.jsonl``   what came of it; this is all that has to come back
+==================  ====================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ofa_tvm.console import Task, log
+from ofa_tvm.devices import pack_measure
+from ofa_tvm.devices.pack_runtime import about_runtime, copy_runtime
+from ofa_tvm.devices.worker import Worker
+from ofa_tvm.errors import UserError
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.storage import sha256_file, write_json
+from ofa_tvm.targets import TargetSpec
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import TrialResult, TuningLog
+
+SCHEMA = 1
+JOBS_MODULE = "ofa_tvm.devices.pack_jobs"
+MOST_BYTES = 64 << 20
+BUILD_TIMEOUT_S = 300
+SUBNET_TIMEOUT_S = 300
+SUBNET_TOLERANCE = 1e-3
+README = """Measure this on {device}:
+
+    python measure.py                (--minutes 30 stops after so long; run it again to go on)
+
+Then send results.jsonl back, and where the pack was made:
+
+    python -m ofa_tvm.tune --target {target} --import-pack FOLDER    (this folder, with results.jsonl in it)
+
+It needs Python, numpy, and TVM's runtime libraries. {runtime}
+No network and no compiler are needed. Nothing else should run meanwhile, and clocks should be fixed.
+"""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What was exported: entries, kernels that they are of, subnets among them, and bytes in all."""
+
+    folder: Path
+    entries: int
+    kernels: int
+    subnets: int
+    size_bytes: int
+
+
+class PackWriter:
+    """Builds a pack; the folder becomes one when ``finish`` writes its manifest.
+
+    Args:
+        target: what is compiled for.
+        folder: a folder that is empty or does not exist.
+        most_bytes: the pack takes no more entries beyond this.
+
+    Raises:
+        UserError: the folder holds something, or a compiler is not installed.
+    """
+
+    def __init__(self, target: TargetSpec, folder: Path, most_bytes: int = MOST_BYTES) -> None:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} is not an empty folder", "name another one: a pack is written into its own")
+        _require_compilers(target)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._target, self._folder, self._most_bytes = target, folder, most_bytes
+        self._entries: list[dict[str, Any]] = []
+        self._reference: dict[str, Any] | None = None
+        self._worker = Worker(JOBS_MODULE)
+        self._has_runtime = copy_runtime(target, folder)
+        shutil.copyfile(pack_measure.__file__, folder / "measure.py")
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes no more."""
+        return self.size_bytes >= self._most_bytes
+
+    def add(self, spec: KernelSpec, candidate: Candidate) -> TrialResult | None:
+        """Build a candidate into the pack; what became of it where that failed, None where it is in."""
+        arguments = {"kernel": asdict(spec), "candidate": candidate.schedule, "target": self._target.attributes}
+        job = "function" if self._target.target.gpu is not None else "program"
+        answer = self._build(job, candidate.digest, arguments)
+        if answer["status"] != "ok":
+            return TrialResult.of_answer(answer)
+        facts = {"title": f"{spec.key} {candidate.source}", "candidate": asdict(candidate)}
+        self._entries.append({**facts, **answer["entry"]})
+        return None
+
+    def add_subnet(self, space: SearchSpace, config: SubnetConfig, winners: Path, schedules: str) -> str:
+        """Build a subnet into the pack, to be timed in turn with its space's reference subnet.
+
+        Args:
+            space: its space.
+            config: the subnet.
+            winners: folder of the log whose winners it runs.
+            schedules: their identity.
+
+        Returns:
+            Why it failed; empty where it is in.
+        """
+        if self._reference is None:
+            answer = self._build("subnet", "reference", self._subnet(space, space.middle, None))
+            if answer["status"] != "ok":
+                return f"the reference subnet: {answer['error']}"
+            self._reference = answer["entry"]
+        identity = hashlib.sha256(f"{config.key} {schedules}".encode()).hexdigest()[:24]
+        answer = self._build("subnet", identity, self._subnet(space, config, winners))
+        if answer["status"] != "ok":
+            return str(answer["error"])
+        facts = {
+            "title": config.key,
+            "space": space.name,
+            "classes": space.classes,
+            "subnet": config.key,
+            "schedules": schedules,
+            "timeout_s": SUBNET_TIMEOUT_S,
+            "reference": self._reference,
+        }
+        self._entries.append({**facts, **answer["entry"]})
+        return ""
+
+    def _subnet(self, space: SearchSpace, config: SubnetConfig, winners: Path | None) -> dict[str, Any]:
+        has_winners = winners is not None and (winners / "kernels.jsonl").exists()
+        return {
+            "space": space.name,
+            "classes": space.classes,
+            "subnet": config.key,
+            "winners": str(winners) if has_winners else None,
+            "target": self._target.attributes,
+            "batch": self._target.batch,
+        }
+
+    def _build(self, job: str, identity: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Have a job build an entry; its answer."""
+        same = {"compiler": self._target.toolchain.linker, "identity": identity, "folder": str(self._folder)}
+        answer = self._worker.call(job, BUILD_TIMEOUT_S, **arguments, **same)
+        if answer["status"] == "ok":
+            answer["entry"] |= {"id": identity, "library": f"{identity}.so.z"}
+        else:
+            for path in self._folder.glob(f"{identity}.*"):
+                path.unlink()
+        return answer
+
+    def finish(self) -> Pack:
+        """Write the manifest.
+
+        Raises:
+            UserError: there is nothing to measure.
+        """
+        if not self._entries:
+            shutil.rmtree(self._folder)
+            raise UserError("there is nothing to measure", "everything was tried: raise --trials-per-kernel")
+        from ofa_tvm.tuner.jobs import TOLERANCE
+
+        target, tuning = self._target, self._target.tuning
+        runtime = about_runtime(target, self._folder, self._has_runtime)
+        device = f"the {'GPU' if target.target.gpu else 'CPU'} of target {target.name} ({target.description})"
+        (self._folder / "README.txt").write_text(README.format(device=device, target=target.name, runtime=runtime))
+        paths = sorted(path for path in self._folder.rglob("*") if path.is_file())
+        manifest = {
+            "schema": SCHEMA,
+            "round": secrets.token_hex(8),
+            "target": target.name,
+            "fingerprint": target.fingerprint,
+            "conditions": target.conditions,
+            "device": "cpu" if target.target.gpu is None else "cuda",
+            "measure": {
+                "repeats": tuning.repeats,
+                "min_repeat_ms": tuning.min_repeat_ms,
+                "timeout_s": tuning.timeout_s,
+                "tolerance": TOLERANCE,
+                "subnet_tolerance": SUBNET_TOLERANCE,
+                "subnet_repeats": target.measure.repeats,
+                "subnet_min_repeat_ms": target.measure.min_repeat_ms,
+                "warmup": target.measure.warmup,
+            },
+            "files": {str(path.relative_to(self._folder)): sha256_file(path) for path in paths},
+            "entries": self._entries,
+        }
+        write_json(self._folder / pack_measure.MANIFEST, manifest)
+        kernels = {entry["candidate"]["kernel"] for entry in self._entries if "candidate" in entry}
+        subnets = sum("subnet" in entry for entry in self._entries)
+        return Pack(self._folder, len(self._entries), len(kernels), subnets, self.size_bytes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._worker.close()
+
+
+def _require_compilers(target: TargetSpec) -> None:
+    from ofa_tvm.compiler.cuda_compiler import FIX, cuda_compiler
+    from ofa_tvm.compiler.kernel_program import require_compiler
+
+    require_compiler(target.toolchain.linker)
+    if target.target.gpu is not None and cuda_compiler() is None:
+        raise UserError("CUDA code cannot be compiled: neither NVRTC nor nvcc was found", FIX)
+
+
+def export_kernels(
+    writer: PackWriter,
+    tuning_log: TuningLog,
+    kernels: Mapping[str, KernelSpec],
+    order: Sequence[str],
+    ask: Callable[[str], Sequence[Candidate]],
+    most: int | None = None,
+) -> int:
+    """Build the next candidates into a pack until it is full; those that cannot be built are committed as failed.
+
+    Args:
+        writer: the pack.
+        tuning_log: held by the caller.
+        kernels: by key.
+        order: keys, the most urgent first.
+        ask: a kernel's next candidates.
+        most: candidates in all; None for no limit.
+
+    Returns:
+        How many could not be built.
+    """
+    failures = done = 0
+    with Task("building the pack", len(order)) as task:
+        for key in order if most != 0 else ():
+            failed: list[tuple[Candidate, TrialResult]] = []
+            for candidate in ask(key):
+                if writer.is_full or (most is not None and done >= most):
+                    break
+                result = writer.add(kernels[key], candidate)
+                done += 1
+                if result is not None:
+                    failed.append((candidate, result))
+            if failed:
+                tuning_log.commit(key, failed)
+                failures += len(failed)
+            task.advance(note=key)
+            if most is not None and done >= most:
+                break
+            if writer.is_full:
+                log(f"the pack is full ({writer.size_bytes >> 20} MiB); the rest follows in the next one")
+                break
+    return failures

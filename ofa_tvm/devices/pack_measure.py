@@ -1,0 +1,413 @@
+"""Measure what a pack holds, on a machine without network or compiler: ``python measure.py [--minutes N]``.
+
+A pack is a folder of ``ofa_tvm.tune --export-pack``; this file lies in it as ``measure.py`` and knows nothing of
+ofa_tvm. It needs Python 3.9, numpy and TVM's runtime libraries, see ``README.txt``. Each result is a line of
+``results.jsonl``, written at once; run it again, and it goes on with what has none. Send that file back. Candidates run
+in a process of their own: one that crashes or hangs costs one result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import hashlib
+import json
+import os
+import platform
+import select
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = "results.jsonl"
+MANIFEST = "manifest.json"
+LIBRARIES = ("libtvm_runtime.so", "libtvm_runtime_cuda.so")
+STARTING_S = 120
+CPU, CUDA = 1, 2
+Array = Any
+Record = dict[str, Any]
+
+
+# Numbers: the same on every machine and version of numpy ----------------------------------------------------
+
+
+def random_values(seed: int, shape: list[int], scale: float) -> Array:
+    """Floats in (-scale, scale), from a hash (splitmix64) of their positions and a seed."""
+    count = int(np.prod(shape))
+    mixed = (np.arange(count, dtype=np.uint64) + np.uint64(1 + (seed << 32))) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    units = (mixed >> np.uint64(40)).astype(np.float64) / (1 << 23) - 1
+    return (units * scale).astype(np.float32).reshape(shape)
+
+
+def inputs_of(entry: Record) -> list[Array]:
+    """The arrays that an entry's description asks for."""
+    return [random_values(one["seed"], one["shape"], one["scale"]) for one in entry["inputs"]]
+
+
+def arranged(flat: Array, places: Array) -> Array:
+    """Numbers in another order: place n > 0 stands for the n-th, 0 for zero, -1 for not-a-number."""
+    return np.concatenate([[np.float32(0)], flat, [np.float32("nan")]])[places].astype(np.float32)
+
+
+def encode_places(places: Array) -> bytes:
+    """Places as few bytes: most follow each other regularly."""
+    return zlib.compress(np.diff(places, prepend=0).astype("<i4").tobytes(), 9)
+
+
+def decode_places(data: bytes) -> Array:
+    """What ``encode_places`` was given."""
+    return np.cumsum(np.frombuffer(zlib.decompress(data), "<i4"), dtype=np.int64)
+
+
+def sample(outputs: list[Array], most: int = 256) -> Record:
+    """A digest of outputs that fits in a few kilobytes: values at places spread over them, and sums of magnitudes."""
+    flat = np.concatenate([one.ravel() for one in outputs]).astype(np.float64)
+    places = np.unique(np.linspace(0, flat.size - 1, min(most, flat.size)).astype(np.int64))
+    return {"values": flat[places].tolist(), "sum": float(np.abs(flat).sum()), "largest": float(np.abs(flat).max())}
+
+
+def difference(found: Record, expected: Record) -> float:
+    """How far two digests are apart: the largest difference over the largest value."""
+    if len(found["values"]) != len(expected["values"]) or not np.isfinite(found["sum"]):
+        return float("inf")
+    apart = float(np.abs(np.subtract(found["values"], expected["values"])).max()) / max(1e-6, expected["largest"])
+    return float(max(apart, abs(found["sum"] - expected["sum"]) / max(1e-6, expected["sum"])))
+
+
+# Result lines ---------------------------------------------------------------------------------------------------
+
+
+def sealed(record: Record) -> str:
+    """A record as a line that ends with a check of itself."""
+    text = json.dumps(record, sort_keys=True)
+    return json.dumps({"record": record, "check": hashlib.sha256(text.encode()).hexdigest()[:16]}, sort_keys=True)
+
+
+def unsealed(line: str) -> Record | None:
+    """The record of a line; None for a damaged one."""
+    try:
+        value = json.loads(line)
+        record = value["record"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return record if isinstance(record, dict) and json.loads(sealed(record)) == value else None
+
+
+def read_results(path: Path) -> tuple[list[Record], int]:
+    """The records of a result file, and how many lines are damaged."""
+    lines = path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []
+    records = [unsealed(line) for line in lines if line.strip()]
+    return [record for record in records if record is not None], sum(record is None for record in records)
+
+
+def append_result(path: Path, record: Record) -> None:
+    """Append a record; it is on the disk when this returns."""
+    with path.open("a+b") as file:
+        file.seek(0, os.SEEK_END)
+        if file.tell():  # a line that a power cut tore must not spoil the next one
+            file.seek(-1, os.SEEK_END)
+            torn = file.read(1) != b"\n"
+            file.write(b"\n" if torn else b"")
+        file.write((sealed(record) + "\n").encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def damaged_files(folder: Path, files: Record) -> list[str]:
+    """Names of files that are missing or not what the manifest says."""
+    found = []
+    for name, digest in files.items():
+        path = folder / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            found.append(name)
+    return found
+
+
+# Running --------------------------------------------------------------------------------------------------------
+
+
+class Machine:
+    """TVM's runtime, and memory where the code runs."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        own = folder / "runtime"
+        if list(own.glob(f"tvm_ffi/core.cpython-{sys.version_info[0]}{sys.version_info[1]}-*.so")):
+            sys.path.insert(0, str(own))  # the version that the libraries beside it were built with
+        import tvm_ffi  # type: ignore[import-untyped,unused-ignore]
+
+        self.ffi: Any = tvm_ffi
+        self.device = tvm_ffi.device("cuda" if kind == "cuda" else "cpu", 0)
+        packages = [Path(place) for place in sys.path]
+        places = [own, *(one / inner for one in packages for inner in ("tvm/lib", "nvidia/cu13/lib"))]
+        names = [LIBRARIES[0], "libcudart.so.13", LIBRARIES[1]] if kind == "cuda" else LIBRARIES[:1]
+        for name in names:
+            found = next((place / name for place in places if (place / name).exists()), name)
+            ctypes.CDLL(str(found), ctypes.RTLD_GLOBAL)
+
+    def function(self, name: str) -> Any:
+        """A function of TVM's runtime."""
+        return self.ffi.get_global_func(name)
+
+    def tensor(self, array: Array) -> Any:
+        """A copy of an array where the code runs."""
+        array = np.ascontiguousarray(array)
+        shape, kind = self.ffi.Shape(array.shape), self.ffi.dtype(str(array.dtype))
+        made = self.function("runtime.TVMTensorAllocWithScope")(shape, kind, self.device, None)
+        address = ctypes.c_void_p(array.ctypes.data)
+        self.function("runtime.TVMTensorCopyFromBytes")(made, address, array.nbytes)
+        return made
+
+    def array(self, tensor: Any) -> Array:
+        """A copy of a tensor here."""
+        made = np.empty(tuple(tensor.shape), str(tensor.dtype))
+        self.function("runtime.TVMTensorCopyToBytes")(tensor, ctypes.c_void_p(made.ctypes.data), made.nbytes)
+        return made
+
+    def seconds(self, module: Any, name: str, arguments: list[Any], repeats: int, min_repeat_ms: int) -> list[float]:
+        """Seconds of one call, for each repeat."""
+        kind = CUDA if self.device.type == "cuda" else CPU
+        make = self.function("runtime.RPCTimeEvaluator")
+        timer = make(module, name, kind, 0, 1, repeats, min_repeat_ms, 100, 0, 1, 0, "")
+        return [float(value) for value in np.frombuffer(bytes(timer(*arguments)), "<f8")]
+
+
+def measure(machine: Machine, folder: Path, entry: Record, settings: Record) -> Record:
+    """Time an entry, and check its output."""
+    with tempfile.TemporaryDirectory() as name:
+        library = unpacked(folder, entry, Path(name))
+        return FORMS[entry["form"]](machine, folder, entry, settings, library)
+
+
+def unpacked(folder: Path, entry: Record, to: Path) -> Path:
+    """An entry's library as a file that can be loaded."""
+    library = to / f"{entry['id']}.so"
+    library.write_bytes(zlib.decompress((folder / entry["library"]).read_bytes()))
+    return library
+
+
+def _program(machine: Machine, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
+    """A library with functions ``run`` and ``time`` on bytes of all arguments; they guard themselves."""
+    module = machine.ffi.load_module(str(library))
+    flat = np.concatenate([one.ravel() for one in inputs_of(entry)])
+    places = decode_places((folder / entry["places"]).read_bytes())
+    given = machine.tensor(arranged(flat, places).view(np.uint8))
+    seconds = machine.tensor(np.zeros(settings["repeats"]))
+    outputs = machine.tensor(np.zeros(entry["output_bytes"], np.uint8))
+    time_us = 1000 * settings["min_repeat_ms"]
+    for name, arguments in (("time", (given, seconds, time_us)), ("run", (given, outputs))):
+        error = int(module[name](*arguments))
+        if error:
+            said = os.strerror(error) if error > 0 else f"the kernel was killed by signal {-error}"
+            return {"status": "failed" if error > 0 else "crashed", "error": said}
+    data, found = machine.array(outputs).tobytes(), []
+    for at, shape in entry["outputs"]:
+        found.append(np.frombuffer(data, np.float32, int(np.prod(shape)), at))
+    return _checked([1e3 * value for value in machine.array(seconds)], found, entry, settings)
+
+
+def _function(machine: Machine, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
+    """A library whose ``main`` takes tensors, the last ones of which it writes."""
+    module = machine.ffi.load_module(str(library))
+    outputs = [machine.tensor(np.full(shape, np.nan, np.float32)) for _, shape in entry["outputs"]]
+    arguments = [*map(machine.tensor, inputs_of(entry)), *outputs]
+    module["main"](*arguments)
+    found = [machine.array(one) for one in outputs]
+    seconds = machine.seconds(module, "main", arguments, settings["repeats"], settings["min_repeat_ms"])
+    return _checked([1e3 * value for value in seconds], found, entry, settings)
+
+
+def _checked(times_ms: list[float], found: list[Array], entry: Record, settings: Record) -> Record:
+    apart = difference(sample(found), entry["expected"])
+    if not apart < settings["tolerance"]:
+        return {"status": "wrong_output", "error": f"differs from the reference by {apart:.2g}"}
+    return {"status": "ok", "times_ms": times_ms, "is_checked": True}
+
+
+class _Subnet:
+    """A subnet's library: ``main(images, logits)``, or TVM's virtual machine."""
+
+    def __init__(self, machine: Machine, entry: Record, library: Path) -> None:
+        self._machine = machine
+        self._module = machine.ffi.load_module(str(library))
+        self._arguments = [machine.tensor(one) for one in inputs_of(entry)]
+        self._logits = None
+        if entry["form"] == "virtual_machine":
+            kind = CUDA if machine.device.type == "cuda" else CPU
+            pooled = 2
+            self._module = self._module["vm_load_executable"]()
+            self._module["vm_initialization"](kind, 0, pooled, CPU, 0, pooled)
+        else:
+            self._logits = machine.tensor(np.full(entry["outputs"][0][1], np.nan, np.float32))
+            self._arguments.append(self._logits)
+
+    def run(self) -> Array:
+        made = self._module["main"](*self._arguments)
+        return self._machine.array(made if self._logits is None else self._logits)
+
+    def watch_ms(self, min_repeat_ms: int) -> float:
+        return 1e3 * self._machine.seconds(self._module, "main", self._arguments, 1, min_repeat_ms)[0]
+
+
+def _subnet(machine: Machine, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
+    """Time a subnet in turn with the reference subnet, so that a machine that drifts can be told."""
+    with tempfile.TemporaryDirectory() as name:
+        other = entry["reference"]
+        subnets = [_Subnet(machine, entry, library), _Subnet(machine, other, unpacked(folder, other, Path(name)))]
+        for _ in range(1 + settings["warmup"]):
+            found = [subnet.run() for subnet in subnets]
+        apart = max(difference(sample([one]), of["expected"]) for one, of in zip(found, (entry, other)))  # noqa: B905
+        if not apart < settings["subnet_tolerance"]:
+            return {"status": "wrong_output", "error": f"differs from the reference by {apart:.2g}"}
+        span_ms, repeats = settings["subnet_min_repeat_ms"], settings["subnet_repeats"]
+        times = [[one.watch_ms(span_ms) for one in subnets] for _ in range(repeats)]
+    return {"status": "ok", "times_ms": [own for own, _ in times], "reference_ms": [other for _, other in times]}
+
+
+FORMS = {"program": _program, "function": _function, "subnet": _subnet, "virtual_machine": _subnet}
+
+
+def serve(folder: Path) -> None:
+    """In the child: answer numbers of entries on stdin with one line each."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not be taken for answers
+    manifest = json.loads((folder / MANIFEST).read_text())
+    try:
+        machine = Machine(folder, manifest["device"])
+    except Exception as error:
+        answers.write(json.dumps({"status": "unusable", "error": f"{type(error).__name__}: {error}"[:500]}) + "\n")
+        return
+    answers.write('{"status": "ready"}\n')
+    answers.flush()
+    for line in sys.stdin:
+        try:
+            answer = measure(machine, folder, manifest["entries"][int(line)], manifest["measure"])
+        except Exception as error:
+            said = (str(error).strip().splitlines() or [""])[-1]
+            answer = {"status": "failed", "error": f"{type(error).__name__}: {said}"[:300]}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+class Child:
+    """The process that runs candidates."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [sys.executable, str(Path(__file__).resolve()), "--serve", str(folder)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdin and self._process.stdout
+        self._questions, self._answers = self._process.stdin, self._process.stdout
+        self.ready = self._answer(STARTING_S)
+
+    def ask(self, number: int, timeout_s: float) -> Record:
+        """The answer for an entry, or what became of it; only "ok", "failed" and "wrong_output" leave a live child."""
+        self._questions.write(f"{number}\n")
+        self._questions.flush()
+        return self._answer(timeout_s)
+
+    def _answer(self, timeout_s: float) -> Record:
+        if not select.select([self._answers], [], [], timeout_s)[0]:
+            self.end()
+            return {"status": "timed_out", "error": f"took longer than {timeout_s:g} s"}
+        line = self._answers.readline()
+        if line:
+            answer: Record = json.loads(line)
+            return answer
+        self.end()
+        return {"status": "crashed", "error": f"the process ended with {self._process.returncode}"}
+
+    def end(self) -> None:
+        """Kill it."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._questions, self._answers):
+            pipe.close()
+
+
+def facts(kind: str) -> Record:
+    """What can be known of this machine: processor, and its GPU's name, driver and clocks."""
+    found: dict[str, Any] = {"machine": platform.machine(), "system": platform.platform()}
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found["processor"] = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
+    except OSError:
+        found["processor"] = platform.processor()
+    found["name"] = found["processor"] or found["machine"]
+    if kind == "cuda":
+        fields = [
+            "name",
+            "driver_version",
+            "clocks.sm",
+            "clocks.max.sm",
+            "clocks.mem",
+            "temperature.gpu",
+            "power.limit",
+        ]
+        command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader", "--id=0"]
+        try:
+            said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            said = ""
+        values = [value.strip() for value in said.partition("\n")[0].split(",")]
+        found.update(dict(zip(fields, values)) if len(values) == len(fields) else {"name": "unknown GPU"})  # noqa: B905
+    return found
+
+
+def main() -> int:
+    """Measure everything that has no result yet."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--minutes", type=float, help="stop after so long; run it again to go on")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(Path(options.serve))
+        return 0
+    folder = Path(__file__).resolve().parent
+    manifest = json.loads((folder / MANIFEST).read_text())
+    bad = damaged_files(folder, manifest["files"])
+    if bad:
+        print(f"{', '.join(bad[:5])}: missing or damaged; copy the whole folder again", file=sys.stderr)
+        return 2
+    results, damaged = read_results(folder / RESULTS)
+    if damaged:
+        print(f"{damaged} damaged lines of {RESULTS} are measured again", file=sys.stderr)
+    known = {record.get("id") for record in results if record.get("round") == manifest["round"]}
+    left = [number for number, entry in enumerate(manifest["entries"]) if entry["id"] not in known]
+    return _measure_all(folder, manifest, left, options.minutes)
+
+
+def _measure_all(folder: Path, manifest: Record, left: list[int], minutes: float | None) -> int:
+    start, child, done = time.monotonic(), None, 0
+    for number in left:
+        if minutes is not None and time.monotonic() - start >= 60 * minutes:
+            break
+        if child is None:
+            child = Child(folder)
+            if child.ready["status"] != "ready":
+                print(f"TVM's runtime cannot be used here: {child.ready.get('error')}; see README.txt", file=sys.stderr)
+                return 1
+            if not done:
+                append_result(folder / RESULTS, {"round": manifest["round"], "device": facts(manifest["device"])})
+        entry = manifest["entries"][number]
+        answer = child.ask(number, entry.get("timeout_s", manifest["measure"]["timeout_s"]))
+        if answer["status"] in ("crashed", "timed_out"):
+            child = None
+        append_result(folder / RESULTS, {"round": manifest["round"], "id": entry["id"], "at": time.time(), **answer})
+        done += 1
+        print(f"{done}/{len(left)} {entry['title']}: {answer['status']}", file=sys.stderr)
+    if child is not None:
+        child.end()
+    rest = len(left) - done
+    print(f"{done} measured, {rest} left" + ("; run it again to go on" if rest else f"; send {RESULTS} back"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""TVM's runtime for a pack: the libraries that run a candidate, where this machine has them for the device's."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from ofa_tvm.devices import pack_measure
+from ofa_tvm.targets import TargetSpec
+
+CUDA_RUNTIME = "libcudart.so.13"
+
+
+def copy_runtime(target: TargetSpec, folder: Path) -> bool:
+    """Copy TVM's runtime into the pack where the device's machine is of this one's kind."""
+    triple = target.target.mtriple or platform.machine()
+    names = pack_measure.LIBRARIES[: 1 if target.target.gpu is None else 2]
+    libraries = {path.name: path for path in _files_of("apache-tvm").values()}
+    if not triple.startswith(platform.machine()) or not set(names) <= libraries.keys():
+        return False
+    copied = {name: libraries[name] for name in names}
+    copied |= {name: path for name, path in _files_of("apache-tvm-ffi").items() if _is_needed(Path(name))}
+    copied |= {name: path for name, path in _files_of("typing_extensions").items() if name.endswith(".py")}
+    cudart = cuda_runtime() if target.target.gpu is not None else None
+    if cudart is not None:
+        copied[CUDA_RUNTIME] = cudart
+    for name, path in copied.items():
+        to = folder / "runtime" / name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, to)
+    return True
+
+
+def _files_of(package: str) -> dict[str, Path]:
+    """Files of an installed package by their names in it."""
+    return {str(file): Path(str(file.locate())) for file in metadata.files(package) or []}
+
+
+def cuda_runtime() -> Path | None:
+    """NVIDIA's runtime library, which TVM's needs and a driver alone does not bring."""
+    spec = find_spec("nvidia")
+    packages = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
+    toolkit = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
+    places = [*(folder / "cu13" / "lib" for folder in packages), toolkit / "lib64"]
+    return next((place / CUDA_RUNTIME for place in places if (place / CUDA_RUNTIME).exists()), None)
+
+
+def _is_needed(path: Path) -> bool:
+    """Whether a file of the package ``tvm_ffi`` is needed to run."""
+    return path.parts[0] == "tvm_ffi" and path.parts[1] not in ("stub", "testing") and path.suffix in (".py", ".so")
+
+
+def about_runtime(target: TargetSpec, folder: Path, is_there: bool) -> str:
+    """What a pack's README says of the runtime."""
+    wheels = f"apache-tvm=={metadata.version('apache-tvm')} apache-tvm-ffi=={metadata.version('apache-tvm-ffi')}"
+    if is_there:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        text = f"They are in runtime/, for Python {version};\nfor another Python 3.9 or newer: pip install {wheels}"
+    else:
+        text = (
+            f"Install them (Python 3.9 or newer): pip install {wheels},\nor unpack these wheels for "
+            f"{target.target.mtriple} and put {', '.join(pack_measure.LIBRARIES)}\nand folder tvm_ffi into runtime/."
+        )
+    if target.target.gpu is not None and not (folder / "runtime" / CUDA_RUNTIME).exists():
+        text += f"\nTVM also needs {CUDA_RUNTIME} there: pip install nvidia-cuda-runtime, or a CUDA toolkit 13."
+    return text if target.target.gpu is None else f"{text}\nThe GPU's driver must know CUDA 13 (version 580 or newer)."

@@ -1,0 +1,23 @@
+"""Which kernels a network becomes on a target: fused ones on a CPU, one a layer on a GPU."""
+
+from __future__ import annotations
+
+from ofa_tvm.fusion import fused_calls, fused_kernels
+from ofa_tvm.kernels import KernelSpec, layer_kernels, network_kernels
+from ofa_tvm.network import NetworkSpec
+from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.targets import TargetSpec
+
+
+def kernel_calls(network: NetworkSpec, target: TargetSpec) -> list[KernelSpec]:
+    """The kernels that a network calls, in order."""
+    if target.target.gpu is not None:
+        return [kernel for _, kernel in network_kernels(network, target.batch)]
+    return fused_calls(network)
+
+
+def kernel_set(space: SearchSpace, resolutions: tuple[int, ...] | None, target: TargetSpec) -> dict[str, KernelSpec]:
+    """The closed set of kernels of a space, by key."""
+    if target.target.gpu is not None:
+        return layer_kernels(space, resolutions, target.batch)
+    return fused_kernels(space, resolutions)

@@ -1,0 +1,135 @@
+"""Tuning by packs: take the results of one into the log, then build the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ofa_tvm.console import log
+from ofa_tvm.devices.pack import PackWriter, export_kernels
+from ofa_tvm.devices.pack_import import import_kernels
+from ofa_tvm.errors import PartialResult, UserError
+from ofa_tvm.kernel_sets import kernel_calls
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.latency import FEWEST, MOST_FAILURES, LatencyBench, own_classes
+from ofa_tvm.records import read_records
+from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.targets import TargetSpec
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.choose_sources import candidate_sources
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.loop import Budget, urgency
+
+
+@dataclass(frozen=True)
+class PackOrder:
+    """What is tuned: as for ``Tuner``; ``batch`` is how many candidates of a kernel a pack holds."""
+
+    space: SearchSpace
+    target: TargetSpec
+    log: TuningLog
+    kernels: Mapping[str, KernelSpec]
+    frequencies: Mapping[str, float]
+    budget: Budget
+    batch: int | None
+    transfer: bool
+    seed: int
+    samples: int
+    resolutions: tuple[int, ...]
+
+
+def run_packs(order: PackOrder, import_from: Path | None, export_to: Path | None) -> dict[str, Any]:
+    """Import a pack, export the next one, or both.
+
+    Returns:
+        ``imported`` and ``exported``, as far as that was asked for.
+
+    Raises:
+        UserError: neither was, or a pack cannot be used.
+    """
+    if import_from is None and export_to is None:
+        raise UserError(
+            f"target {order.target.name} is measured elsewhere, by packs",
+            "build one: --export-pack FOLDER; its README.txt says what to do then",
+        )
+    if order.target.device != "pack":
+        raise UserError(f"--device {order.target.device} needs no pack", "leave out --device, or the pack")
+    done: dict[str, Any] = {}
+    with order.log.exclusive():
+        if import_from is not None:
+            done["imported"] = asdict(import_kernels(import_from, order.target, order.log))
+            done["cost_model"] = _latency_report(order) if done["imported"]["subnets"] else None
+        if export_to is not None:
+            done["exported"] = _export(order, export_to)
+    done["folder"] = str(order.log.folder)
+    return done
+
+
+def _export(order: PackOrder, folder: Path) -> dict[str, Any]:
+    own, most = order.log, order.budget.trials_per_kernel
+    batch = order.batch or order.target.tuning.batch
+    sources = candidate_sources(order.target, order.kernels, own, order.transfer, order.seed)
+    keys = urgency(order.kernels, order.frequencies, own.kernels, most, batch)
+
+    def ask(key: str) -> Sequence[Candidate]:
+        state = own.kernels.get(key)
+        left = most - (state.trials if state else 0)
+        return sources(order.kernels[key]).ask(min(batch, left))
+
+    with PackWriter(order.target, folder) as writer:
+        failures = export_kernels(writer, own, order.kernels, keys, ask, order.budget.trials)
+        failures += _add_subnets(order, writer)
+        pack = writer.finish()
+    return {**asdict(pack), "folder": str(pack.folder), "failures": failures}
+
+
+def _schedules(order: PackOrder, config: SubnetConfig) -> str:
+    kernels = kernel_calls(order.space.network(config), order.target)
+    return order.log.schedules_digest([kernel.key for kernel in kernels])
+
+
+def _add_subnets(order: PackOrder, writer: PackWriter) -> int:
+    """Random subnets that are not measured with today's schedules; how many could not be built."""
+    records = read_records(order.log.folder, order.space.name, own_classes(order.space))
+    known = {(record.subnet, record.schedules) for record in records if record.status == "ok"}
+    space, rng = order.space.with_resolutions(order.resolutions), np.random.default_rng(order.seed)
+    added = failures = 0
+    tried: set[str] = set()
+    while added < order.samples and len(tried) < space.cardinality and not writer.is_full and failures < MOST_FAILURES:
+        (config,) = space.sample_configs(rng, 1)
+        schedules = _schedules(order, config)
+        if config.key in tried or (config.key, schedules) in known:
+            tried.add(config.key)
+            continue
+        tried.add(config.key)
+        problem = writer.add_subnet(order.space, config, order.log.folder, schedules)
+        if problem:
+            failures += 1
+            log(f"{config.key} could not be built: {problem}")
+        else:
+            added += 1
+    if added < order.samples:
+        log(f"{added} of {order.samples} subnets are in the pack")
+    return failures
+
+
+def _latency_report(order: PackOrder) -> dict[str, Any] | None:
+    """Fit the latency model where enough subnets are known by now."""
+    try:
+        bench = LatencyBench(order.space, order.target, order.log, _NoDevice())
+        return bench.report() if len(bench.known()[0]) >= FEWEST else None
+    except PartialResult as error:
+        log(f"no latency model yet: {error.what}")
+        return None
+
+
+class _NoDevice:
+    """Nothing is measured here."""
+
+    def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
+        """Say so."""
+        return {"status": "failed", "error": "subnets of this target are measured elsewhere, by packs"}

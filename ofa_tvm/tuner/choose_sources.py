@@ -1,0 +1,31 @@
+"""Which source of candidates a target has: ranked tiles on a CPU, DLight and MetaSchedule on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.targets import TargetSpec
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.loop import CandidateSource
+
+
+def candidate_sources(
+    target: TargetSpec, kernels: Mapping[str, KernelSpec], log: TuningLog, transfer: bool, seed: int = 0
+) -> Callable[[KernelSpec], CandidateSource]:
+    """What makes the candidate source of each kernel.
+
+    Args:
+        target: what is tuned for.
+        kernels: all kernels of the run, by key.
+        log: the target's log.
+        transfer: try winners of other logs and of similar kernels first.
+        seed: of a search by evolution.
+    """
+    donors = log.donors() if transfer else {}
+    if target.target.gpu is not None:
+        made = import_module("ofa_tvm.tuner.trace_sources").TraceSources
+        return made(target.attributes, log.folder, donors, log.tried, seed)  # type: ignore[no-any-return]
+    made = import_module("ofa_tvm.tuner.sources").Sources
+    return made(target.attributes, kernels, log.kernels, donors, log.tried, transfer)  # type: ignore[no-any-return]

@@ -1,0 +1,103 @@
+"""Candidates where TVM schedules: DLight's default, then MetaSchedule's space, searched by evolution.
+
+What was measured is kept, see ``traces``, so that a later run goes on where the search was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ofa_tvm.compiler.tvm_import import Target
+from ofa_tvm.console import log
+from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
+from ofa_tvm.tuner.log import TrialResult
+from ofa_tvm.tuner.traces import keep_traces, kept_traces
+
+MOST_ROUNDS = 4
+"""Times that evolution is asked again when all that it proposes was tried."""
+
+
+class TraceSources:
+    """Makes the candidate sources of one run.
+
+    Args:
+        target: TVM's target attributes.
+        folder: the log's folder.
+        donors: winning schedules of other logs, by kernel.
+        tried: digests of candidates in the ledger; they are never proposed again.
+        seed: of the search.
+    """
+
+    def __init__(
+        self,
+        target: dict[str, Any],
+        folder: Path,
+        donors: Mapping[str, list[dict[str, Any]]],
+        tried: set[str],
+        seed: int = 0,
+    ) -> None:
+        self.target, self.folder, self.donors = Target(target), folder, donors
+        self.tried, self.seed, self.cost_model = tried, seed, PooledCostModel()
+        self.measured = kept_traces(folder)
+
+    def __call__(self, spec: KernelSpec) -> TraceCandidates:
+        """The source of one kernel."""
+        return TraceCandidates(spec, self)
+
+
+class TraceCandidates:
+    """Candidates of one kernel."""
+
+    def __init__(self, spec: KernelSpec, sources: TraceSources) -> None:
+        self._spec, self._sources = spec, sources
+        self._evolution: Evolution | None = None
+        self._has_no_space = False
+        self._asked: list[Candidate] = []
+        self._proposed: list[Candidate] = []
+
+    def ask(self, count: int) -> list[Candidate]:
+        """Up to ``count`` candidates that the ledger does not know."""
+        key = self._spec.key
+        first = [Candidate(key, "default", {})]
+        first += [Candidate(key, "donor", one) for one in self._sources.donors.get(key, []) if "trace" in one]
+        fresh = {one.digest: one for one in first if one.digest not in self._sources.tried}
+        self._proposed = []
+        if len(fresh) < count:
+            for one in self._evolved(count - len(fresh)):
+                fresh.setdefault(one.digest, one)
+        self._asked = list(fresh.values())[:count]
+        return self._asked
+
+    def _evolved(self, count: int) -> list[Candidate]:
+        if self._evolution is None and not self._has_no_space:
+            sources = self._sources
+            try:
+                self._evolution = Evolution(self._spec, sources.target, count, sources.cost_model, sources.seed)
+            except Exception as error:  # TVM's rules fail for some kernels, in several ways
+                log(f"{self._spec.key}: MetaSchedule has no space for it ({type(error).__name__}); the default stays")
+                self._has_no_space = True
+            else:
+                self._evolution.learn(sources.measured.get(self._spec.key, []))
+        if self._evolution is None:
+            return []
+        for _ in range(MOST_ROUNDS):
+            self._proposed = self._evolution.ask()
+            if not self._proposed:
+                return []
+            if fresh := [one for one in self._proposed if one.digest not in self._sources.tried]:
+                return fresh
+            self._evolution.tell([None] * len(self._proposed))
+        return []
+
+    def tell(self, results: list[TrialResult]) -> None:
+        """Results of the candidates last asked for, in order; they are kept for later runs."""
+        pairs = list(zip(self._asked, results, strict=False))
+        keep_traces(self._sources.folder, pairs)
+        if self._evolution is not None and self._proposed:
+            times = {one.digest: result.times_ms for one, result in pairs if result.status == "ok"}
+            found = [times.get(one.digest) for one in self._proposed]
+            self._evolution.tell([None if one is None else [ms / 1e3 for ms in one] for one in found])

@@ -1,0 +1,33 @@
+"""Traces that were measured, kept beside a log so that a later run goes on where the search was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ofa_tvm.storage import append_jsonl, read_jsonl
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import TrialResult
+
+FILE_NAME = "traces.jsonl"
+
+
+def keep_traces(folder: Path, results: Sequence[tuple[Candidate, TrialResult]]) -> None:
+    """Append what was measured of traces to a log's folder."""
+    lines = [
+        {"kernel": candidate.kernel, "trace": candidate.schedule["trace"], "times_ms": list(result.times_ms)}
+        for candidate, result in results
+        if "trace" in candidate.schedule and result.status == "ok"
+    ]
+    if lines:
+        append_jsonl(folder / FILE_NAME, lines)
+
+
+def kept_traces(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """``trace`` and ``times_ms`` of what was measured, by kernel."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in read_jsonl(folder / FILE_NAME, "measured traces"):
+        if {"kernel", "trace", "times_ms"} <= line.keys():
+            found.setdefault(line["kernel"], []).append(line)
+    return found

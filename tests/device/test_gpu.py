@@ -1,0 +1,42 @@
+"""What needs an NVIDIA GPU: kernels and subnets compiled for it run there and compute what they should."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from ofa_tvm.devices import pack_measure
+from ofa_tvm.devices.pack import PackWriter
+from ofa_tvm.kernels import layer_kernels
+from ofa_tvm.spaces import MBV3_CIFAR
+from ofa_tvm.targets import load_target, local_gpu
+from ofa_tvm.tuner.candidate import Candidate
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(local_gpu() is None, reason="no NVIDIA GPU: nvidia-smi does not answer"),
+]
+
+
+def test_every_kernel_of_a_pack_computes_what_it_should(tmp_path):
+    """The pack's way, with this machine's GPU as the far device."""
+    target, pack = load_target("cuda", device="pack"), tmp_path / "pack"
+    kinds = {}
+    for spec in layer_kernels(MBV3_CIFAR, (28,)).values():
+        kinds.setdefault((spec.kind, spec.scaled, spec.residual), spec)
+    with PackWriter(target, pack) as writer:
+        for spec in kinds.values():
+            for one in (spec, replace(spec, batch=2)):
+                assert writer.add(one, Candidate(one.key, "default", {})) is None
+        writer.finish()
+    done = subprocess.run([sys.executable, "measure.py"], cwd=pack, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    records, damaged = pack_measure.read_results(pack / pack_measure.RESULTS)
+    assert damaged == 0
+    assert records[0]["device"]["driver_version"]
+    failed = [json.dumps(record) for record in records[1:] if record["status"] != "ok"]
+    assert not failed

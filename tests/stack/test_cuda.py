@@ -1,0 +1,124 @@
+"""CUDA code is compiled on a machine without a GPU, for every architecture, and lies in the library."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+
+from ofa_tvm import bench, deploy, predict, search
+from ofa_tvm import compile as compile_command
+from ofa_tvm.compiler.cuda_compiler import cubin, cuda_compiler
+from ofa_tvm.compiler.cuda_kernels import build_kernel, build_network
+from ofa_tvm.compiler.device_code import machine_code
+from ofa_tvm.compiler.tvm_import import Target
+from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.kernels import KernelSpec, layer_kernels, network_kernels
+from ofa_tvm.spaces import MBV3_CIFAR
+from ofa_tvm.targets import gpu_targets, load_target
+from ofa_tvm.tuner.log import TrialResult
+from ofa_tvm.tuner.trace_sources import TraceSources
+from ofa_tvm.tuner.traces import kept_traces
+from ofa_tvm.weights import random_weights
+
+pytestmark = pytest.mark.skipif(cuda_compiler() is None, reason="neither NVRTC nor nvcc is installed")
+CONV = KernelSpec("conv", 16, 32, 8, 3, 1, "hard_swish", bias=True)
+CUDA_MACHINE = 190
+
+
+def architecture(code: bytes) -> int:
+    """The number after ``sm_`` of a cubin: where its ELF header keeps it has moved once."""
+    machine, flags = struct.unpack_from("<H", code, 18)[0], struct.unpack_from("<I", code, 48)[0]
+    assert machine == CUDA_MACHINE
+    return (flags >> 8) & 0xFF if flags & 0xFF not in (80, 86, 87, 89, 90) else flags & 0xFF
+
+
+@pytest.mark.parametrize("name", gpu_targets())
+def test_a_kernel_of_every_gpu_target_holds_its_code(name, tmp_path):
+    target = load_target(name)
+    if shutil.which(target.toolchain.linker) is None:
+        pytest.skip(f"{target.toolchain.linker} is not installed")
+    build_kernel(CONV, {}, Target(target.attributes), target.toolchain.linker, tmp_path / "kernel.so")
+    (code,) = machine_code(tmp_path / "kernel.so")
+    assert f"sm_{architecture(code)}" == target.target.gpu.arch
+    assert b"main_kernel" in code
+
+
+def test_every_kind_of_kernel_has_a_default_schedule(tmp_path):
+    target = Target(load_target("cuda-sm80").attributes)
+    kinds = {}
+    for spec in layer_kernels(MBV3_CIFAR, (28,)).values():
+        kinds.setdefault((spec.kind, spec.scaled, spec.residual), spec)
+    assert {kind for kind, *_ in kinds} == {"conv", "depthwise", "squeeze_excite", "pool", "dense"}
+    for number, spec in enumerate(kinds.values()):
+        build_kernel(spec, {}, target, "g++", tmp_path / f"{number}.so")
+        assert machine_code(tmp_path / f"{number}.so")
+
+
+@pytest.mark.parametrize("name", ["cuda-sm80", "cuda-sm90"])
+def test_a_subnet_holds_the_code_of_all_its_kernels(name, tmp_path):
+    network = MBV3_CIFAR.network(MBV3_CIFAR.smallest)
+    target = load_target(name)
+    library = tmp_path / "subnet.so"
+    build_network(network, random_weights(network), {}, Target(target.attributes), "g++", library, 1)
+    (code,) = machine_code(library)
+    assert f"sm_{architecture(code)}" == target.target.gpu.arch
+    assert b"conv_" in code
+    assert b"squeeze_excite_" in code
+
+
+def test_evolution_proposes_what_compiles_and_goes_on_where_it_was(tmp_path):
+    attributes = load_target("cuda-sm80").attributes
+    tried: set[str] = set()
+    source = TraceSources(attributes, tmp_path, {}, tried)(CONV)
+    asked = source.ask(3)
+    assert [one.source for one in asked] == ["default", "evolution", "evolution"]
+    for number, one in enumerate(asked):
+        build_kernel(CONV, one.schedule, Target(attributes), "g++", tmp_path / f"{number}.so")
+        assert machine_code(tmp_path / f"{number}.so")
+    source.tell([TrialResult("ok", (0.2,), is_checked=True), TrialResult("failed"), TrialResult("ok", (0.1,))])
+    assert [line["times_ms"] for line in kept_traces(tmp_path)[CONV.key]] == [[0.1]]
+    tried |= {one.digest for one in asked}
+    again = TraceSources(attributes, tmp_path, {}, tried)(CONV).ask(2)
+    assert again
+    assert not {one.digest for one in again} & tried
+
+    network = MBV3_CIFAR.network(MBV3_CIFAR.smallest)
+    weights, target = random_weights(network), Target(attributes)
+    spec = next(one for _, one in network_kernels(network) if one.kind == "conv" and one.kernel_size == 1)
+    trace = TraceSources(attributes, tmp_path / "other", {}, set())(spec).ask(2)[1].schedule
+    codes = []
+    for winners in ({}, {spec.key: trace}):
+        build_network(network, weights, winners, target, "g++", tmp_path / "subnet.so", 1)
+        codes += machine_code(tmp_path / "subnet.so")
+    assert codes[0] != codes[1], "the winner's code is in the library"
+
+
+def test_compile_writes_a_library_with_device_code(capsys, tmp_path):
+    options = ["--target", "cuda-sm86", "--subnet", "smallest", "--out", str(tmp_path), "--json"]
+    assert compile_command.main([*options, "--logs", str(tmp_path / "logs")]) == 0
+    (made,) = json.loads(capsys.readouterr().out)["subnets"]
+    assert (made["architecture"], made["tuned_kernels"]) == ("sm_86", 0)
+    assert sum(map(len, machine_code(Path(made["library"])))) == made["device_code_bytes"] > 0
+
+
+@pytest.mark.parametrize("command", [bench, deploy, predict, search])
+def test_what_gpus_do_not_have_yet_is_refused(command, capsys, tmp_path):
+    options = {
+        bench: [],
+        deploy: ["--subnet", "smallest", "--out", str(tmp_path / "bundle")],
+        predict: ["--subnet", "smallest"],
+        search: ["--out", str(tmp_path / "run")],
+    }
+    code = command.main(["--target", "cuda-sm90", *options[command]])
+    said = capsys.readouterr().err
+    assert (code, "Traceback" in said) == (2, False), said
+    assert "works for CPUs so far, target cuda-sm90 is a GPU" in said
+
+
+def test_source_that_does_not_compile_is_told_in_one_line():
+    with pytest.raises(OfaTvmError, match=r"cannot compile for sm_80: .*error"):
+        cubin("int broken(", "sm_80")

@@ -1,0 +1,237 @@
+"""A pack's whole way: export, measure in its folder with nothing but its own files, import, next round."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from ofa_tvm import tune
+from ofa_tvm.compiler.kernel_tir import kernel_workload
+from ofa_tvm.compiler.pipeline import compile_loops
+from ofa_tvm.compiler.tvm_import import Target, tvm
+from ofa_tvm.devices import gpu_jobs, pack_jobs, pack_measure
+from ofa_tvm.devices.pack import PackWriter
+from ofa_tvm.errors import UserError
+from ofa_tvm.fusion import fused_kernels
+from ofa_tvm.kernels import KernelSpec, layer_kernels
+from ofa_tvm.records import read_records
+from ofa_tvm.spaces import MBV3_CIFAR
+from ofa_tvm.storage import sha256_file
+from ofa_tvm.targets import load_target
+from ofa_tvm.tuner.candidate import Candidate
+
+CPU = Target({"kind": "llvm", "mcpu": tvm.target.codegen.llvm_get_system_cpu(), "num-cores": 1})
+SMALL = KernelSpec("conv", 16, 32, 6, activation="relu", bias=True)
+
+
+@pytest.fixture(scope="module")
+def target_file(tmp_path_factory):
+    """The x86 target with short measurements."""
+    text = (Path(__file__).parents[2] / "targets" / "x86.toml").read_text()
+    for old, new in (("min_repeat_ms = 4", "min_repeat_ms = 1"), ("repeats = 7", "repeats = 2")):
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path_factory.mktemp("target") / "far.toml"
+    path.write_text(text)
+    return path
+
+
+def run_tune(capsys, target_file, logs, *options):
+    common = ["--target", str(target_file), "--logs", str(logs), "--resolution", "28", "--json"]
+    code = tune.main([*common, *map(str, options)])
+    said = capsys.readouterr()
+    return code, json.loads(said.out) if code == 0 else said.err
+
+
+def measure_there(pack, *options):
+    """Run the pack as its device would: this package is not on the path."""
+    command = [sys.executable, "measure.py", *options]
+    environment = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=pack, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def first_of_each_kind(kernels):
+    kinds = {}
+    for spec in kernels.values():
+        kinds.setdefault((spec.kind, spec.scaled, spec.residual, spec.pooled), spec)
+    return list(kinds.values())
+
+
+def test_two_rounds_with_the_cpu_as_the_far_device(capsys, target_file, tmp_path):
+    logs, first, second = tmp_path / "logs", tmp_path / "one", tmp_path / "two"
+    code, made = run_tune(capsys, target_file, logs, "--export-pack", first, "--trials", 4, "--pack-batch", 2)
+    assert code == 0
+    assert (made["exported"]["entries"], made["exported"]["failures"]) == (4, 0)
+    assert made["exported"]["size_bytes"] < 64 << 20
+    assert (first / "runtime" / "libtvm_runtime.so").exists()
+
+    assert "4 measured, 0 left" in measure_there(first)
+    with (first / "results.jsonl").open("a") as file:
+        file.write('{"record": {"id": "torn')
+    options = ("--import-pack", first, "--export-pack", second, "--trials", 4, "--pack-batch", 2)
+    code, done = run_tune(capsys, target_file, logs, *options)
+    assert code == 0
+    assert (done["imported"]["results"], done["imported"]["failures"], done["imported"]["damaged"]) == (4, 0, 1)
+    assert done["tuned"] == 2
+    ids = [
+        {entry["id"] for entry in json.loads((pack / "manifest.json").read_text())["entries"]}
+        for pack in (first, second)
+    ]
+    assert not ids[0] & ids[1]
+
+    code, done = run_tune(capsys, target_file, logs, "--import-pack", first)
+    assert (code, done["imported"]["results"], done["imported"]["known"]) == (0, 0, 4)
+    code, said = run_tune(capsys, target_file, logs, "--import-pack", second)
+    assert code == 2
+    assert "results.jsonl does not exist" in said
+    code, said = run_tune(capsys, target_file, logs, "--export-pack", first)
+    assert code == 2
+    assert "is not an empty folder" in said
+    code, said = run_tune(capsys, target_file, logs, "--threads", "2", "--import-pack", first)
+    assert code == 2
+    assert "was made for" in said
+
+
+def test_every_kind_of_cpu_kernel_agrees_with_the_reference_there(target_file, tmp_path):
+    target = load_target(str(target_file), device="pack")
+    with PackWriter(target, tmp_path / "pack") as writer:
+        for spec in first_of_each_kind(fused_kernels(MBV3_CIFAR, (28,))):
+            assert writer.add(spec, Candidate(spec.key, "default", {})) is None
+        writer.finish()
+    measure_there(tmp_path / "pack")
+    records, damaged = pack_measure.read_results(tmp_path / "pack" / "results.jsonl")
+    assert damaged == 0
+    assert records[0]["device"]["name"]
+    assert {record["status"] for record in records[1:]} == {"ok"}
+    assert all(record["is_checked"] for record in records[1:])
+
+
+def test_functions_of_one_layer_agree_with_the_reference_there(target_file, tmp_path, monkeypatch):
+    """What is built for GPUs, here for the CPU: the same functions of tensors, inputs, digests and script."""
+
+    def for_the_cpu(spec, schedule, target, linker, library):
+        assert isinstance(target, Target)
+        tvm.compile(kernel_workload(spec), target=target).export_library(str(library))
+
+    monkeypatch.setattr(pack_jobs, "build_kernel", for_the_cpu)
+    target, pack = load_target(str(target_file), device="pack"), tmp_path / "pack"
+    with PackWriter(target, pack) as writer:
+        writer.add(SMALL, Candidate(SMALL.key, "default", {}))
+        writer.finish()
+    manifest = json.loads((pack / "manifest.json").read_text())
+    manifest["entries"] = []
+    for number, spec in enumerate(first_of_each_kind(layer_kernels(MBV3_CIFAR, (28,)))):
+        answer = pack_jobs.function(asdict(spec), {}, target.attributes, "g++", str(number), str(pack))
+        entry = {"id": str(number), "title": spec.key, "library": f"{number}.so.z", **answer["entry"]}
+        manifest["entries"].append(entry)
+    (pack / "manifest.json").write_text(json.dumps(manifest))
+    measure_there(pack)
+    records, _ = pack_measure.read_results(pack / "results.jsonl")
+    assert {record["status"] for record in records[1:]} == {"ok"}
+
+
+def test_subnets_go_there_and_come_back_as_latencies(capsys, target_file, tmp_path):
+    logs, pack = tmp_path / "logs", tmp_path / "pack"
+    code, made = run_tune(capsys, target_file, logs, "--export-pack", pack, "--trials", 0, "--samples", 2)
+    assert (code, made["exported"]["subnets"], made["exported"]["kernels"]) == (0, 2, 0)
+    assert all(path.stat().st_size < 1 << 20 for path in pack.glob("*.z")), "weights take little room"
+    measure_there(pack)
+    code, done = run_tune(capsys, target_file, logs, "--import-pack", pack)
+    assert (code, done["imported"]["subnets"], done["imported"]["failures"]) == (0, 2, 0)
+    records = read_records(Path(done["folder"]), "mbv3-cifar")
+    assert [record.status for record in records] == ["ok", "ok"]
+    assert all(record.latency_ms > 0 and record.ratio > 0 for record in records)
+    code, done = run_tune(capsys, target_file, logs, "--import-pack", pack)
+    assert (code, done["imported"]["subnets"]) == (0, 0)
+    code, made = run_tune(capsys, target_file, logs, "--export-pack", tmp_path / "next", "--trials", 0, "--samples", 1)
+    subnet = json.loads((tmp_path / "next" / "manifest.json").read_text())["entries"][0]["subnet"]
+    assert subnet not in {record.subnet for record in records}
+
+
+@pytest.fixture
+def gpu_is_the_cpu(monkeypatch):
+    """What is built and run for a GPU, in the same way for this CPU."""
+
+    def kernel(spec, schedule, target, linker, library):
+        tvm.compile(kernel_workload(spec), target=CPU).export_library(str(library))
+
+    def network(network, weights, winners, target, linker, library, batch):
+        compile_loops(network, weights, CPU, library, batch)
+
+    monkeypatch.setattr(pack_jobs, "build_kernel", kernel)
+    monkeypatch.setattr(pack_jobs, "build_network", network)
+    monkeypatch.setattr(gpu_jobs, "_machine", lambda: pack_measure.Machine(Path(), "cpu"))
+
+
+def test_jobs_of_a_local_gpu_run_and_check(gpu_is_the_cpu):
+    attributes = load_target("cuda-sm90").attributes
+    answer = gpu_jobs.trial(asdict(SMALL), {}, attributes, "g++", 2, 1)
+    assert (answer["status"], answer["is_checked"], len(answer["times_ms"])) == ("ok", True, 2)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_subnets_of_a_local_gpu_run_in_the_virtual_machine(gpu_is_the_cpu, tmp_path, batch):
+    attributes, smallest = load_target("cuda-sm90").attributes, MBV3_CIFAR.smallest.key
+    answer = gpu_jobs.network("mbv3-cifar", 10, smallest, str(tmp_path), attributes, "g++", batch, 0, 2, 1)
+    assert (answer["status"], answer.get("error", "")) == ("ok", "")
+    assert len(answer["times_ms"]) == len(answer["reference_ms"]) == 2
+
+
+def damage(pack, number, change):
+    """Replace an entry in the manifest."""
+    manifest = json.loads((pack / "manifest.json").read_text())
+    manifest["entries"][number] |= change(manifest["entries"][number])
+    (pack / "manifest.json").write_text(json.dumps(manifest))
+
+
+def replace_library(pack, number, body, folder):
+    """Put a library into the pack that does something as soon as it is loaded."""
+    source, library = folder / "bad.c", folder / "bad.so"
+    source.write_text(f"#include <stdlib.h>\n__attribute__((constructor)) static void start(void) {{ {body} }}\n")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    manifest = json.loads((pack / "manifest.json").read_text())
+    name = manifest["entries"][number]["library"]
+    pack_jobs.store(library, pack / name)
+    manifest["files"][name] = sha256_file(pack / name)
+    (pack / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_crash_a_hang_and_a_wrong_output_cost_one_result_each(target_file, tmp_path):
+    target, pack = load_target(str(target_file), device="pack"), tmp_path / "pack"
+    target = target.model_copy(update={"tuning": target.tuning.model_copy(update={"timeout_s": 5})})
+    specs = [SMALL, *(KernelSpec("conv", 16, 16, size, bias=True) for size in (4, 5, 7, 8))]
+    with PackWriter(target, pack) as writer:
+        for spec in specs:
+            writer.add(spec, Candidate(spec.key, "default", {}))
+        writer.finish()
+    damage(pack, 0, lambda entry: {"form": "function"})  # it has no function of that name
+    damage(pack, 1, lambda entry: {"expected": {**entry["expected"], "sum": 2 * entry["expected"]["sum"]}})
+    replace_library(pack, 2, "abort();", tmp_path)
+    replace_library(pack, 3, "for (;;) ;", tmp_path)
+    measure_there(pack)
+    records, _ = pack_measure.read_results(pack / "results.jsonl")
+    assert [record["status"] for record in records[1:]] == ["failed", "wrong_output", "crashed", "timed_out", "ok"]
+    assert "differs from the reference" in records[2]["error"]
+
+
+def test_a_candidate_that_cannot_be_built_is_told(target_file, tmp_path):
+    target = load_target(str(target_file), device="pack")
+    with PackWriter(target, tmp_path / "pack") as writer:
+        result = writer.add(SMALL, Candidate(SMALL.key, "template", {"template": "moon", "parameters": {}}))
+        assert result is not None
+        assert result.status == "failed"
+        with pytest.raises(UserError, match="nothing to measure"):
+            writer.finish()
+    assert not (tmp_path / "pack").exists()
+
+
+def test_a_target_that_is_measured_elsewhere_says_how(capsys):
+    assert tune.main(["--target", "cuda-sm90", "--resolution", "28", "--trials", "1"]) == 2
+    assert "--export-pack FOLDER" in capsys.readouterr().err

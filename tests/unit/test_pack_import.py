@@ -1,0 +1,168 @@
+"""Results of packs: only what can be trusted goes into the log, and nothing twice. No TVM, no device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from ofa_tvm.devices import pack_measure
+from ofa_tvm.devices.pack import SCHEMA
+from ofa_tvm.devices.pack_import import import_kernels
+from ofa_tvm.errors import UserError
+from ofa_tvm.targets import load_target
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.traces import kept_traces
+
+KERNEL = "conv_8x8_16-32_k1s1_b1"
+OTHER = "dense_1x1_16-32_b1"
+DEVICE = {"name": "NVIDIA Made Up", "driver_version": "580.1"}
+CANDIDATES = (
+    Candidate(KERNEL, "default", {}),
+    Candidate(KERNEL, "evolution", {"trace": [[], []]}),
+    Candidate(OTHER, "default", {}),
+)
+TARGET = load_target("cuda-sm90")
+
+
+@pytest.fixture
+def log(tmp_path):
+    return TuningLog(TARGET, tmp_path / "logs")
+
+
+@pytest.fixture
+def pack(tmp_path):
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    manifest = {
+        "schema": SCHEMA,
+        "round": "round-1",
+        "target": TARGET.name,
+        "fingerprint": TARGET.fingerprint,
+        "conditions": TARGET.conditions,
+        "entries": [{"id": one.digest, "candidate": asdict(one)} for one in CANDIDATES],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def measured(pack, *records, device=DEVICE, name="round-1"):
+    path = pack / "results.jsonl"
+    pack_measure.append_result(path, {"round": name, "device": device})
+    for record in records:
+        pack_measure.append_result(path, {"round": name, **record})
+    return path
+
+
+def ok(number, *times_ms, **more):
+    return {"id": CANDIDATES[number].digest, "status": "ok", "times_ms": list(times_ms), "is_checked": True, **more}
+
+
+def taken(pack, log):
+    with log.exclusive():
+        return import_kernels(pack, TARGET, log)
+
+
+def test_results_reach_the_log_once(pack, log):
+    measured(pack, ok(0, 0.3, 0.2), ok(1, 0.1), {"id": CANDIDATES[2].digest, "status": "crashed", "error": "gone"})
+    done = taken(pack, log)
+    assert (done.results, done.failures, done.known, done.damaged, done.missing) == (3, 1, 0, 0, 0)
+    assert done.device == DEVICE["name"]
+    state = log.kernels[KERNEL]
+    assert (state.best_ms, state.default_ms, state.trials, state.source) == (0.1, 0.2, 2, "evolution")
+    assert log.kernels[OTHER].failures == 1
+    assert [line["times_ms"] for line in kept_traces(log.folder)[KERNEL]] == [[0.1]]
+    again = taken(pack, log)
+    assert (again.results, again.known) == (0, 3)
+    assert len((log.folder / "trials.jsonl").read_text().splitlines()) == 3
+    assert len(kept_traces(log.folder)[KERNEL]) == 1
+
+
+def test_a_partial_result_file_is_continued(pack, log):
+    measured(pack, ok(0, 0.3))
+    assert taken(pack, log).missing == 2
+    measured(pack, ok(1, 0.2), ok(2, 0.5))
+    done = taken(pack, log)
+    assert (done.results, done.known, done.missing) == (2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"status": "splendid", "times_ms": [1.0]},
+        {"status": "ok", "times_ms": []},
+        {"status": "ok", "times_ms": [0.0]},
+        {"status": "ok", "times_ms": [-1.0]},
+        {"status": "ok", "times_ms": ["1"]},
+        {"status": "ok", "times_ms": 3},
+        {"status": "ok", "times_ms": [float("nan")]},
+        {},
+    ],
+)
+def test_results_that_make_no_sense_are_left_out(pack, log, bad, capsys):
+    measured(pack, ok(0, 0.3), {"id": CANDIDATES[1].digest, **bad})
+    done = taken(pack, log)
+    assert (done.results, done.damaged, done.missing) == (1, 1, 2)
+    assert "1 damaged lines are left out" in capsys.readouterr().err
+
+
+def test_a_file_that_was_cut_off_gives_what_is_whole(pack, log, capsys):
+    path = measured(pack, ok(0, 0.3), ok(1, 0.2))
+    path.write_bytes(path.read_bytes()[:-40])
+    assert (taken(pack, log).results, "damaged" in capsys.readouterr().err) == (1, True)
+
+
+def test_an_output_that_was_not_checked_does_not_win(pack, log):
+    measured(pack, ok(0, 0.3, is_checked="yes"))
+    taken(pack, log)
+    assert log.kernels[KERNEL].schedule is None
+
+
+def test_results_of_another_device_are_refused(pack, log):
+    measured(pack, ok(0, 0.3))
+    taken(pack, log)
+    (pack / "results.jsonl").unlink()
+    measured(pack, ok(1, 0.3), device={"name": "NVIDIA Other"})
+    with pytest.raises(UserError, match=r"come from 'NVIDIA Other', those in .* from 'NVIDIA Made Up'"):
+        taken(pack, log)
+
+
+def test_results_of_two_devices_in_one_file_are_refused(pack, log):
+    measured(pack, ok(0, 0.3))
+    measured(pack, ok(1, 0.3), device={"name": "NVIDIA Other"})
+    with pytest.raises(UserError, match="several devices: NVIDIA Made Up, NVIDIA Other"):
+        taken(pack, log)
+
+
+def test_without_usable_results_it_says_so(pack, log):
+    with pytest.raises(UserError, match=r"results\.jsonl does not exist\n.*measure\.py"):
+        taken(pack, log)
+    (pack / "results.jsonl").write_text("garbage\n")
+    with pytest.raises(UserError, match="holds no results of this pack: 0 lines could be read, 1 are damaged"):
+        taken(pack, log)
+    (pack / "results.jsonl").unlink()
+    measured(pack, ok(0, 0.3), name="round-0")
+    with pytest.raises(UserError, match="2 lines are of another pack"):
+        taken(pack, log)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda manifest: {**manifest, "schema": 99}, "not a pack manifest of this version"),
+        (lambda manifest: [], "not a pack manifest of this version"),
+        (lambda manifest: {**manifest, "conditions": {}}, "was made for cuda-sm90 .* not for cuda-sm90"),
+        (lambda manifest: {**manifest, "entries": None}, "is damaged"),
+        (lambda manifest: {**manifest, "entries": [{"candidate": {"kernel": 3}}]}, "entry is damaged"),
+        (lambda manifest: {**manifest, "entries": [{"id": "x", "candidate": asdict(CANDIDATES[0])}]}, "is damaged"),
+        (lambda manifest: {**manifest, "entries": [3]}, "entry is damaged"),
+    ],
+)
+def test_a_manifest_that_was_tampered_with_is_refused(pack, log, change, problem):
+    measured(pack, ok(0, 0.3))
+    manifest = json.loads((pack / "manifest.json").read_text())
+    (pack / "manifest.json").write_text(json.dumps(change(manifest)))
+    with pytest.raises(UserError, match=problem):
+        taken(pack, log)

@@ -1,0 +1,90 @@
+"""The pack's own script: numbers that are equal everywhere, and result files that survive what happens to files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ofa_tvm.devices import pack_measure as pack
+
+
+def test_inputs_are_the_same_on_every_machine():
+    values = pack.random_values(3, [2, 3], 0.5)
+    assert values.dtype == np.float32
+    assert values.tolist() == pack.random_values(3, [2, 3], 0.5).tolist()
+    assert np.abs(pack.random_values(1, [10000], 1.0)).max() <= 1
+    assert abs(float(pack.random_values(1, [10000], 1.0).mean())) < 0.02
+    np.testing.assert_allclose(pack.random_values(1, [2], 1.0), [-0.45284319, 0.81248486], rtol=1e-6)
+
+
+def test_places_survive_their_encoding():
+    places = np.array([1, 2, 3, 0, 0, 9, 8, 7, -1, -1, 4], np.int64)
+    assert pack.decode_places(pack.encode_places(places)).tolist() == places.tolist()
+    arranged = pack.arranged(np.arange(10, 20, dtype=np.float32), places)
+    assert arranged[:8].tolist() == [10, 11, 12, 0, 0, 18, 17, 16]
+    assert np.isnan(arranged[8:10]).all()
+    assert arranged[10] == 13
+
+
+def test_a_wrong_value_anywhere_is_seen_in_the_digest():
+    output = np.linspace(-1, 1, 5000, dtype=np.float32)
+    expected = pack.sample([output])
+    assert len(expected["values"]) == 256
+    assert pack.difference(pack.sample([output]), expected) == 0
+    for wrong in (output * 1.01, np.where(output > 0.9, 0, output), np.full_like(output, np.nan)):
+        assert not pack.difference(pack.sample([wrong]), expected) < 1e-4
+
+
+def test_damaged_lines_are_counted_and_left_out(tmp_path):
+    path = tmp_path / "results.jsonl"
+    for number in range(3):
+        pack.append_result(path, {"id": number})
+    lines = path.read_text().splitlines()
+    lines[1] = lines[1].replace('"id": 1', '"id": 7')
+    path.write_text("\n".join([*lines, "", "{", "[]", "null", '{"record": 1, "check": 2}']) + '\n{"rec')
+    records, damaged = pack.read_results(path)
+    assert [record["id"] for record in records] == [0, 2]
+    assert damaged == 6
+
+
+def test_a_torn_last_line_does_not_spoil_the_next_one(tmp_path):
+    path = tmp_path / "results.jsonl"
+    pack.append_result(path, {"id": 0})
+    with path.open("ab") as file:
+        file.write(b'{"check": "ab')
+    pack.append_result(path, {"id": 1})
+    records, damaged = pack.read_results(path)
+    assert ([record["id"] for record in records], damaged) == ([0, 1], 1)
+
+
+def test_bytes_that_are_no_text_are_a_damaged_line(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b"\xff\xfe\x00\n")
+    assert pack.read_results(path) == ([], 1)
+    assert pack.read_results(tmp_path / "missing") == ([], 0)
+
+
+def test_the_script_knows_nothing_of_the_package(tmp_path):
+    script = tmp_path / "measure.py"
+    script.write_text(Path(pack.__file__).read_text())
+    assert "ofa_tvm" not in {line.split()[1] for line in script.read_text().splitlines() if line.startswith("import")}
+    manifest = {"round": "r", "files": {"gone.so.z": "00"}, "entries": []}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "gone.so.z: missing or damaged" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_time_limit_leaves_the_rest_for_later(tmp_path):
+    script = tmp_path / "measure.py"
+    script.write_text(Path(pack.__file__).read_text())
+    manifest = {"round": "r", "files": {}, "entries": [{"id": "a"}], "measure": {"timeout_s": 1}, "device": "cpu"}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    command = [sys.executable, script, "--minutes", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "0 measured, 1 left; run it again" in done.stdout
