@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from ofa_tvm.devices.closing import Closing
 from ofa_tvm.devices.cycle_model import llvm_tool
 from ofa_tvm.devices.emulated_model import EmulatedModel
 from ofa_tvm.devices.instruction_counts import emulator
@@ -31,7 +31,7 @@ from ofa_tvm.tuner.log import TrialResult, best_times
 JOBS_MODULE = "ofa_tvm.devices.estimate_jobs"
 
 
-class EstimateDevice:
+class EstimateDevice(Closing):
     """Estimates trials on all cores of this machine.
 
     Args:
@@ -109,11 +109,3 @@ class EstimateDevice:
         """End the workers."""
         if "_pool" in vars(self):
             self._pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

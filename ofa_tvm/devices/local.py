@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from ofa_tvm.devices.closing import Closing
 from ofa_tvm.devices.one_by_one import OneByOne
 from ofa_tvm.devices.worker import Worker
 from ofa_tvm.errors import DeviceUnreachable
@@ -24,7 +24,7 @@ SETTLING = 9
 """Trials that say how fast a machine usually is."""
 
 
-class LocalDevice(OneByOne):
+class LocalDevice(Closing, OneByOne):
     """Runs trials and whole subnets on this machine; its worker warms up while the caller does other things.
 
     ``reference_ms`` is what a reference kernel usually takes: where it is set, one is timed beside every trial, and
@@ -120,11 +120,3 @@ class LocalDevice(OneByOne):
     def close(self) -> None:
         """End the worker."""
         self._worker.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

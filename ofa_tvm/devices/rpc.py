@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from ofa_tvm.console import log
 from ofa_tvm.devices.board_health import Limits
 from ofa_tvm.devices.board_pool import BoardPool, Checks, Message
+from ofa_tvm.devices.closing import Closing
 from ofa_tvm.devices.tracker import WAIT_S, Tracker, how_to_attach, is_loopback
 from ofa_tvm.devices.worker import Worker
 from ofa_tvm.errors import DeviceUnreachable, OfaTvmError, UserError
@@ -36,7 +36,7 @@ WARNING = (
 )
 
 
-class RpcDevice:
+class RpcDevice(Closing):
     """Runs trials and whole subnets on all boards that a tracker lists.
 
     Args:
@@ -157,14 +157,6 @@ class RpcDevice:
     def close(self) -> None:
         """End the sessions and workers."""
         self._pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class BoardModel:

@@ -18,9 +18,9 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, Literal, NoReturn
 
+from ofa_tvm.devices.closing import Closing
 from ofa_tvm.errors import DeviceUnreachable, OfaTvmError
 
 Message = dict[str, Any]
@@ -28,7 +28,7 @@ Failure = Literal["crashed", "timed_out"]
 _HEADER = struct.Struct("!Q")
 
 
-class Worker:
+class Worker(Closing):
     """Runs jobs of a module in a guarded process.
 
     Args:
@@ -86,14 +86,6 @@ class Worker:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._keeper.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _receive(self) -> Message:
         message = _receive(self._socket)
