@@ -20,7 +20,9 @@ from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.subnet import Subnet, extract
 
-BATCH = 250
+CALIBRATION_BATCH = 250
+BATCH = 50
+"""Images that are classified at once: the maps of more do not stay in a CPU's caches."""
 
 
 def supernet_images(
@@ -63,19 +65,19 @@ class Evaluator:
         rows = np.random.default_rng(0).permutation(len(dataset.train))[:calibration_images]
         self._calibration = to_tensor(dataset.train.images[rows])
 
-    def _batches(self, images: Tensor, resolution: int) -> list[Tensor]:
-        return [preprocess(part, self._preprocess, resolution) for part in images.split(BATCH)]  # type: ignore[no-untyped-call]
+    def _batches(self, images: Tensor, resolution: int, batch: int) -> list[Tensor]:
+        return [preprocess(part, self._preprocess, resolution) for part in images.split(batch)]  # type: ignore[no-untyped-call]
 
     def subnet(self, supernet: Supernet, config: SubnetConfig) -> Subnet:
         """The extracted and recalibrated subnet."""
         subnet = channels_last(extract(supernet, config))
-        subnet.calibrate(self._batches(self._calibration, config.resolution))
+        subnet.calibrate(self._batches(self._calibration, config.resolution, CALIBRATION_BATCH))
         return subnet
 
     @torch.inference_mode()
     def predictions(self, subnet: Subnet) -> Tensor:
         """Class numbers of all images of the split, shape (n,)."""
-        batches = self._batches(self._images, subnet.network.resolution)
+        batches = self._batches(self._images, subnet.network.resolution, BATCH)
         return torch.cat([subnet(images).argmax(1) for images in batches])
 
     def top1(self, supernet: Supernet, config: SubnetConfig) -> float:
