@@ -47,9 +47,10 @@ def bench(
 
     from ofa_tvm.comparison import PROTOCOLS, compare
     from ofa_tvm.console import log
+    from ofa_tvm.machine import cpu_name
     from ofa_tvm.spaces import get_space
     from ofa_tvm.subnet_choice import choose_subnets
-    from ofa_tvm.targets import cpu_name, load_target, require_cpu
+    from ofa_tvm.targets import load_target, require_cpu
 
     search_space, spec = get_space(space), load_target(target, threads, batch=1)
     require_cpu(spec, "bench")

@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 
 from ofa_tvm.checks import TINY_KERNEL, Check
 from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.targets import TargetSpec, is_gpu_target, load_target, local_gpu
+from ofa_tvm.machine import local_gpu
+from ofa_tvm.targets import TargetSpec, is_gpu_target, load_target
 
 OLDEST_DRIVER = 580
 """TVM's CUDA runtime is built for CUDA 13, which this driver brings."""

@@ -25,6 +25,7 @@ from ofa_tvm.console import log
 from ofa_tvm.energy import Cost, Meter
 from ofa_tvm.errors import OfaTvmError
 from ofa_tvm.fusion import fused_steps
+from ofa_tvm.machine import package_version
 from ofa_tvm.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
 from ofa_tvm.onnx_export import to_onnx
 from ofa_tvm.parity import check_parity, relative_error
@@ -32,7 +33,7 @@ from ofa_tvm.runner import add_runner, oldest_glibc
 from ofa_tvm.search_result import Pick
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.storage import sha256_file
-from ofa_tvm.targets import TargetSpec, package_version
+from ofa_tvm.targets import TargetSpec
 from ofa_tvm.threads import use_threads
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.weights import Weights, digest

@@ -12,8 +12,9 @@ import pytest
 from ofa_tvm.devices import pack_measure
 from ofa_tvm.devices.pack import PackWriter
 from ofa_tvm.kernels import layer_kernels
+from ofa_tvm.machine import local_gpu
 from ofa_tvm.spaces import MBV3_CIFAR
-from ofa_tvm.targets import load_target, local_gpu
+from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.candidate import Candidate
 
 pytestmark = [

@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
-from ofa_tvm import targets
+from ofa_tvm import machine, targets
 from ofa_tvm.errors import UserError
+from ofa_tvm.machine import mcpu_of, native_mcpu
 from ofa_tvm.shipped import shipped_folder
-from ofa_tvm.targets import load_target, mcpu_of, native_mcpu, target_names
+from ofa_tvm.targets import load_target, target_names
 
 X86 = (shipped_folder("targets") / "x86.toml").read_text()
 AVX2 = "fma avx2 bmi1 bmi2 f16c sse4_2 ssse3 popcnt"
@@ -39,7 +40,7 @@ def write(tmp_path):
 @pytest.mark.parametrize("name", target_names())
 def test_every_shipped_target_loads(name, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(targets, "local_gpu", lambda: targets.LocalGpu("NVIDIA Made Up", "sm_90", "580.1"))
+    monkeypatch.setattr(targets, "local_gpu", lambda: machine.LocalGpu("NVIDIA Made Up", "sm_90", "580.1"))
     target = load_target(name)
     assert target.name == name
     assert target.description
@@ -229,7 +230,7 @@ def test_without_a_gpu_the_local_target_names_the_others(monkeypatch):
 
 
 def test_a_gpu_found_here_is_part_of_the_fingerprint(monkeypatch):
-    monkeypatch.setattr(targets, "local_gpu", lambda: targets.LocalGpu("NVIDIA Made Up", "sm_89", "580.1"))
+    monkeypatch.setattr(targets, "local_gpu", lambda: machine.LocalGpu("NVIDIA Made Up", "sm_89", "580.1"))
     target = load_target("cuda")
     assert target.attributes["arch"] == "sm_89"
     assert target.conditions["gpu"] == "NVIDIA Made Up"
@@ -238,7 +239,7 @@ def test_a_gpu_found_here_is_part_of_the_fingerprint(monkeypatch):
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        ("NVIDIA H100 80GB HBM3, 9.0, 580.65.06\n", targets.LocalGpu("NVIDIA H100 80GB HBM3", "sm_90", "580.65.06")),
+        ("NVIDIA H100 80GB HBM3, 9.0, 580.65.06\n", machine.LocalGpu("NVIDIA H100 80GB HBM3", "sm_90", "580.65.06")),
         ("No devices were found\n", None),
         ("", None),
     ],
@@ -248,11 +249,11 @@ def test_the_driver_is_asked_for_the_gpu(tmp_path, monkeypatch, said, expected):
     tool.write_text(f"#!/bin/sh\nprintf '%s' '{said}'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    targets.local_gpu.cache_clear()
+    machine.local_gpu.cache_clear()
     try:
-        assert targets.local_gpu() == expected
+        assert machine.local_gpu() == expected
     finally:
-        targets.local_gpu.cache_clear()
+        machine.local_gpu.cache_clear()
 
 
 @pytest.mark.parametrize(
