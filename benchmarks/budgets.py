@@ -43,7 +43,7 @@ def search(budgets: list[float], target: str, out: Path, *options: str) -> dict[
 def random_budgets(target: str, count: int) -> list[float]:
     """Between the fastest subnet's latency and the largest's, evenly in their logarithm."""
     spec = load_target(target)
-    model = LatencyBench(SPACE, spec, TuningLog(spec), device=None).fit()  # type: ignore[arg-type]
+    model = LatencyBench(SPACE, spec, TuningLog(spec), device=None).fit()
     ends = model.mean_ms(SPACE.genomes([model.fastest(), SPACE.largest])) * (1.1, 1.0)
     share = np.sort(np.random.default_rng(0).random(count))
     return [float(f"{ends[0] * (ends[1] / ends[0]) ** one:.4g}") for one in share]

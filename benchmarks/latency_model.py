@@ -91,7 +91,7 @@ def measured() -> None:
     result: dict[str, Any] = {}
     for target, name in LOGS:
         space, spec = get_space(name), load_target(target)
-        bench = LatencyBench(space, spec, TuningLog(spec), device=None)  # type: ignore[arg-type]
+        bench = LatencyBench(space, spec, TuningLog(spec), device=None)
         data = LatencyData(tuple(bench.known()[0]), bench.known()[1])
         for train in (10, 30, round(0.8 * len(data))):
             splits = [data.split(train, None, seed) for seed in range(SPLITS)]
@@ -134,7 +134,7 @@ def speed() -> None:
     result: dict[str, Any] = {}
     for target, name in LOGS[:2]:
         space, spec = get_space(name), load_target(target)
-        bench = LatencyBench(space, spec, TuningLog(spec), device=None)  # type: ignore[arg-type]
+        bench = LatencyBench(space, spec, TuningLog(spec), device=None)
         model = bench.fit()
         genomes = space.sample(np.random.default_rng(0), 200_000)
         for label, function in (("screen", model.screen), ("predict", model.predict)):

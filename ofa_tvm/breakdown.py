@@ -1,21 +1,21 @@
-"""Where a subnet's predicted latency goes: its fused calls, each with its share."""
+"""Where a subnet's predicted latency goes: its calls of kernels, each with its share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ofa_tvm.block_table import block_number
 from ofa_tvm.cost_model import LatencyModel
-from ofa_tvm.fusion import fused_steps
+from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.spaces import SubnetConfig
 
 
 @dataclass(frozen=True)
 class Part:
-    """One fused call of a subnet.
+    """One call of a subnet.
 
     Args:
         layers: names of the layers that it computes.
@@ -32,7 +32,13 @@ class Part:
     is_tuned: bool
 
 
-def breakdown(model: LatencyModel, config: SubnetConfig, costs: Mapping[str, float], tuned: set[str]) -> list[Part]:
+def breakdown(
+    model: LatencyModel,
+    config: SubnetConfig,
+    steps: Sequence[tuple[tuple[str, ...], KernelSpec]],
+    costs: Mapping[str, float],
+    tuned: set[str],
+) -> list[Part]:
     """The calls of a subnet in order; their predicted times add up to the model's prediction.
 
     The model knows what each block takes in company; within a block, and within the layers outside blocks, the time is
@@ -41,6 +47,7 @@ def breakdown(model: LatencyModel, config: SubnetConfig, costs: Mapping[str, flo
     Args:
         model: the latency model.
         config: the subnet.
+        steps: the kernels that it calls, with the layers of each; see ``kernel_steps``.
         costs: time of each kernel alone in ms, by key.
         tuned: keys of the kernels whose time was measured.
     """
@@ -49,9 +56,8 @@ def breakdown(model: LatencyModel, config: SubnetConfig, costs: Mapping[str, flo
     fixed, blocks = model.block_times
     resolution, _, kernel, expand = (part[0] for part in space.split_genes(genome))
     choices = 1 + kernel.astype(np.intp) * len(space.expand_choices) + expand
-    steps = fused_steps(space.network(config))
-    numbers = [block_number(space, step.layers[-1]) for step in steps]
-    alone_ms = np.asarray([costs[step.kernel.key] for step in steps])
+    numbers = [block_number(space, layers[-1]) for layers, _ in steps]
+    alone_ms = np.asarray([costs[kernel.key] for _, kernel in steps])
     shares = np.empty(len(steps))
     for number in set(numbers):
         inside = np.asarray(numbers) == number
@@ -59,6 +65,6 @@ def breakdown(model: LatencyModel, config: SubnetConfig, costs: Mapping[str, flo
         shares[inside] = max(float(whole), 0.0) * alone_ms[inside] / alone_ms[inside].sum()
     shares *= float(model.mean_ms(genome)[0]) / shares.sum()
     return [
-        Part(step.layers, step.kernel.key, float(share), float(alone), step.kernel.key in tuned)
-        for step, share, alone in zip(steps, shares, alone_ms, strict=True)
+        Part(layers, kernel.key, float(share), float(alone), kernel.key in tuned)
+        for (layers, kernel), share, alone in zip(steps, shares, alone_ms, strict=True)
     ]

@@ -117,7 +117,8 @@ class Finder:
             self._verify(finalists, budget_ms)
             holding = self._holding(list(tried.values()), budget_ms)
             self._learn()
-            if (holding and number + 1 >= self.settings.rounds) or not finalists:
+            is_settled = bool(holding) or not self.bench.can_measure
+            if (is_settled and number + 1 >= self.settings.rounds) or not finalists:
                 break
             if not holding and number == 0:
                 self._require_feasible(budget_ms)
@@ -285,6 +286,9 @@ class Finder:
         configs = [SubnetConfig.parse(front[row]["subnet"]) for row in spread]
         self._verify(configs, None)
         measured = [config for config in configs if self.bench.latency_ms(config) is not None]
+        if not measured and not self.bench.can_measure:
+            measured = self._front_of_known()
+            self._verify(measured, None)
         if not measured:
             raise PartialResult("no subnet of the front could be measured", "see latency.jsonl in the tuning log")
         picks = [self.pick(config, None) for config in measured]
@@ -294,3 +298,13 @@ class Finder:
         ]
         kept = np.flatnonzero(is_nondominated(np.asarray(scores, dtype=np.float64)))
         return sorted((picks[row] for row in kept), key=lambda pick: pick.verified_ms or 0.0)
+
+    def _front_of_known(self) -> list[SubnetConfig]:
+        """Measured subnets that none is predicted to beat in accuracy and speed together, spread over their front."""
+        configs, latency_ms = self.bench.known()
+        top1 = self.accuracy.predict(self.space.genomes(configs))
+        allowed = np.asarray([self._meets_limits(config) for config in configs])
+        front = np.flatnonzero(is_nondominated(np.stack([-top1, latency_ms], axis=1)) & allowed)
+        ordered = front[np.argsort(latency_ms[front])]
+        count = min(self.settings.front_picks, len(ordered))
+        return [configs[row] for row in ordered[np.linspace(0, len(ordered) - 1, count).round().astype(int)]]

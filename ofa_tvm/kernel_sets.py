@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from ofa_tvm.fusion import fused_calls, fused_kernels
+from ofa_tvm.fusion import fused_kernels, fused_steps
 from ofa_tvm.kernels import KernelSpec, layer_kernels, network_kernels
 from ofa_tvm.network import NetworkSpec
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.targets import TargetSpec
 
 
+def kernel_steps(network: NetworkSpec, target: TargetSpec) -> list[tuple[tuple[str, ...], KernelSpec]]:
+    """The kernels that a network calls, in order, each with the names of the layers that it computes."""
+    if target.target.gpu is not None:
+        return [((layer,), kernel) for layer, kernel in network_kernels(network, target.batch)]
+    return [(step.layers, step.kernel) for step in fused_steps(network)]
+
+
 def kernel_calls(network: NetworkSpec, target: TargetSpec) -> list[KernelSpec]:
     """The kernels that a network calls, in order."""
-    if target.target.gpu is not None:
-        return [kernel for _, kernel in network_kernels(network, target.batch)]
-    return fused_calls(network)
+    return [kernel for _, kernel in kernel_steps(network, target)]
 
 
 def kernel_set(space: SearchSpace, resolutions: tuple[int, ...] | None, target: TargetSpec) -> dict[str, KernelSpec]:

@@ -82,18 +82,27 @@ def _work(kernel: KernelSpec) -> int:
     return kernel.flops + kernel.weight_bytes + kernel.activation_bytes
 
 
+def call_costs(space: SearchSpace, target: TargetSpec, tuning_log: TuningLog) -> tuple[dict[str, float], int]:
+    """Time in ms that each kernel takes in one call of a subnet, and how many of them are estimated.
+
+    Raises:
+        PartialResult: no kernel of the space is tuned.
+    """
+    costs, estimated = kernel_costs(tuning_log, kernel_set(space, None, target))
+    runs = 1 if target.target.gpu is not None else target.batch  # a GPU's kernels take all images of a call at once
+    return {key: runs * cost for key, cost in costs.items()}, estimated
+
+
 def latency_table(space: SearchSpace, target: TargetSpec, tuning_log: TuningLog) -> tuple[SubnetTable, int]:
     """The table of a space's kernel times in a log, and how many of them are estimated.
 
     Raises:
         PartialResult: no kernel of the space is tuned.
     """
-    costs, estimated = kernel_costs(tuning_log, kernel_set(space, None, target))
-    if target.target.gpu is not None:  # one kernel a layer, for all images of a call
-        return SubnetTable(
-            space, costs, lambda network: [[one.key] for one in kernel_calls(network, target)]
-        ), estimated
-    return SubnetTable(space, {key: target.batch * cost for key, cost in costs.items()}, kernel_keys), estimated
+    costs, estimated = call_costs(space, target, tuning_log)
+    if target.target.gpu is None:
+        return SubnetTable(space, costs, kernel_keys), estimated
+    return SubnetTable(space, costs, lambda network: [[one.key] for one in kernel_calls(network, target)]), estimated
 
 
 def own_classes(space: SearchSpace) -> int | None:
@@ -117,10 +126,12 @@ class LatencyBench:
         space: the space.
         target: the target, measured under its conditions.
         tuning_log: the target's log, where records are kept; held exclusively by the caller while measuring.
-        device: times subnets.
+        device: times subnets; None where that happens elsewhere, see ``wanted``.
     """
 
-    def __init__(self, space: SearchSpace, target: TargetSpec, tuning_log: TuningLog, device: NetworkDevice) -> None:
+    def __init__(
+        self, space: SearchSpace, target: TargetSpec, tuning_log: TuningLog, device: NetworkDevice | None
+    ) -> None:
         self.space, self.target, self.log, self._device = space, target, tuning_log, device
         self.table, self.estimated_kernels = latency_table(space, target, tuning_log)
         self._other_classes = own_classes(space)
@@ -128,11 +139,18 @@ class LatencyBench:
         self._references_ms = [median(record.reference_ms) for record in records if record.status == "ok"]
         self._references_ms = self._references_ms[-RECENT:]
         self._is_unusual = False
+        self.wanted: dict[str, SubnetConfig] = {}
+        """Subnets that were to be measured, by key, where no device is at hand."""
         self._known: dict[str, list[LatencyRecord]] = {}
         for record in records:
             if record.schedules == self._schedules(record.subnet):
                 self._keep(record)
         self._known = {subnet: kept for subnet, kept in self._known.items() if kept[-1].status == "ok"}
+
+    @property
+    def can_measure(self) -> bool:
+        """Whether a device is at hand."""
+        return self._device is not None
 
     @property
     def folder(self) -> Path:
@@ -170,23 +188,26 @@ class LatencyBench:
     def measure(self, configs: Sequence[SubnetConfig], title: str = "measuring subnets") -> list[float | None]:
         """Latencies in ms in the given order; subnets not known yet are measured, each appended at once.
 
-        None stands for a measurement that failed.
+        None stands for a measurement that failed, or that no device is at hand for.
         """
         new = [config for config in configs if config.key not in self._known]
-        if new:
+        if self._device is None:
+            self.wanted |= {config.key: config for config in new}
+        elif new:
             with Task(title, len(new)) as task:
                 for config in new:
-                    task.advance(note=self._note(self._measure(config.key)))
+                    task.advance(note=self._note(self._measure(self._device, config.key)))
         return [self.latency_ms(config) for config in configs]
 
     def confirm(self, config: SubnetConfig, times: int = 1) -> float | None:
-        """Measure a subnet again, whatever is known of it; the latency in ms of all its measurements."""
-        for _ in range(times):
-            self._measure(config.key)
+        """Measure a subnet again, whatever is known of it, if a device is at hand; the latency of all times in ms."""
+        if self._device is not None:
+            for _ in range(times):
+                self._measure(self._device, config.key)
         return self.latency_ms(config)
 
-    def _measure(self, subnet: str) -> LatencyRecord:
-        answer = self._device.network(self.space.name, self.space.classes, subnet, self.log.folder)
+    def _measure(self, device: NetworkDevice, subnet: str) -> LatencyRecord:
+        answer = device.network(self.space.name, self.space.classes, subnet, self.log.folder)
         record = LatencyRecord(
             space=self.space.name,
             subnet=subnet,
@@ -233,9 +254,10 @@ class LatencyBench:
             PartialResult: too many measurements failed.
         """
         missing = samples - len(self.known()[0])
-        if missing > 0:
+        if missing > 0 and self._device is not None:
             drawn = self.space.with_resolutions(resolutions)
-            self._measure_random(missing, self._unknown(drawn, np.random.default_rng(seed), samples))
+            unknown = self._unknown(drawn, np.random.default_rng(seed), samples)
+            self._measure_random(self._device, missing, unknown)
         return self.fit()
 
     def _unknown(self, space: SearchSpace, rng: np.random.Generator, count: int) -> Iterator[SubnetConfig]:
@@ -245,12 +267,12 @@ class LatencyBench:
                 if config.key not in self._known:
                     yield config
 
-    def _measure_random(self, wanted: int, configs: Iterator[SubnetConfig]) -> None:
+    def _measure_random(self, device: NetworkDevice, wanted: int, configs: Iterator[SubnetConfig]) -> None:
         """Measure until ``wanted`` are good, ``MOST_FAILURES`` have failed or none is left."""
         good = failures = 0
         with Task("measuring subnets", wanted) as task:
             while good < wanted and failures < MOST_FAILURES and (config := next(configs, None)) is not None:
-                record = self._measure(config.key)
+                record = self._measure(device, config.key)
                 ok = record.status == "ok"
                 good, failures = good + ok, failures + (not ok)
                 task.advance(int(ok), note=self._note(record))
@@ -266,9 +288,10 @@ class LatencyBench:
         configs, latency_ms = self.known()
         if len(configs) < FEWEST:
             failed = [records[-1].error for records in self._known.values() if records[-1].status != "ok"]
+            more = "--samples" if self._device is not None else f"tune --export-pack FOLDER --samples {2 * FEWEST}"
             raise PartialResult(
                 f"only {len(configs)} subnets could be measured, a latency model needs {FEWEST}",
-                f"the last failure: {failed[-1]}" if failed else "measure more with --samples",
+                f"the last failure: {failed[-1]}" if failed else f"measure more with {more}",
             )
         return LatencyModel.fit(self.table, configs, latency_ms)
 

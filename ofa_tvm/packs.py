@@ -27,7 +27,11 @@ from ofa_tvm.tuner.loop import Budget, urgency
 
 @dataclass(frozen=True)
 class PackOrder:
-    """What is tuned: as for ``Tuner``; ``batch`` is how many candidates of a kernel a pack holds."""
+    """What is tuned: as for ``Tuner``; ``batch`` is how many candidates of a kernel a pack holds.
+
+    ``subnets`` are measured besides ``samples`` random ones. Where there are any, the pack holds no candidates: new
+    winners would make their latencies obsolete.
+    """
 
     space: SearchSpace
     target: TargetSpec
@@ -40,6 +44,7 @@ class PackOrder:
     seed: int
     samples: int
     resolutions: tuple[int, ...]
+    subnets: Sequence[SubnetConfig] = ()
 
 
 def run_packs(order: PackOrder, import_from: Path | None, export_to: Path | None) -> dict[str, Any]:
@@ -81,7 +86,7 @@ def _export(order: PackOrder, folder: Path) -> dict[str, Any]:
         return sources(order.kernels[key]).ask(min(batch, left))
 
     with PackWriter(order.target, folder) as writer:
-        failures = export_kernels(writer, own, order.kernels, keys, ask, order.budget.trials)
+        failures = export_kernels(writer, own, order.kernels, keys, ask, 0 if order.subnets else order.budget.trials)
         failures += _add_subnets(order, writer)
         pack = writer.finish()
     return {**asdict(pack), "folder": str(pack.folder), "failures": failures}
@@ -93,12 +98,15 @@ def _schedules(order: PackOrder, config: SubnetConfig) -> str:
 
 
 def _add_subnets(order: PackOrder, writer: PackWriter) -> int:
-    """Random subnets that are not measured with today's schedules; how many could not be built."""
+    """Named subnets, and random ones that are not measured with today's schedules; how many could not be built."""
     records = read_records(order.log.folder, order.space.name, own_classes(order.space))
     known = {(record.subnet, record.schedules) for record in records if record.status == "ok"}
     space, rng = order.space.with_resolutions(order.resolutions), np.random.default_rng(order.seed)
     added = failures = 0
     tried: set[str] = set()
+    for config in order.subnets:
+        tried.add(config.key)
+        failures += _add_subnet(order, writer, config, _schedules(order, config))
     while added < order.samples and len(tried) < space.cardinality and not writer.is_full and failures < MOST_FAILURES:
         (config,) = space.sample_configs(rng, 1)
         schedules = _schedules(order, config)
@@ -106,30 +114,26 @@ def _add_subnets(order: PackOrder, writer: PackWriter) -> int:
             tried.add(config.key)
             continue
         tried.add(config.key)
-        problem = writer.add_subnet(order.space, config, order.log.folder, schedules)
-        if problem:
-            failures += 1
-            log(f"{config.key} could not be built: {problem}")
-        else:
-            added += 1
+        failed = _add_subnet(order, writer, config, schedules)
+        failures, added = failures + failed, added + (not failed)
     if added < order.samples:
         log(f"{added} of {order.samples} subnets are in the pack")
     return failures
 
 
+def _add_subnet(order: PackOrder, writer: PackWriter, config: SubnetConfig, schedules: str) -> bool:
+    """Whether a subnet could not be built into the pack."""
+    problem = writer.add_subnet(order.space, config, order.log.folder, schedules)
+    if problem:
+        log(f"{config.key} could not be built: {problem}")
+    return bool(problem)
+
+
 def _latency_report(order: PackOrder) -> dict[str, Any] | None:
     """Fit the latency model where enough subnets are known by now."""
     try:
-        bench = LatencyBench(order.space, order.target, order.log, _NoDevice())
+        bench = LatencyBench(order.space, order.target, order.log, None)
         return bench.report() if len(bench.known()[0]) >= FEWEST else None
     except PartialResult as error:
         log(f"no latency model yet: {error.what}")
         return None
-
-
-class _NoDevice:
-    """Nothing is measured here."""
-
-    def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
-        """Say so."""
-        return {"status": "failed", "error": "subnets of this target are measured elsewhere, by packs"}

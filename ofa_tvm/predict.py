@@ -59,7 +59,7 @@ def predict(
     from ofa_tvm.errors import UserError
     from ofa_tvm.spaces import get_space
     from ofa_tvm.subnet_choice import read_architectures
-    from ofa_tvm.targets import load_target, require_cpu
+    from ofa_tvm.targets import load_target
 
     search_space = get_space(space)
     if classes is not None:
@@ -81,7 +81,6 @@ def predict(
         emit(payload, json, lambda: _sums_text(payload["subnets"]))
         return
     spec = load_target(target, threads, device=device)
-    require_cpu(spec, "predict")
     rows = _predictions(search_space, spec, configs, supernet, logs)
     payload = {
         "space": space,
@@ -102,15 +101,15 @@ def _predictions(
     from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
     from ofa_tvm.breakdown import breakdown
     from ofa_tvm.cost_model import LatencyModel
-    from ofa_tvm.fusion import fused_kernels
-    from ofa_tvm.latency import kernel_costs, latency_table, model_folder
+    from ofa_tvm.kernel_sets import kernel_steps
+    from ofa_tvm.latency import call_costs, latency_table, model_folder
     from ofa_tvm.shipped import shipped_supernet
     from ofa_tvm.subnet_table import SubnetTable
     from ofa_tvm.tuner.log import TuningLog
 
     log = TuningLog(spec, logs)
     model = LatencyModel.load(model_folder(log, space), latency_table(space, spec, log)[0])
-    costs = {key: spec.batch * cost for key, cost in kernel_costs(log, fused_kernels(space))[0].items()}
+    costs, _ = call_costs(space, spec, log)
     tuned = {key for key, state in log.kernels.items() if state.best_ms is not None}
     genomes = space.genomes(configs)
     latencies = _rows(model.predict(genomes))
@@ -131,7 +130,7 @@ def _predictions(
                 "macs": network.macs,
                 "parameters": network.parameters,
                 "peak_activation_bytes": network.peak_activation_bytes,
-                "parts": [asdict(part) for part in breakdown(model, config, costs, tuned)],
+                "parts": [asdict(part) for part in breakdown(model, config, kernel_steps(network, spec), costs, tuned)],
             }
         )
     return rows

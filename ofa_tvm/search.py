@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ofa_tvm.search_run import TargetSearch
     from ofa_tvm.spaces import SearchSpace
     from ofa_tvm.supernet.facts import SupernetFacts
+    from ofa_tvm.targets import TargetSpec
 
 LIMITS = ("size", "macs", "memory", "energy")
 
@@ -65,11 +66,11 @@ def search(
     """
     from datetime import UTC, datetime
 
-    from ofa_tvm.errors import PartialResult, UserError
+    from ofa_tvm.errors import UserError
     from ofa_tvm.reachable import refuse_hopeless
     from ofa_tvm.search_settings import SearchSettings
     from ofa_tvm.shipped import shipped_supernet
-    from ofa_tvm.targets import load_target, require_cpu
+    from ofa_tvm.targets import load_target
     from ofa_tvm.tuner.log import TuningLog
 
     budgets = sorted(max_latency_ms or [])
@@ -93,8 +94,7 @@ def search(
             "--device names the device of one target", "search each target alone, or leave it to their files"
         )
     specs = [load_target(name, threads, batch, device) for name in names]
-    for spec in specs:
-        require_cpu(spec, "search")
+    _check_targets(specs, {*settings.objectives, *limits})
     tuning_logs = [TuningLog(spec, logs) for spec in specs]
     for spec, tuning_log in zip(specs, tuning_logs, strict=True):
         refuse_hopeless(space, spec, tuning_log, settings, budgets)
@@ -107,7 +107,7 @@ def search(
         searches = []
         for name, spec, tuning_log in zip(names, specs, tuning_logs, strict=True):
             stack.enter_context(tuning_log.exclusive())
-            opened = stack.enter_context(open_device(spec))
+            opened = None if spec.device == "pack" else stack.enter_context(open_device(spec))
             own = folder if len(names) == 1 else folder / spec.name
             searches.append(TargetSearch(spec, name, tuning_log, opened, own, device))
         accuracy, sha256, tested = open_accuracy(searches[0])
@@ -128,10 +128,7 @@ def search(
         }
         text = "\n".join([text, "", _regret_text(matrix), f"wrote {written}"])
     emit(payload, json, lambda: text)
-    unmet = [(one.target.name, budget) for one in searches for budget in one.infeasible]
-    if unmet:
-        what = f"{len(unmet)} of {len(budgets) * len(searches)} budgets cannot be met"
-        raise PartialResult(what, _unmet(unmet))
+    _report_unmet(searches, len(budgets) * len(searches))
 
 
 def _check(searcher: str, objectives: Sequence[str], limits: Sequence[tuple[str, float]]) -> None:
@@ -147,6 +144,17 @@ def _check(searcher: str, objectives: Sequence[str], limits: Sequence[tuple[str,
     for name, limit in limits:
         if not 0 < limit < float("inf"):
             raise UserError(f"a limit of {name} must be a positive number of {OBJECTIVES[name].unit}, not {limit:g}")
+
+
+def _check_targets(specs: Sequence[TargetSpec], costs: set[str]) -> None:
+    """Refuse what cannot be searched for: several targets where one is measured elsewhere, energy of a GPU."""
+    from ofa_tvm.errors import UserError
+
+    for spec in specs:
+        if spec.device == "pack" and len(specs) > 1:
+            raise UserError(f"target {spec.name} is measured elsewhere, by packs", "search each target alone")
+        if spec.target.gpu is not None and "energy" in costs:
+            raise UserError(f"energy is estimated for CPUs only, target {spec.name} is a GPU", "leave energy out")
 
 
 def _checkpoint(path: Path) -> Path:
@@ -226,15 +234,25 @@ def _text(search: TargetSearch, result: dict[str, Any]) -> str:
     from ofa_tvm.search_result import FILE_NAME
 
     costs = [Cost(**cost) for cost in result["cost"]]
-    objectives = sorted(search.picks[0].objectives)
+    objectives = sorted(search.picks[0].objectives) if search.picks else []
     rows = [[*_row(pick), *(f"{pick.objectives[name]:.3f}" for name in objectives)] for pick in search.picks]
     lines = [f"{result['space']} on {result['target']}, {result['threads']} threads"]
     lines += [result["accuracy_note"]] if result["accuracy_note"] else []
     if result["provenance"] == "estimated":
         lines.append("latencies are estimates, no measurements")
     headers = [header.format(result["provenance"]) for header in HEADERS]
-    lines += [table([*headers, *map(_unit, objectives)], rows), "", *map(str, costs), str(total("search", costs))]
+    lines += [table([*headers, *map(_unit, objectives)], rows), ""]
+    if result["unmeasured"]:
+        lines.append(f"{len(result['unmeasured'])} finalists are not measured, so none of them is picked yet:")
+        lines += [_pack_hint(search), ""]
+    lines += [*map(str, costs), str(total("search", costs))]
     return "\n".join([*lines, f"wrote {Path(result['folder']) / FILE_NAME}"])
+
+
+def _pack_hint(search: TargetSearch) -> str:
+    """How finalists that wait for a device elsewhere are measured."""
+    source = f"--target {search.source} --export-pack FOLDER --subnets-of {search.folder}"
+    return f"python -m ofa_tvm.tune {source}; run it there, import it, and search again"
 
 
 def _unit(name: str) -> str:
@@ -243,13 +261,26 @@ def _unit(name: str) -> str:
     return f"{name} {OBJECTIVES[name].unit}"
 
 
-def _unmet(unmet: list[tuple[str, dict[str, Any]]]) -> str:
-    """Each budget that was not met, with the nearest latency measured."""
-    return "; ".join(
-        f"{budget['budget_ms']:g} ms on {target}: the nearest is {budget['nearest_ms']:.4g} ms "
+def _report_unmet(searches: Sequence[TargetSearch], budgets: int) -> None:
+    """Name each budget that was not met, with the nearest latency measured.
+
+    Raises:
+        PartialResult: there are some.
+    """
+    from ofa_tvm.errors import PartialResult
+
+    unmet = [
+        f"{budget['budget_ms']:g} ms on {one.target.name}: the nearest is {budget['nearest_ms']:.4g} ms "
         f"({budget['nearest_subnet']})"
-        for target, budget in unmet
-    )
+        for one in searches
+        for budget in one.infeasible
+    ]
+    waiting = [one for one in searches if one.bench.wanted]
+    if unmet and waiting:
+        what = f"{len(unmet)} of {budgets} budgets are held by no subnet that was measured"
+        raise PartialResult(f"{what} ({'; '.join(unmet)})", _pack_hint(waiting[0]))
+    if unmet:
+        raise PartialResult(f"{len(unmet)} of {budgets} budgets cannot be met", "; ".join(unmet))
 
 
 def _row(pick: Any) -> list[str]:

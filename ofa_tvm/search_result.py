@@ -131,6 +131,7 @@ class SearchResult(_Part):
         fingerprint: of the target, on the machine that searched.
         budgets_ms: the budgets that were asked for, those not met too.
         infeasible: the budgets that were not met.
+        unmeasured: finalists that wait for a device elsewhere, by key.
         accuracy_note: what must be known of the accuracies; empty where nothing.
     """
 
@@ -148,6 +149,7 @@ class SearchResult(_Part):
     picks: tuple[Pick, ...]
     infeasible: tuple[UnmetBudget, ...] = ()
     front: tuple[FrontPoint, ...] = ()
+    unmeasured: tuple[str, ...] = ()
     cost: tuple[Cost, ...] = ()
     cost_model: LatencyQuality | None = None
     accuracy_predictor: AccuracyQuality | None = None

@@ -29,7 +29,7 @@ class TargetSearch:
         target: the target.
         source: the target as the user gave it.
         tuning_log: its log, held exclusively by the caller.
-        device: measures subnets on it.
+        device: measures subnets on it; None where they are measured elsewhere, by packs.
         folder: where the result goes.
         device_source: the device as the user gave it.
     """
@@ -56,14 +56,15 @@ class TargetSearch:
         self.bench = LatencyBench(space, self.target, self.log, self.device)
         warn_of_estimates(self.bench, settings.resolutions)
         with self.ledger.phase("measure subnets"):
-            self.device.start()
+            if self.device is not None:
+                self.device.start()
             self.bench.model(samples, resolutions=settings.resolutions)
 
     def search(self, accuracy: AccuracySource, settings: SearchSettings, budgets: Sequence[float]) -> None:
         """Find and verify the picks.
 
         Raises:
-            Infeasible: none of the budgets can be met.
+            Infeasible: none of the budgets can be met, and nothing that waits to be measured could change that.
         """
         with self.ledger.phase("search and verify"):
             self.finder = Finder(self.bench, accuracy, settings)
@@ -81,7 +82,7 @@ class TargetSearch:
                 nearest, nearest_ms = self.finder.nearest()
                 self.infeasible.append({"budget_ms": budget, "nearest_ms": nearest_ms, "nearest_subnet": nearest.key})
                 errors.append(error)
-        if not picks:
+        if not picks and not self.bench.wanted:
             raise Infeasible("; ".join(error.what for error in errors), errors[-1].hint)
         return picks
 
@@ -103,6 +104,7 @@ class TargetSearch:
             "infeasible": self.infeasible,
             "picks": [pick.model_dump() for pick in self.picks],
             "front": self.front,
+            "unmeasured": list(self.bench.wanted),
             "rounds": self.finder.rounds,
             "cost_model": self.bench.report(),
             "accuracy_predictor": accuracy.report(),

@@ -50,6 +50,9 @@ def tune(
     import_pack: Annotated[
         Path | None, typer.Option(help="Take the results of such a folder into the log; then export the next one.")
     ] = None,
+    subnets_of: Annotated[
+        Path | None, typer.Option(help="Also pack the finalists that this search could not measure: its folder.")
+    ] = None,
     pack_batch: Annotated[
         int | None, typer.Option(min=1, help="Candidates of a kernel in a pack (default: the target's batch).")
     ] = None,
@@ -67,6 +70,7 @@ def tune(
     from ofa_tvm.tuner.loop import Budget, kernel_frequencies
 
     is_packed = export_pack is not None or import_pack is not None
+    named = _finalists(subnets_of, export_pack)
     spec = load_target(target, threads, device=device or ("pack" if is_packed else None))
     search_space = get_space(space)
     if classes is not None:
@@ -106,7 +110,18 @@ def tune(
         from ofa_tvm.packs import PackOrder, run_packs
 
         order = PackOrder(
-            search_space, spec, log, kernels, frequencies, budget, pack_batch, transfer, seed, samples, resolutions
+            search_space,
+            spec,
+            log,
+            kernels,
+            frequencies,
+            budget,
+            pack_batch,
+            transfer,
+            seed,
+            samples,
+            resolutions,
+            [search_space.parse(key) for key in named],
         )
         payload |= run_packs(order, import_pack, export_pack)
         emit(payload | _coverage_record(covered(log, kernels, frequencies)), json, lambda: _pack_text(payload))
@@ -138,6 +153,18 @@ def tune(
         "cost": cost.record(),
     }
     emit(payload, json, lambda: _text(payload, state, done, cost))
+
+
+def _finalists(search: Path | None, export_pack: Path | None) -> tuple[str, ...]:
+    """Subnets that a search wants to have measured."""
+    if search is None:
+        return ()
+    from ofa_tvm.errors import UserError
+    from ofa_tvm.search_result import load_search_result
+
+    if export_pack is None:
+        raise UserError("--subnets-of says what goes into a pack", "give --export-pack FOLDER too")
+    return load_search_result(search).unmeasured
 
 
 def _tune(

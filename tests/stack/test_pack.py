@@ -155,6 +155,21 @@ def test_subnets_go_there_and_come_back_as_latencies(capsys, target_file, tmp_pa
     assert subnet not in {record.subnet for record in records}
 
 
+def test_finalists_of_a_search_go_into_a_pack_without_candidates(capsys, target_file, tmp_path):
+    wanted = ["r28.3x2-3x2.3x2-3x2.3x2-3x2", "r28.3x2-3x2.3x2-3x2.3x2-3x3"]
+    search = {"schema_version": 1, "space": "mbv3-cifar", "supernet": "s", "target": "mine", "threads": 1}
+    search |= {"fingerprint": "f", "picks": [], "unmeasured": wanted}
+    (tmp_path / "result.json").write_text(json.dumps(search))
+    options = ("--export-pack", tmp_path / "pack", "--subnets-of", tmp_path)
+    code, made = run_tune(capsys, target_file, tmp_path / "logs", *options)
+    assert (code, made["exported"]["subnets"], made["exported"]["kernels"]) == (0, 2, 0)
+    entries = json.loads((tmp_path / "pack" / "manifest.json").read_text())["entries"]
+    assert [entry["subnet"] for entry in entries] == wanted
+    code, said = run_tune(capsys, target_file, tmp_path / "logs", "--subnets-of", tmp_path)
+    assert code == 2
+    assert "--export-pack" in said
+
+
 @pytest.fixture
 def gpu_is_the_cpu(monkeypatch):
     """What is built and run for a GPU, in the same way for this CPU."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from ofa_tvm.accuracy.evaluate import Evaluator, supernet_images
 from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.errors import UserError
 from ofa_tvm.fusion import fused_kernels, fused_steps
+from ofa_tvm.latency import LatencyBench
 from ofa_tvm.search_result import load_search_result
 from ofa_tvm.shipped import shipped_folder
 from ofa_tvm.spaces import SPACES, SubnetConfig, get_space
@@ -126,3 +128,53 @@ def test_images_are_preprocessed_as_the_supernet_was_trained(run, facts, tmp_pat
     assert supernet_images(None, facts, tmp_path, print).preprocess == facts.preprocess
     with pytest.raises(UserError, match="unknown data set"):
         supernet_images("mnist", facts, tmp_path, print)
+
+
+def measured_elsewhere(tmp_path, subnets, tiny_space) -> None:
+    """Append what a pack's import would, for subnets of the target that is measured elsewhere."""
+    target = load_target(str(tmp_path / "mine.toml"), device="pack")
+    log = TuningLog(target, tmp_path / "logs")
+    if not log.kernels:
+        for key, kernel in fused_kernels(tiny_space).items():
+            result = TrialResult("ok", (kernel_ms(kernel),), is_checked=True)
+            log.commit(key, [(Candidate(key, "default", {}), result)])
+    LatencyBench(tiny_space, target, log, FormulaDevice(target)).measure(subnets)
+
+
+def test_finalists_wait_for_a_device_elsewhere_and_are_picked_once_they_are_measured(
+    run, tiny_space, tmp_path, capsys
+) -> None:
+    drawn = tiny_space.sample_configs(np.random.default_rng(0), 25)
+    measured_elsewhere(tmp_path, drawn, tiny_space)
+    fastest = min(FormulaDevice(None).network(tiny_space.name, 0, one.key, None)["times_ms"][0] for one in drawn)
+    budget = ("--device", "pack", "--max-latency-ms", str(0.99 * fastest))
+    assert run(*budget) == 3
+    said = capsys.readouterr()
+    assert f"--export-pack FOLDER --subnets-of {tmp_path / 'out'}" in said.out
+    assert "1 of 1 budgets are held by no subnet that was measured" in said.err
+    first = load_search_result(tmp_path / "out")
+    assert first.picks == ()
+    assert first.unmeasured
+    assert not set(first.unmeasured) & {config.key for config in drawn}
+
+    measured_elsewhere(tmp_path, [SubnetConfig.parse(key) for key in first.unmeasured], tiny_space)
+    assert run(*budget) == 0
+    (pick,) = load_search_result(tmp_path / "out").picks
+    assert pick.subnet in first.unmeasured
+    assert pick.held
+    assert pick.measured_ms <= 0.99 * fastest
+
+
+def test_the_front_of_what_was_measured_elsewhere(run, tiny_space, tmp_path) -> None:
+    drawn = tiny_space.sample_configs(np.random.default_rng(0), 25)
+    measured_elsewhere(tmp_path, drawn, tiny_space)
+    assert run("--device", "pack") == 0
+    result = load_search_result(tmp_path / "out")
+    assert {pick.subnet for pick in result.picks} <= {config.key for config in drawn}
+    assert all(pick.measured_ms for pick in result.picks)
+
+
+def test_a_device_elsewhere_that_measured_nothing_says_what_to_do(run, tiny_space, tmp_path, capsys) -> None:
+    measured_elsewhere(tmp_path, [], tiny_space)
+    assert run("--device", "pack") == 3
+    assert "tune --export-pack FOLDER --samples" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import pytest
 
 from ofa_tvm.breakdown import breakdown
 from ofa_tvm.fusion import fused_kernels, fused_steps
+from ofa_tvm.kernel_sets import kernel_steps
 from ofa_tvm.latency import LatencyBench
 from ofa_tvm.predict import main
 from ofa_tvm.spaces import get_space
@@ -65,8 +66,9 @@ def test_parts_without_a_tuned_kernel_are_marked(logs):
     log = TuningLog(load_target("x86"), logs)
     bench = LatencyBench(SPACE, load_target("x86"), log, Device())
     costs = {key: kernel_ms(kernel) for key, kernel in fused_kernels(SPACE).items()}
-    first = fused_steps(SPACE.network(SPACE.smallest))[0].kernel.key
-    parts = breakdown(bench.fit(), SPACE.smallest, costs, set(costs) - {first})
+    steps = kernel_steps(SPACE.network(SPACE.smallest), load_target("x86"))
+    first = steps[0][1].key
+    parts = breakdown(bench.fit(), SPACE.smallest, steps, costs, set(costs) - {first})
     assert [part.is_tuned for part in parts] == [part.kernel != first for part in parts]
 
 
