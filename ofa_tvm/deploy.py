@@ -16,7 +16,7 @@ from ofa_tvm.energy import Cost, Meter, total
 
 if TYPE_CHECKING:
     from ofa_tvm.deployment import Deployment
-    from ofa_tvm.manifest import Manifest
+    from ofa_tvm.manifest import Latency, Manifest
     from ofa_tvm.search_result import Pick, SearchResult
     from ofa_tvm.targets import TargetSpec
 
@@ -70,7 +70,7 @@ def deploy(
     from ofa_tvm.devices import open_device
     from ofa_tvm.errors import UserError
     from ofa_tvm.search_result import load_search_result
-    from ofa_tvm.targets import load_target, require_cpu
+    from ofa_tvm.targets import load_target
 
     if (from_ is None) != (pick is None) or (from_ is None) == (subnet is None):
         raise UserError("which subnet to deploy is not said once", "give --subnet KEY, or --from FOLDER with --pick N")
@@ -90,9 +90,9 @@ def deploy(
         )
     else:
         order = Order(subnet or "", supernet, load_target(target or "x86", threads, device=device))
-    require_cpu(order.target, "deploy")
     order.target.stored_provenance()  # a bundle says how fast it is
-    with nullcontext() if order.target.device == "local" else open_device(order.target) as opened:
+    is_here = order.target.device in ("local", "pack")
+    with nullcontext() if is_here else open_device(order.target) as opened:
         manifest = _deployment(order, data, logs, check_images, opened).write(out)
     cost = total("total", manifest.cost)
     payload = {"out": str(out), "manifest": manifest.record(), "cost": cost.record()}
@@ -184,9 +184,7 @@ def _text(manifest: Manifest, cost: Cost, out: Path) -> str:
         ["needs", f"glibc {manifest.glibc} or newer" if manifest.glibc else "unknown: no readelf to ask for its glibc"],
         ["target", f"{target.name}, {target.threads} threads ({target.fingerprint})"],
         ["kernels", f"{target.tuned_kernels} tuned, {target.default_kernels} by default schedule, 0 trials"],
-        ["measured", f"{latency.measured_ms:.3f} ms, median of {len(latency.repeats_ms)}"]
-        if latency.measured_ms is not None
-        else ["estimated", f"{latency.estimated_ms:.3f} ms, no measurement"],
+        _speed(latency),
     ]
     if latency.predicted_ms is not None:
         interval = ""
@@ -195,7 +193,8 @@ def _text(manifest: Manifest, cost: Cost, out: Path) -> str:
         rows.append(["predicted", f"{latency.predicted_ms:.3f} ms{interval}"])
     top1 = "not checked" if accuracy.test_top1 is None else f"{accuracy.test_top1:.2%} of {accuracy.test_images} images"
     rows.append(["test top-1", top1])
-    rows.append(["logits", f"within {accuracy.max_relative_logit_difference:.1e} of the torch subnet's"])
+    apart = accuracy.max_relative_logit_difference
+    rows.append(["logits", accuracy.how if apart is None else f"within {apart:.1e} of the torch subnet's"])
     costs = [
         [part.phase, f"{part.wall_s:.1f}", f"{part.cpu_s:.1f}", f"{1e3 * part.energy_kwh:.3g}"]
         for part in (*manifest.cost, cost)
@@ -210,6 +209,15 @@ def _text(manifest: Manifest, cost: Cost, out: Path) -> str:
             f"wrote {out}",
         ]
     )
+
+
+def _speed(latency: Latency) -> list[str]:
+    if latency.measured_ms is not None:
+        return ["measured", f"{latency.measured_ms:.3f} ms, median of {len(latency.repeats_ms)}"]
+    if latency.estimated_ms is not None:
+        return ["estimated", f"{latency.estimated_ms:.3f} ms, no measurement"]
+    known = latency.search_measured_ms
+    return ["measured", "not here" if known is None else f"{known:.3f} ms, as the search knows it from the device"]
 
 
 def _sizes(manifest: Manifest) -> str:

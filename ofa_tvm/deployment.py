@@ -19,12 +19,14 @@ from ofa_tvm import __version__
 from ofa_tvm.bundle import LIBRARY, ONNX, RUNNER, write_bundle
 from ofa_tvm.compiler.assembler import assemble
 from ofa_tvm.compiler.objects import ObjectCache
+from ofa_tvm.compiler.pipeline import VirtualMachineModel
 from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.compiler.tvm_import import tvm
 from ofa_tvm.console import log
 from ofa_tvm.energy import Cost, Meter
 from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.fusion import fused_steps
+from ofa_tvm.gpu_bundle import NETWORK, write_gpu_library
+from ofa_tvm.kernel_sets import kernel_calls
 from ofa_tvm.machine import package_version
 from ofa_tvm.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
 from ofa_tvm.onnx_export import to_onnx
@@ -68,7 +70,7 @@ class Deployment:
         dataset: images for calibration and for the check.
         target: what the library is for.
         log: the target's tuning log.
-        device: where the library runs; None for this machine.
+        device: where the library runs; None for this machine, or for nowhere where the target is measured by packs.
         check_images: test images that the library must classify as the torch subnet does; 0 for none.
         pick: what a search said of the subnet.
         costs: what was spent before, and what each phase here costs.
@@ -106,16 +108,16 @@ class Deployment:
             onnx.checker.check_model(model, full_check=True)
             onnx.save(model, folder / ONNX)
         with self._phase("compile"):
-            self._compile(subnet, weights, folder / LIBRARY)
+            self._compile(subnet, weights, folder)
         with self._phase("runner"):
             add_runner(folder / RUNNER, self.target.toolchain.linker)
+        library = None if self.target.device == "pack" else self._load(folder)
         with self._phase("check"):
-            library = self._load(folder / LIBRARY)
-            accuracy = self._check(library, subnet)
+            accuracy = self._unchecked() if library is None else self._check(library, subnet)
         with self._phase("measure"):
             latency = self._latency(library)
         manifest = self._manifest(subnet, weights, accuracy, latency)
-        return manifest.model_copy(update={"glibc": oldest_glibc(folder / LIBRARY, folder / RUNNER)})
+        return manifest.model_copy(update={"glibc": oldest_glibc(*folder.glob("*.so"), folder / RUNNER)})
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -124,13 +126,31 @@ class Deployment:
         yield
         self.costs.append(meter.read(f"deploy: {name}"))
 
-    def _compile(self, subnet: Subnet, weights: Weights, path: Path) -> None:
-        target = self.target
+    def _compile(self, subnet: Subnet, weights: Weights, folder: Path) -> None:
+        target, linker = self.target, self.target.toolchain.linker
+        if target.target.gpu is not None:
+            write_gpu_library(subnet.network, weights, target, self.log.winners, folder)
+            return
         cache = ObjectCache(target.attributes)
-        assemble(subnet.network, weights, self.log.winners, cache, path, target.batch, target.toolchain.linker)
+        assemble(subnet.network, weights, self.log.winners, cache, folder / LIBRARY, target.batch, linker)
 
-    def _load(self, library: Path) -> Any:
-        return LoadedModel(library) if self.device is None else self.device.load(library)
+    def _load(self, folder: Path) -> Any:
+        if self.device is not None:
+            return self.device.load(folder / LIBRARY)
+        if self.target.target.gpu is not None:
+            return VirtualMachineModel(folder / NETWORK, "cuda")
+        return LoadedModel(folder / LIBRARY)
+
+    def _unchecked(self) -> Accuracy:
+        """What is known where the library cannot run."""
+        return Accuracy(
+            data=self.dataset.name,
+            how=f"nothing was run: target {self.target.name} is measured elsewhere, by packs",
+            test_images=0,
+            compared_images=0,
+            validation_top1=self.pick.validation_top1 if self.pick else None,
+            predicted_top1=self.pick.predicted_top1 if self.pick else None,
+        )
 
     def _check(self, library: Any, subnet: Subnet) -> Accuracy:
         """Run the same images through the library and the torch subnet."""
@@ -184,7 +204,7 @@ class Deployment:
             space = self.supernet.space
             answer = self.device.network(space.name, space.classes, self.config.key, self.log.folder)
             estimated_ms = statistics.median(answer["times_ms"])
-        else:
+        elif library is not None:
             repeats_ms = self._measure(library)
             measured_ms = statistics.median(repeats_ms)
         pick = self.pick
@@ -210,7 +230,7 @@ class Deployment:
 
     def _manifest(self, subnet: Subnet, weights: Weights, accuracy: Accuracy, latency: Latency) -> Manifest:
         network, target = subnet.network, self.target
-        kernels = {step.kernel.key for step in fused_steps(network)}
+        kernels = {kernel.key for kernel in kernel_calls(network, target)}
         tuned = len(kernels & self.log.winners.keys())
         return Manifest(
             ofa_tvm=__version__,

@@ -136,7 +136,7 @@ class TvmLoops(Engine):
         """Compile and load."""
         import tempfile
 
-        from ofa_tvm.compiler.pipeline import LoopsModel, compile_loops
+        from ofa_tvm.compiler.pipeline import VirtualMachineModel, compile_loops
         from ofa_tvm.compiler.tvm_import import Target
         from ofa_tvm.targets import load_target
         from ofa_tvm.threads import use_threads
@@ -146,7 +146,7 @@ class TvmLoops(Engine):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"model{spec.library_suffix}"
             compile_loops(network, weights, Target(spec.attributes), path)
-            return _VirtualMachine(LoopsModel(path))
+            return _VirtualMachine(VirtualMachineModel(path))
 
 
 class _VirtualMachine(Model):

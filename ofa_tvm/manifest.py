@@ -44,7 +44,8 @@ class Accuracy(_Part):
         test_top1: the bundle's library.
         torch_test_top1: the torch subnet it was made from.
         compared_images: images that ``max_relative_logit_difference`` covers.
-        max_relative_logit_difference: largest difference to the torch subnet over the largest logit.
+        max_relative_logit_difference: largest difference to the torch subnet over the largest logit; None where the
+            library could not run.
         validation_top1: on held-out training images, as the search found it.
         predicted_top1: as the search predicted it.
     """
@@ -55,7 +56,7 @@ class Accuracy(_Part):
     test_top1: float | None = None
     torch_test_top1: float | None = None
     compared_images: int
-    max_relative_logit_difference: float
+    max_relative_logit_difference: float | None = None
     validation_top1: float | None = None
     predicted_top1: float | None = None
 

@@ -255,15 +255,15 @@ def load_target(
 
 
 def require_cpu(target: TargetSpec, command: str) -> None:
-    """Refuse a GPU where there is no way for it yet.
+    """Refuse a GPU where there is no way for it.
 
     Raises:
         UserError: the target is a GPU.
     """
     if target.target.gpu is not None:
         raise UserError(
-            f"{command} works for CPUs so far, target {target.name} is a GPU",
-            "GPUs have: doctor, tune (with packs) and compile",
+            f"{command} is for CPUs, target {target.name} is a GPU",
+            "GPUs have: doctor, tune, compile, predict, search and deploy",
         )
 
 

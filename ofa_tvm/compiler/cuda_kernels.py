@@ -26,6 +26,8 @@ from ofa_tvm.weights import Weights
 
 Winners = Mapping[str, dict[str, Any]]
 FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
+PASSES = {"relax.backend.use_cuda_graph": True}
+"""One launch of a CUDA graph for all between a network's input and output: small networks are bound by launches."""
 
 
 def scheduled(spec: KernelSpec, schedule: dict[str, Any], target: Target) -> IRModule:
@@ -90,7 +92,7 @@ def build_network(
         if "trace" in schedule:
             tuned = scheduled(spec, schedule, target)["main"].without_attr("global_symbol")
             module.update_func(module.get_global_var(spec.symbol), tuned.with_attr("tirx.is_scheduled", True))
-    with _source_only(), without_chatter():
+    with _source_only(), without_chatter(), tvm.transform.PassContext(config=PASSES):
         built = tvm.compile(module, target=target)
         _export(built.mod, target, linker, library)
 

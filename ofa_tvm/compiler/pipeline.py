@@ -33,7 +33,7 @@ def extract_kernels(module: IRModule, network: NetworkSpec, target: Target, batc
 
 
 def compile_loops(network: NetworkSpec, weights: Weights, target: Target, library: Path, batch: int = 1) -> None:
-    """Compile a subnet's unscheduled loops into a shared library for ``LoopsModel``.
+    """Compile a subnet's unscheduled loops into a shared library for ``VirtualMachineModel``.
 
     Args:
         network: the subnet.
@@ -47,18 +47,30 @@ def compile_loops(network: NetworkSpec, weights: Weights, target: Target, librar
         executable.export_library(str(library), fcompile=tvm.support.cc.create_shared, cc=LINKER)
 
 
-class LoopsModel:
-    """A library of ``compile_loops``, ready to run."""
+class VirtualMachineModel:
+    """A library for TVM's virtual machine, ready to run: of ``compile_loops``, or of ``build_network`` for a GPU."""
 
-    def __init__(self, library: Path) -> None:
+    def __init__(self, library: Path, device: str = "cpu") -> None:
         module = tvm.runtime.load_module(str(library))
+        self._device = tvm.device(device, 0)
         with without_chatter():
-            self._main: Any = tvm.runtime.vm.VirtualMachine(module, tvm.cpu())["main"]
+            self._machine: Any = tvm.runtime.vm.VirtualMachine(module, self._device)
+        self._main = self._machine["main"]
 
     def bind(self, images: NDArray[np.float32]) -> Any:
         """The argument of ``run``."""
-        return tvm.runtime.tensor(images)
+        return tvm.runtime.tensor(images, self._device)
 
     def run(self, images: Any) -> Any:
         """Run once; the logits as a tensor."""
         return self._main(images)
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (batch, classes) of normalised images (batch, resolution, resolution, channels)."""
+        logits: NDArray[np.float32] = self.run(self.bind(images)).numpy()
+        return logits
+
+    def time_ms(self, images: NDArray[np.float32], repeats: int, min_repeat_ms: int) -> tuple[float, ...]:
+        """Milliseconds of one call without copies in and out, one value for each repeat."""
+        timer = self._machine.time_evaluator("main", self._device, repeat=repeats, min_repeat_ms=min_repeat_ms)
+        return tuple(1000 * float(seconds) for seconds in timer(self.bind(images)).results)

@@ -36,6 +36,19 @@ def copy_runtime(target: TargetSpec, folder: Path) -> bool:
     return True
 
 
+def runtime_libraries(target: TargetSpec) -> dict[str, Path]:
+    """TVM's libraries that a GPU's bundle needs beside it, by name; empty where its machine is of another kind."""
+    from ofa_tvm.compiler.gpu_program import CUDA_LIBRARIES
+
+    triple = target.target.mtriple or platform.machine()
+    if not triple.startswith(platform.machine()):
+        return {}
+    packages = [*_files_of("apache-tvm").values(), *_files_of("apache-tvm-ffi").values()]
+    found = {path.name: path for path in packages if path.name in CUDA_LIBRARIES}
+    cudart = cuda_runtime()
+    return found if cudart is None else {**found, CUDA_RUNTIME: cudart}
+
+
 def _files_of(package: str) -> dict[str, Path]:
     """Files of an installed package by their names in it."""
     return {str(file): Path(str(file.locate())) for file in metadata.files(package) or []}

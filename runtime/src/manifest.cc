@@ -25,8 +25,10 @@ Manifest from_json(const Json &record) {
   record.at("preprocess").at("std").get_to(manifest.preprocess.std);
   const Json &target = record.at("target");
   target.at("threads").get_to(manifest.target.threads);
-  manifest.target.mcpu = target.at("attributes").value("mcpu", "");
-  manifest.target.mattr = target.at("attributes").value("mattr", std::vector<std::string>{});
+  const Json &attributes = target.at("attributes");
+  const Json &cpu = attributes.contains("host") ? attributes.at("host") : attributes;  // a GPU's names its machine's
+  manifest.target.mcpu = cpu.value("mcpu", "");
+  manifest.target.mattr = cpu.value("mattr", std::vector<std::string>{});
   for (const auto &[name, facts] : record.at("files").items()) {
     manifest.files.push_back({name, facts.at("sha256").get<std::string>(), facts.at("bytes").get<uint64_t>()});
   }

@@ -9,7 +9,7 @@ import pytest
 from ofa_tvm.compiler.assembler import assemble
 from ofa_tvm.compiler.kernel_tir import kernel_workload, workload_hash
 from ofa_tvm.compiler.objects import ObjectCache
-from ofa_tvm.compiler.pipeline import LoopsModel, compile_loops, extract_kernels
+from ofa_tvm.compiler.pipeline import VirtualMachineModel, compile_loops, extract_kernels
 from ofa_tvm.compiler.relax_builder import build_relax
 from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.compiler.tvm_import import Target, tvm
@@ -58,7 +58,7 @@ def test_loops_agree_with_assembled_kernels(tmp_path):
     weights, images = random_weights(network), images_for(network)
     compile_loops(network, weights, HOST, tmp_path / "loops.so")
     assemble(network, weights, {}, ObjectCache(load_target("x86").attributes), tmp_path / "subnet.so", 1, "g++")
-    loops = LoopsModel(tmp_path / "loops.so")
+    loops = VirtualMachineModel(tmp_path / "loops.so")
     found, expected = loops.run(loops.bind(images)).numpy(), LoadedModel(tmp_path / "subnet.so")(images)
     assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
 

@@ -1,6 +1,7 @@
 """From a supernet to a bundle that runs, through the command."""
 
 import json
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +9,16 @@ import onnx
 import pytest
 import torch
 
-from ofa_tvm import data, deploy
+from ofa_tvm import data, deploy, deployment, gpu_bundle
 from ofa_tvm.accuracy.evaluate import Evaluator
 from ofa_tvm.bundle import LIBRARY, ONNX, verify_bundle
+from ofa_tvm.compiler import cuda_kernels
+from ofa_tvm.compiler.cuda_compiler import cuda_compiler
+from ofa_tvm.compiler.device_code import machine_code
+from ofa_tvm.compiler.gpu_program import CPU, link_gpu_program
+from ofa_tvm.compiler.pipeline import VirtualMachineModel, compile_loops
 from ofa_tvm.compiler.runtime import LoadedModel
+from ofa_tvm.compiler.tvm_import import Target
 from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.energy import estimated
 from ofa_tvm.shipped import shipped_folder
@@ -211,3 +218,59 @@ def test_wrong_answers_are_not_put_in_place(run, tmp_path, monkeypatch, capsys):
     assert code == 1
     assert "the torch subnet on" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.fixture
+def gpu_is_the_cpu(monkeypatch):
+    """What is built for a GPU, in the same way for this CPU."""
+
+    def network(network, weights, winners, target, linker, library, batch):
+        compile_loops(network, weights, Target({"kind": "llvm", "num-cores": 1}), library, batch)
+
+    def program(network, batch, linker, library):
+        link_gpu_program(network, batch, linker, library, device=CPU)
+
+    monkeypatch.setattr(cuda_kernels, "build_network", network)
+    monkeypatch.setattr(gpu_bundle, "link_gpu_program", program)
+
+
+@pytest.mark.parametrize("device", ["pack", "local"])
+def test_a_gpus_bundle_runs_beside_tvms_libraries(
+    run, checkpoint, tmp_path, capsys, tiny_dataset, gpu_is_the_cpu, monkeypatch, device
+):
+    """With the CPU in the place of the GPU: TVM's virtual machine, behind the functions that the runner calls."""
+    monkeypatch.setattr(deployment, "VirtualMachineModel", lambda library, kind: VirtualMachineModel(library))
+    assert run("--target", "cuda-sm90", "--device", device, "--subnet", SUBNET, "--json") == 0
+    manifest = verify_bundle(tmp_path / "bundle")
+    assert {"network.so", "libtvm_ffi.so", "libtvm_runtime.so", "libtvm_runtime_cuda.so"} <= manifest.files.keys()
+    if device == "pack":
+        assert (manifest.accuracy.test_top1, manifest.accuracy.compared_images) == (None, 0)
+        assert (manifest.latency.measured_ms, manifest.latency.estimated_ms) == (None, None)
+    else:
+        assert manifest.accuracy.test_top1 == manifest.accuracy.torch_test_top1
+        assert manifest.accuracy.max_relative_logit_difference < 1e-4
+        assert manifest.latency.measured_ms > 0
+
+    supernet, _ = load_supernet(checkpoint)
+    subnet = Evaluator(tiny_dataset, tiny_dataset.test).subnet(supernet, supernet.space.parse(SUBNET))
+    images = preprocess(to_tensor(tiny_dataset.test.images[:5]), tiny_dataset.preprocess, 12)
+    np.save(tmp_path / "images.npy", np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy()))
+    command = [tmp_path / "bundle" / "run", tmp_path / "images.npy", "--logits", tmp_path / "logits.npy"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), subnet(images).numpy(), rtol=1e-3, atol=1e-4)
+
+    (tmp_path / "bundle" / "network.so").unlink()
+    command = [tmp_path / "bundle" / "run", tmp_path / "bundle" / "model.so", tmp_path / "images.npy"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "network.so" in done.stderr
+
+
+@pytest.mark.skipif(cuda_compiler() is None, reason="neither NVRTC nor nvcc is installed")
+def test_a_gpus_bundle_holds_machine_code_and_says_that_nothing_was_run(run, tmp_path, capsys):
+    assert run("--target", "cuda-sm90", "--subnet", SUBNET) == 0
+    text = capsys.readouterr().out
+    assert "nothing was run" in text
+    assert machine_code(tmp_path / "bundle" / "network.so")
+    assert b"libtvm_runtime_cuda.so\0" in (tmp_path / "bundle" / LIBRARY).read_bytes()

@@ -1,0 +1,47 @@
+"""A GPU's part of a bundle: the network as TVM's library, what the runner calls, and TVM's runtime."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ofa_tvm.bundle import LIBRARY
+from ofa_tvm.compiler.assembler import Winners
+from ofa_tvm.compiler.gpu_program import CUDA_LIBRARIES, NETWORK, link_gpu_program
+from ofa_tvm.console import log
+from ofa_tvm.devices.pack_runtime import CUDA_RUNTIME, runtime_libraries
+from ofa_tvm.network import NetworkSpec
+from ofa_tvm.targets import TargetSpec
+from ofa_tvm.weights import Weights
+
+__all__ = ["NETWORK", "write_gpu_library"]
+
+
+def write_gpu_library(
+    network: NetworkSpec, weights: Weights, target: TargetSpec, winners: Winners, folder: Path
+) -> None:
+    """Compile a subnet for a GPU, which need not be here, and put beside it what it needs to run.
+
+    Args:
+        network: the subnet.
+        weights: folded weights.
+        target: a GPU.
+        winners: tuned schedules by kernel.
+        folder: the bundle's.
+
+    Raises:
+        UserError: no CUDA compiler is installed.
+        OfaTvmError: a compiler refused the code.
+    """
+    from ofa_tvm.compiler.cuda_kernels import build_network
+    from ofa_tvm.compiler.tvm_import import Target
+
+    linker = target.toolchain.linker
+    build_network(network, weights, winners, Target(target.attributes), linker, folder / NETWORK, target.batch)
+    link_gpu_program(network, target.batch, linker, folder / LIBRARY)
+    libraries = runtime_libraries(target)
+    for name, path in libraries.items():
+        shutil.copyfile(path, folder / name)
+    missing = [name for name in (*CUDA_LIBRARIES, CUDA_RUNTIME) if name not in libraries]
+    if missing:
+        log(f"the bundle lacks {', '.join(missing)}: put them beside model.so there, or where the loader finds them")
