@@ -295,3 +295,10 @@ def test_ticks_are_round(low, high, labels):
 
 def test_nothing_to_draw():
     assert scatter([], [], []) is None
+
+
+def test_finalists_that_wait_for_their_device_are_listed(made):
+    text = Page(made(unmeasured=["r28.3x2-3x2.5x3-5x2.3x2-3x2"])).text
+    assert "Finalists that wait for the device" in text
+    assert "r28.3x2-3x2.5x3-5x2.3x2-3x2" in text
+    assert "Finalists that wait" not in Page(made()).text
