@@ -251,8 +251,10 @@ def _text(search: TargetSearch, result: dict[str, Any]) -> str:
 
 def _pack_hint(search: TargetSearch) -> str:
     """How finalists that wait for a device elsewhere are measured."""
-    source = f"--target {search.source} --export-pack FOLDER --subnets-of {search.folder}"
-    return f"python -m ofa_tvm.tune {source}; run it there, import it, and search again"
+    space = search.bench.space
+    what = f"--target {search.source} --threads {search.target.threads} --space {space.name} --classes {space.classes}"
+    pack = f"--export-pack FOLDER --subnets-of {search.folder}"
+    return f"python -m ofa_tvm.tune {what} {pack}; run it there, import it, and search again"
 
 
 def _unit(name: str) -> str:
