@@ -22,6 +22,7 @@ DeviceOption = Annotated[
     str | None,
     typer.Option(help="Where code runs: local, pack, estimate, rpc:HOST:PORT[:KEY], emulated (default: the target's)."),
 ]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Images of one call instead of the target's.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 
 

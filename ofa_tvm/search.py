@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import DeviceOption, JsonFlag, emit, run_command, table
+from ofa_tvm.cli import BatchOption, DeviceOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.accuracy.source import AccuracySource
@@ -48,7 +48,7 @@ def search(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     device: DeviceOption = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images of one call instead of the target's.")] = None,
+    batch: BatchOption = None,
     samples: Annotated[int, typer.Option(min=20, help="Measured subnets that the latency model starts from.")] = 60,
     searcher: Annotated[str, typer.Option(help="nsga2, random or exhaustive.")] = "nsga2",
     evaluations: Annotated[int, typer.Option(min=100, help="Candidates that one search predicts.")] = 20_000,
@@ -252,9 +252,10 @@ def _text(search: TargetSearch, result: dict[str, Any]) -> str:
 def _pack_hint(search: TargetSearch) -> str:
     """How finalists that wait for a device elsewhere are measured."""
     space = search.bench.space
-    what = f"--target {search.source} --threads {search.target.threads} --space {space.name} --classes {space.classes}"
+    target = f"--target {search.source} --threads {search.target.threads} --batch {search.target.batch}"
+    nets = f"--space {space.name} --classes {space.classes}"
     pack = f"--export-pack FOLDER --subnets-of {search.folder}"
-    return f"python -m ofa_tvm.tune {what} {pack}; run it there, import it, and search again"
+    return f"python -m ofa_tvm.tune {target} {nets} {pack}; run it there, import it, and search again"
 
 
 def _unit(name: str) -> str:

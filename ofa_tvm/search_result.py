@@ -128,6 +128,8 @@ class SearchResult(_Part):
         target_source: the target as the user gave it, a name or a .toml file; None in results of older versions.
         device: where the user said that code runs; None for the target's own.
         provenance: how latencies came about.
+        threads: of the target.
+        batch: images of one call; None, for the target's own, in results of older versions.
         fingerprint: of the target, on the machine that searched.
         budgets_ms: the budgets that were asked for, those not met too.
         infeasible: the budgets that were not met.
@@ -144,6 +146,7 @@ class SearchResult(_Part):
     device: str | None = None
     provenance: Literal["measured", "estimated"] = "measured"
     threads: int
+    batch: int | None = None
     fingerprint: str
     budgets_ms: tuple[float, ...] = ()
     picks: tuple[Pick, ...]

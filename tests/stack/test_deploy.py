@@ -152,6 +152,14 @@ def test_pick_of_a_search_for_a_target_file(run, checkpoint, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["manifest"]["target"]["name"] == "mine"
 
 
+def test_pick_of_a_search_for_more_images_at_once(run, checkpoint, tmp_path, capsys):
+    folder = search_folder(
+        tmp_path / "search", checkpoint, batch=2, fingerprint=load_target("x86", 1, batch=2).fingerprint
+    )
+    assert run("--from", folder, "--pick", "1", "--json", supernet=None) == 0
+    assert json.loads(capsys.readouterr().out)["manifest"]["input"]["shape"] == [2, 12, 12, 3]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
