@@ -256,7 +256,8 @@ class Finder:
         nearest, nearest_ms = self.nearest()
         limits = "".join(f" and {OBJECTIVES[name].label} {limit:g}" for name, limit in self._limits.items())
         return Infeasible(
-            f"no subnet of {self.space.name} was measured within {budget_ms:g} ms{limits} on {self.bench.target.name}",
+            f"no subnet of {self.space.name} was measured on {self.bench.target.name} within {budget_ms:g} ms "
+            f"({GUARD:.0%} of which stay free){limits}",
             f"the nearest is {nearest_ms:.4g} ms ({nearest.key}); try --max-latency-ms {nearest_ms * 1.05:.3g}",
         )
 
