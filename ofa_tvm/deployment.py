@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ofa_tvm import __version__
 from ofa_tvm.bundle import LIBRARY, ONNX, RUNNER, write_bundle
 from ofa_tvm.compiler.assembler import assemble
+from ofa_tvm.compiler.gpu_program import NETWORK
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.pipeline import VirtualMachineModel
 from ofa_tvm.compiler.runtime import LoadedModel
@@ -25,7 +26,7 @@ from ofa_tvm.compiler.tvm_import import tvm
 from ofa_tvm.console import log
 from ofa_tvm.energy import Cost, Meter
 from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.gpu_bundle import NETWORK, write_gpu_library
+from ofa_tvm.gpu_bundle import write_gpu_library
 from ofa_tvm.kernel_sets import kernel_calls
 from ofa_tvm.machine import package_version
 from ofa_tvm.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts

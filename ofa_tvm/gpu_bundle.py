@@ -14,8 +14,6 @@ from ofa_tvm.network import NetworkSpec
 from ofa_tvm.targets import TargetSpec
 from ofa_tvm.weights import Weights
 
-__all__ = ["NETWORK", "write_gpu_library"]
-
 
 def write_gpu_library(
     network: NetworkSpec, weights: Weights, target: TargetSpec, winners: Winners, folder: Path
