@@ -13,6 +13,7 @@ import typer
 
 from ofa_tvm.console import log
 from ofa_tvm.errors import OfaTvmError, UserError
+from ofa_tvm.network import DType
 
 SCHEMA_VERSION = 1
 INTERRUPTED = 130
@@ -23,6 +24,9 @@ DeviceOption = Annotated[
     typer.Option(help="Where code runs: local, pack, estimate, rpc:HOST:PORT[:KEY], emulated (default: the target's)."),
 ]
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Images of one call instead of the target's.")]
+DTypeOption = Annotated[
+    DType | None, typer.Option(help="float16 keeps maps and weights in half the bytes, on GPUs; sums stay float32.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import BatchOption, DeviceOption, JsonFlag, emit, run_command, table
+from ofa_tvm.cli import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.compilation import CompiledSubnet
@@ -27,6 +27,7 @@ def compile_subnets(
     device: DeviceOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     batch: BatchOption = None,
+    dtype: DTypeOption = None,
     space: Annotated[str | None, typer.Option(help="Search space (default: the supernet's, or mbv3-cifar).")] = None,
     resolution: Annotated[int | None, typer.Option(help="Input size of random subnets (default: any).")] = None,
     random: Annotated[
@@ -56,7 +57,7 @@ def compile_subnets(
     from ofa_tvm.threads import use_threads
     from ofa_tvm.tuner.log import TuningLog
 
-    spec = load_target(target, threads, batch, device)
+    spec = load_target(target, threads, batch, device, dtype)
     search_space, weights_of = _trained(supernet, space) if supernet else _untrained(space or DEFAULT_SPACE, seed)
     configs = choose_subnets(search_space, subnet or (), random, resolution, np.random.default_rng(seed))
     use_threads(spec.threads)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import BatchOption, DeviceOption, JsonFlag, emit, run_command, table
+from ofa_tvm.cli import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
 from ofa_tvm.energy import Cost, Meter, total
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def deploy(
     target: Annotated[str | None, typer.Option(help="Target: a name in targets/, or a .toml file (x86).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     batch: BatchOption = None,
+    dtype: DTypeOption = None,
     device: DeviceOption = None,
     data: Annotated[
         str | None, typer.Option(help="Images, name or name:PATH (default: what the supernet was trained on).")
@@ -77,9 +78,10 @@ def deploy(
         raise UserError("which subnet to deploy is not said once", "give --subnet KEY, or --from FOLDER with --pick N")
     check_destination(out)
     if from_ is not None and pick is not None:
-        if (target, threads, batch, device) != (None, None, None, None):
+        if any(option is not None for option in (target, threads, batch, dtype, device)):
             raise UserError(
-                "--target, --threads, --batch and --device are the search's", "for another target give --subnet KEY"
+                "--target, --threads, --batch, --dtype and --device are the search's",
+                "for another target give --subnet KEY",
             )
         result = load_search_result(from_)
         chosen = result.pick(pick)
@@ -92,7 +94,7 @@ def deploy(
             supernet_sha256=result.supernet_sha256,
         )
     else:
-        order = Order(subnet or "", supernet, load_target(target or "x86", threads, batch, device))
+        order = Order(subnet or "", supernet, load_target(target or "x86", threads, batch, device, dtype))
     order.target.stored_provenance()  # a bundle says how fast it is
     is_here = order.target.device in ("local", "pack")
     with nullcontext() if is_here else open_device(order.target) as opened:
@@ -114,7 +116,7 @@ def _searched_target(result: SearchResult) -> TargetSpec:
     hint = "search again here, or deploy without the search's figures: --subnet KEY with --target"
     source = result.target_source or result.target
     try:
-        target = load_target(source, result.threads, result.batch, result.device)
+        target = load_target(source, result.threads, result.batch, result.device, result.dtype)
     except UserError as error:
         raise UserError(f"the target of the search, '{source}', cannot be used here: {error.what}", hint) from error
     if target.fingerprint != result.fingerprint:

@@ -35,7 +35,8 @@ def write_gpu_library(
     from ofa_tvm.compiler.tvm_import import Target
 
     linker = target.toolchain.linker
-    build_network(network, weights, winners, Target(target.attributes), linker, folder / NETWORK, target.batch)
+    made_for, made = Target(target.attributes), folder / NETWORK
+    build_network(network, weights, winners, made_for, linker, made, target.batch, target.dtype)
     link_gpu_program(network, target.batch, linker, folder / LIBRARY)
     libraries = runtime_libraries(target)
     for name, path in libraries.items():

@@ -69,7 +69,8 @@ def compile_gpu_subnet(
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / f"{key}{target.library_suffix}"
         compiled_for = Target(target.attributes)
-        build_network(network, weights, winners, compiled_for, target.toolchain.linker, made, target.batch)
+        linker, batch = target.toolchain.linker, target.batch
+        build_network(network, weights, winners, compiled_for, linker, made, batch, target.dtype)
         size = sum(map(len, machine_code(made)))
         if not size:
             raise OfaTvmError(f"the library of {key} holds no device code", "see 'python -m ofa_tvm.doctor --target'")

@@ -12,7 +12,7 @@ from ofa_tvm.targets import TargetSpec
 def kernel_steps(network: NetworkSpec, target: TargetSpec) -> list[tuple[tuple[str, ...], KernelSpec]]:
     """The kernels that a network calls, in order, each with the names of the layers that it computes."""
     if target.target.gpu is not None:
-        return [((layer,), kernel) for layer, kernel in network_kernels(network, target.batch)]
+        return [((layer,), kernel) for layer, kernel in network_kernels(network, target.batch, target.dtype)]
     return [(step.layers, step.kernel) for step in fused_steps(network)]
 
 
@@ -24,5 +24,5 @@ def kernel_calls(network: NetworkSpec, target: TargetSpec) -> list[KernelSpec]:
 def kernel_set(space: SearchSpace, resolutions: tuple[int, ...] | None, target: TargetSpec) -> dict[str, KernelSpec]:
     """The closed set of kernels of a space, by key."""
     if target.target.gpu is not None:
-        return layer_kernels(space, resolutions, target.batch)
+        return layer_kernels(space, resolutions, target.batch, target.dtype)
     return fused_kernels(space, resolutions)

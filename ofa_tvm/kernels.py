@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from ofa_tvm.network import FLOAT32_BYTES, Activation, LayerSpec, NetworkSpec
+from ofa_tvm.network import DTYPE_BYTES, Activation, DType, LayerSpec, NetworkSpec
 from ofa_tvm.spaces import SearchSpace
 
 KernelKind = Literal["conv", "depthwise", "expand_depthwise", "squeeze_excite", "pool", "dense"]
@@ -50,6 +50,7 @@ class KernelSpec:
         residual: a map of the output's shape is added before the activation.
         scaled: the input is multiplied by (batch, 1, 1, in_channels) scales first.
         pooled: the sums of the output's channels over the map are given too; those of a ``conv`` instead of the map.
+        dtype: of maps and constants in memory; sums and what follows them are float32.
     """
 
     kind: KernelKind
@@ -65,6 +66,7 @@ class KernelSpec:
     scaled: bool = False
     pooled: bool = False
     batch: int = 1
+    dtype: DType = "float32"
 
     @cached_property
     def key(self) -> str:
@@ -81,7 +83,8 @@ class KernelSpec:
             parts.append(self.activation)
         flags = {"bias": self.bias, "scaled": self.scaled, "residual": self.residual, "pooled": self.pooled}
         parts += [name for name, is_set in flags.items() if is_set]
-        return "_".join([*parts, f"b{self.batch}"])
+        parts.append(f"b{self.batch}")
+        return "_".join(parts if self.dtype == "float32" else [*parts, "f16"])
 
     @property
     def symbol(self) -> str:
@@ -170,14 +173,14 @@ class KernelSpec:
     @property
     def weight_bytes(self) -> int:
         """Bytes of constants read."""
-        return FLOAT32_BYTES * sum(_elements(shape) for shape in self.weight_shapes)
+        return DTYPE_BYTES[self.dtype] * sum(_elements(shape) for shape in self.weight_shapes)
 
     @property
     def activation_bytes(self) -> int:
         """Bytes of maps read and written, each once."""
         read = _elements(self.input_shape) + (self.batch * self.in_channels if self.scaled else 0)
         residual = _elements(self.output_shape) if self.residual else 0
-        return FLOAT32_BYTES * (read + residual + sum(map(_elements, self.output_shapes)))
+        return DTYPE_BYTES[self.dtype] * (read + residual + sum(map(_elements, self.output_shapes)))
 
 
 def _elements(shape: tuple[int, ...]) -> int:
@@ -187,13 +190,14 @@ def _elements(shape: tuple[int, ...]) -> int:
     return total
 
 
-def layer_kernel(layer: LayerSpec, batch: int = 1, scaled: bool = False) -> KernelSpec:
+def layer_kernel(layer: LayerSpec, batch: int = 1, scaled: bool = False, dtype: DType = "float32") -> KernelSpec:
     """The kernel that a layer becomes.
 
     Args:
         layer: any layer.
         batch: images per call.
         scaled: the layer's input is the output of a squeeze-excite layer.
+        dtype: of maps and constants.
 
     Raises:
         ValueError: only a conv can be scaled.
@@ -217,13 +221,16 @@ def layer_kernel(layer: LayerSpec, batch: int = 1, scaled: bool = False) -> Kern
         residual=layer.residual is not None,
         scaled=scaled,
         batch=batch,
+        dtype=dtype,
     )
 
 
-def network_kernels(network: NetworkSpec, batch: int = 1) -> tuple[tuple[str, KernelSpec], ...]:
+def network_kernels(
+    network: NetworkSpec, batch: int = 1, dtype: DType = "float32"
+) -> tuple[tuple[str, KernelSpec], ...]:
     """(layer name, kernel) of a subnet in the order in which they run."""
     gates = {layer.name for layer in network.layers if layer.kind == "squeeze_excite"}
-    return tuple((layer.name, layer_kernel(layer, batch, layer.input in gates)) for layer in network.layers)
+    return tuple((layer.name, layer_kernel(layer, batch, layer.input in gates, dtype)) for layer in network.layers)
 
 
 def every_kernel(
@@ -251,7 +258,9 @@ def every_kernel(
 
 
 def layer_kernels(
-    space: SearchSpace, resolutions: tuple[int, ...] | None = None, batch: int = 1
+    space: SearchSpace, resolutions: tuple[int, ...] | None = None, batch: int = 1, dtype: DType = "float32"
 ) -> dict[str, KernelSpec]:
     """``every_kernel`` where each layer is one."""
-    return every_kernel(space, resolutions, lambda network: (kernel for _, kernel in network_kernels(network, batch)))
+    return every_kernel(
+        space, resolutions, lambda network: (kernel for _, kernel in network_kernels(network, batch, dtype))
+    )

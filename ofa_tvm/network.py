@@ -13,7 +13,9 @@ Kind = Literal["conv", "depthwise", "squeeze_excite", "global_pool", "linear"]
 Activation = Literal["none", "relu", "hard_swish", "hard_sigmoid"]
 
 INPUT = "input"
-FLOAT32_BYTES = 4
+DType = Literal["float32", "float16"]
+DTYPE_BYTES: dict[DType, int] = {"float32": 4, "float16": 2}
+FLOAT32_BYTES = DTYPE_BYTES["float32"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import BatchOption, DeviceOption, JsonFlag, emit, run_command, table
+from ofa_tvm.cli import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.spaces import SearchSpace, SubnetConfig
@@ -30,6 +30,7 @@ def predict(
     device: DeviceOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     batch: BatchOption = None,
+    dtype: DTypeOption = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Classes, where not those of the space.")] = None,
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
     block_table: Annotated[
@@ -81,7 +82,7 @@ def predict(
         }
         emit(payload, json, lambda: _sums_text(payload["subnets"]))
         return
-    spec = load_target(target, threads, batch, device)
+    spec = load_target(target, threads, batch, device, dtype)
     rows = _predictions(search_space, spec, configs, supernet, logs)
     payload = {
         "space": space,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import BatchOption, DeviceOption, JsonFlag, emit, run_command, table
+from ofa_tvm.cli import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.accuracy.source import AccuracySource
@@ -49,6 +49,7 @@ def search(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     device: DeviceOption = None,
     batch: BatchOption = None,
+    dtype: DTypeOption = None,
     samples: Annotated[int, typer.Option(min=20, help="Measured subnets that the latency model starts from.")] = 60,
     searcher: Annotated[str, typer.Option(help="nsga2, random or exhaustive.")] = "nsga2",
     evaluations: Annotated[int, typer.Option(min=100, help="Candidates that one search predicts.")] = 20_000,
@@ -93,7 +94,7 @@ def search(
         raise UserError(
             "--device names the device of one target", "search each target alone, or leave it to their files"
         )
-    specs = [load_target(name, threads, batch, device) for name in names]
+    specs = [load_target(name, threads, batch, device, dtype) for name in names]
     _check_targets(specs, {*settings.objectives, *limits})
     tuning_logs = [TuningLog(spec, logs) for spec in specs]
     for spec, tuning_log in zip(specs, tuning_logs, strict=True):
@@ -253,6 +254,7 @@ def _pack_hint(search: TargetSearch) -> str:
     """How finalists that wait for a device elsewhere are measured."""
     space = search.bench.space
     target = f"--target {search.source} --threads {search.target.threads} --batch {search.target.batch}"
+    target += f" --dtype {search.target.dtype}"
     nets = f"--space {space.name} --classes {space.classes}"
     pack = f"--export-pack FOLDER --subnets-of {search.folder}"
     return f"python -m ofa_tvm.tune {target} {nets} {pack}; run it there, import it, and search again"

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ofa_tvm.energy import Cost
 from ofa_tvm.errors import UserError
+from ofa_tvm.network import DType
 from ofa_tvm.storage import read_json
 
 FILE_NAME = "result.json"
@@ -38,6 +39,7 @@ class Pick(_Part):
         macs: multiply-accumulates of one image.
         parameters: trainable numbers.
         peak_activation_bytes: largest sum of maps alive at once, one image; None in results of older versions.
+        dtype: of maps and weights; likewise.
         objectives: values of the objectives that the search had besides accuracy and latency.
         held: whether the confirming measurement kept the budget.
     """
@@ -124,12 +126,15 @@ class SearchResult(_Part):
     Args:
         supernet: the checkpoint's path.
         supernet_sha256: of the checkpoint; None in results of older versions.
+        dtype: of maps and weights; likewise.
         target: name of the target.
         target_source: the target as the user gave it, a name or a .toml file; None in results of older versions.
+        dtype: of maps and weights; likewise.
         device: where the user said that code runs; None for the target's own.
         provenance: how latencies came about.
         threads: of the target.
         batch: images of one call; None, for the target's own, in results of older versions.
+        dtype: of maps and weights; likewise.
         fingerprint: of the target, on the machine that searched.
         budgets_ms: the budgets that were asked for, those not met too.
         infeasible: the budgets that were not met.
@@ -147,6 +152,7 @@ class SearchResult(_Part):
     provenance: Literal["measured", "estimated"] = "measured"
     threads: int
     batch: int | None = None
+    dtype: DType | None = None
     fingerprint: str
     budgets_ms: tuple[float, ...] = ()
     picks: tuple[Pick, ...]

@@ -98,6 +98,7 @@ class TargetSearch:
             "provenance": self.target.provenance,
             "threads": self.target.threads,
             "batch": self.target.batch,
+            "dtype": self.target.dtype,
             "fingerprint": self.target.fingerprint,
             "conditions": self.target.conditions,
             "budgets_ms": list(budgets),

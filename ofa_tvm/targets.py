@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ofa_tvm.errors import UserError
 from ofa_tvm.machine import cpu_name, local_gpu, native_mcpu, package_version
+from ofa_tvm.network import DType
 from ofa_tvm.shipped import shipped_folder
 
 SCHEMA = 1
@@ -141,7 +142,7 @@ class TargetSpec(_Part):
     device: DeviceKind
     threads: int = Field(gt=0)
     batch: int = Field(gt=0)
-    dtype: Literal["float32"]
+    dtype: DType
     library_suffix: str
     target: CompilerTarget
     toolchain: Toolchain
@@ -206,7 +207,8 @@ class TargetSpec(_Part):
         text = json.dumps(self.conditions, sort_keys=True)
         where = "" if self.device == "local" else f"-{self.device}"
         chip = self.target.mcpu if self.target.gpu is None else self.target.gpu.arch
-        readable = f"{chip}-{self.threads}t-b{self.batch}{where}".lower()
+        dtype = "" if self.dtype == "float32" else "-f16"
+        readable = f"{chip}-{self.threads}t-b{self.batch}{dtype}{where}".lower()
         readable = re.sub(r"[^a-z0-9]+", "-", readable).strip("-")
         return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -217,7 +219,11 @@ def target_names() -> list[str]:
 
 
 def load_target(
-    name: str, threads: int | None = None, batch: int | None = None, device: str | None = None
+    name: str,
+    threads: int | None = None,
+    batch: int | None = None,
+    device: str | None = None,
+    dtype: DType | None = None,
 ) -> TargetSpec:
     """Read a target by name or by the path of a TOML file.
 
@@ -228,6 +234,7 @@ def load_target(
         threads: instead of the file's.
         batch: instead of the file's.
         device: instead of the file's: ``local``, ``estimate``, ``pack``, ``rpc:HOST:PORT[:KEY]``, or ``emulated``.
+        dtype: instead of the file's.
 
     Raises:
         UserError: unknown target, or a file with missing, unknown or wrong keys (each named).
@@ -240,11 +247,14 @@ def load_target(
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
     values["name"] = path.stem
-    values.update({key: value for key, value in (("threads", threads), ("batch", batch)) if value is not None})
+    given = {"threads": threads, "batch": batch, "dtype": dtype}
+    values.update({key: value for key, value in given.items() if value is not None})
     try:
         target = TargetSpec.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(error)}", "see targets/x86.toml for a complete file") from error
+    if target.dtype == "float16" and target.target.gpu is None:
+        raise UserError(f"target {target.name} is a CPU: float16 is for GPUs", f"{', '.join(gpu_targets())}, cuda")
     target = _with_device(target, device, path)
     if target.rpc is not None and target.rpc.cores and len(set(target.rpc.cores)) < target.threads:
         raise UserError(f"{path}: key 'rpc.cores': {target.threads} threads need as many cores")

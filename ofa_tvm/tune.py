@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import BatchOption, DeviceOption, JsonFlag, emit, run_command, table
+from ofa_tvm.cli import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.energy import Cost
@@ -28,6 +28,7 @@ def tune(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     batch: BatchOption = None,
+    dtype: DTypeOption = None,
     device: DeviceOption = None,
     trials: Annotated[int | None, typer.Option(min=0, help="Most trials of this run.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="Most minutes of this run.")] = None,
@@ -72,7 +73,7 @@ def tune(
 
     is_packed = export_pack is not None or import_pack is not None
     named = _finalists(subnets_of, export_pack)
-    spec = load_target(target, threads, batch, device or ("pack" if is_packed else None))
+    spec = load_target(target, threads, batch, device or ("pack" if is_packed else None), dtype)
     search_space = get_space(space)
     if classes is not None:
         search_space = search_space.with_classes(classes)

@@ -1,7 +1,8 @@
 """CUDA source to machine code of one architecture, on a machine that needs no GPU: by NVRTC, or by nvcc.
 
 NVRTC is a library (the package ``nvidia-cuda-nvrtc``, or a CUDA toolkit's) that is called as it is, without further
-packages and without the toolkit's headers: what TVM's sources include is given in memory.
+packages and without the toolkit's headers for float32: what TVM's sources include is given in memory. Sources that
+compute with float16 need the headers of the packages ``nvidia-cuda-runtime`` and ``nvidia-cuda-crt``, or a toolkit's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from typing import Any
 from ofa_tvm.errors import OfaTvmError, UserError
 
 FIX = "pip install 'nvidia-cuda-nvrtc>=13,<14' (NVRTC, under NVIDIA's licence), or install a CUDA toolkit 13"
+
+FLOAT16_HEADER = "cuda_fp16.h"
+HEADERS_FIX = "pip install 'nvidia-cuda-runtime>=13,<14' 'nvidia-cuda-crt>=13,<14', or install a CUDA toolkit 13"
 
 # TVM's sources start with these two includes where NVRTC compiles them.
 _HEADERS = {
@@ -92,13 +96,26 @@ def cuda_compiler() -> CudaCompiler | None:
     return CudaCompiler("nvcc", version, functools.partial(_by_nvcc, nvcc)) if version else None
 
 
+def _packages() -> list[Path]:
+    spec = find_spec("nvidia")
+    return [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
+
+
+def _toolkit() -> Path:
+    return Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
+
+
+def _header_folders() -> list[Path]:
+    """Where CUDA's headers are: pip's packages before a toolkit, newest first."""
+    found = [path for folder in _packages() for path in sorted(folder.glob("*/include"), reverse=True)]
+    needed = (FLOAT16_HEADER, "crt/mma.h")
+    return [path for path in [*found, _toolkit() / "include"] if all((path / name).is_file() for name in needed)]
+
+
 def _load_nvrtc() -> Any:
     """The newest NVRTC of pip's packages, or the system's; None where there is none."""
-    spec = find_spec("nvidia")
-    packages = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
-    found = [path for folder in packages for path in sorted(folder.glob("*/lib/libnvrtc.so.*"), reverse=True)]
-    toolkit = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
-    for path in [*found, toolkit / "lib64/libnvrtc.so.13", Path("libnvrtc.so.13")]:
+    found = [path for folder in _packages() for path in sorted(folder.glob("*/lib/libnvrtc.so.*"), reverse=True)]
+    for path in [*found, _toolkit() / "lib64/libnvrtc.so.13", Path("libnvrtc.so.13")]:
         try:
             # Some versions look for this part of themselves in the system's folders only; loaded is found.
             for builtins in path.parent.glob("libnvrtc-builtins.so.*"):
@@ -110,12 +127,15 @@ def _load_nvrtc() -> Any:
 
 
 def _by_nvrtc(library: Any, source: str, architecture: str) -> bytes:
+    if FLOAT16_HEADER in source and not _header_folders():
+        raise UserError("float16 code cannot be compiled: CUDA's headers were not found", HEADERS_FIX)
     program = ctypes.c_void_p()
     count = len(_HEADERS)
     texts = (ctypes.c_char_p * count)(*_HEADERS.values())
     names = (ctypes.c_char_p * count)(*_HEADERS)
     library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", count, texts, names)
     options = [f"--gpu-architecture={architecture}".encode(), b"-default-device"]
+    options += [f"--include-path={folder}".encode() for folder in _header_folders()]
     try:
         if library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options)):
             said = _bytes(library.nvrtcGetProgramLogSize, library.nvrtcGetProgramLog, program)

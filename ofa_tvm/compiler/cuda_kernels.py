@@ -21,11 +21,13 @@ from ofa_tvm.compiler.relax_builder import build_relax
 from ofa_tvm.compiler.trace_json import trace_from_json
 from ofa_tvm.compiler.tvm_import import IRModule, Schedule, Target, load_tensor_intrinsics, tvm
 from ofa_tvm.kernels import KernelSpec, network_kernels
-from ofa_tvm.network import NetworkSpec
+from ofa_tvm.network import DType, NetworkSpec
 from ofa_tvm.weights import Weights
 
 Winners = Mapping[str, dict[str, Any]]
 FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
+NO_STORAGE_REWRITE = {"tirx.disable_storage_rewrite": True}
+"""TVM's pass lets float32 sums of tensor cores share memory with float16 maps, and the next one refuses that."""
 PASSES = {"relax.backend.use_cuda_graph": True}
 """One launch of a CUDA graph for all between a network's input and output: small networks are bound by launches."""
 
@@ -63,13 +65,21 @@ def build_kernel(spec: KernelSpec, schedule: dict[str, Any], target: Target, lin
         OfaTvmError: it refused the code.
     """
     module = scheduled(spec, schedule, target)
-    with _source_only():
+    passes = {} if spec.dtype == "float32" else NO_STORAGE_REWRITE
+    with _source_only(), tvm.transform.PassContext(config=passes):
         built = tvm.compile(module, target=target)
         _export(built.mod, target, linker, library)
 
 
 def build_network(
-    network: NetworkSpec, weights: Weights, winners: Winners, target: Target, linker: str, library: Path, batch: int
+    network: NetworkSpec,
+    weights: Weights,
+    winners: Winners,
+    target: Target,
+    linker: str,
+    library: Path,
+    batch: int,
+    dtype: DType = "float32",
 ) -> None:
     """Compile a subnet into a library for TVM's virtual machine.
 
@@ -81,18 +91,20 @@ def build_network(
         linker: of the machine that the GPU is in.
         library: the file to write.
         batch: images per call.
+        dtype: of maps and weights; images and logits are float32.
 
     Raises:
         UserError: no CUDA compiler is installed.
         OfaTvmError: it refused the code.
     """
-    module = build_relax(network, weights, batch)
-    for spec in dict.fromkeys(spec for _, spec in network_kernels(network, batch)):
+    module = build_relax(network, weights, batch, dtype)
+    for spec in dict.fromkeys(spec for _, spec in network_kernels(network, batch, dtype)):
         schedule = winners.get(spec.key, {})
         if "trace" in schedule:
             tuned = scheduled(spec, schedule, target)["main"].without_attr("global_symbol")
             module.update_func(module.get_global_var(spec.symbol), tuned.with_attr("tirx.is_scheduled", True))
-    with _source_only(), without_chatter(), tvm.transform.PassContext(config=PASSES):
+    passes = PASSES if dtype == "float32" else {**PASSES, **NO_STORAGE_REWRITE}
+    with _source_only(), without_chatter(), tvm.transform.PassContext(config=passes):
         built = tvm.compile(module, target=target)
         _export(built.mod, target, linker, library)
 

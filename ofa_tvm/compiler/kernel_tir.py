@@ -12,21 +12,33 @@ squeeze_excite      sum mean reduce hidden expand output
 
 Every reduction (conv, sum, reduce, expand) has the loops batch, y, x, channel and its own, and an element-wise block
 behind it that can finish its register tile. ``output`` adds bias and residual and applies the activation.
-Arguments: input, [scales], weights each followed by its bias, [residual], output.
+Arguments: input, [scales], weights each followed by its bias, [residual], output. A float16 kernel reads and writes
+float16 and computes in float32.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ofa_tvm.compiler.tvm_import import IRModule, structural_hash, te, tirx
 from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.network import Activation
+from ofa_tvm.network import Activation, DType
 
 Tensor = Any
 Expr = Any
 
 LAYOUT_FREE = "layout_free_buffers"
+
+
+def wide(value: Expr) -> Expr:
+    """A number of memory as what is computed with."""
+    return value if value.dtype == "float32" else value.astype("float32")
+
+
+def narrow(spec: KernelSpec, value: Expr) -> Expr:
+    """A computed number as what memory holds."""
+    return value if spec.dtype == "float32" else value.astype(spec.dtype)
 
 
 def activate(value: Expr, activation: Activation) -> Expr:
@@ -56,7 +68,7 @@ def _pad(spec: KernelSpec, source: Tensor) -> Tensor:
 
     def element(n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
         inside = tirx.all(y >= pad, y < size + pad, x >= pad, x < size + pad)
-        return tirx.if_then_else(inside, source[n, y - pad, x - pad, c], tirx.const(0, "float32"))
+        return tirx.if_then_else(inside, source[n, y - pad, x - pad, c], tirx.const(0, spec.dtype))
 
     return te.compute((spec.batch, padded, padded, spec.in_channels), element, name="padded")
 
@@ -66,38 +78,43 @@ def _conv(
 ) -> Tensor:
     inputs = source
     if scales is not None:
-        inputs = te.compute(spec.input_shape, lambda n, y, x, c: source[n, y, x, c] * scales[n, 0, 0, c], name="scaled")
+        inputs = te.compute(
+            spec.input_shape,
+            lambda n, y, x, c: narrow(spec, wide(source[n, y, x, c]) * wide(scales[n, 0, 0, c])),
+            name="scaled",
+        )
     padded, weight, stride = _pad(spec, inputs), weights[0], spec.stride
     ky = te.reduce_axis((0, spec.kernel_size), name="ky")
     kx = te.reduce_axis((0, spec.kernel_size), name="kx")
     rc = te.reduce_axis((0, spec.in_channels), name="rc")
 
     def depthwise(n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
-        return te.sum(padded[n, y * stride + ky, x * stride + kx, c] * weight[ky, kx, c], axis=[ky, kx])
+        return te.sum(wide(padded[n, y * stride + ky, x * stride + kx, c]) * wide(weight[ky, kx, c]), axis=[ky, kx])
 
     def full(n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
-        return te.sum(padded[n, y * stride + ky, x * stride + kx, rc] * weight[ky, kx, rc, c], axis=[ky, kx, rc])
+        element = wide(padded[n, y * stride + ky, x * stride + kx, rc])
+        return te.sum(element * wide(weight[ky, kx, rc, c]), axis=[ky, kx, rc])
 
     total = te.compute(spec.output_shape, depthwise if spec.kind == "depthwise" else full, name="conv")
 
     def finish(*index: Expr) -> Expr:
         value = total[index]
         if spec.bias:
-            value = value + weights[1][index[-1]]
+            value = value + wide(weights[1][index[-1]])
         if residual is not None:
-            value = value + residual[index]
-        return activate(value, spec.activation)
+            value = value + wide(residual[index])
+        return narrow(spec, activate(value, spec.activation))
 
     return te.compute(spec.output_shape, finish, name="output")
 
 
-def _mean(spec: KernelSpec, source: Tensor, name: str) -> Tensor:
+def _mean(spec: KernelSpec, source: Tensor, name: str, finish: Callable[[Expr], Expr] = lambda value: value) -> Tensor:
     ky = te.reduce_axis((0, spec.in_size), name="ky")
     kx = te.reduce_axis((0, spec.in_size), name="kx")
     shape = (spec.batch, 1, 1, spec.in_channels)
-    total = te.compute(shape, lambda n, y, x, c: te.sum(source[n, y + ky, x + kx, c], axis=[ky, kx]), name="sum")
+    total = te.compute(shape, lambda n, y, x, c: te.sum(wide(source[n, y + ky, x + kx, c]), axis=[ky, kx]), name="sum")
     pixel = tirx.const(1 / spec.in_size**2, "float32")
-    return te.compute(shape, lambda *index: total[index] * pixel, name=name)
+    return te.compute(shape, lambda *index: finish(total[index] * pixel), name=name)
 
 
 def _matvec(spec: KernelSpec, source: Tensor, weight: Tensor, name: str) -> Tensor:
@@ -106,7 +123,7 @@ def _matvec(spec: KernelSpec, source: Tensor, weight: Tensor, name: str) -> Tens
     rc = te.reduce_axis((0, inputs), name="rc")
     return te.compute(
         (spec.batch, 1, 1, outputs),
-        lambda n, y, x, c: te.sum(source[n, y, x, rc] * weight[rc, c], axis=[rc]),
+        lambda n, y, x, c: te.sum(wide(source[n, y, x, rc]) * wide(weight[rc, c]), axis=[rc]),
         name=name,
     )
 
@@ -115,12 +132,14 @@ def _squeeze_excite(spec: KernelSpec, source: Tensor, weights: list[Tensor]) -> 
     reduce_weight, reduce_bias, expand_weight, expand_bias = weights
     reduced = _matvec(spec, _mean(spec, source, "mean"), reduce_weight, "reduce")
     hidden = te.compute(
-        reduced.shape, lambda *index: activate(reduced[index] + reduce_bias[index[-1]], "relu"), "hidden"
+        reduced.shape, lambda *index: activate(reduced[index] + wide(reduce_bias[index[-1]]), "relu"), "hidden"
     )
     expanded = _matvec(spec, hidden, expand_weight, "expand")
-    return te.compute(
-        spec.output_shape, lambda *index: hard_sigmoid(expanded[index] + expand_bias[index[-1]]), name="output"
-    )
+
+    def element(*index: Expr) -> Expr:
+        return narrow(spec, hard_sigmoid(expanded[index] + wide(expand_bias[index[-1]])))
+
+    return te.compute(spec.output_shape, element, name="output")
 
 
 def _dense(spec: KernelSpec, source: Tensor, weights: list[Tensor]) -> Tensor:
@@ -128,7 +147,7 @@ def _dense(spec: KernelSpec, source: Tensor, weights: list[Tensor]) -> Tensor:
 
     def element(n: Expr, c: Expr) -> Expr:
         value = total[n, 0, 0, c]
-        return activate(value + weights[1][c] if spec.bias else value, spec.activation)
+        return narrow(spec, activate(value + wide(weights[1][c]) if spec.bias else value, spec.activation))
 
     return te.compute(spec.output_shape, element, name="output")
 
@@ -144,7 +163,7 @@ def _result(
         case "squeeze_excite":
             return _squeeze_excite(spec, source, weights)
         case "pool":
-            return _mean(spec, source, "output")
+            return _mean(spec, source, "output", lambda value: narrow(spec, value))
 
 
 def kernel_function(spec: KernelSpec) -> Any:
@@ -152,16 +171,23 @@ def kernel_function(spec: KernelSpec) -> Any:
 
     Weight matrices are marked layout-free, so a schedule may repack them.
     """
-    source = te.placeholder(spec.input_shape, name="source")
-    scales = te.placeholder((spec.batch, 1, 1, spec.in_channels), name="scales") if spec.scaled else None
-    weights = [te.placeholder(shape, name=f"weight{i}") for i, shape in enumerate(spec.weight_shapes)]
-    residual = te.placeholder(spec.output_shape, name="residual") if spec.residual else None
+    source = te.placeholder(spec.input_shape, spec.dtype, name="source")
+    scales = te.placeholder((spec.batch, 1, 1, spec.in_channels), spec.dtype, name="scales") if spec.scaled else None
+    weights = [te.placeholder(shape, spec.dtype, name=f"weight{i}") for i, shape in enumerate(spec.weight_shapes)]
+    residual = te.placeholder(spec.output_shape, spec.dtype, name="residual") if spec.residual else None
     output = _result(spec, source, scales, weights, residual)
     arguments = [source, scales, *weights, residual, output]
     function = te.create_prim_func([argument for argument in arguments if argument is not None])
     first_weight = 2 if spec.scaled else 1
     matrices = [first_weight + i for i, shape in enumerate(spec.weight_shapes) if len(shape) > 1]
     return function.with_attr(LAYOUT_FREE, matrices) if matrices else function
+
+
+def cast_function(shape: tuple[int, ...], to: DType) -> Any:
+    """The ``PrimFunc`` between float32 and float16: what comes into a network, and what leaves it."""
+    source = te.placeholder(shape, "float32" if to == "float16" else "float16", name="source")
+    output = te.compute(shape, lambda *index: source[index].astype(to), name="output")
+    return te.create_prim_func([source, output])
 
 
 def kernel_workload(spec: KernelSpec) -> IRModule:

@@ -15,7 +15,7 @@ from ofa_tvm.compiler.quiet import without_chatter
 from ofa_tvm.compiler.relax_builder import build_relax
 from ofa_tvm.compiler.tvm_import import IRModule, Target, ms, tvm
 from ofa_tvm.kernels import network_kernels
-from ofa_tvm.network import NetworkSpec
+from ofa_tvm.network import DType, NetworkSpec
 from ofa_tvm.weights import Weights
 
 LINKER = "g++"
@@ -32,7 +32,9 @@ def extract_kernels(module: IRModule, network: NetworkSpec, target: Target, batc
     return {keys[task.task_name]: task.dispatched[0] for task in tasks}
 
 
-def compile_loops(network: NetworkSpec, weights: Weights, target: Target, library: Path, batch: int = 1) -> None:
+def compile_loops(
+    network: NetworkSpec, weights: Weights, target: Target, library: Path, batch: int = 1, dtype: DType = "float32"
+) -> None:
     """Compile a subnet's unscheduled loops into a shared library for ``VirtualMachineModel``.
 
     Args:
@@ -41,8 +43,9 @@ def compile_loops(network: NetworkSpec, weights: Weights, target: Target, librar
         target: what the code is for.
         library: the file to write.
         batch: images per call.
+        dtype: of maps and weights.
     """
-    executable = tvm.compile(build_relax(network, weights, batch), target)
+    executable = tvm.compile(build_relax(network, weights, batch, dtype), target)
     with without_chatter():
         executable.export_library(str(library), fcompile=tvm.support.cc.create_shared, cc=LINKER)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.compiler.kernel_tir import kernel_function
+from ofa_tvm.compiler.kernel_tir import cast_function, kernel_function
 from ofa_tvm.compiler.tvm_import import IRModule, relax
 from ofa_tvm.kernels import network_kernels
-from ofa_tvm.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.network import INPUT, DType, LayerSpec, NetworkSpec
 from ofa_tvm.weights import Weights
 
 
@@ -32,13 +34,20 @@ def kernel_constants(layer: LayerSpec, weights: Weights) -> list[NDArray[np.floa
     return [np.ascontiguousarray(array, dtype=np.float32) for array in arrays]
 
 
-def build_relax(network: NetworkSpec, weights: Weights, batch: int = 1) -> IRModule:
+def _cast(builder: Any, value: Any, shape: tuple[int, ...], to: DType) -> Any:
+    """A call of an own function, because TVM cannot fuse its own cast with ours: it counts in int64."""
+    function = cast_function(shape, to).without_attr("global_symbol")
+    return relax.call_tir(builder.add_func(function, f"to_{to}"), [value], relax.TensorType(shape, to))
+
+
+def build_relax(network: NetworkSpec, weights: Weights, batch: int = 1, dtype: DType = "float32") -> IRModule:
     """A module whose ``main`` runs the network.
 
     Args:
         network: the subnet.
         weights: folded weights, see ``ofa_tvm.weights``.
         batch: images per call.
+        dtype: of maps and constants between the images and the logits.
 
     Returns:
         A module with one unscheduled function per distinct kernel, named by ``KernelSpec.symbol``, and ``main``: from
@@ -48,22 +57,25 @@ def build_relax(network: NetworkSpec, weights: Weights, batch: int = 1) -> IRMod
     image_shape = (batch, network.resolution, network.resolution, network.in_channels)
     image = relax.Var("image", relax.TensorType(image_shape, "float32"))
     gates = {layer.name: layer for layer in network.layers if layer.kind == "squeeze_excite"}
-    values = {INPUT: image}
     functions = {}
     with builder.function("main", [image]):
         with builder.dataflow():
-            for layer, (name, spec) in zip(network.layers, network_kernels(network, batch), strict=True):
+            values = {INPUT: image if dtype == "float32" else builder.emit(_cast(builder, image, image_shape, dtype))}
+            for layer, (name, spec) in zip(network.layers, network_kernels(network, batch, dtype), strict=True):
                 if spec.key not in functions:
                     private = kernel_function(spec).without_attr("global_symbol")
                     functions[spec.key] = builder.add_func(private, spec.symbol)
                 gate = gates.get(layer.input)
                 sources = [layer.input] if gate is None else [gate.input, gate.name]
                 arguments = [values[source] for source in sources]
-                arguments += [relax.const(array, "float32") for array in kernel_constants(layer, weights)]
+                arguments += [relax.const(array.astype(dtype), dtype) for array in kernel_constants(layer, weights)]
                 if layer.residual is not None:
                     arguments.append(values[layer.residual])
-                call = relax.call_tir(functions[spec.key], arguments, relax.TensorType(spec.output_shape, "float32"))
-                is_last = layer is network.layers[-1]
-                values[name] = builder.emit_output(call) if is_last else builder.emit(call, name)
-        builder.emit_func_output(values[network.layers[-1].name])
+                call = relax.call_tir(functions[spec.key], arguments, relax.TensorType(spec.output_shape, dtype))
+                values[name] = builder.emit(call, name)
+            last = values[network.layers[-1].name]
+            logits = builder.emit_output(
+                last if dtype == "float32" else _cast(builder, last, spec.output_shape, "float32")
+            )
+        builder.emit_func_output(logits)
     return builder.get()

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tvm.devices import pack_jobs, pack_measure
-from ofa_tvm.devices.pack import SUBNET_TOLERANCE
+from ofa_tvm.devices.pack import KERNEL_TOLERANCE, SUBNET_TOLERANCE
+from ofa_tvm.network import DType
 from ofa_tvm.spaces import get_space
-from ofa_tvm.tuner.jobs import TOLERANCE, Answer
+from ofa_tvm.tuner.jobs import Answer
 
 
 @lru_cache(maxsize=1)
@@ -30,7 +31,8 @@ def trial(
     min_repeat_ms: int,
 ) -> Answer:
     """Build, time and check a candidate."""
-    settings = {"repeats": repeats, "min_repeat_ms": min_repeat_ms, "tolerance": TOLERANCE}
+    tolerance = KERNEL_TOLERANCE[kernel["dtype"]]
+    settings = {"repeats": repeats, "min_repeat_ms": min_repeat_ms, "tolerance": tolerance}
     with tempfile.TemporaryDirectory() as folder:
         answer = pack_jobs.function(kernel, candidate, target, compiler, "kernel", folder)
         entry = {**answer["entry"], "id": "kernel", "library": "kernel.so.z"}
@@ -42,12 +44,14 @@ _KEPT = tempfile.TemporaryDirectory()
 
 
 @lru_cache(maxsize=2)
-def _reference(space: str, target: str, batch: int, linker: str) -> dict[str, Any]:
+def _reference(space: str, target: str, batch: int, dtype: DType, linker: str) -> dict[str, Any]:
     """The reference subnet of a space, built once."""
-    identity = f"reference-{space}"
+    identity = f"reference-{space}-{dtype}"
     middle = get_space(space).middle.key
     classes = get_space(space).classes
-    answer = pack_jobs.subnet(space, classes, middle, None, json.loads(target), batch, linker, identity, _KEPT.name)
+    answer = pack_jobs.subnet(
+        space, classes, middle, None, json.loads(target), batch, dtype, linker, identity, _KEPT.name
+    )
     return {**answer["entry"], "id": identity, "library": f"{identity}.so.z"}
 
 
@@ -59,6 +63,7 @@ def network(
     target: dict[str, Any],
     linker: str,
     batch: int,
+    dtype: DType,
     warmup: int,
     repeats: int,
     min_repeat_ms: int,
@@ -68,13 +73,13 @@ def network(
         "subnet_repeats": repeats,
         "subnet_min_repeat_ms": min_repeat_ms,
         "warmup": warmup,
-        "subnet_tolerance": SUBNET_TOLERANCE,
+        "subnet_tolerance": SUBNET_TOLERANCE[dtype],
     }
     winners = folder if (Path(folder) / "kernels.jsonl").exists() else None
     with tempfile.TemporaryDirectory() as name:
-        other = _reference(space, json.dumps(target, sort_keys=True), batch, linker)
+        other = _reference(space, json.dumps(target, sort_keys=True), batch, dtype, linker)
         shutil.copy(Path(_KEPT.name) / other["library"], name)
-        answer = pack_jobs.subnet(space, classes, subnet, winners, target, batch, linker, "subnet", name)
+        answer = pack_jobs.subnet(space, classes, subnet, winners, target, batch, dtype, linker, "subnet", name)
         entry = {**answer["entry"], "id": "subnet", "library": "subnet.so.z", "reference": other}
         return pack_measure.measure(_machine(), Path(name), entry, settings)
 

@@ -102,6 +102,7 @@ class LocalDevice(Closing, OneByOne):
     def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
         """Compile a subnet with the records in a log's folder and time it; see ``devices.jobs.network``."""
         measure = self._target.measure
+        beside = {} if self._target.target.gpu is None else {"dtype": self._target.dtype}
         return self._worker.call(
             "network",
             NETWORK_TIMEOUT_S,
@@ -115,6 +116,7 @@ class LocalDevice(Closing, OneByOne):
             warmup=measure.warmup,
             repeats=measure.repeats,
             min_repeat_ms=measure.min_repeat_ms,
+            **beside,
         )
 
     def close(self) -> None:

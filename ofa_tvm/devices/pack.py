@@ -26,6 +26,7 @@ from ofa_tvm.devices.pack_runtime import about_runtime, copy_runtime
 from ofa_tvm.devices.worker import Worker
 from ofa_tvm.errors import UserError
 from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.network import DType
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.storage import sha256_file, write_json
 from ofa_tvm.targets import TargetSpec
@@ -37,7 +38,9 @@ JOBS_MODULE = "ofa_tvm.devices.pack_jobs"
 MOST_BYTES = 64 << 20
 BUILD_TIMEOUT_S = 300
 SUBNET_TIMEOUT_S = 300
-SUBNET_TOLERANCE = 1e-3
+KERNEL_TOLERANCE: dict[DType, float] = {"float32": 1e-4, "float16": 2e-3}
+SUBNET_TOLERANCE: dict[DType, float] = {"float32": 1e-3, "float16": 3e-2}
+"""Largest differences from float32 in numpy, as ``pack_measure.difference`` counts them."""
 README = """Measure this on {device}:
 
     python measure.py                (--minutes 30 stops after so long; run it again to go on)
@@ -149,6 +152,7 @@ class PackWriter:
             "winners": str(winners) if has_winners else None,
             "target": self._target.attributes,
             "batch": self._target.batch,
+            "dtype": self._target.dtype,
         }
 
     def _build(self, job: str, identity: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -171,8 +175,6 @@ class PackWriter:
         if not self._entries:
             shutil.rmtree(self._folder)
             raise UserError("there is nothing to measure", "everything was tried: raise --trials-per-kernel")
-        from ofa_tvm.tuner.jobs import TOLERANCE
-
         target, tuning = self._target, self._target.tuning
         runtime = about_runtime(target, self._folder, self._has_runtime)
         device = f"the {'GPU' if target.target.gpu else 'CPU'} of target {target.name} ({target.description})"
@@ -189,8 +191,8 @@ class PackWriter:
                 "repeats": tuning.repeats,
                 "min_repeat_ms": tuning.min_repeat_ms,
                 "timeout_s": tuning.timeout_s,
-                "tolerance": TOLERANCE,
-                "subnet_tolerance": SUBNET_TOLERANCE,
+                "tolerance": KERNEL_TOLERANCE[target.dtype],
+                "subnet_tolerance": SUBNET_TOLERANCE[target.dtype],
                 "subnet_repeats": target.measure.repeats,
                 "subnet_min_repeat_ms": target.measure.min_repeat_ms,
                 "warmup": target.measure.warmup,

@@ -19,7 +19,7 @@ from ofa_tvm.devices.pack_measure import arranged, encode_places, inputs_of, sam
 from ofa_tvm.errors import OfaTvmError
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.layer_reference import layer_compute, layer_input_shapes
-from ofa_tvm.network import FLOAT32_BYTES
+from ofa_tvm.network import FLOAT32_BYTES, DType
 from ofa_tvm.network_reference import network_logits
 from ofa_tvm.reference import Array, compute, input_shapes
 from ofa_tvm.spaces import SubnetConfig, get_space
@@ -100,12 +100,14 @@ def function(
         library = Path(name) / "kernel.so"
         build_kernel(spec, candidate, Target(target), compiler, library)
         store(library, to / f"{identity}.so.z")
+    described_inputs = {"inputs": inputs, "dtype": spec.dtype}
+    arrays = [array.astype(np.float32) for array in inputs_of(described_inputs)]
     entry = {
         "form": "function",
         "outputs": [[0, list(spec.output_shape)]],
-        "expected": sample([layer_compute(spec, inputs_of({"inputs": inputs}))]),
+        "expected": sample([layer_compute(spec, arrays)]),
     }
-    return {"status": "ok", "entry": {**entry, "inputs": inputs}}
+    return {"status": "ok", "entry": {**entry, **described_inputs}}
 
 
 def subnet(
@@ -115,6 +117,7 @@ def subnet(
     winners: str | None,
     target: dict[str, Any],
     batch: int,
+    dtype: DType,
     compiler: str,
     identity: str,
     folder: str,
@@ -129,7 +132,7 @@ def subnet(
     with TemporaryDirectory() as name:
         library = Path(name) / "subnet.so"
         if is_gpu:
-            build_network(network, weights, tuned, Target(target), compiler, library, batch)
+            build_network(network, weights, tuned, Target(target), compiler, library, batch, dtype)
         else:
             assemble(network, weights, tuned, object_cache(target), library, batch, compiler)
         store(library, Path(folder) / f"{identity}.so.z")

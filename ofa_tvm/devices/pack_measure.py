@@ -48,8 +48,9 @@ def random_values(seed: int, shape: list[int], scale: float) -> Array:
 
 
 def inputs_of(entry: Record) -> list[Array]:
-    """The arrays that an entry's description asks for."""
-    return [random_values(one["seed"], one["shape"], one["scale"]) for one in entry["inputs"]]
+    """The arrays that an entry's description asks for, in its type."""
+    dtype = entry.get("dtype", "float32")
+    return [random_values(one["seed"], one["shape"], one["scale"]).astype(dtype) for one in entry["inputs"]]
 
 
 def arranged(flat: Array, places: Array) -> Array:
@@ -216,7 +217,7 @@ def _program(machine: Machine, folder: Path, entry: Record, settings: Record, li
 def _function(machine: Machine, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
     """A library whose ``main`` takes tensors, the last ones of which it writes."""
     module = machine.ffi.load_module(str(library))
-    outputs = [machine.tensor(np.full(shape, np.nan, np.float32)) for _, shape in entry["outputs"]]
+    outputs = [machine.tensor(np.full(shape, np.nan, entry["dtype"])) for _, shape in entry["outputs"]]
     arguments = [*map(machine.tensor, inputs_of(entry)), *outputs]
     module["main"](*arguments)
     found = [machine.array(one) for one in outputs]

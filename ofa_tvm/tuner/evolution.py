@@ -10,12 +10,14 @@ from typing import Any
 
 from ofa_tvm.compiler.kernel_tir import kernel_workload
 from ofa_tvm.compiler.trace_json import record_to_json, trace_from_json
-from ofa_tvm.compiler.tvm_import import Schedule, Target, load_tensor_intrinsics, ms
+from ofa_tvm.compiler.tvm_import import Schedule, ScheduleError, Target, load_tensor_intrinsics, ms
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
 
 POPULATION = 64
 MAX_TRIALS = 100_000
+TENSOR_CORES = "cuda-tensorcore"
+"""TVM's name of the rules whose tiles are tensor cores'."""
 
 
 class PooledCostModel:
@@ -31,8 +33,14 @@ class PooledCostModel:
         return self._model
 
 
+def _rules(name: str) -> Any:
+    return ms.space_generator.PostOrderApply(sch_rules=name, postprocs=name, mutator_probs=name)
+
+
 class Evolution:
     """Evolutionary search over one kernel's MetaSchedule space.
+
+    A float16 kernel of a GPU has tiles for tensor cores and others.
 
     Args:
         spec: the kernel.
@@ -46,13 +54,14 @@ class Evolution:
         load_tensor_intrinsics()
         self._key, self._spec = spec.key, spec
         workload = kernel_workload(spec)
+        uses_tensor_cores = spec.dtype == "float16" and target.kind.name == "cuda"
         strategy = ms.search_strategy.EvolutionarySearch(
             population_size=POPULATION, init_min_unmeasured=batch, genetic_num_iters=2
         )
         self._context = ms.TuneContext(
             workload,
             target=target,
-            space_generator="post-order-apply",
+            space_generator=_rules(TENSOR_CORES) if uses_tensor_cores else "post-order-apply",
             search_strategy=strategy,
             task_name=spec.symbol,
             rand_state=seed + 1,
@@ -62,14 +71,25 @@ class Evolution:
         self._workload = self._database.commit_workload(workload)
         self._model = cost_model.get()
         self._target = target
+        designs = self._tensor_core_designs() if uses_tensor_cores else self._context.generate_design_space()
+        if uses_tensor_cores:
+            plain = ms.TuneContext(workload, target=target, space_generator=_rules("cuda"), rand_state=seed + 1)
+            designs += plain.generate_design_space()
         self._context.pre_tuning(
             max_trials=MAX_TRIALS,
             num_trials_per_iter=batch,
-            design_spaces=self._context.generate_design_space(),
+            design_spaces=designs,
             database=self._database,
             cost_model=self._model,
         )
         self._pending: list[Any] = []
+
+    def _tensor_core_designs(self) -> list[Any]:
+        """None where TVM's rules for tensor cores cannot take the kernel's shape."""
+        try:
+            return list(self._context.generate_design_space())
+        except ScheduleError:
+            return []
 
     def learn(self, measured: Sequence[dict[str, Any]]) -> None:
         """Know what earlier runs measured: ``trace`` as JSON and ``times_ms`` of each."""

@@ -23,11 +23,12 @@ pytestmark = [
 ]
 
 
-def test_every_kernel_of_a_pack_computes_what_it_should(tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_every_kernel_of_a_pack_computes_what_it_should(tmp_path, dtype):
     """The pack's way, with this machine's GPU as the far device."""
-    target, pack = load_target("cuda", device="pack"), tmp_path / "pack"
+    target, pack = load_target("cuda", device="pack", dtype=dtype), tmp_path / "pack"
     kinds = {}
-    for spec in layer_kernels(MBV3_CIFAR, (28,)).values():
+    for spec in layer_kernels(MBV3_CIFAR, (28,), 1, dtype).values():
         kinds.setdefault((spec.kind, spec.scaled, spec.residual), spec)
     with PackWriter(target, pack) as writer:
         for spec in kinds.values():

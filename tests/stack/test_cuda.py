@@ -47,10 +47,11 @@ def test_a_kernel_of_every_gpu_target_holds_its_code(name, tmp_path):
     assert b"main_kernel" in code
 
 
-def test_every_kind_of_kernel_has_a_default_schedule(tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_every_kind_of_kernel_has_a_default_schedule(tmp_path, dtype):
     target = Target(load_target("cuda-sm80").attributes)
     kinds = {}
-    for spec in layer_kernels(MBV3_CIFAR, (28,)).values():
+    for spec in layer_kernels(MBV3_CIFAR, (28,), 1, dtype).values():
         kinds.setdefault((spec.kind, spec.scaled, spec.residual), spec)
     assert {kind for kind, *_ in kinds} == {"conv", "depthwise", "squeeze_excite", "pool", "dense"}
     for number, spec in enumerate(kinds.values()):
@@ -58,12 +59,14 @@ def test_every_kind_of_kernel_has_a_default_schedule(tmp_path):
         assert machine_code(tmp_path / f"{number}.so")
 
 
-@pytest.mark.parametrize("name", ["cuda-sm80", "cuda-sm90"])
-def test_a_subnet_holds_the_code_of_all_its_kernels(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("cuda-sm80", "float32"), ("cuda-sm90", "float32"), ("cuda-sm90", "float16")]
+)
+def test_a_subnet_holds_the_code_of_all_its_kernels(name, dtype, tmp_path):
     network = MBV3_CIFAR.network(MBV3_CIFAR.smallest)
     target = load_target(name)
     library = tmp_path / "subnet.so"
-    build_network(network, random_weights(network), {}, Target(target.attributes), "g++", library, 1)
+    build_network(network, random_weights(network), {}, Target(target.attributes), "g++", library, 1, dtype)
     (code,) = machine_code(library)
     assert f"sm_{architecture(code)}" == target.target.gpu.arch
     assert b"conv_" in code
@@ -95,6 +98,31 @@ def test_evolution_proposes_what_compiles_and_goes_on_where_it_was(tmp_path):
         build_network(network, weights, winners, target, "g++", tmp_path / "subnet.so", 1)
         codes += machine_code(tmp_path / "subnet.so")
     assert codes[0] != codes[1], "the winner's code is in the library"
+
+
+def test_float16_has_candidates_for_tensor_cores(tmp_path):
+    attributes = load_target("cuda-sm80").attributes
+    spec = KernelSpec("conv", 32, 64, 8, bias=True, scaled=True, residual=True, batch=4, dtype="float16")
+    asked = TraceSources(attributes, tmp_path, {}, set())(spec).ask(7)
+    assert asked[0].source == "default"
+    on_tensor_cores = [one for one in asked if "wmma" in json.dumps(one.schedule)]
+    assert on_tensor_cores
+    for number, one in enumerate(on_tensor_cores):
+        build_kernel(spec, one.schedule, Target(attributes), "g++", tmp_path / f"{number}.so")
+        assert machine_code(tmp_path / f"{number}.so")
+
+
+def test_float16_with_three_channels_does_without_tensor_cores(tmp_path):
+    """TVM's rules for them refuse such a stem."""
+    attributes = load_target("cuda-sm80").attributes
+    stem = KernelSpec("conv", 3, 16, 28, 3, 2, "hard_swish", bias=True, dtype="float16")
+    asked = TraceSources(attributes, tmp_path, {}, set())(stem).ask(3)
+    assert [one.source for one in asked] == ["default", "evolution", "evolution"]
+
+
+def test_float16_for_a_cpu_is_refused(capsys):
+    assert compile_command.main(["--target", "x86", "--dtype", "float16"]) == 2
+    assert "float16 is for GPUs" in capsys.readouterr().err
 
 
 def test_compile_writes_a_library_with_device_code(capsys, tmp_path):

@@ -15,7 +15,7 @@ from ofa_tvm.compiler.kernel_tir import kernel_workload
 from ofa_tvm.compiler.pipeline import compile_loops
 from ofa_tvm.compiler.tvm_import import Target, tvm
 from ofa_tvm.devices import gpu_jobs, pack_jobs, pack_measure
-from ofa_tvm.devices.pack import PackWriter
+from ofa_tvm.devices.pack import KERNEL_TOLERANCE, PackWriter
 from ofa_tvm.errors import UserError
 from ofa_tvm.fusion import fused_kernels
 from ofa_tvm.kernels import KernelSpec, layer_kernels
@@ -113,7 +113,8 @@ def test_every_kind_of_cpu_kernel_agrees_with_the_reference_there(target_file, t
     assert all(record["is_checked"] for record in records[1:])
 
 
-def test_functions_of_one_layer_agree_with_the_reference_there(target_file, tmp_path, monkeypatch):
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_functions_of_one_layer_agree_with_the_reference_there(target_file, tmp_path, monkeypatch, dtype):
     """What is built for GPUs, here for the CPU: the same functions of tensors, inputs, digests and script."""
 
     def for_the_cpu(spec, schedule, target, linker, library):
@@ -127,7 +128,8 @@ def test_functions_of_one_layer_agree_with_the_reference_there(target_file, tmp_
         writer.finish()
     manifest = json.loads((pack / "manifest.json").read_text())
     manifest["entries"] = []
-    for number, spec in enumerate(first_of_each_kind(layer_kernels(MBV3_CIFAR, (28,)))):
+    manifest["measure"]["tolerance"] = KERNEL_TOLERANCE[dtype]
+    for number, spec in enumerate(first_of_each_kind(layer_kernels(MBV3_CIFAR, (28,), 1, dtype))):
         answer = pack_jobs.function(asdict(spec), {}, target.attributes, "g++", str(number), str(pack))
         entry = {"id": str(number), "title": spec.key, "library": f"{number}.so.z", **answer["entry"]}
         manifest["entries"].append(entry)
@@ -177,8 +179,8 @@ def gpu_is_the_cpu(monkeypatch):
     def kernel(spec, schedule, target, linker, library):
         tvm.compile(kernel_workload(spec), target=CPU).export_library(str(library))
 
-    def network(network, weights, winners, target, linker, library, batch):
-        compile_loops(network, weights, CPU, library, batch)
+    def network(network, weights, winners, target, linker, library, batch, dtype="float32"):
+        compile_loops(network, weights, CPU, library, batch, dtype)
 
     monkeypatch.setattr(pack_jobs, "build_kernel", kernel)
     monkeypatch.setattr(pack_jobs, "build_network", network)
@@ -191,10 +193,10 @@ def test_jobs_of_a_local_gpu_run_and_check(gpu_is_the_cpu):
     assert (answer["status"], answer["is_checked"], len(answer["times_ms"])) == ("ok", True, 2)
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-def test_subnets_of_a_local_gpu_run_in_the_virtual_machine(gpu_is_the_cpu, tmp_path, batch):
+@pytest.mark.parametrize(("batch", "dtype"), [(1, "float32"), (2, "float32"), (2, "float16")])
+def test_subnets_of_a_local_gpu_run_in_the_virtual_machine(gpu_is_the_cpu, tmp_path, batch, dtype):
     attributes, smallest = load_target("cuda-sm90").attributes, MBV3_CIFAR.smallest.key
-    answer = gpu_jobs.network("mbv3-cifar", 10, smallest, str(tmp_path), attributes, "g++", batch, 0, 2, 1)
+    answer = gpu_jobs.network("mbv3-cifar", 10, smallest, str(tmp_path), attributes, "g++", batch, dtype, 0, 2, 1)
     assert (answer["status"], answer.get("error", "")) == ("ok", "")
     assert len(answer["times_ms"]) == len(answer["reference_ms"]) == 2
 
