@@ -220,7 +220,7 @@ def test_wrong_answers_are_not_put_in_place(run, tmp_path, monkeypatch, capsys):
     from ofa_tvm import deployment
 
     right = deployment.run_in_batches
-    monkeypatch.setattr(deployment, "MAX_LOGIT_DIFFERENCE", float("inf"))
+    monkeypatch.setattr(deployment, "MAX_LOGIT_DIFFERENCE", {"float32": float("inf")})
     monkeypatch.setattr(deployment, "run_in_batches", lambda *args: right(*args)[:, [1, 2, 3, 0]])
     code = run("--subnet", SUBNET)
     assert code == 1
