@@ -193,7 +193,7 @@ def test_jobs_of_a_local_gpu_run_and_check(gpu_is_the_cpu):
     assert (answer["status"], answer["is_checked"], len(answer["times_ms"])) == ("ok", True, 2)
 
 
-@pytest.mark.parametrize(("batch", "dtype"), [(1, "float32"), (2, "float16")])
+@pytest.mark.parametrize(("batch", "dtype"), [(1, "float32"), (2, "float32"), (2, "float16")])
 def test_subnets_of_a_local_gpu_run_in_the_virtual_machine(gpu_is_the_cpu, tmp_path, batch, dtype):
     attributes, smallest = load_target("cuda-sm90").attributes, MBV3_CIFAR.smallest.key
     answer = gpu_jobs.network("mbv3-cifar", 10, smallest, str(tmp_path), attributes, "g++", batch, dtype, 0, 2, 1)
