@@ -25,7 +25,7 @@ demo: setup
 	$(BIN)/python examples/demo.py
 
 test: setup lint
-	$(BIN)/python -m pytest tests/unit tests/stack tests/device
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile tests/unit tests/stack tests/device
 
 arm-tools:
 	apt-get -q update

@@ -16,15 +16,16 @@ VERBS = {
     "report": "one HTML page of a search",
     "doctor": "check this machine, or a target",
     "onboard": "doctor, tune, search and report for a new device",
+    "pack-data": "a data set as a folder for a machine without network",
     "targets": "list the targets",
 }
-# Verbs whose name a library module has already.
-MODULES = {"targets": "target_list"}
+# Verbs that their module cannot be called.
+MODULES = {"pack-data": "pack_data", "targets": "target_list"}
 
 
 def usage() -> str:
     """The list of verbs."""
-    lines = [f"  {verb:<10}{text}" for verb, text in VERBS.items()]
+    lines = [f"  {verb:<11}{text}" for verb, text in VERBS.items()]
     return "\n".join(["usage: ofa-tvm VERB [OPTIONS]   (ofa-tvm VERB --help explains one)", "", *lines])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ofa_tvm.checks import TINY_KERNEL, Check
+from ofa_tvm.energy import gpu_joules
 from ofa_tvm.errors import OfaTvmError
 from ofa_tvm.machine import local_gpu
 from ofa_tvm.targets import TargetSpec, is_gpu_target, load_target
@@ -82,6 +83,10 @@ def _gpu(runs_here: bool) -> Iterator[Check]:
     if major.isdigit() and int(major) < OLDEST_DRIVER:
         fix = f"install driver {OLDEST_DRIVER} or newer: TVM's runtime is built for CUDA 13"
         yield Check("GPU driver", "fail" if runs_here else "warn", f"{found.driver} is too old", fix)
+    if gpu_joules() is None:
+        yield Check("GPU energy", "warn", "not metered", "pip install nvidia-ml-py: what tuning and training cost then")
+    else:
+        yield Check("GPU energy", "ok", "metered by the driver (NVML)")
     from ofa_tvm.devices.pack_runtime import cuda_runtime
 
     runtime = cuda_runtime()

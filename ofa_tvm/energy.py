@@ -2,16 +2,17 @@
 
 Energy is metered where the processor's counters (RAPL) can be read. Elsewhere it is estimated from CPU time and
 the power of one busy core, with bounds: server processors draw 3 to 12 W a core (package power at full load over
-cores, vendor specifications 2017-2024), 6 W in the middle. Metered and estimated values are never added up
-without saying so.
+cores, vendor specifications 2017-2024), 6 W in the middle. A GPU's energy is its driver's own count (NVML, from Volta
+on), if nvidia-ml-py is installed. Metered and estimated values are never added up without saying so.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,37 @@ class Cost:
 
 
 class Meter:
-    """Runs from construction; ``read`` gives the cost so far, of this process and its descendants."""
+    """Runs from construction; ``read`` gives the cost so far, of this process and its descendants.
 
-    def __init__(self) -> None:
+    Args:
+        uses_gpu: the work runs on the first visible GPU, whose energy counts too.
+    """
+
+    def __init__(self, uses_gpu: bool = False) -> None:
+        self._uses_gpu = uses_gpu
         self._wall = time.monotonic()
         self._cpu = _cpu_seconds()
         self._joules = _rapl_joules()
+        self._gpu_joules = gpu_joules() if uses_gpu else None
 
     def read(self, phase: str) -> Cost:
         """The cost since the meter was made."""
+        cost = self._read_cpu(phase)
+        if not self._uses_gpu:
+            return cost
+        now = gpu_joules()
+        if now is None or self._gpu_joules is None:
+            return replace(cost, method=f"{cost.method}, GPU not counted")
+        kwh = (now - self._gpu_joules) / JOULE_PER_KWH
+        return replace(
+            cost,
+            energy_kwh=cost.energy_kwh + kwh,
+            energy_low_kwh=cost.energy_low_kwh + kwh,
+            energy_high_kwh=cost.energy_high_kwh + kwh,
+            method=f"{cost.method}, GPU metered (NVML, whole GPU)",
+        )
+
+    def _read_cpu(self, phase: str) -> Cost:
         wall = time.monotonic() - self._wall
         cpu = _cpu_seconds() - self._cpu
         joules = _rapl_joules()
@@ -92,15 +115,16 @@ def total(phase: str, costs: Iterable[Cost]) -> Cost:
 
 
 class Ledger:
-    """Costs of the phases of one run, appended to ``ledger.jsonl``."""
+    """Costs of the phases of one run, appended to ``ledger.jsonl``; with the GPU's energy if they use it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, uses_gpu: bool = False) -> None:
         self.path = path
+        self._uses_gpu = uses_gpu
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Meter]:
         """Record the cost of the block, also when it is interrupted."""
-        meter = Meter()
+        meter = Meter(self._uses_gpu)
         try:
             yield meter
         finally:
@@ -140,3 +164,19 @@ def _rapl_joules() -> dict[str, float]:
         except (OSError, ValueError):
             return {}
     return joules
+
+
+def gpu_joules() -> float | None:
+    """Energy that the first visible NVIDIA GPU has used since its driver was loaded; None where that is not known."""
+    try:
+        import pynvml  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except ImportError:
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    try:
+        pynvml.nvmlInit()
+        find = pynvml.nvmlDeviceGetHandleByIndex if visible.isdigit() else pynvml.nvmlDeviceGetHandleByUUID
+        millijoules = pynvml.nvmlDeviceGetTotalEnergyConsumption(find(int(visible) if visible.isdigit() else visible))
+    except pynvml.NVMLError:
+        return None
+    return float(millijoules) / 1e3

@@ -5,11 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ofa_tvm.cli import JsonFlag, emit, run_command, table
+from ofa_tvm.supernet.plan import Precision
+
+if TYPE_CHECKING:
+    import torch
+
+    from ofa_tvm.supernet.training import Trainer
+
+Device = Literal["cpu", "cuda"]
 
 
 def train(
@@ -21,6 +29,10 @@ def train(
     epoch_scale: Annotated[float, typer.Option(min=0.01, help="Scale the epochs of every phase.")] = 1.0,
     batch: Annotated[int, typer.Option(min=2, help="Images a step.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and sampled subnets.")] = 0,
+    device: Annotated[Device | None, typer.Option(help="Where to train (default: the GPU if torch sees one).")] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Type of convolutions (default: bfloat16 on a GPU, else float32).")
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads (0: all cores).")] = 0,
     accuracy_samples: Annotated[
         int, typer.Option(min=0, help="Subnets to evaluate for the accuracy predictor, 20 or more (0: none).")
@@ -37,15 +49,16 @@ def train(
     import torch
 
     from ofa_tvm.accuracy.evaluate import Evaluator
-    from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT, AccuracySamples
+    from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT
     from ofa_tvm.console import log
     from ofa_tvm.data import load_dataset
     from ofa_tvm.energy import total
     from ofa_tvm.errors import UserError
     from ofa_tvm.spaces import get_space
     from ofa_tvm.stacked import MIN_SAMPLES
-    from ofa_tvm.storage import sha256_file, write_json
-    from ofa_tvm.supernet.training import DEFAULT_PLAN, Trainer
+    from ofa_tvm.storage import write_json
+    from ofa_tvm.supernet.plan import DEFAULT_PLAN
+    from ofa_tvm.supernet.training import Trainer
 
     search_space = get_space(space)
     fewest = MIN_SAMPLES + FEWEST_HELD_OUT
@@ -54,6 +67,9 @@ def train(
             f"{accuracy_samples} subnets are too few for an accuracy predictor",
             f"give --accuracy-samples 0 for none, or at least {fewest}",
         )
+    torch_device = _torch_device(device)
+    precision = precision or ("bfloat16" if torch_device.type == "cuda" else "float32")
+    plan = replace(DEFAULT_PLAN.scaled(epoch_scale), batch=batch, seed=seed, precision=precision)
     # What cannot be written must be said now, not after hours.
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out):
@@ -62,19 +78,11 @@ def train(
         torch.set_num_threads(threads)
     dataset = load_dataset(data, log)
     search_space = search_space.with_classes(len(dataset.class_names))
-    plan = replace(DEFAULT_PLAN.scaled(epoch_scale), batch=batch, seed=seed)
-    trainer = Trainer(search_space, dataset, plan, out)
+    trainer = Trainer(search_space, dataset, plan, out, torch_device)
     path = trainer.run()
     trainer.supernet.eval()
-    predictor = None
-    if accuracy_samples:
-        evaluator = Evaluator(dataset, dataset.validation)
-        samples = AccuracySamples(search_space, out, sha256_file(path)[:16])
-        with trainer.ledger.phase("evaluate subnets"):
-            samples.sample(accuracy_samples, lambda config: evaluator.top1(trainer.supernet, config))
-        predictor = samples.report()
-        samples.predictor().save(out, predictor)
-    evaluator = Evaluator(dataset, dataset.test)
+    predictor = _accuracy_predictor(trainer, path, accuracy_samples) if accuracy_samples else None
+    evaluator = Evaluator(dataset, dataset.test, device=torch_device)
     configs = {"largest": search_space.largest, "smallest": search_space.smallest}
     accuracy = {name: evaluator.top1(trainer.supernet, config) for name, config in configs.items()}
     cost = total("train", trainer.ledger.costs())
@@ -97,6 +105,38 @@ def train(
         return "\n".join([*lines, str(cost), f"wrote {path}"])
 
     emit(payload, json, text)
+
+
+def _torch_device(name: Device | None) -> torch.device:
+    """Where to train; by default the GPU if torch sees one.
+
+    Raises:
+        UserError: ``cuda`` is wanted and torch sees no GPU.
+    """
+    import torch
+
+    from ofa_tvm.errors import UserError
+
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        found = "this torch is built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
+        raise UserError(found, "give --device cpu; 'python -m ofa_tvm.doctor --target cuda' looks for GPU and driver")
+    return torch.device(name or ("cuda" if has_gpu else "cpu"))
+
+
+def _accuracy_predictor(trainer: Trainer, checkpoint: Path, count: int) -> dict[str, Any]:
+    """Evaluate subnets, save a predictor fitted to them beside the checkpoint, and report how good it is."""
+    from ofa_tvm.accuracy.evaluate import Evaluator
+    from ofa_tvm.accuracy.samples import AccuracySamples
+    from ofa_tvm.storage import sha256_file
+
+    evaluator = Evaluator(trainer.dataset, trainer.dataset.validation, device=trainer.device)
+    samples = AccuracySamples(trainer.space, trainer.folder, sha256_file(checkpoint)[:16])
+    with trainer.ledger.phase("evaluate subnets"):
+        samples.sample(count, lambda config: evaluator.top1(trainer.supernet, config))
+    report = samples.report()
+    samples.predictor().save(trainer.folder, report)
+    return report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ import typer
 from ofa_tvm.cli import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
-    from ofa_tvm.energy import Cost
+    from ofa_tvm.energy import Cost, Ledger
     from ofa_tvm.tuner.coverage import Coverage
     from ofa_tvm.tuner.loop import TuningSummary
 
@@ -180,13 +180,12 @@ def _tune(
     transfer: bool,
 ) -> tuple[TuningSummary, Cost]:
     from ofa_tvm.devices import recorded_boards
-    from ofa_tvm.energy import Ledger
     from ofa_tvm.errors import PartialResult
     from ofa_tvm.tuner.choose_sources import candidate_sources
     from ofa_tvm.tuner.loop import Tuner
 
     sources = candidate_sources(spec, kernels, log, transfer)
-    with recorded_boards(log.folder, device), Ledger(log.folder / "ledger.jsonl").phase(f"tune {space}") as meter:
+    with recorded_boards(log.folder, device), _ledger(spec, log).phase(f"tune {space}") as meter:
         done = Tuner(kernels, frequencies, log, device, sources, spec.tuning.batch).run(budget)
         cost = meter.read(f"tune {space}")
     if done.trials and done.failures == done.trials:
@@ -194,23 +193,28 @@ def _tune(
     return done, cost
 
 
-def _retime(space: str, spec: Any, log: Any, device: Any, kernels: Mapping[str, Any]) -> int:
+def _ledger(spec: Any, log: Any) -> Ledger:
     from ofa_tvm.energy import Ledger
+
+    uses_gpu = spec.target.gpu is not None and spec.device == "local"
+    return Ledger(log.folder / "ledger.jsonl", uses_gpu)
+
+
+def _retime(space: str, spec: Any, log: Any, device: Any, kernels: Mapping[str, Any]) -> int:
     from ofa_tvm.tuner.retime import retime
 
-    with Ledger(log.folder / "ledger.jsonl").phase(f"time winners of {space} again"):
+    with _ledger(spec, log).phase(f"time winners of {space} again"):
         return retime(log, device, kernels, spec.attributes)
 
 
 def _measure(
     space: Any, spec: Any, log: Any, device: Any, samples: int, seed: int, resolutions: Sequence[int]
 ) -> dict[str, Any]:
-    from ofa_tvm.energy import Ledger
     from ofa_tvm.latency import LatencyBench, warn_of_estimates
 
     bench = LatencyBench(space, spec, log, device)
     warn_of_estimates(bench, resolutions)
-    with Ledger(log.folder / "ledger.jsonl").phase(f"measure {space.name}"):
+    with _ledger(spec, log).phase(f"measure {space.name}"):
         bench.model(samples, seed, resolutions)
     return bench.report()
 

@@ -20,8 +20,9 @@ from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.subnet import Subnet, extract
 
+CPU = torch.device("cpu")
 CALIBRATION_BATCH = 250
-BATCH = 50
+BATCH = {"cpu": 50, "cuda": 1000}
 """Images that are classified at once: the maps of more do not stay in a CPU's caches."""
 
 
@@ -56,14 +57,17 @@ class Evaluator:
         dataset: where calibration images (from the training split) and preprocessing come from.
         split: images to count on.
         calibration_images: how many images set the batch-norm statistics (OFA uses 2,000).
+        device: where the supernets are.
     """
 
-    def __init__(self, dataset: Dataset, split: Split, calibration_images: int = 2000) -> None:
+    def __init__(
+        self, dataset: Dataset, split: Split, calibration_images: int = 2000, device: torch.device = CPU
+    ) -> None:
         self._preprocess = dataset.preprocess
         self._labels = torch.from_numpy(split.labels)
-        self._images = to_tensor(split.images)
+        self._images = to_tensor(split.images).to(device)
         rows = np.random.default_rng(0).permutation(len(dataset.train))[:calibration_images]
-        self._calibration = to_tensor(dataset.train.images[rows])
+        self._calibration = to_tensor(dataset.train.images[rows]).to(device)
 
     def _batches(self, images: Tensor, resolution: int, batch: int) -> list[Tensor]:
         return [preprocess(part, self._preprocess, resolution) for part in images.split(batch)]  # type: ignore[no-untyped-call]
@@ -76,9 +80,9 @@ class Evaluator:
 
     @torch.inference_mode()
     def predictions(self, subnet: Subnet) -> Tensor:
-        """Class numbers of all images of the split, shape (n,)."""
-        batches = self._batches(self._images, subnet.network.resolution, BATCH)
-        return torch.cat([subnet(images).argmax(1) for images in batches])
+        """Class numbers of all images of the split, shape (n,), on the CPU."""
+        batches = self._batches(self._images, subnet.network.resolution, BATCH[self._images.device.type])
+        return torch.cat([subnet(images).argmax(1) for images in batches]).cpu()
 
     def top1(self, supernet: Supernet, config: SubnetConfig) -> float:
         """Fraction of images that the recalibrated subnet classifies correctly."""

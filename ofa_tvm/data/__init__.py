@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ofa_tvm.data import cifar10, fashion_mnist, image_folder
+from ofa_tvm.data import cifar10, fashion_mnist, image_folder, image_pack
 from ofa_tvm.data.dataset import Dataset, Preprocess, Split
 from ofa_tvm.errors import UserError
 
@@ -14,6 +14,7 @@ SOURCES: dict[str, Loader] = {
     "cifar10": cifar10.load,
     "fashion-mnist": fashion_mnist.load,
     "imagefolder": image_folder.load,
+    "pack": image_pack.load,
 }
 
 

@@ -24,8 +24,8 @@ def preprocess(images: Tensor, preprocess: Preprocess, resolution: int) -> Tenso
     output = images.to(torch.float32).contiguous(memory_format=torch.channels_last)
     if output.shape[-1] != resolution:
         output = F.interpolate(output, size=(resolution, resolution), mode="bilinear", antialias=True)
-    mean = torch.tensor(preprocess.mean).view(1, 3, 1, 1) * 255
-    std = torch.tensor(preprocess.std).view(1, 3, 1, 1) * 255
+    mean = torch.tensor(preprocess.mean, device=images.device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(preprocess.std, device=images.device).view(1, 3, 1, 1) * 255
     return ((output - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
@@ -35,21 +35,22 @@ def to_tensor(images: Images) -> Tensor:
 
 
 class CropAndFlip:
-    """Random crops of reflected padding, and random horizontal flips."""
+    """Random crops of reflected padding, and random horizontal flips, of images kept on a device."""
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, device: torch.device) -> None:
         self.size = images.shape[1]
         self.margin = self.size // 8
         sides = (self.margin, self.margin)
         # In numpy: torch reflects floats only, and the whole set as float32 is four times as large.
-        self.padded = torch.from_numpy(np.pad(images, ((0, 0), sides, sides, (0, 0)), mode="reflect"))
+        self.padded = torch.from_numpy(np.pad(images, ((0, 0), sides, sides, (0, 0)), mode="reflect")).to(device)
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """A batch (n, 3, size, size) uint8 of the given rows."""
+        """A batch (n, 3, size, size) uint8 of the given rows; they and the random numbers are the CPU's."""
         count = len(rows)
         top, left = torch.randint(0, 2 * self.margin + 1, (2, count), generator=generator)
         flip = torch.rand(count, generator=generator) < 0.5
         span = torch.arange(self.size)
         columns = torch.where(flip[:, None], self.size - 1 - span, span) + left[:, None]
-        picked = self.padded[rows[:, None, None], (top[:, None] + span)[:, :, None], columns[:, None, :]]
+        places = (rows[:, None, None], (top[:, None] + span)[:, :, None], columns[:, None, :])
+        picked = self.padded[tuple(place.to(self.padded.device, non_blocking=True) for place in places)]
         return picked.permute(0, 3, 1, 2)

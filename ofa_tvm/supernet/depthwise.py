@@ -26,7 +26,7 @@ def _library() -> ctypes.CDLL | None:
 def weight_gradient(inputs: Tensor, gradient: Tensor, kernel_size: int, stride: int) -> Tensor | None:
     """Gradient of the weights, shape (channels, 1, kernel_size, kernel_size), or None if torch should do it."""
     library = _library()
-    if library is None or inputs.dtype != torch.float32 or inputs.device.type != "cpu":
+    if library is None or inputs.dtype != torch.float32:
         return None
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     gradient = gradient.contiguous(memory_format=torch.channels_last)
@@ -77,5 +77,7 @@ def depthwise_conv2d(inputs: Tensor, weight: Tensor, stride: int) -> Tensor:
         weight: (channels, 1, kernel_size, kernel_size).
         stride: 1 or 2.
     """
+    if inputs.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return F.conv2d(inputs, weight, stride=stride, padding=weight.shape[-1] // 2, groups=weight.shape[0])
     output: Tensor = _Depthwise.apply(inputs, weight, stride)  # type: ignore[no-untyped-call]
     return output

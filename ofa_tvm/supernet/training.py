@@ -10,17 +10,18 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ofa_tvm.accuracy.evaluate import Evaluator
+from ofa_tvm.accuracy.evaluate import CPU, Evaluator
 from ofa_tvm.console import Task, log
 from ofa_tvm.data.augment import CropAndFlip, preprocess
 from ofa_tvm.data.dataset import Dataset
@@ -32,60 +33,12 @@ from ofa_tvm.supernet.checkpoint import load_tensors, save_supernet, save_tensor
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.facts import FILE_NAME, SupernetFacts
 from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.plan import Elastic, Phase, Plan
 from ofa_tvm.supernet.sorting import sort_channels
 
-Elastic = Literal["kernel", "depth", "expand"]
 STATE_NAME = "state.safetensors"
 LOG_NAME = "training.jsonl"
 LEDGER_NAME = "ledger.jsonl"
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Epochs with the given dimensions elastic; the learning rate falls along a cosine between two values."""
-
-    name: str
-    elastic: tuple[Elastic, ...]
-    epochs: int
-    rate_start: float
-    rate_end: float
-    warmup_epochs: float = 0.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A whole training."""
-
-    phases: tuple[Phase, ...]
-    batch: int = 128
-    momentum: float = 0.9
-    weight_decay: float = 2.5e-4
-    label_smoothing: float = 0.1
-    clip_norm: float = 5.0
-    random_subnets: int = 1
-    seed: int = 0
-
-    def scaled(self, factor: float) -> Plan:
-        """The plan with each phase's epochs scaled (at least one epoch each)."""
-        phases = tuple(
-            Phase(**{**asdict(phase), "elastic": phase.elastic, "epochs": max(1, round(phase.epochs * factor))})
-            for phase in self.phases
-        )
-        return Plan(**{**_shallow(self), "phases": phases})
-
-
-def _shallow(plan: Plan) -> dict[str, Any]:
-    return {name: getattr(plan, name) for name in plan.__dataclass_fields__}
-
-
-DEFAULT_PLAN = Plan(
-    phases=(
-        Phase("largest", (), 20, 0.2, 0.01, warmup_epochs=1.0),
-        Phase("kernel", ("kernel",), 2, 0.06, 0.03),
-        Phase("depth", ("kernel", "depth"), 3, 0.06, 0.03),
-        Phase("expand", ("kernel", "depth", "expand"), 8, 0.06, 0.0),
-    )
-)
 
 
 def sample_subnet(
@@ -105,18 +58,20 @@ def sample_subnet(
 
 
 class Trainer:
-    """One training run in a folder; starting it again goes on after the last complete epoch."""
+    """One training run in a folder; starting it again, on any device, goes on after the last complete epoch."""
 
-    def __init__(self, space: SearchSpace, dataset: Dataset, plan: Plan, folder: Path) -> None:
+    def __init__(
+        self, space: SearchSpace, dataset: Dataset, plan: Plan, folder: Path, device: torch.device = CPU
+    ) -> None:
         if space.classes != len(dataset.class_names):
             classes = len(dataset.class_names)
             raise UserError(f"space {space.name} has {space.classes} classes, {dataset.name} {classes}")
         if len(dataset.train) < plan.batch:
             raise UserError(f"{dataset.name} has {len(dataset.train)} training images, a batch is {plan.batch}")
-        self.space, self.dataset, self.plan, self.folder = space, dataset, plan, folder
+        self.space, self.dataset, self.plan, self.folder, self.device = space, dataset, plan, folder, device
         _keep_freed_memory()
         torch.manual_seed(plan.seed)
-        self.supernet = channels_last(Supernet(space))
+        self.supernet = channels_last(Supernet(space)).to(device)
         decayed = [p for n, p in self.supernet.named_parameters() if n.endswith("weight") and p.dim() > 1]
         others = [p for n, p in self.supernet.named_parameters() if not (n.endswith("weight") and p.dim() > 1)]
         self.optimizer = torch.optim.SGD(
@@ -128,10 +83,11 @@ class Trainer:
         )
         self.epochs_done = 0
         self._trained = False
-        self.ledger = Ledger(folder / LEDGER_NAME)
-        self._augment = CropAndFlip(dataset.train.images)
+        self.ledger = Ledger(folder / LEDGER_NAME, uses_gpu=device.type == "cuda")
+        self._augment = CropAndFlip(dataset.train.images, device)
         self._labels = torch.from_numpy(dataset.train.labels)
-        self._evaluator = Evaluator(dataset, dataset.validation.take(np.arange(min(2000, dataset.held_out))), 1000)
+        few = dataset.validation.take(np.arange(min(2000, dataset.held_out)))
+        self._evaluator = Evaluator(dataset, few, 1000, device)
         self._resume()
 
     # State --------------------------------------------------------------------------------------------------
@@ -165,7 +121,7 @@ class Trainer:
             raise UserError(f"{path} does not fit space {self.space.name}", "give another --out") from error
         for name, parameter in self.supernet.named_parameters():
             if f"momentum.{name}" in tensors:
-                momentum = tensors[f"momentum.{name}"]
+                momentum = tensors[f"momentum.{name}"].to(self.device)
                 if momentum.dim() == 4:
                     momentum = momentum.contiguous(memory_format=torch.channels_last)
                 self.optimizer.state[parameter]["momentum_buffer"] = momentum
@@ -215,18 +171,21 @@ class Trainer:
         losses: dict[str, float] = {"largest": 0.0, "subnets": 0.0}
         self.supernet.train()
         title = f"{phase.name} {epoch + 1}/{phase.epochs}"
+        start = time.monotonic()
         with Task(title, steps) as task:
             for step in range(steps):
                 rows = order[step * self.plan.batch : (step + 1) * self.plan.batch]
                 images = self._augment(rows, generator)
                 self._set_rate(phase, epoch + step / steps)
-                for name, loss in self._step(phase, images, self._labels[rows], rng):
-                    losses[name] += loss / steps
+                labels = self._labels[rows].to(self.device, non_blocking=True)
+                for name, loss in list(self._step(phase, images, labels, rng)):
+                    losses[name] += loss.item() / steps
                 task.advance(note=f"loss {losses['largest'] * steps / (step + 1):.3f}")
         if not math.isfinite(losses["largest"]):
             raise UserError(f"training diverged in {title}", f"remove {self.folder} and try a lower learning rate")
+        speed = steps * self.plan.batch / (time.monotonic() - start)
         self.epochs_done += 1
-        self._report(phase, epoch, losses, rng)
+        self._report(phase, epoch, losses, speed, rng)
 
     def _set_rate(self, phase: Phase, epoch: float) -> None:
         fraction = epoch / phase.epochs
@@ -238,13 +197,13 @@ class Trainer:
 
     def _step(
         self, phase: Phase, images: Tensor, labels: Tensor, rng: np.random.Generator
-    ) -> Iterator[tuple[str, float]]:
+    ) -> Iterator[tuple[str, Tensor]]:
         self.optimizer.zero_grad(set_to_none=True)
         largest = sample_subnet(self.space, (), rng, smallest=False)
         logits = self._logits(images, largest)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.plan.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
-        yield "largest", loss.item()
+        yield "largest", loss.detach()
         if phase.elastic:
             answers = logits.detach().softmax(1)
             count = 1 + self.plan.random_subnets
@@ -252,15 +211,19 @@ class Trainer:
                 config = sample_subnet(self.space, phase.elastic, rng, smallest=index == 0)
                 loss = F.cross_entropy(self._logits(images, config), answers)
                 loss.backward()  # type: ignore[no-untyped-call]
-                yield "subnets", loss.item() / count
+                yield "subnets", loss.detach() / count
         nn.utils.clip_grad_norm_(self.supernet.parameters(), self.plan.clip_norm, foreach=True)
         self.optimizer.step()
 
     def _logits(self, images: Tensor, config: SubnetConfig) -> Tensor:
-        logits: Tensor = self.supernet(preprocess(images, self.dataset.preprocess, config.resolution), config)
-        return logits
+        images = preprocess(images, self.dataset.preprocess, config.resolution)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
+            logits: Tensor = self.supernet(images, config)
+        return logits.float()
 
-    def _report(self, phase: Phase, epoch: int, losses: dict[str, float], rng: np.random.Generator) -> None:
+    def _report(
+        self, phase: Phase, epoch: int, losses: dict[str, float], images_per_s: float, rng: np.random.Generator
+    ) -> None:
         self.supernet.eval()
         configs = {"largest": self.space.largest}
         if phase.elastic:
@@ -272,11 +235,13 @@ class Trainer:
             "phase": phase.name,
             "phase_epoch": epoch + 1,
             "loss": {name: round(value, 4) for name, value in losses.items()},
+            "images_per_s": round(images_per_s, 1),
             "validation_top1": top1,
             "random_subnet": configs["random"].key if "random" in configs else None,
         }
         append_jsonl(self.folder / LOG_NAME, [record])
-        log(f"epoch {self.epochs_done} ({phase.name}): loss {losses['largest']:.3f}, validation top-1 {top1}")
+        speed = f"{images_per_s:.0f} images/s"
+        log(f"epoch {self.epochs_done} ({phase.name}): loss {losses['largest']:.3f}, {speed}, validation top-1 {top1}")
 
 
 def _as_json(value: Any) -> Any:

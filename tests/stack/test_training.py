@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ofa_tvm import train
-from ofa_tvm.accuracy.evaluate import Evaluator
+from ofa_tvm.accuracy.evaluate import CPU, Evaluator
 from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT, AccuracySamples
 from ofa_tvm.data.augment import CropAndFlip, to_tensor
 from ofa_tvm.data.augment import preprocess as preprocess_images
@@ -19,7 +19,8 @@ from ofa_tvm.spaces import SPACES
 from ofa_tvm.stacked import MIN_SAMPLES
 from ofa_tvm.supernet.checkpoint import load_supernet, load_tensors, save_tensors
 from ofa_tvm.supernet.facts import FILE_NAME
-from ofa_tvm.supernet.training import LEDGER_NAME, LOG_NAME, STATE_NAME, Phase, Plan, Trainer
+from ofa_tvm.supernet.plan import Phase, Plan
+from ofa_tvm.supernet.training import LEDGER_NAME, LOG_NAME, STATE_NAME, Trainer
 
 PLAN = Plan(
     phases=(
@@ -64,11 +65,50 @@ def test_loss_falls_and_everything_is_written(trained, tiny_space, tiny_dataset)
         ("expand", 2),
     ]
     assert records[-1]["loss"]["largest"] < 0.8 * records[0]["loss"]["largest"]
+    assert all(record["images_per_s"] > 0 for record in records)
     assert len((trained / LEDGER_NAME).read_text().splitlines()) == 5
     supernet, facts = load_supernet(trained)
     assert (facts.space, facts.data, facts.class_names) == ("tiny", "tiny", tiny_dataset.class_names)
     assert facts.preprocess == tiny_dataset.preprocess
     assert facts.training["epochs_done"] == 5
+    assert Evaluator(tiny_dataset, tiny_dataset.test, 64).top1(supernet, tiny_space.largest) > 0.5
+
+
+def test_bfloat16_learns_and_keeps_weights_in_float32(tiny_space, tiny_dataset, tmp_path, monkeypatch):
+    seen = set()
+    conv2d = torch.nn.functional.conv2d
+
+    def watched(*args, **options):
+        output = conv2d(*args, **options)
+        seen.add(output.dtype)
+        return output
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", watched)
+    trainer = Trainer(tiny_space, tiny_dataset, replace(PLAN, precision="bfloat16"), tmp_path)
+    monkeypatch.setattr(Trainer, "_report", lambda *args: None)
+    for epoch in range(3):
+        trainer._epoch(PLAN.phases[0], epoch)
+    trainer._epoch(PLAN.phases[1], 0)
+    assert seen == {torch.bfloat16}, "in every convolution, depthwise ones too"
+    trainer._save()
+    assert {tensor.dtype for tensor in load_tensors(tmp_path / STATE_NAME)[0].values()} == {torch.float32}
+    trainer.supernet.eval()
+    monkeypatch.undo()
+    assert Evaluator(tiny_dataset, tiny_dataset.test, 64).top1(trainer.supernet, tiny_space.largest) > 0.5
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no NVIDIA GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_begun_on_a_gpu_ends_on_the_cpu(tiny_space, tiny_dataset, tmp_path, monkeypatch, precision):
+    plan = replace(PLAN, precision=precision)
+    started = Trainer(tiny_space, tiny_dataset, plan, tmp_path, torch.device("cuda"))
+    started._epoch(plan.phases[0], 0)
+    started._save()
+    trainer = Trainer(tiny_space, tiny_dataset, plan, tmp_path)
+    assert trainer.epochs_done == 1
+    trainer.run()
+    supernet, _ = load_supernet(tmp_path)
     assert Evaluator(tiny_dataset, tiny_dataset.test, 64).top1(supernet, tiny_space.largest) > 0.5
 
 
@@ -110,11 +150,19 @@ def test_a_finished_run_does_nothing_more(copy, tiny_space, tiny_dataset):
     assert not (copy / LOG_NAME).exists()
 
 
-@pytest.mark.parametrize(
-    ("change", "named"), [({"seed": 1}, "plan"), ({"phases": PLAN.phases[:1]}, "plan"), ({"batch": 32}, "plan")]
-)
-def test_another_plan_in_the_same_folder(copy, tiny_space, tiny_dataset, change, named):
-    with pytest.raises(UserError, match=f"training with another {named}"):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_a_gpu_that_is_not_there_is_said_at_once(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("ofa_tvm.data.load_dataset", forbidden)
+    assert train.main(["--out", str(tmp_path / "out"), "--device", "cuda"]) == 2
+    said = capfd.readouterr().err
+    assert "this torch is built without CUDA" in said or "torch sees no GPU" in said
+    assert "--device cpu" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"precision": "bfloat16"}, {"phases": PLAN.phases[:1]}, {"batch": 32}])
+def test_another_plan_in_the_same_folder(copy, tiny_space, tiny_dataset, change):
+    with pytest.raises(UserError, match="training with another plan"):
         Trainer(tiny_space, tiny_dataset, replace(PLAN, **change), copy)
 
 
@@ -201,7 +249,7 @@ def test_plan_scales_every_phase():
 
 def test_crops_are_windows_of_the_padded_image(tiny_dataset):
     images = tiny_dataset.train.images
-    augment = CropAndFlip(images)
+    augment = CropAndFlip(images, CPU)
     rows = torch.tensor([3, 3, 3, 5, 5, 5])
     batch = augment(rows, torch.Generator().manual_seed(0))
     assert batch.shape == (6, 3, 16, 16) and batch.dtype == torch.uint8
@@ -215,7 +263,7 @@ def test_crops_are_windows_of_the_padded_image(tiny_dataset):
 def test_padding_is_what_torch_reflects(size):
     images = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
     expected = torch.nn.functional.pad(to_tensor(images).float(), (size // 8,) * 4, mode="reflect")
-    padded = CropAndFlip(images).padded
+    padded = CropAndFlip(images, CPU).padded
     assert padded.dtype == torch.uint8 and padded.is_contiguous()
     assert torch.equal(padded, expected.to(torch.uint8).permute(0, 2, 3, 1))
 

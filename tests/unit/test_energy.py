@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from ofa_tvm import energy
@@ -89,3 +92,64 @@ def test_foreign_line_in_the_ledger_is_a_user_error(tmp_path):
     append_jsonl(path, [{"phase": "x"}])
     with pytest.raises(UserError, match="no cost"):
         Ledger(path).costs()
+
+
+@pytest.fixture
+def nvml(monkeypatch):
+    """The driver's count of two GPUs' millijoules by how they are asked for; dies as NVML does where there is none."""
+
+    class NVMLError(Exception):
+        pass
+
+    counts = {0: 5_000, 1: 100_000, "GPU-7": 700_000}
+
+    def count(handle):
+        if handle not in counts:
+            raise NVMLError
+        return counts[handle]
+
+    fake = SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetHandleByUUID=lambda name: name,
+        nvmlDeviceGetTotalEnergyConsumption=count,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return counts
+
+
+@pytest.mark.parametrize(("visible", "gpu"), [(None, 0), ("1,0", 1), ("GPU-7", "GPU-7")])
+def test_a_gpus_energy_is_added_and_said(counters, nvml, monkeypatch, tmp_path, visible, gpu):
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    counters(10)
+    ledger = Ledger(tmp_path / "ledger.jsonl", uses_gpu=True)
+    with ledger.phase("train"):
+        counters(3610)
+        nvml[gpu] += 7_200_000
+    (cost,) = ledger.costs()
+    assert cost.energy_kwh == cost.energy_low_kwh == cost.energy_high_kwh == pytest.approx((3600 + 7200) / 3.6e6)
+    assert cost.method == "metered (RAPL, whole package), GPU metered (NVML, whole GPU)"
+
+
+def test_work_that_uses_no_gpu_does_not_pay_for_it(counters, nvml):
+    counters(0)
+    meter = Meter()
+    nvml[0] += 1_000_000
+    assert meter.read("search").energy_kwh == 0
+
+
+@pytest.mark.parametrize("broken", ["no GPU", "no package"])
+def test_a_gpu_that_cannot_be_metered_is_said(counters, nvml, monkeypatch, broken):
+    if broken == "no GPU":
+        nvml.clear()
+    else:
+        monkeypatch.setitem(sys.modules, "pynvml", None)
+    counters(0)
+    meter = Meter(uses_gpu=True)
+    counters(36)
+    cost = meter.read("train")
+    assert cost.energy_kwh == pytest.approx(36 / 3.6e6)
+    assert cost.method.endswith("GPU not counted")

@@ -14,7 +14,7 @@ import pytest
 import ofa_tvm
 
 ROOT = Path(ofa_tvm.__file__).parent
-VERBS = ("train", "tune", "compile", "search", "deploy", "bench", "predict", "report", "doctor", "onboard")
+VERBS = ("train", "tune", "compile", "search", "deploy", "bench", "predict", "report", "doctor", "onboard", "pack_data")
 COMMANDS = {f"ofa_tvm.{verb}" for verb in VERBS}
 LIGHT = ("spaces", "network", "kernels", "searchers", "cost_model", "storage", "data", "machine", "targets", "cli")
 TVM = {"tvm", "tvm_ffi"}

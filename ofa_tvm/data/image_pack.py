@@ -1,0 +1,124 @@
+"""A data set as a folder of losslessly compressed files, to carry to a machine without network.
+
+Images lie side by side in WebP files of a few megabytes: where only so much can be carried at once, some of the files
+go at a time. ``manifest.json`` names the classes and holds the labels and every file's SHA-256.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ofa_tvm.console import Task
+from ofa_tvm.data.dataset import Dataset, Images, Preprocess, Split
+from ofa_tvm.errors import UserError
+from ofa_tvm.storage import read_json, sha256_file, write_atomic, write_json
+
+MANIFEST = "manifest.json"
+FORMAT = "ofa_tvm images 1"
+COPY = "copy the folder again"
+WIDTH, HEIGHT = 800, 4096
+"""Most pixels of a file, unless one image has more; WebP allows 16,383."""
+
+
+def write_pack(dataset: Dataset, folder: Path) -> None:
+    """Write all images of a data set.
+
+    Args:
+        dataset: what to write.
+        folder: where; made if it is missing.
+
+    Raises:
+        UserError: the folder holds a data set already.
+    """
+    path = folder / MANIFEST
+    if path.exists():
+        raise UserError(f"{folder} holds a data set already", "remove it, or give another --out")
+    splits = {"training": dataset.all_training, "test": dataset.test}
+    grid = _grid(dataset.all_training.images.shape[1])
+    manifest = {
+        "format": FORMAT,
+        "name": dataset.name,
+        "class_names": dataset.class_names,
+        "preprocess": asdict(dataset.preprocess),
+        "held_out": dataset.held_out,
+        "size": dataset.all_training.images.shape[1],
+        "labels": {name: split.labels.tolist() for name, split in splits.items()},
+    }
+    count = math.prod(grid)
+    parts = {
+        f"{name}-{number:04}.webp": split.images[start : start + count]
+        for name, split in splits.items()
+        for number, start in enumerate(range(0, len(split), count))
+    }
+    with Task("packing images", len(parts)) as task:
+        for name, images in parts.items():
+            content = io.BytesIO()
+            Image.fromarray(_mosaic(images, grid)).save(content, "WEBP", lossless=True, exact=True)
+            write_atomic(folder / name, content.getvalue())
+            task.advance()
+    write_json(path, {**manifest, "files": {name: sha256_file(folder / name) for name in parts}})
+
+
+def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
+    """Load a folder that ``write_pack`` wrote.
+
+    Args:
+        path: the folder.
+        progress: not told anything.
+
+    Raises:
+        UserError: no folder is named, or files are missing or damaged.
+    """
+    if path is None:
+        raise UserError("an image pack is a folder", "name it: --data pack:FOLDER")
+    folder = Path(path)
+    manifest = read_json(folder / MANIFEST, "manifest of the image pack")
+    try:
+        if manifest["format"] != FORMAT:
+            raise UserError(f"{folder} is of format '{manifest['format']}', not '{FORMAT}'", "write it again")
+        files, size = manifest["files"], int(manifest["size"])
+        missing = [name for name in files if not (folder / name).is_file()]
+        if missing:
+            raise UserError(f"{len(missing)} of {len(files)} files of {folder} are missing, {missing[0]} first", COPY)
+        damaged = [name for name, digest in files.items() if sha256_file(folder / name) != digest]
+        if damaged:
+            raise UserError(f"{', '.join(damaged[:5])} in {folder}: damaged (the checksum differs)", COPY)
+        preprocess = Preprocess(**{name: tuple(values) for name, values in manifest["preprocess"].items()})
+        splits = [
+            _split([folder / one for one in files if one.startswith(f"{name}-")], labels, size)
+            for name, labels in manifest["labels"].items()
+        ]
+        names = tuple(manifest["class_names"])
+        return Dataset(manifest["name"], names, preprocess, splits[0], splits[1], int(manifest["held_out"]))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise UserError(f"{folder / MANIFEST} is damaged: {error}", COPY) from error
+
+
+def _grid(size: int) -> tuple[int, int]:
+    """Images in a row, and rows, of one file."""
+    return max(1, WIDTH // size), max(1, HEIGHT // size)
+
+
+def _mosaic(images: Images, grid: tuple[int, int]) -> Images:
+    columns, size = grid[0], images.shape[1]
+    rows = -(-len(images) // columns)
+    whole = np.zeros((rows * columns, size, size, 3), np.uint8)
+    whole[: len(images)] = images
+    return whole.reshape(rows, columns, size, size, 3).swapaxes(1, 2).reshape(rows * size, columns * size, 3)
+
+
+def _split(files: Sequence[Path], labels: list[int], size: int) -> Split:
+    parts: list[Images] = []
+    for file in files:
+        with Image.open(file) as image:
+            mosaic = np.asarray(image.convert("RGB"))
+        rows, columns = mosaic.shape[0] // size, mosaic.shape[1] // size
+        parts.append(mosaic.reshape(rows, size, columns, size, 3).swapaxes(1, 2).reshape(-1, size, size, 3))
+    return Split(np.concatenate(parts)[: len(labels)], np.asarray(labels, np.int64))
