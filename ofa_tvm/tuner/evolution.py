@@ -5,6 +5,7 @@ One schedule cost model is pooled over all kernels. Failed trials never enter it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,10 @@ from ofa_tvm.compiler.tvm_import import Schedule, ScheduleError, Target, load_te
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
 
-POPULATION = 64
+POPULATION = {"llvm": 64, "cuda": 32}
+"""Schedules of one generation. Most of a GPU's are invalid, and finding valid ones takes most of the time."""
+ATTEMPTS = 20
+"""Times that a first generation is drawn again while too few of it are valid."""
 MAX_TRIALS = 100_000
 TENSOR_CORES = "cuda-tensorcore"
 """TVM's name of the rules whose tiles are tensor cores'."""
@@ -54,9 +58,13 @@ class Evolution:
         load_tensor_intrinsics()
         self._key, self._spec = spec.key, spec
         workload = kernel_workload(spec)
-        uses_tensor_cores = spec.dtype == "float16" and target.kind.name == "cuda"
+        on_gpu = target.kind.name == "cuda"
+        uses_tensor_cores = spec.dtype == "float16" and on_gpu
         strategy = ms.search_strategy.EvolutionarySearch(
-            population_size=POPULATION, init_min_unmeasured=batch, genetic_num_iters=2
+            population_size=POPULATION[target.kind.name],
+            init_min_unmeasured=batch,
+            max_fail_count=ATTEMPTS,
+            genetic_num_iters=2,
         )
         self._context = ms.TuneContext(
             workload,
@@ -65,7 +73,7 @@ class Evolution:
             search_strategy=strategy,
             task_name=spec.symbol,
             rand_state=seed + 1,
-            num_threads=1,
+            num_threads=os.cpu_count() if on_gpu else 1,
         )
         self._database = ms.database.MemoryDatabase()
         self._workload = self._database.commit_workload(workload)
