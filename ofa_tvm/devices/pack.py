@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from ofa_tvm.console import Task, log
 from ofa_tvm.devices import pack_measure
 from ofa_tvm.devices.pack_runtime import about_runtime, copy_runtime
 from ofa_tvm.devices.worker import Worker
+from ofa_tvm.devices.worker_pool import WorkerPool
 from ofa_tvm.errors import UserError
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.network import DType
@@ -36,6 +38,8 @@ from ofa_tvm.tuner.log import TrialResult, TuningLog
 SCHEMA = 1
 JOBS_MODULE = "ofa_tvm.devices.pack_jobs"
 MOST_BYTES = 64 << 20
+MOST_WORKERS = 16
+"""Candidates that are built at once: each worker takes half a gigabyte."""
 BUILD_TIMEOUT_S = 300
 SUBNET_TIMEOUT_S = 300
 KERNEL_TOLERANCE: dict[DType, float] = {"float32": 1e-4, "float16": 2e-3}
@@ -85,7 +89,7 @@ class PackWriter:
         self._target, self._folder, self._most_bytes = target, folder, most_bytes
         self._entries: list[dict[str, Any]] = []
         self._reference: dict[str, Any] | None = None
-        self._worker = Worker(JOBS_MODULE)
+        self._workers = WorkerPool([Worker(JOBS_MODULE) for _ in range(min(os.cpu_count() or 1, MOST_WORKERS))])
         self._has_runtime = copy_runtime(target, folder)
         shutil.copyfile(pack_measure.__file__, folder / "measure.py")
 
@@ -99,16 +103,19 @@ class PackWriter:
         """Whether it takes no more."""
         return self.size_bytes >= self._most_bytes
 
-    def add(self, spec: KernelSpec, candidate: Candidate) -> TrialResult | None:
-        """Build a candidate into the pack; what became of it where that failed, None where it is in."""
-        arguments = {"kernel": asdict(spec), "candidate": candidate.schedule, "target": self._target.attributes}
+    def add(self, spec: KernelSpec, candidates: Sequence[Candidate]) -> list[tuple[Candidate, TrialResult]]:
+        """Build candidates of a kernel into the pack, on all cores; those that failed."""
+        same = {"kernel": asdict(spec), "target": self._target.attributes}
         job = "function" if self._target.target.gpu is not None else "program"
-        answer = self._build(job, candidate.digest, arguments)
-        if answer["status"] != "ok":
-            return TrialResult.of_answer(answer)
-        facts = {"title": f"{spec.key} {candidate.source}", "candidate": asdict(candidate)}
-        self._entries.append({**facts, **answer["entry"]})
-        return None
+        arguments = [{"candidate": one.schedule, "identity": one.digest, **same} for one in candidates]
+        failed = []
+        for candidate, answer in zip(candidates, self._build(job, arguments), strict=True):
+            if answer["status"] == "ok":
+                facts = {"title": f"{spec.key} {candidate.source}", "candidate": asdict(candidate)}
+                self._entries.append({**facts, **answer["entry"]})
+            else:
+                failed.append((candidate, TrialResult.of_answer(answer)))
+        return failed
 
     def add_subnet(self, space: SearchSpace, config: SubnetConfig, winners: Path, schedules: str) -> str:
         """Build a subnet into the pack, to be timed in turn with its space's reference subnet.
@@ -123,12 +130,12 @@ class PackWriter:
             Why it failed; empty where it is in.
         """
         if self._reference is None:
-            answer = self._build("subnet", "reference", self._subnet(space, space.middle, None))
+            (answer,) = self._build("subnet", [self._subnet("reference", space, space.middle, None)])
             if answer["status"] != "ok":
                 return f"the reference subnet: {answer['error']}"
             self._reference = answer["entry"]
         identity = hashlib.sha256(f"{config.key} {schedules}".encode()).hexdigest()[:24]
-        answer = self._build("subnet", identity, self._subnet(space, config, winners))
+        (answer,) = self._build("subnet", [self._subnet(identity, space, config, winners)])
         if answer["status"] != "ok":
             return str(answer["error"])
         facts = {
@@ -143,9 +150,10 @@ class PackWriter:
         self._entries.append({**facts, **answer["entry"]})
         return ""
 
-    def _subnet(self, space: SearchSpace, config: SubnetConfig, winners: Path | None) -> dict[str, Any]:
+    def _subnet(self, identity: str, space: SearchSpace, config: SubnetConfig, winners: Path | None) -> dict[str, Any]:
         has_winners = winners is not None and (winners / "kernels.jsonl").exists()
         return {
+            "identity": identity,
             "space": space.name,
             "classes": space.classes,
             "subnet": config.key,
@@ -155,16 +163,17 @@ class PackWriter:
             "dtype": self._target.dtype,
         }
 
-    def _build(self, job: str, identity: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Have a job build an entry; its answer."""
-        same = {"compiler": self._target.toolchain.linker, "identity": identity, "folder": str(self._folder)}
-        answer = self._worker.call(job, BUILD_TIMEOUT_S, **arguments, **same)
-        if answer["status"] == "ok":
-            answer["entry"] |= {"id": identity, "library": f"{identity}.so.z"}
-        else:
-            for path in self._folder.glob(f"{identity}.*"):
-                path.unlink()
-        return answer
+    def _build(self, job: str, arguments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Have a job build entries; its answers."""
+        same = {"compiler": self._target.toolchain.linker, "folder": str(self._folder)}
+        answers = list(self._workers.map(job, BUILD_TIMEOUT_S, [{**one, **same} for one in arguments]))
+        for one, answer in zip(arguments, answers, strict=True):
+            if answer["status"] == "ok":
+                answer["entry"] |= {"id": one["identity"], "library": f"{one['identity']}.so.z"}
+            else:
+                for path in self._folder.glob(f"{one['identity']}.*"):
+                    path.unlink()
+        return answers
 
     def finish(self) -> Pack:
         """Write the manifest.
@@ -211,7 +220,7 @@ class PackWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._worker.close()
+        self._workers.close()
 
 
 def _require_compilers(target: TargetSpec) -> None:
@@ -247,14 +256,9 @@ def export_kernels(
     failures = done = 0
     with Task("building the pack", len(order)) as task:
         for key in order if most != 0 else ():
-            failed: list[tuple[Candidate, TrialResult]] = []
-            for candidate in ask(key):
-                if writer.is_full or (most is not None and done >= most):
-                    break
-                result = writer.add(kernels[key], candidate)
-                done += 1
-                if result is not None:
-                    failed.append((candidate, result))
+            candidates = ask(key)[: None if most is None else most - done]
+            done += len(candidates)
+            failed = writer.add(kernels[key], candidates)
             if failed:
                 tuning_log.commit(key, failed)
                 failures += len(failed)

@@ -33,7 +33,7 @@ def test_every_kernel_of_a_pack_computes_what_it_should(tmp_path, dtype):
     with PackWriter(target, pack) as writer:
         for spec in kinds.values():
             for one in (spec, replace(spec, batch=2)):
-                assert writer.add(one, Candidate(one.key, "default", {})) is None
+                assert not writer.add(one, [Candidate(one.key, "default", {})])
         writer.finish()
     done = subprocess.run([sys.executable, "measure.py"], cwd=pack, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

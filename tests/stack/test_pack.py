@@ -103,7 +103,7 @@ def test_every_kind_of_cpu_kernel_agrees_with_the_reference_there(target_file, t
     target = load_target(str(target_file), device="pack")
     with PackWriter(target, tmp_path / "pack") as writer:
         for spec in first_of_each_kind(fused_kernels(MBV3_CIFAR, (28,))):
-            assert writer.add(spec, Candidate(spec.key, "default", {})) is None
+            assert not writer.add(spec, [Candidate(spec.key, "default", {})])
         writer.finish()
     measure_there(tmp_path / "pack")
     records, damaged = pack_measure.read_results(tmp_path / "pack" / "results.jsonl")
@@ -124,7 +124,7 @@ def test_functions_of_one_layer_agree_with_the_reference_there(target_file, tmp_
     monkeypatch.setattr(pack_jobs, "build_kernel", for_the_cpu)
     target, pack = load_target(str(target_file), device="pack"), tmp_path / "pack"
     with PackWriter(target, pack) as writer:
-        writer.add(SMALL, Candidate(SMALL.key, "default", {}))
+        writer.add(SMALL, [Candidate(SMALL.key, "default", {})])
         writer.finish()
     manifest = json.loads((pack / "manifest.json").read_text())
     manifest["entries"] = []
@@ -226,7 +226,7 @@ def test_a_crash_a_hang_and_a_wrong_output_cost_one_result_each(target_file, tmp
     specs = [SMALL, *(KernelSpec("conv", 16, 16, size, bias=True) for size in (4, 5, 7, 8))]
     with PackWriter(target, pack) as writer:
         for spec in specs:
-            writer.add(spec, Candidate(spec.key, "default", {}))
+            writer.add(spec, [Candidate(spec.key, "default", {})])
         writer.finish()
     damage(pack, 0, lambda entry: {"form": "function"})  # it has no function of that name
     damage(pack, 1, lambda entry: {"expected": {**entry["expected"], "sum": 2 * entry["expected"]["sum"]}})
@@ -241,8 +241,7 @@ def test_a_crash_a_hang_and_a_wrong_output_cost_one_result_each(target_file, tmp
 def test_a_candidate_that_cannot_be_built_is_told(target_file, tmp_path):
     target = load_target(str(target_file), device="pack")
     with PackWriter(target, tmp_path / "pack") as writer:
-        result = writer.add(SMALL, Candidate(SMALL.key, "template", {"template": "moon", "parameters": {}}))
-        assert result is not None
+        ((_, result),) = writer.add(SMALL, [Candidate(SMALL.key, "template", {"template": "moon", "parameters": {}})])
         assert result.status == "failed"
         with pytest.raises(UserError, match="nothing to measure"):
             writer.finish()
