@@ -89,8 +89,10 @@ def _image_floats(network: NetworkSpec) -> int:
 def compile_kernels(plan: Plan, cache: ObjectCache) -> list[Path]:
     """The object files of a plan's distinct kernels; what the cache lacks is compiled, on all cores."""
     distinct = {kernel.spec.key: kernel for kernel in plan.kernels}
+    # The longest jobs first: then no core is left with one while the others have nothing to do.
+    in_order = sorted(distinct.values(), key=lambda kernel: kernel.spec.kind != "expand_depthwise")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return sorted(pool.map(lambda kernel: cache.get(kernel.spec, kernel.schedule), distinct.values()))
+        return sorted(pool.map(lambda kernel: cache.get(kernel.spec, kernel.schedule), in_order))
 
 
 def link(
