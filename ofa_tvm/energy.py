@@ -175,8 +175,11 @@ def gpu_joules() -> float | None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
     try:
         pynvml.nvmlInit()
-        find = pynvml.nvmlDeviceGetHandleByIndex if visible.isdigit() else pynvml.nvmlDeviceGetHandleByUUID
-        millijoules = pynvml.nvmlDeviceGetTotalEnergyConsumption(find(int(visible) if visible.isdigit() else visible))
+        if visible.isdigit():
+            gpu = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
+        else:
+            gpu = pynvml.nvmlDeviceGetHandleByUUID(visible)
+        millijoules = pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
     except pynvml.NVMLError:
         return None
     return float(millijoules) / 1e3

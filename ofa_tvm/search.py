@@ -252,9 +252,8 @@ def _text(search: TargetSearch, result: dict[str, Any]) -> str:
 
 def _pack_hint(search: TargetSearch) -> str:
     """How finalists that wait for a device elsewhere are measured."""
-    space = search.bench.space
-    target = f"--target {search.source} --threads {search.target.threads} --batch {search.target.batch}"
-    target += f" --dtype {search.target.dtype}"
+    space, spec = search.bench.space, search.target
+    target = f"--target {search.source} --threads {spec.threads} --batch {spec.batch} --dtype {spec.dtype}"
     nets = f"--space {space.name} --classes {space.classes}"
     pack = f"--export-pack FOLDER --subnets-of {search.folder}"
     return f"python -m ofa_tvm.tune {target} {nets} {pack}; run it there, import it, and search again"

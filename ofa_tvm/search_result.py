@@ -39,7 +39,6 @@ class Pick(_Part):
         macs: multiply-accumulates of one image.
         parameters: trainable numbers.
         peak_activation_bytes: largest sum of maps alive at once, one image; None in results of older versions.
-        dtype: of maps and weights; likewise.
         objectives: values of the objectives that the search had besides accuracy and latency.
         held: whether the confirming measurement kept the budget.
     """
@@ -126,10 +125,8 @@ class SearchResult(_Part):
     Args:
         supernet: the checkpoint's path.
         supernet_sha256: of the checkpoint; None in results of older versions.
-        dtype: of maps and weights; likewise.
         target: name of the target.
         target_source: the target as the user gave it, a name or a .toml file; None in results of older versions.
-        dtype: of maps and weights; likewise.
         device: where the user said that code runs; None for the target's own.
         provenance: how latencies came about.
         threads: of the target.

@@ -41,14 +41,15 @@ def write_pack(dataset: Dataset, folder: Path) -> None:
     if path.exists():
         raise UserError(f"{folder} holds a data set already", "remove it, or give another --out")
     splits = {"training": dataset.all_training, "test": dataset.test}
-    grid = _grid(dataset.all_training.images.shape[1])
+    size = dataset.all_training.images.shape[1]
+    grid = _grid(size)
     manifest = {
         "format": FORMAT,
         "name": dataset.name,
         "class_names": dataset.class_names,
         "preprocess": asdict(dataset.preprocess),
         "held_out": dataset.held_out,
-        "size": dataset.all_training.images.shape[1],
+        "size": size,
         "labels": {name: split.labels.tolist() for name, split in splits.items()},
     }
     count = math.prod(grid)

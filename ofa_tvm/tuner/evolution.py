@@ -79,10 +79,7 @@ class Evolution:
         self._workload = self._database.commit_workload(workload)
         self._model = cost_model.get()
         self._target = target
-        designs = self._tensor_core_designs() if uses_tensor_cores else self._context.generate_design_space()
-        if uses_tensor_cores:
-            plain = ms.TuneContext(workload, target=target, space_generator=_rules("cuda"), rand_state=seed + 1)
-            designs += plain.generate_design_space()
+        designs = self._float16_designs(seed) if uses_tensor_cores else self._context.generate_design_space()
         self._context.pre_tuning(
             max_trials=MAX_TRIALS,
             num_trials_per_iter=batch,
@@ -92,12 +89,15 @@ class Evolution:
         )
         self._pending: list[Any] = []
 
-    def _tensor_core_designs(self) -> list[Any]:
-        """None where TVM's rules for tensor cores cannot take the kernel's shape."""
+    def _float16_designs(self, seed: int) -> list[Any]:
+        """Tiles for tensor cores, where TVM's rules for them can take the kernel's shape, and others."""
+        workload = kernel_workload(self._spec)
+        plain = ms.TuneContext(workload, target=self._target, space_generator=_rules("cuda"), rand_state=seed + 1)
         try:
-            return list(self._context.generate_design_space())
+            on_tensor_cores = list(self._context.generate_design_space())
         except ScheduleError:
-            return []
+            on_tensor_cores = []
+        return [*on_tensor_cores, *plain.generate_design_space()]
 
     def learn(self, measured: Sequence[dict[str, Any]]) -> None:
         """Know what earlier runs measured: ``trace`` as JSON and ``times_ms`` of each."""
