@@ -34,6 +34,7 @@ def cuda_checks(name: str, device: str | None = None) -> Iterator[Check]:
     compiler = _compiler()
     yield compiler
     if compiler.status == "ok":
+        yield _float16_headers()
         yield _tiny_kernel(target or load_target(UNKNOWN_GPU))
     runs_here = target is None or target.device == "local"
     yield from _gpu(runs_here)
@@ -46,6 +47,14 @@ def _compiler() -> Check:
     if found is None:
         return Check("CUDA compiler", "fail", "neither NVRTC nor nvcc was found", FIX)
     return Check("CUDA compiler", "ok", f"{found.name} {found.version}")
+
+
+def _float16_headers() -> Check:
+    from ofa_tvm.compiler.cuda_compiler import HEADERS_FIX, has_float16_headers
+
+    if has_float16_headers():
+        return Check("CUDA headers", "ok", "float16 code compiles")
+    return Check("CUDA headers", "warn", "not found: --dtype float16 cannot be compiled", HEADERS_FIX)
 
 
 def _tiny_kernel(target: TargetSpec) -> Check:

@@ -69,6 +69,8 @@ def train(
         )
     torch_device = _torch_device(device)
     precision = precision or ("bfloat16" if torch_device.type == "cuda" else "float32")
+    if precision == "bfloat16" and torch_device.type == "cpu":
+        log("bfloat16 on a CPU: a processor without instructions for it is many times slower than with float32")
     plan = replace(DEFAULT_PLAN.scaled(epoch_scale), batch=batch, seed=seed, precision=precision)
     # What cannot be written must be said now, not after hours.
     out.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,10 @@ def weight_shapes(spec: LayerSpec) -> dict[str, tuple[int, ...]]:
     return {f"{spec.name}.{name}": shape for name, shape in shapes.items()}
 
 
+PACKED_PERIOD = 257
+"""Period of the random weights of subnets in packs; a prime, so that channels differ."""
+
+
 def random_weights(network: NetworkSpec, seed: int = 0, period: int | None = None) -> dict[str, NDArray[np.float32]]:
     """Weights of the right shapes that keep activations in range (speed does not depend on their values).
 

@@ -96,6 +96,12 @@ def cuda_compiler() -> CudaCompiler | None:
     return CudaCompiler("nvcc", version, functools.partial(_by_nvcc, nvcc)) if version else None
 
 
+def has_float16_headers() -> bool:
+    """Whether float16 sources compile, too: nvcc brings what they include, NVRTC does not."""
+    found = cuda_compiler()
+    return found is not None and (found.name == "nvcc" or bool(_header_folders()))
+
+
 def _packages() -> list[Path]:
     spec = find_spec("nvidia")
     return [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []

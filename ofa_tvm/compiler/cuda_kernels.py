@@ -1,4 +1,4 @@
-"""Kernels and subnets for an NVIDIA GPU: one function a layer, scheduled by a trace or by DLight's rules.
+"""Kernels and subnets for an NVIDIA GPU: one function a layer, scheduled by a trace, by us or by DLight's rules.
 
 Nothing here needs a GPU: device code is compiled for the target's architecture and lies in the library.
 """
@@ -6,7 +6,7 @@ Nothing here needs a GPU: device code is compiled for the target's architecture 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 from tvm.s_tir import dlight
 
 from ofa_tvm.compiler.cuda_compiler import cubin
+from ofa_tvm.compiler.cuda_depthwise import schedule_depthwise
+from ofa_tvm.compiler.cuda_squeeze_excite import default_squeeze_excite
 from ofa_tvm.compiler.device_code import with_machine_code, write_packed
 from ofa_tvm.compiler.kernel_tir import kernel_workload
 from ofa_tvm.compiler.quiet import without_chatter
@@ -31,22 +33,33 @@ NO_STORAGE_REWRITE = {"tirx.disable_storage_rewrite": True}
 PASSES = {"relax.backend.use_cuda_graph": True}
 """One launch of a CUDA graph for all between a network's input and output: small networks are bound by launches."""
 
+OWN_DEFAULTS: Mapping[str, Callable[[KernelSpec], Schedule | None]] = {
+    "depthwise": schedule_depthwise,
+    "squeeze_excite": default_squeeze_excite,
+}
+
 
 def scheduled(spec: KernelSpec, schedule: dict[str, Any], target: Target) -> IRModule:
     """A kernel's function with thread blocks and threads.
 
     Args:
         spec: the kernel.
-        schedule: ``{"trace": ...}``, or ``{}`` for DLight's rules.
+        schedule: ``{"trace": ...}``, or ``{}`` for the default.
         target: a GPU.
     """
-    workload = kernel_workload(spec)
+    made = _own_schedule(spec, schedule)
+    return default_scheduled(kernel_workload(spec), target) if made is None else made.mod
+
+
+def _own_schedule(spec: KernelSpec, schedule: dict[str, Any]) -> Schedule | None:
+    """A schedule by a trace, or the default one of a kind that DLight does badly; None leaves a kernel to DLight."""
     if "trace" in schedule:
         load_tensor_intrinsics()
-        made = Schedule(workload)
+        made = Schedule(kernel_workload(spec))
         trace_from_json(schedule["trace"], spec).apply_to_schedule(made, remove_postproc=False)
-        return made.mod
-    return default_scheduled(workload, target)
+        return made
+    default = OWN_DEFAULTS.get(spec.kind)
+    return None if default is None else default(spec)
 
 
 def default_scheduled(module: IRModule, target: Target) -> IRModule:
@@ -64,11 +77,20 @@ def build_kernel(spec: KernelSpec, schedule: dict[str, Any], target: Target, lin
         UserError: no CUDA compiler is installed.
         OfaTvmError: it refused the code.
     """
-    module = scheduled(spec, schedule, target)
-    passes = {} if spec.dtype == "float32" else NO_STORAGE_REWRITE
-    with _source_only(), tvm.transform.PassContext(config=passes):
-        built = tvm.compile(module, target=target)
-        _export(built.mod, target, linker, library)
+    with _source_only():
+        _export(_compiled(scheduled(spec, schedule, target), target, spec.dtype, {}), target, linker, library)
+
+
+def cuda_source(module: IRModule, target: Target, dtype: DType = "float32") -> str:
+    """CUDA code of scheduled functions."""
+    with _source_only():
+        return "".join(_cuda_sources(_compiled(module, target, dtype, {})))
+
+
+def _compiled(module: IRModule, target: Target, dtype: DType, passes: Mapping[str, bool]) -> Any:
+    needed = {} if dtype == "float32" else NO_STORAGE_REWRITE
+    with tvm.transform.PassContext(config={**passes, **needed}):
+        return tvm.compile(module, target=target).mod
 
 
 def build_network(
@@ -86,7 +108,7 @@ def build_network(
     Args:
         network: the subnet.
         weights: folded weights, see ``ofa_tvm.weights``.
-        winners: tuned schedules by kernel; others run DLight's.
+        winners: tuned schedules by kernel; others run the default.
         target: a GPU.
         linker: of the machine that the GPU is in.
         library: the file to write.
@@ -99,14 +121,12 @@ def build_network(
     """
     module = build_relax(network, weights, batch, dtype)
     for spec in dict.fromkeys(spec for _, spec in network_kernels(network, batch, dtype)):
-        schedule = winners.get(spec.key, {})
-        if "trace" in schedule:
-            tuned = scheduled(spec, schedule, target)["main"].without_attr("global_symbol")
-            module.update_func(module.get_global_var(spec.symbol), tuned.with_attr("tirx.is_scheduled", True))
-    passes = PASSES if dtype == "float32" else {**PASSES, **NO_STORAGE_REWRITE}
-    with _source_only(), without_chatter(), tvm.transform.PassContext(config=passes):
-        built = tvm.compile(module, target=target)
-        _export(built.mod, target, linker, library)
+        made = _own_schedule(spec, winners.get(spec.key, {}))
+        if made is not None:
+            function = made.mod["main"].without_attr("global_symbol").with_attr("tirx.is_scheduled", True)
+            module.update_func(module.get_global_var(spec.symbol), function)
+    with _source_only(), without_chatter():
+        _export(_compiled(module, target, dtype, PASSES), target, linker, library)
 
 
 @contextmanager

@@ -25,10 +25,8 @@ from ofa_tvm.reference import Array, compute, input_shapes
 from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.tuner.jobs import Answer, object_cache, stored_object
 from ofa_tvm.tuner.log import winners as log_winners
-from ofa_tvm.weights import random_weights
+from ofa_tvm.weights import PACKED_PERIOD, random_weights
 
-PERIOD = 257
-"""Of a subnet's weights; a prime, so that channels differ."""
 MOST_EXACT = 1 << 24
 """Whole numbers up to here are exact in float32."""
 
@@ -124,7 +122,7 @@ def subnet(
 ) -> Answer:
     """A whole subnet with a log's winners, or its default schedules, and weights that compress well."""
     network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
-    weights = random_weights(network, period=PERIOD)
+    weights = random_weights(network, period=PACKED_PERIOD)
     tuned = log_winners(Path(winners)) if winners is not None else {}
     shape = (batch, network.resolution, network.resolution, network.in_channels)
     inputs = [{"shape": list(shape), "seed": 1, "scale": 1.0}]

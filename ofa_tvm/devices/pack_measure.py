@@ -232,7 +232,7 @@ def _checked(times_ms: list[float], found: list[Array], entry: Record, settings:
     return {"status": "ok", "times_ms": times_ms, "is_checked": True}
 
 
-class _Subnet:
+class Subnet:
     """A subnet's library: ``main(images, logits)``, or TVM's virtual machine."""
 
     def __init__(self, machine: Machine, entry: Record, library: Path) -> None:
@@ -249,11 +249,17 @@ class _Subnet:
             self._logits = machine.tensor(np.full(entry["outputs"][0][1], np.nan, np.float32))
             self._arguments.append(self._logits)
 
-    def run(self) -> Array:
+    def call(self) -> Any:
+        """Logits where the code runs; a GPU may still be computing them."""
         made = self._module["main"](*self._arguments)
-        return self._machine.array(made if self._logits is None else self._logits)
+        return made if self._logits is None else self._logits
+
+    def run(self) -> Array:
+        """Logits here."""
+        return self._machine.array(self.call())
 
     def watch_ms(self, min_repeat_ms: int) -> float:
+        """Milliseconds of one call, over calls of at least so many together."""
         return 1e3 * self._machine.seconds(self._module, "main", self._arguments, 1, min_repeat_ms)[0]
 
 
@@ -261,7 +267,7 @@ def _subnet(machine: Machine, folder: Path, entry: Record, settings: Record, lib
     """Time a subnet in turn with the reference subnet, so that a machine that drifts can be told."""
     with tempfile.TemporaryDirectory() as name:
         other = entry["reference"]
-        subnets = [_Subnet(machine, entry, library), _Subnet(machine, other, unpacked(folder, other, Path(name)))]
+        subnets = [Subnet(machine, entry, library), Subnet(machine, other, unpacked(folder, other, Path(name)))]
         for _ in range(1 + settings["warmup"]):
             found = [subnet.run() for subnet in subnets]
         apart = max(difference(sample([one]), of["expected"]) for one, of in zip(found, (entry, other)))  # noqa: B905

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ofa_tvm.network import LayerSpec, NetworkSpec
-from ofa_tvm.supernet.elastic import Layer, run, squeeze_excite
+from ofa_tvm.supernet.elastic import run, squeeze_excite
 from ofa_tvm.weights import Weights
 
 
@@ -25,39 +27,45 @@ class FoldedSubnet:
     def __init__(self, network: NetworkSpec, weights: Weights, threads: int) -> None:
         torch.set_num_threads(threads)
         self._network = network
-        self._tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+        self.tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
         for layer in network.layers:
             if layer.kind == "squeeze_excite":
                 for name in (f"{layer.name}.reduce.weight", f"{layer.name}.expand.weight"):
-                    self._tensors[name] = self._tensors[name][:, :, None, None]
-        for name, tensor in self._tensors.items():
+                    self.tensors[name] = self.tensors[name][:, :, None, None]
+        for name, tensor in self.tensors.items():
             if tensor.dim() == 4:
-                self._tensors[name] = tensor.contiguous(memory_format=torch.channels_last)
+                self.tensors[name] = tensor.contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (batch, classes) of images (batch, channels, resolution, resolution)."""
-        return run(self._network, images, self._layer)
+        return self.run(images, self.tensors)
+
+    def run(self, images: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The same with ``tensors`` in place of its own, as they are on another device."""
+
+        def layer(inputs: Tensor, spec: LayerSpec) -> Tensor:
+            return _layer(tensors, inputs, spec)
+
+        return run(self._network, images, lambda _: layer)
 
     def inputs(self, images: NDArray[np.float32]) -> Tensor:
         """A view of (batch, resolution, resolution, channels) images, which torch calls channels_last."""
         return torch.from_numpy(images).permute(0, 3, 1, 2)
 
-    def _layer(self, name: str) -> Layer:
-        return self._run
 
-    def _run(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
-        tensors, name = self._tensors, spec.name
-        match spec.kind:
-            case "conv" | "depthwise":
-                groups = spec.out_channels if spec.kind == "depthwise" else 1
-                weight, bias, padding = tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), spec.kernel_size // 2
-                return F.conv2d(inputs, weight, bias, spec.stride, padding, groups=groups)
-            case "squeeze_excite":
-                reduce = (tensors[f"{name}.reduce.weight"], tensors[f"{name}.reduce.bias"])
-                expand = (tensors[f"{name}.expand.weight"], tensors[f"{name}.expand.bias"])
-                return squeeze_excite(inputs, reduce, expand)
-            case "global_pool":
-                return inputs.mean((2, 3), keepdim=True)
-            case "linear":
-                return F.linear(inputs.flatten(1), tensors[f"{name}.weight"], tensors.get(f"{name}.bias"))
+def _layer(tensors: Mapping[str, Tensor], inputs: Tensor, spec: LayerSpec) -> Tensor:
+    name = spec.name
+    match spec.kind:
+        case "conv" | "depthwise":
+            groups = spec.out_channels if spec.kind == "depthwise" else 1
+            weight, bias, padding = tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), spec.kernel_size // 2
+            return F.conv2d(inputs, weight, bias, spec.stride, padding, groups=groups)
+        case "squeeze_excite":
+            reduce = (tensors[f"{name}.reduce.weight"], tensors[f"{name}.reduce.bias"])
+            expand = (tensors[f"{name}.expand.weight"], tensors[f"{name}.expand.bias"])
+            return squeeze_excite(inputs, reduce, expand)
+        case "global_pool":
+            return inputs.mean((2, 3), keepdim=True)
+        case "linear":
+            return F.linear(inputs.flatten(1), tensors[f"{name}.weight"], tensors.get(f"{name}.bias"))

@@ -19,6 +19,8 @@ POPULATION = {"llvm": 64, "cuda": 32}
 """Schedules of one generation. Most of a GPU's are invalid, and finding valid ones takes most of the time."""
 ATTEMPTS = 20
 """Times that a first generation is drawn again while too few of it are valid."""
+LEAST_VALID = 2
+"""Schedules that evolution may start from: of some kernels few are valid, and TVM gives up for want of more."""
 MAX_TRIALS = 100_000
 TENSOR_CORES = "cuda-tensorcore"
 """TVM's name of the rules whose tiles are tensor cores'."""
@@ -62,7 +64,7 @@ class Evolution:
         uses_tensor_cores = spec.dtype == "float16" and on_gpu
         strategy = ms.search_strategy.EvolutionarySearch(
             population_size=POPULATION[target.kind.name],
-            init_min_unmeasured=batch,
+            init_min_unmeasured=LEAST_VALID,
             max_fail_count=ATTEMPTS,
             genetic_num_iters=2,
         )

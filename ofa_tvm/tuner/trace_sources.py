@@ -1,4 +1,4 @@
-"""Candidates where TVM schedules: DLight's default, then MetaSchedule's space, searched by evolution.
+"""Candidates where TVM schedules: the default, then our own designs, or MetaSchedule's space, searched by evolution.
 
 What was measured is kept, see ``traces``, so that a later run goes on where the search was.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ofa_tvm.compiler.cuda_squeeze_excite import squeeze_excite_traces
 from ofa_tvm.compiler.tvm_import import Target
 from ofa_tvm.console import log
 from ofa_tvm.kernels import KernelSpec
@@ -55,7 +56,9 @@ class TraceCandidates:
     def __init__(self, spec: KernelSpec, sources: TraceSources) -> None:
         self._spec, self._sources = spec, sources
         self._evolution: Evolution | None = None
-        self._has_no_space = False
+        is_ours = spec.kind == "squeeze_excite"
+        self._designs = list(squeeze_excite_traces(spec, sources.target)) if is_ours else []
+        self._has_no_space = is_ours  # MetaSchedule's rules raise IndexError for it
         self._asked: list[Candidate] = []
         self._proposed: list[Candidate] = []
 
@@ -64,6 +67,7 @@ class TraceCandidates:
         key = self._spec.key
         first = [Candidate(key, "default", {})]
         first += [Candidate(key, "donor", one) for one in self._sources.donors.get(key, []) if "trace" in one]
+        first += [Candidate(key, "template", one) for one in self._designs]
         fresh = {one.digest: one for one in first if one.digest not in self._sources.tried}
         self._proposed = []
         if len(fresh) < count:

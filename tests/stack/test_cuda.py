@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ofa_tvm import bench
+from ofa_tvm import bench, cuda_checks
 from ofa_tvm import compile as compile_command
+from ofa_tvm.compiler import cuda_compiler as compiler
 from ofa_tvm.compiler.cuda_compiler import cubin, cuda_compiler
 from ofa_tvm.compiler.cuda_kernels import build_kernel, build_network
 from ofa_tvm.compiler.device_code import machine_code
 from ofa_tvm.compiler.tvm_import import Target
-from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.errors import OfaTvmError, UserError
 from ofa_tvm.kernels import KernelSpec, layer_kernels, network_kernels
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.targets import gpu_targets, load_target
@@ -117,6 +118,18 @@ def test_float16_with_three_channels_does_without_tensor_cores(tmp_path):
     stem = KernelSpec("conv", 3, 16, 14, 3, 2, "hard_swish", bias=True, dtype="float16")
     asked = TraceSources(attributes, tmp_path, {}, set())(stem).ask(3)
     assert [one.source for one in asked] == ["default", "evolution", "evolution"]
+
+
+@pytest.mark.skipif(cuda_compiler() is None or cuda_compiler().name != "NVRTC", reason="nvcc brings its headers")
+def test_missing_headers_of_float16_are_told(monkeypatch):
+    monkeypatch.setattr(compiler, "_header_folders", lambda: [])
+    check = cuda_checks._float16_headers()
+    assert check.status == "warn"
+    assert "nvidia-cuda-crt" in check.fix
+    with pytest.raises(UserError, match="headers were not found") as told:
+        cubin("#include <cuda_fp16.h>", "sm_80")
+    assert "nvidia-cuda-runtime" in told.value.hint
+    assert cubin("", "sm_80"), "float32 needs none"
 
 
 def test_float16_for_a_cpu_is_refused(capsys):

@@ -1,0 +1,79 @@
+"""Squeeze-excite on a GPU in one launch or two, for which TVM's rules make four, or none at all.
+
+A thread block computes the gates of one image: its sums, means and hidden channels stay in shared memory. Threads along
+x are neighbouring channels, so reads of maps and weights coalesce; threads along y share each sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ofa_tvm.compiler.kernel_tir import kernel_workload
+from ofa_tvm.compiler.trace_json import record_to_json
+from ofa_tvm.compiler.tvm_import import Schedule, Target
+from ofa_tvm.kernels import KernelSpec
+
+THREADS = ((32, 8), (32, 16), (32, 32), (64, 16), (128, 8))
+"""Threads of a block along x and y."""
+DEFAULT_THREADS = (32, 16)
+MOST_BYTES = 512 * 1024
+"""What one block may read of an image by default. A guess: more launches cost less than one core's bandwidth beyond."""
+
+
+def schedule_squeeze_excite(spec: KernelSpec, threads: tuple[int, int], pooled_apart: bool = False) -> Schedule:
+    """A scheduled kernel.
+
+    Args:
+        spec: a ``squeeze_excite``.
+        threads: of a block along channels and along sums.
+        pooled_apart: compute the means in a launch of their own, which spreads the map over the GPU.
+    """
+    made = Schedule(kernel_workload(spec))
+    channels, parts = threads
+
+    def tiles(block: str) -> object:
+        tile, lane = made.split(made.get_loops(made.get_sblock(block))[-1], [None, channels])
+        made.bind(lane, "threadIdx.x")
+        return tile
+
+    def sum_by_threads(block: str, tile: object, reductions: int) -> None:
+        summed = made.get_sblock(block)
+        made.compute_at(summed, tile)
+        made.set_scope(summed, 0, "local")
+        *_, channel = made.get_loops(summed)[:-reductions]
+        along = made.fuse(*made.get_loops(summed)[-reductions:])
+        # Both are split even where one piece remains: threads without a channel must be told to read nothing.
+        made.bind(made.split(channel, [None, channels])[1], "threadIdx.x")
+        made.bind(made.split(along, [None, parts])[1], "threadIdx.y")
+
+    image = made.get_loops(made.get_sblock("output"))[0]
+    made.bind(image, "blockIdx.x")
+    sum_by_threads("expand", tiles("output"), 1)
+    made.compute_at(made.get_sblock("hidden"), image)
+    made.set_scope(made.get_sblock("hidden"), 0, "shared")
+    sum_by_threads("reduce", tiles("hidden"), 1)
+    if pooled_apart:
+        made.bind(made.get_loops(made.get_sblock("mean"))[0], "blockIdx.y")
+        tile = tiles("mean")
+        made.bind(tile, "blockIdx.x")
+    else:
+        made.compute_at(made.get_sblock("mean"), image)
+        made.set_scope(made.get_sblock("mean"), 0, "shared")
+        tile = tiles("mean")
+    sum_by_threads("sum", tile, 2)
+    return made
+
+
+def default_squeeze_excite(spec: KernelSpec) -> Schedule | None:
+    """One launch where one block reads little; None where TVM's default, which spreads its launches, may be better."""
+    values = spec.in_channels * (spec.in_size**2 + 2 * spec.hidden_channels)
+    bytes_each = 4 if spec.dtype == "float32" else 2
+    return schedule_squeeze_excite(spec, DEFAULT_THREADS) if bytes_each * values <= MOST_BYTES else None
+
+
+def squeeze_excite_traces(spec: KernelSpec, target: Target) -> Iterator[dict[str, object]]:
+    """All schedules of a kernel, in the form of a candidate."""
+    for pooled_apart in (False, True):
+        for threads in THREADS:
+            trace = schedule_squeeze_excite(spec, threads, pooled_apart).trace
+            yield {"trace": record_to_json(trace, spec, [0.0], target)[0]}
