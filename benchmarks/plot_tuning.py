@@ -32,8 +32,8 @@ class Series:
 
 
 def newest(name: str) -> Path:
-    """The newest result of that name; names begin with their date."""
-    return max(RESULTS.glob(f"????-??-??-{name}.json"))
+    """The newest result of that name, of the last draw where there are several; names begin with their date."""
+    return max(RESULTS.glob(f"????-??-??-{name}*.json"))
 
 
 def series() -> list[Series]:

@@ -3,7 +3,8 @@
 ==================  ====================================================================================
 ``curve``           quality of kernels after 1, 2, 4, ... trials each, from this machine's log and its ledger;
                     the winners are timed again in turn, so a drifting machine does not count
-``metaschedule``    TVM's own search, 64 trials a kernel through the same worker, against our winners
+``metaschedule``    TVM's own search, 64 trials a kernel through the same worker, against our winners; the two are
+                    timed in turn, a ratio is the median of those of five rounds
 ``rate``            trials a second: our worker, and TVM's LocalBuilder and LocalRunner on its own candidates
 ==================  ====================================================================================
 
@@ -17,10 +18,10 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import geometric_mean
+from statistics import geometric_mean, median
 from typing import Any
 
 from run import keep
@@ -43,6 +44,7 @@ from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.loop import kernel_frequencies
 
 ROUNDS = 3
+ROUNDS_BESIDE = 5
 BUDGETS = (1, 2, 4, 8, 16)
 METASCHEDULE_TRIALS = 64
 BATCH = 8
@@ -112,13 +114,15 @@ def layers_of(kernel: KernelSpec) -> list[KernelSpec]:
     return [expand, replace(plain, kind="depthwise", in_channels=kernel.out_channels)]
 
 
-def metaschedule(target: str, space: str, resolution: int, sample: int, seed: int) -> dict[str, Any]:
-    """Plain evolutionary MetaSchedule on the layers of a random sample of kernels, beside our winners."""
+def metaschedule(
+    target: str, space: str, resolution: int, sample: int, seed: int, wanted: Sequence[str]
+) -> dict[str, Any]:
+    """Plain evolutionary MetaSchedule on the layers of given kernels and a random sample, beside our winners."""
     spec = load_target(target)
-    log, timer = TuningLog(spec), Timer(spec.attributes)
+    log = TuningLog(spec)
     kernels = fused_kernels(get_space(space), (resolution,))
     heavy = [key for key in kernels if key in log.winners and kernels[key].flops > 1_000_000]
-    chosen = random.Random(seed).sample(heavy, sample)
+    chosen = dict.fromkeys([*wanted, *random.Random(seed).sample(heavy, sample)])
     model, rows, trials, start = PooledCostModel(), [], 0, time.monotonic()
     tuned: dict[str, tuple[dict[str, Any], list[float]]] = {}
     with LocalDevice(spec) as device:
@@ -128,12 +132,19 @@ def metaschedule(target: str, space: str, resolution: int, sample: int, seed: in
                 if layer.key not in tuned:
                     tuned[layer.key] = search(layer, spec.attributes, model, device)
                     trials += len(tuned[layer.key][1])
-            theirs = []
-            for layer in layers_of(kernels[key]):
-                best = Candidate(layer.key, "evolution", tuned[layer.key][0])
-                theirs.append(min(device.trial(layer, best, 0.0).best_ms or float("inf") for _ in range(ROUNDS)))
-            ours = min(timer.in_turn(kernels[key], [log.winners[key]]))
-            rows.append({"kernel": key, "ours_ms": ours, "metaschedule_ms": sum(theirs), "ratio": sum(theirs) / ours})
+            pairs = [(key, "template", kernels[key], log.winners[key])]
+            pairs += [(layer.key, "evolution", layer, tuned[layer.key][0]) for layer in layers_of(kernels[key])]
+            rounds = []
+            for _ in range(ROUNDS_BESIDE):
+                times = [
+                    device.trial(one, Candidate(name, source, best), 0.0).best_ms for name, source, one, best in pairs
+                ]
+                ours, *theirs = [float("inf") if one is None else one for one in times]
+                rounds.append((ours, sum(theirs)))
+            ratios = sorted(theirs / ours for ours, theirs in rounds)
+            ours_ms, theirs_ms = (min(times) for times in zip(*rounds, strict=True))
+            row = {"kernel": key, "ours_ms": ours_ms, "metaschedule_ms": theirs_ms, "ratio": median(ratios)}
+            rows.append({**row, "ratios": ratios})
             say(f"{key}: {rows[-1]['ratio']:.2f}")
     by_budget = {
         count: geometric_mean(
@@ -217,15 +228,17 @@ def main() -> None:
     parser.add_argument("--already", type=int, action="append", default=[], help="resolutions tuned before")
     parser.add_argument("--sample", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kernel", action="append", default=[], help="a kernel of metaschedule, beside the sample")
     given = parser.parse_args()
     where = (given.target, given.space, given.resolution)
     parts = {
         "curve": lambda: curve(*where, given.already),
-        "metaschedule": lambda: metaschedule(*where, given.sample, given.seed),
+        "metaschedule": lambda: metaschedule(*where, given.sample, given.seed, given.kernel),
         "rate": lambda: rate(*where),
     }
     result = {"machine": cpu_name(), "target": given.target, **parts[given.part]()}
-    keep(f"tuning-{given.part}-{given.target}-{given.space}-{given.resolution}", result)
+    drawn = f"-seed{given.seed}" if given.seed else ""
+    keep(f"tuning-{given.part}-{given.target}-{given.space}-{given.resolution}{drawn}", result)
     print(json.dumps(result, indent=1))
 
 
