@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.compiler.assembler import Winners, compile_kernels, link, make_plan
+from ofa_tvm.compiler.assembler import Winners, compile_kernels, compile_program, link, make_plan
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.engines import reference_engine
@@ -31,9 +31,9 @@ class CompiledSubnet:
 
     Args:
         subnet: its key.
-        seconds: by stage: ``plan`` calls and memory, ``kernels`` to machine code (those that no subnet had before),
-            ``link`` the library, ``load`` it until it has run once, ``check`` it against another engine, which computes
-            while the library is linked; and ``total``.
+        seconds: by stage: ``plan`` calls and memory, ``kernels`` to machine code (those that no subnet had before;
+            what calls them is compiled beside), ``link`` the library, ``load`` it until it has run once, ``check`` it
+            against another engine, which computes while the library is linked; and ``total``.
         compiled_kernels: distinct kernels that had to be compiled.
         tuned_kernels: distinct kernels with a winner in the log.
         default_kernels: distinct kernels without.
@@ -101,11 +101,13 @@ def compile_subnet(
         with stage("plan"):
             plan = make_plan(network, winners, cache)
             new = {path for kernel in plan.kernels if not (path := cache.path(kernel.spec, kernel.schedule)).exists()}
+        linker = target.toolchain.linker
         with stage("kernels"):
+            program = beside.submit(compile_program, plan, weights, target.threads, target.batch, linker, Path(folder))
             objects = compile_kernels(plan, cache)
         wanted = beside.submit(_reference_logits, network, weights, images, target.threads)
         with stage("link"):
-            link(plan, weights, objects, target.threads, made, target.batch, target.toolchain.linker)
+            link(program.result(), objects, target.threads, linker, made)
         with stage("load"):
             found = load(made)(images)
         with stage("check"):

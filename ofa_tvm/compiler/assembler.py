@@ -95,49 +95,60 @@ def compile_kernels(plan: Plan, cache: ObjectCache) -> list[Path]:
         return sorted(pool.map(lambda kernel: cache.get(kernel.spec, kernel.schedule), in_order))
 
 
-def link(
-    plan: Plan, weights: Weights, objects: Sequence[Path], tasks: int, library: Path, batch: int, linker: str
-) -> None:
-    """Write a plan's library.
+def compile_program(plan: Plan, weights: Weights, tasks: int, batch: int, linker: str, folder: Path) -> Path:
+    """The object file of what calls a plan's kernels, with the weights in it.
 
     Args:
         plan: what to call.
         weights: folded weights, see ``ofa_tvm.weights``.
-        objects: of the plan's kernels.
         tasks: threads that share each kernel.
-        library: the file to write.
         batch: images per call.
-        linker: C compiler that links it.
+        linker: C compiler for where the code runs.
+        folder: for files.
 
     Raises:
         UserError: the compiler is not installed.
-        OfaTvmError: it could not link the library.
+        OfaTvmError: it fails.
     """
     if shutil.which(linker) is None:
         raise UserError(
-            f"{library} cannot be linked: {linker} is not installed", f"install it, e.g. apt install {linker}"
+            f"a subnet cannot be linked: {linker} is not installed", f"install it, e.g. apt install {linker}"
         )
+    starts = _write_weights(plan, weights, folder / "weights.bin")
+    source, program = folder / "program.c", folder / "program.o"
+    source.write_text(_source(plan, starts, folder / "weights.bin", batch, tasks))
+    command = [linker, "-c", "-x", "c", "-std=gnu11", "-O1", "-w", "-fPIC", "-fvisibility=hidden"]
+    _run([*command, *(f"-I{path}" for path in include_folders()), str(source), "-o", str(program)])
+    return program
+
+
+def link(program: Path, objects: Sequence[Path], tasks: int, linker: str, library: Path) -> None:
+    """Write the library of a program, see ``compile_program``, and its plan's kernels.
+
+    Raises:
+        OfaTvmError: it cannot be linked.
+    """
     library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        starts = _write_weights(plan, weights, folder / "weights.bin")
-        (folder / "program.c").write_text(_source(plan, starts, folder / "weights.bin", batch, tasks))
-        command = [linker, "-x", "c", "-std=gnu11", "-O1", "-w", "-fPIC", "-fvisibility=hidden", "-shared"]
-        command += [f"-I{path}" for path in include_folders()]
-        command += [str(folder / "program.c"), "-x", "none", *map(str, objects), "-o", str(library)]
-        # By its full name also where it is empty: a glibc older than 2.34 has its threads in there.
-        command += ["-Wl,--no-as-needed", "-l:libpthread.so.0", "-Wl,--as-needed"] if tasks > 1 else []
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # By its full name also where it is empty: a glibc older than 2.34 has its threads in there.
+    threads = ["-Wl,--no-as-needed", "-l:libpthread.so.0", "-Wl,--as-needed"] if tasks > 1 else []
+    _run([linker, "-shared", str(program), *map(str, objects), "-o", str(library), *threads])
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise OfaTvmError(f"{linker} could not link {library}: {done.stderr.strip()[-500:]}")
+        raise OfaTvmError(f"{command[0]} could not link a subnet: {done.stderr.strip()[-500:]}")
 
 
 def assemble(
     network: NetworkSpec, weights: Weights, winners: Winners, cache: ObjectCache, library: Path, batch: int, linker: str
 ) -> None:
-    """Plan, compile and link a network; see ``make_plan`` and ``link``."""
-    plan = make_plan(network, winners, cache)
-    link(plan, weights, compile_kernels(plan, cache), cache.features.cores, library, batch, linker)
+    """Plan, compile and link a network; see ``make_plan``, ``compile_program`` and ``link``."""
+    plan, tasks = make_plan(network, winners, cache), cache.features.cores
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as beside:
+        program = beside.submit(compile_program, plan, weights, tasks, batch, linker, Path(folder))
+        objects = compile_kernels(plan, cache)
+        link(program.result(), objects, tasks, linker, library)
 
 
 def _write_weights(plan: Plan, weights: Weights, path: Path) -> list[list[int]]:

@@ -10,7 +10,7 @@ from types import FrameType
 from ofa_tvm.compiler.tvm_package import tvm  # first: it checks versions and keeps torch out
 from tvm import relax, te, tirx
 from tvm.ir import IRModule
-from tvm.s_tir import Schedule, ScheduleError
+from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 from tvm.target import Target
 from tvm_ffi import structural_hash
@@ -45,7 +45,6 @@ def load_tensor_intrinsics() -> None:
 __all__ = [
     "IRModule",
     "Schedule",
-    "ScheduleError",
     "Target",
     "load_tensor_intrinsics",
     "ms",

@@ -11,7 +11,7 @@ from typing import Any
 
 from ofa_tvm.compiler.kernel_tir import kernel_workload
 from ofa_tvm.compiler.trace_json import record_to_json, trace_from_json
-from ofa_tvm.compiler.tvm_import import Schedule, ScheduleError, Target, load_tensor_intrinsics, ms
+from ofa_tvm.compiler.tvm_import import Schedule, Target, load_tensor_intrinsics, ms
 from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
 
@@ -97,7 +97,7 @@ class Evolution:
         plain = ms.TuneContext(workload, target=self._target, space_generator=_rules("cuda"), rand_state=seed + 1)
         try:
             on_tensor_cores = list(self._context.generate_design_space())
-        except ScheduleError:
+        except RuntimeError:  # a shape that they cannot take, told in several ways
             on_tensor_cores = []
         return [*on_tensor_cores, *plain.generate_design_space()]
 

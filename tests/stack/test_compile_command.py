@@ -68,12 +68,12 @@ def test_bad_input_ends_with_2(run, capsys):
 def test_wrong_code_ends_with_1_and_writes_nothing(run, tmp_path, monkeypatch, capsys):
     from ofa_tvm import compilation
 
-    right = compilation.link
+    right = compilation.compile_program
 
     def wrong(plan, weights, *rest):
         return right(plan, {name: array * 2 for name, array in weights.items()}, *rest)
 
-    monkeypatch.setattr(compilation, "link", wrong)
+    monkeypatch.setattr(compilation, "compile_program", wrong)
     assert run("--space", "tiny", "--subnet", "smallest", "--out", str(tmp_path / "out")) == 1
     assert "differs from ort" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

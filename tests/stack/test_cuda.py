@@ -112,11 +112,18 @@ def test_float16_has_candidates_for_tensor_cores(tmp_path):
         assert machine_code(tmp_path / f"{number}.so")
 
 
-def test_float16_with_three_channels_does_without_tensor_cores(tmp_path):
-    """TVM's rules for them refuse such a stem."""
+@pytest.mark.parametrize(
+    "spec",
+    [
+        KernelSpec("conv", 3, 16, 14, 3, 2, "hard_swish", bias=True, dtype="float16"),
+        KernelSpec("dense", 384, 10, 1, bias=True, dtype="float16"),
+    ],
+    ids=lambda spec: spec.key,
+)
+def test_float16_does_without_tensor_cores_where_the_shape_is_not_for_them(spec, tmp_path):
+    """TVM's rules for them refuse such a stem, and fail for such a classifier."""
     attributes = load_target("cuda-sm80").attributes
-    stem = KernelSpec("conv", 3, 16, 14, 3, 2, "hard_swish", bias=True, dtype="float16")
-    asked = TraceSources(attributes, tmp_path, {}, set())(stem).ask(3)
+    asked = TraceSources(attributes, tmp_path, {}, set())(spec).ask(3)
     assert [one.source for one in asked] == ["default", "evolution", "evolution"]
 
 
