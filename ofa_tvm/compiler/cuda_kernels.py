@@ -53,8 +53,9 @@ def scheduled(spec: KernelSpec, schedule: dict[str, Any], target: Target) -> IRM
 
 def _own_schedule(spec: KernelSpec, schedule: dict[str, Any]) -> Schedule | None:
     """A schedule by a trace, or the default one of a kind that DLight does badly; None leaves a kernel to DLight."""
+    if "trace" in schedule or spec.dtype == "float16":
+        load_tensor_intrinsics()  # DLight would import them, too, in a minute
     if "trace" in schedule:
-        load_tensor_intrinsics()
         made = Schedule(kernel_workload(spec))
         trace_from_json(schedule["trace"], spec).apply_to_schedule(made, remove_postproc=False)
         return made

@@ -8,8 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# TVM 0.27 warns once for each constant that it writes or reads; it means nothing to anyone.
-CHATTER = (b"Scope Saving:", b"Scope Loaded:")
+# TVM 0.27 warns once for each constant that it writes or reads, and for each schedule that its search drops.
+CHATTER = (
+    b"Scope Saving:",
+    b"Scope Loaded:",
+    b"Trace replay failed",
+    b"SampleInitPopulation encountered",
+    b"Cannot sample enough initial population",
+)
 STDERR = 2
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ofa_tvm.compiler.kernel_tir import kernel_workload
+from ofa_tvm.compiler.quiet import without_chatter
 from ofa_tvm.compiler.trace_json import record_to_json, trace_from_json
 from ofa_tvm.compiler.tvm_import import Schedule, Target, load_tensor_intrinsics, ms
 from ofa_tvm.kernels import KernelSpec
@@ -117,8 +118,9 @@ class Evolution:
             self._model.update(self._context, candidates, results)
 
     def ask(self) -> list[Candidate]:
-        """The next batch; empty when the space is exhausted."""
-        self._pending = list(self._context.generate_measure_candidates() or [])
+        """The next batch; empty when the space is exhausted, or nothing valid was found in it."""
+        with without_chatter():
+            self._pending = list(self._context.generate_measure_candidates() or [])
         return [Candidate(self._key, "evolution", {"trace": self._json(candidate)}) for candidate in self._pending]
 
     def _json(self, candidate: Any) -> Any:
