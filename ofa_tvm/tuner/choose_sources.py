@@ -23,9 +23,11 @@ def candidate_sources(
         transfer: try winners of other logs and of similar kernels first.
         seed: of a search by evolution.
     """
-    donors = log.donors() if transfer else {}
     if target.target.gpu is not None:
+        donors = log.donors() if transfer else {}
         made = import_module("ofa_tvm.tuner.trace_sources").TraceSources
         return made(target.attributes, log.folder, donors, log.tried, seed)  # type: ignore[no-any-return]
-    made = import_module("ofa_tvm.tuner.sources").Sources
+    tiles = import_module("ofa_tvm.tuner.sources")
+    donors = log.donors(tiles.unlikeness(target.attributes)) if transfer else {}
+    made = tiles.Sources
     return made(target.attributes, kernels, log.kernels, donors, log.tried, transfer)  # type: ignore[no-any-return]

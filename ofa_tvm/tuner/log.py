@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -259,17 +259,23 @@ class TuningLog:
         known = sorted({key: self.kernels[key].schedule for key in kernels if key in self.kernels}.items())
         return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
 
-    def donors(self) -> dict[str, list[dict[str, Any]]]:
-        """Winning schedules of other fingerprints, by kernel: worth an early trial, never an answer."""
-        found: dict[str, list[dict[str, Any]]] = {}
+    def donors(self, unlikeness: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, list[dict[str, Any]]]:
+        """Winning schedules of other fingerprints, by kernel: worth an early trial, never an answer.
+
+        Args:
+            unlikeness: of the conditions of another log (empty where they are not known); the least comes first.
+        """
         not_donors = (self._own.resolve(), self._shipped.resolve())
-        for root in dict.fromkeys((self.root.resolve(), shipped_folder("tuning_logs").resolve())):
-            for path in sorted(root.glob("*/*/kernels.jsonl")):
-                if path.parent in not_donors:
-                    continue
-                for key, state in _states(path).items():
-                    if state.schedule is not None and state.schedule not in found.get(key, []):
-                        found.setdefault(key, []).append(state.schedule)
+        roots = dict.fromkeys((self.root.resolve(), shipped_folder("tuning_logs").resolve()))
+        logs = [path.parent for root in roots for path in sorted(root.glob("*/*/kernels.jsonl"))]
+        donors = [folder for folder in logs if folder not in not_donors]
+        if unlikeness is not None:
+            donors.sort(key=lambda folder: unlikeness(_conditions(folder)))
+        found: dict[str, list[dict[str, Any]]] = {}
+        for folder in donors:
+            for key, schedule in winners(folder).items():
+                if schedule not in found.get(key, []):
+                    found.setdefault(key, []).append(schedule)
         return found
 
     def prune(self) -> None:
@@ -290,6 +296,13 @@ def best_times(folder: Path) -> dict[str, float]:
     path = folder / "kernels.jsonl"
     states = _states(path) if path.exists() else {}
     return {key: state.best_ms for key, state in states.items() if state.best_ms is not None}
+
+
+def _conditions(folder: Path) -> dict[str, Any]:
+    """Under which conditions a log was measured; empty where a kill left no manifest, or a strange one."""
+    path = folder / MANIFEST
+    manifest = read_json(path, "manifest") if path.exists() else {}
+    return manifest.get("conditions", {}) if isinstance(manifest, dict) else {}
 
 
 def _lines(path: Path, what: str, *fields: str) -> list[dict[str, Any]]:

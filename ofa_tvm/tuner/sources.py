@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from typing import Any
 
 from ofa_tvm.compiler.cpu_features import cpu_features
@@ -16,6 +17,23 @@ from ofa_tvm.tuner.log import KernelState, TrialResult
 NEIGHBOURS = 2
 
 
+def unlikeness(target: dict[str, Any]) -> Callable[[dict[str, Any]], list[bool]]:
+    """How unlike a target is that of another log's conditions: in its vectors' lanes, then registers, then cores.
+
+    Args:
+        target: TVM's attributes of the target that is tuned.
+    """
+    own = astuple(cpu_features(Target(target)))
+
+    def differences(conditions: dict[str, Any]) -> list[bool]:
+        other = conditions.get("target", {})
+        if other.get("kind") != "llvm":
+            return [True] * len(own)
+        return [one != mine for one, mine in zip(astuple(cpu_features(Target(other))), own, strict=True)]
+
+    return differences
+
+
 class Sources:
     """Makes the candidate sources of one tuning run.
 
@@ -23,7 +41,7 @@ class Sources:
         target: TVM's target attributes.
         kernels: all kernels of the run, by key: where neighbours are looked for.
         known: what is known of each; it grows while the run goes on.
-        donors: winning schedules of other logs, by kernel.
+        donors: winning schedules of other logs, by kernel, the likest target's first.
         tried: digests of candidates in the ledger; they are never proposed again.
         transfer: use donors and neighbours.
     """

@@ -31,7 +31,7 @@ from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
 from ofa_tvm.tuner.log import KernelState, TuningLog
-from ofa_tvm.tuner.sources import Sources
+from ofa_tvm.tuner.sources import Sources, unlikeness
 from ofa_tvm.weights import random_weights
 
 LONG_S = 120
@@ -292,6 +292,18 @@ def test_sources_propose_each_program_once():
     digests = [candidate.digest for candidate in proposed]
     assert not tried & set(digests)
     assert len(digests) == len(set(digests)) == len(ranked) - 1
+
+
+def test_vectors_decide_before_cores_how_unlike_a_target_is():
+    def of(kind="llvm", **target):
+        return {"target": {"kind": kind, **target}}
+
+    narrow, wide = {"mcpu": "znver3", "num-cores": 1}, {"mcpu": "znver4", "num-cores": 2}
+    arm = {"mtriple": "aarch64-linux-gnu", "mattr": ["+neon"], "num-cores": 1}
+    distance = unlikeness({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 1})
+    assert sorted([of(**arm), of("cuda"), of(**narrow), of(**wide), {}], key=distance)[0] == of(**wide)
+    assert unlikeness({"kind": "llvm", **narrow})(of(**narrow)) == [False] * 3
+    assert distance({}) == distance(of("cuda")) == [True] * 3
 
 
 def test_the_winner_of_a_similar_kernel_comes_early():

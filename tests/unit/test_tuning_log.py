@@ -236,6 +236,17 @@ def test_equal_donors_are_named_once(log, tmp_path):
     assert log.donors()[FIRST] == [candidate(0).schedule]
 
 
+def test_the_likest_donor_comes_first(log, tmp_path):
+    for batch, start in ((2, 0), (3, 5)):
+        other = TuningLog(load_target("x86", batch=batch), tmp_path)
+        with other.exclusive():
+            commit(other, 1.0, start=start)
+    unknown = TuningLog(load_target("x86", batch=4), tmp_path)
+    commit(unknown, 1.0, start=9)
+    seen = log.donors(lambda conditions: -conditions.get("batch", 0))
+    assert seen[FIRST] == [candidate(number).schedule for number in (5, 0, 9)]
+
+
 def test_a_relative_root_is_no_donor_of_itself(target, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     log = TuningLog(target, tmp_path.relative_to(tmp_path))
