@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import onnx
 from arm_code import TRIPLE, Counts, NotComparable, Ranges, cost_of_one
-from run import keep
+from store import keep
 from tuning import say
 
 from ofa_tvm.comparison import Speedup

@@ -12,11 +12,11 @@ import statistics
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from store import keep
 
 from ofa_tvm.devices.local import LocalDevice
 from ofa_tvm.latency import LatencyBench
@@ -24,7 +24,6 @@ from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.log import TuningLog
 
-RESULTS = Path(__file__).parent / "results"
 SPACE = get_space("mbv3-cifar")
 VERIFICATIONS = 3
 LARGER = ("--evaluations", "200000", "--finalists", "40", "--seed", "1")
@@ -98,9 +97,7 @@ def main() -> None:
         seconds = time.monotonic() - started
         result |= {"larger_seconds": seconds, "mean_regret": statistics.fmean(lost), "most": max(lost)}
         print(f"regret: mean {100 * statistics.fmean(lost):.2f} points, most {100 * max(lost):.2f}, {seconds:.0f} s")
-    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-budgets-{options.target}.json"
-    path.write_text(json.dumps(result | {"picks": rows}, indent=1) + "\n")
-    print(f"wrote {path}", file=sys.stderr)
+    keep(f"budgets-{options.target}", result | {"picks": rows})
 
 
 if __name__ == "__main__":

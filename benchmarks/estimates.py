@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 import numpy as np
-from run import keep
+from store import keep
 from tuning import Timer, say
 
 from ofa_tvm.compiler.emit import candidates

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from run import keep
+from store import keep
 
 from ofa_tvm.compiler.pipeline import VirtualMachineModel, compile_loops
 from ofa_tvm.compiler.tvm_import import Target

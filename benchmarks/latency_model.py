@@ -7,15 +7,13 @@ public latencies: arrays ``ks``, ``e``, ``d``, ``r`` of OFA's configs and ``ms_<
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from store import keep
 
 from ofa_tvm.cost_model import LatencyModel
 from ofa_tvm.cost_report import held_out
@@ -27,16 +25,8 @@ from ofa_tvm.subnet_table import SubnetTable
 from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.log import TuningLog
 
-RESULTS = Path(__file__).parent / "results"
 SPLITS = 5
 LOGS = [(target, space) for target in ("x86", "x86-2t") for space in ("mbv3", "mbv3-cifar")]
-
-
-def keep(name: str, result: Any) -> None:
-    """Store a dated result."""
-    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-latency-model-{name}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"wrote {path}", file=sys.stderr)
 
 
 def mean_scores(table: SubnetTable, splits: list[tuple[LatencyData, LatencyData]], **options: Any) -> dict[str, Any]:
@@ -83,7 +73,7 @@ def public(path: str) -> None:
             name = f"{start} to {device}, {train}"
             result[name] = mean_scores(table, splits, other_device=base)
             show(name, {"model": result[name]["model"]})
-    keep("public", result)
+    keep("latency-model-public", result)
 
 
 def measured() -> None:
@@ -99,7 +89,7 @@ def measured() -> None:
             show(f"{target} {name}, {train} samples", result[f"{target} {name}, {train}"])
         result |= _other_resolutions(f"{target} {name}", bench, data)
         result |= _fewer_kernels(f"{target} {name}", bench, data)
-    keep("measured", result)
+    keep("latency-model-measured", result)
 
 
 def _other_resolutions(title: str, bench: LatencyBench, data: LatencyData) -> dict[str, Any]:
@@ -147,7 +137,7 @@ def speed() -> None:
             result[f"{name}, {label}"] = {"median_per_s": statistics.median(rates), "low": min(rates)}
             print(name, label, f"{statistics.median(rates):,.0f} subnets a second", flush=True)
         result[f"{name}, tree_weight"] = model.model.tree_weight
-    keep("speed", result)
+    keep("latency-model-speed", result)
 
 
 PARTS = {"public": public, "measured": measured, "speed": speed}

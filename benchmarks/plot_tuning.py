@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+from store import RESULTS, newest
 
 from ofa_tvm.reporting.chart import Axis
 from ofa_tvm.storage import read_json, write_atomic
 
-RESULTS = Path(__file__).parent / "results"
-WIDTH, HEIGHT = 800, 400
-LEFT, RIGHT, TOP, BOTTOM = 60, 300, 16, 52
+WIDTH, HEIGHT = 860, 400
+LEFT, RIGHT, TOP, BOTTOM = 60, 360, 16, 52
 MOST_TRIALS, SLOWEST = 64, 2.6
+METASCHEDULE = (("on the AVX2 machine", "znver3", "#c1432e"),)
 OURS = (
-    ("templates, from nothing (224 px)", "x86-mbv3-224", "#1b6ca8"),
-    ("templates + transfer (192 px)", "x86-mbv3-192", "#2a9d8f"),
-    ("templates + transfer (160 px)", "x86-mbv3-160", "#74b816"),
-    ("templates + transfer (224 px, 2 threads)", "x86-2t-mbv3-224", "#e9a13b"),
+    ("templates, from nothing (224 px)", "x86-mbv3-224", "znver3", "#1b6ca8"),
+    ("templates + another size's winners (192 px)", "x86-mbv3-192", "znver3", "#2a9d8f"),
+    ("templates + another size's winners (160 px)", "x86-mbv3-160", "znver3", "#74b816"),
+    ("templates + one thread's winners (224 px, 2 threads)", "x86-2t-mbv3-224", "znver3", "#e9a13b"),
 )
 
 
@@ -31,21 +32,17 @@ class Series:
     points: tuple[tuple[int, float], ...]
 
 
-def newest(name: str) -> Path:
-    """The newest result of that name, of the last draw where there are several; names begin with their date."""
-    return max(RESULTS.glob(f"????-??-??-{name}*.json"))
-
-
 def series() -> list[Series]:
     """All lines; ours end at 1 by definition, MetaSchedule's are over our winners."""
     found = []
-    for name, part, colour in OURS:
-        quality = read_json(newest(f"tuning-curve-{part}"), "result")["quality_after"]
+    for name, cpu, colour in METASCHEDULE:
+        plain = read_json(newest("tuning-metaschedule-x86-mbv3-224", cpu), "result")
+        points = tuple((int(count), value) for count, value in plain["time_over_ours_after"].items())
+        found.append(Series(f"MetaSchedule {name} ({len(plain['kernels'])} kernels)", colour, points))
+    for name, part, cpu, colour in OURS:
+        quality = read_json(newest(f"tuning-curve-{part}", cpu), "result")["quality_after"]
         found.append(Series(name, colour, tuple((int(count), 1 / value) for count, value in quality.items())))
-    plain = read_json(newest("tuning-metaschedule-x86-mbv3-224"), "result")
-    points = tuple((int(count), value) for count, value in plain["time_over_ours_after"].items())
-    name = f"MetaSchedule, a layer (224 px, {len(plain['kernels'])} kernels)"
-    return [Series(name, "#c1432e", points), *found]
+    return found
 
 
 def svg(lines: Sequence[Series]) -> str:

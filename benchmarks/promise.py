@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from store import keep
 
 from ofa_tvm.comparison import PROTOCOLS, WARMUP_RUNS, time_calls
 from ofa_tvm.engines import ENGINES, OfaTvm
@@ -25,7 +25,6 @@ from ofa_tvm.shipped import shipped_supernet
 from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.weights import random_weights
 
-RESULTS = Path(__file__).parent / "results"
 OTHERS = ("ort", "openvino")
 
 
@@ -77,8 +76,7 @@ def main() -> None:
         report[f"{protocol}, as fast as"] = ratios
         print(f"{protocol}: our pick takes {ours:.3f} ms; as fast as", {k: round(v, 2) for k, v in ratios.items()})
     print(f"{pick.subnet}: {pick.test_top1:.2%} on test images, the largest {largest_top1:.2%}")
-    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-promise-{options.threads}t.json"
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    keep(f"promise-{options.threads}t", report)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from store import keep
+
 ENGINES = (("mbv3", 224), ("mbv3", 192), ("mbv3", 160), ("mbv3-cifar", 32))
 SUBNETS = "20"
 
@@ -25,14 +24,6 @@ def run(module: str, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
-
-
-def keep(name: str, result: dict[str, Any]) -> None:
-    """Store a dated result."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{name}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"wrote {path}", file=sys.stderr)
 
 
 def engines() -> None:

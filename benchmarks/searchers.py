@@ -10,19 +10,17 @@ Hypervolumes are of both objectives scaled so that the best front known spans 0 
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from moocore import hypervolume
+from store import keep
 
 from ofa_tvm.accuracy.predictor import AccuracyPredictor
 from ofa_tvm.fusion import fused_kernels
@@ -34,7 +32,6 @@ from ofa_tvm.shipped import shipped_supernet
 from ofa_tvm.spaces import Genomes, SearchSpace, get_space
 from ofa_tvm.subnet_table import SubnetTable
 
-RESULTS = Path(__file__).parent / "results"
 EVALUATIONS, POPULATION, SEEDS = 10_000, 200, 5
 BUDGET_QUANTILE = 0.3
 FLOPS_PER_MS, BYTES_PER_MS, CALL_MS = 4e7, 1e7, 1e-3
@@ -259,10 +256,7 @@ def main() -> None:
         "seeds": SEEDS,
         **{part: PARTS[part]() for part in parts},
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-{'-'.join(['searchers', *sys.argv[1:]])}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"wrote {path}", file=sys.stderr)
+    keep("-".join(["searchers", *sys.argv[1:]]), result)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
-from run import keep
+from store import keep
 
 from ofa_tvm.compiler.emit import candidates
 from ofa_tvm.compiler.kernel_runner import KernelRunner
@@ -83,26 +83,39 @@ def curve(target: str, space: str, resolution: int, already: list[int]) -> dict[
         if line["status"] == "ok":
             tried.setdefault(line["kernel"], []).append((line["digest"], line["time_ms"]))
     totals = dict.fromkeys((*BUDGETS, "final"), 0.0)
-    counted = 0
-    winners = [state.schedule for state in log.kernels.values() if state.schedule is not None]
+    counted = unknown = 0
+    winners, donors = list(log.winners.values()), log.donors()
     for key, kernel in kernels.items():
         if key in known or key not in tried:
             continue
-        schedules = {
-            Candidate(key, "template", s).digest: s for s in [*candidates(kernel, timer.cache.features), *winners]
-        }
-        order = [(digest, time_ms) for digest, time_ms in tried[key] if digest in schedules]
-        best = {count: min(order[:count], key=lambda pair: pair[1])[0] for count in BUDGETS}
-        best_of_all = min(order, key=lambda pair: pair[1])[0]
-        distinct = list(dict.fromkeys([*best.values(), best_of_all]))
+        proposed = [*candidates(kernel, timer.cache.features), *winners, *donors.get(key, [])]
+        schedules = {Candidate(key, "template", schedule).digest: schedule for schedule in proposed}
+        # A neighbour's winner that was beaten later is known by its digest only; its trial counts all the same.
+        order = tried[key]
+        found = {count: [pair for pair in order[:count] if pair[0] in schedules] for count in (*BUDGETS, len(order))}
+        unknown += len(order) - len(found[len(order)])
+        if not found[BUDGETS[0]]:
+            say(f"{key} is left out: the schedule of its first trial is not known any more")
+            continue
+        best = {count: min(pairs, key=lambda pair: pair[1])[0] for count, pairs in found.items()}
+        distinct = list(dict.fromkeys(best.values()))
         times = dict(zip(distinct, timer.in_turn(kernel, [schedules[d] for d in distinct]), strict=True))
         for count in BUDGETS:
             totals[count] += frequencies[key] * times[best[count]]
-        totals["final"] += frequencies[key] * times[best_of_all]
+        totals["final"] += frequencies[key] * times[best[len(order)]]
         counted += 1
+    if not counted:
+        sys.exit(f"{log.folder} has no ledger of these kernels: tune them first")
     quality = {str(count): totals["final"] / totals[count] for count in BUDGETS}
     trials = sum(len(lines) for key, lines in tried.items() if key in kernels and key not in known)
-    return {"space": space, "resolution": resolution, "kernels": counted, "trials": trials, "quality_after": quality}
+    return {
+        "space": space,
+        "resolution": resolution,
+        "kernels": counted,
+        "trials": trials,
+        "trials_of_unknown_schedules": unknown,
+        "quality_after": quality,
+    }
 
 
 def layers_of(kernel: KernelSpec) -> list[KernelSpec]:
@@ -229,6 +242,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kernel", action="append", default=[], help="a kernel of metaschedule, beside the sample")
+    parser.add_argument("--named", default="", help="what the result's name says beside, such as no-transfer")
     given = parser.parse_args()
     where = (given.target, given.space, given.resolution)
     parts = {
@@ -237,8 +251,9 @@ def main() -> None:
         "rate": lambda: rate(*where),
     }
     result = {"machine": cpu_name(), "target": given.target, **parts[given.part]()}
-    drawn = f"-seed{given.seed}" if given.seed else ""
-    keep(f"tuning-{given.part}-{given.target}-{given.space}-{given.resolution}{drawn}", result)
+    drawn = [f"seed{given.seed}"] if given.seed else []
+    named = [given.named] if given.named else []
+    keep("-".join(["tuning", given.part, *map(str, where), *drawn, *named]), result)
     print(json.dumps(result, indent=1))
 
 

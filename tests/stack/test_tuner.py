@@ -288,7 +288,7 @@ def test_sources_propose_each_program_once():
     tried = {Candidate(CONV.key, "template", ranked[1]).digest}
     donors = {CONV.key: [ranked[1], {"trace": []}, ranked[3]]}
     proposed = proposals(sources(donors=donors, tried=tried)(CONV))
-    assert proposed[0] == Candidate(CONV.key, "donor", ranked[3])
+    assert proposed[:2] == [Candidate(CONV.key, "default", ranked[0]), Candidate(CONV.key, "donor", ranked[3])]
     digests = [candidate.digest for candidate in proposed]
     assert not tried & set(digests)
     assert len(digests) == len(set(digests)) == len(ranked) - 1
@@ -306,6 +306,14 @@ def test_vectors_decide_before_cores_how_unlike_a_target_is():
     assert distance({}) == distance(of("cuda")) == [True] * 3
 
 
+def test_neighbours_stand_between_the_likest_donor_and_the_others():
+    ranked = candidates(CONV, cpu_features(Target(load_target("x86").attributes)))
+    near = replace(CONV, in_size=14)
+    known = {near.key: KernelState(near.key, 1.0, 1, schedule=ranked[7])}
+    first = sources(known, {CONV.key: [ranked[3], ranked[2]]}, kernels=(CONV, near))(CONV).ask(4)
+    assert [candidate.source for candidate in first] == ["default", "donor", "neighbour", "donor"]
+
+
 def test_the_winner_of_a_similar_kernel_comes_early():
     near, far = replace(CONV, in_size=14), replace(CONV, in_size=56, in_channels=96)
     ranked = candidates(near, cpu_features(Target(load_target("x86").attributes)))
@@ -316,9 +324,9 @@ def test_the_winner_of_a_similar_kernel_comes_early():
     }
     kernels = (CONV, PAIR, far, near)
     first = sources(known, kernels=kernels)(CONV).ask(3)
-    assert [(candidate.source, candidate.schedule) for candidate in first[:2]] == [
+    assert [(candidate.source, candidate.schedule) for candidate in first] == [
+        ("default", ranked[0]),
         ("neighbour", ranked[7]),
         ("neighbour", ranked[5]),
     ]
-    assert first[2].source == "default"
     assert sources(known, kernels=kernels, transfer=False)(CONV).ask(1)[0].source == "default"
