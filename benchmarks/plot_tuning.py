@@ -14,12 +14,19 @@ from ofa_tvm.storage import read_json, write_atomic
 WIDTH, HEIGHT = 860, 400
 LEFT, RIGHT, TOP, BOTTOM = 60, 360, 16, 52
 MOST_TRIALS, SLOWEST = 64, 2.6
-METASCHEDULE = (("on the AVX2 machine", "znver3", "#c1432e"),)
+CPU = "sapphirerapids"
+METASCHEDULE = (
+    ("AVX2", "seed2", "znver3", "#8d1b3d"),
+    ("AVX-512, AMD", "seed2", "znver4", "#c1432e"),
+    ("AVX-512, Intel", "seed3", CPU, "#e9768a"),
+)
 OURS = (
-    ("templates, from nothing (224 px)", "x86-mbv3-224", "znver3", "#1b6ca8"),
-    ("templates + another size's winners (192 px)", "x86-mbv3-192", "znver3", "#2a9d8f"),
-    ("templates + another size's winners (160 px)", "x86-mbv3-160", "znver3", "#74b816"),
-    ("templates + one thread's winners (224 px, 2 threads)", "x86-2t-mbv3-224", "znver3", "#e9a13b"),
+    ("templates alone (224 px)", "x86-mbv3-224-no-transfer", "#7a7f87"),
+    ("+ another CPU's winners (224 px)", "x86-mbv3-224", "#1b6ca8"),
+    ("+ another size's winners (192 px)", "x86-mbv3-192", "#2a9d8f"),
+    ("+ other sizes' winners (160 px)", "x86-mbv3-160", "#74b816"),
+    ("two threads, + one thread's winners (224 px)", "x86-2t-mbv3-224", "#e9a13b"),
+    ("mbv3-cifar, + another CPU's winners (32 px)", "x86-mbv3-cifar-32", "#8e6bbf"),
 )
 
 
@@ -35,12 +42,12 @@ class Series:
 def series() -> list[Series]:
     """All lines; ours end at 1 by definition, MetaSchedule's are over our winners."""
     found = []
-    for name, cpu, colour in METASCHEDULE:
-        plain = read_json(newest("tuning-metaschedule-x86-mbv3-224", cpu), "result")
+    for name, draw, cpu, colour in METASCHEDULE:
+        plain = read_json(newest(f"tuning-metaschedule-x86-mbv3-224-{draw}", cpu), "result")
         points = tuple((int(count), value) for count, value in plain["time_over_ours_after"].items())
-        found.append(Series(f"MetaSchedule {name} ({len(plain['kernels'])} kernels)", colour, points))
-    for name, part, cpu, colour in OURS:
-        quality = read_json(newest(f"tuning-curve-{part}", cpu), "result")["quality_after"]
+        found.append(Series(f"MetaSchedule, {name} ({len(plain['kernels'])} kernels)", colour, points))
+    for name, part, colour in OURS:
+        quality = read_json(newest(f"tuning-curve-{part}", CPU), "result")["quality_after"]
         found.append(Series(name, colour, tuple((int(count), 1 / value) for count, value in quality.items())))
     return found
 

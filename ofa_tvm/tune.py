@@ -36,7 +36,7 @@ def tune(
     samples: Annotated[
         int, typer.Option(min=0, help="Random subnets to measure for the latency model afterwards (0: none).")
     ] = 0,
-    transfer: Annotated[bool, typer.Option(help="Try winners of other logs and of similar kernels first.")] = True,
+    transfer: Annotated[bool, typer.Option(help="Try winners of other logs and of similar kernels, too.")] = True,
     classes: Annotated[int | None, typer.Option(min=2, help="Classes, where not those of the space.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the measured subnets.")] = 0,
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,

@@ -20,7 +20,7 @@ def candidate_sources(
         target: what is tuned for.
         kernels: all kernels of the run, by key.
         log: the target's log.
-        transfer: try winners of other logs and of similar kernels first.
+        transfer: try winners of other logs and of similar kernels, too.
         seed: of a search by evolution.
     """
     if target.target.gpu is not None:

@@ -18,6 +18,7 @@ from ofa_tvm.kernels import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import KernelState, TrialResult
 
+DONORS = 2
 NEIGHBOURS = 2
 
 
@@ -109,23 +110,24 @@ class KernelCandidates:
         key, sources = self._spec.key, self._sources
         default, *others = self._ranked
         donors = sources.donors.get(key, []) if sources.transfer else []
+        likest = [schedule for schedule in donors if self._is_known(schedule)][:DONORS]
         neighbours = sources.neighbours(self._spec) if sources.transfer else []
         proposed = [
             Candidate(key, "default", default),
-            *(Candidate(key, "donor", schedule) for schedule in donors[:1]),
+            *(Candidate(key, "donor", schedule) for schedule in likest[:1]),
             *(Candidate(key, "neighbour", schedule) for schedule in neighbours),
-            *(Candidate(key, "donor", schedule) for schedule in donors[1:]),
+            *(Candidate(key, "donor", schedule) for schedule in likest[1:]),
             *(Candidate(key, "template", schedule) for schedule in others),
         ]
         fresh: dict[str, Candidate] = {}
         for candidate in proposed:
-            if candidate.digest not in sources.tried and self._is_known(candidate):
+            if candidate.digest not in sources.tried and self._is_known(candidate.schedule):
                 fresh.setdefault(candidate.digest, candidate)
         return list(fresh.values())[:count]
 
-    def _is_known(self, candidate: Candidate) -> bool:
+    def _is_known(self, schedule: dict[str, Any]) -> bool:
         """Whether this version has the template of another log's schedule."""
-        template = TEMPLATES.get(candidate.schedule.get("template", ""))
+        template = TEMPLATES.get(schedule.get("template", ""))
         return template is not None and template.accepts(self._spec)
 
     def tell(self, results: list[TrialResult]) -> None:

@@ -306,12 +306,19 @@ def test_vectors_decide_before_cores_how_unlike_a_target_is():
     assert distance({}) == distance(of("cuda")) == [True] * 3
 
 
-def test_neighbours_stand_between_the_likest_donor_and_the_others():
+def test_neighbours_stand_between_the_two_likest_donors():
     ranked = candidates(CONV, cpu_features(Target(load_target("x86").attributes)))
     near = replace(CONV, in_size=14)
     known = {near.key: KernelState(near.key, 1.0, 1, schedule=ranked[7])}
-    first = sources(known, {CONV.key: [ranked[3], ranked[2]]}, kernels=(CONV, near))(CONV).ask(4)
-    assert [candidate.source for candidate in first] == ["default", "donor", "neighbour", "donor"]
+    donors = [{"trace": []}, ranked[3], ranked[2], ranked[5]]
+    first = sources(known, {CONV.key: donors}, kernels=(CONV, near))(CONV).ask(5)
+    assert [(candidate.source, candidate.schedule) for candidate in first] == [
+        ("default", ranked[0]),
+        ("donor", ranked[3]),
+        ("neighbour", ranked[7]),
+        ("donor", ranked[2]),
+        ("template", ranked[1]),
+    ]
 
 
 def test_the_winner_of_a_similar_kernel_comes_early():
