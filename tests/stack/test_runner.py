@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from runner_headers import needs_runner_headers
 
 from ofa_tvm import data, deploy, runner
 from ofa_tvm.bundle import LIBRARY, MANIFEST, ONNX, RUNNER, load_manifest
@@ -41,11 +42,7 @@ ILLEGAL = (
 )
 MAKE_PARTS = ("resize.cc", "npy.cc", "file.cc", "sha256.cc", "stb_image.cc")
 
-LACKING = runner.missing_headers("g++")
-
-pytestmark = pytest.mark.skipif(
-    bool(LACKING), reason=f"headers are missing: apt install {' '.join(runner.HEADERS[name] for name in LACKING)}"
-)
+pytestmark = needs_runner_headers
 
 
 @pytest.fixture(scope="module")
