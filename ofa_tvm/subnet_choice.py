@@ -29,9 +29,11 @@ def choose_subnets(
         rng: draws them.
 
     Raises:
-        UserError: a name or the resolution is not in the space.
+        UserError: a name or the resolution is not in the space, or there is no subnet at all.
     """
     count = (0 if named else DEFAULT_RANDOM) if random is None else random
+    if not named and count == 0:
+        raise UserError("no subnet is named and none is drawn", "name one with --subnet, or draw at least one")
     drawn = space.with_resolutions(None if resolution is None else [resolution]).sample_configs(rng, count)
     return [*map(space.parse, named), *drawn]
 
