@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ofa_tvm.devices.cycle_model import Instruction, cycles, llvm_tool
-from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.targets import Estimate
+from ofa_tvm.hardware.target import Estimate
+from ofa_tvm.support.errors import OfaTvmError
 
 TRIPLE = "aarch64-linux-gnu"
 LENGTH = 4

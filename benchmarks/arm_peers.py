@@ -32,15 +32,15 @@ from ofa_tvm.devices.emulator import emulator_folder, install_emulator
 from ofa_tvm.devices.estimate import EstimateDevice
 from ofa_tvm.devices.instruction_counts import count_code
 from ofa_tvm.engines import Array
-from ofa_tvm.fusion import fused_steps
-from ofa_tvm.onnx_export import to_onnx
-from ofa_tvm.parity import check_parity, relative_error
+from ofa_tvm.graph.fusion import fused_steps
+from ofa_tvm.graph.onnx_export import to_onnx
+from ofa_tvm.graph.parity import check_parity, relative_error
+from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.hardware.target import TargetSpec, load_target
 from ofa_tvm.runner import build_runner
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
-from ofa_tvm.storage import cache_folder, write_atomic
-from ofa_tvm.targets import TargetSpec, load_target
+from ofa_tvm.support.files import cache_folder, write_atomic
 from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.weights import random_weights
 
 OURS, DEFAULT = "ofa_tvm", "default"
 """Our libraries: with the tiles that tuning chose by the same estimate, and with those of the ranking alone."""

@@ -19,9 +19,9 @@ import numpy as np
 from store import keep
 
 from ofa_tvm.devices.local import LocalDevice
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.latency import LatencyBench
 from ofa_tvm.spaces import SubnetConfig, get_space
-from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.log import TuningLog
 
 SPACE = get_space("mbv3-cifar")

@@ -17,11 +17,11 @@ from tuning import Timer, say
 
 from ofa_tvm.compiler.emit import candidates
 from ofa_tvm.devices.estimate import EstimateDevice
-from ofa_tvm.fusion import fused_kernels
-from ofa_tvm.machine import cpu_name
+from ofa_tvm.graph.fusion import fused_kernels
+from ofa_tvm.hardware.machine import cpu_name
+from ofa_tvm.hardware.target import Estimate, load_target
+from ofa_tvm.regression.metrics import spearman
 from ofa_tvm.spaces import get_space
-from ofa_tvm.statistics import spearman
-from ofa_tvm.targets import Estimate, load_target
 from ofa_tvm.tuner.candidate import Candidate
 
 CLOCK_MHZ = 3500

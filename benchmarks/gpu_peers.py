@@ -30,11 +30,11 @@ import numpy as np
 import torch
 
 from ofa_tvm.comparison import PROTOCOLS, Speedup, time_calls
-from ofa_tvm.network import NetworkSpec
-from ofa_tvm.onnx_export import IMAGE, to_onnx
+from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.graph.onnx_export import IMAGE, to_onnx
+from ofa_tvm.graph.weights import PACKED_PERIOD, Weights, random_weights
 from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.supernet.folded import FoldedSubnet
-from ofa_tvm.weights import PACKED_PERIOD, Weights, random_weights
 
 OURS = "ofa_tvm"
 PROVIDERS = {"ort-cuda": "CUDAExecutionProvider", "ort-tensorrt": "TensorrtExecutionProvider"}

@@ -21,13 +21,13 @@ from ofa_tvm.compiler.tvm_import import Target
 
 # isort: split
 from ofa_tvm.accuracy.evaluate import Evaluator, supernet_images
-from ofa_tvm.console import log
 from ofa_tvm.data.augment import preprocess, to_tensor
-from ofa_tvm.machine import native_mcpu
-from ofa_tvm.parity import relative_error
-from ofa_tvm.shipped import shipped_supernet
+from ofa_tvm.graph.parity import relative_error
+from ofa_tvm.hardware.machine import native_mcpu
 from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.facts import checkpoint_path
+from ofa_tvm.support.console import log
+from ofa_tvm.support.shipped import shipped_supernet
 
 BATCH = 50
 

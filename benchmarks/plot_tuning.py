@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from store import RESULTS, newest
 
 from ofa_tvm.reporting.chart import Axis
-from ofa_tvm.storage import read_json, write_atomic
+from ofa_tvm.support.files import read_json, write_atomic
 
 WIDTH, HEIGHT = 860, 400
 LEFT, RIGHT, TOP, BOTTOM = 60, 360, 16, 52

@@ -18,12 +18,12 @@ from store import keep
 
 from ofa_tvm.comparison import PROTOCOLS, WARMUP_RUNS, time_calls
 from ofa_tvm.engines import ENGINES, OfaTvm
-from ofa_tvm.machine import cpu_name
-from ofa_tvm.parity import check_parity, relative_error
+from ofa_tvm.graph.parity import check_parity, relative_error
+from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.hardware.machine import cpu_name
 from ofa_tvm.search_result import load_search_result
-from ofa_tvm.shipped import shipped_supernet
 from ofa_tvm.spaces import SubnetConfig, get_space
-from ofa_tvm.weights import random_weights
+from ofa_tvm.support.shipped import shipped_supernet
 
 OTHERS = ("ort", "openvino")
 

@@ -23,14 +23,14 @@ from moocore import hypervolume
 from store import keep
 
 from ofa_tvm.accuracy.predictor import AccuracyPredictor
-from ofa_tvm.fusion import fused_kernels
+from ofa_tvm.graph.fusion import fused_kernels
 from ofa_tvm.latency import kernel_keys
 from ofa_tvm.searchers import SEARCHERS, relative_excess
 from ofa_tvm.searchers.archive import feasible_front
 from ofa_tvm.searchers.optimise import optimise
-from ofa_tvm.shipped import shipped_supernet
 from ofa_tvm.spaces import Genomes, SearchSpace, get_space
-from ofa_tvm.subnet_table import SubnetTable
+from ofa_tvm.spaces.subnet_table import SubnetTable
+from ofa_tvm.support.shipped import shipped_supernet
 
 EVALUATIONS, POPULATION, SEEDS = 10_000, 200, 5
 BUDGET_QUANTILE = 0.3

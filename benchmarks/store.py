@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.machine import native_mcpu
+from ofa_tvm.hardware.machine import native_mcpu
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -31,13 +31,13 @@ from ofa_tvm.compiler.kernel_runner import KernelRunner
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.tvm_import import Target, load_tensor_intrinsics, ms
 from ofa_tvm.devices.local import LocalDevice
-from ofa_tvm.fusion import fused_kernels
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.machine import cpu_name
-from ofa_tvm.reference import random_inputs
+from ofa_tvm.graph.fusion import fused_kernels
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.numpy_reference import random_inputs
+from ofa_tvm.hardware.machine import cpu_name
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.spaces import get_space
-from ofa_tvm.storage import read_jsonl
-from ofa_tvm.targets import load_target
+from ofa_tvm.support.files import read_jsonl
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
 from ofa_tvm.tuner.log import TuningLog

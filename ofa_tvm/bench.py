@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.engines import Engine
@@ -46,11 +46,11 @@ def bench(
     import numpy as np
 
     from ofa_tvm.comparison import PROTOCOLS, compare
-    from ofa_tvm.console import log
-    from ofa_tvm.machine import cpu_name
+    from ofa_tvm.hardware.machine import cpu_name
+    from ofa_tvm.hardware.target import load_target, require_cpu
     from ofa_tvm.spaces import get_space
-    from ofa_tvm.subnet_choice import choose_subnets
-    from ofa_tvm.targets import load_target, require_cpu
+    from ofa_tvm.spaces.subnet_arguments import choose_subnets
+    from ofa_tvm.support.console import log
 
     search_space, spec = get_space(space), load_target(target, threads, batch=1)
     require_cpu(spec, "bench")
@@ -82,9 +82,9 @@ def bench(
 
 def _engines(against: str, target: str, logs: Path | None) -> tuple[dict[str, Engine], list[str]]:
     """Engines to time, ours first, and the names of those that are not installed."""
-    from ofa_tvm.console import log
     from ofa_tvm.engines import ENGINES, OfaTvm, TvmLoops
-    from ofa_tvm.errors import UserError
+    from ofa_tvm.support.console import log
+    from ofa_tvm.support.errors import UserError
 
     engines: dict[str, Engine] = {OURS: OfaTvm(target, logs)}
     choices: dict[str, Callable[[], Engine]] = {name: make for name, make in ENGINES.items() if name != OURS}

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.block_table import BlockTable, block_values
-from ofa_tvm.network import Kind, NetworkSpec
+from ofa_tvm.graph.network import Kind, NetworkSpec
 from ofa_tvm.spaces import Genomes, SearchSpace
-from ofa_tvm.subnet_table import moved_bytes
+from ofa_tvm.spaces.block_table import BlockTable, block_values
+from ofa_tvm.spaces.subnet_table import moved_bytes
 
 Floats = NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ofa_tvm.checks import TINY_KERNEL, Check, Status
-from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.targets import TargetSpec, load_target
+from ofa_tvm.hardware.target import TargetSpec, load_target
+from ofa_tvm.support.errors import OfaTvmError
 
 
 def board_checks(name: str, device: str | None = None) -> Iterator[Check]:

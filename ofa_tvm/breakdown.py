@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ofa_tvm.block_table import block_number
 from ofa_tvm.cost_model import LatencyModel
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.spaces.block_table import block_number
 
 
 @dataclass(frozen=True)

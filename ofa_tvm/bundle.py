@@ -22,9 +22,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ofa_tvm.errors import UserError
 from ofa_tvm.manifest import FORMAT, SCHEMA_VERSION, FileFacts, Manifest
-from ofa_tvm.storage import read_json, sha256_file, write_json
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import read_json, sha256_file, write_json
 
 LIBRARY = "model.so"
 ONNX = "model.onnx"

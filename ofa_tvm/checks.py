@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ofa_tvm.compiler.guard import INSTALL, check_versions
-from ofa_tvm.energy import Meter
-from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.machine import cpu_name, mcpu_of, native_mcpu, package_version
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.hardware.machine import cpu_name, mcpu_of, native_mcpu, package_version
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.runner import HEADERS, missing_headers
-from ofa_tvm.shipped import shipped_supernet
-from ofa_tvm.storage import cache_folder, read_json, sha256_file
-from ofa_tvm.targets import load_target
+from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.support.files import cache_folder, read_json, sha256_file
+from ofa_tvm.support.ledger import Meter
+from ofa_tvm.support.shipped import shipped_supernet
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult, logs_root
 

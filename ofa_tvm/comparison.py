@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from ofa_tvm.engines import Engine, reference_engine
-from ofa_tvm.network import NetworkSpec
-from ofa_tvm.parity import check_parity, relative_error
-from ofa_tvm.weights import random_weights
+from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.graph.parity import check_parity, relative_error
+from ofa_tvm.graph.weights import random_weights
 
 BLOCK = 20
 PROTOCOLS = {"blocks": BLOCK, "interleaved": 1}

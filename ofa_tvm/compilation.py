@@ -18,11 +18,11 @@ from ofa_tvm.compiler.assembler import Winners, compile_kernels, compile_program
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.engines import reference_engine
-from ofa_tvm.network import NetworkSpec
-from ofa_tvm.parity import check_parity, relative_error
-from ofa_tvm.storage import write_atomic
-from ofa_tvm.targets import TargetSpec
-from ofa_tvm.weights import Weights
+from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.graph.parity import check_parity, relative_error
+from ofa_tvm.graph.weights import Weights
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.support.files import write_atomic
 
 
 @dataclass(frozen=True)

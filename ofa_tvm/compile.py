@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.compilation import CompiledSubnet
+    from ofa_tvm.graph.weights import Weights
+    from ofa_tvm.hardware.target import TargetSpec
     from ofa_tvm.spaces import SearchSpace, SubnetConfig
-    from ofa_tvm.targets import TargetSpec
-    from ofa_tvm.weights import Weights
 
     WeightsOf = Callable[[SubnetConfig], Weights]
 
@@ -50,10 +50,10 @@ def compile_subnets(
     import numpy as np
 
     from ofa_tvm.compilation import compile_subnet
-    from ofa_tvm.console import log
     from ofa_tvm.devices import library_loader
-    from ofa_tvm.subnet_choice import choose_subnets
-    from ofa_tvm.targets import load_target
+    from ofa_tvm.hardware.target import load_target
+    from ofa_tvm.spaces.subnet_arguments import choose_subnets
+    from ofa_tvm.support.console import log
     from ofa_tvm.threads import use_threads
     from ofa_tvm.tuner.log import TuningLog
 
@@ -94,8 +94,8 @@ def _for_gpu(
     out: Path | None,
 ) -> tuple[dict[str, Any], str]:
     """Compile for a GPU, which need not be here: what was made, as a payload and as text."""
-    from ofa_tvm.console import log
     from ofa_tvm.gpu_compilation import compile_gpu_subnet
+    from ofa_tvm.support.console import log
 
     compiled = []
     for config in configs:
@@ -131,8 +131,8 @@ compile_subnets.__name__ = "compile"
 
 def _untrained(name: str, seed: int) -> tuple[SearchSpace, WeightsOf]:
     """A space with random weights."""
+    from ofa_tvm.graph.weights import random_weights
     from ofa_tvm.spaces import get_space
-    from ofa_tvm.weights import random_weights
 
     space = get_space(name)
     return space, lambda config: random_weights(space.network(config), seed)
@@ -140,9 +140,9 @@ def _untrained(name: str, seed: int) -> tuple[SearchSpace, WeightsOf]:
 
 def _trained(path: Path, space: str | None) -> tuple[SearchSpace, WeightsOf]:
     """Space and weights of a supernet."""
-    from ofa_tvm.errors import UserError
     from ofa_tvm.supernet.checkpoint import load_supernet
     from ofa_tvm.supernet.subnet import extract
+    from ofa_tvm.support.errors import UserError
 
     supernet, facts = load_supernet(path)
     if space not in (None, facts.space):

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.block_features import BlockFeatures
-from ofa_tvm.block_table import BlockTable
-from ofa_tvm.model_files import load_model, save_model
+from ofa_tvm.regression.metrics import mape, relative_errors, spearman
+from ofa_tvm.regression.model_files import load_model, save_model
+from ofa_tvm.regression.stacked_regressor import Features, StackedRegressor
 from ofa_tvm.spaces import Genomes, SubnetConfig
-from ofa_tvm.stacked import Features, StackedRegressor
-from ofa_tvm.statistics import mape, relative_errors, spearman
-from ofa_tvm.subnet_features import ordinal_choices, relative_resolution
-from ofa_tvm.subnet_table import QUANTITIES, SubnetTable
+from ofa_tvm.spaces.block_table import BlockTable
+from ofa_tvm.spaces.subnet_features import ordinal_choices, relative_resolution
+from ofa_tvm.spaces.subnet_table import QUANTITIES, SubnetTable
 
 Floats = NDArray[np.float64]
 BlockTimes = tuple[Floats, Floats]

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from ofa_tvm.cost_model import BlockTimes, LatencyModel, score
 from ofa_tvm.latency_data import LatencyData
-from ofa_tvm.ridge import Ridge
+from ofa_tvm.regression.ridge import Ridge
+from ofa_tvm.regression.stacked_regressor import fit_trees
 from ofa_tvm.spaces import Genomes, SubnetConfig
-from ofa_tvm.stacked import fit_trees
-from ofa_tvm.subnet_features import choice_counts, ordinal_choices, relative_resolution
-from ofa_tvm.subnet_table import KINDS, QUANTITIES, SubnetTable
+from ofa_tvm.spaces.subnet_features import choice_counts, ordinal_choices, relative_resolution
+from ofa_tvm.spaces.subnet_table import KINDS, QUANTITIES, SubnetTable
 
 Floats = NDArray[np.float64]
 Baseline = Callable[[SubnetTable, Genomes, Floats, Genomes], Floats]

@@ -7,10 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ofa_tvm.checks import TINY_KERNEL, Check
-from ofa_tvm.energy import gpu_joules
-from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.machine import local_gpu
-from ofa_tvm.targets import TargetSpec, is_gpu_target, load_target
+from ofa_tvm.hardware.machine import local_gpu
+from ofa_tvm.hardware.target import TargetSpec, is_gpu_target, load_target
+from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.support.ledger import gpu_joules
 
 OLDEST_DRIVER = 580
 """TVM's CUDA runtime is built for CUDA 13, which this driver brings."""

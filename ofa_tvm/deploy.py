@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
-from ofa_tvm.energy import Cost, Meter, total
+from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
+from ofa_tvm.support.ledger import Cost, Meter, total
 
 if TYPE_CHECKING:
     from ofa_tvm.deployment import Deployment
+    from ofa_tvm.hardware.target import TargetSpec
     from ofa_tvm.manifest import Latency, Manifest
     from ofa_tvm.search_result import Pick, SearchResult
-    from ofa_tvm.targets import TargetSpec
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ def deploy(
     """
     from ofa_tvm.bundle import check_destination
     from ofa_tvm.devices import open_device
-    from ofa_tvm.errors import UserError
+    from ofa_tvm.hardware.target import load_target
     from ofa_tvm.search_result import load_search_result
-    from ofa_tvm.targets import load_target
+    from ofa_tvm.support.errors import UserError
 
     if (from_ is None) != (pick is None) or (from_ is None) == (subnet is None):
         raise UserError("which subnet to deploy is not said once", "give --subnet KEY, or --from FOLDER with --pick N")
@@ -110,8 +110,8 @@ def _searched_target(result: SearchResult) -> TargetSpec:
     Raises:
         UserError: its file is gone or changed, or this is another machine: the search's figures do not hold here.
     """
-    from ofa_tvm.errors import UserError
-    from ofa_tvm.targets import load_target
+    from ofa_tvm.hardware.target import load_target
+    from ofa_tvm.support.errors import UserError
 
     hint = "search again here, or deploy without the search's figures: --subnet KEY with --target"
     source = result.target_source or result.target
@@ -134,8 +134,8 @@ def _check_searched_supernet(checkpoint: Path, expected: str | None) -> None:
     Raises:
         UserError: it is another one.
     """
-    from ofa_tvm.errors import UserError
-    from ofa_tvm.storage import sha256_file
+    from ofa_tvm.support.errors import UserError
+    from ofa_tvm.support.files import sha256_file
 
     if expected is not None and checkpoint.exists() and sha256_file(checkpoint) != expected:
         raise UserError(
@@ -150,10 +150,10 @@ def _deployment(order: Order, data: str | None, logs: Path | None, check_images:
     # TVM before torch: it would load more of torch otherwise.
     from ofa_tvm.deployment import COMPARED_IMAGES, Deployment  # isort: skip
     from ofa_tvm.accuracy.evaluate import supernet_images
-    from ofa_tvm.console import log
-    from ofa_tvm.shipped import shipped_supernet
     from ofa_tvm.supernet.checkpoint import load_supernet
     from ofa_tvm.supernet.facts import checkpoint_path
+    from ofa_tvm.support.console import log
+    from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.tuner.log import TuningLog
 
     checkpoint = checkpoint_path(order.supernet or shipped_supernet())

@@ -23,24 +23,24 @@ from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.pipeline import VirtualMachineModel
 from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.compiler.tvm_import import tvm
-from ofa_tvm.console import log
-from ofa_tvm.energy import Cost, Meter
-from ofa_tvm.errors import OfaTvmError
 from ofa_tvm.gpu_bundle import write_gpu_library
+from ofa_tvm.graph.network import DType
+from ofa_tvm.graph.onnx_export import to_onnx
+from ofa_tvm.graph.parity import check_parity, relative_error
+from ofa_tvm.graph.weights import Weights, digest
+from ofa_tvm.hardware.machine import package_version
+from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.kernel_sets import kernel_calls
-from ofa_tvm.machine import package_version
 from ofa_tvm.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
-from ofa_tvm.network import DType
-from ofa_tvm.onnx_export import to_onnx
-from ofa_tvm.parity import check_parity, relative_error
 from ofa_tvm.runner import add_runner, oldest_glibc
 from ofa_tvm.search_result import Pick
 from ofa_tvm.spaces import SubnetConfig
-from ofa_tvm.storage import sha256_file
-from ofa_tvm.targets import TargetSpec
+from ofa_tvm.support.console import log
+from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.support.files import sha256_file
+from ofa_tvm.support.ledger import Cost, Meter
 from ofa_tvm.threads import use_threads
 from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.weights import Weights, digest
 
 # isort: off
 from ofa_tvm.accuracy.evaluate import Evaluator  # torch: after TVM, which would otherwise load more of it

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_tvm.cli import DeviceOption, JsonFlag, emit, run_command
+from ofa_tvm.support.command import DeviceOption, JsonFlag, emit, run_command
 
 if TYPE_CHECKING:
-    from ofa_tvm.kernels import KernelSpec
-    from ofa_tvm.targets import TargetSpec
+    from ofa_tvm.graph.kernel import KernelSpec
+    from ofa_tvm.hardware.target import TargetSpec
     from ofa_tvm.tuner.candidate import Candidate
     from ofa_tvm.tuner.log import TrialResult
 

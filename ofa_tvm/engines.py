@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.network import NetworkSpec
-from ofa_tvm.weights import Weights
+from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.graph.weights import Weights
 
 Array = NDArray[np.float32]
 Call = Callable[[], Any]
@@ -92,7 +92,7 @@ class OfaTvm(Engine):
         from ofa_tvm.compiler.assembler import assemble
         from ofa_tvm.compiler.objects import ObjectCache
         from ofa_tvm.compiler.runtime import LoadedModel
-        from ofa_tvm.targets import load_target
+        from ofa_tvm.hardware.target import load_target
         from ofa_tvm.threads import use_threads
         from ofa_tvm.tuner.log import TuningLog
 
@@ -138,7 +138,7 @@ class TvmLoops(Engine):
 
         from ofa_tvm.compiler.pipeline import VirtualMachineModel, compile_loops
         from ofa_tvm.compiler.tvm_import import Target
-        from ofa_tvm.targets import load_target
+        from ofa_tvm.hardware.target import load_target
         from ofa_tvm.threads import use_threads
 
         use_threads(threads)
@@ -171,7 +171,7 @@ class OnnxRuntime(Engine):
         """Make a session."""
         import onnxruntime
 
-        from ofa_tvm.onnx_export import to_onnx
+        from ofa_tvm.graph.onnx_export import to_onnx
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -204,7 +204,7 @@ class OpenVino(Engine):
         """Compile."""
         import openvino
 
-        from ofa_tvm.onnx_export import to_onnx
+        from ofa_tvm.graph.onnx_export import to_onnx
 
         core = openvino.Core()
         config = {

@@ -14,8 +14,6 @@ from moocore import is_nondominated
 from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.source import AccuracySource
-from ofa_tvm.console import log
-from ofa_tvm.errors import Infeasible, PartialResult
 from ofa_tvm.latency import LatencyBench
 from ofa_tvm.objectives import LATENCY, OBJECTIVES
 from ofa_tvm.reachable import require_reachable
@@ -25,6 +23,8 @@ from ofa_tvm.searchers import SEARCHERS
 from ofa_tvm.searchers.base import relative_excess
 from ofa_tvm.searchers.optimise import optimise
 from ofa_tvm.spaces import Genomes, SubnetConfig
+from ofa_tvm.support.console import log
+from ofa_tvm.support.errors import Infeasible, PartialResult
 
 Floats = NDArray[np.float64]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from ofa_tvm.bundle import LIBRARY
 from ofa_tvm.compiler.assembler import Winners
 from ofa_tvm.compiler.gpu_program import CUDA_LIBRARIES, NETWORK, link_gpu_program
-from ofa_tvm.console import log
 from ofa_tvm.devices.pack_runtime import CUDA_RUNTIME, runtime_libraries
-from ofa_tvm.network import NetworkSpec
-from ofa_tvm.targets import TargetSpec
-from ofa_tvm.weights import Weights
+from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.graph.weights import Weights
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.support.console import log
 
 
 def write_gpu_library(

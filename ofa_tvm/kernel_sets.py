@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ofa_tvm.fusion import fused_kernels, fused_steps
-from ofa_tvm.kernels import KernelSpec, layer_kernels, network_kernels
-from ofa_tvm.network import NetworkSpec
+from ofa_tvm.graph.fusion import fused_kernels, fused_steps
+from ofa_tvm.graph.kernel import KernelSpec, layer_kernels, network_kernels
+from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace
-from ofa_tvm.targets import TargetSpec
 
 
 def kernel_steps(network: NetworkSpec, target: TargetSpec) -> list[tuple[tuple[str, ...], KernelSpec]]:

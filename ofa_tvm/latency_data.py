@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.errors import UserError
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.support.errors import UserError
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ofa_tvm.cost_report import OURS, held_out
 from ofa_tvm.latency_data import LatencyData
-from ofa_tvm.subnet_table import SubnetTable
+from ofa_tvm.spaces.subnet_table import SubnetTable
 
 SIZES = (10, 30, 100, 300)
 _HELD_OUT = 0.2

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ofa_tvm.energy import Cost
+from ofa_tvm.support.ledger import Cost
 
 FORMAT: Final = "ofa_tvm.bundle"
 SCHEMA_VERSION: Final = 1

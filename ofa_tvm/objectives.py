@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.cost_model import LatencyModel
-from ofa_tvm.energy import CORE_WATTS
 from ofa_tvm.spaces import Genomes
-from ofa_tvm.subnet_table import QUANTITIES
+from ofa_tvm.spaces.subnet_table import QUANTITIES
+from ofa_tvm.support.ledger import CORE_WATTS
 
 Floats = NDArray[np.float64]
 LATENCY = "latency"

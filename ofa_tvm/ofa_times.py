@@ -17,8 +17,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofa_tvm.errors import UserError
-from ofa_tvm.network import LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import LayerSpec, NetworkSpec
+from ofa_tvm.support.errors import UserError
 
 _SHAPES = r"-input:\d+x\d+x\d+-output:\d+(?:x\d+x\d+)?"
 _CHOICES = r"-expand:\d+-kernel:\d+-stride:\d+-idskip:[01]-se:[01]-hs:[01]"

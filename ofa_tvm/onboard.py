@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ofa_tvm.cli import DeviceOption, JsonFlag, emit, run_command
+from ofa_tvm.support.command import DeviceOption, JsonFlag, emit, run_command
 
 
 def onboard(
@@ -32,9 +32,9 @@ def onboard(
     Runs doctor, tune, search and report one after the other, each with what was given here. What is done is kept: the
     same command goes on where it stopped, and measures nothing twice.
     """
-    from ofa_tvm.onboarding import Step, run_steps
-    from ofa_tvm.shipped import shipped_supernet
     from ofa_tvm.supernet.facts import checkpoint_path, read_facts
+    from ofa_tvm.support.shipped import shipped_supernet
+    from ofa_tvm.support.steps import Step, run_steps
 
     checkpoint = checkpoint_path(supernet or shipped_supernet())
     facts = read_facts(checkpoint)

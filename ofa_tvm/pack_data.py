@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ofa_tvm.cli import JsonFlag, emit, run_command
+from ofa_tvm.support.command import JsonFlag, emit, run_command
 
 
 def pack_data(
@@ -20,9 +20,9 @@ def pack_data(
     json: JsonFlag = False,
 ) -> None:
     """Write a data set as losslessly compressed files of a few megabytes; train there with --data pack:FOLDER."""
-    from ofa_tvm.console import log
     from ofa_tvm.data import load_dataset
     from ofa_tvm.data.image_pack import write_pack
+    from ofa_tvm.support.console import log
 
     dataset = load_dataset(data, log)
     write_pack(dataset, out)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
+    from ofa_tvm.hardware.target import TargetSpec
     from ofa_tvm.spaces import SearchSpace, SubnetConfig
-    from ofa_tvm.targets import TargetSpec
 
 
 def predict(
@@ -58,10 +58,10 @@ def predict(
 
     The latency model is the one that tune fitted to measured subnets; the accuracy predictor belongs to a supernet.
     """
-    from ofa_tvm.errors import UserError
+    from ofa_tvm.hardware.target import load_target
     from ofa_tvm.spaces import get_space
-    from ofa_tvm.subnet_choice import read_architectures
-    from ofa_tvm.targets import load_target
+    from ofa_tvm.spaces.subnet_arguments import read_architectures
+    from ofa_tvm.support.errors import UserError
 
     search_space = get_space(space)
     if classes is not None:
@@ -105,8 +105,8 @@ def _predictions(
     from ofa_tvm.cost_model import LatencyModel
     from ofa_tvm.kernel_sets import kernel_steps
     from ofa_tvm.latency import call_costs, latency_table, model_folder
-    from ofa_tvm.shipped import shipped_supernet
-    from ofa_tvm.subnet_table import SubnetTable
+    from ofa_tvm.spaces.subnet_table import SubnetTable
+    from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.tuner.log import TuningLog
 
     log = TuningLog(spec, logs)
@@ -175,7 +175,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def _sums(space: SearchSpace, path: Path, configs: list[SubnetConfig]) -> list[dict[str, Any]]:
     """Sums of published block latencies, with their parts."""
     from ofa_tvm.block_latency_table import block_times, read_files
-    from ofa_tvm.errors import UserError
+    from ofa_tvm.support.errors import UserError
 
     files = read_files(path)
     rows = []
@@ -203,7 +203,7 @@ def _fit(space: SearchSpace, path: Path, base: Path | None, train: int, test: in
     from ofa_tvm.cost_model import LatencyModel
     from ofa_tvm.cost_report import OURS, held_out
     from ofa_tvm.latency_data import read_latency_data
-    from ofa_tvm.subnet_table import SubnetTable
+    from ofa_tvm.spaces.subnet_table import SubnetTable
 
     kernels = SubnetTable(space)
     known, asked = read_latency_data(path, space).split(train, test, seed)

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from ofa_tvm.errors import UserError
-from ofa_tvm.storage import append_jsonl, read_jsonl
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import append_jsonl, read_jsonl
 
 FILE_NAME = "latency.jsonl"
 Provenance = Literal["measured", "estimated"]

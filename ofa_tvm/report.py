@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ofa_tvm.cli import JsonFlag, emit, run_command
+from ofa_tvm.support.command import JsonFlag, emit, run_command
 
 
 def report(
@@ -18,10 +18,10 @@ def report(
     json: JsonFlag = False,
 ) -> None:
     """Write a search as one HTML page: picks, front, predicted and measured values, costs and conditions."""
-    from ofa_tvm.errors import UserError
     from ofa_tvm.reporting.page import render
     from ofa_tvm.search_result import load_search_result
-    from ofa_tvm.storage import write_atomic
+    from ofa_tvm.support.errors import UserError
+    from ofa_tvm.support.files import write_atomic
 
     run = load_search_result(source)
     path = out or source / "report.html"

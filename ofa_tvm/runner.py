@@ -11,10 +11,10 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ofa_tvm.console import log
-from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.shipped import shipped_folder
-from ofa_tvm.storage import cache_folder, write_atomic
+from ofa_tvm.support.console import log
+from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.support.files import cache_folder, write_atomic
+from ofa_tvm.support.shipped import shipped_folder
 
 # The same as in CMakeLists.txt.
 COMPILE = ("-std=c++17", "-O2", "-DNDEBUG", "-ffunction-sections", "-fdata-sections")

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.accuracy.source import AccuracySource
+    from ofa_tvm.hardware.target import TargetSpec
     from ofa_tvm.search_run import TargetSearch
     from ofa_tvm.spaces import SearchSpace
     from ofa_tvm.supernet.facts import SupernetFacts
-    from ofa_tvm.targets import TargetSpec
 
 LIMITS = ("size", "macs", "memory", "energy")
 
@@ -67,11 +67,11 @@ def search(
     """
     from datetime import UTC, datetime
 
-    from ofa_tvm.errors import UserError
+    from ofa_tvm.hardware.target import load_target
     from ofa_tvm.reachable import refuse_hopeless
     from ofa_tvm.search_settings import SearchSettings
-    from ofa_tvm.shipped import shipped_supernet
-    from ofa_tvm.targets import load_target
+    from ofa_tvm.support.errors import UserError
+    from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.tuner.log import TuningLog
 
     budgets = sorted(max_latency_ms or [])
@@ -133,9 +133,9 @@ def search(
 
 
 def _check(searcher: str, objectives: Sequence[str], limits: Sequence[tuple[str, float]]) -> None:
-    from ofa_tvm.errors import UserError
     from ofa_tvm.objectives import OBJECTIVES
     from ofa_tvm.searchers import SEARCHERS
+    from ofa_tvm.support.errors import UserError
 
     if searcher not in SEARCHERS:
         raise UserError(f"unknown searcher '{searcher}'", f"choose one of {', '.join(SEARCHERS)}")
@@ -149,7 +149,7 @@ def _check(searcher: str, objectives: Sequence[str], limits: Sequence[tuple[str,
 
 def _check_targets(specs: Sequence[TargetSpec], costs: set[str]) -> None:
     """Refuse what cannot be searched for: several targets where one is measured elsewhere, energy of a GPU."""
-    from ofa_tvm.errors import UserError
+    from ofa_tvm.support.errors import UserError
 
     for spec in specs:
         if spec.device == "pack" and len(specs) > 1:
@@ -183,8 +183,8 @@ def _accuracy(path: Path, data: str | None) -> tuple[SearchSpace, Callable[[Targ
 def _published(path: Path) -> tuple[SearchSpace, Callable[[TargetSearch], Opened]]:
     from ofa_tvm.accuracy.ofa_predictor import OfaPredictor
     from ofa_tvm.accuracy.source import PublishedAccuracy
-    from ofa_tvm.console import log
-    from ofa_tvm.storage import sha256_file
+    from ofa_tvm.support.console import log
+    from ofa_tvm.support.files import sha256_file
 
     predictor = OfaPredictor.load(path)
 
@@ -203,10 +203,10 @@ def _evaluated(path: Path, facts: SupernetFacts, data: str | None, search: Targe
     from ofa_tvm.accuracy.evaluate import Evaluator, supernet_images
     from ofa_tvm.accuracy.samples import FEWEST, AccuracySamples, samples_folder, weights_identity
     from ofa_tvm.accuracy.source import EvaluatedAccuracy
-    from ofa_tvm.console import log
     from ofa_tvm.spaces import SubnetConfig
-    from ofa_tvm.storage import sha256_file
     from ofa_tvm.supernet.checkpoint import load_supernet
+    from ofa_tvm.support.console import log
+    from ofa_tvm.support.files import sha256_file
 
     supernet, _ = load_supernet(path)
     dataset = supernet_images(data, facts, path, log)
@@ -231,8 +231,8 @@ HEADERS = ["pick", "subnet", "budget ms", "predicted ms", "{} ms", "held", "pred
 
 
 def _text(search: TargetSearch, result: dict[str, Any]) -> str:
-    from ofa_tvm.energy import Cost, total
     from ofa_tvm.search_result import FILE_NAME
+    from ofa_tvm.support.ledger import Cost, total
 
     costs = [Cost(**cost) for cost in result["cost"]]
     objectives = sorted(search.picks[0].objectives) if search.picks else []
@@ -271,7 +271,7 @@ def _report_unmet(searches: Sequence[TargetSearch], budgets: int) -> None:
     Raises:
         PartialResult: there are some.
     """
-    from ofa_tvm.errors import PartialResult
+    from ofa_tvm.support.errors import PartialResult
 
     unmet = [
         f"{budget['budget_ms']:g} ms on {one.target.name}: the nearest is {budget['nearest_ms']:.4g} ms "

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ofa_tvm.energy import Cost
-from ofa_tvm.errors import UserError
-from ofa_tvm.network import DType
-from ofa_tvm.storage import read_json
+from ofa_tvm.graph.network import DType
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import read_json
+from ofa_tvm.support.ledger import Cost
 
 FILE_NAME = "result.json"
 

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tvm.accuracy.source import AccuracySource
-from ofa_tvm.cli import SCHEMA_VERSION
-from ofa_tvm.console import log
-from ofa_tvm.energy import Ledger
-from ofa_tvm.errors import Infeasible
 from ofa_tvm.finder import Finder
+from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.latency import LatencyBench, warn_of_estimates
 from ofa_tvm.regret import Regret, regret
 from ofa_tvm.search_result import FILE_NAME, Pick
 from ofa_tvm.search_settings import SearchSettings
 from ofa_tvm.spaces import SearchSpace
-from ofa_tvm.storage import write_json
-from ofa_tvm.targets import TargetSpec
+from ofa_tvm.support.command import SCHEMA_VERSION
+from ofa_tvm.support.console import log
+from ofa_tvm.support.errors import Infeasible
+from ofa_tvm.support.files import write_json
+from ofa_tvm.support.ledger import Ledger
 from ofa_tvm.tuner.log import TuningLog
 
 

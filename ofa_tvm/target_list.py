@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import JsonFlag, emit, run_command, table
 
 
 def target_list(
@@ -17,7 +17,7 @@ def target_list(
     json: JsonFlag = False,
 ) -> None:
     """List the targets that --target takes, what they are on this machine, and how many kernels are tuned for them."""
-    from ofa_tvm.targets import target_names
+    from ofa_tvm.hardware.target import target_names
 
     rows = [_describe(name, logs) for name in target_names()]
 
@@ -42,8 +42,8 @@ def target_list(
 
 def _describe(name: str, logs: Path | None) -> dict[str, Any]:
     """Facts of a target; ``error`` instead where its file or its log cannot be used here."""
-    from ofa_tvm.errors import UserError
-    from ofa_tvm.targets import load_target
+    from ofa_tvm.hardware.target import load_target
+    from ofa_tvm.support.errors import UserError
     from ofa_tvm.tuner.log import TuningLog
 
     facts: dict[str, Any] = {"name": name}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ofa_tvm.cli import JsonFlag, emit, run_command, table
 from ofa_tvm.supernet.plan import Precision
+from ofa_tvm.support.command import JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
     import torch
@@ -50,15 +50,15 @@ def train(
 
     from ofa_tvm.accuracy.evaluate import Evaluator
     from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT
-    from ofa_tvm.console import log
     from ofa_tvm.data import load_dataset
-    from ofa_tvm.energy import total
-    from ofa_tvm.errors import UserError
+    from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
     from ofa_tvm.spaces import get_space
-    from ofa_tvm.stacked import MIN_SAMPLES
-    from ofa_tvm.storage import write_json
     from ofa_tvm.supernet.plan import DEFAULT_PLAN
     from ofa_tvm.supernet.training import Trainer
+    from ofa_tvm.support.console import log
+    from ofa_tvm.support.errors import UserError
+    from ofa_tvm.support.files import write_json
+    from ofa_tvm.support.ledger import total
 
     search_space = get_space(space)
     fewest = MIN_SAMPLES + FEWEST_HELD_OUT
@@ -117,7 +117,7 @@ def _torch_device(name: Device | None) -> torch.device:
     """
     import torch
 
-    from ofa_tvm.errors import UserError
+    from ofa_tvm.support.errors import UserError
 
     has_gpu = torch.cuda.is_available()
     if name == "cuda" and not has_gpu:
@@ -130,7 +130,7 @@ def _accuracy_predictor(trainer: Trainer, checkpoint: Path, count: int) -> dict[
     """Evaluate subnets, save a predictor fitted to them beside the checkpoint, and report how good it is."""
     from ofa_tvm.accuracy.evaluate import Evaluator
     from ofa_tvm.accuracy.samples import AccuracySamples
-    from ofa_tvm.storage import sha256_file
+    from ofa_tvm.support.files import sha256_file
 
     evaluator = Evaluator(trainer.dataset, trainer.dataset.validation, device=trainer.device)
     samples = AccuracySamples(trainer.space, trainer.folder, sha256_file(checkpoint)[:16])

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.cli import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
-    from ofa_tvm.energy import Cost, Ledger
+    from ofa_tvm.support.ledger import Cost, Ledger
     from ofa_tvm.tuner.coverage import Coverage
     from ofa_tvm.tuner.loop import TuningSummary
 
@@ -64,9 +64,9 @@ def tune(
 
     Resumes from the tuning log and measures nothing twice. Without a budget it stops when nothing promises a gain.
     """
+    from ofa_tvm.hardware.target import load_target, require_cpu
     from ofa_tvm.kernel_sets import kernel_calls, kernel_set
     from ofa_tvm.spaces import get_space
-    from ofa_tvm.targets import load_target, require_cpu
     from ofa_tvm.tuner.coverage import coverage as covered
     from ofa_tvm.tuner.log import TuningLog
     from ofa_tvm.tuner.loop import Budget, kernel_frequencies
@@ -161,8 +161,8 @@ def _finalists(search: Path | None, export_pack: Path | None) -> tuple[str, ...]
     """Subnets that a search wants to have measured."""
     if search is None:
         return ()
-    from ofa_tvm.errors import UserError
     from ofa_tvm.search_result import load_search_result
+    from ofa_tvm.support.errors import UserError
 
     if export_pack is None:
         raise UserError("--subnets-of says what goes into a pack", "give --export-pack FOLDER too")
@@ -180,7 +180,7 @@ def _tune(
     transfer: bool,
 ) -> tuple[TuningSummary, Cost]:
     from ofa_tvm.devices import recorded_boards
-    from ofa_tvm.errors import PartialResult
+    from ofa_tvm.support.errors import PartialResult
     from ofa_tvm.tuner.choose_sources import candidate_sources
     from ofa_tvm.tuner.loop import Tuner
 
@@ -194,7 +194,7 @@ def _tune(
 
 
 def _ledger(spec: Any, log: Any) -> Ledger:
-    from ofa_tvm.energy import Ledger
+    from ofa_tvm.support.ledger import Ledger
 
     uses_gpu = spec.target.gpu is not None and spec.device == "local"
     return Ledger(log.folder / "ledger.jsonl", uses_gpu)
@@ -254,7 +254,7 @@ def _coverage_record(state: Coverage) -> dict[str, Any]:
 
 
 def _plan_text(payload: dict[str, Any], state: Coverage, show_kernels: bool) -> str:
-    from ofa_tvm.energy import estimated
+    from ofa_tvm.support.ledger import estimated
 
     seconds = payload["planned_s"]
     lines = [

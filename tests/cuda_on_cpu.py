@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cuda_kernels import cuda_source
 from ofa_tvm.compiler.tvm_import import IRModule, Schedule, Target
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
 
 HEADER = Path(__file__).parent / "native" / "cuda_on_cpu.h"
 KERNEL = re.compile(r'extern "C" __global__ void .*?(\w+)\(([^()]*)\);')

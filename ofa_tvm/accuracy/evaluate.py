@@ -13,12 +13,12 @@ from torch import Tensor
 from ofa_tvm.data import load_dataset
 from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.data.dataset import Dataset, Split
-from ofa_tvm.errors import UserError
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.subnet import Subnet, extract
+from ofa_tvm.support.errors import UserError
 
 CPU = torch.device("cpu")
 CALIBRATION_BATCH = 250

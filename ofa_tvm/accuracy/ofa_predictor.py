@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.errors import UserError
-from ofa_tvm.model_files import describe_space
+from ofa_tvm.regression.model_files import describe_space
 from ofa_tvm.spaces import Genomes, SearchSpace
 from ofa_tvm.spaces.mobilenet_v3 import MBV3_W12
+from ofa_tvm.support.errors import UserError
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.float32]

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.choice_steps import choice_steps, step_groups
-from ofa_tvm.accuracy.quadratic import QuadraticModel
-from ofa_tvm.errors import UserError
-from ofa_tvm.model_files import describe_space
+from ofa_tvm.regression.metrics import conformal_quantile, kendall_tau, spearman
+from ofa_tvm.regression.model_files import describe_space
+from ofa_tvm.regression.quadratic_process import QuadraticModel
+from ofa_tvm.regression.stacked_regressor import COVERAGE, MIN_SAMPLES
 from ofa_tvm.spaces import Genomes, SubnetConfig
-from ofa_tvm.stacked import COVERAGE, MIN_SAMPLES
-from ofa_tvm.statistics import conformal_quantile, kendall_tau, spearman
-from ofa_tvm.storage import read_json, write_json
-from ofa_tvm.subnet_table import SubnetTable
+from ofa_tvm.spaces.subnet_table import SubnetTable
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import read_json, write_json
 
 Floats = NDArray[np.float64]
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.predictor import AccuracyPredictor
-from ofa_tvm.console import Task
-from ofa_tvm.errors import UserError
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
-from ofa_tvm.storage import append_jsonl, cache_folder, read_jsonl
-from ofa_tvm.subnet_table import SubnetTable
+from ofa_tvm.spaces.subnet_table import SubnetTable
+from ofa_tvm.support.console import Task
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import append_jsonl, cache_folder, read_jsonl
 
 Floats = NDArray[np.float64]
 

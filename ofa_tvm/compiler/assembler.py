@@ -23,10 +23,10 @@ from ofa_tvm.compiler.emit import EmittedKernel, Schedule
 from ofa_tvm.compiler.memory_plan import Lifetime, aligned, plan_memory
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.tvm_headers import include_folders
-from ofa_tvm.errors import OfaTvmError, UserError
-from ofa_tvm.fusion import Step, fused_steps
-from ofa_tvm.network import FLOAT32_BYTES, INPUT, NetworkSpec
-from ofa_tvm.weights import Weights
+from ofa_tvm.graph.fusion import Step, fused_steps
+from ofa_tvm.graph.network import FLOAT32_BYTES, INPUT, NetworkSpec
+from ofa_tvm.graph.weights import Weights
+from ofa_tvm.support.errors import OfaTvmError, UserError
 
 Winners = Mapping[str, Schedule]
 SCRATCH = "scratch"

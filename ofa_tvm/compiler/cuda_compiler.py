@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.errors import OfaTvmError, UserError
+from ofa_tvm.support.errors import OfaTvmError, UserError
 
 FIX = "pip install 'nvidia-cuda-nvrtc>=13,<14' (NVRTC, under NVIDIA's licence), or install a CUDA toolkit 13"
 

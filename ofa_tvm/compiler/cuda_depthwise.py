@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ofa_tvm.compiler.kernel_tir import kernel_workload
 from ofa_tvm.compiler.tvm_import import Schedule
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
 
 THREADS = 128
 

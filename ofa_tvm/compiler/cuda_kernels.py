@@ -22,9 +22,9 @@ from ofa_tvm.compiler.quiet import without_chatter
 from ofa_tvm.compiler.relax_builder import build_relax
 from ofa_tvm.compiler.trace_json import trace_from_json
 from ofa_tvm.compiler.tvm_import import IRModule, Schedule, Target, load_tensor_intrinsics, tvm
-from ofa_tvm.kernels import KernelSpec, network_kernels
-from ofa_tvm.network import DType, NetworkSpec
-from ofa_tvm.weights import Weights
+from ofa_tvm.graph.kernel import KernelSpec, network_kernels
+from ofa_tvm.graph.network import DType, NetworkSpec
+from ofa_tvm.graph.weights import Weights
 
 Winners = Mapping[str, dict[str, Any]]
 FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"

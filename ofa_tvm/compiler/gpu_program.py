@@ -8,8 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from ofa_tvm.compiler.tvm_headers import include_folders
-from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.network import NetworkSpec
+from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.support.errors import OfaTvmError
 
 NETWORK = "network.so"
 """TVM's own library, which lies beside ``model.so``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from ofa_tvm.errors import UserError
+from ofa_tvm.support.errors import UserError
 
 INSTALL = "pip install apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14.post1"
 FIX_FFI = "pip install apache-tvm-ffi==0.1.14.post1"

@@ -15,8 +15,8 @@ from ofa_tvm.compiler.emit.template import Array
 from ofa_tvm.compiler.kernel_runner import copies_of
 from ofa_tvm.compiler.memory_plan import aligned
 from ofa_tvm.compiler.tvm_headers import include_folders
-from ofa_tvm.errors import OfaTvmError, UserError
-from ofa_tvm.network import FLOAT32_BYTES
+from ofa_tvm.graph.network import FLOAT32_BYTES
+from ofa_tvm.support.errors import OfaTvmError, UserError
 
 MOST_SECONDS = 20
 """A kernel that a board runs longer is ended there."""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.emit import EmittedKernel
 from ofa_tvm.compiler.emit.template import Array
 from ofa_tvm.compiler.memory_plan import ALIGNMENT, aligned
-from ofa_tvm.errors import OfaTvmError, UserError
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.native import c_compiler, native_library
-from ofa_tvm.network import FLOAT32_BYTES
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.network import FLOAT32_BYTES
+from ofa_tvm.support.c_library import c_compiler, native_library
+from ofa_tvm.support.errors import OfaTvmError, UserError
 
 MOST_ARGUMENTS = 10
 COLD_BYTES = 4 << 20

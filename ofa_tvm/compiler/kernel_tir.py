@@ -22,8 +22,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ofa_tvm.compiler.tvm_import import IRModule, structural_hash, te, tirx
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.network import Activation, DType
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.network import Activation, DType
 
 Tensor = Any
 Expr = Any

@@ -16,8 +16,8 @@ from typing import Any
 from ofa_tvm.compiler.cpu_features import cpu_features
 from ofa_tvm.compiler.emit import EmittedKernel, Schedule, default_schedule
 from ofa_tvm.compiler.tvm_import import IRModule, Target, tirx, tvm
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.storage import cache_folder, write_atomic
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.support.files import cache_folder, write_atomic
 
 PASSES = (tirx.transform.StmtSimplify, tirx.transform.LowerIntrin)
 OPTIMIZATION = 1

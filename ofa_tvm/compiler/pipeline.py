@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.quiet import without_chatter
 from ofa_tvm.compiler.relax_builder import build_relax
 from ofa_tvm.compiler.tvm_import import IRModule, Target, ms, tvm
-from ofa_tvm.kernels import network_kernels
-from ofa_tvm.network import DType, NetworkSpec
-from ofa_tvm.weights import Weights
+from ofa_tvm.graph.kernel import network_kernels
+from ofa_tvm.graph.network import DType, NetworkSpec
+from ofa_tvm.graph.weights import Weights
 
 LINKER = "g++"
 

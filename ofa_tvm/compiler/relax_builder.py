@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ofa_tvm.compiler.kernel_tir import cast_function, kernel_function
 from ofa_tvm.compiler.tvm_import import IRModule, relax
-from ofa_tvm.kernels import network_kernels
-from ofa_tvm.network import INPUT, DType, LayerSpec, NetworkSpec
-from ofa_tvm.weights import Weights
+from ofa_tvm.graph.kernel import network_kernels
+from ofa_tvm.graph.network import INPUT, DType, LayerSpec, NetworkSpec
+from ofa_tvm.graph.weights import Weights
 
 
 def kernel_constants(layer: LayerSpec, weights: Weights) -> list[NDArray[np.float32]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ofa_tvm.compiler.kernel_tir import kernel_workload
 from ofa_tvm.compiler.tvm_import import Target, ms
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
 
 
 def record_to_json(trace: Any, spec: KernelSpec, seconds: Sequence[float], target: Target) -> Any:

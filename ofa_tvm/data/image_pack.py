@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ofa_tvm.console import Task
 from ofa_tvm.data.dataset import Dataset, Images, Preprocess, Split
-from ofa_tvm.errors import UserError
-from ofa_tvm.storage import read_json, sha256_file, write_atomic, write_json
+from ofa_tvm.support.console import Task
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import read_json, sha256_file, write_atomic, write_json
 
 MANIFEST = "manifest.json"
 FORMAT = "ofa_tvm images 1"

@@ -8,10 +8,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.console import log
-from ofa_tvm.errors import UserError
-from ofa_tvm.storage import append_jsonl
-from ofa_tvm.targets import TargetSpec
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.support.console import log
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import append_jsonl
 
 BOARDS_FILE = "boards.jsonl"
 

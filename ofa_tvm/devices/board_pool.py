@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ofa_tvm.console import log
 from ofa_tvm.devices.board_health import BoardState, Limits, complaint
-from ofa_tvm.errors import DeviceUnreachable
+from ofa_tvm.support.console import log
+from ofa_tvm.support.errors import DeviceUnreachable
 
 Message = dict[str, Any]
 PING_S = 60.0

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from ofa_tvm.devices.tracker import Tracker
-from ofa_tvm.errors import DeviceUnreachable
+from ofa_tvm.support.errors import DeviceUnreachable
 
 LOOPBACK = "127.0.0.1"
 POLL_S = 0.2

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from ofa_tvm.errors import OfaTvmError, UserError
+from ofa_tvm.support.errors import OfaTvmError, UserError
 
 SIMULATED = 2000
 """Instructions that a piece is simulated for, at least twice over."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ofa_tvm.console import log
 from ofa_tvm.devices.emulator import emulated_boards
 from ofa_tvm.devices.rpc import RpcDevice
-from ofa_tvm.errors import UserError
-from ofa_tvm.targets import TargetSpec
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.support.console import log
+from ofa_tvm.support.errors import UserError
 
 SESSION_S = 600
 

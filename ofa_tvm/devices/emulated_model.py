@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.devices.instruction_counts import emulator
-from ofa_tvm.errors import OfaTvmError
 from ofa_tvm.runner import build_runner
+from ofa_tvm.support.errors import OfaTvmError
 
 Images = NDArray[np.float32]
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ofa_tvm.console import log
 from ofa_tvm.devices.board_servers import BoardServers
-from ofa_tvm.errors import OfaTvmError, UserError
-from ofa_tvm.machine import package_version
-from ofa_tvm.storage import cache_folder, read_json, write_atomic, write_json
+from ofa_tvm.hardware.machine import package_version
+from ofa_tvm.support.console import log
+from ofa_tvm.support.errors import OfaTvmError, UserError
+from ofa_tvm.support.files import cache_folder, read_json, write_atomic, write_json
 
 INSTALL = "python -m ofa_tvm.doctor --install-emulator"
 NEEDED = ("qemu-aarch64", "mmdebstrap")

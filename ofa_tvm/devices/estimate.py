@@ -14,17 +14,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.devices.closing import Closing
 from ofa_tvm.devices.cycle_model import llvm_tool
 from ofa_tvm.devices.emulated_model import EmulatedModel
 from ofa_tvm.devices.instruction_counts import emulator
 from ofa_tvm.devices.worker import Worker
 from ofa_tvm.devices.worker_pool import WorkerPool
-from ofa_tvm.errors import UserError
-from ofa_tvm.fusion import fused_steps
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.fusion import fused_steps
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SubnetConfig, get_space
-from ofa_tvm.targets import TargetSpec
+from ofa_tvm.support.closing import Closing
+from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult, best_times
 

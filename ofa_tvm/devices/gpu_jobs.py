@@ -11,7 +11,7 @@ from typing import Any
 
 from ofa_tvm.devices import pack_jobs, pack_measure
 from ofa_tvm.devices.pack import KERNEL_TOLERANCE, SUBNET_TOLERANCE
-from ofa_tvm.network import DType
+from ofa_tvm.graph.network import DType
 from ofa_tvm.spaces import get_space
 from ofa_tvm.tuner.jobs import Answer
 

@@ -9,10 +9,10 @@ from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
-from ofa_tvm.errors import OfaTvmError, UserError
-from ofa_tvm.native import c_compiler
-from ofa_tvm.shipped import shipped_folder
-from ofa_tvm.storage import cache_folder, sha256_file
+from ofa_tvm.support.c_library import c_compiler
+from ofa_tvm.support.errors import OfaTvmError, UserError
+from ofa_tvm.support.files import cache_folder, sha256_file
+from ofa_tvm.support.shipped import shipped_folder
 
 INSTALL_QEMU = "install it, e.g. apt install qemu-user"
 

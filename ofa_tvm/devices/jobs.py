@@ -20,12 +20,12 @@ import numpy as np
 from ofa_tvm.compiler.assembler import Winners, assemble
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.runtime import LoadedModel, RunnableModel
-from ofa_tvm.network import NetworkSpec
+from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.tuner import jobs as tuner_jobs
 from ofa_tvm.tuner import trace_jobs
 from ofa_tvm.tuner.log import winners
-from ofa_tvm.weights import random_weights
 
 LOADS = 3
 """Times that a measurement loads each library."""

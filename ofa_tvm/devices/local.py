@@ -7,12 +7,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ofa_tvm.devices.closing import Closing
 from ofa_tvm.devices.one_by_one import OneByOne
 from ofa_tvm.devices.worker import Worker
-from ofa_tvm.errors import DeviceUnreachable
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.targets import TargetSpec
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.support.closing import Closing
+from ofa_tvm.support.errors import DeviceUnreachable
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.log import TrialResult, TuningLog

@@ -21,17 +21,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ofa_tvm.console import Task, log
 from ofa_tvm.devices import pack_measure
 from ofa_tvm.devices.pack_runtime import about_runtime, copy_runtime
 from ofa_tvm.devices.worker import Worker
 from ofa_tvm.devices.worker_pool import WorkerPool
-from ofa_tvm.errors import UserError
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.network import DType
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.network import DType
+from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
-from ofa_tvm.storage import sha256_file, write_json
-from ofa_tvm.targets import TargetSpec
+from ofa_tvm.support.console import Task, log
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import sha256_file, write_json
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult, TuningLog
 

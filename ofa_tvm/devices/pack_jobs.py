@@ -16,16 +16,16 @@ from ofa_tvm.compiler.kernel_program import KernelProgram
 from ofa_tvm.compiler.memory_plan import aligned
 from ofa_tvm.compiler.tvm_import import Target
 from ofa_tvm.devices.pack_measure import arranged, encode_places, inputs_of, sample
-from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.layer_reference import layer_compute, layer_input_shapes
-from ofa_tvm.network import FLOAT32_BYTES, DType
-from ofa_tvm.network_reference import network_logits
-from ofa_tvm.reference import Array, compute, input_shapes
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.layer_reference import layer_compute, layer_input_shapes
+from ofa_tvm.graph.network import FLOAT32_BYTES, DType
+from ofa_tvm.graph.network_reference import network_logits
+from ofa_tvm.graph.numpy_reference import Array, compute, input_shapes
+from ofa_tvm.graph.weights import PACKED_PERIOD, random_weights
 from ofa_tvm.spaces import SubnetConfig, get_space
+from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.tuner.jobs import Answer, object_cache, stored_object
 from ofa_tvm.tuner.log import winners as log_winners
-from ofa_tvm.weights import PACKED_PERIOD, random_weights
 
 MOST_EXACT = 1 << 24
 """Whole numbers up to here are exact in float32."""

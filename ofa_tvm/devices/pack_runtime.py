@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ofa_tvm.devices import pack_measure
-from ofa_tvm.targets import TargetSpec
+from ofa_tvm.hardware.target import TargetSpec
 
 CUDA_RUNTIME = "libcudart.so.13"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from ofa_tvm.devices.one_by_one import OneByOne
-from ofa_tvm.errors import UserError
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.spaces import get_space
-from ofa_tvm.storage import read_jsonl
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import read_jsonl
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult
 

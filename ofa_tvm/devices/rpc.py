@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.console import log
 from ofa_tvm.devices.board_health import Limits
 from ofa_tvm.devices.board_pool import BoardPool, Checks, Message
-from ofa_tvm.devices.closing import Closing
 from ofa_tvm.devices.tracker import WAIT_S, Tracker, how_to_attach, is_loopback
 from ofa_tvm.devices.worker import Worker
-from ofa_tvm.errors import DeviceUnreachable, OfaTvmError, UserError
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.targets import TargetSpec
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.support.closing import Closing
+from ofa_tvm.support.console import log
+from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError, UserError
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.log import TrialResult

@@ -14,8 +14,8 @@ import numpy as np
 from ofa_tvm.compiler.kernel_program import KernelProgram
 from ofa_tvm.devices.jobs import assembled, time_in_turn
 from ofa_tvm.devices.rpc_session import NEEDED, Access, Answer, Board, on_board
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.reference import Array, compute, random_inputs
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
 from ofa_tvm.tuner.jobs import TOLERANCE, object_cache, relative_error, stored_object
 
 

@@ -24,7 +24,7 @@ from ofa_tvm.compiler.runtime import RunnableModel
 from ofa_tvm.compiler.tvm_import import tvm
 from ofa_tvm.devices.board_facts import board_facts
 from ofa_tvm.devices.tracker import WAIT_S, Tracker
-from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.support.errors import OfaTvmError
 
 NEEDED = ("tvm.rpc.server.upload", "tvm.rpc.server.remove", "tvm.rpc.server.load_module", "runtime.RPCTimeEvaluator")
 MOST_TEXT = 1 << 16

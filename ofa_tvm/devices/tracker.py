@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ofa_tvm.errors import DeviceUnreachable
+from ofa_tvm.support.errors import DeviceUnreachable
 
 ANSWER_S = 5.0
 WAIT_S = 15.0

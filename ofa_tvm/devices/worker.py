@@ -20,8 +20,8 @@ import time
 from contextlib import suppress
 from typing import Any, Literal, NoReturn
 
-from ofa_tvm.devices.closing import Closing
-from ofa_tvm.errors import DeviceUnreachable, OfaTvmError
+from ofa_tvm.support.closing import Closing
+from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError
 
 Message = dict[str, Any]
 Failure = Literal["crashed", "timed_out"]

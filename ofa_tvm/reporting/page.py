@@ -7,11 +7,11 @@ import json
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ofa_tvm import __version__
-from ofa_tvm.console import duration
-from ofa_tvm.energy import total
 from ofa_tvm.objectives import OBJECTIVES
 from ofa_tvm.reporting import chart
 from ofa_tvm.search_result import SearchResult
+from ofa_tvm.support.console import duration
+from ofa_tvm.support.ledger import total
 
 METHODS = {
     "model": "XGBoost on top of the kernel table (in use)",

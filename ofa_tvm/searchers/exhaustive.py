@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ofa_tvm.errors import UserError
 from ofa_tvm.searchers.archive import Floats, checked, feasible_front
 from ofa_tvm.searchers.base import Searcher
 from ofa_tvm.searchers.numbering import SubnetNumbers
 from ofa_tvm.spaces import Genomes, SearchSpace
+from ofa_tvm.support.errors import UserError
 
 MOST_SUBNETS = 5_000_000
 

@@ -1,8 +1,8 @@
 """Search spaces by name. A new family is one file here and one line in ``SPACES``."""
 
-from ofa_tvm.errors import UserError
 from ofa_tvm.spaces.mobilenet_v3 import MBV3, MBV3_CIFAR, MBV3_W12
 from ofa_tvm.spaces.space import Genomes, SearchSpace, SubnetConfig
+from ofa_tvm.support.errors import UserError
 
 SPACES: dict[str, SearchSpace] = {space.name: space for space in (MBV3, MBV3_W12, MBV3_CIFAR)}
 

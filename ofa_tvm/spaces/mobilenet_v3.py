@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ofa_tvm.network import INPUT, Activation, LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import INPUT, Activation, LayerSpec, NetworkSpec
 from ofa_tvm.spaces.space import SearchSpace, SubnetConfig
 
 

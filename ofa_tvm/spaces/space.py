@@ -17,8 +17,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.errors import UserError
-from ofa_tvm.network import NetworkSpec
+from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.support.errors import UserError
 
 Genomes = NDArray[np.int8]
 _KEY = re.compile(r"r(\d+)((?:\.(?:\d+x\d+)(?:-\d+x\d+)*)+)")

@@ -10,11 +10,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ofa_tvm.errors import UserError
-from ofa_tvm.storage import write_atomic
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.facts import FORMAT, SupernetFacts, checkpoint_path, damaged, read_facts
 from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import write_atomic
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: SupernetFacts) -> None:

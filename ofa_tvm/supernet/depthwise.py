@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ofa_tvm.native import native_library
+from ofa_tvm.support.c_library import native_library
 
 LANES = 16
 

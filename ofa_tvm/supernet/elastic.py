@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ofa_tvm.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.supernet.depthwise import depthwise_conv2d
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)

@@ -10,8 +10,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ofa_tvm.data.dataset import Preprocess
-from ofa_tvm.errors import UserError
 from ofa_tvm.spaces import SearchSpace, get_space
+from ofa_tvm.support.errors import UserError
 
 FILE_NAME = "supernet.safetensors"
 FORMAT = "ofa_tvm.supernet/1"

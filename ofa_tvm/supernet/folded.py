@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ofa_tvm.network import LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import LayerSpec, NetworkSpec
+from ofa_tvm.graph.weights import Weights
 from ofa_tvm.supernet.elastic import run, squeeze_excite
-from ofa_tvm.weights import Weights
 
 
 class FoldedSubnet:

@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ofa_tvm.network import NetworkSpec
+from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.supernet.elastic import Layer, elastic_layer, run
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ofa_tvm.network import LayerSpec
+from ofa_tvm.graph.network import LayerSpec
 from ofa_tvm.supernet.elastic import ElasticConv, ElasticDepthwise, ElasticNorm, ElasticSqueezeExcite
 from ofa_tvm.supernet.model import Supernet
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ofa_tvm.network import LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import LayerSpec, NetworkSpec
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.supernet.elastic import (
     BN_EPSILON,

@@ -22,19 +22,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofa_tvm.accuracy.evaluate import CPU, Evaluator
-from ofa_tvm.console import Task, log
 from ofa_tvm.data.augment import CropAndFlip, preprocess
 from ofa_tvm.data.dataset import Dataset
-from ofa_tvm.energy import Ledger
-from ofa_tvm.errors import UserError
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
-from ofa_tvm.storage import append_jsonl
 from ofa_tvm.supernet.checkpoint import load_tensors, save_supernet, save_tensors
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.facts import FILE_NAME, SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.plan import Elastic, Phase, Plan
 from ofa_tvm.supernet.sorting import sort_channels
+from ofa_tvm.support.console import Task, log
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import append_jsonl
+from ofa_tvm.support.ledger import Ledger
 
 STATE_NAME = "state.safetensors"
 LOG_NAME = "training.jsonl"

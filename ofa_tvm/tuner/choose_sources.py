@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.targets import TargetSpec
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.loop import CandidateSource
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ofa_tvm.console import log
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.support.console import log
 
 REFERENCE = KernelSpec("conv", 80, 96, 14, activation="hard_swish", bias=True)
 """Its default schedule is what is timed."""

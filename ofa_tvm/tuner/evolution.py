@@ -13,7 +13,7 @@ from ofa_tvm.compiler.kernel_tir import kernel_workload
 from ofa_tvm.compiler.quiet import without_chatter
 from ofa_tvm.compiler.trace_json import record_to_json, trace_from_json
 from ofa_tvm.compiler.tvm_import import Schedule, Target, load_tensor_intrinsics, ms
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
 
 POPULATION = {"llvm": 64, "cuda": 32}

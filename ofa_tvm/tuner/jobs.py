@@ -15,9 +15,9 @@ import numpy as np
 from ofa_tvm.compiler.emit import EmittedKernel
 from ofa_tvm.compiler.kernel_runner import KernelRunner
 from ofa_tvm.compiler.objects import ObjectCache, generate
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.reference import Array, compute, random_inputs
-from ofa_tvm.storage import write_atomic
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
+from ofa_tvm.support.files import write_atomic
 from ofa_tvm.tuner.drift import REFERENCE
 
 TOLERANCE = 1e-4

@@ -24,12 +24,12 @@ from typing import Any, Literal, Self
 
 from filelock import FileLock, Timeout
 
-from ofa_tvm.errors import UserError
-from ofa_tvm.shipped import shipped_folder
-from ofa_tvm.storage import append_jsonl, read_json, read_jsonl, write_atomic, write_json
-from ofa_tvm.targets import TargetSpec
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import append_jsonl, read_json, read_jsonl, write_atomic, write_json
+from ofa_tvm.support.shipped import shipped_folder
+from ofa_tvm.support.signals import uninterrupted
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.uninterrupted import uninterrupted
 
 _OTHER_VERSION = "it may come from another version of ofa_tvm"
 MANIFEST = "manifest.json"

@@ -15,11 +15,11 @@ from typing import Protocol
 
 import numpy as np
 
-from ofa_tvm.console import Task
-from ofa_tvm.fusion import fused_calls, fused_kernels
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.network import NetworkSpec
+from ofa_tvm.graph.fusion import fused_calls, fused_kernels
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.support.console import Task
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import Drift
 from ofa_tvm.tuner.log import KernelState, TrialResult, TuningLog

@@ -8,8 +8,8 @@ from typing import Any
 from ofa_tvm.compiler.cpu_features import cpu_features
 from ofa_tvm.compiler.emit import default_schedule
 from ofa_tvm.compiler.tvm_import import Target
-from ofa_tvm.console import Task
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.support.console import Task
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.loop import TrialDevice

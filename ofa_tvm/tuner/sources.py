@@ -14,7 +14,7 @@ from typing import Any
 from ofa_tvm.compiler.cpu_features import cpu_features
 from ofa_tvm.compiler.emit import TEMPLATES, candidates
 from ofa_tvm.compiler.tvm_import import Target
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import KernelState, TrialResult
 

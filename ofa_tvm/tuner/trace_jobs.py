@@ -9,7 +9,7 @@ import numpy as np
 from ofa_tvm.compiler.kernel_tir import kernel_workload
 from ofa_tvm.compiler.trace_json import trace_from_json
 from ofa_tvm.compiler.tvm_import import IRModule, Schedule, Target, load_tensor_intrinsics, ms, tvm
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
 
 
 def trace_trial(

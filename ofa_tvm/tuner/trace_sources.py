@@ -11,8 +11,8 @@ from typing import Any
 
 from ofa_tvm.compiler.cuda_squeeze_excite import squeeze_excite_traces
 from ofa_tvm.compiler.tvm_import import Target
-from ofa_tvm.console import log
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.support.console import log
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
 from ofa_tvm.tuner.log import TrialResult

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.storage import append_jsonl, read_jsonl
+from ofa_tvm.support.files import append_jsonl, read_jsonl
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult
 

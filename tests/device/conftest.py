@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ofa_tvm.devices.emulator import install_emulator, missing_tools
-from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.support.errors import OfaTvmError
 
 LINKER = "aarch64-linux-gnu-g++"
 KEPT = Path.home() / ".cache" / "ofa_tvm" / "arm64"

@@ -12,8 +12,8 @@ import pytest
 
 from ofa_tvm import deploy
 from ofa_tvm.data import load_dataset
-from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.parity import relative_error
+from ofa_tvm.graph.parity import relative_error
+from ofa_tvm.support.errors import OfaTvmError
 
 IMAGES = 500
 KEPT = Path.home() / ".cache" / "ofa_tvm" / "cifar10.npz"

@@ -7,8 +7,8 @@ from boards import leftovers, tuned_round
 
 from ofa_tvm import doctor
 from ofa_tvm.devices.emulated import EmulatedDevice
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
-from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.log import TuningLog
 
 pytestmark = [pytest.mark.arm, pytest.mark.timeout(600)]

@@ -12,12 +12,12 @@ from ofa_tvm.compiler.emit import candidates
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.devices.estimate import EstimateDevice
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.parity import relative_error
-from ofa_tvm.targets import load_target
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.parity import relative_error
+from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.weights import random_weights
 
 TOOLS = ("qemu-aarch64", "aarch64-linux-gnu-g++", "llvm-mca-19", "llvm-objdump-19")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]

@@ -11,10 +11,10 @@ import pytest
 
 from ofa_tvm.devices import pack_measure
 from ofa_tvm.devices.pack import PackWriter
-from ofa_tvm.kernels import layer_kernels
-from ofa_tvm.machine import local_gpu
+from ofa_tvm.graph.kernel import layer_kernels
+from ofa_tvm.hardware.machine import local_gpu
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
-from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.candidate import Candidate
 
 pytestmark = [

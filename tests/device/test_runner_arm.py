@@ -16,11 +16,11 @@ from ofa_tvm.bundle import LIBRARY, MANIFEST
 from ofa_tvm.compiler.assembler import assemble
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.runtime import LoadedModel
+from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.runner import HEADERS, build_runner, missing_headers, oldest_glibc
-from ofa_tvm.shipped import shipped_folder
-from ofa_tvm.storage import sha256_file
-from ofa_tvm.targets import load_target
-from ofa_tvm.weights import random_weights
+from ofa_tvm.support.files import sha256_file
+from ofa_tvm.support.shipped import shipped_folder
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 CPU = "cortex-a76"

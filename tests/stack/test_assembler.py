@@ -15,11 +15,11 @@ from ofa_tvm.compiler.assembler import assemble, make_plan
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.compiler.tvm_import import tvm
-from ofa_tvm.errors import OfaTvmError, UserError
-from ofa_tvm.onnx_export import to_onnx
+from ofa_tvm.graph.onnx_export import to_onnx
+from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR
-from ofa_tvm.targets import load_target
-from ofa_tvm.weights import random_weights
+from ofa_tvm.support.errors import OfaTvmError, UserError
 
 LINKER = load_target("x86").toolchain.linker
 

@@ -7,9 +7,9 @@ import pytest
 
 from ofa_tvm import bench, comparison, engines
 from ofa_tvm.comparison import Speedup, time_calls
-from ofa_tvm.parity import relative_error
+from ofa_tvm.graph.parity import relative_error
+from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.spaces import MBV3, SPACES, SubnetConfig
-from ofa_tvm.weights import random_weights
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ from ofa_tvm.compiler.pipeline import VirtualMachineModel, compile_loops, extrac
 from ofa_tvm.compiler.relax_builder import build_relax
 from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.compiler.tvm_import import Target, tvm
-from ofa_tvm.kernels import layer_kernels, network_kernels
+from ofa_tvm.graph.kernel import layer_kernels, network_kernels
+from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.spaces import MBV3_CIFAR, SPACES
-from ofa_tvm.targets import load_target
-from ofa_tvm.weights import random_weights
 
 HOST = Target({"kind": "llvm", "mcpu": tvm.target.codegen.llvm_get_system_cpu(), "num-cores": 1})
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())

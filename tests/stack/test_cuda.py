@@ -16,14 +16,14 @@ from ofa_tvm.compiler.cuda_compiler import cubin, cuda_compiler
 from ofa_tvm.compiler.cuda_kernels import build_kernel, build_network
 from ofa_tvm.compiler.device_code import machine_code
 from ofa_tvm.compiler.tvm_import import Target
-from ofa_tvm.errors import OfaTvmError, UserError
-from ofa_tvm.kernels import KernelSpec, layer_kernels, network_kernels
+from ofa_tvm.graph.kernel import KernelSpec, layer_kernels, network_kernels
+from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.hardware.target import gpu_targets, load_target
 from ofa_tvm.spaces import MBV3_CIFAR
-from ofa_tvm.targets import gpu_targets, load_target
+from ofa_tvm.support.errors import OfaTvmError, UserError
 from ofa_tvm.tuner.log import TrialResult
 from ofa_tvm.tuner.trace_sources import TraceSources
 from ofa_tvm.tuner.traces import kept_traces
-from ofa_tvm.weights import random_weights
 
 pytestmark = pytest.mark.skipif(cuda_compiler() is None, reason="neither NVRTC nor nvcc is installed")
 CONV = KernelSpec("conv", 16, 32, 8, 3, 1, "hard_swish", bias=True)

@@ -21,14 +21,14 @@ from ofa_tvm.compiler.pipeline import VirtualMachineModel, compile_loops
 from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.compiler.tvm_import import Target
 from ofa_tvm.data.augment import preprocess, to_tensor
-from ofa_tvm.energy import estimated
-from ofa_tvm.shipped import shipped_folder
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.spaces import SPACES
-from ofa_tvm.storage import sha256_file
 from ofa_tvm.supernet.checkpoint import load_supernet, save_supernet
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
-from ofa_tvm.targets import load_target
+from ofa_tvm.support.files import sha256_file
+from ofa_tvm.support.ledger import estimated
+from ofa_tvm.support.shipped import shipped_folder
 
 SUBNET = "r12.5x4.3x2-7x4"
 

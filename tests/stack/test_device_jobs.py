@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ofa_tvm.devices import jobs
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
-from ofa_tvm.targets import load_target
 
 
 def test_a_subnet_is_timed_with_the_asked_number_of_classes(tmp_path, monkeypatch):

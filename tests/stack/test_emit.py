@@ -13,11 +13,11 @@ from ofa_tvm.compiler.emit.vector_ir import Vector, pack_panels, vectors
 from ofa_tvm.compiler.kernel_runner import KernelRunner
 from ofa_tvm.compiler.objects import ObjectCache, generate
 from ofa_tvm.compiler.tvm_import import Target
-from ofa_tvm.fusion import fused_kernels
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.reference import compute, random_inputs
+from ofa_tvm.graph.fusion import fused_kernels
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.numpy_reference import compute, random_inputs
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR
-from ofa_tvm.targets import load_target
 
 MCPU = load_target("x86").target.mcpu
 

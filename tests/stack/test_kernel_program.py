@@ -13,9 +13,9 @@ from ofa_tvm.compiler import kernel_program
 from ofa_tvm.compiler.kernel_program import KernelProgram
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.tvm_package import tvm
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.reference import compute, random_inputs
-from ofa_tvm.targets import load_target
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.numpy_reference import compute, random_inputs
+from ofa_tvm.hardware.target import load_target
 
 SPEC = KernelSpec("conv", 8, 16, 4, bias=True)
 CRASH, HANG = "*(volatile int *)0 = 1;", 'for (;;) __asm__ volatile("");'

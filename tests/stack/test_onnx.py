@@ -5,9 +5,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from ofa_tvm.onnx_export import to_onnx
+from ofa_tvm.graph.onnx_export import to_onnx
+from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.spaces import SPACES
-from ofa_tvm.weights import random_weights
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())

@@ -17,14 +17,14 @@ from ofa_tvm.devices import rpc_jobs
 from ofa_tvm.devices.board_health import Limits
 from ofa_tvm.devices.board_servers import BoardServers
 from ofa_tvm.devices.rpc import RpcDevice
-from ofa_tvm.errors import DeviceUnreachable, OfaTvmError
-from ofa_tvm.shipped import shipped_folder
+from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
-from ofa_tvm.targets import load_target
+from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError
+from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.weights import random_weights
 
 ANY = Limits(math.inf, math.inf)
 KEY = "this-machine"

@@ -23,15 +23,15 @@ from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.data.dataset import Preprocess
-from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.runner import build_runner, oldest_glibc
-from ofa_tvm.shipped import shipped_folder
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
-from ofa_tvm.targets import load_target
-from ofa_tvm.weights import random_weights
+from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.support.shipped import shipped_folder
 
 SIZE = 12
 SUBNET = f"r{SIZE}.5x4.3x2-7x4"

@@ -11,17 +11,17 @@ import torch
 from ofa_tvm import data, search
 from ofa_tvm.accuracy.evaluate import Evaluator, supernet_images
 from ofa_tvm.data.dataset import Preprocess
-from ofa_tvm.errors import UserError
-from ofa_tvm.fusion import fused_kernels, fused_steps
+from ofa_tvm.graph.fusion import fused_kernels, fused_steps
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.latency import LatencyBench
 from ofa_tvm.search_result import load_search_result
-from ofa_tvm.shipped import shipped_folder
 from ofa_tvm.spaces import SPACES, SubnetConfig, get_space
-from ofa_tvm.storage import sha256_file
 from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
-from ofa_tvm.targets import load_target
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import sha256_file
+from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult, TuningLog
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ofa_tvm import native
-from ofa_tvm.network import INPUT
+from ofa_tvm.graph.network import INPUT
+from ofa_tvm.graph.weights import weight_shapes
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.supernet import depthwise
 from ofa_tvm.supernet.elastic import ElasticNorm, ElasticSqueezeExcite
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.sorting import sort_channels
 from ofa_tvm.supernet.subnet import Norm, extract
-from ofa_tvm.weights import weight_shapes
+from ofa_tvm.support import c_library as native
 
 every_space = pytest.mark.parametrize("name", SPACES)
 

@@ -24,15 +24,15 @@ from ofa_tvm.compiler.emit import candidates
 from ofa_tvm.compiler.objects import ObjectCache
 from ofa_tvm.compiler.runtime import LoadedModel
 from ofa_tvm.compiler.tvm_import import Target
-from ofa_tvm.fusion import fused_kernels, fused_steps
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.fusion import fused_kernels, fused_steps
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
-from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
 from ofa_tvm.tuner.log import KernelState, TuningLog
 from ofa_tvm.tuner.sources import Sources, unlikeness
-from ofa_tvm.weights import random_weights
 
 LONG_S = 120
 CONV = KernelSpec("conv", 24, 48, 7, activation="hard_swish", bias=True)
@@ -94,8 +94,8 @@ TRIALS = """
 import json, sys
 from pathlib import Path
 from ofa_tvm.devices.local import LocalDevice
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.targets import load_target
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.tuner.candidate import Candidate
 
 with LocalDevice(load_target(sys.argv[1])) as device:

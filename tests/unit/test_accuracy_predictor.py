@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
-from ofa_tvm.errors import UserError
+from ofa_tvm.regression.metrics import kendall_tau
 from ofa_tvm.spaces import get_space
-from ofa_tvm.statistics import kendall_tau
-from ofa_tvm.subnet_table import QUANTITIES, SubnetTable
+from ofa_tvm.spaces.subnet_table import QUANTITIES, SubnetTable
+from ofa_tvm.support.errors import UserError
 
 SPACE = get_space("mbv3-cifar")
 NOISE = 0.002

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from ofa_tvm.block_features import BlockFeatures
-from ofa_tvm.block_table import BlockTable
 from ofa_tvm.spaces import SPACES, get_space
+from ofa_tvm.spaces.block_table import BlockTable
 
 SPACE = get_space("mbv3-cifar")
 

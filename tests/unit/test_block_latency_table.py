@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ofa_tvm.block_latency_table import BlockLatencyTable, block_times, read_files
-from ofa_tvm.errors import UserError
 from ofa_tvm.ofa_times import BlockTime, OfaTimes, block_keys
 from ofa_tvm.predict import main
 from ofa_tvm.spaces import get_space
+from ofa_tvm.support.errors import UserError
 
 SPACE = get_space("mbv3-w1.2")
 OFFICIAL = os.environ.get("OFA_TVM_OFFICIAL_DATA")

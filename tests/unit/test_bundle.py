@@ -6,10 +6,10 @@ import os
 import pytest
 
 from ofa_tvm.bundle import LIBRARY, MANIFEST, ONNX, load_manifest, verify_bundle, write_bundle
-from ofa_tvm.energy import estimated
-from ofa_tvm.errors import UserError
 from ofa_tvm.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
 from ofa_tvm.search_result import load_search_result
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.ledger import estimated
 
 
 def manifest(subnet="r16.3x2.3x2"):

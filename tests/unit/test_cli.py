@@ -16,9 +16,10 @@ import typer
 
 import ofa_tvm
 from ofa_tvm import __main__ as entry
-from ofa_tvm import console, target_list
-from ofa_tvm.cli import JsonFlag, emit, run_command, table
-from ofa_tvm.errors import DeviceUnreachable, Infeasible, OfaTvmError, PartialResult, UserError
+from ofa_tvm import target_list
+from ofa_tvm.support import console
+from ofa_tvm.support.command import JsonFlag, emit, run_command, table
+from ofa_tvm.support.errors import DeviceUnreachable, Infeasible, OfaTvmError, PartialResult, UserError
 
 ROOT = Path(ofa_tvm.__file__).parent.parent
 MODULES = {verb: f"ofa_tvm.{entry.MODULES.get(verb, verb)}" for verb in entry.VERBS}
@@ -187,7 +188,7 @@ def test_targets_command(capsys, tmp_path):
 
 
 def test_targets_command_goes_on_past_a_target_that_cannot_be_used(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("ofa_tvm.targets.target_names", lambda: ["x86", "no-such-target"])
+    monkeypatch.setattr("ofa_tvm.hardware.target.target_names", lambda: ["x86", "no-such-target"])
     assert target_list.main(["--json", "--logs", str(tmp_path)]) == 0
     first, second = json.loads(capsys.readouterr().out)["targets"]
     assert first["fingerprint"]

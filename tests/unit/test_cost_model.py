@@ -10,13 +10,13 @@ import pytest
 
 from ofa_tvm.cost_model import STEM, LatencyModel
 from ofa_tvm.cost_report import OURS, compare
-from ofa_tvm.errors import UserError
-from ofa_tvm.kernels import layer_kernels, network_kernels
-from ofa_tvm.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.graph.kernel import layer_kernels, network_kernels
+from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
 from ofa_tvm.spaces import SPACES, get_space
 from ofa_tvm.spaces.mobilenet_v3 import MobileNetV3Space
-from ofa_tvm.stacked import MIN_SAMPLES
-from ofa_tvm.subnet_table import KINDS, QUANTITIES, SubnetTable
+from ofa_tvm.spaces.subnet_table import KINDS, QUANTITIES, SubnetTable
+from ofa_tvm.support.errors import UserError
 
 SPACE = get_space("mbv3-cifar")
 

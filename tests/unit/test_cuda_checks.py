@@ -8,8 +8,8 @@ from ofa_tvm import cuda_checks as checks
 from ofa_tvm.board_checks import board_checks
 from ofa_tvm.checks import Check
 from ofa_tvm.devices import pack_runtime
-from ofa_tvm.machine import LocalGpu
-from ofa_tvm.targets import is_gpu_target
+from ofa_tvm.hardware.machine import LocalGpu
+from ofa_tvm.hardware.target import is_gpu_target
 
 H100 = LocalGpu("NVIDIA H100", "sm_90", "580.65.06")
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ofa_tvm.data import cifar10, load_dataset
-from ofa_tvm.errors import UserError
+from ofa_tvm.support.errors import UserError
 
 PER_FILE = 4
 BINARY_NAMES = [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ofa_tvm.data import SOURCES, load_dataset
-from ofa_tvm.errors import UserError
+from ofa_tvm.support.errors import UserError
 
 
 def rows(split):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ofa_tvm.data import fashion_mnist, load_dataset
-from ofa_tvm.errors import UserError
+from ofa_tvm.support.errors import UserError
 
 COUNTS = {"train": 12, "t10k": 5}
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ofa_tvm.data import load_dataset
-from ofa_tvm.errors import UserError
+from ofa_tvm.support.errors import UserError
 
 COLOURS = {"ant": (200, 30, 30), "bee": (30, 200, 30), "cow": (30, 30, 200)}
 

@@ -11,7 +11,7 @@ import pytest
 from ofa_tvm import pack_data
 from ofa_tvm.data import SOURCES, image_pack, load_dataset
 from ofa_tvm.data.image_pack import MANIFEST, write_pack
-from ofa_tvm.errors import UserError
+from ofa_tvm.support.errors import UserError
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from ofa_tvm import tune
 from ofa_tvm.devices import emulator
 from ofa_tvm.devices.emulated import EmulatedDevice
-from ofa_tvm.errors import OfaTvmError, UserError
-from ofa_tvm.targets import load_target
+from ofa_tvm.hardware.target import load_target
+from ofa_tvm.support.errors import OfaTvmError, UserError
 
 
 @pytest.fixture

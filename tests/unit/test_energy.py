@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from ofa_tvm import energy
-from ofa_tvm.energy import CORE_WATTS, Cost, Ledger, Meter, estimated, total
-from ofa_tvm.errors import UserError
-from ofa_tvm.storage import append_jsonl
+from ofa_tvm.support import ledger as energy
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import append_jsonl
+from ofa_tvm.support.ledger import CORE_WATTS, Cost, Ledger, Meter, estimated, total
 
 NO_COUNTERS = "no-such-folder"
 

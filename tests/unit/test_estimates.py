@@ -8,8 +8,8 @@ from ofa_tvm.devices.cycle_model import Instruction, pieces
 from ofa_tvm.devices.instruction_counts import instruction_counts
 from ofa_tvm.devices.worker import Worker
 from ofa_tvm.devices.worker_pool import WorkerPool
-from ofa_tvm.errors import UserError
-from ofa_tvm.targets import load_target, target_names
+from ofa_tvm.hardware.target import load_target, target_names
+from ofa_tvm.support.errors import UserError
 
 ARM = [name for name in target_names() if not name.startswith(("x86", "cuda")) and name != "jetson-orin"]
 

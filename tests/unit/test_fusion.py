@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ofa_tvm.fusion import HIDDEN, SUMS, fused_kernels, fused_steps
-from ofa_tvm.network import INPUT, LayerSpec, NetworkSpec
-from ofa_tvm.reference import compute
+from ofa_tvm.graph.fusion import HIDDEN, SUMS, fused_kernels, fused_steps
+from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.graph.numpy_reference import compute
+from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR, SPACES
-from ofa_tvm.weights import random_weights
 
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ofa_tvm.grouped_ridge import GroupedRidge
+from ofa_tvm.regression.grouped_ridge import GroupedRidge
 
 COLUMNS = 60
 GROUPS = [0] * 3 + [1] * 57

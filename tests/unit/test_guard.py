@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from ofa_tvm.compiler import guard
-from ofa_tvm.errors import UserError
+from ofa_tvm.support.errors import UserError
 
 
 def test_installed_versions_are_accepted():

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from ofa_tvm.kernels import KernelSpec, layer_kernel, layer_kernels, network_kernels
-from ofa_tvm.network import LayerSpec
+from ofa_tvm.graph.kernel import KernelSpec, layer_kernel, layer_kernels, network_kernels
+from ofa_tvm.graph.network import LayerSpec
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR, SPACES
 
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
@@ -78,5 +78,5 @@ def test_only_a_conv_reads_a_squeeze_excite_layer():
 
 
 def test_importing_kernels_loads_neither_torch_nor_tvm():
-    code = "import sys, ofa_tvm.kernels; sys.exit(bool({'torch', 'tvm'} & set(sys.modules)))"
+    code = "import sys, ofa_tvm.graph.kernel; sys.exit(bool({'torch', 'tvm'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

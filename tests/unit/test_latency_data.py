@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from ofa_tvm.errors import UserError
 from ofa_tvm.latency_data import read_latency_data
 from ofa_tvm.predict import main
 from ofa_tvm.spaces import get_space
-from ofa_tvm.subnet_table import SubnetTable
+from ofa_tvm.spaces.subnet_table import SubnetTable
+from ofa_tvm.support.errors import UserError
 
 SPACE = get_space("mbv3-cifar")
 

@@ -16,7 +16,18 @@ import ofa_tvm
 ROOT = Path(ofa_tvm.__file__).parent
 VERBS = ("train", "tune", "compile", "search", "deploy", "bench", "predict", "report", "doctor", "onboard", "pack_data")
 COMMANDS = {f"ofa_tvm.{verb}" for verb in VERBS}
-LIGHT = ("spaces", "network", "kernels", "searchers", "cost_model", "storage", "data", "machine", "targets", "cli")
+LIGHT = (
+    "spaces",
+    "graph.network",
+    "graph.kernel",
+    "searchers",
+    "cost_model",
+    "support.files",
+    "data",
+    "hardware.machine",
+    "hardware.target",
+    "support.command",
+)
 TVM = {"tvm", "tvm_ffi"}
 MAY_IMPORT_TVM = ("ofa_tvm.compiler", "ofa_tvm.tuner", "ofa_tvm.devices")
 MAY_IMPORT_TORCH = ("ofa_tvm.supernet", "ofa_tvm.accuracy.evaluate", "ofa_tvm.data.augment", *sorted(COMMANDS))

@@ -6,7 +6,7 @@ from ofa_tvm.importance import importance
 from ofa_tvm.latency_data import LatencyData
 from ofa_tvm.learning_curve import doubled, learning_curve
 from ofa_tvm.spaces import get_space
-from ofa_tvm.subnet_table import SubnetTable
+from ofa_tvm.spaces.subnet_table import SubnetTable
 
 SPACE = get_space("mbv3-cifar")
 TABLE = SubnetTable(SPACE)

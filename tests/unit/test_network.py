@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ofa_tvm.network import INPUT, LayerSpec, NetworkSpec
-from ofa_tvm.weights import digest, random_weights, weight_shapes
+from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.graph.weights import digest, random_weights, weight_shapes
 
 # 8x8x3 -> conv 3x3/2 to 4 -> depthwise 3x3 -> squeeze-excite (hidden 8) -> 1x1 conv + residual -> pool -> linear
 LAYERS = (

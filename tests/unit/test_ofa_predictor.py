@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ofa_tvm.accuracy.ofa_predictor import BIAS, OfaPredictor
-from ofa_tvm.errors import UserError
+from ofa_tvm.regression.metrics import spearman
 from ofa_tvm.spaces import get_space
-from ofa_tvm.statistics import spearman
+from ofa_tvm.support.errors import UserError
 
 SPACE = get_space("mbv3-w1.2")
 SIZES = (128, 400, 400, 400, 1)

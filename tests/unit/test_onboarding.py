@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ofa_tvm.onboarding import Step, StepFailed, run_steps
+from ofa_tvm.support.steps import Step, StepFailed, run_steps
 
 
 def test_what_a_step_prints_is_kept_and_returned(tmp_path):

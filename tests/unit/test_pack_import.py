@@ -10,8 +10,8 @@ import pytest
 from ofa_tvm.devices import pack_measure
 from ofa_tvm.devices.pack import SCHEMA
 from ofa_tvm.devices.pack_import import import_kernels
-from ofa_tvm.errors import UserError
-from ofa_tvm.targets import load_target
+from ofa_tvm.hardware.target import load_target
+from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.traces import kept_traces

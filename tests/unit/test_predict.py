@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from ofa_tvm.breakdown import breakdown
-from ofa_tvm.fusion import fused_kernels, fused_steps
+from ofa_tvm.graph.fusion import fused_kernels, fused_steps
+from ofa_tvm.hardware.target import load_target
 from ofa_tvm.kernel_sets import kernel_steps
 from ofa_tvm.latency import LatencyBench
 from ofa_tvm.predict import main
 from ofa_tvm.spaces import get_space
-from ofa_tvm.targets import load_target
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult, TuningLog
 

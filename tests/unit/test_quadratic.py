@@ -5,9 +5,9 @@ import pytest
 from scipy import optimize
 from scipy.optimize import check_grad
 
-from ofa_tvm.accuracy import quadratic
 from ofa_tvm.accuracy.choice_steps import choice_steps, step_groups
-from ofa_tvm.accuracy.quadratic import QuadraticModel
+from ofa_tvm.regression import quadratic_process as quadratic
+from ofa_tvm.regression.quadratic_process import QuadraticModel
 from ofa_tvm.spaces import SPACES, get_space
 
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())

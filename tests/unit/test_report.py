@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from ofa_tvm import report
-from ofa_tvm.errors import UserError
 from ofa_tvm.reporting.chart import Axis, scatter
 from ofa_tvm.search_result import load_search_result
+from ofa_tvm.support.errors import UserError
 
 COST = {
     "phase": "search and verify",

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from ofa_tvm.ridge import Ridge
-from ofa_tvm.statistics import conformal_quantile, kendall_tau, mape, spearman
+from ofa_tvm.regression.metrics import conformal_quantile, kendall_tau, mape, spearman
+from ofa_tvm.regression.ridge import Ridge
 
 
 def test_leave_one_out_is_what_leaving_one_out_gives():

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moocore import is_nondominated
 
-from ofa_tvm.errors import UserError
 from ofa_tvm.searchers import SEARCHERS, Exhaustive, Nsga2, relative_excess
 from ofa_tvm.searchers.nsga2 import constrained_rank, crowding_distance, uniform_subnets
 from ofa_tvm.searchers.numbering import SubnetNumbers
 from ofa_tvm.spaces import get_space
+from ofa_tvm.support.errors import UserError
 
 LARGE = get_space("mbv3-cifar")
 SPACE = replace(LARGE, expand_choices=(4,))

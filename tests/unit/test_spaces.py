@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ofa_tvm.errors import UserError
-from ofa_tvm.network import INPUT
+from ofa_tvm.graph.network import INPUT
 from ofa_tvm.spaces import SPACES, SearchSpace, SubnetConfig, get_space
 from ofa_tvm.spaces.mobilenet_v3 import MobileNetV3Space, make_divisible, widened
+from ofa_tvm.support.errors import UserError
 
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
 quick = settings(max_examples=40, deadline=None)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ofa_tvm.errors import UserError
-from ofa_tvm.storage import (
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import (
     append_jsonl,
     cache_folder,
     complete_length,

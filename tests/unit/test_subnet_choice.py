@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ofa_tvm.errors import UserError
 from ofa_tvm.spaces import get_space
-from ofa_tvm.subnet_choice import DEFAULT_RANDOM, choose_subnets
+from ofa_tvm.spaces.subnet_arguments import DEFAULT_RANDOM, choose_subnets
+from ofa_tvm.support.errors import UserError
 
 SPACE = get_space("mbv3-cifar")
 NAMED = "r28.3x3-7x3-3x3.7x4-7x4-5x3.3x4-3x2"

@@ -9,11 +9,12 @@ import sys
 
 import pytest
 
-from ofa_tvm import machine, targets
-from ofa_tvm.errors import UserError
-from ofa_tvm.machine import mcpu_of, native_mcpu
-from ofa_tvm.shipped import shipped_folder
-from ofa_tvm.targets import load_target, target_names
+from ofa_tvm.hardware import machine
+from ofa_tvm.hardware import target as targets
+from ofa_tvm.hardware.machine import mcpu_of, native_mcpu
+from ofa_tvm.hardware.target import load_target, target_names
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.shipped import shipped_folder
 
 X86 = (shipped_folder("targets") / "x86.toml").read_text()
 AVX2 = "fma avx2 bmi1 bmi2 f16c sse4_2 ssse3 popcnt"
@@ -175,7 +176,7 @@ def test_fingerprint_follows_cpu_and_compiler(monkeypatch):
 
 
 def test_fingerprint_is_equal_in_every_process():
-    code = "from ofa_tvm.targets import load_target; print(load_target('x86').fingerprint)"
+    code = "from ofa_tvm.hardware.target import load_target; print(load_target('x86').fingerprint)"
     found = {
         subprocess.run(
             [sys.executable, "-c", code],

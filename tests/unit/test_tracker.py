@@ -12,7 +12,7 @@ import pytest
 
 from ofa_tvm.devices import tracker as module
 from ofa_tvm.devices.tracker import Tracker, how_to_attach, is_loopback
-from ofa_tvm.errors import DeviceUnreachable
+from ofa_tvm.support.errors import DeviceUnreachable
 
 SUMMARY = {
     "queue_info": {},

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from ofa_tvm.devices.replay import ReplayDevice, made_up_result
-from ofa_tvm.errors import DeviceUnreachable, UserError
-from ofa_tvm.fusion import fused_kernels, fused_steps
-from ofa_tvm.targets import load_target
+from ofa_tvm.graph.fusion import fused_kernels, fused_steps
+from ofa_tvm.hardware.target import load_target
+from ofa_tvm.support.errors import DeviceUnreachable, UserError
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult, TuningLog
 from ofa_tvm.tuner.loop import Budget, Tuner, kernel_frequencies

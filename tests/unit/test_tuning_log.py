@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from ofa_tvm.errors import UserError
-from ofa_tvm.targets import load_target
+from ofa_tvm.hardware.target import load_target
+from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner import log as module
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import KernelState, TrialResult, TuningLog, logs_root, winners
@@ -168,7 +168,7 @@ def test_prune_keeps_the_best_and_drops_the_ledger(log, target, tmp_path):
 
 def test_a_second_process_is_refused_and_told_who_holds_the_folder(log, target, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from ofa_tvm.targets import load_target;"
+        "import sys; from pathlib import Path; from ofa_tvm.hardware.target import load_target;"
         "from ofa_tvm.tuner.log import TuningLog\n"
         "with TuningLog(load_target('x86'), Path(sys.argv[1])).exclusive():\n"
         "    print('held', flush=True); sys.stdin.read()"

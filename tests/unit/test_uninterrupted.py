@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from ofa_tvm.uninterrupted import uninterrupted
+from ofa_tvm.support.signals import uninterrupted
 
 
 def test_an_interrupt_waits_for_the_end_of_the_block():

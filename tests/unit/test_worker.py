@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from ofa_tvm.devices.worker import Worker
-from ofa_tvm.errors import DeviceUnreachable
+from ofa_tvm.support.errors import DeviceUnreachable
 
 JOBS = "worker_jobs"
 LONG_S = 60.0
@@ -121,7 +121,7 @@ def test_closing_ends_a_job_that_runs(tmp_path):
 HOLDING = f"""
 import sys
 from ofa_tvm.devices.worker import Worker
-from ofa_tvm.errors import DeviceUnreachable
+from ofa_tvm.support.errors import DeviceUnreachable
 worker = Worker({JOBS!r})
 worker.start()
 print("ready", flush=True)

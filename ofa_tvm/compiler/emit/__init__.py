@@ -15,7 +15,7 @@ from ofa_tvm.compiler.emit.pointwise import POINTWISE
 from ofa_tvm.compiler.emit.pool import POOL
 from ofa_tvm.compiler.emit.template import Array, Template
 from ofa_tvm.compiler.emit.window import DEPTHWISE, FULL_WINDOW
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
 
 TEMPLATES: dict[str, Template[Any]] = {
     "pointwise": POINTWISE,

@@ -38,7 +38,7 @@ from ofa_tvm.compiler.emit.vector_ir import (
 )
 from ofa_tvm.compiler.emit.window import depthwise_cycles, depthwise_row, window_fits, write_pixels
 from ofa_tvm.compiler.tvm_import import tirx
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
 
 TILE_CYCLES = 12.0
 NEAR_CACHE_BYTES = 32768

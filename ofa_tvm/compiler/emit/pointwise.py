@@ -37,7 +37,7 @@ from ofa_tvm.compiler.emit.vector_ir import (
     store,
     vectors,
 )
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
 
 MOST_PIXELS = 30
 TILE_CYCLES = 12.0

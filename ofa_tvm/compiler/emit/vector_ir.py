@@ -17,7 +17,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from ofa_tvm.compiler.tvm_import import tirx
-from ofa_tvm.network import Activation
+from ofa_tvm.graph.network import Activation
 
 Buffer = Any
 Expr = Any

@@ -43,7 +43,7 @@ from ofa_tvm.compiler.emit.vector_ir import (
     store,
 )
 from ofa_tvm.compiler.tvm_import import tirx
-from ofa_tvm.kernels import KernelSpec
+from ofa_tvm.graph.kernel import KernelSpec
 
 TILE_CYCLES = 8.0
 """Cycles between two register tiles: starting, activation, writing."""

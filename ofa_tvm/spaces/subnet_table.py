@@ -15,10 +15,10 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.block_table import BlockMaximum, BlockTable, block_values
-from ofa_tvm.errors import UserError
-from ofa_tvm.network import FLOAT32_BYTES, Kind, LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import FLOAT32_BYTES, Kind, LayerSpec, NetworkSpec
 from ofa_tvm.spaces import Genomes, SearchSpace, SubnetConfig
+from ofa_tvm.spaces.block_table import BlockMaximum, BlockTable, block_values
+from ofa_tvm.support.errors import UserError
 
 Floats = NDArray[np.float64]
 KernelKeys = Callable[[NetworkSpec], Sequence[Sequence[str]]]

@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.kernels import KernelSpec, every_kernel, layer_kernel
-from ofa_tvm.network import LayerSpec, NetworkSpec
+from ofa_tvm.graph.kernel import KernelSpec, every_kernel, layer_kernel
+from ofa_tvm.graph.network import LayerSpec, NetworkSpec
+from ofa_tvm.graph.weights import Weights
 from ofa_tvm.spaces import SearchSpace
-from ofa_tvm.weights import Weights
 
 SUMS = ".sums"
 HIDDEN = ".hidden"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.reference import Array, compute
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.numpy_reference import Array, compute
 
 
 def layer_input_shapes(spec: KernelSpec) -> list[tuple[int, ...]]:

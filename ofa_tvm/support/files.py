@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ofa_tvm.errors import UserError
+from ofa_tvm.support.errors import UserError
 
 Record = dict[str, Any]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ofa_tvm.fusion import fused_steps
-from ofa_tvm.network import INPUT, NetworkSpec
-from ofa_tvm.reference import Array, compute
-from ofa_tvm.weights import Weights
+from ofa_tvm.graph.fusion import fused_steps
+from ofa_tvm.graph.network import INPUT, NetworkSpec
+from ofa_tvm.graph.numpy_reference import Array, compute
+from ofa_tvm.graph.weights import Weights
 
 
 def network_logits(network: NetworkSpec, weights: Weights, images: Array) -> Array:

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.network import LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import LayerSpec, NetworkSpec
 
 Weights = Mapping[str, NDArray[np.float32]]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ofa_tvm.kernels import KernelSpec
-from ofa_tvm.network import Activation
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.network import Activation
 
 Array = NDArray[np.float32]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.console import log
-from ofa_tvm.errors import OfaTvmError
-from ofa_tvm.storage import write_json
+from ofa_tvm.support.console import log
+from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.support.files import write_json
 
 
 @dataclass(frozen=True)

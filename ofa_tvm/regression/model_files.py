@@ -8,10 +8,10 @@ from typing import Any
 
 import xgboost
 
-from ofa_tvm.errors import UserError
+from ofa_tvm.regression.stacked_regressor import StackedRegressor
 from ofa_tvm.spaces import SearchSpace
-from ofa_tvm.stacked import StackedRegressor
-from ofa_tvm.storage import read_json, write_atomic, write_json
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import read_json, write_atomic, write_json
 
 SCHEMA_VERSION = 2
 _AGAIN = "fit the model again"

@@ -16,9 +16,9 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from ofa_tvm.errors import UserError
-from ofa_tvm.grouped_ridge import GroupedRidge
-from ofa_tvm.statistics import conformal_quantile
+from ofa_tvm.regression.grouped_ridge import GroupedRidge
+from ofa_tvm.regression.metrics import conformal_quantile
+from ofa_tvm.support.errors import UserError
 
 Floats = NDArray[np.float64]
 

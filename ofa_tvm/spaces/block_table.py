@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.network import NetworkSpec
+from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.spaces import Genomes, SearchSpace
 
 Values = NDArray[Any]

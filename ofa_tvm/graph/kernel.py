@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from ofa_tvm.network import DTYPE_BYTES, Activation, DType, LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import DTYPE_BYTES, Activation, DType, LayerSpec, NetworkSpec
 from ofa_tvm.spaces import SearchSpace
 
 KernelKind = Literal["conv", "depthwise", "expand_depthwise", "squeeze_excite", "pool", "dense"]

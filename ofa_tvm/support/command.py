@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ofa_tvm.console import log
-from ofa_tvm.errors import OfaTvmError, UserError
-from ofa_tvm.network import DType
+from ofa_tvm.graph.network import DType
+from ofa_tvm.support.console import log
+from ofa_tvm.support.errors import OfaTvmError, UserError
 
 SCHEMA_VERSION = 1
 INTERRUPTED = 130

@@ -18,8 +18,8 @@ from typing import Any
 
 import psutil
 
-from ofa_tvm.errors import UserError
-from ofa_tvm.storage import append_jsonl, read_jsonl
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import append_jsonl, read_jsonl
 
 JOULE_PER_KWH = 3.6e6
 CORE_WATTS = (3.0, 6.0, 12.0)

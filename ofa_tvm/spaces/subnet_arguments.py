@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tvm.errors import UserError
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.support.errors import UserError
 
 DEFAULT_RANDOM = 5
 

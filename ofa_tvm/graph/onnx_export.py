@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ofa_tvm.network import INPUT, LayerSpec, NetworkSpec
-from ofa_tvm.weights import Weights, weight_shapes
+from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.graph.weights import Weights, weight_shapes
 
 OPSET = 17
 IR_VERSION = 8

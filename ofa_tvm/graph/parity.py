@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.errors import OfaTvmError
+from ofa_tvm.support.errors import OfaTvmError
 
 MAX_RELATIVE_ERROR = 1e-4
 

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ofa_tvm.errors import UserError
-from ofa_tvm.machine import cpu_name, local_gpu, native_mcpu, package_version
-from ofa_tvm.network import DType
-from ofa_tvm.shipped import shipped_folder
+from ofa_tvm.graph.network import DType
+from ofa_tvm.hardware.machine import cpu_name, local_gpu, native_mcpu, package_version
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.shipped import shipped_folder
 
 SCHEMA = 1
 LAYOUT = "NHWC"

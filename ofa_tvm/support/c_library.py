@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from ofa_tvm.storage import cache_folder
+from ofa_tvm.support.files import cache_folder
 
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 

@@ -1,0 +1,1 @@
+"""Regression on numbers alone; nothing here knows what is predicted."""
