@@ -26,8 +26,9 @@ from store import keep
 from tuning import say
 
 from ofa_tvm.comparison import Speedup
-from ofa_tvm.compiler.assembler import assemble
-from ofa_tvm.compiler.objects import ObjectCache
+from ofa_tvm.compiler.cpu.assembler import assemble
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.runner_build import build_runner
 from ofa_tvm.devices.emulator import emulator_folder, install_emulator
 from ofa_tvm.devices.estimate import EstimateDevice
 from ofa_tvm.devices.instruction_counts import count_code
@@ -37,7 +38,6 @@ from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target import TargetSpec, load_target
-from ofa_tvm.runner import build_runner
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
 from ofa_tvm.support.files import cache_folder, write_atomic
 from ofa_tvm.tuner.log import TuningLog

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 from store import keep
 
-from ofa_tvm.compiler.pipeline import VirtualMachineModel, compile_loops
-from ofa_tvm.compiler.tvm_import import Target
+from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel, compile_loops
+from ofa_tvm.compiler.tvm_api.names import Target
 
 # isort: split
-from ofa_tvm.accuracy.evaluate import Evaluator, supernet_images
 from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.graph.parity import relative_error
 from ofa_tvm.hardware.machine import native_mcpu
 from ofa_tvm.supernet.checkpoint import load_supernet
+from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
 from ofa_tvm.supernet.facts import checkpoint_path
 from ofa_tvm.support.console import log
 from ofa_tvm.support.shipped import shipped_supernet

@@ -26,10 +26,10 @@ from typing import Any
 
 from store import keep
 
-from ofa_tvm.compiler.emit import candidates
-from ofa_tvm.compiler.kernel_runner import KernelRunner
-from ofa_tvm.compiler.objects import ObjectCache
-from ofa_tvm.compiler.tvm_import import Target, load_tensor_intrinsics, ms
+from ofa_tvm.compiler.cpu.emit import candidates
+from ofa_tvm.compiler.cpu.kernel_runner import KernelRunner
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.tvm_api.names import Target, load_tensor_intrinsics, ms
 from ofa_tvm.devices.local import LocalDevice
 from ofa_tvm.graph.fusion import fused_kernels
 from ofa_tvm.graph.kernel import KernelSpec

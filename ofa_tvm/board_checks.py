@@ -41,7 +41,7 @@ def board_checks(name: str, device: str | None = None) -> Iterator[Check]:
 
 def _tools(target: TargetSpec) -> Iterator[Check]:
     """The compiler, qemu, and, where the target can be estimated, what that takes."""
-    from ofa_tvm.compiler.kernel_program import require_compiler
+    from ofa_tvm.compiler.cpu.kernel_program import require_compiler
     from ofa_tvm.devices.cycle_model import llvm_tool
     from ofa_tvm.devices.instruction_counts import counting_plugin, emulator
 

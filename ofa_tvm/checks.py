@@ -12,11 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from ofa_tvm.compiler.guard import INSTALL, check_versions
+from ofa_tvm.compiler.runner_build import HEADERS, missing_headers
+from ofa_tvm.compiler.tvm_api.versions import INSTALL, check_versions
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.machine import cpu_name, mcpu_of, native_mcpu, package_version
 from ofa_tvm.hardware.target import load_target
-from ofa_tvm.runner import HEADERS, missing_headers
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import cache_folder, read_json, sha256_file
 from ofa_tvm.support.ledger import Meter
@@ -106,7 +106,7 @@ def _tvm() -> Check:
     except OfaTvmError as error:
         return Check("TVM", "fail", error.what, error.hint)
     found = f"apache-tvm {package_version('apache-tvm')}, apache-tvm-ffi {package_version('apache-tvm-ffi')}"
-    return replace(_package("TVM", "ofa_tvm.compiler.tvm_package", INSTALL), found=found)
+    return replace(_package("TVM", "ofa_tvm.compiler.tvm_api.package", INSTALL), found=found)
 
 
 def _package(name: str, module: str, fix: str, otherwise: Status = "fail") -> Check:
@@ -149,8 +149,8 @@ def _cpu() -> Check:
     if mcpu == mcpu_of(""):
         return Check("CPU", "warn", found, "without AVX2 code is slow; targets/ may hold a better file")
     try:
-        from ofa_tvm.compiler.cpu_features import cpu_features
-        from ofa_tvm.compiler.tvm_import import Target
+        from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
+        from ofa_tvm.compiler.tvm_api.names import Target
 
         lanes = cpu_features(Target({"kind": "llvm", "mcpu": mcpu})).lanes
     except Exception as error:  # TVM's own check says how to mend it

@@ -50,11 +50,11 @@ def compile_subnets(
     import numpy as np
 
     from ofa_tvm.compilation import compile_subnet
+    from ofa_tvm.compiler.threads import use_threads
     from ofa_tvm.devices import library_loader
     from ofa_tvm.hardware.target import load_target
     from ofa_tvm.spaces.subnet_arguments import choose_subnets
     from ofa_tvm.support.console import log
-    from ofa_tvm.threads import use_threads
     from ofa_tvm.tuner.log import TuningLog
 
     spec = load_target(target, threads, batch, device, dtype)

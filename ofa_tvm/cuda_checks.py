@@ -41,7 +41,7 @@ def cuda_checks(name: str, device: str | None = None) -> Iterator[Check]:
 
 
 def _compiler() -> Check:
-    from ofa_tvm.compiler.cuda_compiler import FIX, cuda_compiler
+    from ofa_tvm.compiler.cuda.nvrtc import FIX, cuda_compiler
 
     found = cuda_compiler()
     if found is None:
@@ -50,7 +50,7 @@ def _compiler() -> Check:
 
 
 def _float16_headers() -> Check:
-    from ofa_tvm.compiler.cuda_compiler import HEADERS_FIX, has_float16_headers
+    from ofa_tvm.compiler.cuda.nvrtc import HEADERS_FIX, has_float16_headers
 
     if has_float16_headers():
         return Check("CUDA headers", "ok", "float16 code compiles")
@@ -58,10 +58,10 @@ def _float16_headers() -> Check:
 
 
 def _tiny_kernel(target: TargetSpec) -> Check:
-    from ofa_tvm.compiler.cuda_kernels import build_kernel
-    from ofa_tvm.compiler.device_code import machine_code
-    from ofa_tvm.compiler.kernel_program import require_compiler
-    from ofa_tvm.compiler.tvm_import import Target
+    from ofa_tvm.compiler.cpu.kernel_program import require_compiler
+    from ofa_tvm.compiler.cuda.build import build_kernel
+    from ofa_tvm.compiler.cuda.device_code import machine_code
+    from ofa_tvm.compiler.tvm_api.names import Target
 
     assert target.target.gpu is not None
     try:

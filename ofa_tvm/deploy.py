@@ -149,8 +149,8 @@ def _deployment(order: Order, data: str | None, logs: Path | None, check_images:
     meter = Meter()
     # TVM before torch: it would load more of torch otherwise.
     from ofa_tvm.deployment import COMPARED_IMAGES, Deployment  # isort: skip
-    from ofa_tvm.accuracy.evaluate import supernet_images
     from ofa_tvm.supernet.checkpoint import load_supernet
+    from ofa_tvm.supernet.evaluate import supernet_images
     from ofa_tvm.supernet.facts import checkpoint_path
     from ofa_tvm.support.console import log
     from ofa_tvm.support.shipped import shipped_supernet

@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from ofa_tvm import __version__
 from ofa_tvm.bundle import LIBRARY, ONNX, RUNNER, write_bundle
-from ofa_tvm.compiler.assembler import assemble
-from ofa_tvm.compiler.gpu_program import NETWORK
-from ofa_tvm.compiler.objects import ObjectCache
-from ofa_tvm.compiler.pipeline import VirtualMachineModel
-from ofa_tvm.compiler.runtime import LoadedModel
-from ofa_tvm.compiler.tvm_import import tvm
+from ofa_tvm.compiler.cpu.assembler import assemble
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.cuda.program import NETWORK
+from ofa_tvm.compiler.loaded_model import LoadedModel
+from ofa_tvm.compiler.lowering import kernel_calls
+from ofa_tvm.compiler.runner_build import add_runner, oldest_glibc
+from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel
+from ofa_tvm.compiler.threads import use_threads
+from ofa_tvm.compiler.tvm_api.names import tvm
 from ofa_tvm.gpu_bundle import write_gpu_library
 from ofa_tvm.graph.network import DType
 from ofa_tvm.graph.onnx_export import to_onnx
@@ -30,20 +33,17 @@ from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import Weights, digest
 from ofa_tvm.hardware.machine import package_version
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.kernel_sets import kernel_calls
 from ofa_tvm.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
-from ofa_tvm.runner import add_runner, oldest_glibc
 from ofa_tvm.search_result import Pick
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import Cost, Meter
-from ofa_tvm.threads import use_threads
 from ofa_tvm.tuner.log import TuningLog
 
 # isort: off
-from ofa_tvm.accuracy.evaluate import Evaluator  # torch: after TVM, which would otherwise load more of it
+from ofa_tvm.supernet.evaluate import Evaluator  # torch: after TVM, which would otherwise load more of it
 from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.data.dataset import Dataset
 from ofa_tvm.supernet.facts import SupernetFacts

@@ -89,11 +89,11 @@ class OfaTvm(Engine):
         """Assemble and load."""
         import tempfile
 
-        from ofa_tvm.compiler.assembler import assemble
-        from ofa_tvm.compiler.objects import ObjectCache
-        from ofa_tvm.compiler.runtime import LoadedModel
+        from ofa_tvm.compiler.cpu.assembler import assemble
+        from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+        from ofa_tvm.compiler.loaded_model import LoadedModel
+        from ofa_tvm.compiler.threads import use_threads
         from ofa_tvm.hardware.target import load_target
-        from ofa_tvm.threads import use_threads
         from ofa_tvm.tuner.log import TuningLog
 
         use_threads(threads)
@@ -136,10 +136,10 @@ class TvmLoops(Engine):
         """Compile and load."""
         import tempfile
 
-        from ofa_tvm.compiler.pipeline import VirtualMachineModel, compile_loops
-        from ofa_tvm.compiler.tvm_import import Target
+        from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel, compile_loops
+        from ofa_tvm.compiler.threads import use_threads
+        from ofa_tvm.compiler.tvm_api.names import Target
         from ofa_tvm.hardware.target import load_target
-        from ofa_tvm.threads import use_threads
 
         use_threads(threads)
         spec = load_target(self._target, threads, batch=1)

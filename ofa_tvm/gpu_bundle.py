@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from ofa_tvm.bundle import LIBRARY
-from ofa_tvm.compiler.assembler import Winners
-from ofa_tvm.compiler.gpu_program import CUDA_LIBRARIES, NETWORK, link_gpu_program
+from ofa_tvm.compiler.cpu.assembler import Winners
+from ofa_tvm.compiler.cuda.program import CUDA_LIBRARIES, NETWORK, link_gpu_program
 from ofa_tvm.devices.pack_runtime import CUDA_RUNTIME, runtime_libraries
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
@@ -31,8 +31,8 @@ def write_gpu_library(
         UserError: no CUDA compiler is installed.
         OfaTvmError: a compiler refused the code.
     """
-    from ofa_tvm.compiler.cuda_kernels import build_network
-    from ofa_tvm.compiler.tvm_import import Target
+    from ofa_tvm.compiler.cuda.build import build_network
+    from ofa_tvm.compiler.tvm_api.names import Target
 
     linker = target.toolchain.linker
     made_for, made = Target(target.attributes), folder / NETWORK

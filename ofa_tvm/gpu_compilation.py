@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.compiler.cuda_kernels import Winners, build_network
-from ofa_tvm.compiler.device_code import machine_code
-from ofa_tvm.compiler.tvm_import import Target
+from ofa_tvm.compiler.cuda.build import Winners, build_network
+from ofa_tvm.compiler.cuda.device_code import machine_code
+from ofa_tvm.compiler.lowering import kernel_calls
+from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.kernel_sets import kernel_calls
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import write_atomic
 

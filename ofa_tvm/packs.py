@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from ofa_tvm.compiler.lowering import kernel_calls
 from ofa_tvm.devices.pack import PackWriter, export_kernels
 from ofa_tvm.devices.pack_import import import_kernels
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.kernel_sets import kernel_calls
 from ofa_tvm.latency import FEWEST, MOST_FAILURES, LatencyBench, own_classes
-from ofa_tvm.records import read_records
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import PartialResult, UserError
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.choose_sources import candidate_sources
+from ofa_tvm.tuner.candidate_sources import candidate_sources
+from ofa_tvm.tuner.latency_records import read_records
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.loop import Budget, urgency
 

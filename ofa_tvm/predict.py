@@ -102,8 +102,8 @@ def _predictions(
 
     from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
     from ofa_tvm.breakdown import breakdown
+    from ofa_tvm.compiler.lowering import kernel_steps
     from ofa_tvm.cost_model import LatencyModel
-    from ofa_tvm.kernel_sets import kernel_steps
     from ofa_tvm.latency import call_costs, latency_table, model_folder
     from ofa_tvm.spaces.subnet_table import SubnetTable
     from ofa_tvm.support.shipped import shipped_supernet

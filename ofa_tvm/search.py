@@ -200,11 +200,11 @@ def _numbered(pick: Any, number: int) -> Any:
 
 
 def _evaluated(path: Path, facts: SupernetFacts, data: str | None, search: TargetSearch) -> Opened:
-    from ofa_tvm.accuracy.evaluate import Evaluator, supernet_images
     from ofa_tvm.accuracy.samples import FEWEST, AccuracySamples, samples_folder, weights_identity
     from ofa_tvm.accuracy.source import EvaluatedAccuracy
     from ofa_tvm.spaces import SubnetConfig
     from ofa_tvm.supernet.checkpoint import load_supernet
+    from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
     from ofa_tvm.support.console import log
     from ofa_tvm.support.files import sha256_file
 

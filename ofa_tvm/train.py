@@ -48,11 +48,11 @@ def train(
 
     import torch
 
-    from ofa_tvm.accuracy.evaluate import Evaluator
     from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT
     from ofa_tvm.data import load_dataset
     from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
     from ofa_tvm.spaces import get_space
+    from ofa_tvm.supernet.evaluate import Evaluator
     from ofa_tvm.supernet.plan import DEFAULT_PLAN
     from ofa_tvm.supernet.training import Trainer
     from ofa_tvm.support.console import log
@@ -128,8 +128,8 @@ def _torch_device(name: Device | None) -> torch.device:
 
 def _accuracy_predictor(trainer: Trainer, checkpoint: Path, count: int) -> dict[str, Any]:
     """Evaluate subnets, save a predictor fitted to them beside the checkpoint, and report how good it is."""
-    from ofa_tvm.accuracy.evaluate import Evaluator
     from ofa_tvm.accuracy.samples import AccuracySamples
+    from ofa_tvm.supernet.evaluate import Evaluator
     from ofa_tvm.support.files import sha256_file
 
     evaluator = Evaluator(trainer.dataset, trainer.dataset.validation, device=trainer.device)

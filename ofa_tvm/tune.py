@@ -64,8 +64,8 @@ def tune(
 
     Resumes from the tuning log and measures nothing twice. Without a budget it stops when nothing promises a gain.
     """
+    from ofa_tvm.compiler.lowering import kernel_calls, kernel_set
     from ofa_tvm.hardware.target import load_target, require_cpu
-    from ofa_tvm.kernel_sets import kernel_calls, kernel_set
     from ofa_tvm.spaces import get_space
     from ofa_tvm.tuner.coverage import coverage as covered
     from ofa_tvm.tuner.log import TuningLog
@@ -181,7 +181,7 @@ def _tune(
 ) -> tuple[TuningSummary, Cost]:
     from ofa_tvm.devices import recorded_boards
     from ofa_tvm.support.errors import PartialResult
-    from ofa_tvm.tuner.choose_sources import candidate_sources
+    from ofa_tvm.tuner.candidate_sources import candidate_sources
     from ofa_tvm.tuner.loop import Tuner
 
     sources = candidate_sources(spec, kernels, log, transfer)

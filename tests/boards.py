@@ -7,7 +7,7 @@ import json
 from ofa_tvm.graph.fusion import fused_kernels
 from ofa_tvm.support.files import read_jsonl
 from ofa_tvm.tuner.loop import Budget, Tuner
-from ofa_tvm.tuner.sources import Sources
+from ofa_tvm.tuner.tile_candidates import Sources
 
 ROUND = 10
 KILL_AFTER = 3

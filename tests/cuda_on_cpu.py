@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.compiler.cuda_kernels import cuda_source
-from ofa_tvm.compiler.tvm_import import IRModule, Schedule, Target
+from ofa_tvm.compiler.cuda.build import cuda_source
+from ofa_tvm.compiler.tvm_api.names import IRModule, Schedule, Target
 from ofa_tvm.graph.kernel import KernelSpec
 
 HEADER = Path(__file__).parent / "native" / "cuda_on_cpu.h"

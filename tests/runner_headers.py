@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ofa_tvm.runner import HEADERS, missing_headers
+from ofa_tvm.compiler.runner_build import HEADERS, missing_headers
 
 LACKING = missing_headers("g++")
 needs_runner_headers = pytest.mark.skipif(

@@ -32,7 +32,7 @@ def library_loader(target: TargetSpec) -> Iterator[Callable[[Path], Any]]:
         UserError: something that it needs is missing here.
     """
     if target.device == "local":
-        yield import_module("ofa_tvm.compiler.runtime").LoadedModel
+        yield import_module("ofa_tvm.compiler.loaded_model").LoadedModel
         return
     with open_device(target) as device:
         yield device.load

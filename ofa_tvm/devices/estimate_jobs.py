@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.compiler.kernel_program import KernelProgram
+from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
 from ofa_tvm.devices.cycle_model import cycles, disassemble, pieces
 from ofa_tvm.devices.instruction_counts import count_blocks, emulator, instruction_counts
 from ofa_tvm.graph.kernel import KernelSpec

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tvm.compiler.assembler import Winners, assemble
-from ofa_tvm.compiler.objects import ObjectCache
-from ofa_tvm.compiler.runtime import LoadedModel, RunnableModel
+from ofa_tvm.compiler.cpu.assembler import Winners, assemble
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.loaded_model import LoadedModel, RunnableModel
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.spaces import SubnetConfig, get_space

@@ -224,8 +224,8 @@ class PackWriter:
 
 
 def _require_compilers(target: TargetSpec) -> None:
-    from ofa_tvm.compiler.cuda_compiler import FIX, cuda_compiler
-    from ofa_tvm.compiler.kernel_program import require_compiler
+    from ofa_tvm.compiler.cpu.kernel_program import require_compiler
+    from ofa_tvm.compiler.cuda.nvrtc import FIX, cuda_compiler
 
     require_compiler(target.toolchain.linker)
     if target.target.gpu is not None and cuda_compiler() is None:

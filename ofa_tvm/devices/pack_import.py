@@ -12,14 +12,14 @@ from typing import Any, get_args
 from ofa_tvm.devices import pack_measure
 from ofa_tvm.devices.pack import SCHEMA
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.records import LatencyRecord, append_records, read_records
 from ofa_tvm.spaces import get_space
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl, read_json, read_jsonl
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.latency_records import LatencyRecord, append_records, read_records
 from ofa_tvm.tuner.log import TrialResult, TrialStatus, TuningLog
-from ofa_tvm.tuner.traces import keep_traces
+from ofa_tvm.tuner.measured_traces import keep_traces
 
 IMPORTS_FILE = "packs.jsonl"
 

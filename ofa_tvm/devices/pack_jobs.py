@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tvm.compiler.assembler import assemble
-from ofa_tvm.compiler.cuda_kernels import build_kernel, build_network
-from ofa_tvm.compiler.kernel_program import KernelProgram
-from ofa_tvm.compiler.memory_plan import aligned
-from ofa_tvm.compiler.tvm_import import Target
+from ofa_tvm.compiler.cpu.assembler import assemble
+from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
+from ofa_tvm.compiler.cpu.memory_plan import aligned
+from ofa_tvm.compiler.cuda.build import build_kernel, build_network
+from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.devices.pack_measure import arranged, encode_places, inputs_of, sample
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.layer_reference import layer_compute, layer_input_shapes

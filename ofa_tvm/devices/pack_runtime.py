@@ -38,7 +38,7 @@ def copy_runtime(target: TargetSpec, folder: Path) -> bool:
 
 def runtime_libraries(target: TargetSpec) -> dict[str, Path]:
     """TVM's libraries that a GPU's bundle needs beside it, by name; empty where its machine is of another kind."""
-    from ofa_tvm.compiler.gpu_program import CUDA_LIBRARIES
+    from ofa_tvm.compiler.cuda.program import CUDA_LIBRARIES
 
     triple = target.target.mtriple or platform.machine()
     if not triple.startswith(platform.machine()):

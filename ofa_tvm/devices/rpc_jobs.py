@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tvm.compiler.kernel_program import KernelProgram
+from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
 from ofa_tvm.devices.jobs import assembled, time_in_turn
 from ofa_tvm.devices.rpc_session import NEEDED, Access, Answer, Board, on_board
 from ofa_tvm.graph.kernel import KernelSpec

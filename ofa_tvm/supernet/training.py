@@ -21,12 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ofa_tvm.accuracy.evaluate import CPU, Evaluator
 from ofa_tvm.data.augment import CropAndFlip, preprocess
 from ofa_tvm.data.dataset import Dataset
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.supernet.checkpoint import load_tensors, save_supernet, save_tensors
 from ofa_tvm.supernet.elastic import channels_last
+from ofa_tvm.supernet.evaluate import CPU, Evaluator
 from ofa_tvm.supernet.facts import FILE_NAME, SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.plan import Elastic, Phase, Plan

@@ -9,10 +9,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ofa_tvm.compiler.kernel_tir import kernel_workload
-from ofa_tvm.compiler.quiet import without_chatter
-from ofa_tvm.compiler.trace_json import record_to_json, trace_from_json
-from ofa_tvm.compiler.tvm_import import Schedule, Target, load_tensor_intrinsics, ms
+from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
+from ofa_tvm.compiler.scheduled.trace_json import record_to_json, trace_from_json
+from ofa_tvm.compiler.tvm_api.names import Schedule, Target, load_tensor_intrinsics, ms
+from ofa_tvm.compiler.tvm_api.quiet import without_chatter
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
 

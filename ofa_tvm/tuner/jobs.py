@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tvm.compiler.emit import EmittedKernel
-from ofa_tvm.compiler.kernel_runner import KernelRunner
-from ofa_tvm.compiler.objects import ObjectCache, generate
+from ofa_tvm.compiler.cpu.emit import EmittedKernel
+from ofa_tvm.compiler.cpu.kernel_runner import KernelRunner
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache, generate
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
 from ofa_tvm.support.files import write_atomic

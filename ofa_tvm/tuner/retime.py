@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ofa_tvm.compiler.cpu_features import cpu_features
-from ofa_tvm.compiler.emit import default_schedule
-from ofa_tvm.compiler.tvm_import import Target
+from ofa_tvm.compiler.cpu.emit import default_schedule
+from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
+from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.support.console import Task
 from ofa_tvm.tuner.candidate import Candidate

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tvm.compiler.kernel_tir import kernel_workload
-from ofa_tvm.compiler.trace_json import trace_from_json
-from ofa_tvm.compiler.tvm_import import IRModule, Schedule, Target, load_tensor_intrinsics, ms, tvm
+from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
+from ofa_tvm.compiler.scheduled.trace_json import trace_from_json
+from ofa_tvm.compiler.tvm_api.names import IRModule, Schedule, Target, load_tensor_intrinsics, ms, tvm
 from ofa_tvm.graph.kernel import KernelSpec
 
 

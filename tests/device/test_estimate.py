@@ -7,10 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from ofa_tvm.compiler.assembler import assemble
-from ofa_tvm.compiler.emit import candidates
-from ofa_tvm.compiler.objects import ObjectCache
-from ofa_tvm.compiler.runtime import LoadedModel
+from ofa_tvm.compiler.cpu.assembler import assemble
+from ofa_tvm.compiler.cpu.emit import candidates
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.loaded_model import LoadedModel
 from ofa_tvm.devices.estimate import EstimateDevice
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.parity import relative_error

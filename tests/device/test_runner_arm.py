@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from ofa_tvm.bundle import LIBRARY, MANIFEST
-from ofa_tvm.compiler.assembler import assemble
-from ofa_tvm.compiler.objects import ObjectCache
-from ofa_tvm.compiler.runtime import LoadedModel
+from ofa_tvm.compiler.cpu.assembler import assemble
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.loaded_model import LoadedModel
+from ofa_tvm.compiler.runner_build import HEADERS, build_runner, missing_headers, oldest_glibc
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target import load_target
-from ofa_tvm.runner import HEADERS, build_runner, missing_headers, oldest_glibc
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.shipped import shipped_folder
 

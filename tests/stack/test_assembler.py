@@ -11,10 +11,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from ofa_tvm.compiler.assembler import assemble, make_plan
-from ofa_tvm.compiler.objects import ObjectCache
-from ofa_tvm.compiler.runtime import LoadedModel
-from ofa_tvm.compiler.tvm_import import tvm
+from ofa_tvm.compiler.cpu.assembler import assemble, make_plan
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.loaded_model import LoadedModel
+from ofa_tvm.compiler.tvm_api.names import tvm
 from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target import load_target

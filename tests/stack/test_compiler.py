@@ -6,13 +6,13 @@ import sys
 import numpy as np
 import pytest
 
-from ofa_tvm.compiler.assembler import assemble
-from ofa_tvm.compiler.kernel_tir import kernel_workload, workload_hash
-from ofa_tvm.compiler.objects import ObjectCache
-from ofa_tvm.compiler.pipeline import VirtualMachineModel, compile_loops, extract_kernels
-from ofa_tvm.compiler.relax_builder import build_relax
-from ofa_tvm.compiler.runtime import LoadedModel
-from ofa_tvm.compiler.tvm_import import Target, tvm
+from ofa_tvm.compiler.cpu.assembler import assemble
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.loaded_model import LoadedModel
+from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload, workload_hash
+from ofa_tvm.compiler.scheduled.relax_builder import build_relax
+from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel, compile_loops, extract_kernels
+from ofa_tvm.compiler.tvm_api.names import Target, tvm
 from ofa_tvm.graph.kernel import layer_kernels, network_kernels
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target import load_target
@@ -65,7 +65,7 @@ def test_loops_agree_with_assembled_kernels(tmp_path):
 
 def test_importing_the_compiler_leaves_torch_alone():
     code = (
-        "import sys, ofa_tvm.compiler.pipeline; loaded = 'torch' in sys.modules; import torch;"
+        "import sys, ofa_tvm.compiler.scheduled.virtual_machine; loaded = 'torch' in sys.modules; import torch;"
         "sys.exit(loaded or torch.ones(2).sum().item() != 2)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

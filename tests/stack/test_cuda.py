@@ -11,19 +11,19 @@ import pytest
 
 from ofa_tvm import bench, cuda_checks
 from ofa_tvm import compile as compile_command
-from ofa_tvm.compiler import cuda_compiler as compiler
-from ofa_tvm.compiler.cuda_compiler import cubin, cuda_compiler
-from ofa_tvm.compiler.cuda_kernels import build_kernel, build_network
-from ofa_tvm.compiler.device_code import machine_code
-from ofa_tvm.compiler.tvm_import import Target
+from ofa_tvm.compiler.cuda import nvrtc as compiler
+from ofa_tvm.compiler.cuda.build import build_kernel, build_network
+from ofa_tvm.compiler.cuda.device_code import machine_code
+from ofa_tvm.compiler.cuda.nvrtc import cubin, cuda_compiler
+from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.graph.kernel import KernelSpec, layer_kernels, network_kernels
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target import gpu_targets, load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.support.errors import OfaTvmError, UserError
 from ofa_tvm.tuner.log import TrialResult
-from ofa_tvm.tuner.trace_sources import TraceSources
-from ofa_tvm.tuner.traces import kept_traces
+from ofa_tvm.tuner.measured_traces import kept_traces
+from ofa_tvm.tuner.trace_candidates import TraceSources
 
 pytestmark = pytest.mark.skipif(cuda_compiler() is None, reason="neither NVRTC nor nvcc is installed")
 CONV = KernelSpec("conv", 16, 32, 8, 3, 1, "hard_swish", bias=True)

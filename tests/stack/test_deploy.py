@@ -11,19 +11,19 @@ import torch
 from runner_headers import needs_runner_headers
 
 from ofa_tvm import data, deploy, deployment, gpu_bundle
-from ofa_tvm.accuracy.evaluate import Evaluator
 from ofa_tvm.bundle import LIBRARY, ONNX, verify_bundle
-from ofa_tvm.compiler import cuda_kernels
-from ofa_tvm.compiler.cuda_compiler import cuda_compiler
-from ofa_tvm.compiler.device_code import machine_code
-from ofa_tvm.compiler.gpu_program import CPU, link_gpu_program
-from ofa_tvm.compiler.pipeline import VirtualMachineModel, compile_loops
-from ofa_tvm.compiler.runtime import LoadedModel
-from ofa_tvm.compiler.tvm_import import Target
+from ofa_tvm.compiler.cuda import build as cuda_kernels
+from ofa_tvm.compiler.cuda.device_code import machine_code
+from ofa_tvm.compiler.cuda.nvrtc import cuda_compiler
+from ofa_tvm.compiler.cuda.program import CPU, link_gpu_program
+from ofa_tvm.compiler.loaded_model import LoadedModel
+from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel, compile_loops
+from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.hardware.target import load_target
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.supernet.checkpoint import load_supernet, save_supernet
+from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.support.files import sha256_file

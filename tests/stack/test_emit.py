@@ -7,12 +7,12 @@ import itertools
 import numpy as np
 import pytest
 
-from ofa_tvm.compiler.cpu_features import CpuFeatures, cpu_features
-from ofa_tvm.compiler.emit import EmittedKernel, candidates
-from ofa_tvm.compiler.emit.vector_ir import Vector, pack_panels, vectors
-from ofa_tvm.compiler.kernel_runner import KernelRunner
-from ofa_tvm.compiler.objects import ObjectCache, generate
-from ofa_tvm.compiler.tvm_import import Target
+from ofa_tvm.compiler.cpu.emit import EmittedKernel, candidates
+from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures, cpu_features
+from ofa_tvm.compiler.cpu.emit.vector_ir import Vector, pack_panels, vectors
+from ofa_tvm.compiler.cpu.kernel_runner import KernelRunner
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache, generate
+from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.graph.fusion import fused_kernels
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import compute, random_inputs

@@ -9,10 +9,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from ofa_tvm.compiler import kernel_program
-from ofa_tvm.compiler.kernel_program import KernelProgram
-from ofa_tvm.compiler.objects import ObjectCache
-from ofa_tvm.compiler.tvm_package import tvm
+from ofa_tvm.compiler.cpu import kernel_program
+from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.tvm_api.package import tvm
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import compute, random_inputs
 from ofa_tvm.hardware.target import load_target

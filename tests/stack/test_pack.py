@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from ofa_tvm import tune
-from ofa_tvm.compiler.kernel_tir import kernel_workload
-from ofa_tvm.compiler.pipeline import compile_loops
-from ofa_tvm.compiler.tvm_import import Target, tvm
+from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
+from ofa_tvm.compiler.scheduled.virtual_machine import compile_loops
+from ofa_tvm.compiler.tvm_api.names import Target, tvm
 from ofa_tvm.devices import gpu_jobs, pack_jobs, pack_measure
 from ofa_tvm.devices.pack import KERNEL_TOLERANCE, PackWriter
 from ofa_tvm.graph.fusion import fused_kernels
 from ofa_tvm.graph.kernel import KernelSpec, layer_kernels
 from ofa_tvm.hardware.target import load_target
-from ofa_tvm.records import read_records
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.latency_records import read_records
 
 CPU = Target({"kind": "llvm", "mcpu": tvm.target.codegen.llvm_get_system_cpu(), "num-cores": 1})
 SMALL = KernelSpec("conv", 16, 32, 6, activation="relu", bias=True)

@@ -10,9 +10,9 @@ import pytest
 from boards import leftovers, tuned_round
 
 from ofa_tvm import doctor, tune
-from ofa_tvm.compiler.assembler import assemble
-from ofa_tvm.compiler.objects import ObjectCache
-from ofa_tvm.compiler.runtime import LoadedModel
+from ofa_tvm.compiler.cpu.assembler import assemble
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.loaded_model import LoadedModel
 from ofa_tvm.devices import rpc_jobs
 from ofa_tvm.devices.board_health import Limits
 from ofa_tvm.devices.board_servers import BoardServers

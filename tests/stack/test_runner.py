@@ -16,16 +16,17 @@ import torch.nn.functional as F
 from PIL import Image
 from runner_headers import needs_runner_headers
 
-from ofa_tvm import data, deploy, runner
+from ofa_tvm import data, deploy
 from ofa_tvm.bundle import LIBRARY, MANIFEST, ONNX, RUNNER, load_manifest
-from ofa_tvm.compiler.assembler import assemble
-from ofa_tvm.compiler.objects import ObjectCache
-from ofa_tvm.compiler.runtime import LoadedModel
+from ofa_tvm.compiler import runner_build as runner
+from ofa_tvm.compiler.cpu.assembler import assemble
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.loaded_model import LoadedModel
+from ofa_tvm.compiler.runner_build import build_runner, oldest_glibc
 from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target import load_target
-from ofa_tvm.runner import build_runner, oldest_glibc
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.facts import SupernetFacts

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from ofa_tvm import data, search
-from ofa_tvm.accuracy.evaluate import Evaluator, supernet_images
 from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.graph.fusion import fused_kernels, fused_steps
 from ofa_tvm.hardware.target import load_target
@@ -17,6 +16,7 @@ from ofa_tvm.latency import LatencyBench
 from ofa_tvm.search_result import load_search_result
 from ofa_tvm.spaces import SPACES, SubnetConfig, get_space
 from ofa_tvm.supernet.checkpoint import save_supernet
+from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.support.errors import UserError

@@ -13,7 +13,6 @@ from ofa_tvm.finder import CONFIRMATIONS, GUARD, Finder
 from ofa_tvm.graph.fusion import fused_kernels, fused_steps
 from ofa_tvm.hardware.target import load_target
 from ofa_tvm.latency import MOST_FAILURES, LatencyBench, kernel_costs
-from ofa_tvm.records import FILE_NAME, read_records
 from ofa_tvm.regret import regret
 from ofa_tvm.search_settings import SearchSettings
 from ofa_tvm.spaces import SPACES, SubnetConfig, get_space
@@ -21,6 +20,7 @@ from ofa_tvm.support.errors import Infeasible, PartialResult, UserError
 from ofa_tvm.support.files import append_jsonl
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.latency_records import FILE_NAME, read_records
 from ofa_tvm.tuner.log import TrialResult, TuningLog
 
 SPACE = get_space("mbv3-cifar")

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from ofa_tvm.compiler import guard
+from ofa_tvm.compiler.tvm_api import versions as guard
 from ofa_tvm.support.errors import UserError
 
 

@@ -30,7 +30,7 @@ LIGHT = (
 )
 TVM = {"tvm", "tvm_ffi"}
 MAY_IMPORT_TVM = ("ofa_tvm.compiler", "ofa_tvm.tuner", "ofa_tvm.devices")
-MAY_IMPORT_TORCH = ("ofa_tvm.supernet", "ofa_tvm.accuracy.evaluate", "ofa_tvm.data.augment", *sorted(COMMANDS))
+MAY_IMPORT_TORCH = ("ofa_tvm.supernet", "ofa_tvm.supernet.evaluate", "ofa_tvm.data.augment", *sorted(COMMANDS))
 
 
 def module_name(path: Path) -> str:

@@ -14,7 +14,7 @@ from ofa_tvm.hardware.target import load_target
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.tuner.traces import kept_traces
+from ofa_tvm.tuner.measured_traces import kept_traces
 
 KERNEL = "conv_8x8_16-32_k1s1_b1"
 OTHER = "dense_1x1_16-32_b1"

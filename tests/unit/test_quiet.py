@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ofa_tvm.compiler.quiet import STDERR, without_chatter
+from ofa_tvm.compiler.tvm_api.quiet import STDERR, without_chatter
 
 SAID = b"[19:25:17] utils.h:348: Warning: Trace replay failed with ScheduleError\nfatal: no space left\n"
 

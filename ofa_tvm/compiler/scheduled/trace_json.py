@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.compiler.kernel_tir import kernel_workload
-from ofa_tvm.compiler.tvm_import import Target, ms
+from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
+from ofa_tvm.compiler.tvm_api.names import Target, ms
 from ofa_tvm.graph.kernel import KernelSpec
 
 

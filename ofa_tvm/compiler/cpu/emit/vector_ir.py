@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
-from ofa_tvm.compiler.tvm_import import tirx
+from ofa_tvm.compiler.tvm_api.names import tirx
 from ofa_tvm.graph.network import Activation
 
 Buffer = Any

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ofa_tvm.compiler.kernel_tir import kernel_workload
-from ofa_tvm.compiler.trace_json import record_to_json
-from ofa_tvm.compiler.tvm_import import Schedule, Target
+from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
+from ofa_tvm.compiler.scheduled.trace_json import record_to_json
+from ofa_tvm.compiler.tvm_api.names import Schedule, Target
 from ofa_tvm.graph.kernel import KernelSpec
 
 THREADS = ((32, 8), (32, 16), (32, 32), (64, 16), (128, 8))

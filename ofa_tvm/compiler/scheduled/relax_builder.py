@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.compiler.kernel_tir import cast_function, kernel_function
-from ofa_tvm.compiler.tvm_import import IRModule, relax
+from ofa_tvm.compiler.scheduled.kernel_tir import cast_function, kernel_function
+from ofa_tvm.compiler.tvm_api.names import IRModule, relax
 from ofa_tvm.graph.kernel import network_kernels
 from ofa_tvm.graph.network import INPUT, DType, LayerSpec, NetworkSpec
 from ofa_tvm.graph.weights import Weights

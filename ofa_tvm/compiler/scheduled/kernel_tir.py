@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ofa_tvm.compiler.tvm_import import IRModule, structural_hash, te, tirx
+from ofa_tvm.compiler.tvm_api.names import IRModule, structural_hash, te, tirx
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import Activation, DType
 

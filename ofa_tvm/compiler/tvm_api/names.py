@@ -7,7 +7,7 @@ import sys
 from types import FrameType
 
 # isort: off
-from ofa_tvm.compiler.tvm_package import tvm  # first: it checks versions and keeps torch out
+from ofa_tvm.compiler.tvm_api.package import tvm  # first: it checks versions and keeps torch out
 from tvm import relax, te, tirx
 from tvm.ir import IRModule
 from tvm.s_tir import Schedule

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ofa_tvm.compiler.kernel_tir import kernel_workload
-from ofa_tvm.compiler.tvm_import import Schedule
+from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
+from ofa_tvm.compiler.tvm_api.names import Schedule
 from ofa_tvm.graph.kernel import KernelSpec
 
 THREADS = 128

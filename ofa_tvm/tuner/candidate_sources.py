@@ -25,9 +25,9 @@ def candidate_sources(
     """
     if target.target.gpu is not None:
         donors = log.donors() if transfer else {}
-        made = import_module("ofa_tvm.tuner.trace_sources").TraceSources
+        made = import_module("ofa_tvm.tuner.trace_candidates").TraceSources
         return made(target.attributes, log.folder, donors, log.tried, seed)  # type: ignore[no-any-return]
-    tiles = import_module("ofa_tvm.tuner.sources")
+    tiles = import_module("ofa_tvm.tuner.tile_candidates")
     donors = log.donors(tiles.unlikeness(target.attributes)) if transfer else {}
     made = tiles.Sources
     return made(target.attributes, kernels, log.kernels, donors, log.tried, transfer)  # type: ignore[no-any-return]

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from typing import Any
 
-from ofa_tvm.compiler.cpu_features import cpu_features
-from ofa_tvm.compiler.emit import TEMPLATES, candidates
-from ofa_tvm.compiler.tvm_import import Target
+from ofa_tvm.compiler.cpu.emit import TEMPLATES, candidates
+from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
+from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import KernelState, TrialResult

@@ -13,8 +13,8 @@ from typing import Any
 
 from tvm.tirx.script import builder as T
 
-from ofa_tvm.compiler.cpu_features import CpuFeatures
-from ofa_tvm.compiler.emit.template import (
+from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
+from ofa_tvm.compiler.cpu.emit.template import (
     FMA_LATENCY_CYCLES,
     PER_CYCLE,
     Array,
@@ -24,7 +24,7 @@ from ofa_tvm.compiler.emit.template import (
     shared_blocks,
     tile_cycles,
 )
-from ofa_tvm.compiler.emit.vector_ir import (
+from ofa_tvm.compiler.cpu.emit.vector_ir import (
     Accumulators,
     Buffer,
     Expr,
@@ -42,7 +42,7 @@ from ofa_tvm.compiler.emit.vector_ir import (
     spread,
     store,
 )
-from ofa_tvm.compiler.tvm_import import tirx
+from ofa_tvm.compiler.tvm_api.names import tirx
 from ofa_tvm.graph.kernel import KernelSpec
 
 TILE_CYCLES = 8.0

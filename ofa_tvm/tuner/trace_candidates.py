@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.compiler.cuda_squeeze_excite import squeeze_excite_traces
-from ofa_tvm.compiler.tvm_import import Target
+from ofa_tvm.compiler.cuda.squeeze_excite import squeeze_excite_traces
+from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.support.console import log
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
 from ofa_tvm.tuner.log import TrialResult
-from ofa_tvm.tuner.traces import keep_traces, kept_traces
+from ofa_tvm.tuner.measured_traces import keep_traces, kept_traces
 
 MOST_ROUNDS = 4
 """Times that evolution is asked again when all that it proposes was tried."""

@@ -7,7 +7,7 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-from ofa_tvm.compiler.tvm_headers import include_folders
+from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.support.errors import OfaTvmError
 

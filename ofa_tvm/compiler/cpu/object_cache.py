@@ -13,9 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.compiler.cpu_features import cpu_features
-from ofa_tvm.compiler.emit import EmittedKernel, Schedule, default_schedule
-from ofa_tvm.compiler.tvm_import import IRModule, Target, tirx, tvm
+from ofa_tvm.compiler.cpu.emit import EmittedKernel, Schedule, default_schedule
+from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
+from ofa_tvm.compiler.tvm_api.names import IRModule, Target, tirx, tvm
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.support.files import cache_folder, write_atomic
 
@@ -72,8 +72,8 @@ class ObjectCache:
 def _sources_digest() -> str:
     """Identity of the emitters: an object of other emitters is another object."""
     sha = hashlib.sha256()
-    for path in sorted(files("ofa_tvm.compiler.emit").iterdir(), key=lambda path: path.name):
+    for path in sorted(files("ofa_tvm.compiler.cpu.emit").iterdir(), key=lambda path: path.name):
         if path.name.endswith(".py"):
             sha.update(path.read_bytes())
-    sha.update(files("ofa_tvm.compiler").joinpath("objects.py").read_bytes())
+    sha.update(Path(__file__).read_bytes())
     return sha.hexdigest()

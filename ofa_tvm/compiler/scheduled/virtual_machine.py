@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.compiler.quiet import without_chatter
-from ofa_tvm.compiler.relax_builder import build_relax
-from ofa_tvm.compiler.tvm_import import IRModule, Target, ms, tvm
+from ofa_tvm.compiler.scheduled.relax_builder import build_relax
+from ofa_tvm.compiler.tvm_api.names import IRModule, Target, ms, tvm
+from ofa_tvm.compiler.tvm_api.quiet import without_chatter
 from ofa_tvm.graph.kernel import network_kernels
 from ofa_tvm.graph.network import DType, NetworkSpec
 from ofa_tvm.graph.weights import Weights

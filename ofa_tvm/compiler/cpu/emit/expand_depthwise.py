@@ -12,8 +12,8 @@ from typing import Any
 
 from tvm.tirx.script import builder as T
 
-from ofa_tvm.compiler.cpu_features import CpuFeatures
-from ofa_tvm.compiler.emit.template import (
+from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
+from ofa_tvm.compiler.cpu.emit.template import (
     Array,
     Template,
     block_sizes,
@@ -22,7 +22,7 @@ from ofa_tvm.compiler.emit.template import (
     shared_blocks,
     tile_cycles,
 )
-from ofa_tvm.compiler.emit.vector_ir import (
+from ofa_tvm.compiler.cpu.emit.vector_ir import (
     Accumulators,
     Expr,
     activated,
@@ -36,8 +36,8 @@ from ofa_tvm.compiler.emit.vector_ir import (
     pack_panels,
     store,
 )
-from ofa_tvm.compiler.emit.window import depthwise_cycles, depthwise_row, window_fits, write_pixels
-from ofa_tvm.compiler.tvm_import import tirx
+from ofa_tvm.compiler.cpu.emit.window import depthwise_cycles, depthwise_row, window_fits, write_pixels
+from ofa_tvm.compiler.tvm_api.names import tirx
 from ofa_tvm.graph.kernel import KernelSpec
 
 TILE_CYCLES = 12.0

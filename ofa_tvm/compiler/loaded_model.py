@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.compiler.tvm_package import tvm
+from ofa_tvm.compiler.tvm_api.package import tvm
 
 
 class RunnableModel:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.compiler.cpu_features import CpuFeatures
+from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.graph.kernel import KernelSpec
 
 FMA_LATENCY_CYCLES = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ofa_tvm.compiler.guard import check_versions
+from ofa_tvm.compiler.tvm_api.versions import check_versions
 
 check_versions()
 

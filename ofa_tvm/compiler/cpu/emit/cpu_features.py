@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ofa_tvm.compiler.tvm_import import Target, tvm
+from ofa_tvm.compiler.tvm_api.names import Target, tvm
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_tvm.compiler.emit import EmittedKernel, Schedule
-from ofa_tvm.compiler.memory_plan import Lifetime, aligned, plan_memory
-from ofa_tvm.compiler.objects import ObjectCache
-from ofa_tvm.compiler.tvm_headers import include_folders
+from ofa_tvm.compiler.cpu.emit import EmittedKernel, Schedule
+from ofa_tvm.compiler.cpu.memory_plan import Lifetime, aligned, plan_memory
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.graph.fusion import Step, fused_steps
 from ofa_tvm.graph.network import FLOAT32_BYTES, INPUT, NetworkSpec
 from ofa_tvm.graph.weights import Weights

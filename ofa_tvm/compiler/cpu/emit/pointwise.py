@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ofa_tvm.compiler.cpu_features import CpuFeatures
-from ofa_tvm.compiler.emit.template import (
+from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
+from ofa_tvm.compiler.cpu.emit.template import (
     Array,
     Template,
     block_sizes,
@@ -19,7 +19,7 @@ from ofa_tvm.compiler.emit.template import (
     shared_blocks,
     tile_cycles,
 )
-from ofa_tvm.compiler.emit.vector_ir import (
+from ofa_tvm.compiler.cpu.emit.vector_ir import (
     Accumulators,
     Buffer,
     Expr,

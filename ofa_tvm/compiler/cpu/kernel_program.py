@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_tvm.compiler.emit import EmittedKernel
-from ofa_tvm.compiler.emit.template import Array
-from ofa_tvm.compiler.kernel_runner import copies_of
-from ofa_tvm.compiler.memory_plan import aligned
-from ofa_tvm.compiler.tvm_headers import include_folders
+from ofa_tvm.compiler.cpu.emit import EmittedKernel
+from ofa_tvm.compiler.cpu.emit.template import Array
+from ofa_tvm.compiler.cpu.kernel_runner import copies_of
+from ofa_tvm.compiler.cpu.memory_plan import aligned
+from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.graph.network import FLOAT32_BYTES
 from ofa_tvm.support.errors import OfaTvmError, UserError
 

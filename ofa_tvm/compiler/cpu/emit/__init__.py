@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ofa_tvm.compiler.cpu_features import CpuFeatures
-from ofa_tvm.compiler.emit.expand_depthwise import EXPAND_DEPTHWISE
-from ofa_tvm.compiler.emit.pointwise import POINTWISE
-from ofa_tvm.compiler.emit.pool import POOL
-from ofa_tvm.compiler.emit.template import Array, Template
-from ofa_tvm.compiler.emit.window import DEPTHWISE, FULL_WINDOW
+from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
+from ofa_tvm.compiler.cpu.emit.expand_depthwise import EXPAND_DEPTHWISE
+from ofa_tvm.compiler.cpu.emit.pointwise import POINTWISE
+from ofa_tvm.compiler.cpu.emit.pool import POOL
+from ofa_tvm.compiler.cpu.emit.template import Array, Template
+from ofa_tvm.compiler.cpu.emit.window import DEPTHWISE, FULL_WINDOW
 from ofa_tvm.graph.kernel import KernelSpec
 
 TEMPLATES: dict[str, Template[Any]] = {

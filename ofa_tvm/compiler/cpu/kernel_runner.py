@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.compiler.emit import EmittedKernel
-from ofa_tvm.compiler.emit.template import Array
-from ofa_tvm.compiler.memory_plan import ALIGNMENT, aligned
+from ofa_tvm.compiler.cpu.emit import EmittedKernel
+from ofa_tvm.compiler.cpu.emit.template import Array
+from ofa_tvm.compiler.cpu.memory_plan import ALIGNMENT, aligned
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import FLOAT32_BYTES
 from ofa_tvm.support.c_library import c_compiler, native_library

@@ -1,0 +1,1 @@
+"""Code for NVIDIA GPUs, compiled with or without one."""

@@ -1,0 +1,1 @@
+"""TVM's names, headers, libraries and version, taken from it in one place."""
