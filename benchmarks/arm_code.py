@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ofa_tvm.devices.cycle_model import Instruction, cycles, llvm_tool
+from ofa_tvm.devices.estimate.cycle_model import Instruction, cycles, llvm_tool
 from ofa_tvm.hardware.target import Estimate
 from ofa_tvm.support.errors import OfaTvmError
 

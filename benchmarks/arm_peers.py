@@ -29,9 +29,9 @@ from ofa_tvm.comparison import Speedup
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.runner_build import build_runner
-from ofa_tvm.devices.emulator import emulator_folder, install_emulator
-from ofa_tvm.devices.estimate import EstimateDevice
-from ofa_tvm.devices.instruction_counts import count_code
+from ofa_tvm.devices.emulation.emulator import emulator_folder, install_emulator
+from ofa_tvm.devices.emulation.instruction_counts import count_code
+from ofa_tvm.devices.estimate.device import EstimateDevice
 from ofa_tvm.engines import Array
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.onnx_export import to_onnx

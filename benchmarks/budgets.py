@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from store import keep
 
-from ofa_tvm.devices.local import LocalDevice
+from ofa_tvm.devices.local.device import LocalDevice
 from ofa_tvm.hardware.target import load_target
 from ofa_tvm.latency import LatencyBench
 from ofa_tvm.spaces import SubnetConfig, get_space

@@ -16,7 +16,7 @@ from store import keep
 from tuning import Timer, say
 
 from ofa_tvm.compiler.cpu.emit import candidates
-from ofa_tvm.devices.estimate import EstimateDevice
+from ofa_tvm.devices.estimate.device import EstimateDevice
 from ofa_tvm.graph.fusion import fused_kernels
 from ofa_tvm.hardware.machine import cpu_name
 from ofa_tvm.hardware.target import Estimate, load_target

@@ -30,7 +30,7 @@ from ofa_tvm.compiler.cpu.emit import candidates
 from ofa_tvm.compiler.cpu.kernel_runner import KernelRunner
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.tvm_api.names import Target, load_tensor_intrinsics, ms
-from ofa_tvm.devices.local import LocalDevice
+from ofa_tvm.devices.local.device import LocalDevice
 from ofa_tvm.graph.fusion import fused_kernels
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import random_inputs

@@ -33,7 +33,7 @@ def board_checks(name: str, device: str | None = None) -> Iterator[Check]:
     elif target.device == "rpc":
         yield from _boards(target)
     elif target.rpc is not None:
-        from ofa_tvm.devices.tracker import how_to_attach
+        from ofa_tvm.devices.rpc.tracker import how_to_attach
 
         fix = f"{how_to_attach(None, target.rpc.key)}\n  then: export {target.rpc.tracker_env}=127.0.0.1:9190"
         yield Check("boards", "warn", "none is given, so times are estimated", fix)
@@ -42,8 +42,8 @@ def board_checks(name: str, device: str | None = None) -> Iterator[Check]:
 def _tools(target: TargetSpec) -> Iterator[Check]:
     """The compiler, qemu, and, where the target can be estimated, what that takes."""
     from ofa_tvm.compiler.cpu.kernel_program import require_compiler
-    from ofa_tvm.devices.cycle_model import llvm_tool
-    from ofa_tvm.devices.instruction_counts import counting_plugin, emulator
+    from ofa_tvm.devices.emulation.instruction_counts import counting_plugin, emulator
+    from ofa_tvm.devices.estimate.cycle_model import llvm_tool
 
     otherwise: Status = "fail" if target.device == "estimate" else "warn"
     linker, triple = target.toolchain.linker, target.target.mtriple
@@ -65,8 +65,8 @@ def _attempt(name: str, find: Callable[[], Any], otherwise: Status, found: str =
 
 def _emulated_kernel(target: TargetSpec) -> Check:
     """A tiny kernel, compiled here and run by qemu."""
-    from ofa_tvm.devices.estimate import JOBS_MODULE
-    from ofa_tvm.devices.worker import Worker
+    from ofa_tvm.devices.estimate.device import JOBS_MODULE
+    from ofa_tvm.devices.workers.worker import Worker
 
     most_s = target.tuning.timeout_s
     arguments = {
@@ -88,7 +88,7 @@ def _emulated_kernel(target: TargetSpec) -> Check:
 
 
 def _emulated_board(target: TargetSpec) -> Check:
-    from ofa_tvm.devices.emulated import EmulatedDevice
+    from ofa_tvm.devices.emulation.device import EmulatedDevice
 
     try:
         with EmulatedDevice(target) as device:
@@ -99,8 +99,8 @@ def _emulated_board(target: TargetSpec) -> Check:
 
 
 def _boards(target: TargetSpec) -> Iterator[Check]:
-    from ofa_tvm.devices.rpc import WARNING, RpcDevice
-    from ofa_tvm.devices.tracker import Tracker, how_to_attach, is_loopback
+    from ofa_tvm.devices.rpc.device import WARNING, RpcDevice
+    from ofa_tvm.devices.rpc.tracker import Tracker, how_to_attach, is_loopback
 
     assert target.rpc is not None
     assert target.tracker is not None

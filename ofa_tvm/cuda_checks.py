@@ -96,7 +96,7 @@ def _gpu(runs_here: bool) -> Iterator[Check]:
         yield Check("GPU energy", "warn", "not metered", "pip install nvidia-ml-py: what tuning and training cost then")
     else:
         yield Check("GPU energy", "ok", "metered by the driver (NVML)")
-    from ofa_tvm.devices.pack_runtime import cuda_runtime
+    from ofa_tvm.devices.pack.runtime import cuda_runtime
 
     runtime = cuda_runtime()
     if runtime is None:

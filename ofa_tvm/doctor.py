@@ -39,7 +39,7 @@ def doctor(
     from ofa_tvm.cuda_checks import cuda_checks
 
     if install_emulator:
-        from ofa_tvm.devices.emulator import install_emulator as install
+        from ofa_tvm.devices.emulation.emulator import install_emulator as install
 
         install()
     # The target first, while this process is small; its worker is a fresh interpreter and shares nothing with it.
@@ -68,7 +68,7 @@ def doctor(
 
 
 def _trial(target: TargetSpec, kernel: KernelSpec, candidate: Candidate) -> TrialResult:
-    from ofa_tvm.devices.local import LocalDevice
+    from ofa_tvm.devices.local.device import LocalDevice
 
     with LocalDevice(target) as device:
         return device.trial(kernel, candidate, None)

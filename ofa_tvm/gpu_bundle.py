@@ -8,7 +8,7 @@ from pathlib import Path
 from ofa_tvm.bundle import LIBRARY
 from ofa_tvm.compiler.cpu.assembler import Winners
 from ofa_tvm.compiler.cuda.program import CUDA_LIBRARIES, NETWORK, link_gpu_program
-from ofa_tvm.devices.pack_runtime import CUDA_RUNTIME, runtime_libraries
+from ofa_tvm.devices.pack.runtime import CUDA_RUNTIME, runtime_libraries
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.hardware.target import TargetSpec

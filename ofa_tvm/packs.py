@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ofa_tvm.compiler.lowering import kernel_calls
-from ofa_tvm.devices.pack import PackWriter, export_kernels
-from ofa_tvm.devices.pack_import import import_kernels
+from ofa_tvm.devices.pack.reader import import_kernels
+from ofa_tvm.devices.pack.writer import PackWriter, export_kernels
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.latency import FEWEST, MOST_FAILURES, LatencyBench, own_classes

@@ -16,10 +16,10 @@ from ofa_tvm.support.files import append_jsonl
 BOARDS_FILE = "boards.jsonl"
 
 DEVICES = {
-    "local": ("ofa_tvm.devices.local", "LocalDevice"),
-    "rpc": ("ofa_tvm.devices.rpc", "RpcDevice"),
-    "emulated": ("ofa_tvm.devices.emulated", "EmulatedDevice"),
-    "estimate": ("ofa_tvm.devices.estimate", "EstimateDevice"),
+    "local": ("ofa_tvm.devices.local.device", "LocalDevice"),
+    "rpc": ("ofa_tvm.devices.rpc.device", "RpcDevice"),
+    "emulated": ("ofa_tvm.devices.emulation.device", "EmulatedDevice"),
+    "estimate": ("ofa_tvm.devices.estimate.device", "EstimateDevice"),
 }
 """Module and class of each kind, which are imported when they are asked for."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from ofa_tvm.devices.one_by_one import OneByOne
+from ofa_tvm.devices.workers.serial_trials import OneByOne
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.spaces import get_space
 from ofa_tvm.support.errors import UserError

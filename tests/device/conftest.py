@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ofa_tvm.devices.emulator import install_emulator, missing_tools
+from ofa_tvm.devices.emulation.emulator import install_emulator, missing_tools
 from ofa_tvm.support.errors import OfaTvmError
 
 LINKER = "aarch64-linux-gnu-g++"

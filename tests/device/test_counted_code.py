@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from ofa_tvm.devices.instruction_counts import count_blocks, count_code
+from ofa_tvm.devices.emulation.instruction_counts import count_blocks, count_code
 
 COMPILER, TRIPLE, CPU = "aarch64-linux-gnu-gcc", "aarch64-linux-gnu", "cortex-a76"
 NEEDED = [COMPILER, "qemu-aarch64", "setarch", "gcc"]

@@ -6,7 +6,7 @@ import pytest
 from boards import leftovers, tuned_round
 
 from ofa_tvm import doctor
-from ofa_tvm.devices.emulated import EmulatedDevice
+from ofa_tvm.devices.emulation.device import EmulatedDevice
 from ofa_tvm.hardware.target import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.tuner.log import TuningLog

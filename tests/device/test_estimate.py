@@ -11,7 +11,7 @@ from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.emit import candidates
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel
-from ofa_tvm.devices.estimate import EstimateDevice
+from ofa_tvm.devices.estimate.device import EstimateDevice
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.parity import relative_error
 from ofa_tvm.graph.weights import random_weights

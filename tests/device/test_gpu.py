@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from ofa_tvm.devices import pack_measure
-from ofa_tvm.devices.pack import PackWriter
+from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.writer import PackWriter
 from ofa_tvm.graph.kernel import layer_kernels
 from ofa_tvm.hardware.machine import local_gpu
 from ofa_tvm.hardware.target import load_target

@@ -14,8 +14,10 @@ from ofa_tvm import tune
 from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
 from ofa_tvm.compiler.scheduled.virtual_machine import compile_loops
 from ofa_tvm.compiler.tvm_api.names import Target, tvm
-from ofa_tvm.devices import gpu_jobs, pack_jobs, pack_measure
-from ofa_tvm.devices.pack import KERNEL_TOLERANCE, PackWriter
+from ofa_tvm.devices.local import gpu_jobs
+from ofa_tvm.devices.pack import jobs as pack_jobs
+from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, PackWriter
 from ofa_tvm.graph.fusion import fused_kernels
 from ofa_tvm.graph.kernel import KernelSpec, layer_kernels
 from ofa_tvm.hardware.target import load_target

@@ -13,10 +13,10 @@ from ofa_tvm import doctor, tune
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel
-from ofa_tvm.devices import rpc_jobs
-from ofa_tvm.devices.board_health import Limits
-from ofa_tvm.devices.board_servers import BoardServers
-from ofa_tvm.devices.rpc import RpcDevice
+from ofa_tvm.devices.rpc import jobs as rpc_jobs
+from ofa_tvm.devices.rpc.board_health import Limits
+from ofa_tvm.devices.rpc.board_servers import BoardServers
+from ofa_tvm.devices.rpc.device import RpcDevice
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target import load_target
 from ofa_tvm.spaces import MBV3_CIFAR

@@ -63,7 +63,7 @@ def run(tiny_space, tiny_dataset, facts, tmp_path, monkeypatch):
     """Run the command on a tuned target and a supernet in ``tmp_path``."""
     monkeypatch.setitem(SPACES, tiny_space.name, tiny_space)
     monkeypatch.setitem(data.SOURCES, tiny_dataset.name, lambda path, progress: tiny_dataset)
-    monkeypatch.setattr("ofa_tvm.devices.local.LocalDevice", FormulaDevice)
+    monkeypatch.setattr("ofa_tvm.devices.local.device.LocalDevice", FormulaDevice)
     torch.manual_seed(3)
     save_supernet(tmp_path / "supernet.safetensors", Supernet(tiny_space), facts)
     mine = tmp_path / "mine.toml"

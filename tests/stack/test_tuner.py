@@ -93,7 +93,7 @@ def ledger(target_file, logs):
 TRIALS = """
 import json, sys
 from pathlib import Path
-from ofa_tvm.devices.local import LocalDevice
+from ofa_tvm.devices.local.device import LocalDevice
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import load_target
 from ofa_tvm.tuner.candidate import Candidate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ofa_tvm.devices.board_facts import board_facts, parse_cores, processors
+from ofa_tvm.devices.rpc.board_facts import board_facts, parse_cores, processors
 
 BIG = "processor : 4\nBogoMIPS : 2\nCPU implementer : 0x41\nCPU part : 0xd0b\nCPU revision : 0\n"
 LITTLE = BIG.replace("0xd0b", "0xd05")

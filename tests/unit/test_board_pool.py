@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from ofa_tvm.devices import board_pool
-from ofa_tvm.devices.board_health import BoardState, Limits, complaint, spread
-from ofa_tvm.devices.board_pool import BoardPool, Checks
+from ofa_tvm.devices.rpc import board_pool
+from ofa_tvm.devices.rpc.board_health import BoardState, Limits, complaint, spread
+from ofa_tvm.devices.rpc.board_pool import BoardPool, Checks
 from ofa_tvm.support.errors import DeviceUnreachable
 
 CALM, NOISY, SLOW = [1.0, 1.01, 1.02], [1.0, 1.6, 1.7], [2.0, 2.01, 2.02]

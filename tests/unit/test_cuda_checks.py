@@ -7,7 +7,7 @@ import pytest
 from ofa_tvm import cuda_checks as checks
 from ofa_tvm.board_checks import board_checks
 from ofa_tvm.checks import Check
-from ofa_tvm.devices import pack_runtime
+from ofa_tvm.devices.pack import runtime as pack_runtime
 from ofa_tvm.hardware.machine import LocalGpu
 from ofa_tvm.hardware.target import is_gpu_target
 

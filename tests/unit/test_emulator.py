@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from ofa_tvm import tune
-from ofa_tvm.devices import emulator
-from ofa_tvm.devices.emulated import EmulatedDevice
+from ofa_tvm.devices.emulation import emulator
+from ofa_tvm.devices.emulation.device import EmulatedDevice
 from ofa_tvm.hardware.target import load_target
 from ofa_tvm.support.errors import OfaTvmError, UserError
 

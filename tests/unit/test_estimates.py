@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ofa_tvm.devices.cycle_model import Instruction, pieces
-from ofa_tvm.devices.instruction_counts import instruction_counts
-from ofa_tvm.devices.worker import Worker
-from ofa_tvm.devices.worker_pool import WorkerPool
+from ofa_tvm.devices.emulation.instruction_counts import instruction_counts
+from ofa_tvm.devices.estimate.cycle_model import Instruction, pieces
+from ofa_tvm.devices.workers.worker import Worker
+from ofa_tvm.devices.workers.worker_pool import WorkerPool
 from ofa_tvm.hardware.target import load_target, target_names
 from ofa_tvm.support.errors import UserError
 

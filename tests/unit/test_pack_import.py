@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 import pytest
 
-from ofa_tvm.devices import pack_measure
-from ofa_tvm.devices.pack import SCHEMA
-from ofa_tvm.devices.pack_import import import_kernels
+from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.reader import import_kernels
+from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target import load_target
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner.candidate import Candidate

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_tvm.devices import pack_measure as pack
+from ofa_tvm.devices.pack import measure as pack
 
 
 def test_inputs_are_the_same_on_every_machine():

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from ofa_tvm.devices import tracker as module
-from ofa_tvm.devices.tracker import Tracker, how_to_attach, is_loopback
+from ofa_tvm.devices.rpc import tracker as module
+from ofa_tvm.devices.rpc.tracker import Tracker, how_to_attach, is_loopback
 from ofa_tvm.support.errors import DeviceUnreachable
 
 SUMMARY = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ofa_tvm.devices.worker import Worker
+from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.support.errors import DeviceUnreachable
 
 JOBS = "worker_jobs"
@@ -109,7 +109,7 @@ def test_close_ends_every_process_and_may_be_repeated():
 
 def test_closing_ends_a_job_that_runs(tmp_path):
     script = (
-        "import os, signal, sys; from ofa_tvm.devices.worker import Worker\n"
+        "import os, signal, sys; from ofa_tvm.devices.workers.worker import Worker\n"
         f"worker = Worker({JOBS!r}); worker.start()\n"
         "signal.signal(signal.SIGALRM, signal.default_int_handler); signal.setitimer(signal.ITIMER_REAL, 0.3)\n"
         "try:\n    worker.call('hang', 1000)\nexcept KeyboardInterrupt:\n    worker.close(); print('closed')\n"
@@ -120,7 +120,7 @@ def test_closing_ends_a_job_that_runs(tmp_path):
 
 HOLDING = f"""
 import sys
-from ofa_tvm.devices.worker import Worker
+from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.support.errors import DeviceUnreachable
 worker = Worker({JOBS!r})
 worker.start()

@@ -21,10 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ofa_tvm.devices import pack_measure
-from ofa_tvm.devices.pack_runtime import about_runtime, copy_runtime
-from ofa_tvm.devices.worker import Worker
-from ofa_tvm.devices.worker_pool import WorkerPool
+from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.runtime import about_runtime, copy_runtime
+from ofa_tvm.devices.workers.worker import Worker
+from ofa_tvm.devices.workers.worker_pool import WorkerPool
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import DType
 from ofa_tvm.hardware.target import TargetSpec
@@ -36,7 +36,7 @@ from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult, TuningLog
 
 SCHEMA = 1
-JOBS_MODULE = "ofa_tvm.devices.pack_jobs"
+JOBS_MODULE = "ofa_tvm.devices.pack.jobs"
 MOST_BYTES = 64 << 20
 MOST_WORKERS = 16
 """Candidates that are built at once: each worker takes half a gigabyte."""

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
-from ofa_tvm.devices.cycle_model import cycles, disassemble, pieces
-from ofa_tvm.devices.instruction_counts import count_blocks, emulator, instruction_counts
+from ofa_tvm.devices.emulation.instruction_counts import count_blocks, emulator, instruction_counts
+from ofa_tvm.devices.estimate.cycle_model import cycles, disassemble, pieces
+from ofa_tvm.devices.workers.kernel_jobs import TOLERANCE, Answer, object_cache, relative_error, stored_object
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import compute, random_inputs
 from ofa_tvm.hardware.target import CompilerTarget, Estimate
-from ofa_tvm.tuner.jobs import TOLERANCE, Answer, object_cache, relative_error, stored_object
 
 EMULATED_CPU = "max"
 """Counts do not depend on it, and it knows every instruction."""

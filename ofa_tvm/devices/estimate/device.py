@@ -14,11 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.devices.cycle_model import llvm_tool
-from ofa_tvm.devices.emulated_model import EmulatedModel
-from ofa_tvm.devices.instruction_counts import emulator
-from ofa_tvm.devices.worker import Worker
-from ofa_tvm.devices.worker_pool import WorkerPool
+from ofa_tvm.devices.emulation.instruction_counts import emulator
+from ofa_tvm.devices.emulation.model import EmulatedModel
+from ofa_tvm.devices.estimate.cycle_model import llvm_tool
+from ofa_tvm.devices.workers.worker import Worker
+from ofa_tvm.devices.workers.worker_pool import WorkerPool
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
@@ -28,7 +28,7 @@ from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TrialResult, best_times
 
-JOBS_MODULE = "ofa_tvm.devices.estimate_jobs"
+JOBS_MODULE = "ofa_tvm.devices.estimate.jobs"
 
 
 class EstimateDevice(Closing):

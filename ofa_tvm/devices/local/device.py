@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ofa_tvm.devices.one_by_one import OneByOne
-from ofa_tvm.devices.worker import Worker
+from ofa_tvm.devices.workers.serial_trials import OneByOne
+from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.closing import Closing
@@ -17,8 +17,8 @@ from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.log import TrialResult, TuningLog
 
-JOBS_MODULE = "ofa_tvm.devices.jobs"
-GPU_JOBS_MODULE = "ofa_tvm.devices.gpu_jobs"
+JOBS_MODULE = "ofa_tvm.devices.workers.subnet_jobs"
+GPU_JOBS_MODULE = "ofa_tvm.devices.local.gpu_jobs"
 NETWORK_TIMEOUT_S = 300
 SETTLING = 9
 """Trials that say how fast a machine usually is."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.runner_build import build_runner
-from ofa_tvm.devices.instruction_counts import emulator
+from ofa_tvm.devices.emulation.instruction_counts import emulator
 from ofa_tvm.support.errors import OfaTvmError
 
 Images = NDArray[np.float32]

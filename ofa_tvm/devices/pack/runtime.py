@@ -10,7 +10,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from ofa_tvm.devices import pack_measure
+from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.hardware.target import TargetSpec
 
 CUDA_RUNTIME = "libcudart.so.13"

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 from typing import Any
 
-from ofa_tvm.devices.worker import Message, Worker
+from ofa_tvm.devices.workers.worker import Message, Worker
 
 
 class WorkerPool:

@@ -42,7 +42,7 @@ class Worker(Closing):
         with theirs:
             # A fresh interpreter: forking this one would copy threads' locks, open files and torch.
             self._keeper = subprocess.Popen(
-                [sys.executable, "-m", "ofa_tvm.devices.worker", str(theirs.fileno()), jobs],
+                [sys.executable, "-m", "ofa_tvm.devices.workers.worker", str(theirs.fileno()), jobs],
                 pass_fds=(theirs.fileno(),),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(environment or {})},
             )

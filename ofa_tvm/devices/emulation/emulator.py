@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ofa_tvm.devices.board_servers import BoardServers
+from ofa_tvm.devices.rpc.board_servers import BoardServers
 from ofa_tvm.hardware.machine import package_version
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import OfaTvmError, UserError

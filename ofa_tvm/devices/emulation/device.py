@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ofa_tvm.devices.emulator import emulated_boards
-from ofa_tvm.devices.rpc import RpcDevice
+from ofa_tvm.devices.emulation.emulator import emulated_boards
+from ofa_tvm.devices.rpc.device import RpcDevice
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import UserError

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
-from ofa_tvm.devices.jobs import assembled, time_in_turn
-from ofa_tvm.devices.rpc_session import NEEDED, Access, Answer, Board, on_board
+from ofa_tvm.devices.rpc.session import NEEDED, Access, Answer, Board, on_board
+from ofa_tvm.devices.workers.kernel_jobs import TOLERANCE, object_cache, relative_error, stored_object
+from ofa_tvm.devices.workers.subnet_jobs import assembled, time_in_turn
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
-from ofa_tvm.tuner.jobs import TOLERANCE, object_cache, relative_error, stored_object
 
 
 def ping(access: dict[str, Any], avoid: Sequence[str], others: int) -> Answer:

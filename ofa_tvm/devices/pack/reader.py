@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from ofa_tvm.devices import pack_measure
-from ofa_tvm.devices.pack import SCHEMA
+from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import get_space
 from ofa_tvm.support.console import log

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.devices.board_health import Limits
-from ofa_tvm.devices.board_pool import BoardPool, Checks, Message
-from ofa_tvm.devices.tracker import WAIT_S, Tracker, how_to_attach, is_loopback
-from ofa_tvm.devices.worker import Worker
+from ofa_tvm.devices.rpc.board_health import Limits
+from ofa_tvm.devices.rpc.board_pool import BoardPool, Checks, Message
+from ofa_tvm.devices.rpc.tracker import WAIT_S, Tracker, how_to_attach, is_loopback
+from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.closing import Closing
@@ -25,7 +25,7 @@ from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.log import TrialResult
 
-JOBS_MODULE = "ofa_tvm.devices.rpc_jobs"
+JOBS_MODULE = "ofa_tvm.devices.rpc.jobs"
 TINY_KERNEL = KernelSpec("conv", 8, 16, 4, bias=True)
 REFERENCE_REPEATS = 20
 USUAL = Limits()

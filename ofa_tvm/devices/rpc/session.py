@@ -19,11 +19,11 @@ from typing import Any, Self
 import numpy as np
 from tvm import rpc
 
-from ofa_tvm.compiler.board_probe import build_probe
 from ofa_tvm.compiler.loaded_model import RunnableModel
 from ofa_tvm.compiler.tvm_api.names import tvm
-from ofa_tvm.devices.board_facts import board_facts
-from ofa_tvm.devices.tracker import WAIT_S, Tracker
+from ofa_tvm.devices.rpc.board_facts import board_facts
+from ofa_tvm.devices.rpc.board_probe import build_probe
+from ofa_tvm.devices.rpc.tracker import WAIT_S, Tracker
 from ofa_tvm.support.errors import OfaTvmError
 
 NEEDED = ("tvm.rpc.server.upload", "tvm.rpc.server.remove", "tvm.rpc.server.load_module", "runtime.RPCTimeEvaluator")

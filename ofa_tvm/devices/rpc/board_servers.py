@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ofa_tvm.devices.tracker import Tracker
+from ofa_tvm.devices.rpc.tracker import Tracker
 from ofa_tvm.support.errors import DeviceUnreachable
 
 LOOPBACK = "127.0.0.1"

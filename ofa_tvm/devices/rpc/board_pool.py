@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ofa_tvm.devices.board_health import BoardState, Limits, complaint
+from ofa_tvm.devices.rpc.board_health import BoardState, Limits, complaint
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import DeviceUnreachable
 

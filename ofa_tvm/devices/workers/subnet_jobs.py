@@ -20,11 +20,11 @@ import numpy as np
 from ofa_tvm.compiler.cpu.assembler import Winners, assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel, RunnableModel
+from ofa_tvm.devices.workers import kernel_jobs as tuner_jobs
+from ofa_tvm.devices.workers import trace_jobs
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.spaces import SubnetConfig, get_space
-from ofa_tvm.tuner import jobs as tuner_jobs
-from ofa_tvm.tuner import trace_jobs
 from ofa_tvm.tuner.log import winners
 
 LOADS = 3

@@ -1,0 +1,1 @@
+"""Emulated boards: they prove that code is right and say nothing of its speed."""

@@ -1,0 +1,1 @@
+"""Times without a device: counted instructions and a model of the CPU."""

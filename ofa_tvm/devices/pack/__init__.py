@@ -1,0 +1,1 @@
+"""Devices elsewhere: what is to be measured travels there in a folder."""

@@ -1,0 +1,1 @@
+"""Boards behind TVM's RPC tracker."""

@@ -1,0 +1,1 @@
+"""Processes that survive what they run, and the jobs they do."""
