@@ -25,14 +25,14 @@ from arm_code import TRIPLE, Counts, NotComparable, Ranges, cost_of_one
 from store import keep
 from tuning import say
 
-from ofa_tvm.comparison import Speedup
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.runner_build import build_runner
 from ofa_tvm.devices.emulation.emulator import emulator_folder, install_emulator
 from ofa_tvm.devices.emulation.instruction_counts import count_code
 from ofa_tvm.devices.estimate.device import EstimateDevice
-from ofa_tvm.engines import Array
+from ofa_tvm.engines.comparison import Speedup
+from ofa_tvm.engines.engine import Array
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.parity import check_parity, relative_error

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ofa_tvm.comparison import PROTOCOLS, Speedup, time_calls
+from ofa_tvm.engines.comparison import PROTOCOLS, Speedup, time_calls
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.onnx_export import IMAGE, to_onnx
 from ofa_tvm.graph.weights import PACKED_PERIOD, Weights, random_weights

@@ -24,7 +24,7 @@ from store import keep
 
 from ofa_tvm.accuracy.predictor import AccuracyPredictor
 from ofa_tvm.graph.fusion import fused_kernels
-from ofa_tvm.latency import kernel_keys
+from ofa_tvm.measurement.latency_bench import kernel_keys
 from ofa_tvm.searchers import SEARCHERS, relative_excess
 from ofa_tvm.searchers.archive import feasible_front
 from ofa_tvm.searchers.optimise import optimise

@@ -12,7 +12,7 @@ import typer
 from ofa_tvm.support.command import JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
-    from ofa_tvm.engines import Engine
+    from ofa_tvm.engines.engine import Engine
 
 OURS = "ofa_tvm"
 
@@ -45,7 +45,7 @@ def bench(
     """
     import numpy as np
 
-    from ofa_tvm.comparison import PROTOCOLS, compare
+    from ofa_tvm.engines.comparison import PROTOCOLS, compare
     from ofa_tvm.hardware.machine import cpu_name
     from ofa_tvm.hardware.target import load_target, require_cpu
     from ofa_tvm.spaces import get_space
@@ -82,7 +82,7 @@ def bench(
 
 def _engines(against: str, target: str, logs: Path | None) -> tuple[dict[str, Engine], list[str]]:
     """Engines to time, ours first, and the names of those that are not installed."""
-    from ofa_tvm.engines import ENGINES, OfaTvm, TvmLoops
+    from ofa_tvm.engines.engine import ENGINES, OfaTvm, TvmLoops
     from ofa_tvm.support.console import log
     from ofa_tvm.support.errors import UserError
 
@@ -105,7 +105,7 @@ def _engines(against: str, target: str, logs: Path | None) -> tuple[dict[str, En
 
 def _speedups(rows: list[dict[str, Any]], engines: dict[str, Engine]) -> dict[str, Any]:
     """By protocol and engine: the engine's median over ours."""
-    from ofa_tvm.comparison import PROTOCOLS, Speedup
+    from ofa_tvm.engines.comparison import PROTOCOLS, Speedup
 
     def ratio(row: dict[str, Any], protocol: str, name: str) -> float:
         times = row["protocols"][protocol]

@@ -14,7 +14,7 @@ from moocore import is_nondominated
 from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.source import AccuracySource
-from ofa_tvm.latency import LatencyBench
+from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.objectives import LATENCY, OBJECTIVES
 from ofa_tvm.reachable import require_reachable
 from ofa_tvm.search_result import Pick

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.cost_model import LatencyModel
+from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.spaces import Genomes
 from ofa_tvm.spaces.subnet_table import QUANTITIES
 from ofa_tvm.support.ledger import CORE_WATTS

@@ -101,10 +101,10 @@ def _predictions(
     from dataclasses import asdict
 
     from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
-    from ofa_tvm.breakdown import breakdown
     from ofa_tvm.compiler.lowering import kernel_steps
-    from ofa_tvm.cost_model import LatencyModel
-    from ofa_tvm.latency import call_costs, latency_table, model_folder
+    from ofa_tvm.cost_model.breakdown import breakdown
+    from ofa_tvm.cost_model.latency_model import LatencyModel
+    from ofa_tvm.measurement.latency_bench import call_costs, latency_table, model_folder
     from ofa_tvm.spaces.subnet_table import SubnetTable
     from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.tuner.log import TuningLog
@@ -174,7 +174,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def _sums(space: SearchSpace, path: Path, configs: list[SubnetConfig]) -> list[dict[str, Any]]:
     """Sums of published block latencies, with their parts."""
-    from ofa_tvm.block_latency_table import block_times, read_files
+    from ofa_tvm.cost_model.ofa_block_latency import block_times, read_files
     from ofa_tvm.support.errors import UserError
 
     files = read_files(path)
@@ -199,10 +199,10 @@ def _sums_text(rows: list[dict[str, Any]]) -> str:
 
 
 def _fit(space: SearchSpace, path: Path, base: Path | None, train: int, test: int | None, seed: int) -> dict[str, Any]:
-    from ofa_tvm.block_latency_table import BlockLatencyTable
-    from ofa_tvm.cost_model import LatencyModel
-    from ofa_tvm.cost_report import OURS, held_out
-    from ofa_tvm.latency_data import read_latency_data
+    from ofa_tvm.cost_model.baselines import OURS, held_out
+    from ofa_tvm.cost_model.latency_data import read_latency_data
+    from ofa_tvm.cost_model.latency_model import LatencyModel
+    from ofa_tvm.cost_model.ofa_block_latency import BlockLatencyTable
     from ofa_tvm.spaces.subnet_table import SubnetTable
 
     kernels = SubnetTable(space)
@@ -228,7 +228,7 @@ def _fit(space: SearchSpace, path: Path, base: Path | None, train: int, test: in
 
 
 def _fit_text(payload: dict[str, Any]) -> str:
-    from ofa_tvm.cost_report import BASELINES, OURS
+    from ofa_tvm.cost_model.baselines import BASELINES, OURS
 
     rows = [
         [

@@ -9,7 +9,7 @@ from typing import Any
 from ofa_tvm.accuracy.source import AccuracySource
 from ofa_tvm.finder import Finder
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.latency import LatencyBench, warn_of_estimates
+from ofa_tvm.measurement.latency_bench import LatencyBench, warn_of_estimates
 from ofa_tvm.regret import Regret, regret
 from ofa_tvm.search_result import FILE_NAME, Pick
 from ofa_tvm.search_settings import SearchSettings

@@ -109,7 +109,7 @@ def tune(
     if retime:
         require_cpu(spec, "tune --retime")
     if is_packed or spec.device == "pack":
-        from ofa_tvm.packs import PackOrder, run_packs
+        from ofa_tvm.measurement.pack_rounds import PackOrder, run_packs
 
         order = PackOrder(
             search_space,
@@ -210,7 +210,7 @@ def _retime(space: str, spec: Any, log: Any, device: Any, kernels: Mapping[str, 
 def _measure(
     space: Any, spec: Any, log: Any, device: Any, samples: int, seed: int, resolutions: Sequence[int]
 ) -> dict[str, Any]:
-    from ofa_tvm.latency import LatencyBench, warn_of_estimates
+    from ofa_tvm.measurement.latency_bench import LatencyBench, warn_of_estimates
 
     bench = LatencyBench(space, spec, log, device)
     warn_of_estimates(bench, resolutions)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ofa_tvm.block_features import BlockFeatures
+from ofa_tvm.cost_model.block_features import BlockFeatures
 from ofa_tvm.spaces import SPACES, get_space
 from ofa_tvm.spaces.block_table import BlockTable
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ofa_tvm.block_latency_table import BlockLatencyTable, block_times, read_files
-from ofa_tvm.ofa_times import BlockTime, OfaTimes, block_keys
+from ofa_tvm.cost_model.ofa_block_files import BlockTime, OfaTimes, block_keys
+from ofa_tvm.cost_model.ofa_block_latency import BlockLatencyTable, block_times, read_files
 from ofa_tvm.predict import main
 from ofa_tvm.spaces import get_space
 from ofa_tvm.support.errors import UserError

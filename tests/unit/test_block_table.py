@@ -9,7 +9,7 @@ import pytest
 
 from ofa_tvm.graph.fusion import fused_kernels
 from ofa_tvm.graph.network import FLOAT32_BYTES
-from ofa_tvm.latency import kernel_keys
+from ofa_tvm.measurement.latency_bench import kernel_keys
 from ofa_tvm.spaces import SPACES, get_space
 from ofa_tvm.spaces.block_table import BlockMaximum, BlockTable
 from ofa_tvm.spaces.subnet_table import KINDS, QUANTITIES, SubnetTable

@@ -12,7 +12,7 @@ from ofa_tvm.devices.replay import ReplayDevice
 from ofa_tvm.finder import CONFIRMATIONS, GUARD, Finder
 from ofa_tvm.graph.fusion import fused_kernels, fused_steps
 from ofa_tvm.hardware.target import load_target
-from ofa_tvm.latency import MOST_FAILURES, LatencyBench, kernel_costs
+from ofa_tvm.measurement.latency_bench import MOST_FAILURES, LatencyBench, kernel_costs
 from ofa_tvm.regret import regret
 from ofa_tvm.search_settings import SearchSettings
 from ofa_tvm.spaces import SPACES, SubnetConfig, get_space

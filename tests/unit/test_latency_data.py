@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from ofa_tvm.latency_data import read_latency_data
+from ofa_tvm.cost_model.latency_data import read_latency_data
 from ofa_tvm.predict import main
 from ofa_tvm.spaces import get_space
 from ofa_tvm.spaces.subnet_table import SubnetTable

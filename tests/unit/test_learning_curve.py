@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from ofa_tvm.cost_model import LatencyModel, tree_columns, tree_names
-from ofa_tvm.importance import importance
-from ofa_tvm.latency_data import LatencyData
-from ofa_tvm.learning_curve import doubled, learning_curve
+from ofa_tvm.cost_model.importance import importance
+from ofa_tvm.cost_model.latency_data import LatencyData
+from ofa_tvm.cost_model.latency_model import LatencyModel, tree_columns, tree_names
+from ofa_tvm.cost_model.learning_curve import doubled, learning_curve
 from ofa_tvm.spaces import get_space
 from ofa_tvm.spaces.subnet_table import SubnetTable
 

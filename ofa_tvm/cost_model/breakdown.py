@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ofa_tvm.cost_model import LatencyModel
+from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.spaces.block_table import block_number

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tvm.cost_report import OURS, held_out
-from ofa_tvm.latency_data import LatencyData
+from ofa_tvm.cost_model.baselines import OURS, held_out
+from ofa_tvm.cost_model.latency_data import LatencyData
 from ofa_tvm.spaces.subnet_table import SubnetTable
 
 SIZES = (10, 30, 100, 300)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.block_features import BlockFeatures
+from ofa_tvm.cost_model.block_features import BlockFeatures
 from ofa_tvm.regression.metrics import mape, relative_errors, spearman
 from ofa_tvm.regression.model_files import load_model, save_model
 from ofa_tvm.regression.stacked_regressor import Features, StackedRegressor

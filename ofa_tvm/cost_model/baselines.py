@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.cost_model import BlockTimes, LatencyModel, score
-from ofa_tvm.latency_data import LatencyData
+from ofa_tvm.cost_model.latency_data import LatencyData
+from ofa_tvm.cost_model.latency_model import BlockTimes, LatencyModel, score
 from ofa_tvm.regression.ridge import Ridge
 from ofa_tvm.regression.stacked_regressor import fit_trees
 from ofa_tvm.spaces import Genomes, SubnetConfig

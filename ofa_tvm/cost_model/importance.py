@@ -6,7 +6,7 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from ofa_tvm.cost_model import LatencyModel, tree_columns, tree_names
+from ofa_tvm.cost_model.latency_model import LatencyModel, tree_columns, tree_names
 from ofa_tvm.spaces import Genomes
 
 Floats = NDArray[np.float64]

@@ -11,15 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from ofa_tvm.compiler.lowering import kernel_calls, kernel_set
-from ofa_tvm.cost_model import LatencyModel
-from ofa_tvm.cost_report import OURS, compare
+from ofa_tvm.cost_model.baselines import OURS, compare
+from ofa_tvm.cost_model.importance import importance
+from ofa_tvm.cost_model.latency_data import LatencyData
+from ofa_tvm.cost_model.latency_model import LatencyModel
+from ofa_tvm.cost_model.learning_curve import doubled, learning_curve
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.importance import importance
-from ofa_tvm.latency_data import LatencyData
-from ofa_tvm.learning_curve import doubled, learning_curve
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.console import Task, log

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tvm.engines import Engine, reference_engine
+from ofa_tvm.engines.engine import Engine, reference_engine
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import random_weights

@@ -14,7 +14,7 @@ from ofa_tvm.devices.pack.reader import import_kernels
 from ofa_tvm.devices.pack.writer import PackWriter, export_kernels
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.latency import FEWEST, MOST_FAILURES, LatencyBench, own_classes
+from ofa_tvm.measurement.latency_bench import FEWEST, MOST_FAILURES, LatencyBench, own_classes
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import PartialResult, UserError

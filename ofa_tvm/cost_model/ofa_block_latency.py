@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.ofa_times import OfaTimes, block_keys
+from ofa_tvm.cost_model.ofa_block_files import OfaTimes, block_keys
 from ofa_tvm.spaces import Genomes, SearchSpace, SubnetConfig
 from ofa_tvm.spaces.block_table import BlockTable
 from ofa_tvm.support.errors import UserError

@@ -1,0 +1,1 @@
+"""What our libraries are compared with."""

@@ -1,0 +1,1 @@
+"""Measured kernels and subnets of a target, and what is learned from them."""
