@@ -21,7 +21,7 @@ from ofa_tvm.engines.engine import ENGINES, OfaTvm
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.machine import cpu_name
-from ofa_tvm.search_result import load_search_result
+from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.support.shipped import shipped_supernet
 

@@ -25,9 +25,9 @@ from store import keep
 from ofa_tvm.accuracy.predictor import AccuracyPredictor
 from ofa_tvm.graph.fusion import fused_kernels
 from ofa_tvm.measurement.latency_bench import kernel_keys
-from ofa_tvm.searchers import SEARCHERS, relative_excess
-from ofa_tvm.searchers.archive import feasible_front
-from ofa_tvm.searchers.optimise import optimise
+from ofa_tvm.nas.searchers import SEARCHERS, relative_excess
+from ofa_tvm.nas.searchers.archive import feasible_front
+from ofa_tvm.nas.searchers.optimise import optimise
 from ofa_tvm.spaces import Genomes, SearchSpace, get_space
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.shipped import shipped_supernet

@@ -20,7 +20,7 @@ VERBS = {
     "targets": "list the targets",
 }
 # Verbs that their module cannot be called.
-MODULES = {"pack-data": "pack_data", "targets": "target_list"}
+MODULES = {"pack-data": "pack_data"}
 
 
 def usage() -> str:

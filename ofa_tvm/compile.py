@@ -12,7 +12,7 @@ import typer
 from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
-    from ofa_tvm.compilation import CompiledSubnet
+    from ofa_tvm.bundle.library import CompiledSubnet
     from ofa_tvm.graph.weights import Weights
     from ofa_tvm.hardware.target import TargetSpec
     from ofa_tvm.spaces import SearchSpace, SubnetConfig
@@ -49,7 +49,7 @@ def compile_subnets(
     """
     import numpy as np
 
-    from ofa_tvm.compilation import compile_subnet
+    from ofa_tvm.bundle.library import compile_subnet
     from ofa_tvm.compiler.threads import use_threads
     from ofa_tvm.devices import library_loader
     from ofa_tvm.hardware.target import load_target
@@ -94,7 +94,7 @@ def _for_gpu(
     out: Path | None,
 ) -> tuple[dict[str, Any], str]:
     """Compile for a GPU, which need not be here: what was made, as a payload and as text."""
-    from ofa_tvm.gpu_compilation import compile_gpu_subnet
+    from ofa_tvm.bundle.gpu_library import compile_gpu_subnet
     from ofa_tvm.support.console import log
 
     compiled = []

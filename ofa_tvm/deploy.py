@@ -15,10 +15,10 @@ from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, Json
 from ofa_tvm.support.ledger import Cost, Meter, total
 
 if TYPE_CHECKING:
-    from ofa_tvm.deployment import Deployment
+    from ofa_tvm.bundle.deployment import Deployment
+    from ofa_tvm.bundle.manifest import Latency, Manifest
     from ofa_tvm.hardware.target import TargetSpec
-    from ofa_tvm.manifest import Latency, Manifest
-    from ofa_tvm.search_result import Pick, SearchResult
+    from ofa_tvm.nas.result import Pick, SearchResult
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ def deploy(
     The library is built from tuning records without further trials, and put in place only if it classifies the test
     images as the torch subnet does.
     """
-    from ofa_tvm.bundle import check_destination
+    from ofa_tvm.bundle.folder import check_destination
     from ofa_tvm.devices import open_device
     from ofa_tvm.hardware.target import load_target
-    from ofa_tvm.search_result import load_search_result
+    from ofa_tvm.nas.result import load_search_result
     from ofa_tvm.support.errors import UserError
 
     if (from_ is None) != (pick is None) or (from_ is None) == (subnet is None):
@@ -148,7 +148,7 @@ def _deployment(order: Order, data: str | None, logs: Path | None, check_images:
     target = order.target
     meter = Meter()
     # TVM before torch: it would load more of torch otherwise.
-    from ofa_tvm.deployment import COMPARED_IMAGES, Deployment  # isort: skip
+    from ofa_tvm.bundle.deployment import COMPARED_IMAGES, Deployment  # isort: skip
     from ofa_tvm.supernet.checkpoint import load_supernet
     from ofa_tvm.supernet.evaluate import supernet_images
     from ofa_tvm.supernet.facts import checkpoint_path

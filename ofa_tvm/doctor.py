@@ -34,9 +34,9 @@ def doctor(
     from dataclasses import asdict
     from itertools import chain, repeat
 
-    from ofa_tvm.board_checks import board_checks
-    from ofa_tvm.checks import machine_checks, target_checks
-    from ofa_tvm.cuda_checks import cuda_checks
+    from ofa_tvm.checks.board_checks import board_checks
+    from ofa_tvm.checks.cuda_checks import cuda_checks
+    from ofa_tvm.checks.machine_checks import machine_checks, target_checks
 
     if install_emulator:
         from ofa_tvm.devices.emulation.emulator import install_emulator as install

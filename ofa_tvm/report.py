@@ -18,8 +18,8 @@ def report(
     json: JsonFlag = False,
 ) -> None:
     """Write a search as one HTML page: picks, front, predicted and measured values, costs and conditions."""
+    from ofa_tvm.nas.result import load_search_result
     from ofa_tvm.reporting.page import render
-    from ofa_tvm.search_result import load_search_result
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.support.files import write_atomic
 

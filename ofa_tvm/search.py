@@ -15,7 +15,7 @@ from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, Json
 if TYPE_CHECKING:
     from ofa_tvm.accuracy.source import AccuracySource
     from ofa_tvm.hardware.target import TargetSpec
-    from ofa_tvm.search_run import TargetSearch
+    from ofa_tvm.nas.target_search import TargetSearch
     from ofa_tvm.spaces import SearchSpace
     from ofa_tvm.supernet.facts import SupernetFacts
 
@@ -68,8 +68,8 @@ def search(
     from datetime import UTC, datetime
 
     from ofa_tvm.hardware.target import load_target
-    from ofa_tvm.reachable import refuse_hopeless
-    from ofa_tvm.search_settings import SearchSettings
+    from ofa_tvm.nas.feasibility import refuse_hopeless
+    from ofa_tvm.nas.settings import SearchSettings
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.tuner.log import TuningLog
@@ -101,7 +101,7 @@ def search(
         refuse_hopeless(space, spec, tuning_log, settings, budgets)
 
     from ofa_tvm.devices import open_device
-    from ofa_tvm.search_run import TargetSearch, cross_target, write_regret
+    from ofa_tvm.nas.target_search import TargetSearch, cross_target, write_regret
 
     folder = out or Path("runs") / f"search-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     with ExitStack() as stack:
@@ -133,8 +133,8 @@ def search(
 
 
 def _check(searcher: str, objectives: Sequence[str], limits: Sequence[tuple[str, float]]) -> None:
-    from ofa_tvm.objectives import OBJECTIVES
-    from ofa_tvm.searchers import SEARCHERS
+    from ofa_tvm.nas.objectives import OBJECTIVES
+    from ofa_tvm.nas.searchers import SEARCHERS
     from ofa_tvm.support.errors import UserError
 
     if searcher not in SEARCHERS:
@@ -231,7 +231,7 @@ HEADERS = ["pick", "subnet", "budget ms", "predicted ms", "{} ms", "held", "pred
 
 
 def _text(search: TargetSearch, result: dict[str, Any]) -> str:
-    from ofa_tvm.search_result import FILE_NAME
+    from ofa_tvm.nas.result import FILE_NAME
     from ofa_tvm.support.ledger import Cost, total
 
     costs = [Cost(**cost) for cost in result["cost"]]
@@ -260,7 +260,7 @@ def _pack_hint(search: TargetSearch) -> str:
 
 
 def _unit(name: str) -> str:
-    from ofa_tvm.objectives import OBJECTIVES
+    from ofa_tvm.nas.objectives import OBJECTIVES
 
     return f"{name} {OBJECTIVES[name].unit}"
 

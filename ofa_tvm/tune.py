@@ -161,7 +161,7 @@ def _finalists(search: Path | None, export_pack: Path | None) -> tuple[str, ...]
     """Subnets that a search wants to have measured."""
     if search is None:
         return ()
-    from ofa_tvm.search_result import load_search_result
+    from ofa_tvm.nas.result import load_search_result
     from ofa_tvm.support.errors import UserError
 
     if export_pack is None:

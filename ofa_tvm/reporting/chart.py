@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ofa_tvm.search_result import FrontPoint, Pick
+from ofa_tvm.nas.result import FrontPoint, Pick
 
 WIDTH, HEIGHT = 720, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 16, 48

@@ -7,9 +7,9 @@ import json
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ofa_tvm import __version__
-from ofa_tvm.objectives import OBJECTIVES
+from ofa_tvm.nas.objectives import OBJECTIVES
+from ofa_tvm.nas.result import SearchResult
 from ofa_tvm.reporting import chart
-from ofa_tvm.search_result import SearchResult
 from ofa_tvm.support.console import duration
 from ofa_tvm.support.ledger import total
 

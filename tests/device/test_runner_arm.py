@@ -12,7 +12,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from ofa_tvm.bundle import LIBRARY, MANIFEST
+from ofa_tvm.bundle.folder import LIBRARY, MANIFEST
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel

@@ -66,7 +66,7 @@ def test_bad_input_ends_with_2(run, capsys):
 
 
 def test_wrong_code_ends_with_1_and_writes_nothing(run, tmp_path, monkeypatch, capsys):
-    from ofa_tvm import compilation
+    from ofa_tvm.bundle import library as compilation
 
     right = compilation.compile_program
 

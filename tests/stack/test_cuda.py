@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ofa_tvm import bench, cuda_checks
+from ofa_tvm import bench
 from ofa_tvm import compile as compile_command
+from ofa_tvm.checks import cuda_checks
 from ofa_tvm.compiler.cuda import nvrtc as compiler
 from ofa_tvm.compiler.cuda.build import build_kernel, build_network
 from ofa_tvm.compiler.cuda.device_code import machine_code

@@ -10,8 +10,9 @@ import pytest
 import torch
 from runner_headers import needs_runner_headers
 
-from ofa_tvm import data, deploy, deployment, gpu_bundle
-from ofa_tvm.bundle import LIBRARY, ONNX, verify_bundle
+from ofa_tvm import data, deploy
+from ofa_tvm.bundle import deployment, gpu_bundle
+from ofa_tvm.bundle.folder import LIBRARY, ONNX, verify_bundle
 from ofa_tvm.compiler.cuda import build as cuda_kernels
 from ofa_tvm.compiler.cuda.device_code import machine_code
 from ofa_tvm.compiler.cuda.nvrtc import cuda_compiler
@@ -203,7 +204,7 @@ def test_images_of_other_classes_are_refused(run, tiny_dataset, monkeypatch, cap
 
 
 def test_wrong_library_is_not_put_in_place(run, tmp_path, monkeypatch, capsys):
-    from ofa_tvm import deployment
+    from ofa_tvm.bundle import deployment
 
     right = deployment.assemble
 
@@ -218,7 +219,7 @@ def test_wrong_library_is_not_put_in_place(run, tmp_path, monkeypatch, capsys):
 
 def test_wrong_answers_are_not_put_in_place(run, tmp_path, monkeypatch, capsys):
     """Also when the logits looked right: accuracy is counted on its own."""
-    from ofa_tvm import deployment
+    from ofa_tvm.bundle import deployment
 
     right = deployment.run_in_batches
     monkeypatch.setattr(deployment, "MAX_LOGIT_DIFFERENCE", {"float32": float("inf")})

@@ -17,7 +17,7 @@ from PIL import Image
 from runner_headers import needs_runner_headers
 
 from ofa_tvm import data, deploy
-from ofa_tvm.bundle import LIBRARY, MANIFEST, ONNX, RUNNER, load_manifest
+from ofa_tvm.bundle.folder import LIBRARY, MANIFEST, ONNX, RUNNER, load_manifest
 from ofa_tvm.compiler import runner_build as runner
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache

@@ -13,7 +13,7 @@ from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.graph.fusion import fused_kernels, fused_steps
 from ofa_tvm.hardware.target import load_target
 from ofa_tvm.measurement.latency_bench import LatencyBench
-from ofa_tvm.search_result import load_search_result
+from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.spaces import SPACES, SubnetConfig, get_space
 from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.evaluate import Evaluator, supernet_images

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from ofa_tvm.bundle import LIBRARY, MANIFEST, ONNX, load_manifest, verify_bundle, write_bundle
-from ofa_tvm.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
-from ofa_tvm.search_result import load_search_result
+from ofa_tvm.bundle.folder import LIBRARY, MANIFEST, ONNX, load_manifest, verify_bundle, write_bundle
+from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
+from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.ledger import estimated
 
@@ -113,7 +113,7 @@ def test_an_older_bundle_is_replaced_whole(bundle):
 
 
 def test_replacing_works_without_a_swap_in_one_step(bundle, monkeypatch):
-    monkeypatch.setattr("ofa_tvm.bundle._exchange", lambda first, second: False)
+    monkeypatch.setattr("ofa_tvm.bundle.folder._exchange", lambda first, second: False)
     write_bundle(bundle, lambda folder: fill(folder, "r16.5x2.3x2"))
     assert verify_bundle(bundle).subnet == "r16.5x2.3x2"
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]

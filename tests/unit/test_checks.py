@@ -7,9 +7,10 @@ import json
 
 import pytest
 
-from ofa_tvm import checks, doctor
-from ofa_tvm.board_checks import _board, board_checks
-from ofa_tvm.checks import Check, target_checks
+from ofa_tvm import doctor
+from ofa_tvm.checks import machine_checks as checks
+from ofa_tvm.checks.board_checks import _board, board_checks
+from ofa_tvm.checks.machine_checks import Check, target_checks
 from ofa_tvm.support.errors import DeviceUnreachable, UserError
 from ofa_tvm.tuner.log import TrialResult
 

@@ -16,7 +16,7 @@ import typer
 
 import ofa_tvm
 from ofa_tvm import __main__ as entry
-from ofa_tvm import target_list
+from ofa_tvm import targets as target_list
 from ofa_tvm.support import console
 from ofa_tvm.support.command import JsonFlag, emit, run_command, table
 from ofa_tvm.support.errors import DeviceUnreachable, Infeasible, OfaTvmError, PartialResult, UserError

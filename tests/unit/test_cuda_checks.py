@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ofa_tvm import cuda_checks as checks
-from ofa_tvm.board_checks import board_checks
-from ofa_tvm.checks import Check
+from ofa_tvm.checks import cuda_checks as checks
+from ofa_tvm.checks.board_checks import board_checks
+from ofa_tvm.checks.machine_checks import Check
 from ofa_tvm.devices.pack import runtime as pack_runtime
 from ofa_tvm.hardware.machine import LocalGpu
 from ofa_tvm.hardware.target import is_gpu_target

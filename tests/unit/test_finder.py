@@ -9,12 +9,12 @@ import pytest
 from ofa_tvm.accuracy.samples import AccuracySamples
 from ofa_tvm.accuracy.source import EvaluatedAccuracy
 from ofa_tvm.devices.replay import ReplayDevice
-from ofa_tvm.finder import CONFIRMATIONS, GUARD, Finder
 from ofa_tvm.graph.fusion import fused_kernels, fused_steps
 from ofa_tvm.hardware.target import load_target
 from ofa_tvm.measurement.latency_bench import MOST_FAILURES, LatencyBench, kernel_costs
-from ofa_tvm.regret import regret
-from ofa_tvm.search_settings import SearchSettings
+from ofa_tvm.nas.budget_search import CONFIRMATIONS, GUARD, Finder
+from ofa_tvm.nas.regret import regret
+from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import SPACES, SubnetConfig, get_space
 from ofa_tvm.support.errors import Infeasible, PartialResult, UserError
 from ofa_tvm.support.files import append_jsonl

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import pytest
 
 from ofa_tvm import report
+from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.reporting.chart import Axis, scatter
-from ofa_tvm.search_result import load_search_result
 from ofa_tvm.support.errors import UserError
 
 COST = {

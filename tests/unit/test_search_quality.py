@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from moocore import hypervolume
 
-from ofa_tvm.searchers import Exhaustive, Nsga2, RandomSearch, relative_excess
-from ofa_tvm.searchers.archive import feasible_front
-from ofa_tvm.searchers.optimise import optimise
+from ofa_tvm.nas.searchers import Exhaustive, Nsga2, RandomSearch, relative_excess
+from ofa_tvm.nas.searchers.archive import feasible_front
+from ofa_tvm.nas.searchers.optimise import optimise
 from ofa_tvm.spaces import get_space
 
 POPULATION = 100

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moocore import is_nondominated
 
-from ofa_tvm.searchers import SEARCHERS, Exhaustive, Nsga2, relative_excess
-from ofa_tvm.searchers.nsga2 import constrained_rank, crowding_distance, uniform_subnets
-from ofa_tvm.searchers.numbering import SubnetNumbers
+from ofa_tvm.nas.searchers import SEARCHERS, Exhaustive, Nsga2, relative_excess
+from ofa_tvm.nas.searchers.nsga2 import constrained_rank, crowding_distance, uniform_subnets
+from ofa_tvm.nas.searchers.numbering import SubnetNumbers
 from ofa_tvm.spaces import get_space
 from ofa_tvm.support.errors import UserError
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tvm.accuracy.source import AccuracySource
-from ofa_tvm.finder import Finder
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.measurement.latency_bench import LatencyBench, warn_of_estimates
-from ofa_tvm.regret import Regret, regret
-from ofa_tvm.search_result import FILE_NAME, Pick
-from ofa_tvm.search_settings import SearchSettings
+from ofa_tvm.nas.budget_search import Finder
+from ofa_tvm.nas.regret import Regret, regret
+from ofa_tvm.nas.result import FILE_NAME, Pick
+from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.support.command import SCHEMA_VERSION
 from ofa_tvm.support.console import log

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.searchers.base import Searcher
+from ofa_tvm.nas.searchers.base import Searcher
 from ofa_tvm.spaces import Genomes
 
 Floats = NDArray[np.float64]

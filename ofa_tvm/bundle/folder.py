@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ofa_tvm.manifest import FORMAT, SCHEMA_VERSION, FileFacts, Manifest
+from ofa_tvm.bundle.manifest import FORMAT, SCHEMA_VERSION, FileFacts, Manifest
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json, sha256_file, write_json
 

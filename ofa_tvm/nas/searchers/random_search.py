@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ofa_tvm.searchers.archive import Archive, Floats
-from ofa_tvm.searchers.base import Searcher
+from ofa_tvm.nas.searchers.archive import Archive, Floats
+from ofa_tvm.nas.searchers.base import Searcher
 from ofa_tvm.spaces import Genomes, SearchSpace
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ofa_tvm.checks import TINY_KERNEL, Check
+from ofa_tvm.checks.machine_checks import TINY_KERNEL, Check
 from ofa_tvm.hardware.machine import local_gpu
 from ofa_tvm.hardware.target import TargetSpec, is_gpu_target, load_target
 from ofa_tvm.support.errors import OfaTvmError

@@ -16,7 +16,9 @@ import onnx
 from numpy.typing import NDArray
 
 from ofa_tvm import __version__
-from ofa_tvm.bundle import LIBRARY, ONNX, RUNNER, write_bundle
+from ofa_tvm.bundle.folder import LIBRARY, ONNX, RUNNER, write_bundle
+from ofa_tvm.bundle.gpu_bundle import write_gpu_library
+from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.cuda.program import NETWORK
@@ -26,15 +28,13 @@ from ofa_tvm.compiler.runner_build import add_runner, oldest_glibc
 from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel
 from ofa_tvm.compiler.threads import use_threads
 from ofa_tvm.compiler.tvm_api.names import tvm
-from ofa_tvm.gpu_bundle import write_gpu_library
 from ofa_tvm.graph.network import DType
 from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import Weights, digest
 from ofa_tvm.hardware.machine import package_version
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
-from ofa_tvm.search_result import Pick
+from ofa_tvm.nas.result import Pick
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import OfaTvmError

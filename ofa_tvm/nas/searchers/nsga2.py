@@ -6,8 +6,8 @@ import numpy as np
 from moocore import pareto_rank
 from numpy.typing import NDArray
 
-from ofa_tvm.searchers.archive import Archive, Floats, row_keys
-from ofa_tvm.searchers.base import Searcher
+from ofa_tvm.nas.searchers.archive import Archive, Floats, row_keys
+from ofa_tvm.nas.searchers.base import Searcher
 from ofa_tvm.spaces import Genomes, SearchSpace
 
 _OFFSPRING_PATIENCE = 5

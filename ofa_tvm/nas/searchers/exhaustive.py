@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ofa_tvm.searchers.archive import Floats, checked, feasible_front
-from ofa_tvm.searchers.base import Searcher
-from ofa_tvm.searchers.numbering import SubnetNumbers
+from ofa_tvm.nas.searchers.archive import Floats, checked, feasible_front
+from ofa_tvm.nas.searchers.base import Searcher
+from ofa_tvm.nas.searchers.numbering import SubnetNumbers
 from ofa_tvm.spaces import Genomes, SearchSpace
 from ofa_tvm.support.errors import UserError
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tvm.finder import Finder
-from ofa_tvm.search_result import Pick
+from ofa_tvm.nas.budget_search import Finder
+from ofa_tvm.nas.result import Pick
 from ofa_tvm.spaces import SubnetConfig
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ofa_tvm.bundle import LIBRARY
+from ofa_tvm.bundle.folder import LIBRARY
 from ofa_tvm.compiler.cpu.assembler import Winners
 from ofa_tvm.compiler.cuda.program import CUDA_LIBRARIES, NETWORK, link_gpu_program
 from ofa_tvm.devices.pack.runtime import CUDA_RUNTIME, runtime_libraries

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.source import AccuracySource
 from ofa_tvm.measurement.latency_bench import LatencyBench
-from ofa_tvm.objectives import LATENCY, OBJECTIVES
-from ofa_tvm.reachable import require_reachable
-from ofa_tvm.search_result import Pick
-from ofa_tvm.search_settings import SearchSettings
-from ofa_tvm.searchers import SEARCHERS
-from ofa_tvm.searchers.base import relative_excess
-from ofa_tvm.searchers.optimise import optimise
+from ofa_tvm.nas.feasibility import require_reachable
+from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
+from ofa_tvm.nas.result import Pick
+from ofa_tvm.nas.searchers import SEARCHERS
+from ofa_tvm.nas.searchers.base import relative_excess
+from ofa_tvm.nas.searchers.optimise import optimise
+from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import Genomes, SubnetConfig
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import Infeasible, PartialResult

@@ -1,0 +1,1 @@
+"""What a machine, its boards and its compilers lack, and how to mend it."""

@@ -1,0 +1,1 @@
+"""The search: the most accurate subnets that hold their limits."""
