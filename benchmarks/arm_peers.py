@@ -31,13 +31,14 @@ from ofa_tvm.compiler.runner_build import build_runner
 from ofa_tvm.devices.emulation.emulator import emulator_folder, install_emulator
 from ofa_tvm.devices.emulation.instruction_counts import count_code
 from ofa_tvm.devices.estimate.device import EstimateDevice
+from ofa_tvm.engines.base import Array
 from ofa_tvm.engines.comparison import Speedup
-from ofa_tvm.engines.engine import Array
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import random_weights
-from ofa_tvm.hardware.target import TargetSpec, load_target
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
 from ofa_tvm.support.files import cache_folder, write_atomic
 from ofa_tvm.tuner.log import TuningLog

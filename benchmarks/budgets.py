@@ -19,7 +19,7 @@ import numpy as np
 from store import keep
 
 from ofa_tvm.devices.local.device import LocalDevice
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.tuner.log import TuningLog

@@ -16,10 +16,11 @@ from store import keep
 from tuning import Timer, say
 
 from ofa_tvm.compiler.cpu.emit import candidates
+from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.devices.estimate.device import EstimateDevice
-from ofa_tvm.graph.fusion import fused_kernels
 from ofa_tvm.hardware.machine import cpu_name
-from ofa_tvm.hardware.target import Estimate, load_target
+from ofa_tvm.hardware.target import Estimate
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.regression.metrics import spearman
 from ofa_tvm.spaces import get_space
 from ofa_tvm.tuner.candidate import Candidate

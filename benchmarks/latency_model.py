@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from store import keep
 
+from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.cost_model.baselines import held_out
 from ofa_tvm.cost_model.latency_data import LatencyData
 from ofa_tvm.cost_model.latency_model import LatencyModel
-from ofa_tvm.graph.fusion import fused_kernels
-from ofa_tvm.hardware.target import load_target
-from ofa_tvm.measurement.latency_bench import LatencyBench, kernel_costs, kernel_keys
+from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.measurement.kernel_times import kernel_costs, kernel_keys
+from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.spaces import get_space
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.tuner.log import TuningLog

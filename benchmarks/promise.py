@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from store import keep
 
+from ofa_tvm.engines import ENGINES
 from ofa_tvm.engines.comparison import PROTOCOLS, WARMUP_RUNS, time_calls
-from ofa_tvm.engines.engine import ENGINES, OfaTvm
+from ofa_tvm.engines.own_library import OfaTvm
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.machine import cpu_name

@@ -23,8 +23,8 @@ from moocore import hypervolume
 from store import keep
 
 from ofa_tvm.accuracy.predictor import AccuracyPredictor
-from ofa_tvm.graph.fusion import fused_kernels
-from ofa_tvm.measurement.latency_bench import kernel_keys
+from ofa_tvm.compiler.lowering import fused_kernels
+from ofa_tvm.measurement.kernel_times import kernel_keys
 from ofa_tvm.nas.searchers import SEARCHERS, relative_excess
 from ofa_tvm.nas.searchers.archive import feasible_front
 from ofa_tvm.nas.searchers.optimise import optimise

@@ -29,19 +29,19 @@ from store import keep
 from ofa_tvm.compiler.cpu.emit import candidates
 from ofa_tvm.compiler.cpu.kernel_runner import KernelRunner
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.compiler.tvm_api.names import Target, load_tensor_intrinsics, ms
 from ofa_tvm.devices.local.device import LocalDevice
-from ofa_tvm.graph.fusion import fused_kernels
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import random_inputs
 from ofa_tvm.hardware.machine import cpu_name
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import get_space
 from ofa_tvm.support.files import read_jsonl
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
 from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.tuner.loop import kernel_frequencies
+from ofa_tvm.tuner.urgency import kernel_frequencies
 
 ROUNDS = 3
 ROUNDS_BESIDE = 5

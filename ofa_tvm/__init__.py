@@ -1,3 +1,5 @@
 """ofa_tvm: train one supernet, tune its kernels once per device, ship any subnet in seconds."""
 
-__version__ = "0.1.0"
+from ofa_tvm.support.version import VERSION
+
+__version__ = VERSION

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from ofa_tvm.support.version import VERSION
+
 VERBS = {
     "train": "train a supernet by progressive shrinking",
     "tune": "tune a space's kernels for a target",
@@ -19,8 +21,12 @@ VERBS = {
     "pack-data": "a data set as a folder for a machine without network",
     "targets": "list the targets",
 }
-# Verbs that their module cannot be called.
-MODULES = {"pack-data": "pack_data"}
+"""Every command: the words on the command line, and what it is for; the only list of them."""
+
+
+def module_of(verb: str) -> str:
+    """The module of a verb, directly in ``ofa_tvm``."""
+    return verb.replace("-", "_")
 
 
 def usage() -> str:
@@ -36,14 +42,12 @@ def main() -> int:
         print(usage())
         return 0
     if verb == "--version":
-        from ofa_tvm import __version__
-
-        print(f"ofa_tvm {__version__}")
+        print(f"ofa_tvm {VERSION}")
         return 0
     if verb not in VERBS:
         print(f"error: unknown verb '{verb}'\n{usage()}", file=sys.stderr)
         return 2
-    command = import_module(f"ofa_tvm.{MODULES.get(verb, verb)}")
+    command = import_module(f"ofa_tvm.{module_of(verb)}")
     return int(command.main(sys.argv[2:]))
 
 

@@ -12,7 +12,7 @@ import typer
 from ofa_tvm.support.command import JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
-    from ofa_tvm.engines.engine import Engine
+    from ofa_tvm.engines.base import Engine
 
 OURS = "ofa_tvm"
 
@@ -47,7 +47,8 @@ def bench(
 
     from ofa_tvm.engines.comparison import PROTOCOLS, compare
     from ofa_tvm.hardware.machine import cpu_name
-    from ofa_tvm.hardware.target import load_target, require_cpu
+    from ofa_tvm.hardware.target import require_cpu
+    from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.spaces import get_space
     from ofa_tvm.spaces.subnet_arguments import choose_subnets
     from ofa_tvm.support.console import log
@@ -82,7 +83,9 @@ def bench(
 
 def _engines(against: str, target: str, logs: Path | None) -> tuple[dict[str, Engine], list[str]]:
     """Engines to time, ours first, and the names of those that are not installed."""
-    from ofa_tvm.engines.engine import ENGINES, OfaTvm, TvmLoops
+    from ofa_tvm.engines import ENGINES
+    from ofa_tvm.engines.own_library import OfaTvm
+    from ofa_tvm.engines.tvm_loops import TvmLoops
     from ofa_tvm.support.console import log
     from ofa_tvm.support.errors import UserError
 

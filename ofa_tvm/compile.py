@@ -52,7 +52,7 @@ def compile_subnets(
     from ofa_tvm.bundle.library import compile_subnet
     from ofa_tvm.compiler.threads import use_threads
     from ofa_tvm.devices import library_loader
-    from ofa_tvm.hardware.target import load_target
+    from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.spaces.subnet_arguments import choose_subnets
     from ofa_tvm.support.console import log
     from ofa_tvm.tuner.log import TuningLog
@@ -125,10 +125,6 @@ def _for_gpu(
     return payload, "\n".join(lines)
 
 
-# The verb, which cannot name the function: Python has a compile of its own.
-compile_subnets.__name__ = "compile"
-
-
 def _untrained(name: str, seed: int) -> tuple[SearchSpace, WeightsOf]:
     """A space with random weights."""
     from ofa_tvm.graph.weights import random_weights
@@ -170,7 +166,7 @@ def _text(compiled: list[CompiledSubnet], fingerprint: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    return run_command(compile_subnets, argv)
+    return run_command(compile_subnets, argv, "compile")
 
 
 if __name__ == "__main__":

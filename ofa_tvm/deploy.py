@@ -70,7 +70,7 @@ def deploy(
     """
     from ofa_tvm.bundle.folder import check_destination
     from ofa_tvm.devices import open_device
-    from ofa_tvm.hardware.target import load_target
+    from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.nas.result import load_search_result
     from ofa_tvm.support.errors import UserError
 
@@ -110,7 +110,7 @@ def _searched_target(result: SearchResult) -> TargetSpec:
     Raises:
         UserError: its file is gone or changed, or this is another machine: the search's figures do not hold here.
     """
-    from ofa_tvm.hardware.target import load_target
+    from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.support.errors import UserError
 
     hint = "search again here, or deploy without the search's figures: --subnet KEY with --target"

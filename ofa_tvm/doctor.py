@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ofa_tvm.graph.kernel import KernelSpec
     from ofa_tvm.hardware.target import TargetSpec
     from ofa_tvm.tuner.candidate import Candidate
-    from ofa_tvm.tuner.log import TrialResult
+    from ofa_tvm.tuner.trial import TrialResult
 
 
 def doctor(

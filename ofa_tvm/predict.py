@@ -58,7 +58,7 @@ def predict(
 
     The latency model is the one that tune fitted to measured subnets; the accuracy predictor belongs to a supernet.
     """
-    from ofa_tvm.hardware.target import load_target
+    from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.spaces import get_space
     from ofa_tvm.spaces.subnet_arguments import read_architectures
     from ofa_tvm.support.errors import UserError
@@ -104,7 +104,8 @@ def _predictions(
     from ofa_tvm.compiler.lowering import kernel_steps
     from ofa_tvm.cost_model.breakdown import breakdown
     from ofa_tvm.cost_model.latency_model import LatencyModel
-    from ofa_tvm.measurement.latency_bench import call_costs, latency_table, model_folder
+    from ofa_tvm.measurement.kernel_times import call_costs, latency_table
+    from ofa_tvm.measurement.latency_bench import model_folder
     from ofa_tvm.spaces.subnet_table import SubnetTable
     from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.tuner.log import TuningLog

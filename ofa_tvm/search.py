@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +13,8 @@ import typer
 from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
-    from ofa_tvm.accuracy.source import AccuracySource
     from ofa_tvm.hardware.target import TargetSpec
     from ofa_tvm.nas.target_search import TargetSearch
-    from ofa_tvm.spaces import SearchSpace
-    from ofa_tvm.supernet.facts import SupernetFacts
 
 LIMITS = ("size", "macs", "memory", "energy")
 
@@ -67,9 +64,11 @@ def search(
     """
     from datetime import UTC, datetime
 
-    from ofa_tvm.hardware.target import load_target
+    from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.nas.feasibility import refuse_hopeless
+    from ofa_tvm.nas.session import accuracy_of
     from ofa_tvm.nas.settings import SearchSettings
+    from ofa_tvm.supernet.facts import checkpoint_path
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.tuner.log import TuningLog
@@ -80,7 +79,7 @@ def search(
     _check(searcher, objective or (), [*(("latency", budget) for budget in budgets), *limits.items()])
     names = list(dict.fromkeys(target or ["x86"]))
     path = supernet or shipped_supernet()
-    space, open_accuracy = _accuracy(path, data)
+    space, open_accuracy = accuracy_of(path, data)
     settings = SearchSettings(
         searcher=searcher,
         evaluations=evaluations,
@@ -117,7 +116,7 @@ def search(
             one.search(accuracy, settings, budgets)
             one.picks = [tested(pick, number) for number, pick in enumerate(one.picks, 1)]
         matrix = cross_target(searches) if len(searches) > 1 else []
-    results = [one.result(_checkpoint(path), sha256, accuracy, budgets) for one in searches]
+    results = [one.result(checkpoint_path(path), sha256, accuracy, budgets) for one in searches]
     text = "\n\n".join(_text(one, result) for one, result in zip(searches, results, strict=True))
     payload = results[0]
     if matrix:
@@ -156,75 +155,6 @@ def _check_targets(specs: Sequence[TargetSpec], costs: set[str]) -> None:
             raise UserError(f"target {spec.name} is measured elsewhere, by packs", "search each target alone")
         if spec.target.gpu is not None and "energy" in costs:
             raise UserError(f"energy is estimated for CPUs only, target {spec.name} is a GPU", "leave energy out")
-
-
-def _checkpoint(path: Path) -> Path:
-    from ofa_tvm.supernet.facts import checkpoint_path
-
-    return checkpoint_path(path)
-
-
-Tested = Callable[[Any, int], Any]
-"""A pick with its number and, where there are test images, its accuracy on them."""
-Opened = tuple["AccuracySource", str, Tested]
-"""Where accuracies come from, the SHA-256 of its file, and what tests picks."""
-
-
-def _accuracy(path: Path, data: str | None) -> tuple[SearchSpace, Callable[[TargetSearch], Opened]]:
-    """The space of a supernet (or of OFA's predictor), and what opens it; torch is not loaded before."""
-    from ofa_tvm.supernet.facts import read_facts
-
-    if path.suffix == ".npz":
-        return _published(path)
-    facts = read_facts(_checkpoint(path))
-    return facts.search_space, lambda one: _evaluated(_checkpoint(path), facts, data, one)
-
-
-def _published(path: Path) -> tuple[SearchSpace, Callable[[TargetSearch], Opened]]:
-    from ofa_tvm.accuracy.ofa_predictor import OfaPredictor
-    from ofa_tvm.accuracy.source import PublishedAccuracy
-    from ofa_tvm.support.console import log
-    from ofa_tvm.support.files import sha256_file
-
-    predictor = OfaPredictor.load(path)
-
-    def opened(search: TargetSearch) -> Opened:
-        log(PublishedAccuracy(predictor).note)
-        return PublishedAccuracy(predictor), sha256_file(path), _numbered
-
-    return predictor.space, opened
-
-
-def _numbered(pick: Any, number: int) -> Any:
-    return pick.model_copy(update={"number": number})
-
-
-def _evaluated(path: Path, facts: SupernetFacts, data: str | None, search: TargetSearch) -> Opened:
-    from ofa_tvm.accuracy.samples import FEWEST, AccuracySamples, samples_folder, weights_identity
-    from ofa_tvm.accuracy.source import EvaluatedAccuracy
-    from ofa_tvm.spaces import SubnetConfig
-    from ofa_tvm.supernet.checkpoint import load_supernet
-    from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
-    from ofa_tvm.support.console import log
-    from ofa_tvm.support.files import sha256_file
-
-    supernet, _ = load_supernet(path)
-    dataset = supernet_images(data, facts, path, log)
-    validation = Evaluator(dataset, dataset.validation)
-    sha256 = sha256_file(path)
-    identity = weights_identity(sha256)
-    samples = AccuracySamples(supernet.space, samples_folder(path.parent, identity), identity, path.parent)
-
-    def evaluate(config: SubnetConfig) -> float:
-        return validation.top1(supernet, config)
-
-    def tested(pick: Any, number: int) -> Any:
-        top1 = Evaluator(dataset, dataset.test).top1(supernet, SubnetConfig.parse(pick.subnet))
-        return _numbered(pick, number).model_copy(update={"test_top1": top1})
-
-    with search.ledger.phase("evaluate subnets"):
-        samples.sample(FEWEST, evaluate)
-    return EvaluatedAccuracy(samples, evaluate), sha256, tested
 
 
 HEADERS = ["pick", "subnet", "budget ms", "predicted ms", "{} ms", "held", "predicted", "validation", "test"]

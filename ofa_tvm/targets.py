@@ -1,4 +1,4 @@
-"""``ofa-tvm targets`` (``python -m ofa_tvm.target_list``): the targets at hand and what is tuned for them."""
+"""``python -m ofa_tvm.targets``: the targets at hand and what is tuned for them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import typer
 from ofa_tvm.support.command import JsonFlag, emit, run_command, table
 
 
-def target_list(
+def targets(
     logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
     json: JsonFlag = False,
 ) -> None:
     """List the targets that --target takes, what they are on this machine, and how many kernels are tuned for them."""
-    from ofa_tvm.hardware.target import target_names
+    from ofa_tvm.hardware.target_files import target_names
 
     rows = [_describe(name, logs) for name in target_names()]
 
@@ -42,7 +42,7 @@ def target_list(
 
 def _describe(name: str, logs: Path | None) -> dict[str, Any]:
     """Facts of a target; ``error`` instead where its file or its log cannot be used here."""
-    from ofa_tvm.hardware.target import load_target
+    from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.tuner.log import TuningLog
 
@@ -66,7 +66,7 @@ def _describe(name: str, logs: Path | None) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    return run_command(target_list, argv)
+    return run_command(targets, argv)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
-    from ofa_tvm.support.ledger import Cost, Ledger
+    from ofa_tvm.support.ledger import Cost
     from ofa_tvm.tuner.coverage import Coverage
     from ofa_tvm.tuner.loop import TuningSummary
 
@@ -65,18 +65,19 @@ def tune(
     Resumes from the tuning log and measures nothing twice. Without a budget it stops when nothing promises a gain.
     """
     from ofa_tvm.compiler.lowering import kernel_calls, kernel_set
-    from ofa_tvm.hardware.target import load_target, require_cpu
+    from ofa_tvm.hardware.target import require_cpu
+    from ofa_tvm.hardware.target_files import load_target
+    from ofa_tvm.measurement import tuning_session
     from ofa_tvm.spaces import get_space
     from ofa_tvm.tuner.coverage import coverage as covered
     from ofa_tvm.tuner.log import TuningLog
-    from ofa_tvm.tuner.loop import Budget, kernel_frequencies
+    from ofa_tvm.tuner.loop import Budget
+    from ofa_tvm.tuner.urgency import kernel_frequencies
 
     is_packed = export_pack is not None or import_pack is not None
     named = _finalists(subnets_of, export_pack)
     spec = load_target(target, threads, batch, device or ("pack" if is_packed else None), dtype)
-    search_space = get_space(space)
-    if classes is not None:
-        search_space = search_space.with_classes(classes)
+    search_space = get_space(space) if classes is None else get_space(space).with_classes(classes)
     resolutions = search_space.choose_resolutions(resolution)
     log = TuningLog(spec, logs)
     kernels = kernel_set(search_space, resolutions, spec)
@@ -102,7 +103,7 @@ def tune(
         return
     if coverage or dry_run:
         state = covered(log, kernels, frequencies)
-        planned = _planned_trials(log, kernels, budget)
+        planned = tuning_session.planned_trials(log, kernels, budget)
         payload |= _coverage_record(state) | {"planned_trials": planned, "planned_s": planned * SECONDS_PER_TRIAL}
         emit(payload, json, lambda: _plan_text(payload, state, coverage))
         return
@@ -111,21 +112,24 @@ def tune(
     if is_packed or spec.device == "pack":
         from ofa_tvm.measurement.pack_rounds import PackOrder, run_packs
 
-        order = PackOrder(
-            search_space,
-            spec,
-            log,
-            kernels,
-            frequencies,
-            budget,
-            pack_batch,
-            transfer,
-            seed,
-            samples,
-            resolutions,
-            [search_space.parse(key) for key in named],
+        payload |= run_packs(
+            PackOrder(
+                search_space,
+                spec,
+                log,
+                kernels,
+                frequencies,
+                budget,
+                pack_batch,
+                transfer,
+                seed,
+                samples,
+                resolutions,
+                [search_space.parse(key) for key in named],
+            ),
+            import_pack,
+            export_pack,
         )
-        payload |= run_packs(order, import_pack, export_pack)
         emit(payload | _coverage_record(covered(log, kernels, frequencies)), json, lambda: _pack_text(payload))
         return
     with log.exclusive():
@@ -136,11 +140,19 @@ def tune(
             if spec.device == "local" and spec.target.gpu is None:
                 opened.tell_at_the_speed_of(log)
             if retime:
-                payload["timed_again"] = _retime(search_space.name, spec, log, opened, kernels)
+                payload["timed_again"] = tuning_session.time_winners_again(
+                    search_space.name, spec, log, opened, kernels
+                )
                 emit(payload, json, lambda: f"{payload['timed_again']} winners timed again; log: {payload['folder']}")
                 return
-            done, cost = _tune(search_space.name, spec, log, opened, kernels, frequencies, budget, transfer)
-            report = _measure(search_space, spec, log, opened, samples, seed, resolutions) if samples else None
+            done, cost = tuning_session.tune_kernels(
+                search_space.name, spec, log, opened, kernels, frequencies, budget, transfer
+            )
+            report = (
+                tuning_session.measure_samples(search_space, spec, log, opened, samples, seed, resolutions)
+                if samples
+                else None
+            )
     state = covered(log, kernels, frequencies)
     payload |= {
         "folder": str(log.folder),  # an adopted log has moved
@@ -169,56 +181,6 @@ def _finalists(search: Path | None, export_pack: Path | None) -> tuple[str, ...]
     return load_search_result(search).unmeasured
 
 
-def _tune(
-    space: str,
-    spec: Any,
-    log: Any,
-    device: Any,
-    kernels: Mapping[str, Any],
-    frequencies: Mapping[str, float],
-    budget: Any,
-    transfer: bool,
-) -> tuple[TuningSummary, Cost]:
-    from ofa_tvm.devices import recorded_boards
-    from ofa_tvm.support.errors import PartialResult
-    from ofa_tvm.tuner.candidate_sources import candidate_sources
-    from ofa_tvm.tuner.loop import Tuner
-
-    sources = candidate_sources(spec, kernels, log, transfer)
-    with recorded_boards(log.folder, device), _ledger(spec, log).phase(f"tune {space}") as meter:
-        done = Tuner(kernels, frequencies, log, device, sources, spec.tuning.batch).run(budget)
-        cost = meter.read(f"tune {space}")
-    if done.trials and done.failures == done.trials:
-        raise PartialResult("no trial of this run succeeded", f"see the errors in {log.folder / 'trials.jsonl'}")
-    return done, cost
-
-
-def _ledger(spec: Any, log: Any) -> Ledger:
-    from ofa_tvm.support.ledger import Ledger
-
-    uses_gpu = spec.target.gpu is not None and spec.device == "local"
-    return Ledger(log.folder / "ledger.jsonl", uses_gpu)
-
-
-def _retime(space: str, spec: Any, log: Any, device: Any, kernels: Mapping[str, Any]) -> int:
-    from ofa_tvm.tuner.retime import retime
-
-    with _ledger(spec, log).phase(f"time winners of {space} again"):
-        return retime(log, device, kernels, spec.attributes)
-
-
-def _measure(
-    space: Any, spec: Any, log: Any, device: Any, samples: int, seed: int, resolutions: Sequence[int]
-) -> dict[str, Any]:
-    from ofa_tvm.measurement.latency_bench import LatencyBench, warn_of_estimates
-
-    bench = LatencyBench(space, spec, log, device)
-    warn_of_estimates(bench, resolutions)
-    with _ledger(spec, log).phase(f"measure {space.name}"):
-        bench.model(samples, seed, resolutions)
-    return bench.report()
-
-
 def _pack_text(payload: dict[str, Any]) -> str:
     lines = []
     if taken := payload.get("imported"):
@@ -235,12 +197,6 @@ def _pack_text(payload: dict[str, Any]) -> str:
         lines.append("copy it to the device, run 'python measure.py' there, bring results.jsonl back into it, then:")
         lines.append(f"python -m ofa_tvm.tune --target {payload['target']} --import-pack {made['folder']}")
     return "\n".join([*lines, f"log: {payload['folder']}"])
-
-
-def _planned_trials(log: Any, kernels: Mapping[str, Any], budget: Any) -> int:
-    spent = {key: state.trials for key, state in log.kernels.items()}
-    left: int = sum(max(0, budget.trials_per_kernel - spent.get(key, 0)) for key in kernels)
-    return left if budget.trials is None else min(left, int(budget.trials))
 
 
 def _coverage_record(state: Coverage) -> dict[str, Any]:

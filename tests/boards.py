@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ofa_tvm.graph.fusion import fused_kernels
+from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.support.files import read_jsonl
 from ofa_tvm.tuner.loop import Budget, Tuner
 from ofa_tvm.tuner.tile_candidates import Sources

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.regression.model_files import describe_space
 from ofa_tvm.spaces import Genomes, SearchSpace
 from ofa_tvm.spaces.mobilenet_v3 import MBV3_W12
 from ofa_tvm.support.errors import UserError
@@ -61,7 +60,7 @@ class OfaPredictor:
         Raises:
             UserError: the space is not ``mbv3-w1.2``, or the file is missing, damaged or of another network.
         """
-        if describe_space(space) != describe_space(MBV3_W12):
+        if space.description() != MBV3_W12.description():
             raise UserError(
                 f"OFA's accuracy predictor does not know space {space.name}", f"take space {MBV3_W12.name} for it"
             )

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.choice_steps import choice_steps, step_groups
 from ofa_tvm.regression.metrics import conformal_quantile, kendall_tau, spearman
-from ofa_tvm.regression.model_files import describe_space
 from ofa_tvm.regression.quadratic_process import QuadraticModel
 from ofa_tvm.regression.stacked_regressor import COVERAGE, MIN_SAMPLES
 from ofa_tvm.spaces import Genomes, SubnetConfig
@@ -105,7 +104,7 @@ class AccuracyPredictor:
         """Write ``accuracy_predictor.report.json``; ``report`` is kept for readers."""
         content = {
             "schema_version": SCHEMA_VERSION,
-            "space": describe_space(self.table.space),
+            "space": self.table.space.description(),
             "report": report or {},
             "noise": self.model.noise,
             "matrix": self.model.matrix.tolist(),
@@ -124,7 +123,7 @@ class AccuracyPredictor:
         content = read_json(path, "accuracy predictor")
         if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
             raise UserError(f"{path} is not an accuracy predictor of schema {SCHEMA_VERSION}", _AGAIN)
-        if content.get("space") != describe_space(table.space):
+        if content.get("space") != table.space.description():
             raise UserError(f"{path} was fitted on another space than {table.space.name} as it is now", _AGAIN)
         size = 1 + len(step_groups(table.space))
         try:

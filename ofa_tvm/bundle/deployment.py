@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ofa_tvm import __version__
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, RUNNER, write_bundle
 from ofa_tvm.bundle.gpu_bundle import write_gpu_library
 from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
@@ -28,7 +27,6 @@ from ofa_tvm.compiler.runner_build import add_runner, oldest_glibc
 from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel
 from ofa_tvm.compiler.threads import use_threads
 from ofa_tvm.compiler.tvm_api.names import tvm
-from ofa_tvm.graph.network import DType
 from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import Weights, digest
@@ -37,9 +35,11 @@ from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.nas.result import Pick
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.support.console import log
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import Cost, Meter
+from ofa_tvm.support.version import VERSION
 from ofa_tvm.tuner.log import TuningLog
 
 # isort: off
@@ -236,7 +236,7 @@ class Deployment:
         kernels = {kernel.key for kernel in kernel_calls(network, target)}
         tuned = len(kernels & self.log.winners.keys())
         return Manifest(
-            ofa_tvm=__version__,
+            ofa_tvm=VERSION,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             space=self.facts.space,
             subnet=self.config.key,

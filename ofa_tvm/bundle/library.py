@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.cpu.assembler import Winners, compile_kernels, compile_program, link, make_plan
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel
-from ofa_tvm.engines.engine import reference_engine
+from ofa_tvm.engines import reference_engine
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import Weights

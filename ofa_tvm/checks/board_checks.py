@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ofa_tvm.checks.machine_checks import TINY_KERNEL, Check, Status
-from ofa_tvm.hardware.target import TargetSpec, load_target
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.support.errors import OfaTvmError
 
 

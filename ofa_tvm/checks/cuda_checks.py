@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 
 from ofa_tvm.checks.machine_checks import TINY_KERNEL, Check
 from ofa_tvm.hardware.machine import local_gpu
-from ofa_tvm.hardware.target import TargetSpec, is_gpu_target, load_target
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.hardware.target_files import is_gpu_target, load_target
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.ledger import gpu_joules
 

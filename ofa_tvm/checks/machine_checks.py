@@ -16,13 +16,14 @@ from ofa_tvm.compiler.runner_build import HEADERS, missing_headers
 from ofa_tvm.compiler.tvm_api.versions import INSTALL, check_versions
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.machine import cpu_name, mcpu_of, native_mcpu, package_version
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import cache_folder, read_json, sha256_file
 from ofa_tvm.support.ledger import Meter
 from ofa_tvm.support.shipped import shipped_supernet
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import TrialResult, logs_root
+from ofa_tvm.tuner.log import logs_root
+from ofa_tvm.tuner.trial import TrialResult
 
 Status = Literal["ok", "warn", "fail"]
 OLDEST_PYTHON = (3, 11)

@@ -130,7 +130,12 @@ class LatencyModel:
     def save(self, folder: Path, report: dict[str, Any] | None = None) -> None:
         """Write ``cost_model.ubj`` and ``cost_model.report.json``; ``report`` is kept for readers."""
         save_model(
-            folder, STEM, self.model, space=self.table.space, table_digest=self.table.digest, report=report or {}
+            folder,
+            STEM,
+            self.model,
+            space=self.table.space.description(),
+            table_digest=self.table.digest,
+            report=report or {},
         )
 
     @classmethod
@@ -140,7 +145,7 @@ class LatencyModel:
         Raises:
             UserError: files are missing or damaged, or of another schema, space or table.
         """
-        model, _ = load_model(folder, STEM, space=table.space, table_digest=table.digest)
+        model, _ = load_model(folder, STEM, space=table.space.description(), table_digest=table.digest)
         return cls(table, BlockFeatures(table.space, table.kernel_times), model)
 
 

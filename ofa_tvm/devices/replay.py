@@ -13,7 +13,7 @@ from ofa_tvm.spaces import get_space
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_jsonl
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import TrialResult
+from ofa_tvm.tuner.trial import TrialResult
 
 MAC_PER_MS = 1e7
 

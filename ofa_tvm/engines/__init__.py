@@ -1,1 +1,28 @@
-"""What our libraries are compared with."""
+"""Engines that run the same subnet, each behind the same two calls. A new engine is one file and one line here.
+
+All engines compute in float32 from the same folded weights. Imports happen in ``prepare``: an engine that is not
+installed is only missing.
+"""
+
+from __future__ import annotations
+
+from ofa_tvm.engines.base import Engine
+from ofa_tvm.engines.eager_torch import Torch
+from ofa_tvm.engines.onnx_runtime import OnnxRuntime
+from ofa_tvm.engines.open_vino import OpenVino
+from ofa_tvm.engines.own_library import OfaTvm
+from ofa_tvm.engines.tvm_loops import TvmLoops
+
+ENGINES: dict[str, type[Engine]] = {
+    "ofa_tvm": OfaTvm,
+    "ort": OnnxRuntime,
+    "openvino": OpenVino,
+    "torch": Torch,
+    "loops": TvmLoops,
+}
+
+
+def reference_engine() -> tuple[str, Engine]:
+    """Name and engine that others' outputs are checked against: ONNX Runtime, or torch where it is missing."""
+    name = "ort" if OnnxRuntime().version else "torch"
+    return name, ENGINES[name]()

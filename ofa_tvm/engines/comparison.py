@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ofa_tvm.engines.engine import Engine, reference_engine
+from ofa_tvm.engines import reference_engine
+from ofa_tvm.engines.base import Engine
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import random_weights

@@ -21,10 +21,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.graph.kernel import KernelSpec, every_kernel, layer_kernel
+from ofa_tvm.graph.kernel import KernelSpec, layer_kernel
 from ofa_tvm.graph.network import LayerSpec, NetworkSpec
 from ofa_tvm.graph.weights import Weights
-from ofa_tvm.spaces import SearchSpace
 
 SUMS = ".sums"
 HIDDEN = ".hidden"
@@ -73,11 +72,6 @@ def fused_steps(network: NetworkSpec) -> tuple[Step, ...]:
 def fused_calls(network: NetworkSpec) -> list[KernelSpec]:
     """The kernels of ``fused_steps``, in order."""
     return [step.kernel for step in fused_steps(network)]
-
-
-def fused_kernels(space: SearchSpace, resolutions: tuple[int, ...] | None = None) -> dict[str, KernelSpec]:
-    """The closed set of kernels of ``fused_steps``, by key."""
-    return every_kernel(space, resolutions, fused_calls)
 
 
 class _Fusion:

@@ -19,13 +19,12 @@ Maps lie in memory as (batch, size, size, channels).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from ofa_tvm.graph.network import DTYPE_BYTES, Activation, DType, LayerSpec, NetworkSpec
-from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.graph.network import Activation, LayerSpec, NetworkSpec
+from ofa_tvm.support.dtype import DTYPE_BYTES, DType
 
 KernelKind = Literal["conv", "depthwise", "expand_depthwise", "squeeze_excite", "pool", "dense"]
 
@@ -231,36 +230,3 @@ def network_kernels(
     """(layer name, kernel) of a subnet in the order in which they run."""
     gates = {layer.name for layer in network.layers if layer.kind == "squeeze_excite"}
     return tuple((layer.name, layer_kernel(layer, batch, layer.input in gates, dtype)) for layer in network.layers)
-
-
-def every_kernel(
-    space: SearchSpace, resolutions: tuple[int, ...] | None, kernels_of: Callable[[NetworkSpec], Iterable[KernelSpec]]
-) -> dict[str, KernelSpec]:
-    """Every kernel that some subnet of the space needs, by key, in a fixed order.
-
-    A block's kernels depend only on its position and its own kernel size and expand ratio, because stage widths
-    are fixed; and a shallower stage is the beginning of a deeper one. So the deepest subnets with one choice
-    everywhere contain them all.
-
-    Args:
-        space: the space.
-        resolutions: input sizes in pixels (default: all of the space).
-        kernels_of: the kernels of one subnet.
-    """
-    kernels: dict[str, KernelSpec] = {}
-    for resolution in resolutions or space.resolutions:
-        for kernel_size in space.kernel_choices:
-            for expand_ratio in space.expand_choices:
-                config = space.uniform(resolution, space.max_depth, kernel_size, expand_ratio)
-                for kernel in kernels_of(space.network(config)):
-                    kernels.setdefault(kernel.key, kernel)
-    return kernels
-
-
-def layer_kernels(
-    space: SearchSpace, resolutions: tuple[int, ...] | None = None, batch: int = 1, dtype: DType = "float32"
-) -> dict[str, KernelSpec]:
-    """``every_kernel`` where each layer is one."""
-    return every_kernel(
-        space, resolutions, lambda network: (kernel for _, kernel in network_kernels(network, batch, dtype))
-    )

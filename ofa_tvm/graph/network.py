@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from ofa_tvm.support.dtype import FLOAT32_BYTES
+
 Kind = Literal["conv", "depthwise", "squeeze_excite", "global_pool", "linear"]
 Activation = Literal["none", "relu", "hard_swish", "hard_sigmoid"]
 
 INPUT = "input"
-DType = Literal["float32", "float16"]
-DTYPE_BYTES: dict[DType, int] = {"float32": 4, "float16": 2}
-FLOAT32_BYTES = DTYPE_BYTES["float32"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""What a kernel computes, in plain numpy: tuned code is checked against this."""
+"""What a kernel and a network compute, in plain numpy: tuned code is checked against this.
+
+``layer_...`` is for kernels that are one layer, whose code TVM schedules.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.graph.network import Activation
+from ofa_tvm.graph.network import INPUT, Activation, NetworkSpec
+from ofa_tvm.graph.weights import Weights
 
 Array = NDArray[np.float32]
 
@@ -92,3 +97,43 @@ def _depthwise(spec: KernelSpec, source: Array, weight: Array) -> Array:
         for kx in range(spec.kernel_size):
             total += windows[..., ky, kx] * weight[ky, kx]
     return total
+
+
+def layer_input_shapes(spec: KernelSpec) -> list[tuple[int, ...]]:
+    """Shapes of the arguments that ``compiler.kernel_tir`` reads, in order."""
+    scales = [(spec.batch, 1, 1, spec.in_channels)] if spec.scaled else []
+    residual = [spec.output_shape] if spec.residual else []
+    return [spec.input_shape, *scales, *spec.weight_shapes, *residual]
+
+
+def layer_compute(spec: KernelSpec, inputs: Sequence[Array]) -> Array:
+    """The output of inputs of ``layer_input_shapes``."""
+    source, *rest = inputs
+    if spec.kind == "pool":
+        means: Array = source.mean((1, 2), keepdims=True, dtype=np.float32)
+        return means
+    if spec.kind == "squeeze_excite":
+        reduce_weight, reduce_bias, expand_weight, expand_bias = rest
+        hidden = np.maximum(source.mean((1, 2), dtype=np.float32) @ reduce_weight + reduce_bias, 0)
+        gates: Array = np.clip((hidden @ expand_weight + expand_bias) / 6 + np.float32(0.5), 0, 1)
+        return gates.reshape(spec.output_shape)
+    if spec.scaled:
+        rest[0] = rest[0].reshape(spec.batch, spec.in_channels)
+    (output,) = compute(spec, [source, *rest])
+    return output
+
+
+def network_logits(network: NetworkSpec, weights: Weights, images: Array) -> Array:
+    """Logits (batch, classes) of normalised images (batch, resolution, resolution, channels)."""
+    return np.concatenate([_logits(network, weights, image[None]) for image in images])
+
+
+def _logits(network: NetworkSpec, weights: Weights, image: Array) -> Array:
+    values = {INPUT: image}
+    for step in fused_steps(network):
+        data = [values[name] for name in step.reads]
+        data[0] = data[0].reshape(step.kernel.input_shape)
+        last = 2 if step.kernel.scaled else 1
+        outputs = compute(step.kernel, [*data[:last], *step.constants(weights), *data[last:]])
+        values |= dict(zip(step.writes, outputs, strict=True))
+    return values[network.layers[-1].name].reshape(1, -1)

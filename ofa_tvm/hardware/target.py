@@ -5,18 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import re
-import tomllib
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ofa_tvm.graph.network import DType
-from ofa_tvm.hardware.machine import cpu_name, local_gpu, native_mcpu, package_version
+from ofa_tvm.hardware.machine import cpu_name, local_gpu, package_version
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.shipped import shipped_folder
 
 SCHEMA = 1
 LAYOUT = "NHWC"
@@ -213,57 +209,6 @@ class TargetSpec(_Part):
         return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def target_names() -> list[str]:
-    """Names of the target files at hand."""
-    return sorted(path.stem for path in shipped_folder("targets").glob("*.toml"))
-
-
-def load_target(
-    name: str,
-    threads: int | None = None,
-    batch: int | None = None,
-    device: str | None = None,
-    dtype: DType | None = None,
-) -> TargetSpec:
-    """Read a target by name or by the path of a TOML file.
-
-    A target of boards whose tracker nobody names is estimated where its file says how.
-
-    Args:
-        name: ``x86``, or a path that ends with .toml.
-        threads: instead of the file's.
-        batch: instead of the file's.
-        device: instead of the file's: ``local``, ``estimate``, ``pack``, ``rpc:HOST:PORT[:KEY]``, or ``emulated``.
-        dtype: instead of the file's.
-
-    Raises:
-        UserError: unknown target, or a file with missing, unknown or wrong keys (each named).
-    """
-    path = Path(name) if name.endswith(".toml") else shipped_folder("targets") / f"{name}.toml"
-    if not path.is_file():
-        raise UserError(f"unknown target '{name}'", f"choose one of {', '.join(target_names())}, or a .toml file")
-    try:
-        values = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from error
-    values["name"] = path.stem
-    given = {"threads": threads, "batch": batch, "dtype": dtype}
-    values.update({key: value for key, value in given.items() if value is not None})
-    try:
-        target = TargetSpec.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{path}: {_explain(error)}", "see targets/x86.toml for a complete file") from error
-    if target.dtype == "float16" and target.target.gpu is None:
-        raise UserError(f"target {target.name} is a CPU: float16 is for GPUs", f"{', '.join(gpu_targets())}, cuda")
-    target = _with_device(target, device, path)
-    if target.rpc is not None and target.rpc.cores and len(set(target.rpc.cores)) < target.threads:
-        raise UserError(f"{path}: key 'rpc.cores': {target.threads} threads need as many cores")
-    available = os.cpu_count() or 1
-    if target.device == "local" and target.threads > available:
-        raise UserError(f"{path}: key 'threads': {target.threads} threads, but this machine has {available} cores")
-    return _resolve_native(target)
-
-
 def require_cpu(target: TargetSpec, command: str) -> None:
     """Refuse a GPU where there is no way for it.
 
@@ -275,76 +220,3 @@ def require_cpu(target: TargetSpec, command: str) -> None:
             f"{command} is for CPUs, target {target.name} is a GPU",
             "GPUs have: doctor, tune, compile, predict, search and deploy",
         )
-
-
-def is_gpu_target(name: str) -> bool:
-    """Whether a target's file is for a GPU, even one that is not here; False where it cannot be read."""
-    path = Path(name) if name.endswith(".toml") else shipped_folder("targets") / f"{name}.toml"
-    try:
-        target = tomllib.loads(path.read_text()).get("target")
-    except (OSError, ValueError):
-        return False
-    return isinstance(target, dict) and target.get("kind") == "cuda"
-
-
-def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSpec:
-    """The target on the device that is asked for, or on the one that there is."""
-    kind, *address = (device or target.device).split(":")
-    if kind in ("local", "pack"):
-        return target.model_copy(update={"device": kind})
-    if kind == "emulated" and target.rpc is not None:
-        return target.model_copy(update={"device": "emulated"})
-    if kind == "rpc" and target.rpc is not None:
-        address = address or os.environ.get(target.rpc.tracker_env, "").split(":")
-        if len(address) >= 2 and address[0] and address[1].isdigit():
-            rpc = target.rpc if len(address) == 2 else target.rpc.model_copy(update={"key": ":".join(address[2:])})
-            return target.model_copy(update={"device": "rpc", "rpc": rpc, "tracker": ":".join(address[:2])})
-        if device is not None or address != [""]:
-            where = "--device" if device is not None else target.rpc.tracker_env
-            raise UserError(f"{where} does not say where the tracker is", "write rpc:HOST:PORT or rpc:HOST:PORT:KEY")
-        kind = "estimate"
-    if kind == "estimate" and target.estimate is not None:
-        if target.threads != 1:
-            raise UserError(f"{path}: estimates are for one thread, not {target.threads}", "leave out --threads")
-        return target.model_copy(update={"device": "estimate"})
-    sections = [f"[{name}]" for name in ("rpc", "estimate") if getattr(target, name) is None]
-    raise UserError(
-        f"target {target.name} cannot use device '{device or kind}'",
-        f"use local, pack, estimate, emulated or rpc:HOST:PORT[:KEY]; {path} has no section {' or '.join(sections)}"
-        if sections
-        else "use local, pack, estimate, emulated or rpc:HOST:PORT[:KEY]",
-    )
-
-
-def _resolve_native(target: TargetSpec) -> TargetSpec:
-    compiled_for, gpu = target.target, target.target.gpu
-    if compiled_for.mcpu == "native":
-        compiled_for = compiled_for.model_copy(update={"mcpu": native_mcpu()})
-    if gpu is not None and gpu.arch == "native":
-        found = local_gpu()
-        if found is None:
-            raise UserError(
-                f"target {target.name}: no NVIDIA GPU was found here (nvidia-smi does not answer)",
-                f"say which GPU is meant, --target {', '.join(gpu_targets())}; --export-pack needs no GPU here",
-            )
-        compiled_for = compiled_for.model_copy(update={"gpu": gpu.model_copy(update={"arch": found.arch})})
-    return target.model_copy(update={"target": compiled_for})
-
-
-def gpu_targets() -> list[str]:
-    """Names of the target files that say which GPU they are for."""
-    return [name for name in target_names() if name.startswith("cuda-") or name == "jetson-orin"]
-
-
-def _explain(error: ValidationError) -> str:
-    problems = []
-    for problem in error.errors():
-        key = ".".join(map(str, problem["loc"]))
-        match problem["type"]:
-            case "extra_forbidden":
-                problems.append(f"unknown key '{key}'")
-            case "missing":
-                problems.append(f"missing key '{key}'")
-            case _:
-                problems.append(f"key '{key}': {problem['msg']}")
-    return "; ".join(problems)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean, median
@@ -16,12 +16,9 @@ from ofa_tvm.cost_model.importance import importance
 from ofa_tvm.cost_model.latency_data import LatencyData
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.learning_curve import doubled, learning_curve
-from ofa_tvm.graph.fusion import fused_steps
-from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.measurement.kernel_times import latency_table
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
-from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.tuner.latency_records import LatencyRecord, append_records, read_records
@@ -43,66 +40,6 @@ class NetworkDevice(Protocol):
     def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
         """``status``, ``times_ms`` and ``reference_ms`` of a subnet with so many classes and the winners of a log."""
         ...
-
-
-def kernel_keys(network: NetworkSpec) -> list[list[str]]:
-    """Keys of the fused kernels that end with each layer, as ``SubnetTable`` asks for them."""
-    keys: dict[str, list[str]] = {layer.name: [] for layer in network.layers}
-    for step in fused_steps(network):
-        keys[step.layers[-1]].append(step.kernel.key)
-    return list(keys.values())
-
-
-def kernel_costs(tuning_log: TuningLog, kernels: Mapping[str, KernelSpec]) -> tuple[dict[str, float], int]:
-    """Time of each kernel in ms, and how many of them are estimated.
-
-    A kernel without a record is taken to run at the median rate (ms for each flop and byte) of the tuned kernels of
-    its kind.
-
-    Raises:
-        PartialResult: no kernel of the space is tuned.
-    """
-    tuned = {
-        key: state.best_ms for key, state in tuning_log.kernels.items() if key in kernels and state.best_ms is not None
-    }
-    if not tuned:
-        raise PartialResult(f"no kernel is tuned in {tuning_log.folder}", "run 'python -m ofa_tvm.tune' first")
-    rates: dict[str, list[float]] = {}
-    for key, milliseconds in tuned.items():
-        rates.setdefault(kernels[key].kind, []).append(milliseconds / _work(kernels[key]))
-    overall = median(rate for group in rates.values() for rate in group)
-    costs = dict(tuned)
-    for key, kernel in kernels.items():
-        if key not in costs:
-            costs[key] = median(rates.get(kernel.kind, [overall])) * _work(kernel)
-    return costs, len(kernels) - len(tuned)
-
-
-def _work(kernel: KernelSpec) -> int:
-    return kernel.flops + kernel.weight_bytes + kernel.activation_bytes
-
-
-def call_costs(space: SearchSpace, target: TargetSpec, tuning_log: TuningLog) -> tuple[dict[str, float], int]:
-    """Time in ms that each kernel takes in one call of a subnet, and how many of them are estimated.
-
-    Raises:
-        PartialResult: no kernel of the space is tuned.
-    """
-    costs, estimated = kernel_costs(tuning_log, kernel_set(space, None, target))
-    runs = 1 if target.target.gpu is not None else target.batch  # a GPU's kernels take all images of a call at once
-    return {key: runs * cost for key, cost in costs.items()}, estimated
-
-
-def latency_table(space: SearchSpace, target: TargetSpec, tuning_log: TuningLog) -> tuple[SubnetTable, int]:
-    """The table of a space's kernel times in a log, and how many of them are estimated.
-
-    Raises:
-        PartialResult: no kernel of the space is tuned.
-    """
-    costs, estimated = call_costs(space, target, tuning_log)
-    if target.target.gpu is None:
-        return SubnetTable(space, costs, kernel_keys), estimated
-    return SubnetTable(space, costs, lambda network: [[one.key] for one in kernel_calls(network, target)]), estimated
 
 
 def own_classes(space: SearchSpace) -> int | None:

@@ -22,7 +22,8 @@ from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.candidate_sources import candidate_sources
 from ofa_tvm.tuner.latency_records import read_records
 from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.tuner.loop import Budget, urgency
+from ofa_tvm.tuner.loop import Budget
+from ofa_tvm.tuner.urgency import urgency
 
 
 @dataclass(frozen=True)

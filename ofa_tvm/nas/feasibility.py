@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.measurement.latency_bench import latency_table, model_folder
+from ofa_tvm.measurement.kernel_times import latency_table
+from ofa_tvm.measurement.latency_bench import model_folder
 from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import SearchSpace

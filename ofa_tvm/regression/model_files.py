@@ -9,7 +9,6 @@ from typing import Any
 import xgboost
 
 from ofa_tvm.regression.stacked_regressor import StackedRegressor
-from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json, write_atomic, write_json
 
@@ -17,27 +16,30 @@ SCHEMA_VERSION = 2
 _AGAIN = "fit the model again"
 
 
-def describe_space(space: SearchSpace) -> dict[str, Any]:
-    """What must be equal for genomes to mean the same subnets."""
-    return {
-        "name": space.name,
-        "resolutions": list(space.resolutions),
-        "depth_choices": list(space.depth_choices),
-        "kernel_choices": list(space.kernel_choices),
-        "expand_choices": list(space.expand_choices),
-        "stages": space.stages,
-    }
-
-
 def save_model(
-    folder: Path, stem: str, model: StackedRegressor, *, space: SearchSpace, table_digest: str, report: dict[str, Any]
+    folder: Path,
+    stem: str,
+    model: StackedRegressor,
+    *,
+    space: dict[str, Any],
+    table_digest: str,
+    report: dict[str, Any],
 ) -> None:
-    """Write both files, each atomically; the second names the digest of the first."""
+    """Write both files, each atomically; the second names the digest of the first.
+
+    Args:
+        folder: where.
+        stem: of both names.
+        model: what is kept.
+        space: description of the space that the model is of, with its ``name``.
+        table_digest: identity of the kernel times below the model.
+        report: what is known of the model.
+    """
     trees = bytes(model.booster.save_raw("ubj"))
     write_atomic(folder / f"{stem}.ubj", trees)
     content = {
         "schema_version": SCHEMA_VERSION,
-        "space": describe_space(space),
+        "space": space,
         "table_sha256": table_digest,
         "trees_sha256": hashlib.sha256(trees).hexdigest(),
         "model": model.to_json(),
@@ -47,7 +49,7 @@ def save_model(
 
 
 def load_model(
-    folder: Path, stem: str, *, space: SearchSpace, table_digest: str
+    folder: Path, stem: str, *, space: dict[str, Any], table_digest: str
 ) -> tuple[StackedRegressor, dict[str, Any]]:
     """Read both files and check that they belong together, to this space and to this table.
 
@@ -61,8 +63,8 @@ def load_model(
     content = read_json(path, "model file")
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
         raise UserError(f"{path} is not a model of schema {SCHEMA_VERSION}", _AGAIN)
-    if content.get("space") != describe_space(space):
-        raise UserError(f"{path} was fitted on another space than {space.name} as it is now", _AGAIN)
+    if content.get("space") != space:
+        raise UserError(f"{path} was fitted on another space than {space['name']} as it is now", _AGAIN)
     if content.get("table_sha256") != table_digest:
         raise UserError(f"{path} was fitted on other kernel times than the present ones", _AGAIN)
     try:

@@ -6,12 +6,12 @@ import json
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ofa_tvm import __version__
 from ofa_tvm.nas.objectives import OBJECTIVES
 from ofa_tvm.nas.result import SearchResult
 from ofa_tvm.reporting import chart
 from ofa_tvm.support.console import duration
 from ofa_tvm.support.ledger import total
+from ofa_tvm.support.version import VERSION
 
 METHODS = {
     "model": "XGBoost on top of the kernel table (in use)",
@@ -70,5 +70,5 @@ def render(run: SearchResult) -> str:
         objectives=OBJECTIVES,
         important=_important(run),
         costs=[*run.cost, total("all phases", run.cost)] if run.cost else [],
-        version=__version__,
+        version=VERSION,
     )

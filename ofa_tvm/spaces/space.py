@@ -90,6 +90,17 @@ class SearchSpace(ABC):
         """
         return replace(self, resolutions=self.choose_resolutions(wanted))
 
+    def description(self) -> dict[str, Any]:
+        """What must be equal for genomes to mean the same subnets."""
+        return {
+            "name": self.name,
+            "resolutions": list(self.resolutions),
+            "depth_choices": list(self.depth_choices),
+            "kernel_choices": list(self.kernel_choices),
+            "expand_choices": list(self.expand_choices),
+            "stages": self.stages,
+        }
+
     @property
     def max_depth(self) -> int:
         """Blocks of a stage at full depth."""

@@ -15,9 +15,10 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.graph.network import FLOAT32_BYTES, Kind, LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import Kind, LayerSpec, NetworkSpec
 from ofa_tvm.spaces import Genomes, SearchSpace, SubnetConfig
 from ofa_tvm.spaces.block_table import BlockMaximum, BlockTable, block_values
+from ofa_tvm.support.dtype import FLOAT32_BYTES
 from ofa_tvm.support.errors import UserError
 
 Floats = NDArray[np.float64]

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ofa_tvm.graph.network import DType
 from ofa_tvm.support.console import log
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
 SCHEMA_VERSION = 1
@@ -38,12 +38,13 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
-def run_command(function: Callable[..., None], argv: Sequence[str] | None = None) -> int:
+def run_command(function: Callable[..., None], argv: Sequence[str] | None = None, verb: str | None = None) -> int:
     """Parse arguments, run a command, and turn what goes wrong into a message and an exit code.
 
     Args:
         function: the command; its typed parameters are its options.
         argv: arguments; None for those of the process.
+        verb: what the command is called, unless as the function is.
 
     Returns:
         0 done, 1 failed, 2 bad input, 3 partial, 4 infeasible, 5 device unreachable, 130 or 143 interrupted.
@@ -51,7 +52,7 @@ def run_command(function: Callable[..., None], argv: Sequence[str] | None = None
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(help=function.__doc__)(_guarded(function))
     try:
-        app(args=None if argv is None else list(argv), prog_name=f"python -m ofa_tvm.{function.__name__}")
+        app(args=None if argv is None else list(argv), prog_name=f"python -m ofa_tvm.{verb or function.__name__}")
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0

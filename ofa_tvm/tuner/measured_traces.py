@@ -8,7 +8,7 @@ from typing import Any
 
 from ofa_tvm.support.files import append_jsonl, read_jsonl
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import TrialResult
+from ofa_tvm.tuner.trial import TrialResult
 
 FILE_NAME = "traces.jsonl"
 

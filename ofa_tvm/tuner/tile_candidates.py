@@ -16,7 +16,7 @@ from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
 from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import KernelState, TrialResult
+from ofa_tvm.tuner.trial import KernelState, TrialResult
 
 DONORS = 2
 NEIGHBOURS = 2

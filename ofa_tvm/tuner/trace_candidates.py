@@ -15,8 +15,8 @@ from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.support.console import log
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
-from ofa_tvm.tuner.log import TrialResult
 from ofa_tvm.tuner.measured_traces import keep_traces, kept_traces
+from ofa_tvm.tuner.trial import TrialResult
 
 MOST_ROUNDS = 4
 """Times that evolution is asked again when all that it proposes was tried."""

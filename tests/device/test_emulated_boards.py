@@ -7,7 +7,7 @@ from boards import leftovers, tuned_round
 
 from ofa_tvm import doctor
 from ofa_tvm.devices.emulation.device import EmulatedDevice
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.tuner.log import TuningLog
 

@@ -15,7 +15,7 @@ from ofa_tvm.devices.estimate.device import EstimateDevice
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.parity import relative_error
 from ofa_tvm.graph.weights import random_weights
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
 

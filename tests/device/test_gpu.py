@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from ofa_tvm.compiler.lowering import layer_kernels
 from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.writer import PackWriter
-from ofa_tvm.graph.kernel import layer_kernels
 from ofa_tvm.hardware.machine import local_gpu
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.tuner.candidate import Candidate
 

@@ -18,7 +18,7 @@ from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel
 from ofa_tvm.compiler.runner_build import HEADERS, build_runner, missing_headers, oldest_glibc
 from ofa_tvm.graph.weights import random_weights
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.shipped import shipped_folder
 

@@ -17,7 +17,7 @@ from ofa_tvm.compiler.loaded_model import LoadedModel
 from ofa_tvm.compiler.tvm_api.names import tvm
 from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.weights import random_weights
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR
 from ofa_tvm.support.errors import OfaTvmError, UserError
 

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from ofa_tvm import bench
+from ofa_tvm import bench, engines
 from ofa_tvm.engines import comparison
-from ofa_tvm.engines import engine as engines
 from ofa_tvm.engines.comparison import Speedup, time_calls
 from ofa_tvm.graph.parity import relative_error
 from ofa_tvm.graph.weights import random_weights

@@ -9,13 +9,14 @@ import pytest
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel
+from ofa_tvm.compiler.lowering import layer_kernels
 from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload, workload_hash
 from ofa_tvm.compiler.scheduled.relax_builder import build_relax
 from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel, compile_loops, extract_kernels
 from ofa_tvm.compiler.tvm_api.names import Target, tvm
-from ofa_tvm.graph.kernel import layer_kernels, network_kernels
+from ofa_tvm.graph.kernel import network_kernels
 from ofa_tvm.graph.weights import random_weights
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR, SPACES
 
 HOST = Target({"kind": "llvm", "mcpu": tvm.target.codegen.llvm_get_system_cpu(), "num-cores": 1})

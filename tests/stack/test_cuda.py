@@ -16,15 +16,16 @@ from ofa_tvm.compiler.cuda import nvrtc as compiler
 from ofa_tvm.compiler.cuda.build import build_kernel, build_network
 from ofa_tvm.compiler.cuda.device_code import machine_code
 from ofa_tvm.compiler.cuda.nvrtc import cubin, cuda_compiler
+from ofa_tvm.compiler.lowering import layer_kernels
 from ofa_tvm.compiler.tvm_api.names import Target
-from ofa_tvm.graph.kernel import KernelSpec, layer_kernels, network_kernels
+from ofa_tvm.graph.kernel import KernelSpec, network_kernels
 from ofa_tvm.graph.weights import random_weights
-from ofa_tvm.hardware.target import gpu_targets, load_target
+from ofa_tvm.hardware.target_files import gpu_targets, load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.support.errors import OfaTvmError, UserError
-from ofa_tvm.tuner.log import TrialResult
 from ofa_tvm.tuner.measured_traces import kept_traces
 from ofa_tvm.tuner.trace_candidates import TraceSources
+from ofa_tvm.tuner.trial import TrialResult
 
 pytestmark = pytest.mark.skipif(cuda_compiler() is None, reason="neither NVRTC nor nvcc is installed")
 CONV = KernelSpec("conv", 16, 32, 8, 3, 1, "hard_swish", bias=True)

@@ -11,10 +11,11 @@ from cuda_on_cpu import launches, run_on_cpu
 from ofa_tvm.compiler.cuda.build import cuda_source, scheduled
 from ofa_tvm.compiler.cuda.nvrtc import cubin, cuda_compiler
 from ofa_tvm.compiler.cuda.squeeze_excite import DEFAULT_THREADS, THREADS, schedule_squeeze_excite
+from ofa_tvm.compiler.lowering import layer_kernels
 from ofa_tvm.compiler.tvm_api.names import Target
-from ofa_tvm.graph.kernel import KernelSpec, layer_kernels
-from ofa_tvm.graph.layer_reference import layer_compute, layer_input_shapes
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.numpy_reference import layer_compute, layer_input_shapes
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR
 from ofa_tvm.tuner.trace_candidates import TraceSources
 

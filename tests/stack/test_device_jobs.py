@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ofa_tvm.devices.workers import subnet_jobs as jobs
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 
 

@@ -12,11 +12,11 @@ from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures, cpu_features
 from ofa_tvm.compiler.cpu.emit.vector_ir import Vector, pack_panels, vectors
 from ofa_tvm.compiler.cpu.kernel_runner import KernelRunner
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache, generate
+from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.compiler.tvm_api.names import Target
-from ofa_tvm.graph.fusion import fused_kernels
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import compute, random_inputs
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR
 
 MCPU = load_target("x86").target.mcpu

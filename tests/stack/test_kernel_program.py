@@ -15,7 +15,7 @@ from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.tvm_api.package import tvm
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import compute, random_inputs
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 
 SPEC = KernelSpec("conv", 8, 16, 4, bias=True)
 CRASH, HANG = "*(volatile int *)0 = 1;", 'for (;;) __asm__ volatile("");'

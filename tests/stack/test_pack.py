@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ofa_tvm import tune
+from ofa_tvm.compiler.lowering import fused_kernels, layer_kernels
 from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
 from ofa_tvm.compiler.scheduled.virtual_machine import compile_loops
 from ofa_tvm.compiler.tvm_api.names import Target, tvm
@@ -18,9 +19,8 @@ from ofa_tvm.devices.local import gpu_jobs
 from ofa_tvm.devices.pack import jobs as pack_jobs
 from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, PackWriter
-from ofa_tvm.graph.fusion import fused_kernels
-from ofa_tvm.graph.kernel import KernelSpec, layer_kernels
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file

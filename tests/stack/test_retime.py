@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.devices.replay import ReplayDevice
-from ofa_tvm.graph.fusion import fused_kernels
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import TrialResult, TuningLog
+from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.retime import retime
+from ofa_tvm.tuner.trial import TrialResult
 
 WON = {"template": "some", "parameters": {"width": 8}}
 

@@ -18,7 +18,7 @@ from ofa_tvm.devices.rpc.board_health import Limits
 from ofa_tvm.devices.rpc.board_servers import BoardServers
 from ofa_tvm.devices.rpc.device import RpcDevice
 from ofa_tvm.graph.weights import random_weights
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError
 from ofa_tvm.support.shipped import shipped_folder

@@ -26,7 +26,7 @@ from ofa_tvm.compiler.runner_build import build_runner, oldest_glibc
 from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.graph.weights import random_weights
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.facts import SupernetFacts

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from ofa_tvm import data, search
+from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.data.dataset import Preprocess
-from ofa_tvm.graph.fusion import fused_kernels, fused_steps
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.graph.fusion import fused_steps
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.spaces import SPACES, SubnetConfig, get_space
@@ -23,7 +24,8 @@ from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import TrialResult, TuningLog
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.trial import TrialResult
 
 
 def kernel_ms(kernel) -> float:

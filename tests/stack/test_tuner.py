@@ -23,16 +23,18 @@ from ofa_tvm.compiler.cpu.emit import candidates
 from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel
+from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.compiler.tvm_api.names import Target
-from ofa_tvm.graph.fusion import fused_kernels, fused_steps
+from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.weights import random_weights
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
-from ofa_tvm.tuner.log import KernelState, TuningLog
+from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.tile_candidates import Sources, unlikeness
+from ofa_tvm.tuner.trial import KernelState
 
 LONG_S = 120
 CONV = KernelSpec("conv", 24, 48, 7, activation="hard_swish", bias=True)

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ofa_tvm.graph.fusion import fused_kernels
-from ofa_tvm.graph.network import FLOAT32_BYTES
-from ofa_tvm.measurement.latency_bench import kernel_keys
+from ofa_tvm.compiler.lowering import fused_kernels
+from ofa_tvm.measurement.kernel_times import kernel_keys
 from ofa_tvm.spaces import SPACES, get_space
 from ofa_tvm.spaces.block_table import BlockMaximum, BlockTable
 from ofa_tvm.spaces.subnet_table import KINDS, QUANTITIES, SubnetTable
+from ofa_tvm.support.dtype import FLOAT32_BYTES
 
 CIFAR = get_space("mbv3-cifar")
 SHAPES = {

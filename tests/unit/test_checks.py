@@ -12,7 +12,7 @@ from ofa_tvm.checks import machine_checks as checks
 from ofa_tvm.checks.board_checks import _board, board_checks
 from ofa_tvm.checks.machine_checks import Check, target_checks
 from ofa_tvm.support.errors import DeviceUnreachable, UserError
-from ofa_tvm.tuner.log import TrialResult
+from ofa_tvm.tuner.trial import TrialResult
 
 
 def answering(result):

@@ -16,7 +16,7 @@ import typer
 
 import ofa_tvm
 from ofa_tvm import __main__ as entry
-from ofa_tvm import targets as target_list
+from ofa_tvm import targets
 from ofa_tvm.support import console
 from ofa_tvm.support.command import JsonFlag, emit, run_command, table
 from ofa_tvm.support.errors import DeviceUnreachable, Infeasible, OfaTvmError, PartialResult, UserError
@@ -177,11 +177,11 @@ def test_table_aligns_numbers_to_the_right():
 
 
 def test_targets_command(capsys, tmp_path):
-    assert target_list.main(["--json", "--logs", str(tmp_path)]) == 0
+    assert targets.main(["--json", "--logs", str(tmp_path)]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["targets"]}
     assert rows["x86"]["mcpu"] != "native"
     assert (rows["x86"]["tuned_kernels"], rows["x86"]["log"]) == (0, None)
-    assert target_list.main(["--logs", str(tmp_path)]) == 0
+    assert targets.main(["--logs", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in rows)
     assert rows["x86"]["fingerprint"] in text
@@ -189,7 +189,7 @@ def test_targets_command(capsys, tmp_path):
 
 def test_targets_command_goes_on_past_a_target_that_cannot_be_used(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("ofa_tvm.hardware.target.target_names", lambda: ["x86", "no-such-target"])
-    assert target_list.main(["--json", "--logs", str(tmp_path)]) == 0
+    assert targets.main(["--json", "--logs", str(tmp_path)]) == 0
     first, second = json.loads(capsys.readouterr().out)["targets"]
     assert first["fingerprint"]
     assert "unknown target" in second["error"]

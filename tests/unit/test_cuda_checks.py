@@ -9,7 +9,7 @@ from ofa_tvm.checks.board_checks import board_checks
 from ofa_tvm.checks.machine_checks import Check
 from ofa_tvm.devices.pack import runtime as pack_runtime
 from ofa_tvm.hardware.machine import LocalGpu
-from ofa_tvm.hardware.target import is_gpu_target
+from ofa_tvm.hardware.target_files import is_gpu_target
 
 H100 = LocalGpu("NVIDIA H100", "sm_90", "580.65.06")
 

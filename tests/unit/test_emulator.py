@@ -9,7 +9,7 @@ import pytest
 from ofa_tvm import tune
 from ofa_tvm.devices.emulation import emulator
 from ofa_tvm.devices.emulation.device import EmulatedDevice
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
 

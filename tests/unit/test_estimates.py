@@ -8,7 +8,7 @@ from ofa_tvm.devices.emulation.instruction_counts import instruction_counts
 from ofa_tvm.devices.estimate.cycle_model import Instruction, pieces
 from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.devices.workers.worker_pool import WorkerPool
-from ofa_tvm.hardware.target import load_target, target_names
+from ofa_tvm.hardware.target_files import load_target, target_names
 from ofa_tvm.support.errors import UserError
 
 ARM = [name for name in target_names() if not name.startswith(("x86", "cuda")) and name != "jetson-orin"]

@@ -8,10 +8,12 @@ import pytest
 
 from ofa_tvm.accuracy.samples import AccuracySamples
 from ofa_tvm.accuracy.source import EvaluatedAccuracy
+from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.devices.replay import ReplayDevice
-from ofa_tvm.graph.fusion import fused_kernels, fused_steps
-from ofa_tvm.hardware.target import load_target
-from ofa_tvm.measurement.latency_bench import MOST_FAILURES, LatencyBench, kernel_costs
+from ofa_tvm.graph.fusion import fused_steps
+from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.measurement.kernel_times import kernel_costs
+from ofa_tvm.measurement.latency_bench import MOST_FAILURES, LatencyBench
 from ofa_tvm.nas.budget_search import CONFIRMATIONS, GUARD, Finder
 from ofa_tvm.nas.regret import regret
 from ofa_tvm.nas.settings import SearchSettings
@@ -21,7 +23,8 @@ from ofa_tvm.support.files import append_jsonl
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.latency_records import FILE_NAME, read_records
-from ofa_tvm.tuner.log import TrialResult, TuningLog
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.trial import TrialResult
 
 SPACE = get_space("mbv3-cifar")
 

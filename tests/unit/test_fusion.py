@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ofa_tvm.graph.fusion import HIDDEN, SUMS, fused_kernels, fused_steps
+from ofa_tvm.compiler.lowering import fused_kernels
+from ofa_tvm.graph.fusion import HIDDEN, SUMS, fused_steps
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.graph.numpy_reference import compute
 from ofa_tvm.graph.weights import random_weights

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from ofa_tvm.graph.kernel import KernelSpec, layer_kernel, layer_kernels, network_kernels
+from ofa_tvm.compiler.lowering import layer_kernels
+from ofa_tvm.graph.kernel import KernelSpec, layer_kernel, network_kernels
 from ofa_tvm.graph.network import LayerSpec
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR, SPACES
 

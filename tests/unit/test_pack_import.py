@@ -10,7 +10,7 @@ import pytest
 from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.reader import import_kernels
 from ofa_tvm.devices.pack.writer import SCHEMA
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog

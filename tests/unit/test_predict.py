@@ -6,15 +6,16 @@ import json
 import numpy as np
 import pytest
 
-from ofa_tvm.compiler.lowering import kernel_steps
+from ofa_tvm.compiler.lowering import fused_kernels, kernel_steps
 from ofa_tvm.cost_model.breakdown import breakdown
-from ofa_tvm.graph.fusion import fused_kernels, fused_steps
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.graph.fusion import fused_steps
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.predict import main
 from ofa_tvm.spaces import get_space
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import TrialResult, TuningLog
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.trial import TrialResult
 
 SPACE = get_space("mbv3-cifar")
 

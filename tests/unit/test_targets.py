@@ -12,7 +12,7 @@ import pytest
 from ofa_tvm.hardware import machine
 from ofa_tvm.hardware import target as targets
 from ofa_tvm.hardware.machine import mcpu_of, native_mcpu
-from ofa_tvm.hardware.target import load_target, target_names
+from ofa_tvm.hardware.target_files import load_target, target_names
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.shipped import shipped_folder
 

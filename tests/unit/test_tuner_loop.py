@@ -8,13 +8,16 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.devices.replay import ReplayDevice, made_up_result
-from ofa_tvm.graph.fusion import fused_kernels, fused_steps
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.graph.fusion import fused_steps
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.support.errors import DeviceUnreachable, UserError
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import TrialResult, TuningLog
-from ofa_tvm.tuner.loop import Budget, Tuner, kernel_frequencies
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.loop import Budget, Tuner
+from ofa_tvm.tuner.trial import TrialResult
+from ofa_tvm.tuner.urgency import kernel_frequencies
 
 BATCH = 4
 NO_LIMIT = Budget(trials=None, seconds=None, trials_per_kernel=12)

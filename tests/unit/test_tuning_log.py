@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
-from ofa_tvm.hardware.target import load_target
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner import log as module
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import KernelState, TrialResult, TuningLog, logs_root, winners
+from ofa_tvm.tuner.log import TuningLog, logs_root, winners
+from ofa_tvm.tuner.trial import KernelState, TrialResult
 
 FIRST, SECOND = "test_kernel_first", "test_kernel_second"
 FILES = ("kernels.jsonl", "trials.jsonl")

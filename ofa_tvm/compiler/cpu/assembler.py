@@ -24,8 +24,9 @@ from ofa_tvm.compiler.cpu.memory_plan import Lifetime, aligned, plan_memory
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.graph.fusion import Step, fused_steps
-from ofa_tvm.graph.network import FLOAT32_BYTES, INPUT, NetworkSpec
+from ofa_tvm.graph.network import INPUT, NetworkSpec
 from ofa_tvm.graph.weights import Weights
+from ofa_tvm.support.dtype import FLOAT32_BYTES
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
 Winners = Mapping[str, Schedule]

@@ -15,7 +15,7 @@ from ofa_tvm.compiler.cpu.emit.template import Array
 from ofa_tvm.compiler.cpu.kernel_runner import copies_of
 from ofa_tvm.compiler.cpu.memory_plan import aligned
 from ofa_tvm.compiler.tvm_api.headers import include_folders
-from ofa_tvm.graph.network import FLOAT32_BYTES
+from ofa_tvm.support.dtype import FLOAT32_BYTES
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
 MOST_SECONDS = 20

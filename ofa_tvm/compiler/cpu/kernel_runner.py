@@ -16,8 +16,8 @@ from ofa_tvm.compiler.cpu.emit import EmittedKernel
 from ofa_tvm.compiler.cpu.emit.template import Array
 from ofa_tvm.compiler.cpu.memory_plan import ALIGNMENT, aligned
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.graph.network import FLOAT32_BYTES
 from ofa_tvm.support.c_library import c_compiler, native_library
+from ofa_tvm.support.dtype import FLOAT32_BYTES
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
 MOST_ARGUMENTS = 10

@@ -23,8 +23,9 @@ from ofa_tvm.compiler.scheduled.trace_json import trace_from_json
 from ofa_tvm.compiler.tvm_api.names import IRModule, Schedule, Target, load_tensor_intrinsics, tvm
 from ofa_tvm.compiler.tvm_api.quiet import without_chatter
 from ofa_tvm.graph.kernel import KernelSpec, network_kernels
-from ofa_tvm.graph.network import DType, NetworkSpec
+from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
+from ofa_tvm.support.dtype import DType
 
 Winners = Mapping[str, dict[str, Any]]
 FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"

@@ -23,7 +23,8 @@ from typing import Any
 
 from ofa_tvm.compiler.tvm_api.names import IRModule, structural_hash, te, tirx
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.graph.network import Activation, DType
+from ofa_tvm.graph.network import Activation
+from ofa_tvm.support.dtype import DType
 
 Tensor = Any
 Expr = Any

@@ -26,7 +26,8 @@ from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import TrialResult, best_times
+from ofa_tvm.tuner.log import best_times
+from ofa_tvm.tuner.trial import TrialResult
 
 JOBS_MODULE = "ofa_tvm.devices.estimate.jobs"
 

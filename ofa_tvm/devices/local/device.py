@@ -15,7 +15,8 @@ from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.errors import DeviceUnreachable
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
-from ofa_tvm.tuner.log import TrialResult, TuningLog
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.trial import TrialResult
 
 JOBS_MODULE = "ofa_tvm.devices.workers.subnet_jobs"
 GPU_JOBS_MODULE = "ofa_tvm.devices.local.gpu_jobs"

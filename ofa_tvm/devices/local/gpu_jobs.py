@@ -13,8 +13,8 @@ from ofa_tvm.devices.pack import jobs as pack_jobs
 from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, SUBNET_TOLERANCE
 from ofa_tvm.devices.workers.kernel_jobs import Answer
-from ofa_tvm.graph.network import DType
 from ofa_tvm.spaces import get_space
+from ofa_tvm.support.dtype import DType
 
 
 @lru_cache(maxsize=1)

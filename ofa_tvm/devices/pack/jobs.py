@@ -18,12 +18,17 @@ from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.devices.pack.measure import arranged, encode_places, inputs_of, sample
 from ofa_tvm.devices.workers.kernel_jobs import Answer, object_cache, stored_object
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.graph.layer_reference import layer_compute, layer_input_shapes
-from ofa_tvm.graph.network import FLOAT32_BYTES, DType
-from ofa_tvm.graph.network_reference import network_logits
-from ofa_tvm.graph.numpy_reference import Array, compute, input_shapes
+from ofa_tvm.graph.numpy_reference import (
+    Array,
+    compute,
+    input_shapes,
+    layer_compute,
+    layer_input_shapes,
+    network_logits,
+)
 from ofa_tvm.graph.weights import PACKED_PERIOD, random_weights
 from ofa_tvm.spaces import SubnetConfig, get_space
+from ofa_tvm.support.dtype import FLOAT32_BYTES, DType
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.tuner.log import winners as log_winners
 

@@ -18,8 +18,9 @@ from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl, read_json, read_jsonl
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.latency_records import LatencyRecord, append_records, read_records
-from ofa_tvm.tuner.log import TrialResult, TrialStatus, TuningLog
+from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.measured_traces import keep_traces
+from ofa_tvm.tuner.trial import TrialResult, TrialStatus
 
 IMPORTS_FILE = "packs.jsonl"
 

@@ -26,14 +26,15 @@ from ofa_tvm.devices.pack.runtime import about_runtime, copy_runtime
 from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.devices.workers.worker_pool import WorkerPool
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.graph.network import DType
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.support.console import Task, log
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file, write_json
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import TrialResult, TuningLog
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.trial import TrialResult
 
 SCHEMA = 1
 JOBS_MODULE = "ofa_tvm.devices.pack.jobs"

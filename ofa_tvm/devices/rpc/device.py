@@ -23,7 +23,7 @@ from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError, UserError
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
-from ofa_tvm.tuner.log import TrialResult
+from ofa_tvm.tuner.trial import TrialResult
 
 JOBS_MODULE = "ofa_tvm.devices.rpc.jobs"
 TINY_KERNEL = KernelSpec("conv", 8, 16, 4, bias=True)

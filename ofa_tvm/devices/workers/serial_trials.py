@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import TrialResult
+from ofa_tvm.tuner.trial import TrialResult
 
 
 class OneByOne(ABC):

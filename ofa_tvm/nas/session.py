@@ -1,0 +1,80 @@
+"""Where a search's accuracies come from: a trained supernet, or OFA's published predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ofa_tvm.accuracy.ofa_predictor import OfaPredictor
+from ofa_tvm.accuracy.samples import FEWEST, AccuracySamples, samples_folder, weights_identity
+from ofa_tvm.accuracy.source import AccuracySource, EvaluatedAccuracy, PublishedAccuracy
+from ofa_tvm.nas.result import Pick
+from ofa_tvm.nas.target_search import TargetSearch
+from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.supernet.facts import SupernetFacts, checkpoint_path, read_facts
+from ofa_tvm.support.console import log
+from ofa_tvm.support.files import sha256_file
+
+
+class OpenedAccuracy(NamedTuple):
+    """Where accuracies come from, the SHA-256 of its file, and what numbers a pick and tests it on test images."""
+
+    source: AccuracySource
+    sha256: str
+    tested: Callable[[Pick, int], Pick]
+
+
+def accuracy_of(path: Path, data: str | None) -> tuple[SearchSpace, Callable[[TargetSearch], OpenedAccuracy]]:
+    """The space of a supernet, or of OFA's predictor (``.npz``), and what opens it; torch is not loaded before.
+
+    Args:
+        path: folder or file of the supernet, or the predictor's file.
+        data: its images, see ``supernet_images``.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if path.suffix == ".npz":
+        return _published(path)
+    checkpoint = checkpoint_path(path)
+    facts = read_facts(checkpoint)
+    return facts.search_space, lambda search: _evaluated(checkpoint, facts, data, search)
+
+
+def _published(path: Path) -> tuple[SearchSpace, Callable[[TargetSearch], OpenedAccuracy]]:
+    predictor = OfaPredictor.load(path)
+
+    def opened(search: TargetSearch) -> OpenedAccuracy:
+        source = PublishedAccuracy(predictor)
+        log(source.note)
+        return OpenedAccuracy(source, sha256_file(path), _numbered)
+
+    return predictor.space, opened
+
+
+def _numbered(pick: Pick, number: int) -> Pick:
+    return pick.model_copy(update={"number": number})
+
+
+def _evaluated(path: Path, facts: SupernetFacts, data: str | None, search: TargetSearch) -> OpenedAccuracy:
+    from ofa_tvm.supernet.checkpoint import load_supernet
+    from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
+
+    supernet, _ = load_supernet(path)
+    dataset = supernet_images(data, facts, path, log)
+    validation = Evaluator(dataset, dataset.validation)
+    sha256 = sha256_file(path)
+    identity = weights_identity(sha256)
+    samples = AccuracySamples(supernet.space, samples_folder(path.parent, identity), identity, path.parent)
+
+    def evaluate(config: SubnetConfig) -> float:
+        return validation.top1(supernet, config)
+
+    def tested(pick: Pick, number: int) -> Pick:
+        top1 = Evaluator(dataset, dataset.test).top1(supernet, SubnetConfig.parse(pick.subnet))
+        return _numbered(pick, number).model_copy(update={"test_top1": top1})
+
+    with search.ledger.phase("evaluate subnets"):
+        samples.sample(FEWEST, evaluate)
+    return OpenedAccuracy(EvaluatedAccuracy(samples, evaluate), sha256, tested)
