@@ -20,9 +20,9 @@ from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel, comp
 from ofa_tvm.compiler.tvm_api.names import Target
 
 # isort: split
-from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.graph.parity import relative_error
 from ofa_tvm.hardware.machine import native_mcpu
+from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
 from ofa_tvm.supernet.facts import checkpoint_path

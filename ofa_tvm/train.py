@@ -13,8 +13,6 @@ from ofa_tvm.supernet.plan import Precision
 from ofa_tvm.support.command import JsonFlag, emit, run_command, table
 
 if TYPE_CHECKING:
-    import torch
-
     from ofa_tvm.supernet.training import Trainer
 
 Device = Literal["cpu", "cuda"]
@@ -46,8 +44,6 @@ def train(
     import tempfile
     from dataclasses import replace
 
-    import torch
-
     from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT
     from ofa_tvm.data import load_dataset
     from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
@@ -55,6 +51,7 @@ def train(
     from ofa_tvm.supernet.evaluate import Evaluator
     from ofa_tvm.supernet.plan import DEFAULT_PLAN
     from ofa_tvm.supernet.training import Trainer
+    from ofa_tvm.supernet.training_device import training_device
     from ofa_tvm.support.console import log
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.support.files import write_json
@@ -67,7 +64,7 @@ def train(
             f"{accuracy_samples} subnets are too few for an accuracy predictor",
             f"give --accuracy-samples 0 for none, or at least {fewest}",
         )
-    torch_device = _torch_device(device)
+    torch_device = training_device(device, threads)
     precision = precision or ("bfloat16" if torch_device.type == "cuda" else "float32")
     if precision == "bfloat16" and torch_device.type == "cpu":
         log("bfloat16 on a CPU: a processor without instructions for it is many times slower than with float32")
@@ -76,8 +73,6 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out):
         pass
-    if threads:
-        torch.set_num_threads(threads)
     dataset = load_dataset(data, log)
     search_space = search_space.with_classes(len(dataset.class_names))
     trainer = Trainer(search_space, dataset, plan, out, torch_device)
@@ -107,23 +102,6 @@ def train(
         return "\n".join([*lines, str(cost), f"wrote {path}"])
 
     emit(payload, json, text)
-
-
-def _torch_device(name: Device | None) -> torch.device:
-    """Where to train; by default the GPU if torch sees one.
-
-    Raises:
-        UserError: ``cuda`` is wanted and torch sees no GPU.
-    """
-    import torch
-
-    from ofa_tvm.support.errors import UserError
-
-    has_gpu = torch.cuda.is_available()
-    if name == "cuda" and not has_gpu:
-        found = "this torch is built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
-        raise UserError(found, "give --device cpu; 'python -m ofa_tvm.doctor --target cuda' looks for GPU and driver")
-    return torch.device(name or ("cuda" if has_gpu else "cpu"))
 
 
 def _accuracy_predictor(trainer: Trainer, checkpoint: Path, count: int) -> dict[str, Any]:

@@ -44,7 +44,7 @@ from ofa_tvm.tuner.log import TuningLog
 
 # isort: off
 from ofa_tvm.supernet.evaluate import Evaluator  # torch: after TVM, which would otherwise load more of it
-from ofa_tvm.data.augment import preprocess, to_tensor
+from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.data.dataset import Dataset
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet

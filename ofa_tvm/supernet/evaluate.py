@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ofa_tvm.data import load_dataset
-from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.data.dataset import Dataset, Split
 from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet

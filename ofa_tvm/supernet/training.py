@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ofa_tvm.data.augment import CropAndFlip, preprocess
 from ofa_tvm.data.dataset import Dataset
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.supernet.augment import CropAndFlip, preprocess
 from ofa_tvm.supernet.checkpoint import load_tensors, save_supernet, save_tensors
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.evaluate import CPU, Evaluator

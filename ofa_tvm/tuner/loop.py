@@ -21,7 +21,6 @@ from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
 from ofa_tvm.tuner.urgency import patience
 
-ENOUGH = 0.05
 FIRST_BATCH = 2
 
 

@@ -11,10 +11,10 @@ from ofa_tvm.graph.fusion import fused_calls
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.spaces import SearchSpace
-from ofa_tvm.tuner.loop import ENOUGH
 from ofa_tvm.tuner.trial import KernelState
 
 SAMPLED_SUBNETS = 200
+ENOUGH = 0.05
 
 
 def kernel_frequencies(

@@ -20,9 +20,9 @@ from ofa_tvm.compiler.cuda.program import CPU, link_gpu_program
 from ofa_tvm.compiler.loaded_model import LoadedModel
 from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel, compile_loops
 from ofa_tvm.compiler.tvm_api.names import Target
-from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SPACES
+from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.checkpoint import load_supernet, save_supernet
 from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.facts import SupernetFacts

@@ -23,11 +23,11 @@ from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel
 from ofa_tvm.compiler.runner_build import build_runner, oldest_glibc
-from ofa_tvm.data.augment import preprocess, to_tensor
 from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SPACES
+from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet

@@ -11,10 +11,10 @@ import torch
 
 from ofa_tvm import train
 from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT, AccuracySamples
-from ofa_tvm.data.augment import CropAndFlip, to_tensor
-from ofa_tvm.data.augment import preprocess as preprocess_images
 from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
 from ofa_tvm.spaces import SPACES
+from ofa_tvm.supernet.augment import CropAndFlip, to_tensor
+from ofa_tvm.supernet.augment import preprocess as preprocess_images
 from ofa_tvm.supernet.checkpoint import load_supernet, load_tensors, save_tensors
 from ofa_tvm.supernet.evaluate import CPU, Evaluator
 from ofa_tvm.supernet.facts import FILE_NAME

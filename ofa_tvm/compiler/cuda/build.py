@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tvm.s_tir import dlight
-
 from ofa_tvm.compiler.cuda.depthwise import schedule_depthwise
 from ofa_tvm.compiler.cuda.device_code import with_machine_code, write_packed
 from ofa_tvm.compiler.cuda.nvrtc import cubin
@@ -20,7 +18,7 @@ from ofa_tvm.compiler.cuda.squeeze_excite import default_squeeze_excite
 from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
 from ofa_tvm.compiler.scheduled.relax_builder import build_relax
 from ofa_tvm.compiler.scheduled.trace_json import trace_from_json
-from ofa_tvm.compiler.tvm_api.names import IRModule, Schedule, Target, load_tensor_intrinsics, tvm
+from ofa_tvm.compiler.tvm_api.names import IRModule, Schedule, Target, dlight, load_tensor_intrinsics, tvm
 from ofa_tvm.compiler.tvm_api.quiet import without_chatter
 from ofa_tvm.graph.kernel import KernelSpec, network_kernels
 from ofa_tvm.graph.network import NetworkSpec

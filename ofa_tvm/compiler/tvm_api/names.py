@@ -1,4 +1,4 @@
-"""The one door to TVM: everything that this folder and the tuner use of it."""
+"""The one door to TVM: everything that this package uses of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from types import FrameType
 
 # isort: off
 from ofa_tvm.compiler.tvm_api.package import tvm  # first: it checks versions and keeps torch out
-from tvm import relax, te, tirx
+from tvm import relax, rpc, te, tirx
 from tvm.ir import IRModule
-from tvm.s_tir import Schedule
+from tvm.s_tir import Schedule, dlight
 from tvm.s_tir import meta_schedule as ms
+from tvm.script.ir_builder import IRBuilder
 from tvm.target import Target
+from tvm.tirx.script import builder as T
 from tvm_ffi import structural_hash
 # isort: on
 
@@ -43,12 +45,16 @@ def load_tensor_intrinsics() -> None:
 
 
 __all__ = [
+    "IRBuilder",
     "IRModule",
     "Schedule",
+    "T",
     "Target",
+    "dlight",
     "load_tensor_intrinsics",
     "ms",
     "relax",
+    "rpc",
     "structural_hash",
     "te",
     "tirx",

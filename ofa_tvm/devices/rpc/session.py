@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from tvm import rpc
 
 from ofa_tvm.compiler.loaded_model import RunnableModel
-from ofa_tvm.compiler.tvm_api.names import tvm
+from ofa_tvm.compiler.tvm_api.names import rpc, tvm
 from ofa_tvm.devices.rpc.board_facts import board_facts
 from ofa_tvm.devices.rpc.board_probe import build_probe
 from ofa_tvm.devices.rpc.tracker import WAIT_S, Tracker

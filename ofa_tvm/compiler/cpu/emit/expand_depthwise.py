@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tvm.tirx.script import builder as T
-
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import (
     Array,
@@ -37,7 +35,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     store,
 )
 from ofa_tvm.compiler.cpu.emit.window import depthwise_cycles, depthwise_row, window_fits, write_pixels
-from ofa_tvm.compiler.tvm_api.names import tirx
+from ofa_tvm.compiler.tvm_api.names import T, tirx
 from ofa_tvm.graph.kernel import KernelSpec
 
 TILE_CYCLES = 12.0

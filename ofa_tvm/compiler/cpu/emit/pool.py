@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tvm.tirx.script import builder as T
-
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import Array, Template, panel_widths
 from ofa_tvm.compiler.cpu.emit.vector_ir import Accumulators, Expr, arguments, blocks, kernel, load, number, store
+from ofa_tvm.compiler.tvm_api.names import T
 from ofa_tvm.graph.kernel import KernelSpec
 
 

@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tvm.script.ir_builder import IRBuilder
-from tvm.tirx.script import builder as T
 
-from ofa_tvm.compiler.tvm_api.names import tirx
+from ofa_tvm.compiler.tvm_api.names import IRBuilder, T, tirx
 from ofa_tvm.graph.network import Activation
 
 Buffer = Any

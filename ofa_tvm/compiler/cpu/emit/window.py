@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tvm.tirx.script import builder as T
-
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import (
     FMA_LATENCY_CYCLES,
@@ -42,7 +40,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     spread,
     store,
 )
-from ofa_tvm.compiler.tvm_api.names import tirx
+from ofa_tvm.compiler.tvm_api.names import T, tirx
 from ofa_tvm.graph.kernel import KernelSpec
 
 TILE_CYCLES = 8.0

@@ -1,0 +1,146 @@
+"""The structure of the package: ``python benchmarks/structure.py [FOLDER]``, of any checkout's package folder.
+
+A place is a room (a folder with modules) or a file at the top. An arrow leads from a place to another one that it
+imports, at the top of a file or inside a function; a module that a string names counts as imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Package:
+    """Modules of a package by name, parsed."""
+
+    name: str
+    trees: dict[str, ast.Module]
+    folders: frozenset[str]
+
+    @classmethod
+    def read(cls, folder: Path) -> Package:
+        """Parse all modules below a folder."""
+        trees, folders = {}, set()
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder.parent).with_suffix("").parts
+            is_folder = parts[-1] == "__init__"
+            name = ".".join(parts[:-1] if is_folder else parts)
+            trees[name] = ast.parse(path.read_text())
+            if is_folder:
+                folders.add(name)
+        return cls(folder.name, trees, frozenset(folders))
+
+    def room(self, module: str) -> str:
+        """The room of a module, e.g. ``compiler.cpu``; empty for the top level."""
+        place = module if module in self.folders else module.rpartition(".")[0]
+        return place.removeprefix(self.name).removeprefix(".")
+
+    def imports(self, module: str, *, everywhere: bool = True) -> set[str]:
+        """What a module imports: own modules, and libraries by their first name.
+
+        Args:
+            module: its name.
+            everywhere: in functions, for the type checker and by name, too; otherwise only what importing it loads.
+        """
+        tree = self.trees[module]
+        names: set[str] = set()
+        for node in ast.walk(tree) if everywhere else _at_import(tree):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                if node.level:
+                    raise ValueError(f"{module}: relative import of {node.module}")
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= inner & self.trees.keys()
+                if not inner <= self.trees.keys():
+                    names.add(node.module or "")
+            elif everywhere and isinstance(node, ast.Constant) and isinstance(node.value, str):
+                is_module = node.value in self.trees and node.value != self.name
+                names |= {node.value} if is_module and self.room(node.value) else set()
+        return {name if name in self.trees else name.partition(".")[0] for name in names}
+
+    def place(self, module: str) -> str:
+        """The room of a module; at the top, where files lie beside each other, the file itself."""
+        return self.room(module) or module.removeprefix(f"{self.name}.")
+
+    def arrows(self) -> dict[tuple[str, str], list[str]]:
+        """(place, place that it imports) with what imports what."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for module in self.trees:
+            for other in self.imports(module) & self.trees.keys():
+                ends = (self.place(module), self.place(other))
+                if ends[0] != ends[1]:
+                    found.setdefault(ends, []).append(f"{module} -> {other}")
+        return found
+
+    def top_level(self) -> list[str]:
+        """Files that lie at the top."""
+        tops = (module.removeprefix(f"{self.name}.") for module in self.trees.keys() - self.folders)
+        return sorted(name for name in tops if "." not in name and name != "__main__")
+
+
+def _at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """Nodes that run when the module is imported: not inside functions, not for the type checker only."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from _at_import(node)
+
+
+def levels(package: Package) -> str:
+    """How many places stand above each other, or which ones stand in a circle."""
+    below: dict[str, set[str]] = {}
+    for place, other in package.arrows():
+        below.setdefault(place, set()).add(other)
+    height: dict[str, int] = {}
+    try:
+        for place in TopologicalSorter(below).static_order():
+            height[place] = 1 + max((height[other] for other in below.get(place, ())), default=0)
+    except CycleError as error:
+        return f"a circle: {' -> '.join(error.args[1])}"
+    return str(max(height.values(), default=0))
+
+
+def functions(package: Package) -> list[tuple[int, int, str]]:
+    """Lines, parameters and name of every function."""
+    rows = []
+    for module, tree in package.trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                rows.append((lines, sum(one.arg not in ("self", "cls") for one in given), f"{module}:{node.name}"))
+    return rows
+
+
+def main() -> None:
+    """Print the figures."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent / "ofa_tvm"
+    package = Package.read(folder.resolve())
+    rooms = {package.room(module) for module in package.trees} - {""}
+    tops = package.top_level()
+    print(f"modules  {len(package.trees)}")
+    print(f"places   {len(rooms) + len(tops)}: {len(rooms)} rooms, {len(tops)} files at the top")
+    print(f"arrows   {len(package.arrows())}")
+    print(f"levels   {levels(package)}")
+    rows = functions(package)
+    print("longest functions")
+    for lines, parameters, name in sorted(rows, reverse=True)[:SHOWN]:
+        print(f"  {lines:4} lines, {parameters:2} parameters  {name}")
+    print("most parameters")
+    for lines, parameters, name in sorted(rows, key=lambda row: row[1], reverse=True)[:SHOWN]:
+        print(f"  {parameters:2} parameters, {lines:3} lines  {name}")
+
+
+if __name__ == "__main__":
+    main()

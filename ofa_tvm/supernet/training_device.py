@@ -1,0 +1,30 @@
+"""Where a supernet is trained: a CPU, or the GPU that torch sees."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from ofa_tvm.support.errors import UserError
+
+Device = Literal["cpu", "cuda"]
+
+
+def training_device(name: Device | None, threads: int = 0) -> torch.device:
+    """The device to train on; by default the GPU if torch sees one.
+
+    Args:
+        name: where to train.
+        threads: that torch may use on the CPU; 0 for all cores.
+
+    Raises:
+        UserError: ``cuda`` is wanted and torch sees no GPU.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        found = "this torch is built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
+        raise UserError(found, "give --device cpu; 'python -m ofa_tvm.doctor --target cuda' looks for GPU and driver")
+    return torch.device(name or ("cuda" if has_gpu else "cpu"))
