@@ -1,6 +1,6 @@
 """KernelSpec: one fused function of the generated code, and the closed set of them that a space can need.
 
-On CPUs kernels span layers, see ``ofa_tvm.fusion``. Where TVM schedules, every layer becomes exactly one kernel:
+On CPUs kernels span layers, see ``fusion``. Where TVM schedules, every layer becomes exactly one kernel:
 
 ==================  ================================================================================
 layer kind          kernel

@@ -100,7 +100,7 @@ def _depthwise(spec: KernelSpec, source: Array, weight: Array) -> Array:
 
 
 def layer_input_shapes(spec: KernelSpec) -> list[tuple[int, ...]]:
-    """Shapes of the arguments that ``compiler.kernel_tir`` reads, in order."""
+    """Shapes of the arguments that ``compiler.scheduled.kernel_tir`` reads, in order."""
     scales = [(spec.batch, 1, 1, spec.in_channels)] if spec.scaled else []
     residual = [spec.output_shape] if spec.residual else []
     return [spec.input_shape, *scales, *spec.weight_shapes, *residual]

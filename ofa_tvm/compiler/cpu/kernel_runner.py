@@ -62,7 +62,7 @@ class KernelRunner:
         self._function = ctypes.cast(getattr(self._library, kernel.spec.symbol), ctypes.c_void_p)
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Outputs of inputs in the layouts of ``ofa_tvm.reference``."""
+        """Outputs of inputs in the layouts of ``graph.numpy_reference``."""
         places = _Arguments(self._kernel, inputs, self._tasks, copies=1)
         self._call(places, 0, 0.0)
         return places.outputs()
