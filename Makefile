@@ -29,7 +29,7 @@ test: setup lint
 
 arm-tools:
 	apt-get -q update
-	apt-get -q install --yes --no-install-recommends g++-aarch64-linux-gnu qemu-user mmdebstrap llvm-19 libstb-dev nlohmann-json3-dev
+	apt-get -q install --yes --no-install-recommends g++-aarch64-linux-gnu qemu-user mmdebstrap llvm-19 libstb-dev
 
 lint: setup
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.support.command import JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import JsonFlag, LogsOption, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.engines.base import Engine
@@ -35,7 +35,7 @@ def bench(
     ] = "ort,openvino,torch",
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
     seconds: Annotated[float, typer.Option(min=0.0, help="Timing of one subnet, all engines together.")] = 4.0,
-    logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
+    logs: LogsOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Time subnets (random weights, batch 1, float32) against other engines.

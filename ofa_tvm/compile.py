@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import (
+    BatchOption,
+    DeviceOption,
+    DTypeOption,
+    JsonFlag,
+    LogsOption,
+    emit,
+    run_command,
+    table,
+)
 
 if TYPE_CHECKING:
     from ofa_tvm.bundle.library import CompiledSubnet
@@ -39,7 +48,7 @@ def compile_subnets(
         Path | None, typer.Option(help="Checkpoint or training folder (default: random weights).")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the compiled libraries.")] = None,
-    logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
+    logs: LogsOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Compile subnets without any tuning trial, and check each against another engine.

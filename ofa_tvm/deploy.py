@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import (
+    BatchOption,
+    DeviceOption,
+    DTypeOption,
+    JsonFlag,
+    LogsOption,
+    emit,
+    run_command,
+    table,
+)
 from ofa_tvm.support.ledger import Cost, Meter, total
 
 if TYPE_CHECKING:
@@ -54,7 +63,7 @@ def deploy(
     data: Annotated[
         str | None, typer.Option(help="Images, name or name:PATH (default: what the supernet was trained on).")
     ] = None,
-    logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
+    logs: LogsOption = None,
     check_images: Annotated[
         int | None,
         typer.Option(min=0, help="Test images to check the accuracy on; 0 for none (default: all, or 500 emulated)."),

@@ -25,6 +25,9 @@ def doctor(
     install_emulator: Annotated[
         bool, typer.Option("--install-emulator", help="First set up emulated arm64 boards, for tests (192 MB).")
     ] = False,
+    install_headers: Annotated[
+        bool, typer.Option("--install-headers", help="First bring the header that bundles need to read PNG and JPEG.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Check what everything else needs, and say how to mend what is missing.
@@ -38,6 +41,10 @@ def doctor(
     from ofa_tvm.checks.cuda_checks import cuda_checks
     from ofa_tvm.checks.machine_checks import machine_checks, target_checks
 
+    if install_headers:
+        from ofa_tvm.compiler.runner_headers import install_header
+
+        install_header()
     if install_emulator:
         from ofa_tvm.devices.emulation.emulator import install_emulator as install
 

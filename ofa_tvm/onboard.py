@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ofa_tvm.support.command import DeviceOption, JsonFlag, emit, run_command
+from ofa_tvm.support.command import DeviceOption, JsonFlag, LogsOption, emit, run_command
 
 
 def onboard(
@@ -23,7 +23,7 @@ def onboard(
     minutes: Annotated[float | None, typer.Option(min=0.0, help="Most minutes of tuning.")] = None,
     samples: Annotated[int, typer.Option(min=20, help="Subnets that the latency model learns from.")] = 60,
     data: Annotated[str | None, typer.Option(help="Where the supernet's images are, as for train.")] = None,
-    logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
+    logs: LogsOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results (default: runs/onboard-TARGET).")] = None,
     json: JsonFlag = False,
 ) -> None:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import (
+    BatchOption,
+    DeviceOption,
+    DTypeOption,
+    JsonFlag,
+    LogsOption,
+    emit,
+    run_command,
+    table,
+)
 
 if TYPE_CHECKING:
     from ofa_tvm.hardware.target import TargetSpec
@@ -32,7 +41,7 @@ def predict(
     batch: BatchOption = None,
     dtype: DTypeOption = None,
     classes: Annotated[int | None, typer.Option(min=2, help="Classes, where not those of the space.")] = None,
-    logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
+    logs: LogsOption = None,
     block_table: Annotated[
         Path | None,
         typer.Option(help="OFA's published block latencies (a .yaml file, or a folder) instead of a target."),

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import (
+    BatchOption,
+    DeviceOption,
+    DTypeOption,
+    JsonFlag,
+    LogsOption,
+    emit,
+    run_command,
+    table,
+)
 
 if TYPE_CHECKING:
     from ofa_tvm.hardware.target import TargetSpec
@@ -53,7 +62,7 @@ def search(
     finalists: Annotated[int, typer.Option(min=1, help="Subnets that a round measures and evaluates.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the result (default: runs/search-TIME).")] = None,
-    logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
+    logs: LogsOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Find the most accurate subnet for each budget, or the whole front, and verify it on the device.

@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from ofa_tvm.support.command import JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import JsonFlag, LogsOption, emit, run_command, table
 
 
 def targets(
-    logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
+    logs: LogsOption = None,
     json: JsonFlag = False,
 ) -> None:
     """List the targets that --target takes, what they are on this machine, and how many kernels are tuned for them."""

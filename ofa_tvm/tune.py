@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.support.command import BatchOption, DeviceOption, DTypeOption, JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import (
+    BatchOption,
+    DeviceOption,
+    DTypeOption,
+    JsonFlag,
+    LogsOption,
+    emit,
+    run_command,
+    table,
+)
 
 if TYPE_CHECKING:
     from ofa_tvm.support.ledger import Cost
@@ -39,7 +48,7 @@ def tune(
     transfer: Annotated[bool, typer.Option(help="Try winners of other logs and of similar kernels, too.")] = True,
     classes: Annotated[int | None, typer.Option(min=2, help="Classes, where not those of the space.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the measured subnets.")] = 0,
-    logs: Annotated[Path | None, typer.Option(help="Folder of tuning logs (default: tuning_logs/).")] = None,
+    logs: LogsOption = None,
     coverage: Annotated[bool, typer.Option("--coverage", help="Only say what is tuned.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     retime: Annotated[

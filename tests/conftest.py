@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ofa_tvm.data.dataset import Dataset, Preprocess, Split
 from ofa_tvm.spaces.mobilenet_v3 import MBV3_CIFAR, MobileNetV3Space, Stage
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--require arm,stb``: what this machine promises to have."""
+    parser.addoption("--require", default="", help="Markers whose tests fail instead of being skipped, e.g. arm,stb.")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """A skipped test of a tool that was promised has failed."""
+    report = yield
+    required = set(filter(None, item.config.getoption("--require").split(",")))
+    lacking = required & {mark.name for mark in item.iter_markers()}
+    if report.skipped and lacking:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, though --require promises {', '.join(sorted(lacking))}: {report.longrepr[2]}"
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

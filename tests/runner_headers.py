@@ -1,12 +1,17 @@
-"""The mark of tests that build the C++ runner."""
+"""The marks of tests whose C++ runner decodes PNG and JPEG."""
 
 from __future__ import annotations
 
 import pytest
 
-from ofa_tvm.compiler.runner_build import HEADERS, missing_headers
+from ofa_tvm.compiler.runner_headers import HEADER, HINT, finds_header
 
-LACKING = missing_headers("g++")
-needs_runner_headers = pytest.mark.skipif(
-    bool(LACKING), reason=f"headers are missing: apt install {' '.join(HEADERS[name] for name in LACKING)}"
-)
+REASON = f"{HEADER} is missing: {HINT}"
+needs_stb = [pytest.mark.stb, pytest.mark.skipif(not finds_header("g++"), reason=REASON)]
+
+
+def decodes_pictures(test):
+    """A decorator: both marks."""
+    for mark in needs_stb:
+        test = mark(test)
+    return test

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from ofa_tvm.compiler.runner_build import HEADERS, missing_headers
+from ofa_tvm.compiler.runner_headers import HEADER, HINT, finds_header
 from ofa_tvm.compiler.tvm_api.versions import INSTALL, check_versions
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.machine import cpu_name, mcpu_of, native_mcpu, package_version
@@ -52,7 +52,7 @@ def machine_checks() -> Iterator[Check]:
         yield _package(f"{engine} (optional)", engine, f"pip install {engine}: bench then compares with it", "warn")
     yield _tool("linker", ("g++",), "install g++, e.g. apt install g++", "fail")
     yield _tool("C compiler", ("cc", "gcc", "clang"), "install gcc: training is then several times faster", "warn")
-    yield _runner_headers()
+    yield _runner_header()
     yield _writable("tuning logs", logs_root(), "set OFA_TVM_LOGS to a folder that you may write")
     yield _writable("cache", cache_folder(), "set OFA_TVM_CACHE to a folder that you may write")
     yield _cpu()
@@ -124,14 +124,12 @@ def _tool(name: str, commands: tuple[str, ...], fix: str, otherwise: Status) -> 
     return Check(name, "ok", found) if found else Check(name, otherwise, f"no {' or '.join(commands)} found", fix)
 
 
-def _runner_headers() -> Check:
+def _runner_header() -> Check:
     if shutil.which("g++") is None:
-        return Check("runner's headers", "warn", "not looked for: no g++", "see linker above")
-    missing = missing_headers("g++")
-    if not missing:
-        return Check("runner's headers", "ok", ", ".join(HEADERS))
-    fix = f"apt install {' '.join(HEADERS[name] for name in missing)}: bundles then run without Python"
-    return Check("runner's headers", "warn", f"no {' and no '.join(missing)}", fix)
+        return Check("runner's header", "warn", "not looked for: no g++", "see linker above")
+    if finds_header("g++"):
+        return Check("runner's header", "ok", HEADER)
+    return Check("runner's header", "warn", f"no {HEADER}: bundles read no .png and .jpg", HINT)
 
 
 def _writable(name: str, folder: Path, fix: str) -> Check:

@@ -8,9 +8,11 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ofa_tvm.compiler.runner_headers import HEADER, HINT, finds_header, include_flags
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import cache_folder, write_atomic
@@ -18,19 +20,19 @@ from ofa_tvm.support.shipped import shipped_folder
 
 # The same as in CMakeLists.txt.
 COMPILE = ("-std=c++17", "-O2", "-DNDEBUG", "-ffunction-sections", "-fdata-sections")
+WITHOUT_STB = ("-DOFA_TVM_NO_STB",)
 LINK = ("-static-libstdc++", "-static-libgcc", "-s", "-Wl,--gc-sections")
 LIBRARIES = ("-Wl,--no-as-needed", "-l:libdl.so.2", "-l:libpthread.so.0", "-Wl,--as-needed", "-lm")
-HEADERS = {"stb/stb_image.h": "libstb-dev", "nlohmann/json.hpp": "nlohmann-json3-dev"}
 
 
 def build_runner(compiler: str) -> Path:
-    """The runner's program, built if the cache lacks it.
+    """The runner's program, built if the cache lacks it; without stb_image it reads no PNG and JPEG, and this says so.
 
     Args:
         compiler: a C++ compiler, e.g. ``g++``, or ``aarch64-linux-gnu-g++`` for another architecture.
 
     Raises:
-        OfaTvmError: the compiler or a header is missing, or the compiler fails; says how to mend it.
+        OfaTvmError: the compiler is missing or fails; says how to mend it.
     """
     if shutil.which(compiler) is None:
         raise OfaTvmError(f"{compiler} is not installed", f"install it, e.g. apt install {Path(compiler).name}")
@@ -38,23 +40,22 @@ def build_runner(compiler: str) -> Path:
     sources = sorted(runtime.glob("src/*.cc"))
     if not sources:
         raise OfaTvmError(f"its sources are missing from {runtime}", "install the package again")
-    missing = missing_headers(compiler)
-    if missing:
-        packages = " ".join(HEADERS[name] for name in missing)
-        raise OfaTvmError(f"{compiler} does not find {' and '.join(missing)}", f"apt install {packages}")
-    program = cache_folder() / f"run-{_digest(runtime, compiler)}"
+    flags = (*COMPILE, f"-I{runtime / 'include'}", *(include_flags() if finds_header(compiler) else WITHOUT_STB))
+    if flags[-1:] == WITHOUT_STB:
+        log(f"the runner reads .ppm, .npy and .raw, but no .png and .jpg: {compiler} does not find {HEADER}; {HINT}")
+    program = cache_folder() / f"run-{_digest(runtime, compiler, flags)}"
     if program.exists():
         return program
     log(f"building the runner with {compiler} (once) ...")
-    write_atomic(program, lambda beside: _build(compiler, sources, runtime / "include", beside))
+    write_atomic(program, lambda beside: _build(compiler, sources, flags, beside))
     return program
 
 
-def _build(compiler: str, sources: list[Path], headers: Path, program: Path) -> None:
+def _build(compiler: str, sources: list[Path], flags: Sequence[str], program: Path) -> None:
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = [Path(name) / f"{source.stem}.o" for source in sources]
         commands = [
-            [compiler, *COMPILE, f"-I{headers}", "-c", str(source), "-o", str(made)]
+            [compiler, *flags, "-c", str(source), "-o", str(made)]
             for source, made in zip(sources, objects, strict=True)
         ]
         link = [compiler, *map(str, objects), "-o", str(program), *LINK, *LIBRARIES]
@@ -62,13 +63,6 @@ def _build(compiler: str, sources: list[Path], headers: Path, program: Path) -> 
         done = next((each for each in compiled if each.returncode != 0), None) or _run(link)
     if done.returncode != 0:
         raise OfaTvmError(f"{compiler} cannot build it: {done.stderr.strip()[-500:]}")
-
-
-def missing_headers(compiler: str) -> list[str]:
-    """Headers that the runner needs and a C++ compiler does not find; keys of ``HEADERS``."""
-    questions = "".join(f"#if !__has_include(<{name}>)\nmissing {name}\n#endif\n" for name in HEADERS)
-    answers = _run([compiler, "-E", "-P", "-x", "c++", "-"], questions).stdout.splitlines()
-    return [name for name in HEADERS if f"missing {name}" in answers]
 
 
 def add_runner(path: Path, compiler: str) -> None:
@@ -99,14 +93,14 @@ def oldest_glibc(*files: Path) -> str | None:
     return "{}.{}".format(*max((int(major), int(minor)) for major, minor in needed))
 
 
-def _run(command: list[str], given: str = "") -> subprocess.CompletedProcess[str]:
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     settings = {**os.environ, "LC_ALL": "C"}
-    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=settings)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=settings)
 
 
-def _digest(runtime: Path, compiler: str) -> str:
+def _digest(runtime: Path, compiler: str, flags: Sequence[str]) -> str:
     """Identity of the program: its sources and how it is built."""
-    sha = hashlib.sha256("\0".join([compiler, _run([compiler, "--version"]).stdout, *COMPILE, *LINK]).encode())
+    sha = hashlib.sha256("\0".join([compiler, _run([compiler, "--version"]).stdout, *flags, *LINK]).encode())
     for path in sorted(path for folder in ("src", "include") for path in (runtime / folder).iterdir()):
         sha.update(f"\0{path.name}\0".encode())
         sha.update(path.read_bytes())

@@ -6,6 +6,7 @@ import functools
 import json
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -26,6 +27,10 @@ DeviceOption = Annotated[
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Images of one call instead of the target's.")]
 DTypeOption = Annotated[
     DType | None, typer.Option(help="float16 keeps maps and weights in half the bytes, on GPUs; sums stay float32.")
+]
+LogsOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of tuning logs (default: one of your own, begun from the logs that ship)."),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 

@@ -37,18 +37,20 @@ MANIFEST = "manifest.json"
 
 
 def logs_root() -> Path:
-    """Folder of all tuning logs that this installation writes: ``$OFA_TVM_LOGS``, the checkout's, or the user's.
+    """Folder of all tuning logs that this installation writes: ``$OFA_TVM_LOGS``, or ``own_root()``."""
+    return Path(os.environ["OFA_TVM_LOGS"]) if os.environ.get("OFA_TVM_LOGS") else own_root()
 
-    Never the folder inside an installed package: pip removes it with the package.
+
+def own_root() -> Path:
+    """Where logs are written unless somebody says otherwise; logs that ship for a fingerprint are begun from there.
+
+    ``tuning_logs/local`` of a checkout, which git ignores, or a folder of the user's: never among the logs that ship,
+    nor inside an installed package, which pip removes.
     """
     shipped = shipped_folder("tuning_logs")
-    if os.environ.get("OFA_TVM_LOGS"):
-        return Path(os.environ["OFA_TVM_LOGS"])
     is_checkout = (shipped.parent / "pyproject.toml").is_file()
-    return shipped if is_checkout and os.access(shipped, os.W_OK) else _user_root()
-
-
-def _user_root() -> Path:
+    if is_checkout and os.access(shipped, os.W_OK):
+        return shipped / "local"
     return Path.home() / ".local" / "share" / "ofa_tvm" / "tuning_logs"
 
 
@@ -62,7 +64,7 @@ def _folder(root: Path, target: TargetSpec) -> Path:
 class TuningLog:
     """Reads and appends the log of a target's fingerprint.
 
-    A log that ships for the same fingerprint is read in place where the user's folder has none yet; the first
+    A log that ships for the same fingerprint is read in place where ``own_root()`` has none yet; the first
     ``exclusive`` copies it there. ``folder`` is where the log is now.
 
     Args:
@@ -77,7 +79,7 @@ class TuningLog:
         self.root = root or logs_root()
         self._own = _folder(self.root, target)
         self._shipped = self._own
-        if self.root == _user_root():
+        if self.root == own_root():
             self._shipped = _folder(shipped_folder("tuning_logs"), target)
         only_shipped = not (self._own / MANIFEST).exists() and (self._shipped / MANIFEST).exists()
         self.folder = self._shipped if only_shipped else self._own

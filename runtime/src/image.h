@@ -20,8 +20,14 @@ struct Image {
   Bytes pixels;
 };
 
-// Decode a PNG or JPEG file. Transparency is dropped, grey becomes RGB. Throws bad_input.
+constexpr size_t kMostPixels = 32768;  // along a side
+
+// Decode a PNG or JPEG file. Transparency is dropped, grey becomes RGB. Throws bad_input; always, if this program was
+// built without stb_image.
 Image read_image(const std::string &path);
+
+// Read a binary .ppm file. Throws bad_input.
+Image read_ppm(const std::string &path);
 
 // The square of `side` pixels that begins at (left, top), resized to (size, size, 3): bilinear, antialiased, in float32
 // without rounding, as torch's `F.interpolate(mode="bilinear", antialias=True)`. A square may begin between two pixels.

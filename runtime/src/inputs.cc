@@ -19,7 +19,7 @@ std::string shape_text(const std::vector<size_t> &shape) {
 std::vector<float> from_pixels(const Array &array, const std::string &path, const Model &model) {
   std::vector<size_t> shape = array.shape;
   if (shape.size() == 3) shape.insert(shape.begin(), 1);
-  if (shape.size() != 4 || shape[3] != 3 || !shape[1] || !shape[2] || shape[1] > 32768 || shape[2] > 32768) {
+  if (shape.size() != 4 || shape[3] != 3 || !shape[1] || !shape[2] || shape[1] > kMostPixels || shape[2] > kMostPixels) {
     throw bad_input(path + " has shape " + shape_text(array.shape), "uint8 images are (n, height, width, 3)");
   }
   std::vector<float> values;
@@ -63,12 +63,13 @@ std::vector<float> read_input(const std::string &path, const Model &model) {
   const std::string kind = extension(path);
   if (kind == ".npy") return from_npy(path, model);
   if (kind == ".raw" || kind == ".bin" || kind == ".f32") return from_raw(path, model);
-  if (kind == ".png" || kind == ".jpg" || kind == ".jpeg") {
+  const bool is_ppm = kind == ".ppm";
+  if (is_ppm || kind == ".png" || kind == ".jpg" || kind == ".jpeg") {
     const Preprocess &preprocess = model.preprocess();
-    const Image image = read_image(path);
+    const Image image = is_ppm ? read_ppm(path) : read_image(path);
     return prepare(image.pixels.data(), image.width, image.height, preprocess, model.resolution);
   }
-  throw bad_input("input " + path + " is of an unknown kind", "give .png, .jpg, .jpeg, .npy, .raw, .bin or .f32");
+  throw bad_input("input " + path + " is of an unknown kind", "give .png, .jpg, .jpeg, .ppm, .npy, .raw, .bin or .f32");
 }
 
 }  // namespace

@@ -1,38 +1,64 @@
 #include "manifest.h"
 
-#include <nlohmann/json.hpp>
+#include <limits>
 
 #include "error.h"
 #include "file.h"
+#include "json.h"
 #include "sha256.h"
 
 namespace ofa_tvm {
 namespace {
 
-using Json = nlohmann::json;
-
 const char kFormat[] = "ofa_tvm.bundle";
 constexpr int kSchemaVersion = 1;
 const char kCopyAgain[] = "copy the bundle again from where it was made, or make it again with 'python -m ofa_tvm.deploy'";
 
+int count_of(const Json &record) {
+  const int64_t count = record.integer();
+  if (count < 0 || count > std::numeric_limits<int>::max()) throw JsonError("a number is out of range");
+  return static_cast<int>(count);
+}
+
+std::vector<std::string> texts_of(const Json &record) {
+  std::vector<std::string> texts;
+  for (const Json &item : record.items()) texts.push_back(item.text());
+  return texts;
+}
+
+void read_channels(const Json &record, float (&channels)[3]) {
+  if (record.items().size() != 3) throw JsonError("a number for each of three channels is wanted");
+  for (size_t i = 0; i < 3; ++i) channels[i] = static_cast<float>(record.items()[i].number());
+}
+
 Manifest from_json(const Json &record) {
   Manifest manifest;
-  record.at("subnet").get_to(manifest.subnet);
-  record.at("input").at("shape").get_to(manifest.input_shape);
-  record.at("classes").get_to(manifest.classes);
-  record.at("class_names").get_to(manifest.class_names);
-  record.at("preprocess").at("mean").get_to(manifest.preprocess.mean);
-  record.at("preprocess").at("std").get_to(manifest.preprocess.std);
+  manifest.subnet = record.at("subnet").text();
+  for (const Json &side : record.at("input").at("shape").items()) manifest.input_shape.push_back(count_of(side));
+  manifest.classes = count_of(record.at("classes"));
+  manifest.class_names = texts_of(record.at("class_names"));
+  read_channels(record.at("preprocess").at("mean"), manifest.preprocess.mean);
+  read_channels(record.at("preprocess").at("std"), manifest.preprocess.std);
   const Json &target = record.at("target");
-  target.at("threads").get_to(manifest.target.threads);
+  manifest.target.threads = count_of(target.at("threads"));
   const Json &attributes = target.at("attributes");
-  const Json &cpu = attributes.contains("host") ? attributes.at("host") : attributes;  // a GPU's names its machine's
-  manifest.target.mcpu = cpu.value("mcpu", "");
-  manifest.target.mattr = cpu.value("mattr", std::vector<std::string>{});
-  for (const auto &[name, facts] : record.at("files").items()) {
-    manifest.files.push_back({name, facts.at("sha256").get<std::string>(), facts.at("bytes").get<uint64_t>()});
+  const Json *host = attributes.find("host");  // a GPU's names its machine's
+  const Json &cpu = host ? *host : attributes;
+  if (const Json *mcpu = cpu.find("mcpu")) manifest.target.mcpu = mcpu->text();
+  if (const Json *mattr = cpu.find("mattr")) manifest.target.mattr = texts_of(*mattr);
+  for (const auto &[name, facts] : record.at("files").members()) {
+    const int64_t bytes = facts.at("bytes").integer();
+    manifest.files.push_back({name, facts.at("sha256").text(), static_cast<uint64_t>(bytes)});
   }
   return manifest;
+}
+
+Json parsed(const std::string &path) {
+  try {
+    return parse_json(read_file(path, "manifest"));
+  } catch (const JsonError &error) {
+    throw bad_input("manifest " + path + " is damaged: it is not JSON: " + error.what(), kCopyAgain);
+  }
 }
 
 // A name that could lead out of the folder is none.
@@ -47,21 +73,19 @@ Manifest read_manifest(const std::string &folder) {
   if (!is_file(path)) {
     throw bad_input(folder + " is not a bundle: it has no " + kManifest, "name the bundle's folder first, or a model.so");
   }
-  const Bytes text = read_file(path, "manifest");
-  const Json record = Json::parse(text.begin(), text.end(), nullptr, false);
-  if (record.is_discarded()) throw bad_input("manifest " + path + " is damaged: it is not JSON", kCopyAgain);
-  if (!record.is_object() || record.value("format", Json()) != kFormat) {
-    throw bad_input(path + " is not the manifest of a bundle", "name the bundle's folder first, or a model.so");
-  }
-  const Json version = record.value("schema_version", Json());
-  if (version != kSchemaVersion) {
-    throw bad_input(path + " has schema version " + version.dump() + ", this program reads " +
-                        std::to_string(kSchemaVersion),
-                    "use the runner that came with the bundle, or make the bundle again");
-  }
   try {
+    const Json record = parsed(path);
+    const Json *format = record.find("format"), *version = record.find("schema_version");
+    if (!format || format->dump() != Json(kFormat).dump()) {
+      throw bad_input(path + " is not the manifest of a bundle", "name the bundle's folder first, or a model.so");
+    }
+    if (!version || version->dump() != Json(kSchemaVersion).dump()) {
+      throw bad_input(path + " has schema version " + (version ? version->dump() : "none") + ", this program reads " +
+                          std::to_string(kSchemaVersion),
+                      "use the runner that came with the bundle, or make the bundle again");
+    }
     return from_json(record);
-  } catch (const Json::exception &error) {
+  } catch (const JsonError &error) {
     throw bad_input("manifest " + path + " is damaged: " + error.what(), kCopyAgain);
   }
 }

@@ -4,13 +4,12 @@
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <numeric>
+
+#include "json.h"
 
 namespace ofa_tvm {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 constexpr int kSchemaVersion = 1;
 
@@ -68,18 +67,18 @@ std::string benchmark_text(const Benchmark &benchmark, const Model &model) {
 
 Json benchmark_json(const Benchmark &benchmark, const Model &model) {
   const Timing &timing = benchmark.timing;
-  return {{"batch", model.batch},
-          {"threads", model.threads() ? Json(model.threads()) : Json()},
-          {"repeats", timing.repeats},
-          {"calls_per_repeat", timing.calls_per_repeat},
-          {"min_ms", timing.min_ms},
-          {"p50_ms", timing.p50_ms},
-          {"p90_ms", timing.p90_ms},
-          {"p99_ms", timing.p99_ms},
-          {"load_ms", benchmark.load_ms},
-          {"peak_memory_bytes", benchmark.peak_memory_bytes ? Json(benchmark.peak_memory_bytes) : Json()},
-          {"library_bytes", benchmark.library_bytes},
-          {"runner_bytes", benchmark.runner_bytes}};
+  return Json::Members{{"batch", model.batch},
+                       {"threads", model.threads() ? Json(model.threads()) : Json()},
+                       {"repeats", timing.repeats},
+                       {"calls_per_repeat", timing.calls_per_repeat},
+                       {"min_ms", timing.min_ms},
+                       {"p50_ms", timing.p50_ms},
+                       {"p90_ms", timing.p90_ms},
+                       {"p99_ms", timing.p99_ms},
+                       {"load_ms", benchmark.load_ms},
+                       {"peak_memory_bytes", benchmark.peak_memory_bytes ? Json(benchmark.peak_memory_bytes) : Json()},
+                       {"library_bytes", benchmark.library_bytes},
+                       {"runner_bytes", benchmark.runner_bytes}};
 }
 
 }  // namespace
@@ -99,23 +98,24 @@ std::string as_text(const Report &report) {
 
 std::string as_json(const Report &report) {
   const Model &model = report.model;
-  Json results = Json::array();
+  Json::Items results;
   for (size_t sample = 0; sample < report.samples.count(); ++sample) {
-    Json top = Json::array();
+    Json::Items top;
     for (const Answer &answer : best(report, sample)) {
-      top.push_back({{"class", answer.number},
-                     {"name", answer.name.empty() ? Json() : Json(answer.name)},
-                     {"logit", answer.logit},
-                     {"probability", answer.probability}});
+      top.push_back(Json::Members{{"class", answer.number},
+                                  {"name", answer.name.empty() ? Json() : Json(answer.name)},
+                                  {"logit", answer.logit},
+                                  {"probability", answer.probability}});
     }
-    results.push_back({{"input", report.samples.files[sample]}, {"image", report.samples.numbers[sample]}, {"top", top}});
+    results.push_back(Json::Members{
+        {"input", report.samples.files[sample]}, {"image", report.samples.numbers[sample]}, {"top", top}});
   }
-  Json record = {{"schema_version", kSchemaVersion},
-                 {"bundle", model.path},
-                 {"subnet", model.manifest ? Json(model.manifest->subnet) : Json()},
-                 {"results", results}};
-  if (report.benchmark) record["benchmark"] = benchmark_json(*report.benchmark, model);
-  return record.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  Json::Members record = {{"schema_version", kSchemaVersion},
+                          {"bundle", model.path},
+                          {"subnet", model.manifest ? Json(model.manifest->subnet) : Json()},
+                          {"results", results}};
+  if (report.benchmark) record.emplace_back("benchmark", benchmark_json(*report.benchmark, model));
+  return Json(record).dump() + "\n";
 }
 
 }  // namespace ofa_tvm

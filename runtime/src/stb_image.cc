@@ -1,4 +1,12 @@
-// The decoders of stb_image, of which only these two are wanted.
+// The decoders of stb_image, of which only these two are wanted; without its header there are none.
+#include <algorithm>
+#include <cstdlib>
+
+#include "error.h"
+#include "image.h"
+
+#if __has_include(<stb/stb_image.h>) && !defined(OFA_TVM_NO_STB)
+
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_STATIC
 #define STBI_ONLY_PNG
@@ -6,15 +14,9 @@
 #define STBI_NO_LINEAR
 #define STBI_NO_HDR
 #define STBI_NO_STDIO
-#define STBI_MAX_DIMENSIONS 32768
+#define STBI_MAX_DIMENSIONS 32768  // kMostPixels
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include <stb/stb_image.h>
-
-#include <algorithm>
-#include <cstdlib>
-
-#include "error.h"
-#include "image.h"
 
 namespace ofa_tvm {
 
@@ -70,3 +72,16 @@ Image read_image(const std::string &path) {
 }
 
 }  // namespace ofa_tvm
+
+#else
+
+namespace ofa_tvm {
+
+Image read_image(const std::string &path) {
+  throw bad_input("image " + path + " cannot be decoded: this program was built without stb_image.h",
+                  "give .ppm, .npy or .raw; or deploy again after 'python -m ofa_tvm.doctor --install-headers'");
+}
+
+}  // namespace ofa_tvm
+
+#endif

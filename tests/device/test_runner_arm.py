@@ -16,7 +16,7 @@ from ofa_tvm.bundle.folder import LIBRARY, MANIFEST
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel
-from ofa_tvm.compiler.runner_build import HEADERS, build_runner, missing_headers, oldest_glibc
+from ofa_tvm.compiler.runner_build import build_runner, oldest_glibc
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.support.files import sha256_file
@@ -27,7 +27,6 @@ CPU = "cortex-a76"
 SUBNET, SIZE = "r12.5x4.3x2-7x4", 12
 PACKAGES = {COMPILER: "g++-aarch64-linux-gnu", EMULATOR: "qemu-user"}
 MISSING = [package for tool, package in PACKAGES.items() if shutil.which(tool) is None]
-MISSING += [HEADERS[name] for name in missing_headers(COMPILER)] if not MISSING else []
 # Counts the bytes of a vector register, which only a CPU with SVE can.
 SVE = """
 int ofa_tvm_batch(void) { return 1; }

@@ -1,4 +1,5 @@
-// Parts of the runtime on their own, for tests: sha256 FILE | resize ARRAY.npy SIZE OUT.npy | image FILE SIZE OUT.npy
+// Parts of the runtime on their own, for tests:
+// sha256 FILE | json FILE | resize ARRAY.npy SIZE OUT.npy | image FILE SIZE OUT.npy | ppm FILE SIZE OUT.npy
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -6,6 +7,7 @@
 
 #include "error.h"
 #include "image.h"
+#include "json.h"
 #include "npy.h"
 #include "sha256.h"
 
@@ -13,9 +15,12 @@ int main(int count, char **arguments) try {
   using namespace ofa_tvm;
   const std::string what = arguments[1], path = arguments[2];
   if (what == "sha256") return std::puts(sha256(read_file(path, "file")).c_str()) < 0;
+  if (what == "json") return std::puts(parse_json(read_file(path, "file")).dump().c_str()) < 0;
   Image image;
   if (what == "image") {
     image = read_image(path);
+  } else if (what == "ppm") {
+    image = read_ppm(path);
   } else {
     const Array array = read_npy(path);
     image = {static_cast<int>(array.shape[1]), static_cast<int>(array.shape[0]), array.data};
@@ -25,6 +30,9 @@ int main(int count, char **arguments) try {
   const auto values = resize_square(image.pixels.data(), image.width, image.height, left, top, side, size);
   write_npy(arguments[4], values, static_cast<size_t>(size), static_cast<size_t>(size) * 3);
   return count != 5;
+} catch (const ofa_tvm::JsonError &error) {
+  std::fprintf(stderr, "%s\n", error.what());
+  return 2;
 } catch (const ofa_tvm::Error &error) {
   std::fprintf(stderr, "%s\n", error.what());
   return error.exit_code;

@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from runner_headers import needs_runner_headers
 
 from ofa_tvm import data, deploy
 from ofa_tvm.bundle import deployment, gpu_bundle
@@ -247,7 +246,6 @@ def gpu_is_the_cpu(monkeypatch):
     monkeypatch.setattr(gpu_bundle, "link_gpu_program", program)
 
 
-@needs_runner_headers
 @pytest.mark.parametrize(("device", "dtype"), [("pack", "float32"), ("local", "float32"), ("local", "float16")])
 def test_a_gpus_bundle_runs_beside_tvms_libraries(
     run, checkpoint, tmp_path, capsys, tiny_dataset, gpu_is_the_cpu, monkeypatch, device, dtype

@@ -22,7 +22,7 @@ from ofa_tvm.support.command import JsonFlag, emit, run_command, table
 from ofa_tvm.support.errors import DeviceUnreachable, Infeasible, OfaTvmError, PartialResult, UserError
 
 ROOT = Path(ofa_tvm.__file__).parent.parent
-MODULES = {verb: f"ofa_tvm.{entry.MODULES.get(verb, verb)}" for verb in entry.VERBS}
+MODULES = {verb: f"ofa_tvm.{entry.module_of(verb)}" for verb in entry.VERBS}
 PRESENT = [verb for verb, module in MODULES.items() if find_spec(module)]
 HELP = """
 import sys
@@ -188,7 +188,7 @@ def test_targets_command(capsys, tmp_path):
 
 
 def test_targets_command_goes_on_past_a_target_that_cannot_be_used(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("ofa_tvm.hardware.target.target_names", lambda: ["x86", "no-such-target"])
+    monkeypatch.setattr("ofa_tvm.hardware.target_files.target_names", lambda: ["x86", "no-such-target"])
     assert targets.main(["--json", "--logs", str(tmp_path)]) == 0
     first, second = json.loads(capsys.readouterr().out)["targets"]
     assert first["fingerprint"]

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from ofa_tvm.hardware import machine
+from ofa_tvm.hardware import machine, target_files
 from ofa_tvm.hardware import target as targets
 from ofa_tvm.hardware.machine import mcpu_of, native_mcpu
 from ofa_tvm.hardware.target_files import load_target, target_names
@@ -38,10 +38,15 @@ def write(tmp_path):
     return write
 
 
+def the_gpu_here_is(gpu, monkeypatch):
+    for module in (targets, target_files):
+        monkeypatch.setattr(module, "local_gpu", lambda: gpu)
+
+
 @pytest.mark.parametrize("name", target_names())
 def test_every_shipped_target_loads(name, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(targets, "local_gpu", lambda: machine.LocalGpu("NVIDIA Made Up", "sm_90", "580.1"))
+    the_gpu_here_is(machine.LocalGpu("NVIDIA Made Up", "sm_90", "580.1"), monkeypatch)
     target = load_target(name)
     assert target.name == name
     assert target.description
@@ -176,7 +181,7 @@ def test_fingerprint_follows_cpu_and_compiler(monkeypatch):
 
 
 def test_fingerprint_is_equal_in_every_process():
-    code = "from ofa_tvm.hardware.target import load_target; print(load_target('x86').fingerprint)"
+    code = "from ofa_tvm.hardware.target_files import load_target; print(load_target('x86').fingerprint)"
     found = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -225,13 +230,13 @@ def test_a_gpu_target_names_its_limits_and_its_machine():
 
 
 def test_without_a_gpu_the_local_target_names_the_others(monkeypatch):
-    monkeypatch.setattr(targets, "local_gpu", lambda: None)
+    the_gpu_here_is(None, monkeypatch)
     with pytest.raises(UserError, match=r"no NVIDIA GPU was found here.*\n.*cuda-sm90.*jetson-orin"):
         load_target("cuda")
 
 
 def test_a_gpu_found_here_is_part_of_the_fingerprint(monkeypatch):
-    monkeypatch.setattr(targets, "local_gpu", lambda: machine.LocalGpu("NVIDIA Made Up", "sm_89", "580.1"))
+    the_gpu_here_is(machine.LocalGpu("NVIDIA Made Up", "sm_89", "580.1"), monkeypatch)
     target = load_target("cuda")
     assert target.attributes["arch"] == "sm_89"
     assert target.conditions["gpu"] == "NVIDIA Made Up"

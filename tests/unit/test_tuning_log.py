@@ -169,7 +169,7 @@ def test_prune_keeps_the_best_and_drops_the_ledger(log, target, tmp_path):
 
 def test_a_second_process_is_refused_and_told_who_holds_the_folder(log, target, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from ofa_tvm.hardware.target import load_target;"
+        "import sys; from pathlib import Path; from ofa_tvm.hardware.target_files import load_target;"
         "from ofa_tvm.tuner.log import TuningLog\n"
         "with TuningLog(load_target('x86'), Path(sys.argv[1])).exclusive():\n"
         "    print('held', flush=True); sys.stdin.read()"
@@ -284,12 +284,15 @@ def test_an_installed_package_is_not_written_to(installed, tmp_path):
     assert logs_root() == tmp_path / "home" / ".local" / "share" / "ofa_tvm" / "tuning_logs"
 
 
-def test_a_checkout_is_written_to(installed, tmp_path):
+def test_a_checkout_keeps_what_is_measured_apart_from_what_ships(installed, tmp_path):
     (installed.root.parent / "pyproject.toml").touch()
-    assert logs_root() == installed.root
+    assert logs_root() == installed.root / "local"
 
 
-def test_a_shipped_log_is_an_answer_and_copied_at_the_first_use(installed, target):
+@pytest.mark.parametrize("is_checkout", [False, True])
+def test_a_shipped_log_is_an_answer_and_copied_at_the_first_use(installed, target, is_checkout):
+    if is_checkout:
+        (installed.root.parent / "pyproject.toml").touch()
     before = {path.name: path.read_bytes() for path in installed.folder.iterdir()}
     user = TuningLog(target)
     assert user.winners == installed.winners

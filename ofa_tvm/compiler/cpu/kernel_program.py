@@ -37,7 +37,7 @@ class KernelProgram:
         self.output_bytes = sum(aligned(FLOAT32_BYTES * int(np.prod(shape))) for shape in spec.output_shapes)
 
     def inputs(self, inputs: Sequence[Array]) -> bytes:
-        """All arguments, one after the other, of inputs in the layouts of ``graph.numpy_reference``; outputs are NaN."""
+        """All arguments, one after the other, of inputs as ``graph.numpy_reference`` lays them; outputs are NaN."""
         return b"".join(data.ljust(aligned(len(data)), b"\0") for data, _ in self._arguments(inputs))
 
     def outputs(self, data: bytes) -> list[Array]:
