@@ -1,31 +1,33 @@
-# make demo: set up, then search and deploy on this machine.  make test: set up, then run the tests.
+# make demo: set up, then tune a little, search, deploy and classify on this machine.
+# make quick: lint and unit tests, a minute.  make test: all tests.  make soak: what takes longer than that.
 # make arm-tools: what compiling and estimating for ARM takes, on Debian and its kin (as root).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt Makefile | cksum | cut -d' ' -f1)
+READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt tools/set_up.py | cksum | cut -d' ' -f1)
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
+# Markers whose tests must not be skipped, e.g. arm,stb: what this machine promises to have.
+REQUIRE ?=
 
-.PHONY: setup demo test lint format clean arm-tools
+.PHONY: setup demo quick test soak lint format docs clean arm-tools
 
 setup: $(READY)
 
-# torch first: with it in place nothing below pulls another build. xgboost-cpu is xgboost without GPU libraries;
-# the plain package would bring 690 MB of them.
 $(READY):
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt xgboost-cpu $$($(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; e = p["optional-dependencies"]; print(*(d for d in p["dependencies"] + e["bench"] + e["dev"] if not d.startswith(("torch", "xgboost"))))')
-	$(BIN)/pip install --quiet --constraint constraints.txt hatchling editables
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	rm -f $(VENV)/.ready-* && touch $@
+	@$(PYTHON) tools/set_up.py $(VENV)
+	@rm -f $(VENV)/.ready-* && touch $@
 
 demo: setup
 	$(BIN)/python examples/demo.py
 
+quick: setup lint
+	$(BIN)/python -m pytest -q $(PARALLEL) tests/unit
+
 test: setup lint
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile tests/unit tests/stack tests/device
+	$(BIN)/python -m pytest $(PARALLEL) --require=$(REQUIRE) tests/unit tests/stack tests/device
+
+soak: setup
+	$(BIN)/python -m pytest --require=$(REQUIRE) tests/soak
 
 arm-tools:
 	apt-get -q update
@@ -35,10 +37,19 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/taplo check
+	$(BIN)/taplo format --check
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.cc' '*.c' '*.h')
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/taplo format
+	$(BIN)/clang-format -i $$(git ls-files '*.cc' '*.c' '*.h')
+
+# The reference of all commands, from their --help.
+docs: setup
+	$(BIN)/python tools/write_cli_docs.py
 
 clean:
 	rm -rf $(VENV) runs build dist

@@ -15,7 +15,6 @@ from ofa_tvm.support.ledger import Cost, Ledger
 from ofa_tvm.tuner.candidate_sources import candidate_sources
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.loop import Budget, Tuner, TuningSummary
-from ofa_tvm.tuner.retime import retime
 
 
 def tune_kernels(
@@ -56,6 +55,8 @@ def time_winners_again(
     space: str, target: TargetSpec, log: TuningLog, device: Any, kernels: Mapping[str, KernelSpec]
 ) -> int:
     """Time the winners of a log again, see ``tuner.retime``; how many there were."""
+    from ofa_tvm.tuner.retime import retime  # it needs TVM, which nothing else here does
+
     with _ledger(target, log).phase(f"time winners of {space} again"):
         return retime(log, device, kernels, target.attributes)
 

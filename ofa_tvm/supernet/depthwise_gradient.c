@@ -47,9 +47,12 @@ int depthwise_weight_gradient(const float *in, const float *dout, float *dw, int
     float *own = dw + (long)t * kernel * kernel * channels;
     for (int n = t; n < batch; n += threads) {
       const float *x = in + (long)n * height * width * channels, *g = dout + (long)n * rows * columns * channels;
-      if (kernel == 3) image(x, g, own, channels, height, width, rows, columns, stride, 3);
-      else if (kernel == 5) image(x, g, own, channels, height, width, rows, columns, stride, 5);
-      else image(x, g, own, channels, height, width, rows, columns, stride, 7);
+      if (kernel == 3)
+        image(x, g, own, channels, height, width, rows, columns, stride, 3);
+      else if (kernel == 5)
+        image(x, g, own, channels, height, width, rows, columns, stride, 5);
+      else
+        image(x, g, own, channels, height, width, rows, columns, stride, 7);
     }
   }
   return 0;

@@ -51,7 +51,12 @@ Timing time_model(const Model &model, const float *images, int repeats, double m
     times_ms.push_back((now_ms() - start) / static_cast<double>(calls));
   }
   std::sort(times_ms.begin(), times_ms.end());
-  return {repeats, calls, times_ms.front(), percentile(times_ms, 0.5), percentile(times_ms, 0.9), percentile(times_ms, 0.99)};
+  return {repeats,
+          calls,
+          times_ms.front(),
+          percentile(times_ms, 0.5),
+          percentile(times_ms, 0.9),
+          percentile(times_ms, 0.99)};
 }
 
 std::vector<float> random_images(const Model &model) {

@@ -43,9 +43,8 @@ bool asks_for(const Target &target, const std::string &feature) {
 std::string missing_feature(const Target &target) {
 #if defined(__x86_64__)
   // What LLVM's names of CPUs imply; a name that is not here is tried.
-  const std::vector<std::string> avx2 = {"haswell", "broadwell",   "skylake", "alderlake", "raptorlake",
-                                         "znver1",  "znver2",      "znver3",  "x86-64-v3", "meteorlake",
-                                         "gracemont", "arrowlake"};
+  const std::vector<std::string> avx2 = {"haswell", "broadwell", "skylake",   "alderlake",  "raptorlake", "znver1",
+                                         "znver2",  "znver3",    "x86-64-v3", "meteorlake", "gracemont",  "arrowlake"};
   const std::vector<std::string> avx512 = {"skylake-avx512", "cascadelake", "cooperlake",     "cannonlake",
                                            "icelake-client", "tigerlake",   "icelake-server", "rocketlake",
                                            "sapphirerapids", "x86-64-v4",   "emeraldrapids",  "graniterapids",

@@ -31,7 +31,8 @@ Image read_ppm(const std::string &path);
 
 // The square of `side` pixels that begins at (left, top), resized to (size, size, 3): bilinear, antialiased, in float32
 // without rounding, as torch's `F.interpolate(mode="bilinear", antialias=True)`. A square may begin between two pixels.
-std::vector<float> resize_square(const uint8_t *pixels, int width, int height, float left, float top, int side, int size);
+std::vector<float> resize_square(const uint8_t *pixels, int width, int height, float left, float top, int side,
+                                 int size);
 
 // What the network takes of a picture: the largest square in its centre, resized and normalised. That is what training
 // on a folder of images does (ofa_tvm/data/image_folder.py), with one resizing instead of two.

@@ -19,7 +19,8 @@ std::string shape_text(const std::vector<size_t> &shape) {
 std::vector<float> from_pixels(const Array &array, const std::string &path, const Model &model) {
   std::vector<size_t> shape = array.shape;
   if (shape.size() == 3) shape.insert(shape.begin(), 1);
-  if (shape.size() != 4 || shape[3] != 3 || !shape[1] || !shape[2] || shape[1] > kMostPixels || shape[2] > kMostPixels) {
+  if (shape.size() != 4 || shape[3] != 3 || !shape[1] || !shape[2] || shape[1] > kMostPixels ||
+      shape[2] > kMostPixels) {
     throw bad_input(path + " has shape " + shape_text(array.shape), "uint8 images are (n, height, width, 3)");
   }
   std::vector<float> values;
@@ -38,7 +39,8 @@ std::vector<float> from_npy(const std::string &path, const Model &model) {
   const size_t size = static_cast<size_t>(model.resolution);
   const std::vector<size_t> wanted = {size, size, static_cast<size_t>(model.channels)};
   const std::vector<size_t> &shape = array.shape;
-  const bool fits = (shape.size() == 3 || shape.size() == 4) && std::equal(wanted.rbegin(), wanted.rend(), shape.rbegin());
+  const bool fits =
+      (shape.size() == 3 || shape.size() == 4) && std::equal(wanted.rbegin(), wanted.rend(), shape.rbegin());
   if (!fits) {
     throw bad_input(path + " has shape " + shape_text(shape) + ", the network takes n times " + shape_text(wanted),
                     "give normalised float32 images of this size, or uint8 images of any size");

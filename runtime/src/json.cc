@@ -306,7 +306,9 @@ std::string Json::dump() const {
 }
 
 void Json::dump_to(std::string &text, size_t depth) const {
-  const auto separate = [&](bool is_first, size_t indent) { text += (is_first ? "\n" : ",\n") + std::string(indent, ' '); };
+  const auto separate = [&](bool is_first, size_t indent) {
+    text += (is_first ? "\n" : ",\n") + std::string(indent, ' ');
+  };
   if (const auto *truth = std::get_if<bool>(&value_)) {
     text += *truth ? "true" : "false";
   } else if (const auto *whole = std::get_if<int64_t>(&value_)) {

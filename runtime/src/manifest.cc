@@ -12,7 +12,8 @@ namespace {
 
 const char kFormat[] = "ofa_tvm.bundle";
 constexpr int kSchemaVersion = 1;
-const char kCopyAgain[] = "copy the bundle again from where it was made, or make it again with 'python -m ofa_tvm.deploy'";
+const char kCopyAgain[] =
+    "copy the bundle again from where it was made, or make it again with 'python -m ofa_tvm.deploy'";
 
 int count_of(const Json &record) {
   const int64_t count = record.integer();
@@ -71,7 +72,8 @@ bool is_plain(const std::string &name) {
 Manifest read_manifest(const std::string &folder) {
   const std::string path = folder + "/" + kManifest;
   if (!is_file(path)) {
-    throw bad_input(folder + " is not a bundle: it has no " + kManifest, "name the bundle's folder first, or a model.so");
+    throw bad_input(folder + " is not a bundle: it has no " + kManifest,
+                    "name the bundle's folder first, or a model.so");
   }
   try {
     const Json record = parsed(path);

@@ -86,7 +86,8 @@ Options parse_options(const std::vector<std::string> &arguments) {
     throw bad_input(what + "there is no bundle beside this program, in " + options.bundle,
                     "name a bundle's folder first, or a model.so");
   }
-  if (options.inputs.empty() && !options.benchmark) throw bad_input("nothing to do", "name an image, or give --benchmark");
+  if (options.inputs.empty() && !options.benchmark)
+    throw bad_input("nothing to do", "name an image, or give --benchmark");
   if (options.inputs.empty() && !options.logits.empty()) throw bad_input("--logits needs an input", kSeeHelp);
   return options;
 }

@@ -16,7 +16,8 @@ size_t header_number(const Bytes &file, size_t &at) {
     }
   }
   size_t number = 0;
-  for (; at < file.size() && std::isdigit(file[at]) && number <= kMostPixels; ++at) number = 10 * number + (file[at] - '0');
+  for (; at < file.size() && std::isdigit(file[at]) && number <= kMostPixels; ++at)
+    number = 10 * number + (file[at] - '0');
   return number;
 }
 

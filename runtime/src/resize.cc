@@ -14,7 +14,8 @@ struct Taps {
   std::vector<float> weights;
 };
 
-// Triangles as wide as a pixel of the finer of the two pictures; cut at the edges of the whole picture, not of the part.
+// Triangles as wide as a pixel of the finer of the two pictures; cut at the edges of the whole picture, not of the
+// part.
 std::vector<Taps> taps_along(int length, float begin, int side, int size) {
   const float scale = static_cast<float>(side) / static_cast<float>(size);
   const float support = std::max(scale, 1.0F);

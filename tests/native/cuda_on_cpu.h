@@ -12,7 +12,7 @@
 #define __launch_bounds__(threads)
 #define __restrict__
 #define __shared__ static
-#define alignas(bytes) __attribute__((aligned(bytes))) // C++ does not take alignas behind static
+#define alignas(bytes) __attribute__((aligned(bytes)))  // C++ does not take alignas behind static
 
 struct Position {
   int x = 0, y = 0;
@@ -35,7 +35,8 @@ inline void __syncthreads() { block_barrier->arrive_and_wait(); }
 inline float max(float a, float b) { return a > b ? a : b; }
 inline float min(float a, float b) { return a < b ? a : b; }
 
-template <class Kernel> void launch(Position blocks, Position threads, Kernel kernel) {
+template <class Kernel>
+void launch(Position blocks, Position threads, Kernel kernel) {
   for (blockIdx.y = 0; blockIdx.y < blocks.y; ++blockIdx.y)
     for (blockIdx.x = 0; blockIdx.x < blocks.x; ++blockIdx.x) {
       std::barrier<> barrier(threads.x * threads.y);

@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from formula_device import FormulaDevice, kernel_ms, tuned_log
 
 from ofa_tvm import data, search
 from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.data.dataset import Preprocess
-from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.nas.result import load_search_result
-from ofa_tvm.spaces import SPACES, SubnetConfig, get_space
+from ofa_tvm.spaces import SPACES, SubnetConfig
 from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
 from ofa_tvm.supernet.facts import SupernetFacts
@@ -26,31 +26,6 @@ from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
-
-
-def kernel_ms(kernel) -> float:
-    return 0.001 + kernel.flops / 1e8
-
-
-class FormulaDevice:
-    """Latency is the kernels' sum."""
-
-    def __init__(self, target) -> None:
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error) -> None:
-        pass
-
-    def start(self) -> None:
-        pass
-
-    def network(self, space: str, classes: int, subnet: str, folder) -> dict:
-        network = get_space(space).network(SubnetConfig.parse(subnet))
-        latency = sum(kernel_ms(step.kernel) for step in fused_steps(network))
-        return {"status": "ok", "times_ms": [latency] * 3, "reference_ms": [1.0] * 3}
 
 
 @pytest.fixture
@@ -65,16 +40,12 @@ def run(tiny_space, tiny_dataset, facts, tmp_path, monkeypatch):
     """Run the command on a tuned target and a supernet in ``tmp_path``."""
     monkeypatch.setitem(SPACES, tiny_space.name, tiny_space)
     monkeypatch.setitem(data.SOURCES, tiny_dataset.name, lambda path, progress: tiny_dataset)
-    monkeypatch.setattr("ofa_tvm.devices.local.device.LocalDevice", FormulaDevice)
+    monkeypatch.setattr("ofa_tvm.devices.local.device.LocalDevice", lambda target: FormulaDevice(1.0, 0.0))
     torch.manual_seed(3)
     save_supernet(tmp_path / "supernet.safetensors", Supernet(tiny_space), facts)
     mine = tmp_path / "mine.toml"
     mine.write_text((shipped_folder("targets") / "x86.toml").read_text())
-    log = TuningLog(load_target(str(mine)), tmp_path / "logs")
-    log.folder.mkdir(parents=True)
-    for key, kernel in fused_kernels(tiny_space).items():
-        result = TrialResult("ok", (kernel_ms(kernel),), is_checked=True)
-        log.commit(key, [(Candidate(key, "default", {}), result)])
+    tuned_log(tmp_path / "logs", tiny_space, str(mine))
 
     def searched(*options) -> int:
         places = ["--supernet", str(tmp_path), "--logs", str(tmp_path / "logs"), "--out", str(tmp_path / "out")]

@@ -9,8 +9,6 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from structure import Package
 
 from ofa_tvm.__main__ import VERBS, module_of

@@ -4,8 +4,10 @@
 #include <sched.h>
 #include <unistd.h>
 
-/* read(path, text): two tensors of bytes, the path with a closing zero. Returns the bytes read, or minus an error number. */
-__attribute__((visibility("default"))) int __tvm_ffi_read(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
+/* read(path, text): two tensors of bytes, the path with a closing zero. Returns the bytes read, or minus an error
+ * number. */
+__attribute__((visibility("default"))) int __tvm_ffi_read(void *self, const TVMFFIAny *args, int32_t count,
+                                                          TVMFFIAny *result) {
   const DLTensor *path = count == 2 ? tensor_of(&args[0]) : 0, *text = count == 2 ? tensor_of(&args[1]) : 0;
   if (!path || !text) return finish(-EINVAL, result);
   int file = open(path->data, O_RDONLY);
@@ -21,7 +23,8 @@ __attribute__((visibility("default"))) int __tvm_ffi_read(void *self, const TVMF
 }
 
 /* set_cores(mask): this process and what it starts stay on these cores. Returns 0, or an error number. */
-__attribute__((visibility("default"))) int __tvm_ffi_set_cores(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
+__attribute__((visibility("default"))) int __tvm_ffi_set_cores(void *self, const TVMFFIAny *args, int32_t count,
+                                                               TVMFFIAny *result) {
   if (count != 1) return finish(EINVAL, result);
   cpu_set_t chosen;
   CPU_ZERO(&chosen);

@@ -1,8 +1,8 @@
 /* A kernel with its arguments, for a device that runs no Python: a library that TVM's runtime loads (`run`, `time`), or
    with STANDALONE a program that runs it once. What comes before this: packed.c, timer.c, and, generated, sizes and the
    kernel. */
-#include <string.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct {
   char *arguments[MOST_ARGUMENTS];
@@ -34,8 +34,10 @@ static int run_kernel(const char *inputs, char *outputs) {
   double unused;
   int error = place(&places, inputs, 1);
   if (error) return error;
-  error = time_kernel((void *)KERNEL, places.arguments, places.steps, 1, SCRATCH_ARGUMENT, SCRATCH_BYTES, TASKS, 0, 0.0, &unused);
-  for (int i = FIRST_OUTPUT; i < FIRST_OUTPUT + OUTPUTS; outputs += sizes[i++]) memcpy(outputs, places.arguments[i], sizes[i]);
+  error = time_kernel((void *)KERNEL, places.arguments, places.steps, 1, SCRATCH_ARGUMENT, SCRATCH_BYTES, TASKS, 0, 0.0,
+                      &unused);
+  for (int i = FIRST_OUTPUT; i < FIRST_OUTPUT + OUTPUTS; outputs += sizes[i++])
+    memcpy(outputs, places.arguments[i], sizes[i]);
   give_back(&places);
   return error;
 }
@@ -109,15 +111,19 @@ static int shared(int (*function)(const task_t *), task_t *task, void *result, s
 }
 
 /* run(inputs, outputs): two tensors of bytes. Returns 0, an error number, or minus the signal that ended the kernel. */
-__attribute__((visibility("default"))) int __tvm_ffi_run(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
+__attribute__((visibility("default"))) int __tvm_ffi_run(void *self, const TVMFFIAny *args, int32_t count,
+                                                         TVMFFIAny *result) {
   const DLTensor *inputs = count == 2 ? tensor_of(&args[0]) : 0, *outputs = count == 2 ? tensor_of(&args[1]) : 0;
-  if (!inputs || !outputs || inputs->shape[0] != INPUT_BYTES || outputs->shape[0] != OUTPUT_BYTES) return finish(EINVAL, result);
+  if (!inputs || !outputs || inputs->shape[0] != INPUT_BYTES || outputs->shape[0] != OUTPUT_BYTES)
+    return finish(EINVAL, result);
   task_t task = {inputs->data};
   return finish(shared(run_task, &task, outputs->data, OUTPUT_BYTES), result);
 }
 
-/* time(inputs, seconds, min_repeat_us): inputs as above; one call's seconds for each repeat, float64. Returns as `run`. */
-__attribute__((visibility("default"))) int __tvm_ffi_time(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
+/* time(inputs, seconds, min_repeat_us): inputs as above; one call's seconds for each repeat, float64. Returns as `run`.
+ */
+__attribute__((visibility("default"))) int __tvm_ffi_time(void *self, const TVMFFIAny *args, int32_t count,
+                                                          TVMFFIAny *result) {
   const DLTensor *inputs = count == 3 ? tensor_of(&args[0]) : 0, *seconds = count == 3 ? tensor_of(&args[1]) : 0;
   if (!inputs || !seconds || inputs->shape[0] != INPUT_BYTES || seconds->shape[0] < 1) return finish(EINVAL, result);
   task_t task = {inputs->data, .repeats = (int32_t)seconds->shape[0], .min_repeat_s = 1e-6 * args[2].v_int64};

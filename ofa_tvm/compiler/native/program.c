@@ -34,8 +34,8 @@ static int prepare(void) {
 }
 
 #if TASKS > 1
-/* glibc 2.34 moved these two into libc.so under new versions. The first versions are there in every glibc, so the library
-   also loads on systems older than the one that links it. */
+/* glibc 2.34 moved these two into libc.so under new versions. The first versions are there in every glibc, so the
+   library also loads on systems older than the one that links it. */
 #if defined(__GLIBC__) && defined(__x86_64__)
 __asm__(".symver pthread_create, pthread_create@GLIBC_2.2.5\n.symver pthread_join, pthread_join@GLIBC_2.2.5");
 #elif defined(__GLIBC__) && defined(__aarch64__)
@@ -208,8 +208,10 @@ static int is_array(const DLTensor *tensor, int64_t floats) {
 EXPORT int __tvm_ffi_main(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
   if (count != 2) return fail("TypeError", "main takes two tensors: images, logits");
   const DLTensor *images = tensor_of(&args[0]), *logits = tensor_of(&args[1]);
-  if (!is_array(images, (int64_t)BATCH * IMAGE_FLOATS)) return fail("ValueError", "images must be a compact float32 CPU tensor " IMAGES_TEXT);
-  if (!is_array(logits, (int64_t)BATCH * CLASSES)) return fail("ValueError", "logits must be a compact float32 CPU tensor " LOGITS_TEXT);
+  if (!is_array(images, (int64_t)BATCH * IMAGE_FLOATS))
+    return fail("ValueError", "images must be a compact float32 CPU tensor " IMAGES_TEXT);
+  if (!is_array(logits, (int64_t)BATCH * CLASSES))
+    return fail("ValueError", "logits must be a compact float32 CPU tensor " LOGITS_TEXT);
   int error = ofa_tvm_run((const float *)((char *)images->data + images->byte_offset),
                           (float *)((char *)logits->data + logits->byte_offset));
   if (error) return fail("RuntimeError", strerror(error));

@@ -76,7 +76,8 @@ static void run_once(work_t *work, int64_t call) {
     atomic_fetch_add(&work->published, 1);
   }
   run_share(work, 0);
-  for (int64_t spins = 0; work->tasks > 1 && atomic_load(&work->finished) < work->tasks - 1; ++spins) pause_after(spins);
+  for (int64_t spins = 0; work->tasks > 1 && atomic_load(&work->finished) < work->tasks - 1; ++spins)
+    pause_after(spins);
 }
 
 static double now_s(void) {

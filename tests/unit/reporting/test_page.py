@@ -170,7 +170,9 @@ def test_page_is_accessible(made):
     svg = next(attrs for tag, attrs in page.tags if tag == "svg")
     assert svg["role"] == "img"
     assert svg["aria-labelledby"]
-    assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
+    headers = [attrs for tag, attrs in page.tags if tag == "th"]
+    assert headers
+    assert all("scope" in attrs for attrs in headers)
     assert "prefers-color-scheme: dark" in page.text
 
 

@@ -75,6 +75,7 @@ def test_estimates_are_for_one_thread():
         load_target("arm", threads=4)
 
 
+@pytest.mark.seconds(20)
 def test_a_pool_answers_in_order_from_all_its_workers():
     pool = WorkerPool([Worker("worker_jobs") for _ in range(2)])
     try:

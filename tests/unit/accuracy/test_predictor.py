@@ -44,6 +44,7 @@ def predictor(table, samples):
     return AccuracyPredictor.fit(table, samples[0][:200], samples[1][:200])
 
 
+@pytest.mark.seconds(20)
 def test_orders_unseen_subnets(predictor, samples, table):
     configs, top1 = samples
     quality = predictor.evaluate(configs[200:], top1[200:])

@@ -79,6 +79,7 @@ def fitted(path, capsys, *options):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.seconds(20)
 def test_predict_fits_and_reports_beside_what_it_has_to_beat(tmp_path, capsys):
     result = fitted(write(tmp_path / "a.jsonl", lines(140)), capsys, "--train", "30")
     assert (result["train"], result["test"]) == (30, 100)
@@ -89,6 +90,7 @@ def test_predict_fits_and_reports_beside_what_it_has_to_beat(tmp_path, capsys):
     assert 0.75 <= result["interval_coverage"] <= 1
 
 
+@pytest.mark.seconds(20)
 def test_another_device_is_a_start(tmp_path, capsys):
     other = write(tmp_path / "other.jsonl", lines(150, seed=1, slowness=3.0))
     path = write(tmp_path / "a.jsonl", lines(120))

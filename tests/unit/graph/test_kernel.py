@@ -14,6 +14,7 @@ from ofa_tvm.spaces import MBV3, MBV3_CIFAR, SPACES
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
 
 
+@pytest.mark.seconds(20)
 @every_space
 def test_random_subnets_need_only_kernels_of_the_space(space):
     kernels = layer_kernels(space)
@@ -22,6 +23,7 @@ def test_random_subnets_need_only_kernels_of_the_space(space):
             assert kernels[kernel.key] == kernel
 
 
+@pytest.mark.seconds(20)
 @every_space
 def test_every_kernel_of_a_space_occurs_in_some_subnet(space):
     resolution = space.resolutions[0]
@@ -40,6 +42,7 @@ def test_keys_and_symbols_are_canonical(space):
     assert all(kernel.symbol.isidentifier() for kernel in kernels.values())
 
 
+@pytest.mark.seconds(20)
 def test_kernel_counts():
     assert len(layer_kernels(MBV3, (224,))) == 156
     assert len(layer_kernels(MBV3)) == 1977

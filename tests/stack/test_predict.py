@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from formula_device import FormulaDevice, kernel_ms, tuned_log
 
 from ofa_tvm.compiler.lowering import fused_kernels, kernel_steps
 from ofa_tvm.cost_model.breakdown import breakdown
@@ -13,33 +14,16 @@ from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.predict import main
 from ofa_tvm.spaces import get_space
-from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.tuner.trial import TrialResult
 
 SPACE = get_space("mbv3-cifar")
-
-
-def kernel_ms(kernel):
-    return 0.001 + kernel.flops / 1e8
-
-
-class Device:
-    def network(self, space, classes, subnet, folder):
-        steps = fused_steps(SPACE.network(SPACE.parse(subnet)))
-        latency_ms = 1.3 * sum(kernel_ms(step.kernel) for step in steps)
-        return {"status": "ok", "times_ms": [latency_ms], "reference_ms": [1.0]}
+DEVICE = FormulaDevice(factor=1.3, constant_ms=0)
 
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
-    log = TuningLog(load_target("x86"), folder)
-    log.folder.mkdir(parents=True)
-    for key, kernel in fused_kernels(SPACE).items():
-        result = TrialResult("ok", (kernel_ms(kernel),), is_checked=True)
-        log.commit(key, [(Candidate(key, "default", {}), result)])
-    bench = LatencyBench(SPACE, load_target("x86"), log, Device())
+    bench = LatencyBench(SPACE, load_target("x86"), tuned_log(folder, SPACE), DEVICE)
     bench.model(30)
     bench.report()
     return folder
@@ -65,7 +49,7 @@ def test_a_subnet_with_interval_and_parts_that_add_up(logs, capsys):
 
 def test_parts_without_a_tuned_kernel_are_marked(logs):
     log = TuningLog(load_target("x86"), logs)
-    bench = LatencyBench(SPACE, load_target("x86"), log, Device())
+    bench = LatencyBench(SPACE, load_target("x86"), log, DEVICE)
     costs = {key: kernel_ms(kernel) for key, kernel in fused_kernels(SPACE).items()}
     steps = kernel_steps(SPACE.network(SPACE.smallest), load_target("x86"))
     first = steps[0][1].key

@@ -18,7 +18,7 @@ from ofa_tvm.support.errors import DeviceUnreachable
 
 JOBS = "worker_jobs"
 LONG_S = 60.0
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -143,6 +143,7 @@ def test_published_times_cover_the_space():
     assert sum(blocks.values()) == pytest.approx(smallest)
 
 
+@pytest.mark.seconds(20)
 def test_predict_sums_the_blocks_and_starts_from_them(tmp_path, capsys):
     folder = tmp_path / "phone"
     folder.mkdir()

@@ -79,6 +79,7 @@ def test_steps_compute_what_the_layers_do(tiny_space):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.seconds(20)
 @every_space
 def test_random_subnets_need_only_kernels_of_the_set(space):
     kernels = fused_kernels(space)
@@ -87,6 +88,7 @@ def test_random_subnets_need_only_kernels_of_the_set(space):
             assert kernels[step.kernel.key] == step.kernel
 
 
+@pytest.mark.seconds(20)
 @every_space
 def test_every_kernel_of_the_set_occurs_in_some_subnet(space):
     resolution = space.resolutions[0]
@@ -96,6 +98,7 @@ def test_every_kernel_of_the_set_occurs_in_some_subnet(space):
     assert found == set(fused_kernels(space, (resolution,)))
 
 
+@pytest.mark.seconds(20)
 def test_kernel_counts():
     assert len(fused_kernels(MBV3, (224,))) == 152
     assert len(fused_kernels(MBV3)) == 1640

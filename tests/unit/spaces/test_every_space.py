@@ -28,6 +28,7 @@ def configs(space: SearchSpace) -> st.SearchStrategy[SubnetConfig]:
 any_config = st.sampled_from(list(SPACES.values())).flatmap(lambda space: st.tuples(st.just(space), configs(space)))
 
 
+@pytest.mark.seconds(20)
 @quick
 @given(any_config)
 def test_config_survives_every_form(pair):
@@ -39,6 +40,7 @@ def test_config_survives_every_form(pair):
     assert space.from_ofa(space.to_ofa(config)) == config
 
 
+@pytest.mark.seconds(20)
 @quick
 @given(any_config, any_config)
 def test_keys_and_genomes_are_equal_exactly_when_configs_are(first, second):

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from formula_device import FormulaDevice, tuned_log
 
 from ofa_tvm.accuracy.samples import AccuracySamples
 from ofa_tvm.accuracy.source import EvaluatedAccuracy
@@ -29,32 +30,6 @@ from ofa_tvm.tuner.trial import TrialResult
 SPACE = get_space("mbv3-cifar")
 
 
-def kernel_ms(kernel) -> float:
-    return 0.001 + kernel.flops / 1e8
-
-
-class FormulaDevice:
-    """Latency is the kernels' sum times a factor; ``broken`` subnets fail."""
-
-    def __init__(self, factor: float = 1.2, broken: frozenset[str] = frozenset()) -> None:
-        self.factor, self.broken = factor, broken
-        self.measured: list[str] = []
-        self.classes: set[int] = set()
-
-    def network(self, space: str, classes: int, subnet: str, folder) -> dict:
-        self.measured.append(subnet)
-        self.classes.add(classes)
-        if subnet in self.broken:
-            return {"status": "crashed", "error": "killed by SIGSEGV"}
-        network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
-        latency = self.factor * sum(kernel_ms(step.kernel) for step in fused_steps(network)) + 0.01
-        return {
-            "status": "ok",
-            "times_ms": [latency, latency * 1.01, latency * 0.99],
-            "reference_ms": [1.0, 1.01, 0.99],
-        }
-
-
 def latency_ms(config: SubnetConfig) -> float:
     return FormulaDevice().network(SPACE.name, SPACE.classes, config.key, None)["times_ms"][0]
 
@@ -66,12 +41,7 @@ def top1(config: SubnetConfig) -> float:
 
 @pytest.fixture
 def tuned(tmp_path):
-    log = TuningLog(load_target("x86"), tmp_path)
-    log.folder.mkdir(parents=True)
-    for key, kernel in fused_kernels(SPACE).items():
-        result = TrialResult("ok", (kernel_ms(kernel),), is_checked=True)
-        log.commit(key, [(Candidate(key, "default", {}), result)])
-    return log
+    return tuned_log(tmp_path, SPACE)
 
 
 def bench(log, device) -> LatencyBench:
@@ -176,6 +146,7 @@ def test_failed_measurements_are_statuses_and_the_search_goes_on(tuned, tmp_path
     assert pick.held
     assert pick.subnet != reference.subnet
     failed = [record for record in read_records(other.folder, SPACE.name) if record.status != "ok"]
+    assert len(failed) == 1
     assert all(record.times_ms == () and record.error for record in failed)
 
 

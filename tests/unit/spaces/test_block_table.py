@@ -82,6 +82,7 @@ def test_refuses_tables_of_another_space():
         BlockTable(CIFAR, fixed, blocks[:, :, 1:])
 
 
+@pytest.mark.seconds(20)
 def test_kernel_ms_is_the_sum_of_the_kinds(space):
     kernels = fused_kernels(space)
     table = SubnetTable(space, {key: 1e-9 * kernel.flops + 1e-3 for key, kernel in kernels.items()}, kernel_keys)
@@ -90,6 +91,7 @@ def test_kernel_ms_is_the_sum_of_the_kinds(space):
     assert not SubnetTable(space).kernel_ms(genomes).any()
 
 
+@pytest.mark.seconds(20)
 def test_peak_activation_is_that_of_the_network(space):
     table = SubnetTable(space)
     configs = [space.smallest, space.largest, *space.sample_configs(np.random.default_rng(4), 40)]

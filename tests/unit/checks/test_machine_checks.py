@@ -45,27 +45,6 @@ def test_an_unknown_target_is_one_failed_check():
     assert "x86" in check.fix
 
 
-def test_a_target_with_boards_is_checked_tool_by_tool(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("OFA_TVM_TRACKER", raising=False)
-    found = {check.name: check for check in board_checks("arm")}
-    assert [check.status for check in target_checks("arm", answering(None))] == ["ok"], "nothing runs on this machine"
-    for name, package in (("cross compiler", "g++-aarch64-linux-gnu"), ("qemu", "qemu-user"), ("llvm-mca", "llvm-19")):
-        assert found[name].status == "fail"
-        assert package in found[name].fix
-    assert found["boards"].status == "warn"
-    assert "tvm.exec.rpc_server" in found["boards"].fix
-    assert "tiny kernel" not in found, "it cannot be compiled"
-
-
-def test_a_tracker_that_does_not_answer_is_one_failed_check(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    *tools, tracker = board_checks("arm", "rpc:127.0.0.1:9")
-    assert (tracker.name, tracker.status) == ("tracker", "fail")
-    assert "tvm.exec.rpc_tracker" in tracker.fix
-    assert {check.status for check in tools if check.name != "cross compiler"} <= {"warn", "ok"}
-
-
 def test_other_targets_have_no_board_checks():
     assert list(board_checks("x86")) == list(board_checks("no-such-target")) == []
 
