@@ -105,8 +105,8 @@ def deploy(
     else:
         order = Order(subnet or "", supernet, load_target(target or "x86", threads, batch, device, dtype))
     order.target.stored_provenance()  # a bundle says how fast it is
-    is_here = order.target.device in ("local", "pack")
-    with nullcontext() if is_here else open_device(order.target) as opened:
+    needs_device = order.target.is_at_hand and order.target.device != "local"
+    with open_device(order.target) if needs_device else nullcontext() as opened:
         manifest = _deployment(order, data, logs, check_images, opened).write(out)
     cost = total("total", manifest.cost)
     payload = {"out": str(out), "manifest": manifest.record(), "cost": cost.record()}
@@ -230,6 +230,8 @@ def _speed(latency: Latency) -> list[str]:
         return ["measured", f"{latency.measured_ms:.3f} ms, median of {len(latency.repeats_ms)}"]
     if latency.estimated_ms is not None:
         return ["estimated", f"{latency.estimated_ms:.3f} ms, no measurement"]
+    if latency.provenance == "replayed":
+        return ["replayed", f"{latency.search_estimated_ms or 0:.3f} ms, as the recording has it"]
     known = latency.search_measured_ms
     return ["measured", "not here" if known is None else f"{known:.3f} ms, as the search knows it from the device"]
 

@@ -100,7 +100,7 @@ def predict(
         "provenance": spec.provenance,
         "subnets": rows,
     }
-    note = "" if spec.provenance == "measured" else "\nlearned from estimated latencies, not from measured ones"
+    note = "" if spec.provenance == "measured" else f"\nlearned from {spec.provenance} latencies"
     emit(payload, json, lambda: _text(rows) + note)
 
 

@@ -178,19 +178,21 @@ def _text(search: TargetSearch, result: dict[str, Any]) -> str:
     rows = [[*_row(pick), *(f"{pick.objectives[name]:.3f}" for name in objectives)] for pick in search.picks]
     lines = [f"{result['space']} on {result['target']}, {result['threads']} threads"]
     lines += [result["accuracy_note"]] if result["accuracy_note"] else []
-    if result["provenance"] == "estimated":
-        lines.append("latencies are estimates, no measurements")
+    if result["provenance"] != "measured":
+        lines.append(f"latencies are {result['provenance']}, no measurements")
     headers = [header.format(result["provenance"]) for header in HEADERS]
     lines += [table([*headers, *map(_unit, objectives)], rows), ""]
     if result["unmeasured"]:
         lines.append(f"{len(result['unmeasured'])} finalists are not measured, so none of them is picked yet:")
-        lines += [_pack_hint(search), ""]
+        lines += [_waiting_hint(search), ""]
     lines += [*map(str, costs), str(total("search", costs))]
     return "\n".join([*lines, f"wrote {Path(result['folder']) / FILE_NAME}"])
 
 
-def _pack_hint(search: TargetSearch) -> str:
+def _waiting_hint(search: TargetSearch) -> str:
     """How finalists that wait for a device elsewhere are measured."""
+    if search.target.device == "replay":
+        return "they are not in the recording; search on the device itself to have them measured"
     space, spec = search.bench.space, search.target
     target = f"--target {search.source} --threads {spec.threads} --batch {spec.batch} --dtype {spec.dtype}"
     nets = f"--space {space.name} --classes {space.classes}"
@@ -221,7 +223,7 @@ def _report_unmet(searches: Sequence[TargetSearch], budgets: int) -> None:
     waiting = [one for one in searches if one.bench.wanted]
     if unmet and waiting:
         what = f"{len(unmet)} of {budgets} budgets are held by no subnet that was measured"
-        raise PartialResult(f"{what} ({'; '.join(unmet)})", _pack_hint(waiting[0]))
+        raise PartialResult(f"{what} ({'; '.join(unmet)})", _waiting_hint(waiting[0]))
     if unmet:
         raise PartialResult(f"{len(unmet)} of {budgets} budgets cannot be met", "; ".join(unmet))
 

@@ -275,8 +275,8 @@ def _text(payload: dict[str, Any], state: Coverage, done: TuningSummary, cost: C
         lines.append(f"90 % interval held {report['interval_coverage']:.0%} of held-out subnets")
         if (promised := report["mape_with_twice_the_samples"]) is not None:
             lines.append(f"twice as many samples promise a MAPE of {promised:.2%}")
-    if payload["provenance"] == "estimated":
-        lines.append("all times are estimates, no measurements")
+    if payload["provenance"] != "measured":
+        lines.append(f"all times are {payload['provenance']}, no measurements")
     return "\n".join([*lines, str(cost), f"log: {payload['folder']}"])
 
 

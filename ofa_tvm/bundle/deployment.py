@@ -55,6 +55,7 @@ MAX_TOP1_DIFFERENCE: dict[DType, float] = {"float32": 0.001, "float16": 0.003}
 # Looser than a plain comparison of engines: the torch subnet runs its batch norms unfolded.
 MAX_LOGIT_DIFFERENCE: dict[DType, float] = {"float32": 1e-3, "float16": 1e-2}
 """Of a subnet compiled in this precision from the torch subnet in float32."""
+NOWHERE = {"pack": "measured elsewhere, by packs", "replay": "a recording"}
 COMPARED_IMAGES = 500
 TORCH_BATCH = 250
 
@@ -73,7 +74,7 @@ class Deployment:
         dataset: images for calibration and for the check.
         target: what the library is for.
         log: the target's tuning log.
-        device: where the library runs; None for this machine, or for nowhere where the target is measured by packs.
+        device: where the library runs; None for this machine, or for nowhere: see ``TargetSpec.is_at_hand``.
         check_images: test images that the library must classify as the torch subnet does; 0 for none.
         pick: what a search said of the subnet.
         costs: what was spent before, and what each phase here costs.
@@ -114,7 +115,7 @@ class Deployment:
             self._compile(subnet, weights, folder)
         with self._phase("runner"):
             add_runner(folder / RUNNER, self.target.toolchain.linker)
-        library = None if self.target.device == "pack" else self._load(folder)
+        library = self._load(folder) if self.target.is_at_hand else None
         with self._phase("check"):
             accuracy = self._unchecked() if library is None else self._check(library, subnet)
         with self._phase("measure"):
@@ -148,7 +149,7 @@ class Deployment:
         """What is known where the library cannot run."""
         return Accuracy(
             data=self.dataset.name,
-            how=f"nothing was run: target {self.target.name} is measured elsewhere, by packs",
+            how=f"nothing was run: target {self.target.name} is {NOWHERE[self.target.device]}",
             test_images=0,
             compared_images=0,
             validation_top1=self.pick.validation_top1 if self.pick else None,

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ofa_tvm.hardware.target import Provenance
 from ofa_tvm.support.ledger import Cost
 
 FORMAT: Final = "ofa_tvm.bundle"
@@ -75,7 +76,7 @@ class Latency(_Part):
         search_estimated_ms: what the search estimated, without a device.
     """
 
-    provenance: Literal["measured", "estimated"]
+    provenance: Provenance
     measured_ms: float | None = None
     estimated_ms: float | None = None
     repeats_ms: tuple[float, ...] = ()

@@ -23,7 +23,7 @@ def board_checks(name: str, device: str | None = None) -> Iterator[Check]:
         target = load_target(name, device=device)
     except OfaTvmError:  # ``target_checks`` says what is wrong
         return
-    if target.device in ("local", "pack"):
+    if target.device == "local" or not target.is_at_hand:
         return
     tools = list(_tools(target))
     yield from tools

@@ -20,8 +20,9 @@ DEVICES = {
     "rpc": ("ofa_tvm.devices.rpc.device", "RpcDevice"),
     "emulated": ("ofa_tvm.devices.emulation.device", "EmulatedDevice"),
     "estimate": ("ofa_tvm.devices.estimate.device", "EstimateDevice"),
+    "replay": ("ofa_tvm.devices.replay", "replay_device"),
 }
-"""Module and class of each kind, which are imported when they are asked for."""
+"""Module of each kind and what makes it there, which are imported when they are asked for."""
 
 
 @contextmanager
@@ -32,8 +33,12 @@ def library_loader(target: TargetSpec) -> Iterator[Callable[[Path], Any]]:
         UserError: something that it needs is missing here.
     """
     if target.device == "local":
-        yield import_module("ofa_tvm.compiler.loaded_model").LoadedModel
+        from ofa_tvm.compiler.loaded_model import LoadedModel
+
+        yield LoadedModel
         return
+    if target.recording is not None:
+        raise UserError(f"target {target.name} answers from a recording: nothing runs there", "leave out --device")
     with open_device(target) as device:
         yield device.load
 
@@ -46,6 +51,8 @@ def open_device(target: TargetSpec) -> Any:
     """
     if target.provenance == "estimated":
         log(f"{target.name}: no board is given, so times are estimated; with one: --device rpc:HOST:PORT")
+    if target.recording is not None:
+        log(f"{target.name}: answers come from the recording {target.recording.folder}; nothing is measured")
     if target.device == "pack":
         raise UserError(
             f"target {target.name} is measured elsewhere, by packs: nothing runs here",

@@ -9,20 +9,23 @@ from typing import Any, Self
 
 from ofa_tvm.devices.workers.serial_trials import OneByOne
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.spaces import get_space
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
+from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_jsonl
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import kernel_states
 from ofa_tvm.tuner.trial import TrialResult
 
 MAC_PER_MS = 1e7
 
 
-class ReplayDevice(OneByOne):
+class ReplayDevice(Closing, OneByOne):
     """Answers trials with recorded results; what it answers is never stored as measured.
 
     Args:
-        recorded: results by digest of the candidate.
+        recorded: results by digest of the candidate, or by kernel and "default".
         otherwise: makes the result of a candidate that was not recorded (``made_up_result``, say); without it such a
             trial fails.
         networks: answers of whole subnets by space, number of classes and key of the subnet.
@@ -39,16 +42,26 @@ class ReplayDevice(OneByOne):
 
     @classmethod
     def from_log(cls, folder: Path) -> Self:
-        """The recording that a tuning log's folder holds in ``trials.jsonl`` and ``latency.jsonl``.
+        """The recording that a tuning log's folder holds.
+
+        That is its trials, where it has them; of a log that ships, which has not, each kernel's winner and default
+        schedule; and whole subnets.
 
         Raises:
             UserError: a file is damaged or has a line of an unknown form.
         """
+        results: dict[str, TrialResult] = {}
+        for key, state in kernel_states(folder).items():
+            if state.default_ms is not None:
+                results[_default(key)] = TrialResult("ok", (state.default_ms,), is_checked=True)
+            if state.schedule is not None and state.best_ms is not None:
+                winner = Candidate(key, "donor", state.schedule)
+                results[winner.digest] = TrialResult("ok", (state.best_ms,), is_checked=True)
         path = folder / "trials.jsonl"
         try:
             trials = {line["digest"]: _result(line) for line in read_jsonl(path, "trial ledger")}
             path = folder / "latency.jsonl"
-            return cls(trials, networks=dict(map(_network, read_jsonl(path, "latency records"))))
+            return cls({**results, **trials}, networks=dict(map(_network, read_jsonl(path, "latency records"))))
         except KeyError as error:
             raise UserError(f"{path} has a line without {error}", "restore it from a copy") from error
 
@@ -56,16 +69,44 @@ class ReplayDevice(OneByOne):
         """The recorded result of a candidate."""
         self.calls[candidate.digest] += 1
         found = self._recorded.get(candidate.digest)
+        if found is None and candidate.source == "default":
+            found = self._recorded.get(_default(spec.key))
         if found is not None:
             return found
         if self._otherwise is not None:
             return self._otherwise(spec, candidate)
         return TrialResult("failed", error="this candidate is not in the recording")
 
+    def start(self) -> None:
+        """It needs none."""
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+    def subnets(self, space: SearchSpace) -> list[SubnetConfig]:
+        """The subnets of a space whose latency is recorded, the only ones that can be asked for."""
+        keys = [key for name, classes, key in self._networks if (name, classes) == (space.name, space.classes)]
+        return [SubnetConfig.parse(key) for key in keys]
+
     def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
         """The recorded answer for a whole subnet."""
         missing = {"status": "failed", "error": "this subnet is not in the recording"}
         return dict(self._networks.get((space, classes, subnet), missing))
+
+
+def replay_device(target: TargetSpec) -> ReplayDevice:
+    """The device that answers from a target's recording.
+
+    Raises:
+        UserError: the recording is damaged, or the target has none.
+    """
+    if target.recording is None:
+        raise UserError(f"target {target.name} names no recording", "use --device replay:FOLDER")
+    return ReplayDevice.from_log(Path(target.recording.folder))
+
+
+def _default(kernel: str) -> str:
+    return f"default {kernel}"
 
 
 def made_up_result(spec: KernelSpec, candidate: Candidate) -> TrialResult:

@@ -123,13 +123,30 @@ class Estimate(_Part):
     weights_gb_s: float = Field(gt=0)
 
 
-DeviceKind = Literal["local", "rpc", "estimate", "emulated", "pack"]
+class Recording(_Part):
+    """A tuning log that answers in a device's place.
+
+    Args:
+        folder: the log's folder.
+        conditions: under which it was made, as its manifest has them.
+    """
+
+    folder: str
+    conditions: dict[str, Any]
+
+
+DeviceKind = Literal["local", "rpc", "estimate", "emulated", "pack", "replay"]
+Provenance = Literal["measured", "estimated", "replayed"]
+"""How a stored time came about: measured on the device, estimated without one, or taken from a recording."""
+PROVENANCE: dict[DeviceKind, Provenance] = {"estimate": "estimated", "replay": "replayed"}
+"""Of devices that do not measure."""
 
 
 class TargetSpec(_Part):
     """One target file, with ``native`` values filled in.
 
     ``tracker`` is the address of the boards' tracker, HOST:PORT; it is said on the command line or in the environment.
+    ``recording`` is what ``--device replay:FOLDER`` names.
     """
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -147,13 +164,14 @@ class TargetSpec(_Part):
     rpc: Rpc | None = None
     estimate: Estimate | None = None
     tracker: str | None = None
+    recording: Recording | None = None
 
     @property
-    def provenance(self) -> Literal["measured", "estimated", "emulated"]:
+    def provenance(self) -> Provenance | Literal["emulated"]:
         """How times of this target come about."""
         return "emulated" if self.device == "emulated" else self.stored_provenance()
 
-    def stored_provenance(self) -> Literal["measured", "estimated"]:
+    def stored_provenance(self) -> Provenance:
         """How times of this target come about, for what stores them.
 
         Raises:
@@ -164,7 +182,12 @@ class TargetSpec(_Part):
                 f"target {self.name} is emulated: times under emulation say nothing, so none are stored",
                 "use --device estimate, or a board: --device rpc:HOST:PORT",
             )
-        return "estimated" if self.device == "estimate" else "measured"
+        return PROVENANCE.get(self.device, "measured")
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether code for it can run from here: not on a device that packs travel to, nor on a recording."""
+        return self.device not in ("pack", "replay")
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -181,6 +204,8 @@ class TargetSpec(_Part):
                 where["cores"] = list(self.rpc.cores)
         if self.device == "estimate" and self.estimate is not None:
             where = {"estimate": self.estimate.model_dump(mode="json")}
+        if self.device == "replay" and self.recording is not None:
+            where = {"recording": self.recording.conditions}
         if self.device == "local" and self.target.gpu is not None:
             gpu = local_gpu()
             where = {"gpu": None if gpu is None else gpu.name}

@@ -16,6 +16,7 @@ from ofa_tvm.cost_model.importance import importance
 from ofa_tvm.cost_model.latency_data import LatencyData
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.learning_curve import doubled, learning_curve
+from ofa_tvm.devices.replay import ReplayDevice
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.measurement.kernel_times import latency_table
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
@@ -63,7 +64,7 @@ class LatencyBench:
         space: the space.
         target: the target, measured under its conditions.
         tuning_log: the target's log, where records are kept; held exclusively by the caller while measuring.
-        device: times subnets; None where that happens elsewhere, see ``wanted``.
+        device: times subnets; None where that happens elsewhere, see ``wanted``. A recording times what it holds.
     """
 
     def __init__(
@@ -76,8 +77,9 @@ class LatencyBench:
         self._references_ms = [median(record.reference_ms) for record in records if record.status == "ok"]
         self._references_ms = self._references_ms[-RECENT:]
         self._is_unusual = False
+        self._recorded = device.subnets(space) if isinstance(device, ReplayDevice) else None
         self.wanted: dict[str, SubnetConfig] = {}
-        """Subnets that were to be measured, by key, where no device is at hand."""
+        """Subnets that were to be measured, by key, where no device is at hand that can."""
         self._known: dict[str, list[LatencyRecord]] = {}
         for record in records:
             if record.schedules == self._schedules(record.subnet):
@@ -86,8 +88,11 @@ class LatencyBench:
 
     @property
     def can_measure(self) -> bool:
-        """Whether a device is at hand."""
-        return self._device is not None
+        """Whether a device is at hand that can time any subnet."""
+        return self._device is not None and self._recorded is None
+
+    def _device_for(self, config: SubnetConfig) -> NetworkDevice | None:
+        return self._device if self._recorded is None or config in self._recorded else None
 
     @property
     def folder(self) -> Path:
@@ -128,19 +133,19 @@ class LatencyBench:
         None stands for a measurement that failed, or that no device is at hand for.
         """
         new = [config for config in configs if config.key not in self._known]
-        if self._device is None:
-            self.wanted |= {config.key: config for config in new}
-        elif new:
-            with Task(title, len(new)) as task:
-                for config in new:
-                    task.advance(note=self._note(self._measure(self._device, config.key)))
+        timed = [(device, config) for config in new if (device := self._device_for(config)) is not None]
+        self.wanted |= {config.key: config for config in new if self._device_for(config) is None}
+        if timed:
+            with Task(title, len(timed)) as task:
+                for device, config in timed:
+                    task.advance(note=self._note(self._measure(device, config.key)))
         return [self.latency_ms(config) for config in configs]
 
     def confirm(self, config: SubnetConfig, times: int = 1) -> float | None:
         """Measure a subnet again, whatever is known of it, if a device is at hand; the latency of all times in ms."""
-        if self._device is not None:
+        if (device := self._device_for(config)) is not None:
             for _ in range(times):
-                self._measure(self._device, config.key)
+                self._measure(device, config.key)
         return self.latency_ms(config)
 
     def _measure(self, device: NetworkDevice, subnet: str) -> LatencyRecord:
@@ -199,6 +204,10 @@ class LatencyBench:
 
     def _unknown(self, space: SearchSpace, rng: np.random.Generator, count: int) -> Iterator[SubnetConfig]:
         """Random subnets that are not known at the time, drawn ``count`` at once, until all of the space are."""
+        if self._recorded is not None:
+            drawn = [self._recorded[row] for row in rng.permutation(len(self._recorded))]
+            yield from (one for one in drawn if one.key not in self._known and one.resolution in space.resolutions)
+            return
         while len(self._known) < space.cardinality:
             for config in space.sample_configs(rng, count):
                 if config.key not in self._known:

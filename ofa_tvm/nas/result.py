@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ofa_tvm.hardware.target import Provenance
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json
@@ -146,7 +147,7 @@ class SearchResult(_Part):
     target: str
     target_source: str | None = None
     device: str | None = None
-    provenance: Literal["measured", "estimated"] = "measured"
+    provenance: Provenance = "measured"
     threads: int
     batch: int | None = None
     dtype: DType | None = None

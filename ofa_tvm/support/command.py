@@ -22,7 +22,10 @@ TERMINATED = 143
 
 DeviceOption = Annotated[
     str | None,
-    typer.Option(help="Where code runs: local, pack, estimate, rpc:HOST:PORT[:KEY], emulated (default: the target's)."),
+    typer.Option(
+        help="Where code runs: local, pack, estimate, rpc:HOST:PORT[:KEY], emulated, or replay:FOLDER, a tuning "
+        "log that answers in its place (default: the target's)."
+    ),
 ]
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Images of one call instead of the target's.")]
 DTypeOption = Annotated[

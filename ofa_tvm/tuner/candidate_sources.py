@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
@@ -25,9 +24,10 @@ def candidate_sources(
     """
     if target.target.gpu is not None:
         donors = log.donors() if transfer else {}
-        made = import_module("ofa_tvm.tuner.trace_candidates").TraceSources
-        return made(target.attributes, log.folder, donors, log.tried, seed)  # type: ignore[no-any-return]
-    tiles = import_module("ofa_tvm.tuner.tile_candidates")
-    donors = log.donors(tiles.unlikeness(target.attributes)) if transfer else {}
-    made = tiles.Sources
-    return made(target.attributes, kernels, log.kernels, donors, log.tried, transfer)  # type: ignore[no-any-return]
+        from ofa_tvm.tuner.trace_candidates import TraceSources
+
+        return TraceSources(target.attributes, log.folder, donors, log.tried, seed)
+    from ofa_tvm.tuner.tile_candidates import Sources, unlikeness
+
+    donors = log.donors(unlikeness(target.attributes)) if transfer else {}
+    return Sources(target.attributes, kernels, log.kernels, donors, log.tried, transfer)

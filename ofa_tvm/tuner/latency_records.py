@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Literal
 
+from ofa_tvm.hardware.target import Provenance
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl, read_jsonl
 
 FILE_NAME = "latency.jsonl"
-Provenance = Literal["measured", "estimated"]
 
 
 @dataclass(frozen=True, slots=True)

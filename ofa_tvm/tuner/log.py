@@ -97,7 +97,7 @@ class TuningLog:
     def _read(self) -> None:
         manifest = self.folder / MANIFEST
         self.reference_ms = read_json(manifest, "manifest").get("reference_ms") if manifest.exists() else None
-        self.kernels.update(_states(self.folder / "kernels.jsonl"))
+        self.kernels.update(kernel_states(self.folder))
         self.tried.update(line["digest"] for line in _lines(self.folder / "trials.jsonl", "trial ledger", "digest"))
         # Shipped logs have no ledger, but what won there was tried.
         for key, state in self.kernels.items():
@@ -241,14 +241,14 @@ class TuningLog:
 
 def winners(folder: Path) -> dict[str, dict[str, Any]]:
     """The fastest schedule of each kernel in a log's folder."""
-    states = _states(folder / "kernels.jsonl")
+    states = kernel_states(folder)
     return {key: state.schedule for key, state in states.items() if state.schedule is not None}
 
 
 def best_times(folder: Path) -> dict[str, float]:
     """The best time in ms of each tuned kernel in a log's folder."""
     path = folder / "kernels.jsonl"
-    states = _states(path) if path.exists() else {}
+    states = kernel_states(folder) if path.exists() else {}
     return {key: state.best_ms for key, state in states.items() if state.best_ms is not None}
 
 
@@ -269,8 +269,13 @@ def _lines(path: Path, what: str, *fields: str) -> list[dict[str, Any]]:
     return lines
 
 
-def _states(path: Path) -> dict[str, KernelState]:
-    """The last line of each kernel."""
+def kernel_states(folder: Path) -> dict[str, KernelState]:
+    """What a log's folder knows of each kernel: its last line.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / "kernels.jsonl"
     states = {}
     for number, line in enumerate(_lines(path, "tuning log", "kernel"), 1):
         try:

@@ -1,0 +1,65 @@
+"""``--device replay:FOLDER``: a tuning log answers in a device's place, through the commands."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ofa_tvm import compile as compile_command
+from ofa_tvm import search, tune
+from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.shipped import shipped_folder
+from ofa_tvm.tuner.latency_records import read_records
+from ofa_tvm.tuner.log import TuningLog, winners
+
+ZEN4 = next(shipped_folder("tuning_logs").glob("x86/znver4-1t-*"))
+SPACE = ["--space", "mbv3-cifar", "--resolution", "32"]
+
+
+def test_a_log_that_ships_answers_as_its_cpu_did(tmp_path, capsys):
+    options = ["--device", f"replay:{ZEN4}", "--logs", str(tmp_path), *SPACE, "--trials-per-kernel", "4"]
+    assert tune.main([*options, "--samples", "25", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["provenance"] == "replayed"
+    assert answer["fingerprint"].startswith("znver4-1t-b1-replay-")
+    assert answer["cost_model"]["samples"] >= 25
+
+    target = load_target("x86", device=f"replay:{ZEN4}")
+    log, recorded = TuningLog(target, tmp_path), winners(ZEN4)
+    same = [key for key, schedule in log.winners.items() if recorded[key] == schedule]
+    assert len(same) > 0.7 * len(log.winners), "winners of the recording are found again"
+    records = read_records(log.folder, "mbv3-cifar")
+    assert {record.provenance for record in records} == {"replayed"}
+    times = {record.subnet: record.times_ms for record in read_records(ZEN4, "mbv3-cifar")}
+    assert all(times[record.subnet] == record.times_ms for record in records)
+    assert all(record.subnet.startswith("r32.") for record in records)
+
+
+def test_it_is_the_chip_of_the_recording_with_its_threads():
+    target = load_target("x86", device=f"replay:{ZEN4}")
+    assert (target.target.mcpu, target.threads, target.device) == ("znver4", 1, "replay")
+    assert not target.is_at_hand
+    (gpu,) = shipped_folder("targets").glob("cuda-sm90.toml")
+    with pytest.raises(UserError, match="was recorded on a CPU, target cuda-sm90 is none"):
+        load_target(str(gpu), device=f"replay:{ZEN4}")
+    with pytest.raises(UserError, match="recorded with threads 1, not 2"):
+        load_target("x86", threads=2, device=f"replay:{ZEN4}")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"conditions": {"target": 1}}', '{"conditions": null}'])
+def test_what_is_no_recording_is_refused(tmp_path, text, capsys):
+    (tmp_path / "manifest.json").write_text(text)
+    assert tune.main(["--device", f"replay:{tmp_path}", "--logs", str(tmp_path / "logs")]) == 2
+    assert "manifest.json" in capsys.readouterr().err
+    assert tune.main(["--device", f"replay:{tmp_path}/none", "--logs", str(tmp_path / "logs")]) == 2
+    assert "is not the folder of a tuning log" in capsys.readouterr().err
+
+
+def test_nothing_runs_on_a_recording(tmp_path, capsys):
+    options = ["--device", f"replay:{ZEN4}", "--logs", str(tmp_path)]
+    assert compile_command.main([*options, "--subnet", "smallest", "--space", "mbv3-cifar"]) == 2
+    assert "answers from a recording: nothing runs there" in capsys.readouterr().err
+    assert search.main([*options, "--max-latency-ms", "0.1", "--out", str(tmp_path / "out")]) == 3
+    assert "no kernel is tuned" in capsys.readouterr().err
