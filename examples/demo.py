@@ -1,4 +1,4 @@
-"""The whole way on this machine: tune a little further, search for two budgets, deploy, compare, report.
+"""The whole way on this machine: tune a little further, search for two budgets, compare, report, deploy, run.
 
 Run by ``make demo``. What is already done (data, tuning, measurements) is not done again.
 """
@@ -16,6 +16,7 @@ from typing import Any
 RUNS = Path("runs")
 SEARCH = RUNS / "demo-search"
 BUNDLE = RUNS / "demo-bundle"
+IMAGE = RUNS / "demo-image"
 
 
 def say(text: str) -> None:
@@ -55,6 +56,30 @@ def classify(manifest: dict[str, Any]) -> None:
     )
 
 
+def picture() -> tuple[Path, str]:
+    """A test image as a file that the bundle's program reads, and what it shows."""
+    import numpy as np
+    from PIL import Image
+
+    from ofa_tvm.compiler.runner_headers import finds_header
+    from ofa_tvm.data import load_dataset
+
+    dataset = load_dataset("cifar10")
+    number = int(np.argmax(dataset.test.labels == dataset.class_names.index("cat")))
+    path = IMAGE.with_suffix(".png" if finds_header("g++") else ".ppm")
+    Image.fromarray(dataset.test.images[number]).save(path)
+    return path, dataset.class_names[dataset.test.labels[number]]
+
+
+def run_bundle() -> None:
+    """Classify an image as a user of the bundle does."""
+    path, shown = picture()
+    print(f"$ ./{BUNDLE}/run {path}     # a picture of a {shown}", flush=True)
+    done = subprocess.run([BUNDLE / "run", path], check=False)
+    if done.returncode != 0:
+        sys.exit(done.returncode)
+
+
 def main() -> None:
     """Run all steps."""
     start = time.monotonic()
@@ -76,6 +101,8 @@ def main() -> None:
     run("ofa_tvm.bench", "--space", "mbv3-cifar", "--subnet", subnet, "--threads", "1", "--seconds", "3")
     say("5. Report")
     run("ofa_tvm.report", "--from", str(SEARCH))
+    say("6. The bundle by itself: a program and a library, no Python, no TVM")
+    run_bundle()
     cost = deployed["cost"]
     print(
         f"\nThis deployment cost {cost['wall_s']:.0f} s, {cost['cpu_s']:.0f} CPU s, {cost['energy_kwh'] * 1e3:.2g} Wh "
