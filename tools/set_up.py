@@ -87,7 +87,10 @@ def _say(text: str, is_terminal: bool) -> None:
 
 def _complain(log: Path, title: str) -> None:
     lines = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
-    print("\n".join([f"could not set up {title}:", *(f"  {line}" for line in lines), f"all of it: {log}"]), file=sys.stderr)
+    print(
+        "\n".join([f"could not set up {title}:", *(f"  {line}" for line in lines), f"all of it: {log}"]),
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":
