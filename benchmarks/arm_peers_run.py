@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ def ort(model: str) -> Run:
 
 
 def ncnn(model: str) -> Run:
-    from ncnn import ncnn as engine
-
+    engine = import_module("ncnn.ncnn")
     net = engine.Net()
     net.opt.num_threads = 1
     # It computes in half precision by default where the CPU can.
@@ -46,8 +46,7 @@ def ncnn(model: str) -> Run:
 
 
 def mnn(model: str) -> Run:
-    import _mnncengine as engine
-
+    engine = import_module("_mnncengine")
     interpreter = engine.Interpreter(f"{model}.mnn")
     session = interpreter.createSession({"backend": "CPU", "numThread": 1, "precision": "high"})
     given, found = interpreter.getSessionInput(session), interpreter.getSessionOutput(session)

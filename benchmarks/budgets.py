@@ -67,7 +67,8 @@ def best_within(budget_ms: float, target: str) -> float:
 
 def _ratio(device: LocalDevice, subnet: str, log: TuningLog) -> float:
     answer = device.network(SPACE.name, SPACE.classes, SubnetConfig.parse(subnet).key, log.folder)
-    return statistics.median(own / other for own, other in zip(answer["times_ms"], answer["reference_ms"], strict=True))
+    pairs = zip(answer["times_ms"], answer["reference_ms"], strict=True)
+    return float(statistics.median(own / other for own, other in pairs))
 
 
 def main() -> None:

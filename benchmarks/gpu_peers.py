@@ -75,7 +75,7 @@ def torch_calls(network: NetworkSpec, weights: Weights, images: Array, dtype: to
 
 
 def _as_graph(call: Call) -> Call:
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(WARM_UP):
@@ -83,7 +83,7 @@ def _as_graph(call: Call) -> Call:
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        logits = call()
+        logits: torch.Tensor = call()
 
     def replay() -> torch.Tensor:
         graph.replay()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -141,7 +142,7 @@ def speed() -> None:
     keep("latency-model-speed", result)
 
 
-PARTS = {"public": public, "measured": measured, "speed": speed}
+PARTS: dict[str, Callable[..., None]] = {"public": public, "measured": measured, "speed": speed}
 
 if __name__ == "__main__":
     PARTS[sys.argv[1]](*sys.argv[2:])

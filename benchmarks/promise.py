@@ -17,6 +17,7 @@ import numpy as np
 from store import keep
 
 from ofa_tvm.engines import ENGINES
+from ofa_tvm.engines.base import Call
 from ofa_tvm.engines.comparison import PROTOCOLS, WARMUP_RUNS, time_calls
 from ofa_tvm.engines.own_library import OfaTvm
 from ofa_tvm.graph.parity import check_parity, relative_error
@@ -45,7 +46,7 @@ def main() -> None:
         sys.exit("no pick is as accurate: search with larger budgets")
     pick = min(close, key=lambda pick: pick.measured_ms or np.inf)
     engines = {"ours": OfaTvm(), **{name: ENGINES[name]() for name in OTHERS}}
-    calls = {}
+    calls: dict[str, Call] = {}
     for label, config in (("pick", SubnetConfig.parse(pick.subnet)), ("largest", space.largest)):
         network = space.network(config)
         weights = random_weights(network)

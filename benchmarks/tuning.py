@@ -38,7 +38,7 @@ from ofa_tvm.hardware.machine import cpu_name
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import get_space
 from ofa_tvm.support.files import read_jsonl
-from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.candidate import Candidate, Source
 from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.urgency import kernel_frequencies
@@ -145,6 +145,7 @@ def metaschedule(
                 if layer.key not in tuned:
                     tuned[layer.key] = search(layer, spec.attributes, model, device)
                     trials += len(tuned[layer.key][1])
+            pairs: list[tuple[str, Source, KernelSpec, dict[str, Any]]]
             pairs = [(key, "template", kernels[key], log.winners[key])]
             pairs += [(layer.key, "evolution", layer, tuned[layer.key][0]) for layer in layers_of(kernels[key])]
             rounds = []

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ofa_tvm.compiler.lowering import fused_kernels
+from ofa_tvm.devices.rpc.board_servers import BoardServers
+from ofa_tvm.devices.rpc.device import RpcDevice
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.support.files import read_jsonl
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.loop import Budget, Tuner
 from ofa_tvm.tuner.tile_candidates import Sources
+from ofa_tvm.tuner.trial import TrialResult
 
 ROUND = 10
 KILL_AFTER = 3
@@ -16,10 +25,10 @@ KILL_AFTER = 3
 class KillsABoard:
     """A device that loses a board while it runs trials."""
 
-    def __init__(self, device, servers):
+    def __init__(self, device: RpcDevice, servers: BoardServers) -> None:
         self.device, self.servers, self.results = device, servers, 0
 
-    def trials(self, spec, candidates, best_ms):
+    def trials(self, spec: KernelSpec, candidates: Sequence[Candidate], best_ms: float | None) -> Iterator[TrialResult]:
         for result in self.device.trials(spec, candidates, best_ms):
             yield result
             self.results += 1
@@ -27,7 +36,9 @@ class KillsABoard:
                 self.servers.kill(0)
 
 
-def tuned_round(space, log, attributes, device, servers):
+def tuned_round(
+    space: SearchSpace, log: TuningLog, attributes: dict[str, Any], device: RpcDevice, servers: BoardServers
+) -> None:
     """Tune, kill, and check that every trial is in the log once, and counts."""
     every = fused_kernels(space, (12,))
     kernels = {key: every[key] for key in sorted(every, key=lambda key: -every[key].flops)[:3]}
@@ -44,6 +55,6 @@ def tuned_round(space, log, attributes, device, servers):
     assert not kept["quarantine"]
 
 
-def leftovers(servers):
+def leftovers(servers: BoardServers) -> list[str]:
     """Libraries that were uploaded and not removed."""
     return sorted(path.name for path in servers.folder.rglob("*.so*"))

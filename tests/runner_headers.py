@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from ofa_tvm.compiler.runner_headers import HEADER, HINT, finds_header
@@ -10,7 +12,7 @@ REASON = f"{HEADER} is missing: {HINT}"
 needs_stb = [pytest.mark.stb, pytest.mark.skipif(not finds_header("g++"), reason=REASON)]
 
 
-def decodes_pictures(test):
+def decodes_pictures(test: Callable[..., None]) -> Callable[..., None]:
     """A decorator: both marks."""
     for mark in needs_stb:
         test = mark(test)

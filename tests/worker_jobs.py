@@ -5,34 +5,37 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import NoReturn
+
+Answer = dict[str, object]
 
 
-def add(left, right):
+def add(left: int, right: int) -> Answer:
     return {"status": "ok", "sum": left + right, "pid": os.getpid()}
 
 
-def environment(name):
+def environment(name: str) -> Answer:
     return {"status": "ok", "value": os.environ.get(name)}
 
 
-def fail(message):
+def fail(message: str) -> NoReturn:
     raise ValueError(message)
 
 
-def crash():
+def crash() -> None:
     faulthandler.disable()
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def leave(code):
+def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def hang():
+def hang() -> None:
     threading.Event().wait()
 
 
-def hold(started, release):
+def hold(started: str, release: str) -> Answer:
     """Says that it runs by making a file, and ends when someone opens the pipe for writing."""
     Path(started).write_text(str(os.getpid()))
     with Path(release).open() as pipe:

@@ -26,3 +26,6 @@ def reference_engine() -> tuple[str, Engine]:
     """Name and engine that others' outputs are checked against: ONNX Runtime, or torch where it is missing."""
     name = "ort" if OnnxRuntime().version else "torch"
     return name, ENGINES[name]()
+
+
+__all__ = ["ENGINES", "Engine", "OfaTvm", "OnnxRuntime", "OpenVino", "Torch", "TvmLoops", "reference_engine"]

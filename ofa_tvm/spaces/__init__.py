@@ -18,4 +18,4 @@ def get_space(name: str) -> SearchSpace:
     return SPACES[name]
 
 
-__all__ = ["SPACES", "Genomes", "SearchSpace", "SubnetConfig", "get_space"]
+__all__ = ["MBV3", "MBV3_CIFAR", "MBV3_W12", "SPACES", "Genomes", "SearchSpace", "SubnetConfig", "get_space"]

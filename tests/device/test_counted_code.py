@@ -34,7 +34,8 @@ def program(tmp_path_factory):
 
 
 def test_blocks_with_code_are_those_without(program):
-    plain, coded = Counter(), Counter()
+    plain: Counter[tuple[int, int]] = Counter()
+    coded: Counter[tuple[int, int]] = Counter()
     for address, length, runs in count_blocks(program, TRIPLE, CPU, 60):
         plain[address, length] += runs
     for (address, code), runs in count_code(program, TRIPLE, CPU, 60).items():

@@ -12,6 +12,7 @@ import pytest
 from ofa_tvm.compiler.lowering import layer_kernels
 from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.writer import PackWriter
+from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.machine import local_gpu
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
@@ -27,7 +28,7 @@ pytestmark = [
 def test_every_kernel_of_a_pack_computes_what_it_should(tmp_path, dtype):
     """The pack's way, with this machine's GPU as the far device."""
     target, pack = load_target("cuda", device="pack", dtype=dtype), tmp_path / "pack"
-    kinds = {}
+    kinds: dict[tuple[str, bool, bool], KernelSpec] = {}
     for spec in layer_kernels(MBV3_CIFAR, (28,), 1, dtype).values():
         kinds.setdefault((spec.kind, spec.scaled, spec.residual), spec)
     with PackWriter(target, pack) as writer:

@@ -88,5 +88,6 @@ def test_calls_take_turns():
 
 def test_speedup_is_a_geometric_mean():
     speedup = Speedup.of([0.5, 2.0])
-    assert (speedup.geomean, speedup.low, speedup.high) == (pytest.approx(1.0), 0.5, 2.0)
+    assert speedup.geomean == pytest.approx(1.0)
+    assert (speedup.low, speedup.high) == (0.5, 2.0)
     assert relative_error(np.asarray([np.nan], np.float32), np.ones(1, np.float32)) == float("inf")

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ofa_tvm import compile as compile_command
+from ofa_tvm.compiler.cpu.assembler import compile_program
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.facts import SupernetFacts
@@ -68,10 +69,8 @@ def test_bad_input_ends_with_2(run, capsys):
 def test_wrong_code_ends_with_1_and_writes_nothing(run, tmp_path, monkeypatch, capsys):
     from ofa_tvm.bundle import library as compilation
 
-    right = compilation.compile_program
-
     def wrong(plan, weights, *rest):
-        return right(plan, {name: array * 2 for name, array in weights.items()}, *rest)
+        return compile_program(plan, {name: array * 2 for name, array in weights.items()}, *rest)
 
     monkeypatch.setattr(compilation, "compile_program", wrong)
     assert run("--space", "tiny", "--subnet", "smallest", "--out", str(tmp_path / "out")) == 1

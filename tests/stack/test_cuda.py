@@ -27,14 +27,16 @@ from ofa_tvm.tuner.measured_traces import kept_traces
 from ofa_tvm.tuner.trace_candidates import TraceSources
 from ofa_tvm.tuner.trial import TrialResult
 
-pytestmark = pytest.mark.skipif(cuda_compiler() is None, reason="neither NVRTC nor nvcc is installed")
+COMPILER = cuda_compiler()
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="neither NVRTC nor nvcc is installed")
 CONV = KernelSpec("conv", 16, 32, 8, 3, 1, "hard_swish", bias=True)
 CUDA_MACHINE = 190
 
 
 def architecture(code: bytes) -> int:
     """The number after ``sm_`` of a cubin: where its ELF header keeps it has moved once."""
-    machine, flags = struct.unpack_from("<H", code, 18)[0], struct.unpack_from("<I", code, 48)[0]
+    machine: int = struct.unpack_from("<H", code, 18)[0]
+    flags: int = struct.unpack_from("<I", code, 48)[0]
     assert machine == CUDA_MACHINE
     return (flags >> 8) & 0xFF if flags & 0xFF not in (80, 86, 87, 89, 90) else flags & 0xFF
 
@@ -46,13 +48,14 @@ def test_a_kernel_of_every_gpu_target_holds_its_code(name, tmp_path):
         pytest.skip(f"{target.toolchain.linker} is not installed")
     build_kernel(CONV, {}, Target(target.attributes), target.toolchain.linker, tmp_path / "kernel.so")
     (code,) = machine_code(tmp_path / "kernel.so")
+    assert target.target.gpu is not None
     assert f"sm_{architecture(code)}" == target.target.gpu.arch
     assert b"main_kernel" in code
 
 
 def test_every_kind_of_kernel_has_a_default_schedule(tmp_path):
     target = Target(load_target("cuda-sm80").attributes)
-    kinds = {}
+    kinds: dict[tuple[str, bool, bool], KernelSpec] = {}
     for spec in layer_kernels(MBV3_CIFAR, (28,)).values():
         kinds.setdefault((spec.kind, spec.scaled, spec.residual), spec)
     assert {kind for kind, *_ in kinds} == {"conv", "depthwise", "squeeze_excite", "pool", "dense"}
@@ -70,6 +73,7 @@ def test_a_subnet_holds_the_code_of_all_its_kernels(name, dtype, tmp_path):
     library = tmp_path / "subnet.so"
     build_network(network, random_weights(network), {}, Target(target.attributes), "g++", library, 1, dtype)
     (code,) = machine_code(library)
+    assert target.target.gpu is not None
     assert f"sm_{architecture(code)}" == target.target.gpu.arch
     assert b"conv_" in code
     assert b"squeeze_excite_" in code
@@ -129,7 +133,7 @@ def test_float16_does_without_tensor_cores_where_the_shape_is_not_for_them(spec,
     assert [one.source for one in asked] == ["default", "evolution", "evolution"]
 
 
-@pytest.mark.skipif(cuda_compiler() is None or cuda_compiler().name != "NVRTC", reason="nvcc brings its headers")
+@pytest.mark.skipif(COMPILER is None or COMPILER.name != "NVRTC", reason="nvcc brings its headers")
 def test_missing_headers_of_float16_are_told(monkeypatch):
     monkeypatch.setattr(compiler, "_header_folders", lambda: [])
     check = cuda_checks._float16_headers()

@@ -12,6 +12,7 @@ import torch
 from ofa_tvm import data, deploy
 from ofa_tvm.bundle import deployment, gpu_bundle
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, verify_bundle
+from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cuda import build as cuda_kernels
 from ofa_tvm.compiler.cuda.device_code import machine_code
 from ofa_tvm.compiler.cuda.nvrtc import cuda_compiler
@@ -73,7 +74,9 @@ def test_bundle_runs_and_says_what_it_is(run, checkpoint, tmp_path, capsys, tiny
     assert manifest.input.shape == (1, 12, 12, 3)
     assert manifest.accuracy.test_images == 40
     assert manifest.accuracy.test_top1 == manifest.accuracy.torch_test_top1
+    assert manifest.accuracy.max_relative_logit_difference is not None
     assert manifest.accuracy.max_relative_logit_difference < 1e-4
+    assert manifest.latency.measured_ms is not None
     assert manifest.latency.measured_ms > 0
     assert (manifest.target.tuned_kernels, manifest.latency.predicted_ms) == (0, None)
     assert [cost.phase for cost in manifest.cost] == [
@@ -205,10 +208,8 @@ def test_images_of_other_classes_are_refused(run, tiny_dataset, monkeypatch, cap
 def test_wrong_library_is_not_put_in_place(run, tmp_path, monkeypatch, capsys):
     from ofa_tvm.bundle import deployment
 
-    right = deployment.assemble
-
     def wrong(network, weights, *rest):
-        return right(network, {name: array * np.float32(0.9) for name, array in weights.items()}, *rest)
+        return assemble(network, {name: array * np.float32(0.9) for name, array in weights.items()}, *rest)
 
     monkeypatch.setattr(deployment, "assemble", wrong)
     assert run("--subnet", SUBNET) == 1
@@ -229,7 +230,8 @@ def test_wrong_answers_are_not_put_in_place(run, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "bundle").exists()
 
 
-CLOSE = {"float32": {"rtol": 1e-3, "atol": 1e-4}, "float16": {"rtol": 1e-2, "atol": 1e-2}}
+CLOSE = {"float32": (1e-3, 1e-4), "float16": (1e-2, 1e-2)}
+"""Tolerances of logits: relative, absolute."""
 
 
 @pytest.fixture
@@ -261,7 +263,9 @@ def test_a_gpus_bundle_runs_beside_tvms_libraries(
     else:
         assert manifest.accuracy.test_top1 == pytest.approx(manifest.accuracy.torch_test_top1, abs=0.01)
         apart = manifest.accuracy.max_relative_logit_difference
+        assert apart is not None
         assert apart < 1e-4 if dtype == "float32" else 1e-5 < apart < 1e-2
+        assert manifest.latency.measured_ms is not None
         assert manifest.latency.measured_ms > 0
 
     supernet, _ = load_supernet(checkpoint)
@@ -271,7 +275,9 @@ def test_a_gpus_bundle_runs_beside_tvms_libraries(
     command = [tmp_path / "bundle" / "run", tmp_path / "images.npy", "--logits", tmp_path / "logits.npy"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), subnet(images).numpy(), **CLOSE[dtype])
+    relative, absolute = CLOSE[dtype]
+    found, expected = np.load(tmp_path / "logits.npy"), subnet(images).numpy()
+    np.testing.assert_allclose(found, expected, rtol=relative, atol=absolute)
 
     (tmp_path / "bundle" / "network.so").unlink()
     command = [tmp_path / "bundle" / "run", tmp_path / "bundle" / "model.so", tmp_path / "images.npy"]

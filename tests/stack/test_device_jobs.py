@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ofa_tvm.compiler.loaded_model import LoadedModel
 from ofa_tvm.devices.workers import subnet_jobs as jobs
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
@@ -13,10 +14,9 @@ def test_a_subnet_is_timed_with_the_asked_number_of_classes(tmp_path, monkeypatc
     models = []
 
     def load(library):
-        models.append(load_model(library))
+        models.append(LoadedModel(library))
         return models[-1]
 
-    load_model = jobs.LoadedModel
     monkeypatch.setattr(jobs, "LoadedModel", load)
     answer = jobs.network(
         MBV3_CIFAR.name,

@@ -1,7 +1,6 @@
 """The latency model against a made-up device whose kernels are slower or faster in company than alone."""
 
 import json
-from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -31,10 +30,15 @@ def kernel_keys(network):
     return [layer_keys(layer) for layer in network.layers]
 
 
-class AnyKernel(Mapping):
-    """Times in ms of whatever is asked for, from a rule with a hash-like scatter."""
+class AnyKernel(Mapping[str, float]):
+    """Times in ms of whatever is asked for: as told, or from a rule with a hash-like scatter."""
+
+    def __init__(self, told: dict[str, float] | None = None) -> None:
+        self.told = told or {}
 
     def __getitem__(self, key):
+        if key in self.told:
+            return self.told[key]
         scatter = 0.7 + 0.6 * (sum(map(ord, key)) * 7919 % 1000) / 1000
         numbers = [int(part) for part in key.split("-")[-5:]]
         size, inputs, outputs, kernel, _ = numbers
@@ -118,7 +122,7 @@ def test_table_names_missing_kernels():
     stem = kernel_keys(SPACE.network(SPACE.largest))[0][0]
     for failed in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(UserError, match=f"1 kernels .* e.g. {stem}"):
-            SubnetTable(SPACE, ChainMap({stem: failed}, COSTS), kernel_keys)
+            SubnetTable(SPACE, AnyKernel({stem: failed}), kernel_keys)
 
 
 class Entangled(MobileNetV3Space):

@@ -60,7 +60,7 @@ def measure_there(pack, *options):
 
 
 def first_of_each_kind(kernels):
-    kinds = {}
+    kinds: dict[tuple[str, bool, bool, bool], KernelSpec] = {}
     for spec in kernels.values():
         kinds.setdefault((spec.kind, spec.scaled, spec.residual, spec.pooled), spec)
     return list(kinds.values())

@@ -111,7 +111,7 @@ def measured_elsewhere(tmp_path, subnets, tiny_space) -> None:
         for key, kernel in fused_kernels(tiny_space).items():
             result = TrialResult("ok", (kernel_ms(kernel),), is_checked=True)
             log.commit(key, [(Candidate(key, "default", {}), result)])
-    LatencyBench(tiny_space, target, log, FormulaDevice(target)).measure(subnets)
+    LatencyBench(tiny_space, target, log, FormulaDevice(1.0, 0.0)).measure(subnets)
 
 
 def test_finalists_wait_for_a_device_elsewhere_and_are_picked_once_they_are_measured(
@@ -119,7 +119,8 @@ def test_finalists_wait_for_a_device_elsewhere_and_are_picked_once_they_are_meas
 ) -> None:
     drawn = tiny_space.sample_configs(np.random.default_rng(0), 25)
     measured_elsewhere(tmp_path, drawn, tiny_space)
-    fastest = min(FormulaDevice(None).network(tiny_space.name, 0, one.key, None)["times_ms"][0] for one in drawn)
+    device, classes = FormulaDevice(1.0, 0.0), tiny_space.classes
+    fastest = min(device.network(tiny_space.name, classes, one.key, None)["times_ms"][0] for one in drawn)
     budget = ("--device", "pack", "--max-latency-ms", str(0.99 * fastest))
     assert run(*budget) == 3
     said = capsys.readouterr()

@@ -62,7 +62,7 @@ def pymoo_front(space, limit, evaluations, seed):
 
     seen = []
 
-    class Search(Problem):
+    class Search(Problem):  # type: ignore[misc]  # pymoo has no types
         def __init__(self):
             super().__init__(len(space.gene_sizes), 2, 1, xl=0, xu=space.gene_sizes - 1, vtype=int)
 

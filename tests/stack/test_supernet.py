@@ -62,16 +62,16 @@ def run_folded(network, weights, inputs):
     arrays = {name: torch.from_numpy(array) for name, array in weights.items()}
     for spec in network.layers:
         x = tensors[spec.input]
-        weight, bias = arrays.get(f"{spec.name}.weight"), arrays.get(f"{spec.name}.bias")
+        weight, bias = f"{spec.name}.weight", arrays.get(f"{spec.name}.bias")
         match spec.kind:
             case "conv":
-                y = F.conv2d(x, weight, bias, spec.stride, spec.kernel_size // 2)
+                y = F.conv2d(x, arrays[weight], bias, spec.stride, spec.kernel_size // 2)
             case "depthwise":
-                y = F.conv2d(x, weight, bias, spec.stride, spec.kernel_size // 2, groups=spec.out_channels)
+                y = F.conv2d(x, arrays[weight], bias, spec.stride, spec.kernel_size // 2, groups=spec.out_channels)
             case "global_pool":
                 y = x.mean((2, 3), keepdim=True)
             case "linear":
-                y = F.linear(x.flatten(1), weight, bias)
+                y = F.linear(x.flatten(1), arrays[weight], bias)
             case "squeeze_excite":
                 part = {name: arrays[f"{spec.name}.{name}"] for name in ("reduce.weight", "expand.weight")}
                 hidden = F.relu(F.linear(x.mean((2, 3)), part["reduce.weight"], arrays[f"{spec.name}.reduce.bias"]))
@@ -198,9 +198,9 @@ def test_recalibration_is_the_mean_over_batches(supernets):
     subnet = extract(supernet, config)
     batches = [images(config.resolution, 8, seed) * (1 + seed) + seed for seed in range(3)]
     norms = {
-        name: layer.norm for name, layer in subnet.layers.items() if isinstance(getattr(layer, "norm", None), Norm)
+        name: norm for name, layer in subnet.layers.items() if isinstance(norm := getattr(layer, "norm", None), Norm)
     }
-    seen = {name: [] for name in norms}
+    seen: dict[str, list[torch.Tensor]] = {name: [] for name in norms}
     hooks = [
         norm.register_forward_pre_hook(lambda module, inputs, key=name: seen[key].append(inputs[0]))
         for name, norm in norms.items()

@@ -72,9 +72,16 @@ def start(target_file, tmp_path):
     started = []
 
     def start():
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-        process = subprocess.Popen(command(target_file, tmp_path), **options)
+        process = subprocess.Popen(
+            command(target_file, tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         started.append(process)
+        assert process.stdout is not None
+        assert process.stderr is not None
         trials = TuningLog(load_target(str(target_file)), tmp_path).folder / "trials.jsonl"
         while not (trials.exists() and trials.stat().st_size):
             ended, _, _ = select.select([process.stdout], [], [], 0.05)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -206,7 +207,7 @@ def test_durations(seconds, text):
 def clock(monkeypatch):
     """A clock that only moves when told to."""
     now = {"s": 100.0}
-    monkeypatch.setattr(console.time, "monotonic", lambda: now["s"])
+    monkeypatch.setattr(time, "monotonic", lambda: now["s"])
     return now
 
 

@@ -15,12 +15,18 @@ from ofa_tvm.__main__ import VERBS, module_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Package.read(ROOT / "ofa_tvm")
-COMPILER = ("compiler.tvm_api", "compiler.native", "compiler.scheduled", "compiler.cpu.emit", "compiler.cpu")
+COMPILER: tuple[str, ...] = (
+    "compiler.tvm_api",
+    "compiler.native",
+    "compiler.scheduled",
+    "compiler.cpu.emit",
+    "compiler.cpu",
+)
 COMPILER = (*COMPILER, "compiler.cuda", "compiler")
 GROUND = ("support", "hardware", "graph", "spaces")
 BELOW_DEVICES = (*GROUND, *COMPILER, "tuner")
-DEVICES = ("devices.workers", "devices.pack", "devices.local", "devices.rpc", "devices.emulation", "devices.estimate")
-DEVICES = (*DEVICES, "devices")
+DEVICES: tuple[str, ...] = ("devices.workers", "devices.pack", "devices.local", "devices.rpc", "devices.emulation")
+DEVICES = (*DEVICES, "devices.estimate", "devices")
 ROOMS: dict[str, tuple[str, ...]] = {
     "support": (),
     "hardware": ("support",),

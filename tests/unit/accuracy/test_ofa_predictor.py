@@ -101,6 +101,7 @@ def test_other_spaces_are_refused(path):
 
 @pytest.mark.skipif(OFFICIAL is None, reason="OFA_TVM_OFFICIAL_DATA does not name the folder of OFA's own files")
 def test_published_weights_agree_with_a_forward_pass_and_like_size():
+    assert OFFICIAL is not None
     path = Path(OFFICIAL) / "acc_predictor_w1.2.npz"
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)

@@ -135,6 +135,7 @@ def test_what_is_missing_is_said(tmp_path):
 
 @pytest.mark.skipif(OFFICIAL is None, reason="OFA_TVM_OFFICIAL_DATA does not name the folder of OFA's own files")
 def test_published_times_cover_the_space():
+    assert OFFICIAL is not None
     folder = Path(OFFICIAL)
     table = BlockLatencyTable.load(folder, SPACE)
     smallest, largest = table.latency_ms(SPACE.genomes([SPACE.smallest, SPACE.largest]))

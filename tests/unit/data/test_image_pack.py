@@ -30,7 +30,7 @@ def test_every_pixel_and_label_comes_back(packed, tiny_dataset):
     found = load_dataset(f"pack:{packed}")
     for one, other in ((found.all_training, tiny_dataset.all_training), (found.test, tiny_dataset.test)):
         assert np.array_equal(one.images, other.images) and np.array_equal(one.labels, other.labels)
-        assert (one.images.dtype, one.labels.dtype) == (np.uint8, np.int64)
+        assert (one.images.dtype, one.labels.dtype) == (np.dtype(np.uint8), np.dtype(np.int64))
     assert np.array_equal(found.validation.images, tiny_dataset.validation.images)
     assert (found.name, found.class_names) == (tiny_dataset.name, tiny_dataset.class_names)
     assert found.preprocess == tiny_dataset.preprocess

@@ -31,7 +31,7 @@ def steps(tmp_path, monkeypatch):
     monkeypatch.setattr(emulator, "missing_tools", list)
     monkeypatch.setattr(emulator, "_unpack_root", unpack_root)
     monkeypatch.setattr(emulator, "_unpack_site", unpack_site)
-    monkeypatch.setattr(emulator.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     return done
 
 

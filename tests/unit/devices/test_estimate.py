@@ -42,15 +42,18 @@ def test_a_target_without_a_board_is_estimated_and_says_so(name, monkeypatch):
     target = load_target(name)
     assert (target.device, target.provenance) == ("estimate", "estimated")
     assert "estimate" in target.fingerprint
+    assert target.estimate is not None
     assert target.conditions["estimate"]["clock_mhz"] == target.estimate.clock_mhz
 
 
 def test_a_tracker_is_named_in_the_environment_or_on_the_command_line(monkeypatch):
     monkeypatch.setenv("OFA_TVM_TRACKER", "127.0.0.1:9190")
     target = load_target("arm")
+    assert target.rpc is not None
     assert (target.device, target.tracker, target.rpc.key) == ("rpc", "127.0.0.1:9190", "cortex-a76")
     assert target.provenance == "measured"
     other = load_target("arm", device="rpc:board-host:9191:my-board")
+    assert other.rpc is not None
     assert (other.tracker, other.rpc.key) == ("board-host:9191", "my-board")
     assert other.fingerprint != target.fingerprint
     assert load_target("arm", device="estimate").device == "estimate"

@@ -92,7 +92,7 @@ def test_random_subnets_need_only_kernels_of_the_set(space):
 @every_space
 def test_every_kernel_of_the_set_occurs_in_some_subnet(space):
     resolution = space.resolutions[0]
-    found = set()
+    found: set[str] = set()
     for config in space.sample_configs(np.random.default_rng(1), 3000):
         found.update(step.kernel.key for step in fused_steps(space.network(replace(config, resolution=resolution))))
     assert found == set(fused_kernels(space, (resolution,)))

@@ -27,7 +27,7 @@ def test_random_subnets_need_only_kernels_of_the_space(space):
 @every_space
 def test_every_kernel_of_a_space_occurs_in_some_subnet(space):
     resolution = space.resolutions[0]
-    found = set()
+    found: set[str] = set()
     for config in space.sample_configs(np.random.default_rng(1), 3000):
         same_size = type(config)(resolution, config.stages)
         found.update(kernel.key for _, kernel in network_kernels(space.network(same_size)))

@@ -183,7 +183,7 @@ def test_infeasible_subnets_rank_behind_by_violation():
     objectives = np.array([[1.0, 2.0], [2.0, 1.0], [3.0, 3.0], [0.0, 0.0], [0.0, 0.0]])
     rank = constrained_rank(objectives, np.array([0.0, 0.0, 0.0, 0.5, 0.1]))
     assert rank.tolist() == [0, 0, 1, 3, 2]
-    assert constrained_rank(objectives, np.arange(5) + 1.0).tolist() == [0, 1, 2, 3, 4]
+    assert constrained_rank(objectives, np.array([1.0, 2.0, 3.0, 4.0, 5.0])).tolist() == [0, 1, 2, 3, 4]
 
 
 @settings(max_examples=50, deadline=None)

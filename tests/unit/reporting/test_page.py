@@ -73,7 +73,11 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.words, self.ids, self.refers, self.open = [], [], set(), set(), []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.ids: set[str] = set()
+        self.refers: set[str] = set()
+        self.open: list[str] = []
         self.feed(text)
         assert not self.open
 

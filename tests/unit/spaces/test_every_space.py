@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ofa_tvm.graph.network import INPUT
-from ofa_tvm.spaces import SPACES, SearchSpace, SubnetConfig, get_space
+from ofa_tvm.spaces import MBV3_CIFAR, SPACES, SearchSpace, SubnetConfig, get_space
 from ofa_tvm.spaces.mobilenet_v3 import MobileNetV3Space, make_divisible, widened
 from ofa_tvm.support.errors import UserError
 
@@ -137,7 +137,7 @@ def test_widened_mbv3_has_the_widths_of_the_published_tables():
     assert (space.final_width, space.feature_mix_width) == (1152, 1536)
     layers = {layer.name: layer for layer in space.network(space.uniform(160, 4, 7, 3)).layers}
     assert (layers["block14_depthwise"].in_channels, layers["block14_depthwise"].in_size) == (408, 10)
-    assert widened(get_space("mbv3-cifar"), "wide", 2.0, (32,)).feature_mix_width == 0
+    assert widened(MBV3_CIFAR, "wide", 2.0, (32,)).feature_mix_width == 0
 
 
 def test_with_classes_changes_the_classifier_only(tiny_space):

@@ -7,7 +7,7 @@ from ofa_tvm.tuner.drift import Drift
 
 @pytest.fixture
 def said(monkeypatch):
-    lines = []
+    lines: list[str] = []
     monkeypatch.setattr("ofa_tvm.tuner.drift.log", lines.append)
     return lines
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import append_jsonl, write_atomic
 from ofa_tvm.tuner import log as module
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog, logs_root, winners
@@ -142,9 +144,8 @@ def test_a_kill_between_files_keeps_the_winner(log, target, tmp_path, monkeypatc
     def killed_at_the_ledger(path, records):
         if path.name == "trials.jsonl":
             raise KeyboardInterrupt
-        append(path, records)
+        append_jsonl(path, records)
 
-    append = module.append_jsonl
     monkeypatch.setattr(module, "append_jsonl", killed_at_the_ledger)
     with pytest.raises(KeyboardInterrupt):
         commit(log, 3.0)
@@ -176,6 +177,8 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(log, target, 
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(UserError, match=f"in use by process {holder.pid} "), log.exclusive():
             pass
@@ -271,7 +274,7 @@ def installed(tmp_path, monkeypatch, target):
     """A log of this fingerprint in an installed package, and a home of the user's own."""
     shipped = tmp_path / "package" / "shipped" / "tuning_logs"
     monkeypatch.setattr(module, "shipped_folder", lambda name: shipped)
-    monkeypatch.setattr(module.Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     monkeypatch.delenv("OFA_TVM_LOGS", raising=False)
     log = TuningLog(target, shipped)
     with log.exclusive():
@@ -311,15 +314,13 @@ def test_a_shipped_log_is_an_answer_and_copied_at_the_first_use(installed, targe
 
 
 def test_a_copy_that_was_killed_starts_again(installed, target, monkeypatch):
-    write = module.write_atomic
-
     def killed(path, content):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "write_atomic", killed)
     with pytest.raises(KeyboardInterrupt), TuningLog(target).exclusive():
         pass
-    monkeypatch.setattr(module, "write_atomic", write)
+    monkeypatch.setattr(module, "write_atomic", write_atomic)
     user = TuningLog(target)
     assert user.folder == installed.folder
     with user.exclusive():
