@@ -40,12 +40,12 @@ def test_it_installs_and_runs(python: str, wheel: Path, clone: Path, home: dict[
 
     run(python, "-m", "venv", tmp_path / "venv")
     bin_folder = tmp_path / "venv" / "bin"
-    pip = [bin_folder / "pip", "install", "--quiet"]
+    pip: list[str | Path] = [bin_folder / "pip", "install", "--quiet"]
     constraints = clone / "constraints.txt"
     torch = next(line for line in constraints.read_text().splitlines() if line.startswith("torch=="))
     run(*pip, torch)
     run(*pip, "--constraint", constraints, wheel)
-    ours = [bin_folder / "python", "-m"]
+    ours: list[str | Path] = [bin_folder / "python", "-m"]
     names = {row["name"] for row in json.loads(run(*ours, "ofa_tvm.targets", "--json"))["targets"]}
     assert {"x86", "arm", "cuda"} <= names
     (row,) = json.loads(run(*ours, "ofa_tvm.predict", "--target", "arm", "--subnet", "largest", "--json"))["subnets"]
