@@ -1,4 +1,4 @@
-"""The first promise of the README in a clean clone: the demo ends with the bundle itself, and leaves no trace in git."""
+"""The README's first promise, in a clean clone: the demo ends with the bundle itself and leaves no trace in git."""
 
 from __future__ import annotations
 
