@@ -4,6 +4,7 @@ import faulthandler
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,12 +43,13 @@ def hold(started: str, release: str) -> Answer:
         return {"status": "ok", "released_by": pipe.read()}
 
 
-JOBS = {
-    "add": add,
-    "environment": environment,
-    "fail": fail,
-    "crash": crash,
-    "leave": leave,
-    "hang": hang,
-    "hold": hold,
-}
+def jobs() -> dict[str, Callable[..., Answer | None]]:
+    return {
+        "add": add,
+        "environment": environment,
+        "fail": fail,
+        "crash": crash,
+        "leave": leave,
+        "hang": hang,
+        "hold": hold,
+    }

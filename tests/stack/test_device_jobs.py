@@ -18,7 +18,7 @@ def test_a_subnet_is_timed_with_the_asked_number_of_classes(tmp_path, monkeypatc
         return models[-1]
 
     monkeypatch.setattr(jobs, "LoadedModel", load)
-    answer = jobs.network(
+    answer = jobs.SubnetJobs().network(
         MBV3_CIFAR.name,
         3,
         MBV3_CIFAR.smallest.key,

@@ -186,19 +186,21 @@ def gpu_is_the_cpu(monkeypatch):
 
     monkeypatch.setattr(pack_jobs, "build_kernel", kernel)
     monkeypatch.setattr(pack_jobs, "build_network", network)
-    monkeypatch.setattr(gpu_jobs, "_machine", lambda: pack_measure.Machine(Path(), "cpu"))
+    monkeypatch.setattr(gpu_jobs.GpuJobs, "machine", lambda own: pack_measure.Machine(Path(), "cpu"))
 
 
 def test_jobs_of_a_local_gpu_run_and_check(gpu_is_the_cpu):
     attributes = load_target("cuda-sm90").attributes
-    answer = gpu_jobs.trial(asdict(SMALL), {}, attributes, "g++", 2, 1)
+    answer = gpu_jobs.GpuJobs().trial(asdict(SMALL), {}, attributes, "g++", 2, 1)
     assert (answer["status"], answer["is_checked"], len(answer["times_ms"])) == ("ok", True, 2)
 
 
 @pytest.mark.parametrize(("batch", "dtype"), [(1, "float32"), (2, "float32"), (2, "float16")])
 def test_subnets_of_a_local_gpu_run_in_the_virtual_machine(gpu_is_the_cpu, tmp_path, batch, dtype):
     attributes, smallest = load_target("cuda-sm90").attributes, MBV3_CIFAR.smallest.key
-    answer = gpu_jobs.network("mbv3-cifar", 10, smallest, str(tmp_path), attributes, "g++", batch, dtype, 0, 2, 1)
+    answer = gpu_jobs.GpuJobs().network(
+        "mbv3-cifar", 10, smallest, str(tmp_path), attributes, "g++", batch, dtype, 0, 2, 1
+    )
     assert (answer["status"], answer.get("error", "")) == ("ok", "")
     assert len(answer["times_ms"]) == len(answer["reference_ms"]) == 2
 

@@ -158,14 +158,15 @@ def test_cores_are_chosen_and_a_session_ends_in_time(servers, device, target, li
     path, images = library
     np.save(path.with_suffix(".npy"), images[:1])
     model = {"library": str(path), "images": str(path.with_suffix(".npy"))}
-    answer = rpc_jobs.time_model(access, [], 0, **model, repeats=1, min_repeat_ms=1)
+    held = rpc_jobs.BoardJobs()
+    answer = held.time_model(access, [], 0, **model, repeats=1, min_repeat_ms=1)
     assert answer["status"] == "ok", answer
-    answer = rpc_jobs.time_model(access, [], 0, **model, repeats=1, min_repeat_ms=8000)
+    answer = held.time_model(access, [], 0, **model, repeats=1, min_repeat_ms=8000)
     assert (answer["status"], answer["error"]) == ("lost", "its session of 4 s ended")
-    answer = rpc_jobs.time_model({**access, "cores": [62]}, [], 0, **model, repeats=1, min_repeat_ms=1)
+    answer = held.time_model({**access, "cores": [62]}, [], 0, **model, repeats=1, min_repeat_ms=1)
     assert answer["status"] == "no_board"
     assert "cannot use cores [62]" in answer["error"]
-    avoided = rpc_jobs.ping({**access, "cores": []}, servers.addresses, 0)
+    avoided = held.ping({**access, "cores": []}, servers.addresses, 0)
     assert (avoided["status"], "no further board" in avoided["error"]) == ("no_board", True)
 
 

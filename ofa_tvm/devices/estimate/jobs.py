@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.devices.emulation.instruction_counts import count_blocks, emulator, instruction_counts
 from ofa_tvm.devices.estimate.cycle_model import cycles, disassemble, pieces
-from ofa_tvm.devices.workers.kernel_jobs import TOLERANCE, Answer, object_cache, relative_error, stored_object
+from ofa_tvm.devices.workers.kernel_jobs import TOLERANCE, Answer, relative_error, stored_object
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import compute, random_inputs
 from ofa_tvm.hardware.target import CompilerTarget, Estimate
@@ -35,7 +37,7 @@ def trial(
         As ``tuner.jobs.trial``, with one estimated time.
     """
     spec, settings, compiled_for = KernelSpec(**kernel), Estimate(**estimate), CompilerTarget(**target)
-    cache = object_cache(compiled_for.attributes(tasks))
+    cache = ObjectCache(compiled_for.attributes(tasks))
     emitted = cache.kernel(spec, candidate)
     inputs, program = random_inputs(spec), KernelProgram(emitted, tasks)
     with tempfile.TemporaryDirectory() as name, stored_object(cache, emitted) as (code, keep):
@@ -65,7 +67,7 @@ def check(kernel: dict[str, Any], target: dict[str, Any], tasks: int, compiler: 
     qemu emulates the CPU that is meant where it knows it, so that code which the CPU lacks does not run.
     """
     spec, compiled_for = KernelSpec(**kernel), CompilerTarget(**target)
-    cache = object_cache(compiled_for.attributes(tasks))
+    cache = ObjectCache(compiled_for.attributes(tasks))
     emitted = cache.kernel(spec)
     inputs, program, qemu = random_inputs(spec), KernelProgram(emitted, tasks), emulator(compiled_for.mtriple)
     known = subprocess.run([qemu, "-cpu", "help"], capture_output=True, text=True, check=False).stdout.split()
@@ -84,4 +86,6 @@ def check(kernel: dict[str, Any], target: dict[str, Any], tasks: int, compiler: 
     return {"status": "ok", "cpu": cpu}
 
 
-JOBS = {"trial": trial, "check": check}
+def jobs() -> dict[str, Callable[..., Answer]]:
+    """The jobs of one process."""
+    return {"trial": trial, "check": check}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,10 +13,11 @@ import numpy as np
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
 from ofa_tvm.compiler.cpu.memory_plan import aligned
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.cuda.build import build_kernel, build_network
 from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.devices.pack.measure import arranged, encode_places, inputs_of, sample
-from ofa_tvm.devices.workers.kernel_jobs import Answer, object_cache, stored_object
+from ofa_tvm.devices.workers.kernel_jobs import Answer, stored_object
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import (
     Array,
@@ -68,7 +69,7 @@ def program(
     kernel: dict[str, Any], candidate: dict[str, Any], target: dict[str, Any], compiler: str, identity: str, folder: str
 ) -> Answer:
     """A kernel for a CPU: a library that runs and times it in a process of its own."""
-    spec, cache, to = KernelSpec(**kernel), object_cache(target), Path(folder)
+    spec, cache, to = KernelSpec(**kernel), ObjectCache(target), Path(folder)
     emitted = cache.kernel(spec, candidate)
     made = KernelProgram(emitted, cache.features.cores)
     inputs = described(input_shapes(spec))
@@ -137,7 +138,7 @@ def subnet(
         if is_gpu:
             build_network(network, weights, tuned, Target(target), compiler, library, batch, dtype)
         else:
-            assemble(network, weights, tuned, object_cache(target), library, batch, compiler)
+            assemble(network, weights, tuned, ObjectCache(target), library, batch, compiler)
         store(library, Path(folder) / f"{identity}.so.z")
     logits = network_logits(network, weights, inputs_of({"inputs": inputs})[0])
     entry = {
@@ -153,4 +154,6 @@ def store(library: Path, to: Path) -> None:
     to.write_bytes(zlib.compress(library.read_bytes(), 9))
 
 
-JOBS = {"program": program, "function": function, "subnet": subnet}
+def jobs() -> dict[str, Callable[..., Answer]]:
+    """The jobs of one process."""
+    return {"program": program, "function": function, "subnet": subnet}

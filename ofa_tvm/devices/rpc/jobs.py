@@ -5,75 +5,138 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
-from ofa_tvm.devices.rpc.session import NEEDED, Access, Answer, Board, on_board
-from ofa_tvm.devices.workers.kernel_jobs import TOLERANCE, object_cache, relative_error, stored_object
-from ofa_tvm.devices.workers.subnet_jobs import assembled, time_in_turn
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.devices.rpc.session import NEEDED, Access, Answer, Board, HeldBoard
+from ofa_tvm.devices.workers.kernel_jobs import TOLERANCE, relative_error, stored_object
+from ofa_tvm.devices.workers.subnet_jobs import SubnetJobs, time_in_turn
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
 
 
-def ping(access: dict[str, Any], avoid: Sequence[str], others: int) -> Answer:
-    """Whether there is a board."""
+class BoardJobs:
+    """What is done on a board: built here, run there. The board is held from one job to the next."""
 
-    def use(board: Board) -> Answer:
-        board.require(NEEDED[0])
-        return {"status": "ok"}
+    def __init__(self) -> None:
+        self._held = HeldBoard()
+        self._subnets = SubnetJobs()
 
-    return on_board(Access(**access), avoid, others, use)
-
-
-def connect(access: dict[str, Any], avoid: Sequence[str], others: int) -> Answer:
-    """Check that a board's server has what is needed.
-
-    Returns:
-        ``status`` "ok" and ``facts``.
-    """
-
-    def use(board: Board) -> Answer:
-        for name in NEEDED:
-            board.require(name)
-        return {"status": "ok", "facts": board.facts(Access(**access))}
-
-    return on_board(Access(**access), avoid, others, use)
-
-
-def trial(
-    access: dict[str, Any],
-    avoid: Sequence[str],
-    others: int,
-    kernel: dict[str, Any],
-    candidate: dict[str, Any],
-    target: dict[str, Any],
-    repeats: int,
-    min_repeat_ms: int,
-    best_ms: float | None,
-) -> Answer:
-    """Build a candidate, time it on a board and, if it beats ``best_ms``, check its output.
-
-    Returns:
-        As ``tuner.jobs.trial``; "crashed" or "timed_out" where that happened to the kernel, and the board lives.
-    """
-    spec, cache, settings = KernelSpec(**kernel), object_cache(target), Access(**access)
-    emitted = cache.kernel(spec, candidate)
-    inputs, program = random_inputs(spec), KernelProgram(emitted, cache.features.cores)
-    with tempfile.TemporaryDirectory() as name, stored_object(cache, emitted) as (code, keep):
-        library = Path(name) / "kernel.so"
-        program.build(code, inputs, settings.compiler, library, standalone=False)
+    def ping(self, access: dict[str, Any], avoid: Sequence[str], others: int) -> Answer:
+        """Whether there is a board."""
 
         def use(board: Board) -> Answer:
-            return _measure(board, library, program, inputs, repeats, min_repeat_ms, best_ms)
+            board.require(NEEDED[0])
+            return {"status": "ok"}
 
-        answer = on_board(settings, avoid, others, use)
-        if answer.get("is_checked"):
-            keep()
-    return answer
+        return self._held.use(Access(**access), avoid, others, use)
+
+    def connect(self, access: dict[str, Any], avoid: Sequence[str], others: int) -> Answer:
+        """Check that a board's server has what is needed.
+
+        Returns:
+            ``status`` "ok" and ``facts``.
+        """
+
+        def use(board: Board) -> Answer:
+            for name in NEEDED:
+                board.require(name)
+            return {"status": "ok", "facts": board.facts(Access(**access))}
+
+        return self._held.use(Access(**access), avoid, others, use)
+
+    def trial(
+        self,
+        access: dict[str, Any],
+        avoid: Sequence[str],
+        others: int,
+        kernel: dict[str, Any],
+        candidate: dict[str, Any],
+        target: dict[str, Any],
+        repeats: int,
+        min_repeat_ms: int,
+        best_ms: float | None,
+    ) -> Answer:
+        """Build a candidate, time it on a board and, if it beats ``best_ms``, check its output.
+
+        Returns:
+            As ``tuner.jobs.trial``; "crashed" or "timed_out" where that happened to the kernel, and the board lives.
+        """
+        spec, cache, settings = KernelSpec(**kernel), ObjectCache(target), Access(**access)
+        emitted = cache.kernel(spec, candidate)
+        inputs, program = random_inputs(spec), KernelProgram(emitted, cache.features.cores)
+        with tempfile.TemporaryDirectory() as name, stored_object(cache, emitted) as (code, keep):
+            library = Path(name) / "kernel.so"
+            program.build(code, inputs, settings.compiler, library, standalone=False)
+
+            def use(board: Board) -> Answer:
+                return _measure(board, library, program, inputs, repeats, min_repeat_ms, best_ms)
+
+            answer = self._held.use(settings, avoid, others, use)
+            if answer.get("is_checked"):
+                keep()
+        return answer
+
+    def network(
+        self,
+        access: dict[str, Any],
+        avoid: Sequence[str],
+        others: int,
+        space: str,
+        classes: int,
+        subnet: str,
+        folder: str,
+        target: dict[str, Any],
+        batch: int,
+        warmup: int,
+        repeats: int,
+        min_repeat_ms: int,
+    ) -> Answer:
+        """Assemble a subnet with a log's winners, and time it on a board; see ``devices.jobs.network``."""
+        settings = Access(**access)
+        subnets = self._subnets.assembled(space, classes, subnet, folder, target, settings.compiler, batch)
+
+        def use(board: Board) -> Answer:
+            return time_in_turn(subnets, lambda one: board.model(one.library), warmup, repeats, min_repeat_ms)
+
+        return self._held.use(settings, avoid, others, use)
+
+    def classify(
+        self, access: dict[str, Any], avoid: Sequence[str], others: int, library: str, images: str, logits: str
+    ) -> Answer:
+        """Run a subnet's library on any number of images (a .npy file) and write the logits (another)."""
+
+        def use(board: Board) -> Answer:
+            model, given = board.kept_model(Path(library)), np.load(images)
+            padded = np.concatenate([given, np.zeros((-len(given) % model.batch, *given.shape[1:]), np.float32)])
+            batches = np.split(padded, len(padded) // model.batch)
+            np.save(logits, np.concatenate([model(batch) for batch in batches])[: len(given)])
+            return {"status": "ok"}
+
+        return self._held.use(Access(**access), avoid, others, use)
+
+    def time_model(
+        self,
+        access: dict[str, Any],
+        avoid: Sequence[str],
+        others: int,
+        library: str,
+        images: str,
+        repeats: int,
+        min_repeat_ms: int,
+    ) -> Answer:
+        """Time a subnet's library on images of one call (a .npy file)."""
+
+        def use(board: Board) -> Answer:
+            times_ms = board.kept_model(Path(library)).time_ms(np.load(images), repeats, 1, min_repeat_ms)
+            return {"status": "ok", "times_ms": times_ms}
+
+        return self._held.use(Access(**access), avoid, others, use)
 
 
 def _measure(
@@ -114,68 +177,14 @@ def _ended(error: int) -> Answer:
     return {"status": "crashed", "error": f"killed by {name} on the board{hint}"}
 
 
-def network(
-    access: dict[str, Any],
-    avoid: Sequence[str],
-    others: int,
-    space: str,
-    classes: int,
-    subnet: str,
-    folder: str,
-    target: dict[str, Any],
-    batch: int,
-    warmup: int,
-    repeats: int,
-    min_repeat_ms: int,
-) -> Answer:
-    """Assemble a subnet with a log's winners, and time it on a board; see ``devices.jobs.network``."""
-    settings = Access(**access)
-    subnets = assembled(space, classes, subnet, folder, target, settings.compiler, batch)
-
-    def use(board: Board) -> Answer:
-        return time_in_turn(subnets, lambda one: board.model(one.library), warmup, repeats, min_repeat_ms)
-
-    return on_board(settings, avoid, others, use)
-
-
-def classify(
-    access: dict[str, Any], avoid: Sequence[str], others: int, library: str, images: str, logits: str
-) -> Answer:
-    """Run a subnet's library on any number of images (a .npy file) and write the logits (another)."""
-
-    def use(board: Board) -> Answer:
-        model, given = board.kept_model(Path(library)), np.load(images)
-        padded = np.concatenate([given, np.zeros((-len(given) % model.batch, *given.shape[1:]), np.float32)])
-        batches = np.split(padded, len(padded) // model.batch)
-        np.save(logits, np.concatenate([model(batch) for batch in batches])[: len(given)])
-        return {"status": "ok"}
-
-    return on_board(Access(**access), avoid, others, use)
-
-
-def time_model(
-    access: dict[str, Any],
-    avoid: Sequence[str],
-    others: int,
-    library: str,
-    images: str,
-    repeats: int,
-    min_repeat_ms: int,
-) -> Answer:
-    """Time a subnet's library on images of one call (a .npy file)."""
-
-    def use(board: Board) -> Answer:
-        times_ms = board.kept_model(Path(library)).time_ms(np.load(images), repeats, 1, min_repeat_ms)
-        return {"status": "ok", "times_ms": times_ms}
-
-    return on_board(Access(**access), avoid, others, use)
-
-
-JOBS = {
-    "ping": ping,
-    "connect": connect,
-    "trial": trial,
-    "network": network,
-    "classify": classify,
-    "time_model": time_model,
-}
+def jobs() -> dict[str, Callable[..., Answer]]:
+    """The jobs of one process."""
+    own = BoardJobs()
+    return {
+        "ping": own.ping,
+        "connect": own.connect,
+        "trial": own.trial,
+        "network": own.network,
+        "classify": own.classify,
+        "time_model": own.time_model,
+    }

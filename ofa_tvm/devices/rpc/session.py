@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -65,6 +64,7 @@ class Board:
         self.address, self._session = address, session
         self._start = time.monotonic()
         self._models: dict[str, RunnableModel] = {}
+        self._probe: Any = None
 
     @classmethod
     def lease(cls, access: Access, avoid: Sequence[str], others: int) -> Self:
@@ -153,16 +153,25 @@ class Board:
             OfaTvmError: the board has them not.
         """
         mask = sum(1 << core for core in access.cores)
-        error = int(self.load(_probe(access.compiler))["set_cores"](mask))
+        error = int(self._load_probe(access.compiler)["set_cores"](mask))
         if error:
             raise OfaTvmError(
                 f"{self.address} cannot use cores {list(access.cores)}: {os.strerror(error)}",
                 "see 'cores' in the target's section [rpc]",
             )
 
+    def _load_probe(self, compiler: str) -> Any:
+        """The module that asks the board's system, built once a session."""
+        if self._probe is None:
+            with tempfile.TemporaryDirectory() as folder:
+                library = Path(folder) / "probe.so"
+                build_probe(compiler, library)
+                self._probe = self.load(library)
+        return self._probe
+
     def facts(self, access: Access) -> dict[str, Any]:
         """What the board tells about itself."""
-        read = self.load(_probe(access.compiler))["read"]
+        read = self._load_probe(access.compiler)["read"]
         text = self.tensor(np.zeros(MOST_TEXT, np.uint8))
 
         def read_text(path: str) -> str | None:
@@ -172,49 +181,37 @@ class Board:
         return board_facts(read_text)
 
 
-@lru_cache(maxsize=1)
-def _probe_folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory()
+class HeldBoard:
+    """The board that a process holds from one job to the next."""
 
+    def __init__(self) -> None:
+        self._board: Board | None = None
 
-@lru_cache(maxsize=1)
-def _probe(compiler: str) -> Path:
-    made = Path(_probe_folder().name) / "probe.so"
-    build_probe(compiler, made)
-    return made
+    def use(self, access: Access, avoid: Sequence[str], others: int, use: Callable[[Board], Answer]) -> Answer:
+        """Do something on the board, or on another one.
 
-
-class _Held:
-    """The board that this process holds."""
-
-    board: Board | None = None
-
-
-def on_board(access: Access, avoid: Sequence[str], others: int, use: Callable[[Board], Answer]) -> Answer:
-    """Do something on this process's board.
-
-    Returns:
-        What ``use`` gives or, when it fails on a board that answers, "failed" with ``error``; with ``board``, the
-        address. Else "no_board", when none can be had, or "lost", when the board went away.
-    """
-    held = _Held.board
-    if held is not None and (held.age_s > access.session_timeout_s / 2 or held.address in avoid):
-        held = _Held.board = None  # ends the session
-    try:
-        board = _Held.board = held or Board.lease(access, avoid, others)
-    except Exception as error:  # TVM raises its own kinds
-        return {"status": "no_board", "error": _reason(error)}
-    try:
-        answer = use(board)
-    except Exception as error:  # whatever a board may do
-        if board.answers():
-            return {"status": "failed", "error": _reason(error), "board": board.address}
-        _Held.board = None
-        # TVM says which check of its code failed; only an expired session has a reason that helps.
-        expired = "expired" in str(error)
-        reason = f"its session of {access.session_timeout_s} s ended" if expired else "the connection ended"
-        return {"status": "lost", "error": reason, "board": board.address}
-    return {**answer, "board": board.address}
+        Returns:
+            What ``use`` gives or, when it fails on a board that answers, "failed" with ``error``; with ``board``, the
+            address. Else "no_board", when none can be had, or "lost", when the board went away.
+        """
+        held = self._board
+        if held is not None and (held.age_s > access.session_timeout_s / 2 or held.address in avoid):
+            held = self._board = None  # ends the session
+        try:
+            board = self._board = held or Board.lease(access, avoid, others)
+        except Exception as error:  # TVM raises its own kinds
+            return {"status": "no_board", "error": _reason(error)}
+        try:
+            answer = use(board)
+        except Exception as error:  # whatever a board may do
+            if board.answers():
+                return {"status": "failed", "error": _reason(error), "board": board.address}
+            self._board = None
+            # TVM says which check of its code failed; only an expired session has a reason that helps.
+            expired = "expired" in str(error)
+            reason = f"its session of {access.session_timeout_s} s ended" if expired else "the connection ended"
+            return {"status": "lost", "error": reason, "board": board.address}
+        return {**answer, "board": board.address}
 
 
 def _reason(error: Exception) -> str:

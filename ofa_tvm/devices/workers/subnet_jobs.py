@@ -20,8 +20,8 @@ import numpy as np
 from ofa_tvm.compiler.cpu.assembler import Winners, assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel, RunnableModel
-from ofa_tvm.devices.workers import kernel_jobs as tuner_jobs
-from ofa_tvm.devices.workers import trace_jobs
+from ofa_tvm.devices.workers.kernel_jobs import KernelJobs
+from ofa_tvm.devices.workers.trace_jobs import trace_trial
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.spaces import SubnetConfig, get_space
@@ -29,11 +29,6 @@ from ofa_tvm.tuner.log import winners
 
 LOADS = 3
 """Times that a measurement loads each library."""
-
-
-@lru_cache(maxsize=1)
-def _winners(folder: str, modified_ns: int) -> Winners:
-    return winners(Path(folder))
 
 
 class AssembledSubnet:
@@ -50,23 +45,6 @@ class AssembledSubnet:
         """Load the library anew: to the system, a library of another name is another library."""
         with tempfile.TemporaryDirectory() as folder:
             return LoadedModel(Path(shutil.copy(self.library, Path(folder) / f"{Path(folder).name}.so")))
-
-
-@lru_cache(maxsize=2)
-def _reference(space: str, target: str, linker: str, batch: int) -> AssembledSubnet:
-    found = get_space(space)
-    return AssembledSubnet(found.network(found.middle), {}, tuner_jobs.object_cache(json.loads(target)), batch, linker)
-
-
-def assembled(
-    space: str, classes: int, subnet: str, folder: str, target: dict[str, Any], linker: str, batch: int
-) -> tuple[AssembledSubnet, AssembledSubnet]:
-    """A subnet with the log's winners, and the reference subnet of its space."""
-    path = Path(folder) / "kernels.jsonl"
-    tuned = _winners(folder, path.stat().st_mtime_ns) if path.exists() else {}
-    network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
-    own = AssembledSubnet(network, tuned, tuner_jobs.object_cache(target), batch, linker)
-    return own, _reference(space, json.dumps(target, sort_keys=True), linker, batch)
 
 
 def time_in_turn(
@@ -94,21 +72,45 @@ def time_in_turn(
     return {"status": "ok", "times_ms": [a for a, _ in times_ms], "reference_ms": [b for _, b in times_ms]}
 
 
-def network(
-    space: str,
-    classes: int,
-    subnet: str,
-    folder: str,
-    target: dict[str, Any],
-    linker: str,
-    batch: int,
-    warmup: int,
-    repeats: int,
-    min_repeat_ms: int,
-) -> dict[str, Any]:
-    """Assemble a subnet with the log's winners and random weights, and time it in turn with the reference subnet."""
-    subnets = assembled(space, classes, subnet, folder, target, linker, batch)
-    return time_in_turn(subnets, AssembledSubnet.load, warmup, repeats, min_repeat_ms)
+class SubnetJobs:
+    """Subnets built and timed, and what one keeps for the next: the log's winners, and reference subnets."""
+
+    def __init__(self) -> None:
+        self._winners = lru_cache(maxsize=1)(lambda folder, modified_ns: winners(folder))
+        self._reference = lru_cache(maxsize=2)(self._assembled_reference)
+
+    def assembled(
+        self, space: str, classes: int, subnet: str, folder: str, target: dict[str, Any], linker: str, batch: int
+    ) -> tuple[AssembledSubnet, AssembledSubnet]:
+        """A subnet with the log's winners, and the reference subnet of its space."""
+        path = Path(folder) / "kernels.jsonl"
+        tuned = self._winners(path.parent, path.stat().st_mtime_ns) if path.exists() else {}
+        network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
+        own = AssembledSubnet(network, tuned, ObjectCache(target), batch, linker)
+        return own, self._reference(space, json.dumps(target, sort_keys=True), linker, batch)
+
+    def _assembled_reference(self, space: str, target: str, linker: str, batch: int) -> AssembledSubnet:
+        found = get_space(space)
+        return AssembledSubnet(found.network(found.middle), {}, ObjectCache(json.loads(target)), batch, linker)
+
+    def network(
+        self,
+        space: str,
+        classes: int,
+        subnet: str,
+        folder: str,
+        target: dict[str, Any],
+        linker: str,
+        batch: int,
+        warmup: int,
+        repeats: int,
+        min_repeat_ms: int,
+    ) -> dict[str, Any]:
+        """Assemble a subnet with the log's winners and random weights; time it in turn with the reference subnet."""
+        subnets = self.assembled(space, classes, subnet, folder, target, linker, batch)
+        return time_in_turn(subnets, AssembledSubnet.load, warmup, repeats, min_repeat_ms)
 
 
-JOBS = {**tuner_jobs.JOBS, **trace_jobs.JOBS, "network": network}
+def jobs() -> dict[str, Callable[..., dict[str, Any]]]:
+    """The jobs of one process."""
+    return {"trial": KernelJobs().trial, "trace_trial": trace_trial, "network": SubnetJobs().network}

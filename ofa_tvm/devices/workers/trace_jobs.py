@@ -37,6 +37,3 @@ def trace_trial(
 def _shapes(module: IRModule) -> list[tuple[int, ...]]:
     infos = ms.arg_info.ArgInfo.from_entry_func(module, remove_preproc=False)
     return [tuple(int(extent) for extent in info.shape) for info in infos]
-
-
-JOBS = {"trace_trial": trace_trial}

@@ -17,14 +17,15 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError
 
 Message = dict[str, Any]
-Failure = Literal["crashed", "timed_out"]
+MakeTable = Callable[[], dict[str, Callable[..., Message]]]
 _HEADER = struct.Struct("!Q")
 
 
@@ -32,8 +33,9 @@ class Worker(Closing):
     """Runs jobs of a module in a guarded process.
 
     Args:
-        jobs: module with ``JOBS``, a dict from a job's name to ``function(**arguments) -> dict``; it is imported
-            in the keeper, before any fork.
+        jobs: module with a function ``jobs``, whose dict has ``function(**arguments) -> dict`` by a job's name.
+            The module is imported in the keeper, before any fork; ``jobs`` is called in each process that does them, so
+            what they keep from one to the next is that process's own.
         environment: environment variables of the keeper (thread counts).
     """
 
@@ -133,13 +135,13 @@ def _keep(parent: socket.socket, jobs: str) -> NoReturn:
     code = 0
     try:
         try:
-            table = importlib.import_module(jobs).JOBS
+            make_table = importlib.import_module(jobs).jobs
             _send(parent, {"ready": True})
         except (OfaTvmError, ImportError, OSError) as error:
             _send(parent, {"error": str(error)})
             os._exit(0)
         while (request := _receive(parent)) is not None:
-            child = child or _fork(parent, table)
+            child = child or _fork(parent, make_table)
             answer = _run(parent, child, request)
             if answer is None:
                 break
@@ -196,20 +198,21 @@ def _end(child: tuple[int, socket.socket]) -> None:
     os.waitpid(pid, 0)
 
 
-def _fork(parent: socket.socket, table: dict[str, Any]) -> tuple[int, socket.socket]:
+def _fork(parent: socket.socket, make_table: MakeTable) -> tuple[int, socket.socket]:
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
         ours.close()
         parent.close()
-        _work(theirs, table)
+        _work(theirs, make_table)
     theirs.close()
     return pid, ours
 
 
-def _work(keeper: socket.socket, table: dict[str, Any]) -> NoReturn:
+def _work(keeper: socket.socket, make_table: MakeTable) -> NoReturn:
     code = 0
     try:
+        table = make_table()
         while (request := _receive(keeper)) is not None:
             try:
                 answer = table[request["job"]](**request["arguments"])

@@ -94,7 +94,7 @@ def test_a_module_that_cannot_be_imported():
 def test_a_module_without_jobs(capfd):
     with Worker("json") as worker, pytest.raises(DeviceUnreachable, match="ended unexpectedly"):
         worker.start()
-    assert "JOBS" in capfd.readouterr().err
+    assert "jobs" in capfd.readouterr().err
 
 
 def test_close_ends_every_process_and_may_be_repeated():
