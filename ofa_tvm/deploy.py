@@ -156,8 +156,7 @@ def _check_searched_supernet(checkpoint: Path, expected: str | None) -> None:
 def _deployment(order: Order, data: str | None, logs: Path | None, check_images: int | None, device: Any) -> Deployment:
     target = order.target
     meter = Meter()
-    # TVM before torch: it would load more of torch otherwise.
-    from ofa_tvm.bundle.deployment import COMPARED_IMAGES, Deployment  # isort: skip
+    from ofa_tvm.bundle.deployment import COMPARED_IMAGES, Deployment
     from ofa_tvm.supernet.checkpoint import load_supernet
     from ofa_tvm.supernet.evaluate import supernet_images
     from ofa_tvm.supernet.facts import checkpoint_path

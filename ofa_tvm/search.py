@@ -118,10 +118,10 @@ def search(
             stack.enter_context(tuning_log.exclusive())
             opened = None if spec.device == "pack" else stack.enter_context(open_device(spec))
             own = folder if len(names) == 1 else folder / spec.name
-            searches.append(TargetSearch(spec, name, tuning_log, opened, own, device))
+            searches.append(TargetSearch(space, spec, name, tuning_log, opened, own, device))
         accuracy, sha256, tested = open_accuracy(searches[0])
         for one in searches:
-            one.measure(space, samples, settings)
+            one.measure(samples, settings)
             one.search(accuracy, settings, budgets)
             one.picks = [tested(pick, number) for number, pick in enumerate(one.picks, 1)]
         matrix = cross_target(searches) if len(searches) > 1 else []

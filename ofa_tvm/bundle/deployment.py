@@ -27,6 +27,7 @@ from ofa_tvm.compiler.runner_build import add_runner, oldest_glibc
 from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel
 from ofa_tvm.compiler.threads import use_threads
 from ofa_tvm.compiler.tvm_api.names import tvm
+from ofa_tvm.data.dataset import Dataset
 from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import Weights, digest
@@ -34,6 +35,11 @@ from ofa_tvm.hardware.machine import package_version
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.nas.result import Pick
 from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.supernet.augment import preprocess, to_tensor
+from ofa_tvm.supernet.evaluate import Evaluator
+from ofa_tvm.supernet.facts import SupernetFacts
+from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.subnet import Subnet
 from ofa_tvm.support.console import log
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import OfaTvmError
@@ -41,15 +47,6 @@ from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import Cost, Meter
 from ofa_tvm.support.version import VERSION
 from ofa_tvm.tuner.log import TuningLog
-
-# isort: off
-from ofa_tvm.supernet.evaluate import Evaluator  # torch: after TVM, which would otherwise load more of it
-from ofa_tvm.supernet.augment import preprocess, to_tensor
-from ofa_tvm.data.dataset import Dataset
-from ofa_tvm.supernet.facts import SupernetFacts
-from ofa_tvm.supernet.model import Supernet
-from ofa_tvm.supernet.subnet import Subnet
-# isort: on
 
 MAX_TOP1_DIFFERENCE: dict[DType, float] = {"float32": 0.001, "float16": 0.003}
 # Looser than a plain comparison of engines: the torch subnet runs its batch norms unfolded.

@@ -26,6 +26,7 @@ class TargetSearch:
     """The search on one target.
 
     Args:
+        space: what is searched.
         target: the target.
         source: the target as the user gave it.
         tuning_log: its log, held exclusively by the caller.
@@ -36,6 +37,7 @@ class TargetSearch:
 
     def __init__(
         self,
+        space: SearchSpace,
         target: TargetSpec,
         source: str,
         tuning_log: TuningLog,
@@ -45,15 +47,23 @@ class TargetSearch:
     ) -> None:
         self.target, self.source, self.log, self.device, self.folder = target, source, tuning_log, device, folder
         self.device_source = device_source
+        self.bench = LatencyBench(space, target, tuning_log, device)
+        self._finder: Finder | None = None
         self.infeasible: list[dict[str, Any]] = []
         self.ledger = Ledger(folder / "ledger.jsonl")
         self._earlier_phases = len(self.ledger.costs())
         self.picks: list[Pick] = []
         self.front: list[dict[str, Any]] = []
 
-    def measure(self, space: SearchSpace, samples: int, settings: SearchSettings) -> None:
+    @property
+    def finder(self) -> Finder:
+        """The loop, once ``search`` has begun it."""
+        if self._finder is None:
+            raise RuntimeError("search() comes first")
+        return self._finder
+
+    def measure(self, samples: int, settings: SearchSettings) -> None:
         """Measure subnets until the latency model has enough."""
-        self.bench = LatencyBench(space, self.target, self.log, self.device)
         warn_of_estimates(self.bench, settings.resolutions)
         with self.ledger.phase("measure subnets"):
             if self.device is not None:
@@ -67,7 +77,7 @@ class TargetSearch:
             Infeasible: none of the budgets can be met, and nothing that waits to be measured could change that.
         """
         with self.ledger.phase("search and verify"):
-            self.finder = Finder(self.bench, accuracy, settings)
+            self._finder = Finder(self.bench, accuracy, settings)
             self.front = self.finder.front()
             self.picks = self._for_budgets(budgets) if budgets else self.finder.along_front(self.front)
 

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from ofa_tvm.support.c_library import native_library
 
-LANES = 16
-
 
 def _library() -> ctypes.CDLL | None:
     return native_library("ofa_tvm.supernet", "depthwise_gradient.c", "-funroll-loops", "-fopenmp", "-Wno-psabi")

@@ -8,8 +8,19 @@ from ofa_tvm.compiler.tvm_api import versions as guard
 from ofa_tvm.support.errors import UserError
 
 
-def test_installed_versions_are_accepted():
+PINNED = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
+
+
+def test_the_pinned_versions_are_accepted_and_each_is_asked_for(monkeypatch):
+    asked = []
+
+    def version(name):
+        asked.append(name)
+        return PINNED[name]
+
+    monkeypatch.setattr(guard, "version", version)
     guard.check_versions()
+    assert set(asked) == set(PINNED)
 
 
 def test_crashing_ffi_names_the_fix(monkeypatch):
