@@ -58,6 +58,7 @@ def test_matrix_is_the_mean_of_the_gaussian_process(data, monkeypatch):
     np.testing.assert_allclose(model.predict(unseen), expected, rtol=1e-9)
 
 
+@pytest.mark.seconds(10)
 def test_gradient_is_that_of_the_loss(data):
     start = np.repeat(quadratic._START, (1, 1, 3))
     arguments = (data[0], GROUPS, data[1] - data[1].mean(), start)

@@ -50,6 +50,7 @@ def test_keys_and_genomes_are_equal_exactly_when_configs_are(first, second):
         assert np.array_equal(space.genome(one), space.genome(other)) == (one == other)
 
 
+@pytest.mark.seconds(10)
 @quick
 @given(any_config)
 def test_networks_are_well_formed(pair):
