@@ -7,7 +7,6 @@ import pytest
 from ofa_tvm.compiler.tvm_api import versions as guard
 from ofa_tvm.support.errors import UserError
 
-
 PINNED = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
 
 
