@@ -228,7 +228,7 @@ def _plan_text(payload: dict[str, Any], state: Coverage, show_kernels: bool) -> 
         f"{state.tuned} tuned, {state.fallback} would run their default schedule",
         _gap(state),
         f"a run would take at most {payload['planned_trials']} trials, about {seconds / 3600:.2f} h",
-        str(estimated("tune", seconds, seconds)),
+        f"it would cost: {estimated('tune', seconds, seconds)}",
         f"log: {payload['folder']}",
     ]
     return "\n".join([_kernel_table(state), *lines] if show_kernels and state.kernels else lines)
@@ -258,10 +258,11 @@ def _kernel_table(state: Coverage) -> str:
 
 
 def _text(payload: dict[str, Any], state: Coverage, done: TuningSummary, cost: Cost) -> str:
+    failed = "failed or are not in the recording" if payload["provenance"] == "replayed" else "failed"
     lines = [
         _kernel_table(state),
         f"{done.trials} trials in {done.seconds:.0f} s ({payload['trials_per_second']:.1f} a second), "
-        f"{done.failures} failed; stopped by: {done.stopped_by}",
+        f"{done.failures} {failed}; stopped by: {done.stopped_by}",
         f"{state.tuned} of {payload['kernels']} kernels tuned; a mean subnet's take {state.mean_subnet_ms:.3f} ms",
     ]
     report = payload["cost_model"]

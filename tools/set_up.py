@@ -6,6 +6,7 @@ bring 690 MB for GPUs. What the tools say goes to FOLDER/set_up.log; the termina
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -47,6 +48,7 @@ def main() -> int:
         title = f"set-up {len(steps) + 1}/{len(steps) + 1}: stb_image.h, for bundles that read PNG and JPEG"
         if _run(title, [python, "-c", HEADER], log):
             _complain(Path(log.name), "the header; bundles read .ppm, .npy and .raw without it")
+    print(f"ready: source {os.path.relpath(folder)}/bin/activate", file=sys.stderr)
     return 0
 
 

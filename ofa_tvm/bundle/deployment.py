@@ -40,7 +40,7 @@ from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.subnet import Subnet
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import sha256_file
@@ -153,6 +153,14 @@ class Deployment:
             predicted_top1=self.pick.predicted_top1 if self.pick else None,
         )
 
+    @staticmethod
+    def _shown(starts: range, title: str, total: int) -> Iterator[int]:
+        """Starts of batches, with progress."""
+        with Task(title, total) as task:
+            for start in starts:
+                yield start
+                task.advance(min(starts.step, total - start))
+
     def _check(self, library: Any, subnet: Subnet) -> Accuracy:
         """Run the same images through the library and the torch subnet."""
         test = self.dataset.test
@@ -163,8 +171,9 @@ class Deployment:
         compared = min(COMPARED_IMAGES, len(test))
         right, torch_right = 0, 0
         found, expected = [], []
-        for start in range(0, max(counted, compared), TORCH_BATCH):
-            rows = slice(start, min(start + TORCH_BATCH, max(counted, compared)))
+        images_in_all = max(counted, compared)
+        for start in self._shown(range(0, images_in_all, TORCH_BATCH), "checking images", images_in_all):
+            rows = slice(start, min(start + TORCH_BATCH, images_in_all))
             images = preprocess(to_tensor(test.images[rows]), self.facts.preprocess, self.config.resolution)
             torch_logits: Images = subnet(images).numpy()
             logits = run_in_batches(library, images.permute(0, 2, 3, 1).numpy(), per_call)

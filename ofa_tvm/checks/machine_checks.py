@@ -169,7 +169,7 @@ def _data() -> Check:
     if cached.exists():
         return Check("CIFAR-10", "ok", str(cached))
     return Check(
-        "CIFAR-10", "warn", "not fetched yet", "the first training fetches it, or name it: --data cifar10:PATH"
+        "CIFAR-10", "warn", "not fetched yet", "what needs it first fetches it, or name it: --data cifar10:PATH"
     )
 
 

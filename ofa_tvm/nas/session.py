@@ -72,6 +72,7 @@ def _evaluated(path: Path, facts: SupernetFacts, data: str | None, search: Targe
         return validation.top1(supernet, config)
 
     def tested(pick: Pick, number: int) -> Pick:
+        log(f"pick {number}: accuracy on {len(dataset.test)} test images ...")
         top1 = Evaluator(dataset, dataset.test).top1(supernet, SubnetConfig.parse(pick.subnet))
         return _numbered(pick, number).model_copy(update={"test_top1": top1})
 

@@ -5,10 +5,11 @@ On a terminal progress is a live bar; in a pipe it is a plain line now and then.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -33,6 +34,16 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def wait_for(process: subprocess.Popen[Any], title: str) -> int:
+    """Wait for a program that says nothing of how far it is, and say now and then that it runs; its exit code."""
+    start = time.monotonic()
+    while True:
+        try:
+            return process.wait(timeout=PLAIN_LINE_EVERY_S)
+        except subprocess.TimeoutExpired:
+            log(f"{title}: {duration(time.monotonic() - start)} so far")
 
 
 class Task:
