@@ -14,6 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 SHOWN = 8
+IMPORTERS = ("import_module", "__import__")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Package:
         return place.removeprefix(self.name).removeprefix(".")
 
     def imports(self, module: str, *, everywhere: bool = True) -> set[str]:
-        """What a module imports: own modules, and libraries by their first name.
+        """What a module imports: own modules, and each part of a library's name.
 
         Args:
             module: its name.
@@ -62,13 +63,19 @@ class Package:
                 if not inner <= self.trees.keys():
                     names.add(node.module or "")
             elif everywhere and isinstance(node, ast.Constant) and isinstance(node.value, str):
-                is_module = node.value in self.trees and node.value != self.name
-                names |= {node.value} if is_module and self.room(node.value) else set()
-        return {name if name in self.trees else name.partition(".")[0] for name in names}
+                names |= {node.value} & self.trees.keys() - {self.name}
+            elif everywhere and isinstance(node, ast.Call) and _imports_by_name(node):
+                names |= {str(argument.value) for argument in node.args[:1] if isinstance(argument, ast.Constant)}
+        libraries = {part for name in names - self.trees.keys() for part in name.split(".")}
+        return names & self.trees.keys() | libraries
 
     def place(self, module: str) -> str:
         """The room of a module; at the top, where files lie beside each other, the file itself."""
         return self.room(module) or module.removeprefix(f"{self.name}.")
+
+    def imports_by_name(self, module: str) -> bool:
+        """Whether a module calls what imports a module that a string names."""
+        return any(isinstance(node, ast.Call) and _imports_by_name(node) for node in ast.walk(self.trees[module]))
 
     def arrows(self) -> dict[tuple[str, str], list[str]]:
         """(place, place that it imports) with what imports what."""
@@ -84,6 +91,10 @@ class Package:
         """Files that lie at the top."""
         tops = (module.removeprefix(f"{self.name}.") for module in self.trees.keys() - self.folders)
         return sorted(name for name in tops if "." not in name and name != "__main__")
+
+
+def _imports_by_name(call: ast.Call) -> bool:
+    return ast.unparse(call.func).endswith(IMPORTERS)
 
 
 def _at_import(tree: ast.AST) -> Iterator[ast.AST]:

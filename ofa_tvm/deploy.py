@@ -230,7 +230,8 @@ def _speed(latency: Latency) -> list[str]:
     if latency.estimated_ms is not None:
         return ["estimated", f"{latency.estimated_ms:.3f} ms, no measurement"]
     if latency.provenance == "replayed":
-        return ["replayed", f"{latency.search_estimated_ms or 0:.3f} ms, as the recording has it"]
+        known = latency.search_estimated_ms
+        return ["replayed", "not looked up" if known is None else f"{known:.3f} ms, as the recording has it"]
     known = latency.search_measured_ms
     return ["measured", "not here" if known is None else f"{known:.3f} ms, as the search knows it from the device"]
 

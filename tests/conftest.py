@@ -21,13 +21,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require", default="", help="Markers whose tests fail instead of being skipped, e.g. arm,stb.")
 
 
+def promised(config: pytest.Config) -> set[str]:
+    """The markers of ``--require``."""
+    return {name.strip() for name in config.getoption("--require").split(",") if name.strip()}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a promise that no test could break."""
+    known = {line.partition(":")[0].partition("(")[0] for line in config.getini("markers")}
+    if unknown := promised(config) - known:
+        raise pytest.UsageError(f"--require: no marker {', '.join(sorted(unknown))}")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """A skipped test of a tool that was promised has failed."""
     report = yield
-    required = set(filter(None, item.config.getoption("--require").split(",")))
-    lacking = required & {mark.name for mark in item.iter_markers()}
-    if report.skipped and lacking:
+    lacking = promised(item.config) & {mark.name for mark in item.iter_markers()}
+    if report.skipped and lacking and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, though --require promises {', '.join(sorted(lacking))}: {report.longrepr[2]}"
     return report

@@ -39,7 +39,11 @@ def main() -> int:
         ("what builds this package", [*pinned, "hatchling", "editables"]),
         ("this package", editable),
     ]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"{folder} cannot be made: {error.strerror}", file=sys.stderr)
+        return 1
     with (folder / "set_up.log").open("w") as log:
         for number, (title, command) in enumerate(steps, 1):
             if _run(f"set-up {number}/{len(steps) + 1}: {title}", command, log):

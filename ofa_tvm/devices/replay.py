@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from ofa_tvm.tuner.log import kernel_states
 from ofa_tvm.tuner.trial import TrialResult
 
 MAC_PER_MS = 1e7
+DAMAGED = "restore the recording from a copy"
 
 
 class ReplayDevice(Closing, OneByOne):
@@ -53,17 +55,18 @@ class ReplayDevice(Closing, OneByOne):
         results: dict[str, TrialResult] = {}
         for key, state in kernel_states(folder).items():
             if state.default_ms is not None:
-                results[_default(key)] = TrialResult("ok", (state.default_ms,), is_checked=True)
+                results[_default(key)] = _timed(state.default_ms, folder / "kernels.jsonl", key)
             if state.schedule is not None and state.best_ms is not None:
                 winner = Candidate(key, "donor", state.schedule)
-                results[winner.digest] = TrialResult("ok", (state.best_ms,), is_checked=True)
+                results[winner.digest] = _timed(state.best_ms, folder / "kernels.jsonl", key)
         path = folder / "trials.jsonl"
         try:
-            trials = {line["digest"]: _result(line) for line in read_jsonl(path, "trial ledger")}
+            for line in read_jsonl(path, "trial ledger"):
+                results[str(line["digest"])] = _result(line, path)
             path = folder / "latency.jsonl"
-            return cls({**results, **trials}, networks=dict(map(_network, read_jsonl(path, "latency records"))))
-        except KeyError as error:
-            raise UserError(f"{path} has a line without {error}", "restore it from a copy") from error
+            return cls(results, networks=dict(_network(line, path) for line in read_jsonl(path, "latency records")))
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path} has a line without {error}, or of another form", DAMAGED) from error
 
     def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
         """The recorded result of a candidate."""
@@ -116,15 +119,30 @@ def made_up_result(spec: KernelSpec, candidate: Candidate) -> TrialResult:
     return TrialResult("ok", (time_ms,), is_checked=True)
 
 
-def _network(line: dict[str, Any]) -> tuple[tuple[str, int, str], dict[str, Any]]:
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _timed(time_ms: Any, path: Path, what: str) -> TrialResult:
+    if not _is_time(time_ms):
+        raise UserError(f"{path} has no time that can be of {what}: {time_ms}", DAMAGED)
+    return TrialResult("ok", (time_ms,), is_checked=True)
+
+
+def _network(line: dict[str, Any], path: Path) -> tuple[tuple[str, int, str], dict[str, Any]]:
     """Key and answer of a latency record."""
     classes = line.get("classes") or get_space(line["space"]).classes
+    times, references = line["times_ms"], line["reference_ms"]
+    is_sound = isinstance(line["subnet"], str) and (line["status"] != "ok" or len(times) == len(references) > 0)
+    if not is_sound or not all(map(_is_time, [*times, *references])):
+        raise UserError(f"{path} has a record of {line['subnet']} that cannot be", DAMAGED)
     answer = {key: line[key] for key in ("status", "times_ms", "reference_ms", "error")}
     return (line["space"], classes, line["subnet"]), answer
 
 
-def _result(line: dict[str, Any]) -> TrialResult:
+def _result(line: dict[str, Any], path: Path) -> TrialResult:
     """The result of a ledger line."""
     if line["time_ms"] is None:
         return TrialResult(line["status"], error=line["error"])
-    return TrialResult(line["status"], (line["time_ms"],), line["error"], line["is_checked"])
+    timed = _timed(line["time_ms"], path, line["kernel"])
+    return replace(timed, status=line["status"], error=line["error"], is_checked=line["is_checked"])

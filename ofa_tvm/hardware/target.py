@@ -128,10 +128,12 @@ class Recording(_Part):
 
     Args:
         folder: the log's folder.
+        sha256: of what is recorded.
         conditions: under which it was made, as its manifest has them.
     """
 
     folder: str
+    sha256: str
     conditions: dict[str, Any]
 
 
@@ -205,7 +207,7 @@ class TargetSpec(_Part):
         if self.device == "estimate" and self.estimate is not None:
             where = {"estimate": self.estimate.model_dump(mode="json")}
         if self.device == "replay" and self.recording is not None:
-            where = {"recording": self.recording.conditions}
+            where = {"recording": {"sha256": self.recording.sha256, "conditions": self.recording.conditions}}
         if self.device == "local" and self.target.gpu is not None:
             gpu = local_gpu()
             where = {"gpu": None if gpu is None else gpu.name}

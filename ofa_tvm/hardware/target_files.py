@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from ofa_tvm.hardware.machine import local_gpu, native_mcpu
-from ofa_tvm.hardware.target import Recording, TargetSpec
+from ofa_tvm.hardware.recording import replayed
+from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import read_json
 from ofa_tvm.support.shipped import shipped_folder
 
 
@@ -61,7 +60,9 @@ def load_target(
     if target.dtype == "float16" and target.target.gpu is None:
         raise UserError(f"target {target.name} is a CPU: float16 is for GPUs", f"{', '.join(gpu_targets())}, cuda")
     if device is not None and device.partition(":")[0] == "replay":
-        return _replayed(target, Path(device.partition(":")[2]), given)
+        if not (folder := device.partition(":")[2]):
+            raise UserError("--device replay does not say which tuning log answers", "write replay:FOLDER")
+        return replayed(target, Path(folder), given)
     target = _with_device(target, device, path)
     if target.rpc is not None and target.rpc.cores and len(set(target.rpc.cores)) < target.threads:
         raise UserError(f"{path}: key 'rpc.cores': {target.threads} threads need as many cores")
@@ -107,39 +108,6 @@ def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSp
         f"target {target.name} cannot use device '{device or kind}'",
         f"use local, pack, estimate, replay:FOLDER, emulated or rpc:HOST:PORT[:KEY]{sections}",
     )
-
-
-def _replayed(target: TargetSpec, folder: Path, given: dict[str, Any]) -> TargetSpec:
-    """The target as a tuning log knows it: same chip, threads, batch and number type.
-
-    Raises:
-        UserError: the folder holds no tuning log, or one of another kind of target, or of other values than asked for.
-    """
-    hint = "give the folder of a tuning log, as 'python -m ofa_tvm.targets --json' names it: --device replay:FOLDER"
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise UserError(f"{folder} is not the folder of a tuning log: it has no manifest.json", hint)
-    manifest = read_json(path, "manifest")
-    conditions = manifest.get("conditions") if isinstance(manifest, dict) else None
-    try:
-        recording = Recording.model_validate({"folder": str(folder), "conditions": conditions})
-        recorded, values = recording.conditions["target"], {key: recording.conditions[key] for key in given}
-        host, is_gpu = recorded.get("host", recorded), recorded["kind"] == "cuda"
-        chip = {"mcpu": host["mcpu"], "mattr": tuple(host.get("mattr", ())), "mtriple": host.get("mtriple")}
-        arch = recorded["arch"] if is_gpu else None
-    except (ValidationError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} does not say under which conditions the log was made", hint) from error
-    if is_gpu != (target.target.gpu is not None):
-        raise UserError(
-            f"{folder} was recorded on {'a GPU' if is_gpu else 'a CPU'}, target {target.name} is none", hint
-        )
-    for key, value in given.items():
-        if value is not None and value != values[key]:
-            raise UserError(f"{folder} was recorded with {key} {values[key]}, not {value}", f"leave out --{key}")
-    gpu = target.target.gpu and target.target.gpu.model_copy(update={"arch": arch})
-    compiled_for = target.target.model_copy(update={**chip, "gpu": gpu})
-    changes = {"device": "replay", "recording": recording, "target": compiled_for, **values}
-    return target.model_copy(update=changes)
 
 
 def _resolve_native(target: TargetSpec) -> TargetSpec:

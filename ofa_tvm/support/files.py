@@ -70,7 +70,7 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"{what} {path} does not exist") from error
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{what} {path} is damaged: {error}", "restore it from a copy, or remove it") from error
 
 

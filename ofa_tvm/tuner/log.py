@@ -79,7 +79,7 @@ class TuningLog:
         self.root = root or logs_root()
         self._own = _folder(self.root, target)
         self._shipped = self._own
-        if self.root == own_root():
+        if self.root.resolve() == own_root().resolve():
             self._shipped = _folder(shipped_folder("tuning_logs"), target)
         only_shipped = not (self._own / MANIFEST).exists() and (self._shipped / MANIFEST).exists()
         self.folder = self._shipped if only_shipped else self._own

@@ -1,5 +1,6 @@
 #include "manifest.h"
 
+#include <cmath>
 #include <limits>
 
 #include "error.h"
@@ -29,7 +30,10 @@ std::vector<std::string> texts_of(const Json &record) {
 
 void read_channels(const Json &record, float (&channels)[3]) {
   if (record.items().size() != 3) throw JsonError("a number for each of three channels is wanted");
-  for (size_t i = 0; i < 3; ++i) channels[i] = static_cast<float>(record.items()[i].number());
+  for (size_t i = 0; i < 3; ++i) {
+    channels[i] = static_cast<float>(record.items()[i].number());
+    if (!std::isfinite(channels[i])) throw JsonError("a number is out of range");
+  }
 }
 
 Manifest from_json(const Json &record) {
@@ -40,6 +44,9 @@ Manifest from_json(const Json &record) {
   manifest.class_names = texts_of(record.at("class_names"));
   read_channels(record.at("preprocess").at("mean"), manifest.preprocess.mean);
   read_channels(record.at("preprocess").at("std"), manifest.preprocess.std);
+  for (const float std : manifest.preprocess.std) {
+    if (!(std > 0)) throw JsonError("a standard deviation must be positive");
+  }
   const Json &target = record.at("target");
   manifest.target.threads = count_of(target.at("threads"));
   const Json &attributes = target.at("attributes");

@@ -24,14 +24,15 @@ size_t header_number(const Bytes &file, size_t &at) {
 }  // namespace
 
 Image read_ppm(const std::string &path) {
-  const Error damaged = bad_input("image " + path + " is not a whole binary .ppm file (P6) of 8 bits a channel",
+  const Error damaged = bad_input("image " + path + " is not a whole binary .ppm file (P6) of values up to 255",
                                   "write it with 'convert IMAGE -depth 8 IMAGE.ppm', or Pillow");
   const Bytes file = read_file(path, "image");
-  if (file.size() < 2 || file[0] != 'P' || file[1] != '6') throw damaged;
+  if (file.size() < 3 || file[0] != 'P' || file[1] != '6' || !(std::isspace(file[2]) || file[2] == '#')) throw damaged;
   size_t at = 2;
   const size_t width = header_number(file, at), height = header_number(file, at), most = header_number(file, at);
   if (!width || !height || width > kMostPixels || height > kMostPixels || most != 255) throw damaged;
-  ++at;  // one space
+  if (at == file.size() || !std::isspace(file[at])) throw damaged;
+  ++at;
   const size_t bytes = width * height * 3;
   if (at > file.size() || file.size() - at < bytes) throw damaged;
   const auto first = file.begin() + static_cast<std::ptrdiff_t>(at);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -42,10 +43,51 @@ def test_it_is_the_chip_of_the_recording_with_its_threads():
     assert (target.target.mcpu, target.threads, target.device) == ("znver4", 1, "replay")
     assert not target.is_at_hand
     (gpu,) = shipped_folder("targets").glob("cuda-sm90.toml")
-    with pytest.raises(UserError, match="was recorded on a CPU, target cuda-sm90 is none"):
+    with pytest.raises(UserError, match="was recorded on a CPU, target cuda-sm90 is a GPU"):
         load_target(str(gpu), device=f"replay:{ZEN4}")
     with pytest.raises(UserError, match="recorded with threads 1, not 2"):
         load_target("x86", threads=2, device=f"replay:{ZEN4}")
+
+
+def changed_copy(folder, name, change):
+    """A copy of the recording with a file changed."""
+    shutil.copytree(ZEN4, folder, ignore=shutil.ignore_patterns("mbv3*"))
+    (folder / name).write_text(change((folder / name).read_text()))
+    return folder
+
+
+def test_another_recording_of_the_same_conditions_is_another_one(tmp_path):
+    slow = changed_copy(tmp_path / "slow", "latency.jsonl", lambda text: text.replace("0.1", "0.9"))
+    one, other = (load_target("x86", device=f"replay:{folder}").fingerprint for folder in (ZEN4, slow))
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "put"),
+    [
+        ("manifest.json", '"threads": 1', '"threads": "x"'),
+        ("manifest.json", '"threads": 1', '"threads": -1'),
+        ("manifest.json", '"threads": 1', '"threads": true'),
+        ("manifest.json", '"batch": 1', '"batch": 0'),
+        ("manifest.json", '"dtype": "float32"', '"dtype": "float16"'),
+        ("manifest.json", '"dtype": "float32"', '"dtype": "int8"'),
+        ("manifest.json", '"mcpu": "znver4"', '"mcpu": "../../x"'),
+        ("manifest.json", '"mcpu": "znver4"', '"mcpu": 5'),
+        ("manifest.json", '"kernel_set": 2', '"kernel_set": 1'),
+        ("manifest.json", "{", "[" * 100_000),
+        ("kernels.jsonl", '"best_ms": 0', '"best_ms": -1'),
+        ("kernels.jsonl", '"best_ms": 0', '"best_ms": NaN, "unused": 0'),
+        ("latency.jsonl", '"times_ms": [', '"times_ms": [0.0, '),
+        ("latency.jsonl", '"reference_ms": [', '"reference_ms": ["1", '),
+        ("latency.jsonl", '"subnet": "', '"subnet": 5, "was": "'),
+    ],
+)
+def test_damaged_recordings_are_bad_input(tmp_path, capsys, name, found, put):
+    folder = changed_copy(tmp_path / "copy", name, lambda text: text.replace(found, put))
+    code = tune.main(["--device", f"replay:{folder}", "--logs", str(tmp_path / "logs"), *SPACE, "--trials", "3"])
+    assert code == 2
+    assert str(folder) in capsys.readouterr().err
+    assert not list((tmp_path / "logs").glob("*/*/trials.jsonl"))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"conditions": {"target": 1}}', '{"conditions": null}'])

@@ -498,6 +498,8 @@ def test_portable_pixmaps(parts, tmp_path):
         b"P6 99999 1 255\n",
         b"P6 0 9 255\n",
         b"P6 9 9 255",
+        b"P612 9\n255\n" + bytes(999),
+        b"P6 9 9 255#c\n" + bytes(999),
     ):
         path.write_bytes(content)
         done = call(parts, "ppm", path, 9, tmp_path / "out.npy")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import FrameType, ModuleType
+from typing import Any
 
 import pytest
 from threadpoolctl import threadpool_limits
@@ -23,6 +24,17 @@ class _Refuse:
         if name.partition(".")[0] in HEAVY:
             pytest.fail(f"a unit test imports {name}: move it to tests/stack")
         return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """Nor may importing a file of tests import them."""
+    finder = _Refuse()
+    sys.meta_path.insert(0, finder)
+    try:
+        return (yield)
+    finally:
+        sys.meta_path.remove(finder)
 
 
 @pytest.fixture(autouse=True)

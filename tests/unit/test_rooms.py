@@ -66,6 +66,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 """Every room and the rooms that it may import, each of which stands before it."""
 
 KNOW_TVM = ("compiler.tvm_api",)
+BY_NAME = {f"ofa_tvm.{name}" for name in ("__main__", "devices", "devices.workers.worker", "checks.machine_checks")}
 TRAVELS_ALONE = "ofa_tvm.devices.pack.measure"
 """It runs where this package is not installed, so it finds TVM's runtime itself."""
 KNOW_TORCH = ("supernet",)
@@ -93,6 +94,16 @@ def test_no_arrow_runs_against_the_list():
         if room in ROOMS and other not in ROOMS[room]
     ]
     assert not wrong
+
+
+def test_the_entrance_leads_to_support_alone():
+    ends = {other for (place, other) in PACKAGE.arrows() if place in ("ofa_tvm", "__main__")}
+    assert ends == {"support"}
+
+
+def test_imports_by_name_are_few_and_known():
+    """A dict of names is imported lazily there; anything else is a plain import inside a function."""
+    assert set(filter(PACKAGE.imports_by_name, PACKAGE.trees)) == BY_NAME
 
 
 def test_every_file_at_the_top_is_a_command():

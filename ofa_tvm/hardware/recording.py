@@ -1,0 +1,102 @@
+"""A target as a tuning log knows it: what ``--device replay:FOLDER`` stands for."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ofa_tvm.hardware.target import KERNEL_SET, LAYOUT, Recording, TargetSpec
+from ofa_tvm.support.dtype import DType
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import read_json
+
+MANIFEST = "manifest.json"
+FILES = ("kernels.jsonl", "trials.jsonl", "latency.jsonl")
+HINT = "give the folder of a tuning log, as 'python -m ofa_tvm.targets --json' names it: --device replay:FOLDER"
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]+$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Host(_Strict):
+    mcpu: Name
+    mattr: list[Name] = []
+    mtriple: Name | None = None
+
+
+class _Chip(_Host):
+    kind: Literal["llvm", "cuda"]
+    arch: Name | None = None
+    host: _Host | None = None
+    mcpu: Name = ""  # a GPU's is its host's
+
+
+class _Conditions(_Strict):
+    target: _Chip
+    threads: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    dtype: DType
+    kernel_set: int
+    layout: str
+
+
+class _Manifest(_Strict):
+    conditions: _Conditions
+
+
+def replayed(target: TargetSpec, folder: Path, asked: dict[str, Any]) -> TargetSpec:
+    """The target with the chip, threads, batch and number type of a log, which answers in the device's place.
+
+    Args:
+        target: of the same kind, a CPU or a GPU.
+        folder: the log's.
+        asked: what the user wants of threads, batch and dtype; None where nothing.
+
+    Raises:
+        UserError: the folder holds no tuning log, or one of another kind, of other values, or of other kernels.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UserError(f"{folder} is not the folder of a tuning log: it has no {MANIFEST}", HINT)
+    manifest = read_json(path, "manifest")
+    try:
+        found = _Manifest.model_validate(manifest).conditions
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UserError(f"{path} is not the manifest of a tuning log: key '{key}'", HINT) from error
+    is_gpu = found.target.kind == "cuda"
+    if is_gpu != (target.target.gpu is not None):
+        kinds = ("a GPU", "a CPU") if is_gpu else ("a CPU", "a GPU")
+        raise UserError(f"{folder} was recorded on {kinds[0]}, target {target.name} is {kinds[1]}", HINT)
+    if found.dtype == "float16" and not is_gpu:
+        raise UserError(f"{path} tells of float16 on a CPU, which there is not", HINT)
+    if (found.kernel_set, found.layout) != (KERNEL_SET, LAYOUT):
+        raise UserError(f"{folder} was recorded by another version of ofa_tvm: its kernels are others", "record anew")
+    own = {"threads": found.threads, "batch": found.batch, "dtype": found.dtype}
+    for key, value in asked.items():
+        if value is not None and value != own[key]:
+            raise UserError(f"{folder} was recorded with {key} {own[key]}, not {value}", "another log may have it")
+    host = found.target.host or found.target
+    values = target.model_dump(by_alias=True)
+    values |= own | {"device": "replay", "recording": _recording(folder, manifest["conditions"])}
+    values["target"] |= host.model_dump(include={"mcpu", "mattr", "mtriple"})
+    if is_gpu:
+        values["target"]["gpu"]["arch"] = found.target.arch
+    try:
+        return TargetSpec.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{path} says what no target can be: {error.errors()[0]['msg']}", HINT) from error
+
+
+def _recording(folder: Path, conditions: dict[str, Any]) -> Recording:
+    """The recording with its content's hash: another recording is another one, whatever it was made under."""
+    sha = hashlib.sha256()
+    for name in FILES:
+        content = (folder / name).read_bytes() if (folder / name).is_file() else b""
+        sha.update(f"{name} {len(content)}\n".encode() + content)
+    return Recording(folder=str(folder), sha256=sha.hexdigest(), conditions=conditions)
