@@ -9,7 +9,7 @@ PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
 # Markers whose tests must not be skipped, e.g. arm,stb: what this machine promises to have.
 REQUIRE ?=
 
-.PHONY: setup demo quick test soak lint format docs clean arm-tools
+.PHONY: setup demo quick unit test soak lint format docs clean arm-tools
 
 setup: $(READY)
 
@@ -20,7 +20,10 @@ $(READY):
 demo: setup
 	$(BIN)/python examples/demo.py
 
-quick: setup lint
+quick: setup
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint unit
+
+unit: setup
 	$(BIN)/python -m pytest -q $(PARALLEL) tests/unit
 
 test: setup lint

@@ -121,24 +121,11 @@ def tune(
     if is_packed or spec.device == "pack":
         from ofa_tvm.measurement.pack_rounds import PackOrder, run_packs
 
-        payload |= run_packs(
-            PackOrder(
-                search_space,
-                spec,
-                log,
-                kernels,
-                frequencies,
-                budget,
-                pack_batch,
-                transfer,
-                seed,
-                samples,
-                resolutions,
-                [search_space.parse(key) for key in named],
-            ),
-            import_pack,
-            export_pack,
+        order = PackOrder(
+            *(search_space, spec, log, kernels, frequencies, budget, pack_batch, transfer, seed, samples, resolutions),
+            [search_space.parse(key) for key in named],
         )
+        payload |= run_packs(order, import_pack, export_pack)
         emit(payload | _coverage_record(covered(log, kernels, frequencies)), json, lambda: _pack_text(payload))
         return
     with log.exclusive():
