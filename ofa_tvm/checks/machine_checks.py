@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from ofa_tvm.compiler.tvm_api.versions import INSTALL, check_versions
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.machine import cpu_name, mcpu_of, native_mcpu, package_version
 from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import cache_folder, read_json, sha256_file
 from ofa_tvm.support.ledger import Meter
@@ -144,7 +144,7 @@ def _writable(name: str, folder: Path, fix: str) -> Check:
 
 def _cpu() -> Check:
     mcpu = native_mcpu()
-    found = f"{cpu_name()}; {os.cpu_count() or 1} cores; compiled for {mcpu}"
+    found = f"{cpu_name()}; {process_cores()} cores; compiled for {mcpu}"
     if mcpu == mcpu_of(""):
         return Check("CPU", "warn", found, "without AVX2 code is slow; targets/ may hold a better file")
     try:

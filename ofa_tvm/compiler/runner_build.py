@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ofa_tvm.compiler.runner_headers import HEADER, HINT, finds_header, include_flags
 from ofa_tvm.support.console import log
+from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import cache_folder, write_atomic
 from ofa_tvm.support.shipped import shipped_folder
@@ -52,7 +53,7 @@ def build_runner(compiler: str) -> Path:
 
 
 def _build(compiler: str, sources: list[Path], flags: Sequence[str], program: Path) -> None:
-    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(process_cores()) as pool:
         objects = [Path(name) / f"{source.stem}.o" for source in sources]
         commands = [
             [compiler, *flags, "-c", str(source), "-o", str(made)]

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from ofa_tvm.hardware.machine import local_gpu, native_mcpu
 from ofa_tvm.hardware.recording import replayed
 from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.shipped import shipped_folder
@@ -66,9 +67,13 @@ def load_target(
     target = _with_device(target, device, path)
     if target.rpc is not None and target.rpc.cores and len(set(target.rpc.cores)) < target.threads:
         raise UserError(f"{path}: key 'rpc.cores': {target.threads} threads need as many cores")
-    available = os.cpu_count() or 1
+    available = process_cores()
     if target.device == "local" and target.threads > available:
-        raise UserError(f"{path}: key 'threads': {target.threads} threads, but this machine has {available} cores")
+        raise UserError(
+            f"{path}: key 'threads': {target.threads} threads, but this process may use {available} "
+            f"{'core' if available == 1 else 'cores'}",
+            "give it more cores (taskset, the container's limit), or fewer threads: --threads",
+        )
     return _resolve_native(target)
 
 

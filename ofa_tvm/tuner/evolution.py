@@ -5,7 +5,6 @@ One schedule cost model is pooled over all kernels. Failed trials never enter it
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from ofa_tvm.compiler.scheduled.trace_json import record_to_json, trace_from_jso
 from ofa_tvm.compiler.tvm_api.names import Schedule, Target, load_tensor_intrinsics, ms
 from ofa_tvm.compiler.tvm_api.quiet import without_chatter
 from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.support.cores import process_cores
 from ofa_tvm.tuner.candidate import Candidate
 
 POPULATION = {"llvm": 64, "cuda": 32}
@@ -76,7 +76,7 @@ class Evolution:
             search_strategy=strategy,
             task_name=spec.symbol,
             rand_state=seed + 1,
-            num_threads=os.cpu_count() if on_gpu else 1,
+            num_threads=process_cores() if on_gpu else 1,
         )
         self._database = ms.database.MemoryDatabase()
         self._workload = self._database.commit_workload(workload)

@@ -7,7 +7,6 @@ checked in between. It loads through TVM's runtime as a module with ``main(image
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -26,6 +25,7 @@ from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.graph.fusion import Step, fused_steps
 from ofa_tvm.graph.network import INPUT, NetworkSpec
 from ofa_tvm.graph.weights import Weights
+from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.dtype import FLOAT32_BYTES
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
@@ -92,7 +92,7 @@ def compile_kernels(plan: Plan, cache: ObjectCache) -> list[Path]:
     distinct = {kernel.spec.key: kernel for kernel in plan.kernels}
     # The longest jobs first: then no core is left with one while the others have nothing to do.
     in_order = sorted(distinct.values(), key=lambda kernel: kernel.spec.kind != "expand_depthwise")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(process_cores()) as pool:
         return sorted(pool.map(lambda kernel: cache.get(kernel.spec, kernel.schedule), in_order))
 
 

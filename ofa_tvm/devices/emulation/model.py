@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from ofa_tvm.compiler.runner_build import build_runner
 from ofa_tvm.devices.emulation.instruction_counts import emulator
+from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.errors import OfaTvmError
 
 Images = NDArray[np.float32]
@@ -43,7 +43,7 @@ class EmulatedModel:
         Raises:
             OfaTvmError: the runner failed.
         """
-        shares = [share for share in np.array_split(images, os.cpu_count() or 1) if len(share)]
+        shares = [share for share in np.array_split(images, process_cores()) if len(share)]
         with ThreadPoolExecutor(len(shares)) as pool:
             return np.concatenate(list(pool.map(self._run, shares)))
 

@@ -7,7 +7,6 @@ A network's time is the sum of its kernels'.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -24,6 +23,7 @@ from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.support.closing import Closing
+from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import best_times
@@ -52,7 +52,7 @@ class EstimateDevice(Closing):
 
     @cached_property
     def _pool(self) -> WorkerPool:
-        return WorkerPool([Worker(JOBS_MODULE) for _ in range(os.cpu_count() or 1)])
+        return WorkerPool([Worker(JOBS_MODULE) for _ in range(process_cores())])
 
     def start(self) -> None:
         """Wait until the workers are warm.

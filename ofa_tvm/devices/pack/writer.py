@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.support.console import Task, log
+from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file, write_json
@@ -90,7 +90,7 @@ class PackWriter:
         self._target, self._folder, self._most_bytes = target, folder, most_bytes
         self._entries: list[dict[str, Any]] = []
         self._reference: dict[str, Any] | None = None
-        self._workers = WorkerPool([Worker(JOBS_MODULE) for _ in range(min(os.cpu_count() or 1, MOST_WORKERS))])
+        self._workers = WorkerPool([Worker(JOBS_MODULE) for _ in range(min(process_cores(), MOST_WORKERS))])
         self._has_runtime = copy_runtime(target, folder)
         shutil.copyfile(pack_measure.__file__, folder / "measure.py")
 

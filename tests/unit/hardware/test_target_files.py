@@ -45,7 +45,7 @@ def the_gpu_here_is(gpu, monkeypatch):
 
 @pytest.mark.parametrize("name", target_names())
 def test_every_shipped_target_loads(name, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(target_files, "process_cores", lambda: 64)
     the_gpu_here_is(machine.LocalGpu("NVIDIA Made Up", "sm_90", "580.1"), monkeypatch)
     target = load_target(name)
     assert target.name == name
@@ -85,7 +85,7 @@ def test_an_unknown_target_names_the_known_ones(name):
         ('device = "local"', 'device = "moon"', "key 'device': Input should be 'local'"),
         ("schema = 1", "schema = 2", "key 'schema': Input should be 1"),
         ("threads = 1", "threads = ", "is not valid TOML"),
-        ("threads = 1", "threads = 4096", "key 'threads': 4096 threads, but this machine has"),
+        ("threads = 1", "threads = 4096", "key 'threads': 4096 threads, but this process may use"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_key(write, old, new, problem):
@@ -154,7 +154,7 @@ def test_bytes_that_are_no_text(tmp_path):
 
 
 def test_fingerprint_follows_what_changes_speed(write, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(target_files, "process_cores", lambda: 8)
     prints = {
         load_target("x86").fingerprint,
         load_target("x86", threads=2).fingerprint,
