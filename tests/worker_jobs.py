@@ -1,5 +1,6 @@
 """Jobs for test_worker.py: ways in which a job can end."""
 
+import errno
 import faulthandler
 import os
 import signal
@@ -32,6 +33,18 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def meet_a_fault(kind: str) -> NoReturn:
+    if kind == "space":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some file")
+    if kind == "memory":
+        raise MemoryError
+    if kind == "compiler":
+        said = "g++: fatal error: cannot execute 'cc1': vfork: Resource temporarily unavailable"
+        raise RuntimeError(f"{said}\ncompilation terminated.")
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
 def hang() -> None:
     threading.Event().wait()
 
@@ -51,5 +64,6 @@ def jobs() -> dict[str, Callable[..., Answer | None]]:
         "crash": crash,
         "leave": leave,
         "hang": hang,
+        "meet_a_fault": meet_a_fault,
         "hold": hold,
     }

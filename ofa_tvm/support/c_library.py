@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ofa_tvm.support.files import cache_folder
+from ofa_tvm.support.host_faults import fault_of, is_host_fault
 
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 
@@ -30,6 +31,9 @@ def native_library(package: str, source_name: str, *flags: str) -> ctypes.CDLL |
         package: the package that holds it.
         source_name: the file, e.g. ``timer.c``.
         flags: beside ``FLAGS``.
+
+    Raises:
+        HostFault: the compiler found no space, memory or process.
     """
     compiler = c_compiler()
     if compiler is None:
@@ -46,6 +50,8 @@ def native_library(package: str, source_name: str, *flags: str) -> ctypes.CDLL |
             command = [compiler, *FLAGS, *flags, "-x", "c", "-", "-o", str(made)]
             built = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
             if built.returncode != 0:
+                if is_host_fault(RuntimeError(built.stderr)):
+                    raise fault_of(" ".join(built.stderr.split())[-300:])
                 return None
             made.replace(library)
         return ctypes.CDLL(str(library))

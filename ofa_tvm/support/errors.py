@@ -25,6 +25,10 @@ class UserError(OfaTvmError):
     exit_code = 2
 
 
+class HostFault(OfaTvmError):
+    """The machine failed (no space, no memory, no processes), not what was tried; nothing is held against that."""
+
+
 class PartialResult(OfaTvmError):
     """Work that ended before it was complete; what was done is saved."""
 

@@ -7,6 +7,7 @@ and answers are JSON over socket pairs. The keeper ends when its parent does, ho
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -23,9 +24,11 @@ from typing import Any, NoReturn
 
 from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError
+from ofa_tvm.support.host_faults import fault_of, is_host_fault, require_space
 
 Message = dict[str, Any]
 MakeTable = Callable[[], dict[str, Callable[..., Message]]]
+HOST_FAULT = "host_fault"
 _HEADER = struct.Struct("!Q")
 
 
@@ -71,16 +74,22 @@ class Worker(Closing):
 
         Raises:
             DeviceUnreachable: the keeper itself is gone, or the worker is closed.
+            HostFault: the machine failed, not the job.
         """
         self.start()
         if self._socket.fileno() < 0:
             raise DeviceUnreachable("the worker was closed", "start another one")
         try:
             _send(self._socket, {"job": job, "timeout_s": timeout_s, "arguments": arguments})
-            return self._receive()
+            answer = self._receive()
         except BaseException:
             self.close()  # an answer that comes later belongs to no call
             raise
+        if answer.get("status") == HOST_FAULT:
+            raise fault_of(answer["error"])
+        if answer.get("status") == "crashed":
+            require_space()
+        return answer
 
     def close(self) -> None:
         """End keeper and job; a closed worker takes no more calls, and one that waits in another thread ends."""
@@ -145,7 +154,7 @@ def _keep(parent: socket.socket, jobs: str) -> NoReturn:
             answer = _run(parent, child, request)
             if answer is None:
                 break
-            if answer.get("status") in ("crashed", "timed_out"):
+            if answer.get("status") in ("crashed", "timed_out") or answer.get("is_gone"):
                 child = None
             _send(parent, answer)
     except BrokenPipeError:
@@ -184,6 +193,8 @@ def _crashed(child: tuple[int, socket.socket]) -> Message:
     pid, connection = child
     connection.close()
     _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        return {"status": HOST_FAULT, "is_gone": True, "error": f"its process was killed: {os.strerror(errno.ENOMEM)}"}
     if os.WIFSIGNALED(status):
         reason = f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
     else:
@@ -217,8 +228,10 @@ def _work(keeper: socket.socket, make_table: MakeTable) -> NoReturn:
             try:
                 answer = table[request["job"]](**request["arguments"])
             except Exception as error:  # a job may fail in any way; its reason is the answer
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                answer = {"status": "failed", "error": f"{type(error).__name__}: {lines[-1][:300]}"}
+                said = error.what if isinstance(error, OfaTvmError) else str(error)
+                lines = said.strip().splitlines() or [type(error).__name__]
+                status = HOST_FAULT if is_host_fault(error) else "failed"
+                answer = {"status": status, "error": f"{type(error).__name__}: {_telling(lines)[:300]}"}
             _send(keeper, answer)
     except BrokenPipeError:
         pass
@@ -226,6 +239,11 @@ def _work(keeper: socket.socket, make_table: MakeTable) -> NoReturn:
         code = 1
     finally:
         os._exit(code)
+
+
+def _telling(lines: list[str]) -> str:
+    """The line of a message that says what the system said; else the last one."""
+    return next((line for line in lines if is_host_fault(RuntimeError(line))), lines[-1])
 
 
 if __name__ == "__main__":

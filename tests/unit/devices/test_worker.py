@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from ofa_tvm.devices.workers.worker import Worker
-from ofa_tvm.support.errors import DeviceUnreachable
+from ofa_tvm.support.errors import DeviceUnreachable, HostFault
 
 JOBS = "worker_jobs"
 LONG_S = 60.0
@@ -77,6 +79,30 @@ def test_an_exception_is_an_answer(worker, job, arguments, reason):
 def test_a_crash_costs_one_job(worker, job, arguments, reason):
     assert worker.call(job, LONG_S, **arguments) == {"status": "crashed", "error": reason}
     assert works(worker)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("space", r"No space left on device.*\n.*make room in"),
+        ("memory", r"MemoryError.*\n.*free memory"),
+        ("compiler", r"Resource temporarily unavailable.*\n.*ulimit -u"),
+        ("kill", r"was killed: Cannot allocate memory.*\n.*free memory"),
+    ],
+)
+def test_a_fault_of_the_machine_is_no_answer(kind, said):
+    with Worker(JOBS) as worker:
+        with pytest.raises(HostFault, match=f"this machine failed, not what was tried: .*{said}"):
+            worker.call("meet_a_fault", 30, kind=kind)
+        assert worker.call("add", 30, left=1, right=2)["sum"] == 3, "the worker goes on"
+
+
+def test_a_crash_where_the_disk_is_full_is_the_disks(monkeypatch):
+    with Worker(JOBS) as worker:
+        assert worker.call("crash", 30)["status"] == "crashed"
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10))
+        with pytest.raises(HostFault, match=r"no space left on device: .*\n.*OFA_TVM_CACHE"):
+            worker.call("crash", 30)
 
 
 def test_a_hang_costs_one_job_and_its_time(worker):

@@ -13,7 +13,7 @@ from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.devices.replay import ReplayDevice, made_up_result
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.hardware.target_files import load_target
-from ofa_tvm.support.errors import DeviceUnreachable, UserError
+from ofa_tvm.support.errors import DeviceUnreachable, HostFault, UserError
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.loop import Budget, Tuner
@@ -303,3 +303,27 @@ def test_reference_times_of_the_trials_are_watched(setting):
 
     whole = setting(device=ReplayDevice({}, answer))
     assert whole.run(Budget(3 * BATCH, None, 100)).slowest_reference == 1.5
+
+
+def test_a_fault_of_the_machine_is_held_against_nothing(setting):
+    class Full(ReplayDevice):
+        """Its disk is full at the third trial, until somebody makes room."""
+
+        is_full, left = True, 3
+
+        def trial(self, spec, candidate, best_ms):
+            self.left -= 1
+            if self.left == 0 and self.is_full:
+                raise HostFault("no space left on device", "make room")
+            return super().trial(spec, candidate, best_ms)
+
+    device = Full({}, made_up_result)
+    whole = setting(device=device, kernels=2)
+    with pytest.raises(HostFault):
+        whole.run(Budget(8, None, 100))
+    tried = len(whole.log.tried)
+    assert tried == 2, "those before it count"
+    device.is_full = False
+    whole.run(Budget(8, None, 100))
+    assert len(whole.log.tried) == tried + 8
+    assert {device.calls[digest] for digest in whole.log.tried} == {1}
