@@ -84,7 +84,7 @@ def deploy(
     from ofa_tvm.support.errors import UserError
 
     if (from_ is None) != (pick is None) or (from_ is None) == (subnet is None):
-        raise UserError("which subnet to deploy is not said once", "give --subnet KEY, or --from FOLDER with --pick N")
+        raise UserError("say which subnet to deploy, in one way", "give --subnet KEY, or --from FOLDER with --pick N")
     check_destination(out)
     if from_ is not None and pick is not None:
         if any(option is not None for option in (target, threads, batch, dtype, device)):
