@@ -1,0 +1,53 @@
+"""A pack for an ARM CPU, measured on an emulated one: what the owner of a board does, without RPC and compiler.
+
+Times are not looked at: under emulation they say nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from ofa_tvm import tune
+
+LINKER = "aarch64-linux-gnu-g++"
+pytestmark = [pytest.mark.arm, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def round_of(capsys, tmp_path):
+    """A command of ``tune`` for the far CPU, and what it prints."""
+
+    def run(*options):
+        fixed = ["--target", "arm", "--space", "mbv3-cifar", "--resolution", "24", "--logs", str(tmp_path / "logs")]
+        assert tune.main([*fixed, *map(str, options), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def measure_there(emulator, pack):
+    """Run the pack as the board's owner would: this package is not on the path."""
+    command = [emulator / "bin" / "python", "measure.py"]
+    environment = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=pack, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which(LINKER) is None, reason=f"{LINKER} is not installed")
+def test_kernels_and_subnets_go_to_an_arm_cpu_and_come_back(emulator, round_of, tmp_path):
+    kernels, subnets = tmp_path / "kernels", tmp_path / "subnets"
+    exported = round_of("--export-pack", kernels, "--trials", 3)["exported"]
+    assert (exported["entries"], exported["failures"]) == (3, 0)
+    measure_there(emulator, kernels)
+    answer = round_of("--import-pack", kernels, "--export-pack", subnets, "--trials", 0, "--samples", 2)
+    assert (answer["imported"]["results"], answer["imported"]["failures"]) == (3, 0), "outputs agree on the device"
+    assert answer["exported"]["subnets"] >= 2
+    measure_there(emulator, subnets)
+    imported = round_of("--import-pack", subnets)["imported"]
+    assert imported["subnets"] >= 2
+    assert imported["failures"] == 0
+    assert "cortex-a76-1t-b1-pack-" in answer["fingerprint"]
