@@ -11,7 +11,7 @@ namespace ofa_tvm {
 struct Timing {
   int repeats;
   long calls_per_repeat;
-  double min_ms, p50_ms, p90_ms, p99_ms;  // of one call, which is a whole batch
+  double min_ms, p50_ms, p90_ms, p99_ms;  // of single calls, each of a whole batch
 };
 
 // Time a model on a batch of images, after a warm-up.

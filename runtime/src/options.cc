@@ -22,8 +22,8 @@ INPUT  .png .jpg .jpeg   (where this program was built with stb_image) and
   --json                print one JSON object
   --logits FILE.npy     also write the logits (n, classes)
   --benchmark           also time the network; without INPUT on random numbers
-  --repeats N           timings (100)
-  --min-repeat-ms M     calls are repeated until one timing takes so long (10)
+  --repeats N           rounds of single calls that are timed (100)
+  --min-repeat-ms M     how long a round takes (10)
   --no-verify           do not check the hashes of the bundle's files
   --help                this text
 

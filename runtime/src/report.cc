@@ -56,7 +56,7 @@ std::string benchmark_text(const Benchmark &benchmark, const Model &model) {
   std::string text = format("one call    %.4f ms min, %.4f p50, %.4f p90, %.4f p99; batch %d, ", timing.min_ms,
                             timing.p50_ms, timing.p90_ms, timing.p99_ms, model.batch);
   text += model.threads() ? format("%d threads\n", model.threads()) : "threads unknown\n";
-  text += format("            %d repeats of %ld calls\n", timing.repeats, timing.calls_per_repeat);
+  text += format("            %d rounds of %ld single calls\n", timing.repeats, timing.calls_per_repeat);
   text += format("load        %.2f ms with the first run\n", benchmark.load_ms);
   const double memory = static_cast<double>(benchmark.peak_memory_bytes) / 1e6;
   text += memory > 0 ? format("memory      %.1f MB at most\n", memory) : "memory      unknown: no /proc\n";
