@@ -22,7 +22,7 @@ AGAIN = "then run the same command again: what was being tried is not held again
 
 def is_host_fault(error: BaseException) -> bool:
     """Whether an error is the machine's: by its kind, or by what the system says in it, as compilers pass it on."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in ERRORS):
+    if isinstance(error, MemoryError | HostFault) or (isinstance(error, OSError) and error.errno in ERRORS):
         return True
     said = str(error)
     return any(words in said for words in (*map(os.strerror, ERRORS), *SAID))
@@ -33,8 +33,11 @@ def fault_of(error: str) -> HostFault:
     return HostFault(f"this machine failed, not what was tried: {error}", f"{_mend(error)}, {AGAIN}")
 
 
-def require_space() -> None:
+def require_space(least_bytes: int = LEAST_BYTES) -> None:
     """Refuse to go on where nothing can be written: compilers that meet a full disk crash without a word.
+
+    Args:
+        least_bytes: that must be free.
 
     Raises:
         HostFault: the disk of the cache, or that of temporary files, is full.
@@ -44,9 +47,9 @@ def require_space() -> None:
             free = shutil.disk_usage(folder).free
         except OSError:  # not made yet
             continue
-        if free < LEAST_BYTES:
+        if free < least_bytes:
             raise HostFault(
-                f"no space left on device: {folder}", f"make room there, or set {name} to another folder; {AGAIN}"
+                f"{os.strerror(errno.ENOSPC)}: {folder}", f"make room there, or set {name} to another folder; {AGAIN}"
             )
 
 

@@ -1,6 +1,8 @@
 """Subnets are compiled and checked through the command."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -76,6 +78,14 @@ def test_wrong_code_ends_with_1_and_writes_nothing(run, tmp_path, monkeypatch, c
     assert run("--space", "tiny", "--subnet", "smallest", "--out", str(tmp_path / "out")) == 1
     assert "differs from ort" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_ends_with_1_and_says_what_to_mend(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path / "empty"))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    assert run("--space", "tiny", "--subnet", "smallest") == 1
+    assert "make room there, or set OFA_TVM_CACHE" in capsys.readouterr().err
 
 
 def test_help_names_the_verb(capsys):

@@ -18,8 +18,11 @@ from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
 from ofa_tvm.compiler.tvm_api.names import IRModule, Target, tirx, tvm
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.support.files import cache_folder, write_atomic
+from ofa_tvm.support.host_faults import require_space
 
 PASSES = (tirx.transform.StmtSimplify, tirx.transform.LowerIntrin)
+OBJECT_BYTES = 1 << 20
+"""More than any object has."""
 OPTIMIZATION = 1
 """LLVM's level. Emitted code leaves little to optimise: higher levels take a fifth longer and are not faster."""
 
@@ -63,6 +66,7 @@ class ObjectCache:
         """The object file, compiled if it is not there yet."""
         path = self.path(spec, schedule)
         if not path.exists():
+            require_space(OBJECT_BYTES)  # LLVM ends the process where it cannot write
             code = generate(self.kernel(spec, schedule), self.target)
             write_atomic(path, lambda beside: code.write_to_file(str(beside), "o"))
         return path

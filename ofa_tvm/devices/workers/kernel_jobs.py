@@ -13,10 +13,11 @@ import numpy as np
 
 from ofa_tvm.compiler.cpu.emit import EmittedKernel
 from ofa_tvm.compiler.cpu.kernel_runner import KernelRunner
-from ofa_tvm.compiler.cpu.object_cache import ObjectCache, generate
+from ofa_tvm.compiler.cpu.object_cache import OBJECT_BYTES, ObjectCache, generate
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
 from ofa_tvm.support.files import write_atomic
+from ofa_tvm.support.host_faults import require_space
 from ofa_tvm.tuner.drift import REFERENCE
 
 TOLERANCE = 1e-4
@@ -32,6 +33,7 @@ def stored_object(cache: ObjectCache, kernel: EmittedKernel) -> Iterator[tuple[P
     if kept.exists():
         yield kept, lambda: None
         return
+    require_space(OBJECT_BYTES)
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder) / "kernel.o"
         generate(kernel, cache.target).write_to_file(str(code), "o")

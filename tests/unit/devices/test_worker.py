@@ -101,7 +101,7 @@ def test_a_crash_where_the_disk_is_full_is_the_disks(monkeypatch):
     with Worker(JOBS) as worker:
         assert worker.call("crash", 30)["status"] == "crashed"
         monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10))
-        with pytest.raises(HostFault, match=r"no space left on device: .*\n.*OFA_TVM_CACHE"):
+        with pytest.raises(HostFault, match=r"No space left on device: .*\n.*OFA_TVM_CACHE"):
             worker.call("crash", 30)
 
 
