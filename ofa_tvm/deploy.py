@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,34 +20,10 @@ from ofa_tvm.support.command import (
     run_command,
     table,
 )
-from ofa_tvm.support.ledger import Cost, Meter, total
+from ofa_tvm.support.ledger import Cost, total
 
 if TYPE_CHECKING:
-    from ofa_tvm.bundle.deployment import Deployment
     from ofa_tvm.bundle.manifest import Latency, Manifest
-    from ofa_tvm.hardware.target import TargetSpec
-    from ofa_tvm.nas.result import Pick, SearchResult
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be deployed: as said on the command line, or as a search picked it.
-
-    Args:
-        subnet: key of the subnet.
-        supernet: checkpoint or training folder; None for the one that ships.
-        target: what the library is for.
-        pick: what the search said of the subnet.
-        spent: what the search has cost.
-        supernet_sha256: what the search's checkpoint must still be; None where no search says so.
-    """
-
-    subnet: str
-    supernet: Path | None
-    target: TargetSpec
-    pick: Pick | None = None
-    spent: tuple[Cost, ...] = ()
-    supernet_sha256: str | None = None
 
 
 def deploy(
@@ -78,112 +53,31 @@ def deploy(
     images as the torch subnet does.
     """
     from ofa_tvm.bundle.folder import check_destination
+    from ofa_tvm.bundle.order import Order
     from ofa_tvm.devices import open_device
     from ofa_tvm.hardware.target_files import load_target
-    from ofa_tvm.nas.result import load_search_result
     from ofa_tvm.support.errors import UserError
 
     if (from_ is None) != (pick is None) or (from_ is None) == (subnet is None):
         raise UserError("say which subnet to deploy, in one way", "give --subnet KEY, or --from FOLDER with --pick N")
     check_destination(out)
-    if from_ is not None and pick is not None:
-        if any(option is not None for option in (target, threads, batch, dtype, device)):
-            raise UserError(
-                "--target, --threads, --batch, --dtype and --device are the search's",
-                "for another target give --subnet KEY",
-            )
-        result = load_search_result(from_)
-        chosen = result.pick(pick)
-        order = Order(
-            subnet=chosen.subnet,
-            supernet=supernet or result.supernet,
-            target=_searched_target(result),
-            pick=chosen,
-            spent=result.cost,
-            supernet_sha256=result.supernet_sha256,
+    is_searched = from_ is not None and pick is not None
+    if is_searched and any(option is not None for option in (target, threads, batch, dtype, device)):
+        raise UserError(
+            "--target, --threads, --batch, --dtype and --device are the search's",
+            "for another target give --subnet KEY",
         )
+    if from_ is not None and pick is not None:
+        order = Order.of_search(from_, pick, supernet)
     else:
         order = Order(subnet or "", supernet, load_target(target or "x86", threads, batch, device, dtype))
     order.target.stored_provenance()  # a bundle says how fast it is
     needs_device = order.target.is_at_hand and order.target.device != "local"
     with open_device(order.target) if needs_device else nullcontext() as opened:
-        manifest = _deployment(order, data, logs, check_images, opened).write(out)
+        manifest = order.deployment(data, logs, check_images, opened).write(out)
     cost = total("total", manifest.cost)
     payload = {"out": str(out), "manifest": manifest.record(), "cost": cost.record()}
     emit(payload, json, lambda: _text(manifest, cost, out))
-
-
-def _searched_target(result: SearchResult) -> TargetSpec:
-    """The target that a search was made for.
-
-    Raises:
-        UserError: its file is gone or changed, or this is another machine: the search's figures do not hold here.
-    """
-    from ofa_tvm.hardware.target_files import load_target
-    from ofa_tvm.support.errors import UserError
-
-    hint = "search again here, or deploy without the search's figures: --subnet KEY with --target"
-    source = result.target_source or result.target
-    try:
-        target = load_target(source, result.threads, result.batch, result.device, result.dtype)
-    except UserError as error:
-        raise UserError(f"the target of the search, '{source}', cannot be used here: {error.what}", hint) from error
-    if target.fingerprint != result.fingerprint:
-        raise UserError(
-            f"the search was made on another machine or target: {result.fingerprint}, "
-            f"but '{source}' is {target.fingerprint} here",
-            hint,
-        )
-    return target
-
-
-def _check_searched_supernet(checkpoint: Path, expected: str | None) -> None:
-    """Refuse a checkpoint that is not the one that was searched.
-
-    Raises:
-        UserError: it is another one.
-    """
-    from ofa_tvm.support.errors import UserError
-    from ofa_tvm.support.files import sha256_file
-
-    if expected is not None and checkpoint.exists() and sha256_file(checkpoint) != expected:
-        raise UserError(
-            f"{checkpoint} is not the supernet that was searched: its SHA-256 is not {expected}",
-            "give the one that was searched by --supernet, search again, or give --subnet KEY instead of --from",
-        )
-
-
-def _deployment(order: Order, data: str | None, logs: Path | None, check_images: int | None, device: Any) -> Deployment:
-    target = order.target
-    meter = Meter()
-    from ofa_tvm.bundle.deployment import COMPARED_IMAGES, Deployment
-    from ofa_tvm.supernet.checkpoint import load_supernet
-    from ofa_tvm.supernet.evaluate import supernet_images
-    from ofa_tvm.supernet.facts import checkpoint_path
-    from ofa_tvm.support.console import log
-    from ofa_tvm.support.shipped import shipped_supernet
-    from ofa_tvm.tuner.log import TuningLog
-
-    checkpoint = checkpoint_path(order.supernet or shipped_supernet())
-    _check_searched_supernet(checkpoint, order.supernet_sha256)
-    model, facts = load_supernet(checkpoint)
-    config = model.space.parse(order.subnet)
-    dataset = supernet_images(data, facts, checkpoint, log)
-    if check_images is None:  # emulation takes a tenth of a second an image
-        check_images = COMPARED_IMAGES if target.provenance == "estimated" else len(dataset.test)
-    return Deployment(
-        supernet=model,
-        facts=facts,
-        checkpoint=checkpoint,
-        config=config,
-        dataset=dataset,
-        target=target,
-        log=TuningLog(target, logs),
-        device=device,
-        check_images=check_images,
-        pick=order.pick,
-        costs=[*order.spent, meter.read("deploy: load")],
-    )
 
 
 def _text(manifest: Manifest, cost: Cost, out: Path) -> str:

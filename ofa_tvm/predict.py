@@ -21,8 +21,7 @@ from ofa_tvm.support.command import (
 )
 
 if TYPE_CHECKING:
-    from ofa_tvm.hardware.target import TargetSpec
-    from ofa_tvm.spaces import SearchSpace, SubnetConfig
+    pass
 
 
 def predict(
@@ -68,6 +67,7 @@ def predict(
     The latency model is the one that tune fitted to measured subnets; the accuracy predictor belongs to a supernet.
     """
     from ofa_tvm.hardware.target_files import load_target
+    from ofa_tvm.measurement import prediction
     from ofa_tvm.spaces import get_space
     from ofa_tvm.spaces.subnet_arguments import read_architectures
     from ofa_tvm.support.errors import UserError
@@ -76,7 +76,7 @@ def predict(
     if classes is not None:
         search_space = search_space.with_classes(classes)
     if fit is not None:
-        payload = _fit(search_space, fit, base, train, test, seed)
+        payload = prediction.fit_quality(search_space, fit, base, train, test, seed)
         emit(payload, json, lambda: _fit_text(payload))
         return
     configs = [search_space.parse(key) for key in subnet or ()]
@@ -87,12 +87,12 @@ def predict(
         payload = {
             "space": space,
             "block_table": str(block_table),
-            "subnets": _sums(search_space, block_table, configs),
+            "subnets": prediction.block_sums(search_space, block_table, configs),
         }
         emit(payload, json, lambda: _sums_text(payload["subnets"]))
         return
     spec = load_target(target, threads, batch, device, dtype)
-    rows = _predictions(search_space, spec, configs, supernet, logs)
+    rows = prediction.predictions(search_space, spec, configs, supernet, logs)
     payload = {
         "space": space,
         "target": spec.name,
@@ -102,54 +102,6 @@ def predict(
     }
     note = "" if spec.provenance == "measured" else f"\nlearned from {spec.provenance} latencies"
     emit(payload, json, lambda: _text(rows) + note)
-
-
-def _predictions(
-    space: SearchSpace, spec: TargetSpec, configs: list[SubnetConfig], supernet: Path | None, logs: Path | None
-) -> list[dict[str, Any]]:
-    from dataclasses import asdict
-
-    from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
-    from ofa_tvm.compiler.lowering import kernel_steps
-    from ofa_tvm.cost_model.breakdown import breakdown
-    from ofa_tvm.cost_model.latency_model import LatencyModel
-    from ofa_tvm.measurement.kernel_times import call_costs, latency_table
-    from ofa_tvm.measurement.latency_bench import model_folder
-    from ofa_tvm.spaces.subnet_table import SubnetTable
-    from ofa_tvm.support.shipped import shipped_supernet
-    from ofa_tvm.tuner.log import TuningLog
-
-    log = TuningLog(spec, logs)
-    model = LatencyModel.load(model_folder(log, space), latency_table(space, spec, log)[0])
-    costs, _ = call_costs(space, spec, log)
-    tuned = {key for key, state in log.kernels.items() if state.best_ms is not None}
-    genomes = space.genomes(configs)
-    latencies = _rows(model.predict(genomes))
-    folder = supernet or shipped_supernet()
-    top1: Sequence[float | None] = [None] * len(configs)
-    if (folder / f"{STEM}.report.json").exists() and (supernet is not None or space.name == "mbv3-cifar"):
-        top1 = AccuracyPredictor.load(folder, SubnetTable(space)).predict(genomes)[0].tolist()
-    rows = []
-    for config, (mean_ms, low_ms, high_ms), predicted_top1 in zip(configs, latencies, top1, strict=True):
-        network = space.network(config)
-        rows.append(
-            {
-                "subnet": config.key,
-                "predicted_ms": mean_ms,
-                "predicted_low_ms": low_ms,
-                "predicted_high_ms": high_ms,
-                "predicted_top1": predicted_top1,
-                "macs": network.macs,
-                "parameters": network.parameters,
-                "peak_activation_bytes": network.peak_activation_bytes,
-                "parts": [asdict(part) for part in breakdown(model, config, kernel_steps(network, spec), costs, tuned)],
-            }
-        )
-    return rows
-
-
-def _rows(columns: Sequence[Any]) -> list[tuple[float, ...]]:
-    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 HEADERS = ["subnet", "predicted ms", "90 % interval", "predicted top-1", "MMACs", "k parameters"]
@@ -182,22 +134,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _sums(space: SearchSpace, path: Path, configs: list[SubnetConfig]) -> list[dict[str, Any]]:
-    """Sums of published block latencies, with their parts."""
-    from ofa_tvm.cost_model.ofa_block_latency import block_times, read_files
-    from ofa_tvm.support.errors import UserError
-
-    files = read_files(path)
-    rows = []
-    for config in configs:
-        if config.resolution not in files:
-            known = ", ".join(map(str, sorted(files))) or "none"
-            raise UserError(f"{path} has no latencies at resolution {config.resolution}", f"it has {known}")
-        parts = block_times(files[config.resolution], space, config)
-        rows.append({"subnet": config.key, "predicted_ms": sum(parts.values()), "parts": parts})
-    return rows
-
-
 def _sums_text(rows: list[dict[str, Any]]) -> str:
     text = table(
         ["subnet", "sum of block latencies, ms"], [[row["subnet"], f"{row['predicted_ms']:.2f}"] for row in rows]
@@ -206,35 +142,6 @@ def _sums_text(rows: list[dict[str, Any]]) -> str:
         return text
     parts = [[name, f"{block_ms:.3f}"] for name, block_ms in rows[0]["parts"].items()]
     return "\n".join([text, "", table(["block", "ms"], parts)])
-
-
-def _fit(space: SearchSpace, path: Path, base: Path | None, train: int, test: int | None, seed: int) -> dict[str, Any]:
-    from ofa_tvm.cost_model.baselines import OURS, held_out
-    from ofa_tvm.cost_model.latency_data import read_latency_data
-    from ofa_tvm.cost_model.latency_model import LatencyModel
-    from ofa_tvm.cost_model.ofa_block_latency import BlockLatencyTable
-    from ofa_tvm.spaces.subnet_table import SubnetTable
-
-    kernels = SubnetTable(space)
-    known, asked = read_latency_data(path, space).split(train, test, seed)
-    start, base_samples = None, 0
-    if base is not None and base.is_dir():
-        start = BlockLatencyTable.load(base, space).times
-    elif base is not None:
-        other = read_latency_data(base, space)
-        start, base_samples = LatencyModel.fit(kernels, other.configs, other.latency_ms, seed).block_times, len(other)
-    methods = held_out(kernels, known, asked, seed, start)
-    return {
-        "space": space.name,
-        "file": str(path),
-        "base": str(base) if base else None,
-        "base_samples": base_samples,
-        "train": len(known),
-        "test": len(asked),
-        "seed": seed,
-        **methods,
-        "interval_coverage": methods[OURS]["interval_coverage"],
-    }
 
 
 def _fit_text(payload: dict[str, Any]) -> str:

@@ -52,7 +52,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "devices": (*BELOW_DEVICES, *DEVICES),
     "cost_model": ("support", "graph", "spaces", "regression"),
     "accuracy": ("support", "spaces", "regression"),
-    "measurement": (*BELOW_DEVICES, *DEVICES, "cost_model"),
+    "measurement": (*BELOW_DEVICES, *DEVICES, "cost_model", "accuracy"),
     "engines": ("support", "hardware", "graph", "supernet", *COMPILER, "tuner"),
     "nas.searchers": ("support", "spaces"),
     "nas": (

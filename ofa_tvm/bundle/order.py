@@ -1,0 +1,137 @@
+"""What is to be deployed: as said on the command line, or as a search picked it; and the deployment of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.nas.result import Pick, SearchResult, load_search_result
+from ofa_tvm.supernet.facts import checkpoint_path
+from ofa_tvm.support.console import log
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import sha256_file
+from ofa_tvm.support.ledger import Cost, Meter
+from ofa_tvm.support.shipped import shipped_supernet
+from ofa_tvm.tuner.log import TuningLog
+
+if TYPE_CHECKING:
+    from ofa_tvm.bundle.deployment import Deployment
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be deployed.
+
+    Args:
+        subnet: key of the subnet.
+        supernet: checkpoint or training folder; None for the one that ships.
+        target: what the library is for.
+        pick: what the search said of the subnet.
+        spent: what the search has cost.
+        supernet_sha256: what the search's checkpoint must still be; None where no search says so.
+    """
+
+    subnet: str
+    supernet: Path | None
+    target: TargetSpec
+    pick: Pick | None = None
+    spent: tuple[Cost, ...] = ()
+    supernet_sha256: str | None = None
+
+    @classmethod
+    def of_search(cls, folder: Path, number: int, supernet: Path | None) -> Order:
+        """A pick of a search, for the target that it was made for.
+
+        Args:
+            folder: the search's.
+            number: of the pick.
+            supernet: instead of the search's, where that has moved.
+
+        Raises:
+            UserError: there is no such search or pick, or its figures do not hold here.
+        """
+        result = load_search_result(folder)
+        chosen = result.pick(number)
+        return cls(
+            subnet=chosen.subnet,
+            supernet=supernet or result.supernet,
+            target=_searched_target(result),
+            pick=chosen,
+            spent=result.cost,
+            supernet_sha256=result.supernet_sha256,
+        )
+
+    def deployment(self, data: str | None, logs: Path | None, check_images: int | None, device: Any) -> Deployment:
+        """Load what it takes.
+
+        Args:
+            data: images, see ``supernet_images``.
+            logs: folder of tuning logs; None for the default.
+            check_images: test images to check the accuracy on; None for all, or few where they run under emulation.
+            device: where the library runs; see ``Deployment``.
+
+        Raises:
+            UserError: the supernet is not the one that was searched, or something cannot be read.
+        """
+        meter = Meter()
+        # Both torch and TVM, so bad input is told before.
+        from ofa_tvm.bundle.deployment import COMPARED_IMAGES, Deployment
+        from ofa_tvm.supernet.checkpoint import load_supernet
+        from ofa_tvm.supernet.evaluate import supernet_images
+
+        checkpoint = checkpoint_path(self.supernet or shipped_supernet())
+        _check_searched_supernet(checkpoint, self.supernet_sha256)
+        model, facts = load_supernet(checkpoint)
+        dataset = supernet_images(data, facts, checkpoint, log)
+        if check_images is None:  # emulation takes a tenth of a second an image
+            check_images = COMPARED_IMAGES if self.target.provenance == "estimated" else len(dataset.test)
+        return Deployment(
+            supernet=model,
+            facts=facts,
+            checkpoint=checkpoint,
+            config=model.space.parse(self.subnet),
+            dataset=dataset,
+            target=self.target,
+            log=TuningLog(self.target, logs),
+            device=device,
+            check_images=check_images,
+            pick=self.pick,
+            costs=[*self.spent, meter.read("deploy: load")],
+        )
+
+
+def _searched_target(result: SearchResult) -> TargetSpec:
+    """The target that a search was made for.
+
+    Raises:
+        UserError: its file is gone or changed, or this is another machine: the search's figures do not hold here.
+    """
+    hint = "search again here, or deploy without the search's figures: --subnet KEY with --target"
+    source = result.target_source or result.target
+    try:
+        target = load_target(source, result.threads, result.batch, result.device, result.dtype)
+    except UserError as error:
+        raise UserError(f"the target of the search, '{source}', cannot be used here: {error.what}", hint) from error
+    if target.fingerprint != result.fingerprint:
+        raise UserError(
+            f"the search was made on another machine or target: {result.fingerprint}, "
+            f"but '{source}' is {target.fingerprint} here",
+            hint,
+        )
+    return target
+
+
+def _check_searched_supernet(checkpoint: Path, expected: str | None) -> None:
+    """Refuse a checkpoint that is not the one that was searched.
+
+    Raises:
+        UserError: it is another one.
+    """
+    if expected is not None and checkpoint.exists() and sha256_file(checkpoint) != expected:
+        raise UserError(
+            f"{checkpoint} is not the supernet that was searched: its SHA-256 is not {expected}",
+            "give the one that was searched by --supernet, search again, or give --subnet KEY instead of --from",
+        )
