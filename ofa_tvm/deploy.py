@@ -61,13 +61,12 @@ def deploy(
     if (from_ is None) != (pick is None) or (from_ is None) == (subnet is None):
         raise UserError("say which subnet to deploy, in one way", "give --subnet KEY, or --from FOLDER with --pick N")
     check_destination(out)
-    is_searched = from_ is not None and pick is not None
-    if is_searched and any(option is not None for option in (target, threads, batch, dtype, device)):
-        raise UserError(
-            "--target, --threads, --batch, --dtype and --device are the search's",
-            "for another target give --subnet KEY",
-        )
     if from_ is not None and pick is not None:
+        if any(option is not None for option in (target, threads, batch, dtype, device)):
+            raise UserError(
+                "--target, --threads, --batch, --dtype and --device are the search's",
+                "for another target give --subnet KEY",
+            )
         order = Order.of_search(from_, pick, supernet)
     else:
         order = Order(subnet or "", supernet, load_target(target or "x86", threads, batch, device, dtype))

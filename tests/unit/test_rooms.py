@@ -22,11 +22,17 @@ COMPILER: tuple[str, ...] = (
     "compiler.cpu.emit",
     "compiler.cpu",
 )
-COMPILER = (*COMPILER, "compiler.cuda", "compiler")
+COMPILER = (
+    *("compiler.tvm_api", "compiler.native", "compiler.scheduled", "compiler.cpu.emit", "compiler.cpu"),
+    *("compiler.cuda", "compiler"),
+)
 GROUND = ("support", "hardware", "graph", "spaces")
 BELOW_DEVICES = (*GROUND, *COMPILER, "tuner")
 DEVICES: tuple[str, ...] = ("devices.workers", "devices.pack", "devices.local", "devices.rpc", "devices.emulation")
-DEVICES = (*DEVICES, "devices.estimate", "devices")
+DEVICES = (
+    *("devices.workers", "devices.pack", "devices.local", "devices.rpc", "devices.emulation", "devices.estimate"),
+    "devices",
+)
 ROOMS: dict[str, tuple[str, ...]] = {
     "support": (),
     "hardware": ("support",),

@@ -7,7 +7,6 @@ and answers are JSON over socket pairs. The keeper ends when its parent does, ho
 
 from __future__ import annotations
 
-import errno
 import importlib
 import json
 import os
@@ -194,7 +193,11 @@ def _crashed(child: tuple[int, socket.socket]) -> Message:
     connection.close()
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-        return {"status": HOST_FAULT, "is_gone": True, "error": f"its process was killed: {os.strerror(errno.ENOMEM)}"}
+        return {
+            "status": HOST_FAULT,
+            "is_gone": True,
+            "error": "its process was killed, as when memory runs out",
+        }
     if os.WIFSIGNALED(status):
         reason = f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
     else:

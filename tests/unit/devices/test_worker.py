@@ -87,7 +87,7 @@ def test_a_crash_costs_one_job(worker, job, arguments, reason):
         ("space", r"No space left on device.*\n.*make room in"),
         ("memory", r"MemoryError.*\n.*free memory"),
         ("compiler", r"Resource temporarily unavailable.*\n.*ulimit -u"),
-        ("kill", r"was killed: Cannot allocate memory.*\n.*free memory"),
+        ("kill", r"was killed, as when memory runs out.*\n.*free memory"),
     ],
 )
 def test_a_fault_of_the_machine_is_no_answer(kind, said):
