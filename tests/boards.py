@@ -53,8 +53,10 @@ def tuned_round(
     lost, kept = (board for address in servers.addresses for board in device.boards() if board["board"] == address)
     assert "the connection ended" in lost["quarantine"]
     assert not kept["quarantine"]
+    assert not leftovers(servers, kept["board"]), "what the killed one was given it could not remove"
 
 
-def leftovers(servers: BoardServers) -> list[str]:
-    """Libraries that were uploaded and not removed."""
-    return sorted(path.name for path in servers.folder.rglob("*.so*"))
+def leftovers(servers: BoardServers, address: str = "") -> list[str]:
+    """Libraries that were uploaded and not removed, by the board of this address or by all."""
+    port = address.rpartition(":")[2]
+    return sorted(path.name for path in (servers.folder / port).rglob("*.so*"))

@@ -175,4 +175,3 @@ def test_tuning_goes_on_when_a_board_is_killed(servers, target, tiny_space, tmp_
     with RpcDevice(target, ANY) as opened:
         opened.start()
         tuned_round(tiny_space, TuningLog(target, tmp_path), target.attributes, opened, servers)
-    assert not leftovers(servers)

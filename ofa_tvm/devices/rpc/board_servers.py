@@ -57,7 +57,7 @@ class BoardServers:
 
     @property
     def folder(self) -> Path:
-        """Where the servers keep their temporary files, and what they say."""
+        """Where the servers keep what they say, and in a folder named by its port each its temporary files."""
         return Path(self._folder.name)
 
     def _start(self) -> None:
@@ -76,7 +76,9 @@ class BoardServers:
     def _run(self, python: list[str], module: str, port: int, options: list[str]) -> None:
         place = ["--host", LOOPBACK, "--port", str(port), "--port-end", str(port + 1)]
         paths = os.pathsep.join([self._folder.name, *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = {**os.environ, "PYTHONPATH": paths, "TVM_NUM_THREADS": "1", "TMPDIR": self._folder.name}
+        temporary = self.folder / str(port)
+        temporary.mkdir()
+        environment = {**os.environ, "PYTHONPATH": paths, "TVM_NUM_THREADS": "1", "TMPDIR": str(temporary)}
         with (self.folder / f"{port}.log").open("wb") as said:
             command = [*python, "-m", f"tvm.exec.{module}", *place, *options]
             self._groups.append(
