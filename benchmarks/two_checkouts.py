@@ -30,8 +30,7 @@ def main() -> None:
         images = np.random.default_rng(0).standard_normal((1, size, size, 3)).astype(np.float32)
         models = [LoadedModel(folder / path.name) for folder in (before, after)]
         difference = float(np.abs(models[0](images) - models[1](images)).max())
-        first, second = (model.stopwatch(images, BLOCK_MS) for model in models)
-        pairs = [(first(), second()) for _ in range(ROUNDS)]
+        pairs = [[model.window(images, BLOCK_MS)[0] for model in models] for _ in range(ROUNDS)]
         ratios.append(statistics.median(other / own for own, other in pairs))
         middle = statistics.median(own for own, _ in pairs)
         print(

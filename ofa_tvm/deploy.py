@@ -119,7 +119,7 @@ def _text(manifest: Manifest, cost: Cost, out: Path) -> str:
 
 def _speed(latency: Latency) -> list[str]:
     if latency.measured_ms is not None:
-        return ["measured", f"{latency.measured_ms:.3f} ms, median of {len(latency.repeats_ms)}"]
+        return ["measured", f"{latency.measured_ms:.3f} ms{_windows(latency)}"]
     if latency.estimated_ms is not None:
         return ["estimated", f"{latency.estimated_ms:.3f} ms, no measurement"]
     if latency.provenance == "replayed":
@@ -127,6 +127,17 @@ def _speed(latency: Latency) -> list[str]:
         return ["replayed", "not looked up" if known is None else f"{known:.3f} ms, as the recording has it"]
     known = latency.search_measured_ms
     return ["measured", "not here" if known is None else f"{known:.3f} ms, as the search knows it from the device"]
+
+
+def _windows(latency: Latency) -> str:
+    """What stands behind a measured latency."""
+    timing = latency.timing
+    if timing is None:
+        return ""
+    low, high = timing.spread_ms(latency.percentile)
+    which = "" if latency.percentile == 50 else f", p{latency.percentile}"
+    disturbed = "" if timing.is_sound else "; disturbed by other work"
+    return f"{which} ({low:.3f} to {high:.3f} in {len(timing.windows)} windows of single calls{disturbed})"
 
 
 def _sizes(manifest: Manifest) -> str:

@@ -24,6 +24,7 @@ from ofa_tvm.support.command import (
 if TYPE_CHECKING:
     from ofa_tvm.hardware.target import TargetSpec
     from ofa_tvm.nas.target_search import TargetSearch
+    from ofa_tvm.timing.window import Percentile
 
 LIMITS = ("size", "macs", "memory", "energy")
 
@@ -49,6 +50,12 @@ def search(
         typer.Option(help="Minimise this too: size, macs, memory or energy; repeat for several."),
     ] = None,
     resolution: Annotated[list[int] | None, typer.Option(help="Only this input size; repeat for several.")] = None,
+    percentile: Annotated[
+        int, typer.Option(help="Latencies and budgets are this percentile of single calls: 50, 90 or 99.")
+    ] = 50,
+    load: Annotated[
+        int, typer.Option(min=0, help="Keep so many other cores busy while measuring: a budget for a busy machine.")
+    ] = 0,
     data: Annotated[
         str | None, typer.Option(help="Where the supernet's images are, as for train (default: fetched once).")
     ] = None,
@@ -67,9 +74,10 @@ def search(
 ) -> None:
     """Find the most accurate subnet for each budget, or the whole front, and verify it on the device.
 
-    Predictions choose; measurements decide. Subnets measured and evaluated before are not measured again. With several
-    targets, every target's picks are measured on the others too. Where only some budgets can be met, the result has
-    those, and the command ends with exit code 3.
+    Predictions choose; measurements of today decide: what is told is the median of windows of single calls, and a
+    budget is held where the slowest window holds it. With several targets, every target's picks are measured on the
+    others too. Where only some budgets can be met, or the machine is too busy to say, the result has what there is,
+    and the command ends with exit code 3.
     """
     from datetime import UTC, datetime
 
@@ -97,13 +105,15 @@ def search(
         objectives=tuple(dict.fromkeys(objective or ())),
         limits=limits,
         resolutions=space.choose_resolutions(resolution),
+        percentile=_percentile(percentile),
+        busy_cores=load,
     )
     if device is not None and len(names) > 1:
         raise UserError(
             "--device names the device of one target", "search each target alone, or leave it to their files"
         )
     specs = [load_target(name, threads, batch, device, dtype) for name in names]
-    _check_targets(specs, {*settings.objectives, *limits})
+    _check_targets(specs, {*settings.objectives, *limits}, asks_more=percentile != 50 or load > 0)
     tuning_logs = [TuningLog(spec, logs) for spec in specs]
     for spec, tuning_log in zip(specs, tuning_logs, strict=True):
         refuse_hopeless(space, spec, tuning_log, settings, budgets)
@@ -118,11 +128,11 @@ def search(
             stack.enter_context(tuning_log.exclusive())
             opened = None if spec.device == "pack" else stack.enter_context(open_device(spec))
             own = folder if len(names) == 1 else folder / spec.name
-            searches.append(TargetSearch(space, spec, name, tuning_log, opened, own, device))
+            searches.append(TargetSearch(space, spec, name, tuning_log, opened, own, settings, device))
         accuracy, sha256, tested = open_accuracy(searches[0])
         for one in searches:
-            one.measure(samples, settings)
-            one.search(accuracy, settings, budgets)
+            one.measure(samples)
+            one.search(accuracy, budgets)
             one.picks = [tested(pick, number) for number, pick in enumerate(one.picks, 1)]
         matrix = cross_target(searches) if len(searches) > 1 else []
     results = [one.result(checkpoint_path(path), sha256, accuracy, budgets) for one in searches]
@@ -140,6 +150,16 @@ def search(
     _report_unmet(searches, len(budgets) * len(searches))
 
 
+def _percentile(number: int) -> Percentile:
+    from ofa_tvm.support.errors import UserError
+    from ofa_tvm.timing.window import PERCENTILES
+
+    for known in PERCENTILES:
+        if number == known:
+            return known
+    raise UserError(f"--percentile {number} is not told", f"choose one of {', '.join(map(str, PERCENTILES))}")
+
+
 def _check(searcher: str, objectives: Sequence[str], limits: Sequence[tuple[str, float]]) -> None:
     from ofa_tvm.nas.objectives import OBJECTIVES
     from ofa_tvm.nas.searchers import SEARCHERS
@@ -155,8 +175,12 @@ def _check(searcher: str, objectives: Sequence[str], limits: Sequence[tuple[str,
             raise UserError(f"a limit of {name} must be a positive number of {OBJECTIVES[name].unit}, not {limit:g}")
 
 
-def _check_targets(specs: Sequence[TargetSpec], costs: set[str]) -> None:
-    """Refuse what cannot be searched for: several targets where one is measured elsewhere, energy of a GPU."""
+def _check_targets(specs: Sequence[TargetSpec], costs: set[str], asks_more: bool) -> None:
+    """Refuse what cannot be searched for.
+
+    That is several targets where one is measured elsewhere, energy of a GPU, and other percentiles or load
+    (``asks_more``) of what this machine does not measure.
+    """
     from ofa_tvm.support.errors import UserError
 
     for spec in specs:
@@ -164,6 +188,12 @@ def _check_targets(specs: Sequence[TargetSpec], costs: set[str]) -> None:
             raise UserError(f"target {spec.name} is measured elsewhere, by packs", "search each target alone")
         if spec.target.gpu is not None and "energy" in costs:
             raise UserError(f"energy is estimated for CPUs only, target {spec.name} is a GPU", "leave energy out")
+        if asks_more and spec.device != "local":
+            raise UserError(
+                f"--percentile and --load are for what this machine measures, target {spec.name} is device "
+                f"'{spec.device}'",
+                "leave them out",
+            )
 
 
 HEADERS = ["pick", "subnet", "budget ms", "predicted ms", "{} ms", "held", "predicted", "validation", "test"]
@@ -175,11 +205,17 @@ def _text(search: TargetSearch, result: dict[str, Any]) -> str:
 
     costs = [Cost(**cost) for cost in result["cost"]]
     objectives = sorted(search.picks[0].objectives) if search.picks else []
-    rows = [[*_row(pick), *(f"{pick.objectives[name]:.3f}" for name in objectives)] for pick in search.picks]
+    rows = [
+        [*_row(pick, result["percentile"]), *(f"{pick.objectives[name]:.3f}" for name in objectives)]
+        for pick in search.picks
+    ]
     lines = [f"{result['space']} on {result['target']}, {result['threads']} threads"]
     lines += [result["accuracy_note"]] if result["accuracy_note"] else []
     if result["provenance"] != "measured":
         lines.append(f"latencies are {result['provenance']}, no measurements")
+    elif result["percentile"] != 50 or result["busy_cores"]:
+        busy = f" with {result['busy_cores']} other cores busy" if result["busy_cores"] else ""
+        lines.append(f"latencies are the p{result['percentile']} of single calls{busy}")
     headers = [header.format(result["provenance"]) for header in HEADERS]
     lines += [table([*headers, *map(_unit, objectives)], rows), ""]
     if result["unmeasured"]:
@@ -207,7 +243,7 @@ def _unit(name: str) -> str:
 
 
 def _report_unmet(searches: Sequence[TargetSearch], budgets: int) -> None:
-    """Name each budget that was not met, with the nearest latency measured.
+    """Name each budget that was not met, with the nearest latency measured, and each that nobody can tell of.
 
     Raises:
         PartialResult: there are some.
@@ -220,21 +256,35 @@ def _report_unmet(searches: Sequence[TargetSearch], budgets: int) -> None:
         for one in searches
         for budget in one.infeasible
     ]
+    unsure = [
+        f"{pick.budget_ms:g} ms on {one.target.name} ({pick.measured_ms:.4g} ms, {pick.subnet})"
+        for one in searches
+        for pick in one.picks
+        if pick.budget_ms is not None and pick.held is None and pick.timing is not None
+    ]
     waiting = [one for one in searches if one.bench.wanted]
     if unmet and waiting:
         what = f"{len(unmet)} of {budgets} budgets are held by no subnet that was measured"
         raise PartialResult(f"{what} ({'; '.join(unmet)})", _waiting_hint(waiting[0]))
     if unmet:
         raise PartialResult(f"{len(unmet)} of {budgets} budgets cannot be met", "; ".join(unmet))
+    if unsure:
+        raise PartialResult(
+            f"other work disturbs this machine too much to say whether a budget is held: {'; '.join(unsure)}",
+            "stop it and search again; or state a budget for a busy machine: --load 1",
+        )
 
 
-def _row(pick: Any) -> list[str]:
+def _row(pick: Any, percentile: Percentile) -> list[str]:
     budget = "-" if pick.budget_ms is None else f"{pick.budget_ms:g}"
-    held = {None: "-", True: "yes", False: "no"}[pick.held]
+    held = "-" if pick.budget_ms is None else {None: "unsure", True: "yes", False: "no"}[pick.held]
     predicted = f"{pick.predicted_ms:.3f} ({pick.predicted_low_ms:.3f}-{pick.predicted_high_ms:.3f})"
     tops = (pick.predicted_top1, pick.validation_top1, pick.test_top1)
     accuracy = ["-" if top1 is None else f"{top1:.2%}" for top1 in tops]
-    return [str(pick.number), pick.subnet, budget, predicted, f"{pick.verified_ms:.3f}", held, *accuracy]
+    verified = f"{pick.verified_ms:.3f}"
+    if pick.timing is not None:
+        verified += " ({:.3f}-{:.3f})".format(*pick.timing.spread_ms(percentile))
+    return [str(pick.number), pick.subnet, budget, predicted, verified, held, *accuracy]
 
 
 def _regret_text(matrix: Sequence[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
+from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
@@ -20,11 +22,18 @@ def kernel_ms(kernel: KernelSpec) -> float:
     return 0.001 + kernel.flops / 1e8
 
 
+def window_figures(ms: float, calibration_ms: float = 0.05, calls: int = 100, left_out: int = 0) -> list[float]:
+    """Figures of a window, as a library gives them."""
+    percentiles = [ms, 1.1 * ms, 1.3 * ms]
+    return [*percentiles, *percentiles, calls, left_out, 1.0, calibration_ms]
+
+
 class FormulaDevice:
     """Latency is the kernels' sum times a factor, and a constant; ``broken`` subnets fail."""
 
     def __init__(self, factor: float = 1.2, constant_ms: float = 0.01, broken: frozenset[str] = frozenset()) -> None:
         self.factor, self.constant_ms, self.broken = factor, constant_ms, broken
+        self.calibration_ms = 0.05
         self.measured: list[str] = []
         self.classes: set[int] = set()
 
@@ -37,19 +46,37 @@ class FormulaDevice:
     def start(self) -> None:
         """It needs none."""
 
-    def network(self, space: str, classes: int, subnet: str, folder: Path | None) -> dict[str, Any]:
-        """Three times of a subnet, and of the reference subnet."""
+    def networks(
+        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
+    ) -> list[dict[str, Any]]:
+        """Answers for subnets one by one."""
+        return [self.network(space, classes, subnet) for subnet in subnets]
+
+    def network(self, space: str, classes: int, subnet: str) -> dict[str, Any]:
+        """Three windows of a subnet, and of the reference subnet."""
         self.measured.append(subnet)
         self.classes.add(classes)
         if subnet in self.broken:
             return {"status": "crashed", "error": "killed by SIGSEGV"}
         network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
-        latency = self.factor * sum(kernel_ms(step.kernel) for step in fused_steps(network)) + self.constant_ms
+        alone_ms = self.factor * sum(kernel_ms(step.kernel) for step in fused_steps(network)) + self.constant_ms
+        slowness = self.slowness()
+        windows = [slowness * share for share in (1, 1.01, 0.99)]
+        times_ms = [share * self.own_slowness(subnet) * alone_ms for share in windows]
         return {
             "status": "ok",
-            "times_ms": [latency, latency * 1.01, latency * 0.99],
-            "reference_ms": [1.0, 1.01, 0.99],
+            "times_ms": times_ms,
+            "reference_ms": windows,
+            "figures": [window_figures(one, self.calibration_ms) for one in times_ms],
         }
+
+    def slowness(self) -> float:
+        """How many times slower than usual the machine is now."""
+        return 1.0
+
+    def own_slowness(self, subnet: str) -> float:
+        """How many times slower than by the formula a subnet is."""
+        return 1.0
 
 
 def tuned_log(folder: Path, space: SearchSpace, target: str = "x86") -> TuningLog:

@@ -21,7 +21,7 @@ from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, Sup
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.cuda.program import NETWORK
-from ofa_tvm.compiler.loaded_model import LoadedModel
+from ofa_tvm.compiler.loaded_model import LoadedModel, load_anew
 from ofa_tvm.compiler.lowering import kernel_calls
 from ofa_tvm.compiler.runner_build import add_runner, oldest_glibc
 from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel
@@ -31,6 +31,7 @@ from ofa_tvm.data.dataset import Dataset
 from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import Weights, digest
+from ofa_tvm.hardware.host import host_identity
 from ofa_tvm.hardware.machine import package_version
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.nas.result import Pick
@@ -46,6 +47,11 @@ from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import Cost, Meter
 from ofa_tvm.support.version import VERSION
+from ofa_tvm.timing.busy_cores import busy_cores
+from ofa_tvm.timing.patience import until_undisturbed
+from ofa_tvm.timing.turns import WindowPlan, in_turn
+from ofa_tvm.timing.window import Percentile, Timing, Window, usual_calibration_ms
+from ofa_tvm.tuner.latency_records import windows_on
 from ofa_tvm.tuner.log import TuningLog
 
 MAX_TOP1_DIFFERENCE: dict[DType, float] = {"float32": 0.001, "float16": 0.003}
@@ -74,6 +80,8 @@ class Deployment:
         device: where the library runs; None for this machine, or for nowhere: see ``TargetSpec.is_at_hand``.
         check_images: test images that the library must classify as the torch subnet does; 0 for none.
         pick: what a search said of the subnet.
+        percentile: of single calls, that its latency is.
+        busy_cores: cores to keep busy while measuring.
         costs: what was spent before, and what each phase here costs.
     """
 
@@ -87,6 +95,8 @@ class Deployment:
     device: Any | None
     check_images: int
     pick: Pick | None = None
+    percentile: Percentile = 50
+    busy_cores: int = 0
     costs: list[Cost] = field(default_factory=list)
 
     def write(self, out: Path) -> Manifest:
@@ -116,7 +126,7 @@ class Deployment:
         with self._phase("check"):
             accuracy = self._unchecked() if library is None else self._check(library, subnet)
         with self._phase("measure"):
-            latency = self._latency(library)
+            latency = self._latency(library, folder)
         manifest = self._manifest(subnet, weights, accuracy, latency)
         return manifest.model_copy(update={"glibc": oldest_glibc(*folder.glob("*.so"), folder / RUNNER)})
 
@@ -207,22 +217,21 @@ class Deployment:
             predicted_top1=self.pick.predicted_top1 if self.pick else None,
         )
 
-    def _latency(self, library: Any) -> Latency:
-        measured_ms = estimated_ms = None
-        repeats_ms: tuple[float, ...] = ()
+    def _latency(self, library: Any, folder: Path) -> Latency:
+        timing = estimated_ms = None
         if self.device is not None and self.target.provenance == "estimated":
             space = self.supernet.space
-            answer = self.device.network(space.name, space.classes, self.config.key, self.log.folder)
+            (answer,) = self.device.networks(space.name, space.classes, [self.config.key], self.log.folder, self._plan)
             estimated_ms = statistics.median(answer["times_ms"])
         elif library is not None:
-            repeats_ms = self._measure(library)
-            measured_ms = statistics.median(repeats_ms)
+            timing = self._measure(library, folder)
         pick = self.pick
         return Latency(
             provenance=self.target.stored_provenance(),
-            measured_ms=measured_ms,
+            measured_ms=None if timing is None else timing.told_ms(self.percentile),
+            timing=timing,
+            percentile=self.percentile,
             estimated_ms=estimated_ms,
-            repeats_ms=repeats_ms,
             conditions=self.target.conditions,
             predicted_ms=pick.predicted_ms if pick else None,
             predicted_low_ms=pick.predicted_low_ms if pick else None,
@@ -231,12 +240,38 @@ class Deployment:
             search_estimated_ms=pick.estimated_ms if pick else None,
         )
 
-    def _measure(self, library: Any) -> tuple[float, ...]:
-        settings, size = self.target.measure, self.config.resolution
+    @property
+    def _plan(self) -> WindowPlan:
+        return WindowPlan(**self.target.measure.model_dump(), busy_cores=self.busy_cores)
+
+    def _measure(self, library: Any, folder: Path) -> Timing:
+        size, plan = self.config.resolution, self._plan
         images = np.random.default_rng(0).standard_normal((self.target.batch, size, size, 3), np.float32)
-        for _ in range(settings.warmup):
-            library(images)
-        return tuple(library.time_ms(images, repeats=settings.repeats, min_repeat_ms=settings.min_repeat_ms))
+        is_here = isinstance(library, LoadedModel)
+
+        def window() -> Window:
+            loaded = load_anew(folder / LIBRARY) if is_here else library
+            return Window.of(loaded.window(images, plan.window_ms))
+
+        host = host_identity() if self.target.device == "local" else ""
+        before, windows = windows_on(self.log.folder, host), list[Window]()
+
+        def timing() -> Timing:
+            return Timing(
+                windows=tuple(windows),
+                host=host,
+                measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                usual_calibration_ms=usual_calibration_ms([*before, *windows]),
+                busy_cores=plan.busy_cores,
+            )
+
+        def measure() -> int:
+            with busy_cores(plan.busy_cores):
+                windows.extend(in_turn([window], plan)[0])
+            return 1 - timing().is_sound
+
+        until_undisturbed(measure)
+        return timing()
 
     def _manifest(self, subnet: Subnet, weights: Weights, accuracy: Accuracy, latency: Latency) -> Manifest:
         network, target = subnet.network, self.target

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ofa_tvm.hardware.target import Provenance
 from ofa_tvm.support.ledger import Cost
+from ofa_tvm.timing.window import Percentile, Timing
 
 FORMAT: Final = "ofa_tvm.bundle"
 SCHEMA_VERSION: Final = 1
@@ -67,9 +68,11 @@ class Latency(_Part):
 
     Args:
         provenance: how the latency came about.
-        measured_ms: median of ``repeats_ms``, of the bundle's library; None where it was not measured.
+        measured_ms: what ``timing`` tells, of the bundle's library; None where it was not measured.
+        timing: the windows behind it.
+        percentile: of single calls, that ``measured_ms`` is.
         estimated_ms: what is estimated where there is no device; None where it was measured.
-        repeats_ms: raw repeats in the order in which they were taken.
+        repeats_ms: raw repeats, in bundles of older versions.
         conditions: what changes speed, see ``TargetSpec.conditions``.
         predicted_ms: what the search predicted, with its interval.
         search_measured_ms: what the search measured.
@@ -78,6 +81,8 @@ class Latency(_Part):
 
     provenance: Provenance
     measured_ms: float | None = None
+    timing: Timing | None = None
+    percentile: Percentile = 50
     estimated_ms: float | None = None
     repeats_ms: tuple[float, ...] = ()
     conditions: dict[str, Any]

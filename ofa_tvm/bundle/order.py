@@ -15,6 +15,7 @@ from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import Cost, Meter
 from ofa_tvm.support.shipped import shipped_supernet
+from ofa_tvm.timing.window import Percentile
 from ofa_tvm.tuner.log import TuningLog
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Order:
         pick: what the search said of the subnet.
         spent: what the search has cost.
         supernet_sha256: what the search's checkpoint must still be; None where no search says so.
+        percentile: of single calls, that the search's latencies are.
+        busy_cores: cores that it kept busy while measuring.
     """
 
     subnet: str
@@ -40,6 +43,8 @@ class Order:
     pick: Pick | None = None
     spent: tuple[Cost, ...] = ()
     supernet_sha256: str | None = None
+    percentile: Percentile = 50
+    busy_cores: int = 0
 
     @classmethod
     def of_search(cls, folder: Path, number: int, supernet: Path | None) -> Order:
@@ -62,6 +67,8 @@ class Order:
             pick=chosen,
             spent=result.cost,
             supernet_sha256=result.supernet_sha256,
+            percentile=result.percentile,
+            busy_cores=result.busy_cores,
         )
 
     def deployment(self, data: str | None, logs: Path | None, check_images: int | None, device: Any) -> Deployment:
@@ -99,6 +106,8 @@ class Order:
             device=device,
             check_images=check_images,
             pick=self.pick,
+            percentile=self.percentile,
+            busy_cores=self.busy_cores,
             costs=[*self.spent, meter.read("deploy: load")],
         )
 

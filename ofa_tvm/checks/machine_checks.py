@@ -80,7 +80,7 @@ def target_checks(
     yield Check(f"target {name}", "ok", f"{chip}, {target.threads} threads, {target.fingerprint}")
     if target.device != "local":
         return
-    quick = target.model_copy(update={"measure": target.measure.model_copy(update={"repeats": 1})})
+    quick = target.model_copy(update={"measure": target.measure.model_copy(update={"windows": 1})})
     try:
         result = trial(quick, TINY_KERNEL, Candidate(TINY_KERNEL.key, "default", {}))
     except OfaTvmError as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.tvm_api.package import tvm
+
+FIGURES = 10
+"""Numbers that tell of a window."""
 
 
 class RunnableModel:
@@ -47,29 +50,12 @@ class RunnableModel:
         found: NDArray[np.float32] = logits.numpy()  # type: ignore[attr-defined]
         return found
 
-    def time_ms(
-        self, images: NDArray[np.float32], repeats: int = 10, number: int = 1, min_repeat_ms: int = 0
-    ) -> tuple[float, ...]:
-        """Milliseconds of one call, one value for each repeat, after one call that does not count.
-
-        Args:
-            images: the input.
-            repeats: values to return.
-            number: calls that one value averages over.
-            min_repeat_ms: raise ``number`` until one repeat takes at least this long.
-        """
-        timer = self._module.time_evaluator(
-            "main", self._device, number=number, repeat=repeats, min_repeat_ms=min_repeat_ms
-        )
-        return tuple(1000 * float(seconds) for seconds in timer(*self.bind(images)).results)
-
-    def stopwatch(self, images: NDArray[np.float32], min_repeat_ms: float) -> Callable[[], float]:
-        """A function that runs the subnet for about so many milliseconds, and returns the milliseconds of one call."""
-        bound = self.bind(images)
-        once_ms = 1000 * self._module.time_evaluator("main", self._device, number=1, repeat=9)(*bound).median
-        number = math.ceil(min_repeat_ms / max(once_ms, 1e-3))
-        timer = self._module.time_evaluator("main", self._device, number=number, repeat=1)
-        return lambda: 1000 * float(timer(*bound).mean)
+    def window(self, images: NDArray[np.float32], window_ms: float) -> list[float]:
+        """Figures of single calls for about so many milliseconds; see ``timing.window.Window``."""
+        figures = tvm.runtime.tensor(np.zeros(FIGURES), self._device)
+        self._module["window"](*self.bind(images), float(window_ms), figures)
+        found: list[float] = figures.numpy().tolist()
+        return found
 
 
 class LoadedModel(RunnableModel):
@@ -81,3 +67,9 @@ class LoadedModel(RunnableModel):
 
     def __init__(self, library: Path) -> None:
         super().__init__(tvm.runtime.load_module(str(library)), tvm.cpu())
+
+
+def load_anew(library: Path) -> LoadedModel:
+    """Load a library once more: its code and memory lie elsewhere, which changes its speed by percents."""
+    with tempfile.TemporaryDirectory() as folder:  # to the system, a library of another name is another library
+        return LoadedModel(Path(shutil.copy(library, Path(folder) / f"{Path(folder).name}.so")))

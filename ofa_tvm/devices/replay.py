@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
 from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_jsonl
+from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import kernel_states
 from ofa_tvm.tuner.trial import TrialResult
@@ -91,10 +92,12 @@ class ReplayDevice(Closing, OneByOne):
         keys = [key for name, classes, key in self._networks if (name, classes) == (space.name, space.classes)]
         return [SubnetConfig.parse(key) for key in keys]
 
-    def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
-        """The recorded answer for a whole subnet."""
+    def networks(
+        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
+    ) -> list[dict[str, Any]]:
+        """The recorded answers for whole subnets."""
         missing = {"status": "failed", "error": "this subnet is not in the recording"}
-        return dict(self._networks.get((space, classes, subnet), missing))
+        return [dict(self._networks.get((space, classes, subnet), missing)) for subnet in subnets]
 
 
 def replay_device(target: TargetSpec) -> ReplayDevice:

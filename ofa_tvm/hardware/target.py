@@ -68,11 +68,11 @@ class Toolchain(_Part):
 
 
 class Measure(_Part):
-    """How a subnet is timed: ``repeats`` timings of about ``min_repeat_ms`` each, after ``warmup`` runs."""
+    """How a subnet is timed: windows of single calls of so many ms, and the least seconds from one to the next."""
 
-    repeats: int = Field(gt=0)
-    min_repeat_ms: int = Field(gt=0)
-    warmup: int = Field(ge=0)
+    windows: int = Field(gt=0)
+    window_ms: float = Field(gt=0)
+    gap_s: float = Field(ge=0)
 
 
 class Tuning(_Part):

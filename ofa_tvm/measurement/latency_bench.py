@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Protocol
@@ -17,29 +19,44 @@ from ofa_tvm.cost_model.latency_data import LatencyData
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.learning_curve import doubled, learning_curve
 from ofa_tvm.devices.replay import ReplayDevice
+from ofa_tvm.hardware.host import host_identity
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.measurement.kernel_times import latency_table
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
 from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.errors import PartialResult
-from ofa_tvm.tuner.latency_records import LatencyRecord, append_records, read_records
+from ofa_tvm.timing.patience import until_undisturbed
+from ofa_tvm.timing.turns import WindowPlan
+from ofa_tvm.timing.window import FEWEST_WINDOWS, Percentile, Timing, usual_calibration_ms
+from ofa_tvm.tuner.latency_records import LatencyRecord, append_records, read_records, windows_on
 from ofa_tvm.tuner.log import TuningLog
 
 FEWEST = 20
 """Subnets that a model needs."""
-UNUSUAL = 1.25
-"""A reference subnet that is so many times slower or faster than usual is worth a word."""
-RECENT = 50
-"""Records that say how fast the machine usually is: the last ones that it starts with."""
 MOST_FAILURES = 20
 """Failed measurements after which no more subnets are drawn."""
+GROUP = 8
+"""Subnets that are timed in turn, so that each one's windows are seconds apart and nobody waits."""
+CONFIRMING = WindowPlan(windows=5, window_ms=100, gap_s=2)
+"""How the subnet is measured that is to be offered."""
+ANCHORS, NEW_ANCHORS = 4, 12
+"""Known subnets that are measured first, to learn how fast the machine is now; more where others were measured."""
+RECENT = 50
+"""Records that say how fast the machine was last."""
+UNUSUAL = 1.1
+"""A machine so many times slower or faster than the records tell is worth a word."""
 
 
 class NetworkDevice(Protocol):
     """What times whole subnets: a machine, or a recording of one."""
 
-    def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
-        """``status``, ``times_ms`` and ``reference_ms`` of a subnet with so many classes and the winners of a log."""
+    def networks(
+        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
+    ) -> list[dict[str, Any]]:
+        """Of each subnet, with so many classes and the winners of a log, ``status``, ``times_ms`` and ``reference_ms``.
+
+        Where they were measured, ``figures`` of its windows, too; they are timed in turn where the device can.
+        """
         ...
 
 
@@ -54,37 +71,60 @@ def model_folder(tuning_log: TuningLog, space: SearchSpace) -> Path:
     return tuning_log.folder / (space.name if classes is None else f"{space.name}-{classes}c")
 
 
-class LatencyBench:
-    """Measured latencies of one space on one target, and the model learned from them.
+def _keep(known: dict[str, list[LatencyRecord]], record: LatencyRecord) -> None:
+    """Add a record to those of its subnet; a failure sets earlier ones aside, and is set aside by later ones."""
+    earlier = known.get(record.subnet, [])
+    is_like_the_last = bool(earlier) and earlier[-1].status == record.status == "ok"
+    known[record.subnet] = [*earlier, record] if is_like_the_last else [record]
 
-    Latencies are told at the machine's usual speed: the subnet's time as a multiple of a reference subnet's that ran in
-    turn with it, times what the reference usually takes. So they compare, whenever they were measured.
+
+class LatencyBench:
+    """Latencies of one space on one target, and the model learned from them.
+
+    What is told of a subnet is what this bench measured itself (``timing``). What was measured before, in another hour,
+    on another host or under other load, is a prior: a multiple of what the reference subnet took beside it, told at
+    what the reference takes now, and corrected by subnets that were measured both then and now.
 
     Args:
         space: the space.
         target: the target, measured under its conditions.
         tuning_log: the target's log, where records are kept; held exclusively by the caller while measuring.
         device: times subnets; None where that happens elsewhere, see ``wanted``. A recording times what it holds.
+        percentile: of single calls, that a latency is.
+        busy_cores: cores to keep busy while measuring.
     """
 
     def __init__(
-        self, space: SearchSpace, target: TargetSpec, tuning_log: TuningLog, device: NetworkDevice | None
+        self,
+        space: SearchSpace,
+        target: TargetSpec,
+        tuning_log: TuningLog,
+        device: NetworkDevice | None,
+        percentile: Percentile = 50,
+        busy_cores: int = 0,
     ) -> None:
         self.space, self.target, self.log, self._device = space, target, tuning_log, device
+        self.percentile, self.busy_cores = percentile, busy_cores
         self.table, self.estimated_kernels = latency_table(space, target, tuning_log)
         self._other_classes = own_classes(space)
-        records = read_records(tuning_log.folder, space.name, self._other_classes)
-        self._references_ms = [median(record.reference_ms) for record in records if record.status == "ok"]
-        self._references_ms = self._references_ms[-RECENT:]
-        self._is_unusual = False
+        self._host = host_identity() if target.device == "local" else ""
         self._recorded = device.subnets(space) if isinstance(device, ReplayDevice) else None
         self.wanted: dict[str, SubnetConfig] = {}
         """Subnets that were to be measured, by key, where no device is at hand that can."""
-        self._known: dict[str, list[LatencyRecord]] = {}
+        records = read_records(tuning_log.folder, space.name, self._other_classes)
+        self._windows = windows_on(tuning_log.folder, self._host)
+        self._before: dict[str, list[LatencyRecord]] = {}
+        self._now: dict[str, list[LatencyRecord]] = {}
         for record in records:
             if record.schedules == self._schedules(record.subnet):
-                self._keep(record)
-        self._known = {subnet: kept for subnet, kept in self._known.items() if kept[-1].status == "ok"}
+                _keep(self._before, record)
+        self._before = {subnet: kept for subnet, kept in self._before.items() if kept[-1].status == "ok"}
+        good = [record for record in records if record.status == "ok"]
+        here = [record for record in good if self._is_from_here(record)]
+        self._references_ms = [median(record.reference_ms) for record in (here or good)[-RECENT:]]
+
+    def _is_from_here(self, record: LatencyRecord) -> bool:
+        return (record.host, record.busy_cores) == (self._host, self.busy_cores)
 
     @property
     def can_measure(self) -> bool:
@@ -93,6 +133,11 @@ class LatencyBench:
 
     def _device_for(self, config: SubnetConfig) -> NetworkDevice | None:
         return self._device if self._recorded is None or config in self._recorded else None
+
+    @property
+    def _is_live(self) -> bool:
+        """Whether a device measures: its times change from one hour to the next."""
+        return self.can_measure and self.target.provenance == "measured"
 
     @property
     def folder(self) -> Path:
@@ -105,52 +150,137 @@ class LatencyBench:
 
     @property
     def reference_ms(self) -> float:
-        """What the reference subnet usually takes; settled once there are ``RECENT`` records."""
-        return median(self._references_ms)
+        """What the reference subnet takes now; where nothing was measured yet, what it took last; else 1."""
+        now = [median(one.reference_ms) for kept in self._now.values() for one in kept if one.status == "ok"]
+        return median(now or self._references_ms or [1.0])
+
+    @property
+    def usual_calibration_ms(self) -> float:
+        """What the calibration kernel takes on this host at best; 0 where nobody knows."""
+        return usual_calibration_ms(self._windows)
+
+    def timing(self, config: SubnetConfig) -> Timing | None:
+        """What was measured of a subnet now, or where no device is at hand, ever; None where there are no windows."""
+        records = self._now.get(config.key, []) if self._is_live else self._before.get(config.key, [])
+        windows = tuple(one for record in records if record.status == "ok" for one in record.windows)
+        if not windows:
+            return None
+        return Timing(
+            windows=windows,
+            host=self._host,
+            measured_at=records[-1].measured_at,
+            usual_calibration_ms=self.usual_calibration_ms,
+            busy_cores=self.busy_cores,
+        )
+
+    def _prior_ms(self, records: Sequence[LatencyRecord], correction: Mapping[bool, float]) -> float:
+        return self.reference_ms * fmean(one.ratio * correction[self._is_from_here(one)] for one in records)
+
+    def _corrections(self) -> dict[bool, float]:
+        """What records from here, and all others, are wrong by: by subnets that were also measured now."""
+        found: dict[bool, list[float]] = {True: [], False: []}
+        reference_ms = self.reference_ms
+        for subnet in self._now.keys() & self._before.keys():
+            timing = self.timing(SubnetConfig.parse(subnet))
+            if timing is not None:
+                told_ms = timing.told_ms(self.percentile)
+                for one in self._before[subnet]:
+                    found[self._is_from_here(one)].append(told_ms / (one.ratio * reference_ms))
+        return {which: median(ratios) if ratios else 1.0 for which, ratios in found.items()}
 
     def latency_ms(self, config: SubnetConfig) -> float | None:
-        """A measured latency at the machine's usual speed, the mean of all measurements; None where there is none."""
-        records = self._known.get(config.key)
+        """What is known of a subnet's latency: measured now or else before; None where that is nothing."""
+        timing = self.timing(config) if self._is_live else None
+        if timing is not None:
+            return timing.told_ms(self.percentile)
+        records = self._now.get(config.key) or self._before.get(config.key)
         if records is None or records[-1].status != "ok":
             return None
-        return fmean(record.ratio for record in records) * self.reference_ms
+        return self._prior_ms(records, self._corrections())
 
     def known(self) -> tuple[list[SubnetConfig], np.ndarray]:
         """Subnets measured with today's schedules, and their latencies in ms."""
-        latencies = {key: self.latency_ms(SubnetConfig.parse(key)) for key in self._known}
-        good = {key: latency_ms for key, latency_ms in latencies.items() if latency_ms is not None}
-        return [SubnetConfig.parse(key) for key in good], np.asarray(list(good.values()))
-
-    def _keep(self, record: LatencyRecord) -> None:
-        """Add a record to those of its subnet; a failure sets earlier ones aside, and is set aside by later ones."""
-        earlier = self._known.get(record.subnet, [])
-        is_like_the_last = bool(earlier) and earlier[-1].status == record.status == "ok"
-        self._known[record.subnet] = [*earlier, record] if is_like_the_last else [record]
+        correction, found = self._corrections(), {}
+        for key, records in {**self._before, **self._now}.items():
+            config = SubnetConfig.parse(key)
+            timing = self.timing(config) if self._is_live else None
+            if timing is not None:
+                found[config] = timing.told_ms(self.percentile)
+            elif records[-1].status == "ok":
+                found[config] = self._prior_ms(records, correction)
+        return list(found), np.asarray(list(found.values()))
 
     def measure(self, configs: Sequence[SubnetConfig], title: str = "measuring subnets") -> list[float | None]:
-        """Latencies in ms in the given order; subnets not known yet are measured, each appended at once.
+        """Latencies in ms in the given order; what a device measures is measured now, each appended at once.
 
         None stands for a measurement that failed, or that no device is at hand for.
         """
-        new = [config for config in configs if config.key not in self._known]
-        timed = [(device, config) for config in new if (device := self._device_for(config)) is not None]
+        known = self._now if self._is_live else {**self._before, **self._now}
+        new = [config for config in configs if config.key not in known]
+        timed = [config for config in new if self._device_for(config) is not None]
         self.wanted |= {config.key: config for config in new if self._device_for(config) is None}
         if timed:
             with Task(title, len(timed)) as task:
-                for device, config in timed:
-                    task.advance(note=self._note(self._measure(device, config.key)))
+                for start in range(0, len(timed), GROUP):
+                    group = timed[start : start + GROUP]
+                    records = self._measure_soundly([config.key for config in group], self._plan)
+                    task.advance(len(group), note=self._note(records[-1]))
         return [self.latency_ms(config) for config in configs]
 
-    def confirm(self, config: SubnetConfig, times: int = 1) -> float | None:
-        """Measure a subnet again, whatever is known of it, if a device is at hand; the latency of all times in ms."""
-        if (device := self._device_for(config)) is not None:
-            for _ in range(times):
-                self._measure(device, config.key)
-        return self.latency_ms(config)
+    @property
+    def _plan(self) -> WindowPlan:
+        return WindowPlan(**self.target.measure.model_dump(), busy_cores=self.busy_cores)
 
-    def _measure(self, device: NetworkDevice, subnet: str) -> LatencyRecord:
-        answer = device.network(self.space.name, self.space.classes, subnet, self.log.folder)
-        record = LatencyRecord(
+    def anchor(self) -> None:
+        """Learn how fast the machine is now from subnets that are known; does nothing where none is at hand."""
+        configs, latency_ms = self.known()
+        if not self._is_live or not configs:
+            return
+        from_here = sum(self._is_from_here(records[-1]) for records in self._before.values())
+        count = min(len(configs), ANCHORS if from_here >= FEWEST else NEW_ANCHORS)
+        places = np.linspace(0, len(configs) - 1, count).round().astype(int)
+        chosen = [configs[row] for row in np.argsort(latency_ms)[places]]
+        before_ms = [self.latency_ms(config) for config in chosen]
+        now_ms = self.measure(chosen, "measuring this machine's speed")
+        changes = [now / before for now, before in zip(now_ms, before_ms, strict=True) if now and before]
+        if changes and not 1 / UNUSUAL < median(changes) < UNUSUAL:
+            log(f"subnets take {median(changes):.2f}x the time that the records tell; what is told is today's")
+
+    def confirm(self, config: SubnetConfig) -> Timing | None:
+        """Measure a subnet again for longer, whatever is known of it, if a device is at hand that measures."""
+        if self._is_live:
+            self._measure_soundly([config.key], replace(CONFIRMING, busy_cores=self.busy_cores))
+        return self.timing(config)
+
+    def _measure_soundly(self, subnets: Sequence[str], plan: WindowPlan) -> list[LatencyRecord]:
+        """Measure; where others disturb it, wait and measure those subnets again."""
+        wanted, records = list(subnets), list[LatencyRecord]()
+
+        def measure() -> int:
+            records[:] = self._measure(wanted, plan)
+            wanted[:] = [subnet for subnet in wanted if self._is_disturbed(subnet)]
+            return len(wanted)
+
+        until_undisturbed(measure)
+        return records
+
+    def _is_disturbed(self, subnet: str) -> bool:
+        timing = self.timing(SubnetConfig.parse(subnet)) if self._is_live else None
+        return timing is not None and not timing.is_sound and len(timing.windows) >= FEWEST_WINDOWS
+
+    def _measure(self, subnets: Sequence[str], plan: WindowPlan) -> list[LatencyRecord]:
+        assert self._device is not None
+        answers = self._device.networks(self.space.name, self.space.classes, subnets, self.log.folder, plan)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        records = [self._record(subnet, answer, now) for subnet, answer in zip(subnets, answers, strict=True)]
+        append_records(self.log.folder, records)
+        for record in records:
+            _keep(self._now, record)
+            self._windows += record.windows
+        return records
+
+    def _record(self, subnet: str, answer: Mapping[str, Any], now: str) -> LatencyRecord:
+        return LatencyRecord(
             space=self.space.name,
             subnet=subnet,
             status=answer["status"],
@@ -158,29 +288,18 @@ class LatencyBench:
             reference_ms=tuple(answer.get("reference_ms", ())),
             schedules=self._schedules(subnet),
             provenance=self.target.stored_provenance(),
-            measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            measured_at=now,
             error=answer.get("error", ""),
             classes=self._other_classes,
+            figures=tuple(map(tuple, answer.get("figures", ()))),
+            host=self._host,
+            busy_cores=self.busy_cores,
         )
-        append_records(self.log.folder, [record])
-        self._keep(record)
-        if record.status == "ok":
-            self._watch(median(record.reference_ms))
-        return record
-
-    def _watch(self, reference_ms: float) -> None:
-        """Learn how fast the machine is, and say once when that is not as usual."""
-        if len(self._references_ms) < RECENT:
-            self._references_ms.append(reference_ms)
-        slowness = reference_ms / self.reference_ms
-        if not self._is_unusual and not 1 / UNUSUAL < slowness < UNUSUAL:
-            self._is_unusual = True
-            log(f"a reference subnet takes {slowness:.2f}x its usual time now; latencies are told as if it were usual")
 
     def _note(self, record: LatencyRecord) -> str:
         if record.status != "ok":
             return f"{record.status}: {record.error}"
-        return f"{record.ratio * self.reference_ms:.3f} ms"
+        return f"{self.latency_ms(SubnetConfig.parse(record.subnet)):.3f} ms"
 
     def model(self, samples: int, seed: int = 0, resolutions: Sequence[int] | None = None) -> LatencyModel:
         """The model from ``samples`` random subnets or more, measuring those that are missing.
@@ -199,29 +318,34 @@ class LatencyBench:
         if missing > 0 and self._device is not None:
             drawn = self.space.with_resolutions(resolutions)
             unknown = self._unknown(drawn, np.random.default_rng(seed), samples)
-            self._measure_random(self._device, missing, unknown)
+            self._measure_random(missing, unknown)
         return self.fit()
 
     def _unknown(self, space: SearchSpace, rng: np.random.Generator, count: int) -> Iterator[SubnetConfig]:
         """Random subnets that are not known at the time, drawn ``count`` at once, until all of the space are."""
+
+        def is_new(config: SubnetConfig) -> bool:
+            return config.key not in self._before and config.key not in self._now
+
         if self._recorded is not None:
             drawn = [self._recorded[row] for row in rng.permutation(len(self._recorded))]
-            yield from (one for one in drawn if one.key not in self._known and one.resolution in space.resolutions)
+            yield from (one for one in drawn if is_new(one) and one.resolution in space.resolutions)
             return
-        while len(self._known) < space.cardinality:
-            for config in space.sample_configs(rng, count):
-                if config.key not in self._known:
-                    yield config
+        while len(self._before.keys() | self._now.keys()) < space.cardinality:
+            yield from filter(is_new, space.sample_configs(rng, count))
 
-    def _measure_random(self, device: NetworkDevice, wanted: int, configs: Iterator[SubnetConfig]) -> None:
+    def _measure_random(self, wanted: int, configs: Iterator[SubnetConfig]) -> None:
         """Measure until ``wanted`` are good, ``MOST_FAILURES`` have failed or none is left."""
         good = failures = 0
         with Task("measuring subnets", wanted) as task:
-            while good < wanted and failures < MOST_FAILURES and (config := next(configs, None)) is not None:
-                record = self._measure(device, config.key)
-                ok = record.status == "ok"
-                good, failures = good + ok, failures + (not ok)
-                task.advance(int(ok), note=self._note(record))
+            while good < wanted and failures < MOST_FAILURES:
+                group = list(islice(configs, min(GROUP, wanted - good, MOST_FAILURES - failures)))
+                if not group:
+                    break
+                records = self._measure(list(dict.fromkeys(config.key for config in group)), self._plan)
+                ok = sum(record.status == "ok" for record in records)
+                good, failures = good + ok, failures + len(records) - ok
+                task.advance(ok, note=self._note(records[-1]))
         if good < wanted:
             log(f"{good} of {wanted} subnets were measured, {failures} failed")
 
@@ -233,7 +357,7 @@ class LatencyBench:
         """
         configs, latency_ms = self.known()
         if len(configs) < FEWEST:
-            failed = [records[-1].error for records in self._known.values() if records[-1].status != "ok"]
+            failed = [records[-1].error for records in self._now.values() if records[-1].status != "ok"]
             more = "--samples" if self._device is not None else f"tune --export-pack FOLDER --samples {2 * FEWEST}"
             raise PartialResult(
                 f"only {len(configs)} subnets could be measured, a latency model needs {FEWEST}",

@@ -25,11 +25,10 @@ from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import Genomes, SubnetConfig
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import Infeasible, PartialResult
+from ofa_tvm.timing.window import Timing
 
 Floats = NDArray[np.float64]
 
-CONFIRMATIONS = 3
-"""Times that a pick is measured again before it is offered."""
 GUARD = 0.02
 """Share of a budget that a pick leaves free: what later measurements of a subnet may differ by."""
 
@@ -181,8 +180,11 @@ class Finder:
         return float(self.accuracy.predict(self.space.genomes([config]))[0]) if validated is None else validated
 
     def _holds(self, config: SubnetConfig, budget_ms: float) -> bool:
-        latency_ms = self.bench.latency_ms(config)
-        return latency_ms is not None and latency_ms <= (1 - GUARD) * budget_ms
+        """Whether a subnet may be offered: what is told leaves the guard free, and no window breaks the budget."""
+        latency_ms, timing = self.bench.latency_ms(config), self.bench.timing(config)
+        if latency_ms is None or latency_ms > (1 - GUARD) * budget_ms:
+            return False
+        return timing is None or timing.slowest_ms(self.bench.percentile) <= budget_ms
 
     def _holding(self, configs: list[SubnetConfig], budget_ms: float) -> list[SubnetConfig]:
         """Configs measured within the budget, most accurate first."""
@@ -191,7 +193,7 @@ class Finder:
     def _confirmed(self, tried: dict[str, SubnetConfig], budget_ms: float) -> Pick | None:
         """The most accurate finalist that holds the budget when it is measured more often, too."""
         while holding := self._holding(list(tried.values()), budget_ms):
-            self.bench.confirm(holding[0], CONFIRMATIONS)
+            self.bench.confirm(holding[0])
             if self._holds(holding[0], budget_ms):
                 return self.pick(holding[0], budget_ms)
             log(f"{holding[0].key} broke {budget_ms:g} ms when measured again; taking the next")
@@ -226,6 +228,7 @@ class Finder:
         network = self.space.network(config)
         verified_ms = self.bench.latency_ms(config)
         is_measured = self.bench.target.provenance == "measured"
+        timing = self.bench.timing(config)
         first = self._first[config.key]
         genome = self.space.genomes([config])
         return Pick(
@@ -243,8 +246,15 @@ class Finder:
             parameters=network.parameters,
             peak_activation_bytes=network.peak_activation_bytes,
             objectives={name: float(self.costs(name, genome)[0]) for name in self.settings.objectives},
-            held=None if budget_ms is None or verified_ms is None else verified_ms <= budget_ms,
+            timing=timing,
+            held=self._held(verified_ms, timing, budget_ms),
         )
+
+    def _held(self, verified_ms: float | None, timing: Timing | None, budget_ms: float | None) -> bool | None:
+        """Whether a budget is held; None where there is none, or others disturbed the machine too much to say."""
+        if budget_ms is None or verified_ms is None or (timing is not None and not timing.is_sound):
+            return None
+        return (verified_ms if timing is None else timing.slowest_ms(self.bench.percentile)) <= budget_ms
 
     def _require_feasible(self, budget_ms: float) -> None:
         """Stop early when the fastest subnets are measured and too slow."""

@@ -12,6 +12,7 @@ from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json
 from ofa_tvm.support.ledger import Cost
+from ofa_tvm.timing.window import Percentile, Timing
 
 FILE_NAME = "result.json"
 
@@ -32,7 +33,8 @@ class Pick(_Part):
         subnet: key of the subnet.
         budget_ms: the budget it was searched for; None for a pick of the whole front.
         predicted_ms: latency, with the ends of its 90 % interval.
-        measured_ms: latency on the device; None where nobody measured.
+        measured_ms: latency on the device, as ``timing`` tells it; None where nobody measured.
+        timing: the windows behind it; None in results of older versions, and where nobody measured.
         estimated_ms: latency as it is estimated without a device; None where it was measured.
         predicted_top1: accuracy as a fraction.
         validation_top1: accuracy on held-out training images.
@@ -41,7 +43,8 @@ class Pick(_Part):
         parameters: trainable numbers.
         peak_activation_bytes: largest sum of maps alive at once, one image; None in results of older versions.
         objectives: values of the objectives that the search had besides accuracy and latency.
-        held: whether the confirming measurement kept the budget.
+        held: whether the slowest window of all measurements kept the budget; None where there is no budget, or where
+            others disturbed the machine too much to say.
     """
 
     number: int
@@ -51,6 +54,7 @@ class Pick(_Part):
     predicted_low_ms: float
     predicted_high_ms: float
     measured_ms: float | None = None
+    timing: Timing | None = None
     estimated_ms: float | None = None
     predicted_top1: float | None = None
     validation_top1: float | None = None
@@ -135,6 +139,8 @@ class SearchResult(_Part):
         dtype: of maps and weights; likewise.
         fingerprint: of the target, on the machine that searched.
         budgets_ms: the budgets that were asked for, those not met too.
+        percentile: of single calls, that latencies and budgets are.
+        busy_cores: cores that were kept busy while measuring.
         infeasible: the budgets that were not met.
         unmeasured: finalists that wait for a device elsewhere, by key.
         accuracy_note: what must be known of the accuracies; empty where nothing.
@@ -153,6 +159,8 @@ class SearchResult(_Part):
     dtype: DType | None = None
     fingerprint: str
     budgets_ms: tuple[float, ...] = ()
+    percentile: Percentile = 50
+    busy_cores: int = 0
     picks: tuple[Pick, ...]
     infeasible: tuple[UnmetBudget, ...] = ()
     front: tuple[FrontPoint, ...] = ()

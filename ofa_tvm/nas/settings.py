@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ofa_tvm.timing.window import Percentile
+
 
 @dataclass(frozen=True)
 class SearchSettings:
     """How long to search and how many finalists to measure in each round.
 
     ``objectives`` and ``limits`` are named as in ``OBJECTIVES``: what the front trades off besides accuracy and
-    latency, and the most that any pick may cost. ``resolutions`` are those that may be taken; None for all.
+    latency, and the most that any pick may cost. ``resolutions`` are those that may be taken; None for all. Latencies
+    are of this ``percentile`` of single calls, while so many ``busy_cores`` are kept busy.
     """
 
     searcher: str = "nsga2"
@@ -25,3 +28,5 @@ class SearchSettings:
     objectives: tuple[str, ...] = ()
     limits: Mapping[str, float] | None = None
     resolutions: tuple[int, ...] | None = None
+    percentile: Percentile = 50
+    busy_cores: int = 0

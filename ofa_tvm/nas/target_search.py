@@ -33,6 +33,7 @@ class TargetSearch:
         device: measures subnets on it; None where they are measured elsewhere, by packs.
         folder: where the result goes.
         device_source: the device as the user gave it.
+        settings: how hard to search, and for what.
     """
 
     def __init__(
@@ -43,11 +44,12 @@ class TargetSearch:
         tuning_log: TuningLog,
         device: Any,
         folder: Path,
+        settings: SearchSettings,
         device_source: str | None = None,
     ) -> None:
         self.target, self.source, self.log, self.device, self.folder = target, source, tuning_log, device, folder
-        self.device_source = device_source
-        self.bench = LatencyBench(space, target, tuning_log, device)
+        self.device_source, self.settings = device_source, settings
+        self.bench = LatencyBench(space, target, tuning_log, device, settings.percentile, settings.busy_cores)
         self._finder: Finder | None = None
         self.infeasible: list[dict[str, Any]] = []
         self.ledger = Ledger(folder / "ledger.jsonl")
@@ -62,22 +64,23 @@ class TargetSearch:
             raise RuntimeError("search() comes first")
         return self._finder
 
-    def measure(self, samples: int, settings: SearchSettings) -> None:
-        """Measure subnets until the latency model has enough."""
-        warn_of_estimates(self.bench, settings.resolutions)
+    def measure(self, samples: int) -> None:
+        """Measure subnets until the latency model has enough, and how fast the machine is now."""
+        warn_of_estimates(self.bench, self.settings.resolutions)
         with self.ledger.phase("measure subnets"):
             if self.device is not None:
                 self.device.start()
-            self.bench.model(samples, resolutions=settings.resolutions)
+            self.bench.anchor()
+            self.bench.model(samples, resolutions=self.settings.resolutions)
 
-    def search(self, accuracy: AccuracySource, settings: SearchSettings, budgets: Sequence[float]) -> None:
+    def search(self, accuracy: AccuracySource, budgets: Sequence[float]) -> None:
         """Find and verify the picks.
 
         Raises:
             Infeasible: none of the budgets can be met, and nothing that waits to be measured could change that.
         """
         with self.ledger.phase("search and verify"):
-            self._finder = Finder(self.bench, accuracy, settings)
+            self._finder = Finder(self.bench, accuracy, self.settings)
             self.front = self.finder.front()
             self.picks = self._for_budgets(budgets) if budgets else self.finder.along_front(self.front)
 
@@ -112,6 +115,8 @@ class TargetSearch:
             "fingerprint": self.target.fingerprint,
             "conditions": self.target.conditions,
             "budgets_ms": list(budgets),
+            "percentile": self.settings.percentile,
+            "busy_cores": self.settings.busy_cores,
             "infeasible": self.infeasible,
             "picks": [pick.model_dump() for pick in self.picks],
             "front": self.front,

@@ -10,6 +10,7 @@ from statistics import median
 from ofa_tvm.hardware.target import Provenance
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl, read_jsonl
+from ofa_tvm.timing.window import Window
 
 FILE_NAME = "latency.jsonl"
 
@@ -22,13 +23,16 @@ class LatencyRecord:
         space: name of the space.
         subnet: key of the subnet.
         status: "ok", or what went wrong ("failed", "crashed", "timed_out", "wrong_output").
-        times_ms: raw repeats, each a mean over the runs of one repeat.
-        reference_ms: what the space's reference subnet took right after each of them.
+        times_ms: of each window, the median of its undisturbed calls; raw repeats in records of older versions.
+        reference_ms: what the space's reference subnet took right after each of them, likewise.
         schedules: identity of the schedules that it was built with; other schedules make it stale.
         provenance: how the times came about.
         measured_at: UTC, ISO 8601.
         error: why it failed.
         classes: number of classes, where it is not the space's own.
+        figures: of each window, see ``timing.window.Window``; none in records of older versions and of estimates.
+        host: where it was, see ``host_identity``; empty for a device elsewhere, and in records of older versions.
+        busy_cores: cores that were kept busy meanwhile on purpose.
     """
 
     space: str
@@ -41,6 +45,14 @@ class LatencyRecord:
     measured_at: str
     error: str = ""
     classes: int | None = None
+    figures: tuple[tuple[float, ...], ...] = ()
+    host: str = ""
+    busy_cores: int = 0
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The figures by name."""
+        return tuple(map(Window.of, self.figures))
 
     @property
     def latency_ms(self) -> float:
@@ -74,10 +86,22 @@ def read_records(folder: Path, space: str, classes: int | None = None) -> list[L
     for number, line in enumerate(read_jsonl(path, "latency records"), 1):
         try:
             times = {name: tuple(line.get(name, ())) for name in ("times_ms", "reference_ms")}
-            record = LatencyRecord(**{**line, **times})
-        except (TypeError, KeyError) as error:
+            figures = tuple(map(tuple, line.get("figures", ())))
+            record = LatencyRecord(**{**line, **times, "figures": figures})
+            record.windows  # noqa: B018  # raises where they cannot be
+        except (TypeError, KeyError, ValueError) as error:
             raise UserError(f"{path}, line {number}, is not a latency record: {error}", "remove that line") from error
         has_reference = record.status != "ok" or len(record.reference_ms) == len(record.times_ms) > 0
         if (record.space, record.classes) == (space, classes) and has_reference:
             records.append(record)
     return records
+
+
+def windows_on(folder: Path, host: str) -> list[Window]:
+    """All windows that were measured on a host, of every space in a log's folder.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    lines = read_jsonl(folder / FILE_NAME, "latency records")
+    return [Window.of(figures) for line in lines if line.get("host", "") == host for figures in line.get("figures", ())]

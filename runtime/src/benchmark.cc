@@ -1,18 +1,17 @@
 #include "benchmark.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <new>
 
 #include "clock.h"
+#include "median.h"
 
 namespace ofa_tvm {
 namespace {
 
-constexpr int kWarmUp = 10;
 constexpr size_t kAlignment = 64;  // a library copies images that are not aligned
 
 using Floats = std::unique_ptr<float, decltype(&std::free)>;
@@ -25,38 +24,44 @@ Floats aligned_copy(const float *values, size_t count) {
   return copy;
 }
 
-// As numpy.percentile: linear between the two nearest.
-double percentile(const std::vector<double> &sorted, double fraction) {
-  const double place = fraction * static_cast<double>(sorted.size() - 1);
-  const size_t below = static_cast<size_t>(place), above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+std::vector<double> sorted(const std::vector<Window> &windows, double Window::*figure) {
+  std::vector<double> values;
+  for (const Window &window : windows) values.push_back(window.*figure);
+  std::sort(values.begin(), values.end());
+  return values;
 }
+
+double middle(const std::vector<Window> &windows, double Window::*figure) { return median(sorted(windows, figure)); }
 
 }  // namespace
 
-Timing time_model(const Model &model, const float *images, int repeats, double min_repeat_ms) {
+Timing time_model(Model &model, const float *images, const WindowPlan &plan) {
   const Floats given = aligned_copy(images, static_cast<size_t>(model.batch) * model.image_floats());
-  std::vector<float> logits(static_cast<size_t>(model.batch) * static_cast<size_t>(model.classes));
-  double once_ms = INFINITY;
-  for (int i = 0; i < kWarmUp; ++i) {
-    const double start = now_ms();
-    model.run(given.get(), logits.data());
-    once_ms = std::min(once_ms, now_ms() - start);
+  std::vector<Window> windows;
+  double start = now_ms();
+  for (int number = 0; number < plan.windows; ++number) {
+    if (number) {
+      sleep_ms(start + plan.gap_ms - now_ms());
+      start = now_ms();
+      model.load_again();  // its code and memory lie elsewhere then, which changes its speed
+    }
+    windows.push_back(model.window(given.get(), plan.window_ms));
   }
-  const long calls = std::max(1L, static_cast<long>(std::ceil(min_repeat_ms / std::max(once_ms, 1e-4))));
-  std::vector<double> times_ms;
-  for (long call = 0; call < repeats * calls; ++call) {  // each by itself: a mean of many has no slow ones
-    const double start = now_ms();
-    model.run(given.get(), logits.data());
-    times_ms.push_back(now_ms() - start);
+  const std::vector<double> p50_ms = sorted(windows, &Window::p50_ms);
+  Timing timing = {windows,
+                   median(p50_ms),
+                   middle(windows, &Window::p90_ms),
+                   middle(windows, &Window::p99_ms),
+                   p50_ms.front(),
+                   p50_ms.back(),
+                   0,
+                   0,
+                   middle(windows, &Window::calibration_ms)};
+  for (const Window &window : windows) {
+    timing.calls += window.calls;
+    timing.left_out += window.left_out;
   }
-  std::sort(times_ms.begin(), times_ms.end());
-  return {repeats,
-          calls,
-          times_ms.front(),
-          percentile(times_ms, 0.5),
-          percentile(times_ms, 0.9),
-          percentile(times_ms, 0.99)};
+  return timing;
 }
 
 std::vector<float> random_images(const Model &model) {

@@ -8,14 +8,22 @@
 
 namespace ofa_tvm {
 
-struct Timing {
-  int repeats;
-  long calls_per_repeat;
-  double min_ms, p50_ms, p90_ms, p99_ms;  // of single calls, each of a whole batch
+struct WindowPlan {
+  int windows = 3;
+  double window_ms = 400, gap_ms = 1000;  // from the start of one to the start of the next at least
 };
 
-// Time a model on a batch of images, after a warm-up.
-Timing time_model(const Model &model, const float *images, int repeats, double min_repeat_ms);
+// What the windows tell together, each of them on another load of the library; times in ms.
+struct Timing {
+  std::vector<Window> windows;
+  double p50_ms, p90_ms, p99_ms;  // medians of the windows'
+  double fastest_ms, slowest_ms;  // the windows' p50
+  double calls, left_out;         // of all windows
+  double calibration_ms;          // median
+};
+
+// Time a model on a batch of images. Throws failed or bad_input.
+Timing time_model(Model &model, const float *images, const WindowPlan &plan);
 
 // Numbers like those of normalised images, the same in every run.
 std::vector<float> random_images(const Model &model);

@@ -35,7 +35,7 @@ int run(const std::vector<std::string> &arguments) {
     std::fputs(kUsage, stdout);
     return 0;
   }
-  const Model model(options.bundle, options.verify);
+  Model model(options.bundle, options.verify);
   explain_illegal_instructions(model.manifest ? model.manifest->target.mcpu : "");
   Report report{model, read_inputs(options.inputs, model), {}, options.top, {}};
 
@@ -50,7 +50,7 @@ int run(const std::vector<std::string> &arguments) {
     write_npy(options.logits, report.logits, report.samples.count(), static_cast<size_t>(model.classes));
   }
   if (options.benchmark) {
-    const Timing timing = time_model(model, images.data(), options.repeats, options.min_repeat_ms);
+    const Timing timing = time_model(model, images.data(), options.timing);
     report.benchmark = {timing, load_ms, peak_memory_bytes(), file_bytes(model.library), file_bytes(own_path())};
   }
   const std::string text = options.json ? as_json(report) : as_text(report);

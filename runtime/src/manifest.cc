@@ -6,6 +6,7 @@
 #include "error.h"
 #include "file.h"
 #include "json.h"
+#include "median.h"
 #include "sha256.h"
 
 namespace ofa_tvm {
@@ -36,6 +37,14 @@ void read_channels(const Json &record, float (&channels)[3]) {
   }
 }
 
+double calibration_of(const Json &timing) {
+  const Json *windows = timing.find("windows");  // none where nothing was measured
+  if (!windows || windows->items().empty()) return 0;
+  std::vector<double> times_ms;
+  for (const Json &window : windows->items()) times_ms.push_back(window.at("calibration_ms").number());
+  return median(times_ms);
+}
+
 Manifest from_json(const Json &record) {
   Manifest manifest;
   manifest.subnet = record.at("subnet").text();
@@ -58,6 +67,7 @@ Manifest from_json(const Json &record) {
     const int64_t bytes = facts.at("bytes").integer();
     manifest.files.push_back({name, facts.at("sha256").text(), static_cast<uint64_t>(bytes)});
   }
+  if (const Json *timing = record.at("latency").find("timing")) manifest.calibration_ms = calibration_of(*timing);
   return manifest;
 }
 

@@ -32,6 +32,7 @@ struct Manifest {
   Preprocess preprocess;
   Target target;
   std::vector<FileFacts> files;
+  double calibration_ms = 0;  // of the library's calibration kernel when the bundle was made; 0: not known
 };
 
 // Throws bad_input: there is none, it is damaged, or of a version that this program does not read.

@@ -23,6 +23,7 @@ namespace {
 
 using Run = int (*)(const float *, float *);
 using Number = int (*)();
+using Time = int (*)(const float *, float *, double, double *);
 
 void *symbol(void *loaded, const std::string &library, const char *name) {
   void *found = dlsym(loaded, name);
@@ -74,11 +75,31 @@ Model::Model(const std::string &path, bool verify) : path(path), library(path) {
   }
 }
 
-Model::~Model() { dlclose(loaded_); }
+void Model::load_again() {
+  dlclose(loaded_);
+  loaded_ = nullptr;
+  loaded_ = load(library);
+  run_ = reinterpret_cast<Run>(symbol(loaded_, library, "ofa_tvm_run"));
+}
+
+Model::~Model() {
+  if (loaded_) dlclose(loaded_);
+}
 
 void Model::run(const float *images, float *logits) const {
   const int error = run_(images, logits);
   if (error) throw failed(library + " did not run: " + strerror(error), "free memory, or allow more threads");
+}
+
+Window Model::window(const float *images, double window_ms) const {
+  std::vector<float> logits(static_cast<size_t>(batch) * static_cast<size_t>(classes));
+  double figures[kFigures];
+  const auto time = reinterpret_cast<Time>(symbol(loaded_, library, "ofa_tvm_window"));
+  const int error = time(images, logits.data(), window_ms, figures);
+  if (error) throw failed(library + " did not run: " + strerror(error), "free memory, or allow more threads");
+  Window window;
+  std::memcpy(&window, figures, sizeof window);
+  return window;
 }
 
 std::vector<float> Model::run_all(const std::vector<float> &images) const {

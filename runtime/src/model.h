@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "manifest.h"
+#include "window.h"
 
 namespace ofa_tvm {
 
@@ -19,6 +20,12 @@ class Model {
 
   // From normalised images (batch, resolution, resolution, channels) to logits (batch, classes). Throws failed.
   void run(const float *images, float *logits) const;
+
+  // Time single calls for about so many ms. Throws failed; bad_input where the library is of a version that cannot.
+  Window window(const float *images, double window_ms) const;
+
+  // Load the library anew. Throws as the constructor does.
+  void load_again();
 
   // Logits (count, classes) of any number of images; the last call is filled up with zeros.
   std::vector<float> run_all(const std::vector<float> &images) const;

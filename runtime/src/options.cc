@@ -22,8 +22,9 @@ INPUT  .png .jpg .jpeg   (where this program was built with stb_image) and
   --json                print one JSON object
   --logits FILE.npy     also write the logits (n, classes)
   --benchmark           also time the network; without INPUT on random numbers
-  --repeats N           rounds of single calls that are timed (100)
-  --min-repeat-ms M     how long a round takes (10)
+  --windows N           windows of single calls that are timed (3)
+  --window-ms M         how long a window takes (400)
+  --gap-ms M            the least time from one window to the next (1000)
   --no-verify           do not check the hashes of the bundle's files
   --help                this text
 
@@ -59,10 +60,12 @@ Options parse_options(const std::vector<std::string> &arguments) {
       names.push_back(option);
     } else if (option == "--top") {
       options.top = static_cast<int>(number(option, value(), 1));
-    } else if (option == "--repeats") {
-      options.repeats = static_cast<int>(number(option, value(), 1));
-    } else if (option == "--min-repeat-ms") {
-      options.min_repeat_ms = number(option, value(), 0);
+    } else if (option == "--windows") {
+      options.timing.windows = static_cast<int>(number(option, value(), 1));
+    } else if (option == "--window-ms") {
+      options.timing.window_ms = number(option, value(), 0);
+    } else if (option == "--gap-ms") {
+      options.timing.gap_ms = number(option, value(), 0);
     } else if (option == "--logits") {
       options.logits = value();
     } else if (option == "--json") {

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "benchmark.h"
+
 namespace ofa_tvm {
 
 struct Options {
@@ -11,8 +13,7 @@ struct Options {
   std::vector<std::string> inputs;
   std::string logits;  // file to write; empty for none
   int top = 5;
-  int repeats = 100;
-  double min_repeat_ms = 10;
+  WindowPlan timing;
   bool json = false, benchmark = false, verify = true, help = false;
 };
 

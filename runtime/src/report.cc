@@ -12,6 +12,7 @@ namespace ofa_tvm {
 namespace {
 
 constexpr int kSchemaVersion = 1;
+constexpr double kMoved = 1.08;  // a calibration kernel so many times slower or faster is worth a word
 
 struct Answer {
   int number;
@@ -51,12 +52,27 @@ std::string title(const Samples &samples, size_t sample) {
   return samples.files[sample] + (several ? ", image " + std::to_string(samples.numbers[sample]) : "");
 }
 
+// The calibration kernel's time over what it was when the bundle was made; 0 where either is not known.
+double slowness(const Timing &timing, const Model &model) {
+  return model.manifest && model.manifest->calibration_ms > 0 ? timing.calibration_ms / model.manifest->calibration_ms
+                                                              : 0;
+}
+
 std::string benchmark_text(const Benchmark &benchmark, const Model &model) {
   const Timing &timing = benchmark.timing;
-  std::string text = format("one call    %.4f ms min, %.4f p50, %.4f p90, %.4f p99; batch %d, ", timing.min_ms,
-                            timing.p50_ms, timing.p90_ms, timing.p99_ms, model.batch);
+  std::string text =
+      format("one call    %.4f ms p50 (%.4f to %.4f in %zu windows), %.4f p90, %.4f p99; batch %d, ", timing.p50_ms,
+             timing.fastest_ms, timing.slowest_ms, timing.windows.size(), timing.p90_ms, timing.p99_ms, model.batch);
   text += model.threads() ? format("%d threads\n", model.threads()) : "threads unknown\n";
-  text += format("            %d rounds of %ld single calls\n", timing.repeats, timing.calls_per_repeat);
+  text += format("            of %.0f single calls, %.0f left out: other work interrupted them\n", timing.calls,
+                 timing.left_out);
+  const double ratio = slowness(timing, model);
+  if (ratio > 0) {
+    text += format("calibration %.4f ms, %.2fx what it took when the bundle was made", timing.calibration_ms, ratio);
+    text += ratio > kMoved       ? ": this machine is slower or busier now, and so is the network\n"
+            : ratio < 1 / kMoved ? ": this machine is faster now, and so is the network\n"
+                                 : "\n";
+  }
   text += format("load        %.2f ms with the first run\n", benchmark.load_ms);
   const double memory = static_cast<double>(benchmark.peak_memory_bytes) / 1e6;
   text += memory > 0 ? format("memory      %.1f MB at most\n", memory) : "memory      unknown: no /proc\n";
@@ -65,16 +81,38 @@ std::string benchmark_text(const Benchmark &benchmark, const Model &model) {
   return text;
 }
 
+Json windows_json(const Timing &timing) {
+  Json::Items windows;
+  for (const Window &one : timing.windows) {
+    windows.push_back(Json::Members{{"p50_ms", one.p50_ms},
+                                    {"p90_ms", one.p90_ms},
+                                    {"p99_ms", one.p99_ms},
+                                    {"any_p50_ms", one.any_p50_ms},
+                                    {"any_p90_ms", one.any_p90_ms},
+                                    {"any_p99_ms", one.any_p99_ms},
+                                    {"calls", static_cast<int64_t>(one.calls)},
+                                    {"left_out", static_cast<int64_t>(one.left_out)},
+                                    {"on_cpu", one.on_cpu},
+                                    {"calibration_ms", one.calibration_ms}});
+  }
+  return windows;
+}
+
 Json benchmark_json(const Benchmark &benchmark, const Model &model) {
   const Timing &timing = benchmark.timing;
+  const double ratio = slowness(timing, model);
   return Json::Members{{"batch", model.batch},
                        {"threads", model.threads() ? Json(model.threads()) : Json()},
-                       {"repeats", timing.repeats},
-                       {"calls_per_repeat", timing.calls_per_repeat},
-                       {"min_ms", timing.min_ms},
                        {"p50_ms", timing.p50_ms},
                        {"p90_ms", timing.p90_ms},
                        {"p99_ms", timing.p99_ms},
+                       {"fastest_ms", timing.fastest_ms},
+                       {"slowest_ms", timing.slowest_ms},
+                       {"calls", static_cast<int64_t>(timing.calls)},
+                       {"left_out", static_cast<int64_t>(timing.left_out)},
+                       {"calibration_ms", timing.calibration_ms},
+                       {"calibration_ratio", ratio > 0 ? Json(ratio) : Json()},
+                       {"windows", windows_json(timing)},
                        {"load_ms", benchmark.load_ms},
                        {"peak_memory_bytes", benchmark.peak_memory_bytes ? Json(benchmark.peak_memory_bytes) : Json()},
                        {"library_bytes", benchmark.library_bytes},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -29,6 +30,11 @@ PACKAGES = {COMPILER: "g++-aarch64-linux-gnu", EMULATOR: "qemu-user"}
 MISSING = [package for tool, package in PACKAGES.items() if shutil.which(tool) is None]
 # Counts the bytes of a vector register, which only a CPU with SVE can.
 SVE = """
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#define TASKS 1
+#define EXPORT
 int ofa_tvm_batch(void) { return 1; }
 int ofa_tvm_classes(void) { return 4; }
 int ofa_tvm_resolution(void) { return 12; }
@@ -40,6 +46,7 @@ int ofa_tvm_run(const float *images, float *logits) {
   return 0;
 }
 """
+SVE += (files("ofa_tvm.compiler.native") / "window.c").read_text()
 
 pytestmark = [
     pytest.mark.arm,
@@ -114,7 +121,7 @@ def test_a_wrong_cpu_is_named(program, tmp_path):
     command = [COMPILER, "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)]
     subprocess.run(command, input=SVE, text=True, check=True)
     untold = write_bundle(tmp_path / "untold", library)
-    run = ("--benchmark", "--repeats", 1)
+    run = ("--benchmark", "--windows", 1, "--window-ms", 1)
     assert emulated(program, untold, *run, cpu="max").returncode == 0
     done = emulated(program, untold, *run)
     assert done.returncode == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +14,14 @@ import pytest
 
 from ofa_tvm.compiler.cpu.assembler import assemble, make_plan
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
-from ofa_tvm.compiler.loaded_model import LoadedModel
+from ofa_tvm.compiler.loaded_model import LoadedModel, load_anew
 from ofa_tvm.compiler.tvm_api.names import tvm
 from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR
 from ofa_tvm.support.errors import OfaTvmError, UserError
+from ofa_tvm.timing.window import FEWEST_CALLS, Window
 
 LINKER = load_target("x86").toolchain.linker
 
@@ -148,11 +150,30 @@ def test_wrong_number_of_arguments_is_refused(small):
         tvm.runtime.load_module(str(small[2]))["main"]()
 
 
-def test_times_are_one_value_for_each_repeat(small):
+def test_a_window_tells_of_single_calls_and_of_the_calibration_kernel(small):
     network, _, library = small
-    times = LoadedModel(library).time_ms(images_for(network), repeats=3)
-    assert len(times) == 3
-    assert all(0 < time < 1000 for time in times)
+    for model in (LoadedModel(library), load_anew(library)):
+        window = Window.of(model.window(images_for(network), 5))
+        assert 0 < window.p50_ms <= window.p90_ms <= window.p99_ms < 1000
+        assert 0 < window.any_p50_ms <= window.any_p90_ms <= window.any_p99_ms
+        assert window.calls >= FEWEST_CALLS > 0 <= window.left_out <= window.calls
+        assert 0 < window.on_cpu < 1.1
+        assert window.calibration_ms > 0
+
+
+def test_a_window_leaves_the_thread_where_it_was_allowed(small):
+    network, _, library = small
+    allowed = os.sched_getaffinity(0)
+    LoadedModel(library).window(images_for(network), 1)
+    assert os.sched_getaffinity(0) == allowed
+
+
+def test_figures_of_another_length_are_refused(small):
+    network, _, library = small
+    model = LoadedModel(library)
+    for figures in (np.zeros(3), np.zeros(10, np.float32)):
+        with pytest.raises(ValueError, match="float64"):
+            model._module["window"](*model.bind(images_for(network)), 1.0, tvm.runtime.tensor(figures))
 
 
 def test_a_missing_linker_is_named(small, tmp_path):
@@ -192,5 +213,6 @@ def test_the_library_needs_little(small):
     )
     needed = {line.split()[-1].partition("@")[0] for line in symbols.stdout.splitlines()}
     known = {"memcpy", "mmap", "munmap", "madvise", "pthread_mutex_lock", "pthread_mutex_unlock", "strerror"}
+    known |= {"clock_gettime", "sched_getaffinity", "sched_setaffinity", "sched_getcpu", "qsort", "malloc", "free"}
     known |= {"__errno_location", "TVMFFIErrorSetRaisedFromCStr", "__cxa_finalize", "__gmon_start__"}
     assert {name for name in needed if not name.startswith("_ITM_")} <= known

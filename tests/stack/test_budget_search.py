@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -14,28 +15,30 @@ from ofa_tvm.devices.replay import ReplayDevice
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.kernel_times import kernel_costs
-from ofa_tvm.measurement.latency_bench import MOST_FAILURES, LatencyBench
-from ofa_tvm.nas.budget_search import CONFIRMATIONS, GUARD, Finder
+from ofa_tvm.measurement.latency_bench import ANCHORS, MOST_FAILURES, NEW_ANCHORS, LatencyBench
+from ofa_tvm.nas.budget_search import GUARD, Finder
 from ofa_tvm.nas.regret import regret
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import SPACES, SubnetConfig, get_space
 from ofa_tvm.support.errors import Infeasible, PartialResult, UserError
 from ofa_tvm.support.files import append_jsonl
 from ofa_tvm.support.shipped import shipped_folder
+from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.latency_records import FILE_NAME, read_records
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
 
 SPACE = get_space("mbv3-cifar")
+Value = TypeVar("Value")
 
 
 def latency_ms(config: SubnetConfig) -> float:
-    return float(FormulaDevice().network(SPACE.name, SPACE.classes, config.key, None)["times_ms"][0])
+    return float(FormulaDevice().network(SPACE.name, SPACE.classes, config.key)["times_ms"][0])
 
 
-def present(value: float | None) -> float:
-    """The number, which must be there."""
+def present(value: Value | None) -> Value:
+    """The value, which must be there."""
     assert value is not None
     return value
 
@@ -90,7 +93,7 @@ def test_budget_is_held_by_measurement_and_nothing_is_measured_twice_but_the_pic
     assert pick.predicted_low_ms <= pick.predicted_ms <= pick.predicted_high_ms
     assert pick.validation_top1 == top1(SubnetConfig.parse(pick.subnet))
     repeats = {key: device.measured.count(key) for key in device.measured}
-    assert repeats.pop(pick.subnet) == 1 + CONFIRMATIONS
+    assert repeats.pop(pick.subnet) == 2
     assert set(repeats.values()) == {1}
 
 
@@ -203,7 +206,7 @@ def test_nothing_tuned_says_what_to_do(tmp_path) -> None:
 
 def test_too_many_failures_end_with_the_reason(tuned) -> None:
     class Dead(FormulaDevice):
-        def network(self, space, classes, subnet, folder):
+        def network(self, space, classes, subnet):
             self.measured.append(subnet)
             return {"status": "timed_out", "error": "took longer than 300 s"}
 
@@ -300,53 +303,106 @@ def test_damaged_accuracy_samples_name_file_and_line(tmp_path) -> None:
         AccuracySamples(SPACE, tmp_path, "weights")
 
 
-def test_latencies_are_told_at_the_usual_speed_of_the_machine(tuned, capsys) -> None:
-    class Changing(FormulaDevice):
-        """A machine that takes 1.0, 1.1, ... 1.4 times as long, in turn, for everything."""
+class Machine(FormulaDevice):
+    """A machine that is so many times slower than usual, for everything; ``own`` for all but the reference subnet."""
 
-        def network(self, space, classes, subnet, folder):
-            answer = super().network(space, classes, subnet, folder)
-            slowness = 1 + len(self.measured) % 5 / 10
-            return {
-                **answer,
-                **{key: [slowness * value for value in answer[key]] for key in ("times_ms", "reference_ms")},
-            }
+    def __init__(self, slow: float = 1.0, own: float = 1.0) -> None:
+        super().__init__()
+        self.slow, self.own = slow, own
 
-    configs = SPACE.sample_configs(np.random.default_rng(3), 25)
-    measured = np.asarray(bench(tuned, Changing()).measure(configs))
-    steady = np.asarray([latency_ms(config) for config in configs])
-    again = bench(tuned, Changing())
-    assert again.reference_ms == pytest.approx(1.2)
-    assert again.known()[1] / steady == pytest.approx(np.full(25, 1.2))
-    assert np.ptp(measured[5:] / steady[5:]) < 0.15
-    assert "usual" not in capsys.readouterr().err
+    def slowness(self):
+        return self.slow
+
+    def own_slowness(self, subnet):
+        return self.own
 
 
-def test_a_machine_at_an_unusual_speed_is_named_once(tuned, capsys) -> None:
-    class Slow(FormulaDevice):
-        def network(self, space, classes, subnet, folder):
-            return {**super().network(space, classes, subnet, folder), "reference_ms": [1.5, 1.5, 1.5]}
-
-    configs = SPACE.sample_configs(np.random.default_rng(3), 30)
-    bench(tuned, FormulaDevice()).measure(configs[:25])
-    capsys.readouterr()
-    bench(tuned, Slow()).measure(configs)
-    assert capsys.readouterr().err.count("takes 1.50x its usual time") == 1
+CONFIGS = SPACE.sample_configs(np.random.default_rng(3), 30)
+STEADY_MS = np.asarray([latency_ms(config) for config in CONFIGS])
 
 
-def test_more_measurements_of_a_subnet_are_averaged(tuned) -> None:
-    class Noisy(FormulaDevice):
-        def network(self, space, classes, subnet, folder):
-            answer = super().network(space, classes, subnet, folder)
-            noise = 1.1 if len(self.measured) % 2 else 0.9
-            return {**answer, "times_ms": [noise * value for value in answer["times_ms"]]}
+def test_what_is_told_is_what_was_measured_now(tuned) -> None:
+    bench(tuned, Machine()).measure(CONFIGS[:25])
+    today = bench(tuned, Machine(slow=1.4))
+    assert today.known()[1] == pytest.approx(STEADY_MS[:25])
+    assert today.measure(CONFIGS[:3]) == pytest.approx(1.4 * STEADY_MS[:3])
+    assert today.reference_ms == pytest.approx(1.4)
+    configs, known_ms = today.known()
+    assert configs == CONFIGS[:25]
+    assert known_ms == pytest.approx(1.4 * STEADY_MS[:25])
 
-    device = Noisy()
+
+def on_another_host(log) -> None:
+    path = log.folder / FILE_NAME
+    lines = [{**json.loads(line), "host": "another"} for line in path.read_text().splitlines()]
+    path.unlink()
+    append_jsonl(path, lines)
+
+
+def test_records_of_another_host_are_corrected_by_a_few_that_are_measured_here(tuned, capsys) -> None:
+    bench(tuned, Machine()).measure(CONFIGS[:25])
+    on_another_host(tuned)
+    device = Machine(slow=1.2, own=1.5)
+    here = bench(tuned, device)
+    here.anchor()
+    assert len(device.measured) == NEW_ANCHORS
+    assert here.known()[1] == pytest.approx(1.2 * 1.5 * STEADY_MS[:25])
+    assert capsys.readouterr().err.count("subnets take 1.80x the time that the records tell") == 1
+
+
+def test_the_next_search_on_the_same_host_needs_few(tuned) -> None:
+    bench(tuned, Machine()).measure(CONFIGS[:25])
+    device = Machine(slow=1.3)
+    bench(tuned, device).anchor()
+    assert len(device.measured) == ANCHORS
+
+
+def test_other_percentiles_and_load_start_from_what_is_known_and_are_corrected(tuned) -> None:
+    bench(tuned, Machine()).measure(CONFIGS[:25])
+    device = Machine()
+    slow_calls = LatencyBench(SPACE, load_target("x86"), tuned, device, percentile=99, busy_cores=1)
+    slow_calls.anchor()
+    assert len(device.measured) == NEW_ANCHORS
+    assert slow_calls.known()[1] == pytest.approx(1.3 * STEADY_MS[:25])
+    assert bench(tuned, Machine()).known()[1] == pytest.approx(STEADY_MS[:25])
+
+
+def test_all_windows_of_today_count(tuned) -> None:
+    device = Machine(own=1.1)
     noisy = bench(tuned, device)
     noisy.measure([SPACE.largest])
-    assert noisy.latency_ms(SPACE.largest) == pytest.approx(1.1 * latency_ms(SPACE.largest))
-    assert noisy.confirm(SPACE.largest) == pytest.approx(latency_ms(SPACE.largest))
-    assert bench(tuned, device).latency_ms(SPACE.largest) == pytest.approx(latency_ms(SPACE.largest))
+    device.own = 0.9
+    timing = noisy.confirm(SPACE.largest)
+    assert timing is not None
+    assert len(timing.windows) == 6
+    assert timing.slowest_ms() == pytest.approx(1.1 * 1.01 * latency_ms(SPACE.largest))
+    assert noisy.latency_ms(SPACE.largest) == timing.told_ms() == pytest.approx(latency_ms(SPACE.largest), rel=0.02)
+
+
+def test_a_disturbed_machine_is_waited_for(tuned, tmp_path, monkeypatch) -> None:
+    found = finder(tuned, device := FormulaDevice(), tmp_path)
+    slept = []
+
+    def wait(seconds):
+        slept.append(seconds)
+        device.calibration_ms = 0.05
+
+    monkeypatch.setattr("time.sleep", wait)
+    device.calibration_ms = 0.1
+    pick = found.for_budget(0.3)
+    assert pick.held is True
+    assert slept == [5]
+    timing = present(pick.timing)
+    assert timing.is_sound
+
+
+def test_on_a_machine_that_stays_disturbed_no_budget_is_called_held(tuned, tmp_path, monkeypatch) -> None:
+    found = finder(tuned, device := FormulaDevice(), tmp_path)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    device.calibration_ms = 0.1
+    pick = found.for_budget(0.3)
+    assert pick.held is None
+    assert not present(pick.timing).is_sound
 
 
 def test_records_without_a_reference_are_not_used(tuned) -> None:
@@ -397,10 +453,8 @@ def test_regret_is_nothing_at_home_and_something_where_kernels_cost_otherwise(tu
     class Elsewhere(FormulaDevice):
         """A device that large kernels slow down."""
 
-        def network(self, space, classes, subnet, folder):
-            answer = super().network(space, classes, subnet, folder)
-            large = sum(kernel > 3 for stage in SubnetConfig.parse(subnet).stages for kernel, _ in stage)
-            return {**answer, "times_ms": [value * (1 + 0.2 * large) for value in answer["times_ms"]]}
+        def own_slowness(self, subnet):
+            return 1 + 0.2 * sum(kernel > 3 for stage in SubnetConfig.parse(subnet).stages for kernel, _ in stage)
 
     home = finder(tuned, FormulaDevice(), tmp_path)
     other_log = tuned_alike(tuned, tmp_path / "elsewhere")
@@ -428,4 +482,5 @@ def test_a_search_on_recorded_latencies_finds_the_same(tuned, tmp_path) -> None:
     device = ReplayDevice.from_log(tuned.folder)
     again = finder(replayed, device, tmp_path / "again").for_budget(0.3)
     assert again.subnet == pick.subnet
-    assert device.network(SPACE.name, SPACE.classes, "r1.3x3", tmp_path)["status"] == "failed"
+    (missing,) = device.networks(SPACE.name, SPACE.classes, ["r1.3x3"], tmp_path, WindowPlan(1, 1, 0))
+    assert missing["status"] == "failed"

@@ -17,20 +17,19 @@ def test_a_subnet_is_timed_with_the_asked_number_of_classes(tmp_path, monkeypatc
         models.append(LoadedModel(library))
         return models[-1]
 
-    monkeypatch.setattr(jobs, "LoadedModel", load)
-    answer = jobs.SubnetJobs().network(
+    monkeypatch.setattr(jobs, "load_anew", load)
+    (answer,) = jobs.SubnetJobs().networks(
         MBV3_CIFAR.name,
         3,
-        MBV3_CIFAR.smallest.key,
+        [MBV3_CIFAR.smallest.key],
         str(tmp_path),
         load_target("x86").attributes,
         "g++",
         batch=1,
-        warmup=0,
-        repeats=2,
-        min_repeat_ms=1,
-    )
+        plan={"windows": 2, "window_ms": 1, "gap_s": 0},
+    )["answers"]
     assert answer["status"] == "ok"
-    assert len(answer["times_ms"]) == 2
+    assert len(answer["times_ms"]) == len(answer["reference_ms"]) == len(answer["figures"]) == 2
+    assert len(models) == 4  # each window loads both anew
     resolution = MBV3_CIFAR.smallest.resolution
     assert models[0](np.zeros((1, resolution, resolution, 3), np.float32)).shape == (1, 3)

@@ -189,6 +189,9 @@ def gpu_is_the_cpu(monkeypatch):
     monkeypatch.setattr(gpu_jobs.GpuJobs, "machine", lambda own: pack_measure.Machine(Path(), "cpu"))
 
 
+TWO_WINDOWS = {"windows": 2, "window_ms": 1, "gap_s": 0}
+
+
 def test_jobs_of_a_local_gpu_run_and_check(gpu_is_the_cpu):
     attributes = load_target("cuda-sm90").attributes
     answer = gpu_jobs.GpuJobs().trial(asdict(SMALL), {}, attributes, "g++", 2, 1)
@@ -199,10 +202,10 @@ def test_jobs_of_a_local_gpu_run_and_check(gpu_is_the_cpu):
 def test_subnets_of_a_local_gpu_run_in_the_virtual_machine(gpu_is_the_cpu, tmp_path, batch, dtype):
     attributes, smallest = load_target("cuda-sm90").attributes, MBV3_CIFAR.smallest.key
     answer = gpu_jobs.GpuJobs().network(
-        "mbv3-cifar", 10, smallest, str(tmp_path), attributes, "g++", batch, dtype, 0, 2, 1
+        "mbv3-cifar", 10, smallest, str(tmp_path), attributes, "g++", batch, dtype, TWO_WINDOWS
     )
     assert (answer["status"], answer.get("error", "")) == ("ok", "")
-    assert len(answer["times_ms"]) == len(answer["reference_ms"]) == 2
+    assert len(answer["times_ms"]) == len(answer["reference_ms"]) == len(answer["figures"]) == 2
 
 
 def damage(pack, number, change):

@@ -22,6 +22,8 @@ from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError
 from ofa_tvm.support.shipped import shipped_folder
+from ofa_tvm.timing.turns import WindowPlan
+from ofa_tvm.timing.window import Window
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.log import TuningLog
@@ -42,7 +44,7 @@ cores = []
 def target_file(tmp_path_factory):
     text = (shipped_folder("targets") / "x86.toml").read_text().replace('device = "local"', 'device = "rpc"')
     path = tmp_path_factory.mktemp("target") / "boards.toml"
-    path.write_text(text.replace("repeats = 30", "repeats = 3") + RPC)
+    path.write_text(text + RPC)
     return path
 
 
@@ -100,10 +102,12 @@ def test_both_boards_work(device):
     assert all(board["jobs"] > before[board["board"]] for board in device.boards())
 
 
-def test_a_subnet_is_timed_with_its_reference(device, servers, tmp_path):
-    answer = device.network(MBV3_CIFAR.name, 10, MBV3_CIFAR.smallest.key, tmp_path)
-    assert answer["status"] == "ok", answer
-    assert len(answer["times_ms"]) == len(answer["reference_ms"]) == 3
+def test_subnets_are_timed_with_their_reference(device, servers, tmp_path):
+    plan = WindowPlan(windows=3, window_ms=5, gap_s=0)
+    keys = [MBV3_CIFAR.smallest.key, MBV3_CIFAR.middle.key]
+    for answer in device.networks(MBV3_CIFAR.name, 10, keys, tmp_path, plan):
+        assert answer["status"] == "ok", answer
+        assert len(answer["times_ms"]) == len(answer["reference_ms"]) == len(answer["figures"]) == 3
     assert not leftovers(servers)
 
 
@@ -119,12 +123,10 @@ def test_a_library_runs_on_a_board_as_it_does_here(device, servers, library):
     model, here = device.load(path), LoadedModel(path)
     expected = np.concatenate([here(images[index : index + 1]) for index in range(len(images))])
     np.testing.assert_allclose(model(images), expected, rtol=1e-5)
-    times_ms = model.time_ms(images[:1], repeats=3, min_repeat_ms=1)
-    assert len(times_ms) == 3
-    assert min(times_ms) > 0
+    assert Window.of(model.window(images[:1], 1)).p50_ms > 0
     assert not leftovers(servers)
     with pytest.raises(OfaTvmError, match="does not run on the board: failed"):
-        model.time_ms(images[:, :4])
+        model.window(images[:, :4], 1)
 
 
 def test_a_dead_tracker_ends_the_command(target_file, tmp_path, capsys):
@@ -159,11 +161,13 @@ def test_cores_are_chosen_and_a_session_ends_in_time(servers, device, target, li
     np.save(path.with_suffix(".npy"), images[:1])
     model = {"library": str(path), "images": str(path.with_suffix(".npy"))}
     held = rpc_jobs.BoardJobs()
-    answer = held.time_model(access, [], 0, **model, repeats=1, min_repeat_ms=1)
+    answer = held.time_model(access, [], 0, **model, window_ms=1.0)
     assert answer["status"] == "ok", answer
-    answer = held.time_model(access, [], 0, **model, repeats=1, min_repeat_ms=8000)
+    plan = {"windows": 2, "window_ms": 1, "gap_s": 6}
+    subnet = (MBV3_CIFAR.name, 10, MBV3_CIFAR.smallest.key)
+    answer = held.network(access, [], 0, *subnet, str(path.parent), target.attributes, batch=1, plan=plan)
     assert (answer["status"], answer["error"]) == ("lost", "its session of 4 s ended")
-    answer = held.time_model({**access, "cores": [62]}, [], 0, **model, repeats=1, min_repeat_ms=1)
+    answer = held.time_model({**access, "cores": [62]}, [], 0, **model, window_ms=1.0)
     assert answer["status"] == "no_board"
     assert "cannot use cores [62]" in answer["error"]
     avoided = held.ping({**access, "cores": []}, servers.addresses, 0)

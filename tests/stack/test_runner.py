@@ -7,7 +7,9 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.shipped import shipped_folder
+from ofa_tvm.timing.window import Window
 
 SIZE = 12
 SUBNET = f"r{SIZE}.5x4.3x2-7x4"
@@ -44,6 +47,7 @@ ILLEGAL = (
     "".join(f"int ofa_tvm_{name}(void) {{ return {value}; }}\n" for name, value in FACTS.items())
     + "int ofa_tvm_run(const float *images, float *logits) { __builtin_trap(); }\n"
 )
+QUICK = ("--benchmark", "--windows", 1, "--window-ms", 1)
 MAKE_PARTS = ("resize.cc", "npy.cc", "ppm.cc", "json.cc", "file.cc", "sha256.cc", "stb_image.cc")
 
 
@@ -145,12 +149,12 @@ def test_answers_are_pythons(bundle, tiny_dataset, tmp_path, picture):
 def test_text_for_people_and_the_bundle_named_first(bundle, tiny_dataset, tmp_path):
     image = tmp_path / "one.jpg"
     Image.fromarray(tiny_dataset.test.images[0]).save(image, quality=95)
-    done = call(bundle / RUNNER, bundle, image, "--top", 1, "--benchmark", "--repeats", 3, "--min-repeat-ms", 0)
+    done = call(bundle / RUNNER, bundle, image, "--top", 1, *QUICK)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == str(image)
     assert lines[1].split()[-1] in load_manifest(bundle).class_names
-    assert [line.split()[0] for line in lines[2:]] == ["one", "3", "load", "memory", "size"]
+    assert [line.split()[0] for line in lines[2:]] == ["one", "of", "calibration", "load", "memory", "size"]
 
 
 def test_starts_by_its_name_in_its_folder_and_without_any_environment(bundle, tiny_dataset):
@@ -184,39 +188,94 @@ def test_batches_are_filled_up_and_threads_work(tiny_space, tmp_path):
 
 
 def test_benchmark(bundle):
-    times = answered(bundle / RUNNER, "--benchmark", "--repeats", 20, "--min-repeat-ms", 1)["benchmark"]
-    assert 0 < times["min_ms"] <= times["p50_ms"] <= times["p90_ms"] <= times["p99_ms"]
-    assert times["calls_per_repeat"] > 1
-    assert (times["repeats"], times["batch"], times["threads"]) == (20, 1, 1)
+    times = answered(bundle / RUNNER, "--benchmark", "--windows", 4, "--window-ms", 5, "--gap-ms", 20)["benchmark"]
+    windows = [Window.model_validate(one) for one in times["windows"]]
+    assert len(windows) == 4
+    for name in ("p50_ms", "p90_ms", "p99_ms", "calibration_ms"):
+        assert times[name] == pytest.approx(statistics.median(getattr(one, name) for one in windows))
+    assert (times["fastest_ms"], times["slowest_ms"]) == (
+        min(one.p50_ms for one in windows),
+        max(one.p50_ms for one in windows),
+    )
+    assert times["calls"] == sum(one.calls for one in windows)
+    assert times["left_out"] == sum(one.left_out for one in windows)
+    assert (times["batch"], times["threads"]) == (1, 1)
     assert times["load_ms"] > 0
     assert times["peak_memory_bytes"] > 1 << 20
     assert times["library_bytes"] == (bundle / LIBRARY).stat().st_size
     assert times["runner_bytes"] == (bundle / RUNNER).stat().st_size
 
 
-SLOW_NOW_AND_THEN = (
-    "#include <time.h>\n"
+@pytest.mark.parametrize(("share", "said"), [(0.5, "slower or busier now"), (2, "faster now"), (1, None)])
+def test_a_calibration_kernel_that_has_moved_is_told(bundle, share, said):
+    now_ms = answered(bundle / RUNNER, *QUICK)["benchmark"]["calibration_ms"]
+    manifest = load_manifest(bundle).model_dump(mode="json")
+    for window in manifest["latency"]["timing"]["windows"]:
+        window["calibration_ms"] = share * now_ms
+    change(bundle, latency=manifest["latency"])
+    done = call(bundle / RUNNER, *QUICK)
+    assert done.returncode == 0, done.stderr
+    if said:
+        assert said in done.stdout
+    else:
+        assert "it took when the bundle was made" in done.stdout
+
+
+def test_a_bundle_that_nobody_measured_is_timed_alone(bundle):
+    latency = load_manifest(bundle).model_dump(mode="json")["latency"]
+    change(bundle, latency={**latency, "timing": None})
+    done = call(bundle / RUNNER, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "calibration" not in done.stdout
+    change(bundle, latency={**latency, "timing": {"windows": [{}]}})
+    refused("calibration_ms", bundle / RUNNER, *QUICK)
+
+
+NOW_AND_THEN = (
+    "#include <errno.h>\n#include <sched.h>\n#include <time.h>\n#define TASKS 1\n#define EXPORT\n"
     + "".join(f"int ofa_tvm_{name}(void) {{ return {value}; }}\n" for name, value in FACTS.items())
     + """
+static double now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return 1e3 * now.tv_sec + 1e-6 * now.tv_nsec;
+}
 int ofa_tvm_run(const float *images, float *logits) {
   static int calls;
   struct timespec pause = {0, 3000000};
-  if (++calls % 40 == 0) nanosleep(&pause, 0);
+  double end = now_ms() + 0.05;
+  while (now_ms() < end);
+  if (++calls % 20 == 0) OTHER;
   for (int i = 0; i < 4; ++i) logits[i] = images[i];
   return 0;
 }
 """
+    + (files("ofa_tvm.compiler.native") / "window.c").read_text()
 )
+WORKS, SLEEPS = "for (end = now_ms() + 3; now_ms() < end;)", "nanosleep(&pause, 0)"
 
 
-def test_the_slowest_calls_are_told(tmp_path):
-    """One call of forty sleeps for 3 ms, which a mean of many would hide."""
-    library = tmp_path / "slow.so"
-    subprocess.run(
-        ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", library], input=SLOW_NOW_AND_THEN, text=True, check=True
-    )
-    times = answered(build_runner("g++"), library, "--benchmark", "--repeats", 400, "--min-repeat-ms", 0)["benchmark"]
-    assert times["p99_ms"] >= 3
+def now_and_then(folder, other):
+    """Timing of a network of which one call of twenty takes 3 ms more."""
+    source = f"#define _GNU_SOURCE\n#define OTHER {other}\n{NOW_AND_THEN}"
+    command = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(folder / "odd.so")]
+    subprocess.run(command, input=source, text=True, check=True)
+    return answered(build_runner("g++"), folder / "odd.so", "--benchmark", "--windows", 2, "--window-ms", 25)[
+        "benchmark"
+    ]
+
+
+def test_calls_that_work_longer_count(tmp_path):
+    assert now_and_then(tmp_path, WORKS)["p99_ms"] >= 3
+
+
+def test_calls_during_which_the_thread_did_not_work_are_left_out_with_the_next_ones(tmp_path):
+    times = now_and_then(tmp_path, SLEEPS)
+    assert times["p50_ms"] < 3
+    for window in times["windows"]:
+        assert window["any_p99_ms"] >= 3
+        assert window["left_out"] >= 3 * (window["calls"] // 20)
+        assert window["on_cpu"] < 0.9
 
 
 def test_manifest_vouches_for_the_runner(bundle):
@@ -239,14 +298,14 @@ def test_bundles_that_are_not_whole_are_refused(bundle, tmp_path):
 
     (bundle / LIBRARY).write_bytes(library[:-1] + bytes([library[-1] ^ 1]))
     refused("model.so is damaged", program, bundle, "--benchmark")
-    done = call(program, bundle, "--benchmark", "--repeats", 1, "--no-verify")
+    done = call(program, bundle, *QUICK, "--no-verify")
     assert done.returncode == 0, done.stderr
     (bundle / LIBRARY).unlink()
     refused("model.so is missing", program, bundle, "--benchmark")
     (bundle / LIBRARY).write_bytes(library)
 
     (bundle / ONNX).unlink()
-    assert call(program, bundle, "--benchmark", "--repeats", 1).returncode == 0
+    assert call(program, bundle, *QUICK).returncode == 0
     (bundle / ONNX).write_bytes(b"other")
     refused("model.onnx is damaged", program, bundle, "--benchmark")
     (bundle / ONNX).unlink()
@@ -334,7 +393,7 @@ def test_libraries_that_cannot_run_here_are_refused(bundle, tmp_path):
 def test_a_cpu_that_lacks_what_the_target_needs_is_named(bundle, mcpu, cpu, missing):
     target = load_manifest(bundle).model_dump(mode="json")["target"]
     change(bundle, target={**target, "attributes": {"mcpu": mcpu}})
-    arguments = ["-cpu", cpu, bundle / RUNNER, "--benchmark", "--repeats", 1, "--no-verify"]
+    arguments = ["-cpu", cpu, bundle / RUNNER, *QUICK, "--no-verify"]
     done = call("qemu-x86_64", *arguments)
     if missing:
         assert f"this CPU lacks {missing}, which the bundle for {mcpu} uses" in done.stderr
@@ -421,7 +480,7 @@ def test_example_in_c_built_by_cmake(bundle, tiny_dataset, tmp_path):
     name, score = done.stdout.split()
     assert name == load_manifest(bundle).class_names[int(logits.argmax())]
     assert float(score) == pytest.approx(float(logits.max()), rel=1e-3, abs=1e-3)
-    assert answered(build / "run", bundle, "--benchmark", "--repeats", 1)["benchmark"]["repeats"] == 1
+    assert answered(build / "run", bundle, *QUICK)["benchmark"]["windows"]
     lost = call(build / "embed", tmp_path, tmp_path / "pixels.rgb", 16, 16)
     assert lost.returncode == 1
     assert "is not a bundle" in lost.stderr

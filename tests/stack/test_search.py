@@ -120,7 +120,7 @@ def test_finalists_wait_for_a_device_elsewhere_and_are_picked_once_they_are_meas
     drawn = tiny_space.sample_configs(np.random.default_rng(0), 25)
     measured_elsewhere(tmp_path, drawn, tiny_space)
     device, classes = FormulaDevice(1.0, 0.0), tiny_space.classes
-    fastest = min(device.network(tiny_space.name, classes, one.key, None)["times_ms"][0] for one in drawn)
+    fastest = min(device.network(tiny_space.name, classes, one.key)["times_ms"][0] for one in drawn)
     budget = ("--device", "pack", "--max-latency-ms", str(0.99 * fastest))
     assert run(*budget) == 3
     said = capsys.readouterr()

@@ -26,7 +26,7 @@ COMPILER = (
     *("compiler.tvm_api", "compiler.native", "compiler.scheduled", "compiler.cpu.emit", "compiler.cpu"),
     *("compiler.cuda", "compiler"),
 )
-GROUND = ("support", "hardware", "graph", "spaces")
+GROUND = ("support", "hardware", "timing", "graph", "spaces")
 BELOW_DEVICES = (*GROUND, *COMPILER, "tuner")
 DEVICES: tuple[str, ...] = ("devices.workers", "devices.pack", "devices.local", "devices.rpc", "devices.emulation")
 DEVICES = (
@@ -36,6 +36,7 @@ DEVICES = (
 ROOMS: dict[str, tuple[str, ...]] = {
     "support": (),
     "hardware": ("support",),
+    "timing": ("support",),
     "graph": ("support",),
     "spaces": ("support", "graph"),
     "data": ("support",),
@@ -62,7 +63,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "engines": ("support", "hardware", "graph", "supernet", *COMPILER, "tuner"),
     "nas.searchers": ("support", "spaces"),
     "nas": (
-        *("support", "hardware", "graph", "spaces", "supernet", "tuner", "cost_model", "accuracy", "measurement"),
+        *(*GROUND, "supernet", "tuner", "cost_model", "accuracy", "measurement"),
         "nas.searchers",
     ),
     "bundle": (*BELOW_DEVICES, *DEVICES, "data", "supernet", "engines", "nas"),

@@ -30,6 +30,7 @@ from ofa_tvm.support.dtype import FLOAT32_BYTES
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
 Winners = Mapping[str, Schedule]
+SOURCES = ("program.c", "window.c", "packed.c", "subnet_calls.c")
 SCRATCH = "scratch"
 IMAGE_COPY, LOGITS_COPY = "image copy", "logits copy"
 
@@ -199,7 +200,7 @@ def _source(plan: Plan, starts: Sequence[Sequence[int]], blob: Path, batch: int,
         if tasks > 1:
             lines.append("  meet();")
     lines.append("}")
-    return "\n".join([*lines, files("ofa_tvm.compiler.native").joinpath("program.c").read_text()])
+    return "\n".join([*lines, *(files("ofa_tvm.compiler.native").joinpath(name).read_text() for name in SOURCES)])
 
 
 def _arguments(plan: Plan, step: Step, kernel: EmittedKernel, weight_starts: Sequence[int]) -> list[str]:

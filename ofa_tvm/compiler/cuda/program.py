@@ -39,12 +39,14 @@ def link_gpu_program(network: NetworkSpec, batch: int, linker: str, library: Pat
         "RESOLUTION": network.resolution,
         "CHANNELS": network.in_channels,
         "DEVICE_TYPE": device,
+        "TASKS": 0,
     }
     needed = CUDA_LIBRARIES if device == CUDA else CPU_LIBRARIES
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = folder / "gpu_program.cc"
-        source.write_text(files("ofa_tvm.compiler.native").joinpath("gpu_program.cc").read_text())
+        native = files("ofa_tvm.compiler.native")
+        source.write_text("\n".join(native.joinpath(name).read_text() for name in ("gpu_program.cc", "window.c")))
         # Empty libraries of the same names are enough to link with, so TVM's need not be here for every architecture.
         for each in needed:
             _run([linker, "-shared", "-x", "c", "/dev/null", "-o", str(folder / each), f"-Wl,-soname,{each}"])

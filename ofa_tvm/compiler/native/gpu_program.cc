@@ -1,5 +1,6 @@
 // The model.so of a bundle for a GPU: the functions that the runner calls, around TVM's virtual machine in network.so
-// beside it. Compiled with BATCH, CLASSES, RESOLUTION, CHANNELS and DEVICE_TYPE (DLPack's number).
+// beside it. Compiled with BATCH, CLASSES, RESOLUTION, CHANNELS, TASKS and DEVICE_TYPE (DLPack's
+// number). What comes after this: window.c.
 #include <dlfcn.h>
 #include <tvm/ffi/container/shape.h>
 #include <tvm/ffi/container/tensor.h>

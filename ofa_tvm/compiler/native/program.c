@@ -5,15 +5,11 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <tvm/ffi/c_api.h>
 
 #define HUGE_PAGE (2 << 20)
 #define ALIGNMENT 64
 
 #define EXPORT __attribute__((visibility("default")))
-
-/* Weak: the library also loads where there is no TVM. */
-#pragma weak TVMFFIErrorSetRaisedFromCStr
 
 extern const char ofa_packed_weights[];
 
@@ -180,61 +176,6 @@ EXPORT int ofa_tvm_batch(void) { return BATCH; }
 EXPORT int ofa_tvm_classes(void) { return CLASSES; }
 EXPORT int ofa_tvm_resolution(void) { return RESOLUTION; }
 EXPORT int ofa_tvm_channels(void) { return CHANNELS; }
-
-static int fail(const char *kind, const char *message) {
-  if (TVMFFIErrorSetRaisedFromCStr) TVMFFIErrorSetRaisedFromCStr(kind, message);
-  return -1;
-}
-
-static const DLTensor *tensor_of(const TVMFFIAny *value) {
-  if (value->type_index == kTVMFFIDLTensorPtr) return value->v_ptr;
-  if (value->type_index == kTVMFFITensor) return (const DLTensor *)((char *)value->v_obj + sizeof(TVMFFIObject));
-  return 0;
-}
-
-/* Whether a tensor is a compact float32 array in this CPU's memory with so many elements and images. */
-static int is_array(const DLTensor *tensor, int64_t floats) {
-  if (!tensor || tensor->device.device_type != kDLCPU || tensor->ndim < 1 || tensor->shape[0] != BATCH) return 0;
-  if (tensor->dtype.code != kDLFloat || tensor->dtype.bits != 32 || tensor->dtype.lanes != 1) return 0;
-  int64_t count = 1;
-  for (int i = tensor->ndim - 1; i >= 0; --i) {
-    if (tensor->strides && tensor->shape[i] != 1 && tensor->strides[i] != count) return 0;
-    count *= tensor->shape[i];
-  }
-  return count == floats;
-}
-
-/* TVM's calling convention: main(images, logits). */
-EXPORT int __tvm_ffi_main(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
-  if (count != 2) return fail("TypeError", "main takes two tensors: images, logits");
-  const DLTensor *images = tensor_of(&args[0]), *logits = tensor_of(&args[1]);
-  if (!is_array(images, (int64_t)BATCH * IMAGE_FLOATS))
-    return fail("ValueError", "images must be a compact float32 CPU tensor " IMAGES_TEXT);
-  if (!is_array(logits, (int64_t)BATCH * CLASSES))
-    return fail("ValueError", "logits must be a compact float32 CPU tensor " LOGITS_TEXT);
-  int error = ofa_tvm_run((const float *)((char *)images->data + images->byte_offset),
-                          (float *)((char *)logits->data + logits->byte_offset));
-  if (error) return fail("RuntimeError", strerror(error));
-  result->type_index = kTVMFFINone;
-  result->zero_padding = 0;
-  result->v_int64 = 0;
-  return 0;
-}
-
-/* classes() */
-EXPORT int __tvm_ffi_classes(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
-  result->type_index = kTVMFFIInt;
-  result->zero_padding = 0;
-  result->v_int64 = CLASSES;
-  return 0;
-}
-
-/* batch() */
-EXPORT int __tvm_ffi_batch(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result) {
-  __tvm_ffi_classes(self, args, count, result);
-  result->v_int64 = BATCH;
-  return 0;
-}
 
 __attribute__((destructor)) static void release(void) {
   end_members();

@@ -5,6 +5,7 @@ Nothing is deployed this way on a CPU; it is what tuned libraries are compared w
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.dtype import DType
 
 LINKER = "g++"
+FEWEST_CALLS = 9
+"""Of a window."""
 
 
 def extract_kernels(module: IRModule, network: NetworkSpec, target: Target, batch: int = 1) -> dict[str, IRModule]:
@@ -74,7 +77,11 @@ class VirtualMachineModel:
         logits: NDArray[np.float32] = self.run(self.bind(images)).numpy()
         return logits
 
-    def time_ms(self, images: NDArray[np.float32], repeats: int, min_repeat_ms: int) -> tuple[float, ...]:
-        """Milliseconds of one call without copies in and out, one value for each repeat."""
-        timer = self._machine.time_evaluator("main", self._device, repeat=repeats, min_repeat_ms=min_repeat_ms)
-        return tuple(1000 * float(seconds) for seconds in timer(self.bind(images)).results)
+    def window(self, images: NDArray[np.float32], window_ms: float) -> list[float]:
+        """Figures of single calls without copies in and out; see ``timing.window.Window``."""
+        bound = self.bind(images)
+        once_ms = 1000 * self._machine.time_evaluator("main", self._device, repeat=9)(bound).median
+        calls = max(FEWEST_CALLS, math.ceil(window_ms / once_ms))
+        seconds = self._machine.time_evaluator("main", self._device, repeat=calls)(bound).results
+        percentiles = [1000 * float(value) for value in np.percentile(seconds, (50, 90, 99))]
+        return [*percentiles, *percentiles, calls, 0, 1, 0]  # a GPU's calls are not disturbed by this CPU's work

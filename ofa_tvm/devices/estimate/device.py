@@ -25,6 +25,7 @@ from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import best_times
 from ofa_tvm.tuner.trial import TrialResult
@@ -81,6 +82,12 @@ class EstimateDevice(Closing):
         }
         jobs = [{**same, "candidate": candidate.schedule} for candidate in candidates]
         return map(TrialResult.of_answer, self._pool.map("trial", timeout_s, jobs))
+
+    def networks(
+        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
+    ) -> list[dict[str, Any]]:
+        """An estimate of each subnet; see ``network``."""
+        return [self.network(space, classes, subnet, folder) for subnet in subnets]
 
     def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
         """The sum of a subnet's kernel times in a log's folder; a kernel without a record is estimated now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -13,6 +14,7 @@ from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.errors import DeviceUnreachable
+from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.log import TuningLog
@@ -100,25 +102,30 @@ class LocalDevice(Closing, OneByOne):
             )
         return result.best_ms
 
-    def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
-        """Compile a subnet with the records in a log's folder and time it; see ``devices.jobs.network``."""
-        measure = self._target.measure
+    def networks(
+        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
+    ) -> list[dict[str, Any]]:
+        """Compile subnets with the records in a log's folder and time them in turn; see ``workers.subnet_jobs``."""
         beside = {} if self._target.target.gpu is None else {"dtype": self._target.dtype}
-        return self._worker.call(
-            "network",
-            NETWORK_TIMEOUT_S,
+        answer = self._worker.call(
+            "networks",
+            NETWORK_TIMEOUT_S * len(subnets),
             space=space,
             classes=classes,
-            subnet=subnet,
+            subnets=list(subnets),
             folder=str(folder),
             target=self._target.attributes,
             linker=self._target.toolchain.linker,
             batch=self._target.batch,
-            warmup=measure.warmup,
-            repeats=measure.repeats,
-            min_repeat_ms=measure.min_repeat_ms,
+            plan=asdict(plan),
             **beside,
         )
+        if answer["status"] == "ok":
+            return list(answer["answers"])
+        if len(subnets) == 1:
+            return [answer]
+        # One of them has failed, or taken the process down: the others shall not suffer.
+        return [self.networks(space, classes, [one], folder, plan)[0] for one in subnets]
 
     def close(self) -> None:
         """End the worker."""

@@ -46,6 +46,14 @@ class GpuJobs:
             entry = {**answer["entry"], "id": "kernel", "library": "kernel.so.z"}
             return pack_measure.measure(self.machine(), Path(folder), entry, settings)
 
+    def networks(self, subnets: list[str], **arguments: Any) -> Answer:
+        """Build subnets with a log's winners, check each, and time it in turn with the reference subnet.
+
+        Returns:
+            ``status`` "ok" and ``answers``.
+        """
+        return {"status": "ok", "answers": [self.network(subnet=subnet, **arguments) for subnet in subnets]}
+
     def network(
         self,
         space: str,
@@ -56,17 +64,10 @@ class GpuJobs:
         linker: str,
         batch: int,
         dtype: DType,
-        warmup: int,
-        repeats: int,
-        min_repeat_ms: int,
+        plan: dict[str, Any],
     ) -> Answer:
-        """Build a subnet with a log's winners, check it, and time it in turn with the reference subnet."""
-        settings = {
-            "subnet_repeats": repeats,
-            "subnet_min_repeat_ms": min_repeat_ms,
-            "warmup": warmup,
-            "subnet_tolerance": SUBNET_TOLERANCE[dtype],
-        }
+        """One of them."""
+        settings = {**plan, "subnet_tolerance": SUBNET_TOLERANCE[dtype]}
         winners = folder if (Path(folder) / "kernels.jsonl").exists() else None
         with tempfile.TemporaryDirectory() as name:
             other = self._reference(space, target, batch, dtype, linker, Path(name))
@@ -94,4 +95,4 @@ class GpuJobs:
 def jobs() -> dict[str, Callable[..., Answer]]:
     """The jobs of one process."""
     own = GpuJobs()
-    return {"trial": own.trial, "network": own.network}
+    return {"trial": own.trial, "networks": own.networks}

@@ -30,6 +30,7 @@ MANIFEST = "manifest.json"
 LIBRARIES = ("libtvm_runtime.so", "libtvm_runtime_cuda.so")
 STARTING_S = 120
 CPU, CUDA = 1, 2
+FIGURES, FEWEST_CALLS = 10, 9
 Array = Any
 Record = dict[str, Any]
 
@@ -258,9 +259,17 @@ class Subnet:
         """Logits here."""
         return self._machine.array(self.call())
 
-    def watch_ms(self, min_repeat_ms: int) -> float:
-        """Milliseconds of one call, over calls of at least so many together."""
-        return 1e3 * self._machine.seconds(self._module, "main", self._arguments, 1, min_repeat_ms)[0]
+    def window(self, window_ms: float) -> list[float]:
+        """Figures of single calls for about so many milliseconds; see ``timing.window.Window`` in ofa_tvm."""
+        if self._logits is not None:
+            figures = self._machine.tensor(np.zeros(FIGURES))
+            self._module["window"](*self._arguments, float(window_ms), figures)
+            return [float(value) for value in self._machine.array(figures)]
+        once = float(np.median(self._machine.seconds(self._module, "main", self._arguments, FEWEST_CALLS, 0)))
+        calls = max(FEWEST_CALLS, int(1e-3 * window_ms / once))
+        seconds = self._machine.seconds(self._module, "main", self._arguments, calls, 0)
+        percentiles = [1e3 * float(value) for value in np.percentile(seconds, (50, 90, 99))]
+        return [*percentiles, *percentiles, calls, 0, 1, 0]
 
 
 def _subnet(machine: Machine, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
@@ -268,14 +277,20 @@ def _subnet(machine: Machine, folder: Path, entry: Record, settings: Record, lib
     with tempfile.TemporaryDirectory() as name:
         other = entry["reference"]
         subnets = [Subnet(machine, entry, library), Subnet(machine, other, unpacked(folder, other, Path(name)))]
-        for _ in range(1 + settings["warmup"]):
-            found = [subnet.run() for subnet in subnets]
+        found = [subnet.run() for subnet in subnets]
         apart = max(difference(sample([one]), of["expected"]) for one, of in zip(found, (entry, other)))  # noqa: B905
         if not apart < settings["subnet_tolerance"]:
             return {"status": "wrong_output", "error": f"differs from the reference by {apart:.2g}"}
-        span_ms, repeats = settings["subnet_min_repeat_ms"], settings["subnet_repeats"]
-        times = [[one.watch_ms(span_ms) for one in subnets] for _ in range(repeats)]
-    return {"status": "ok", "times_ms": [own for own, _ in times], "reference_ms": [other for _, other in times]}
+        windows = []
+        for number in range(settings["windows"]):
+            time.sleep(settings["gap_s"] if number else 0)
+            windows.append([one.window(settings["window_ms"]) for one in subnets])
+    return {
+        "status": "ok",
+        "times_ms": [own[0] for own, _ in windows],
+        "reference_ms": [other[0] for _, other in windows],
+        "figures": [own for own, _ in windows],
+    }
 
 
 FORMS = {"program": _program, "function": _function, "subnet": _subnet, "virtual_machine": _subnet}

@@ -16,6 +16,7 @@ from ofa_tvm.spaces import get_space
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl, read_json, read_jsonl
+from ofa_tvm.timing.window import Window
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.latency_records import LatencyRecord, append_records, read_records
 from ofa_tvm.tuner.log import TuningLog
@@ -138,6 +139,9 @@ def _import_subnets(manifest: dict[str, Any], records: list[dict[str, Any]], fol
             continue
         if result.status == "ok" and (not _are_times(beside) or len(beside) != len(result.times_ms)):
             continue
+        figures = _figures(record)
+        if figures is None:
+            continue
         measured_at = datetime.fromtimestamp(record["at"], UTC).isoformat(timespec="milliseconds")
         if (entry["subnet"], measured_at) not in known:
             new[entry["subnet"], measured_at] = LatencyRecord(
@@ -146,6 +150,7 @@ def _import_subnets(manifest: dict[str, Any], records: list[dict[str, Any]], fol
                 status=result.status,
                 times_ms=result.times_ms,
                 reference_ms=tuple(map(float, beside)),
+                figures=figures,
                 schedules=entry["schedules"],
                 provenance="measured",
                 measured_at=measured_at,
@@ -154,6 +159,14 @@ def _import_subnets(manifest: dict[str, Any], records: list[dict[str, Any]], fol
             )
     append_records(folder, list(new.values()))
     return len(new)
+
+
+def _figures(record: dict[str, Any]) -> tuple[tuple[float, ...], ...] | None:
+    """The figures of a subnet's windows, of which packs of older versions have none; None for what cannot be."""
+    try:
+        return tuple(Window.of(one).figures() for one in record.get("figures", []))
+    except (ValueError, TypeError):
+        return None
 
 
 def _other_classes(entry: dict[str, Any]) -> int | None:

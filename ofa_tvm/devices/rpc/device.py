@@ -21,6 +21,7 @@ from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError, UserError
+from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.trial import TrialResult
@@ -89,21 +90,21 @@ class RpcDevice(Closing):
         jobs = [self._trial(spec, candidate.schedule, self._target.tuning.repeats, best_ms) for candidate in candidates]
         return map(TrialResult.of_answer, self._pool.map("trial", self._timeout_s, jobs))
 
-    def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
-        """Compile a subnet with the records in a log's folder and time it; see ``devices.jobs.network``."""
-        measure = self._target.measure
-        arguments = {
+    def networks(
+        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
+    ) -> list[dict[str, Any]]:
+        """Compile subnets with the records in a log's folder and time each on a board; see ``workers.subnet_jobs``."""
+        self.start()
+        same = {
             "space": space,
             "classes": classes,
-            "subnet": subnet,
             "folder": str(folder),
             "target": self._target.attributes,
             "batch": self._target.batch,
-            "warmup": measure.warmup,
-            "repeats": measure.repeats,
-            "min_repeat_ms": measure.min_repeat_ms,
+            "plan": asdict(plan),
         }
-        return self.call("network", self._timeout_s + self._session_s, arguments)
+        jobs = [{**same, "subnet": subnet} for subnet in subnets]
+        return list(self._pool.map("network", self._timeout_s + self._session_s, jobs))
 
     def load(self, library: Path) -> BoardModel:
         """A subnet's library, to be run on a board."""
@@ -184,15 +185,14 @@ class BoardModel:
             found: NDArray[np.float32] = np.load(logits)
             return found
 
-    def time_ms(self, images: NDArray[np.float32], repeats: int = 10, min_repeat_ms: int = 0) -> tuple[float, ...]:
-        """Milliseconds of one call, one value for each repeat of at least ``min_repeat_ms``.
+    def window(self, images: NDArray[np.float32], window_ms: float) -> list[float]:
+        """Figures of single calls on a board, of the library loaded anew; see ``timing.window.Window``.
 
         Raises:
             OfaTvmError: the board could not run it.
         """
         with tempfile.TemporaryDirectory() as folder:
-            answer = self._run("time_model", Path(folder), images, repeats=repeats, min_repeat_ms=min_repeat_ms)
-            return tuple(answer["times_ms"])
+            return list(self._run("time_model", Path(folder), images, window_ms=window_ms)["figures"])
 
     def _run(self, job: str, folder: Path, images: NDArray[np.float32], **arguments: Any) -> Message:
         np.save(folder / "images.npy", images)

@@ -18,6 +18,7 @@ from ofa_tvm.devices.workers.kernel_jobs import TOLERANCE, relative_error, store
 from ofa_tvm.devices.workers.subnet_jobs import SubnetJobs, time_in_turn
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
+from ofa_tvm.timing.turns import WindowPlan
 
 
 class BoardJobs:
@@ -93,16 +94,14 @@ class BoardJobs:
         folder: str,
         target: dict[str, Any],
         batch: int,
-        warmup: int,
-        repeats: int,
-        min_repeat_ms: int,
+        plan: dict[str, Any],
     ) -> Answer:
-        """Assemble a subnet with a log's winners, and time it on a board; see ``devices.jobs.network``."""
+        """Assemble a subnet with a log's winners, and time it on a board; see ``workers.subnet_jobs``."""
         settings = Access(**access)
-        subnets = self._subnets.assembled(space, classes, subnet, folder, target, settings.compiler, batch)
+        own, reference = self._subnets.assembled(space, classes, subnet, folder, target, settings.compiler, batch)
 
         def use(board: Board) -> Answer:
-            return time_in_turn(subnets, lambda one: board.model(one.library), warmup, repeats, min_repeat_ms)
+            return time_in_turn([own], reference, board.model, WindowPlan(**plan))[0]
 
         return self._held.use(settings, avoid, others, use)
 
@@ -121,20 +120,12 @@ class BoardJobs:
         return self._held.use(Access(**access), avoid, others, use)
 
     def time_model(
-        self,
-        access: dict[str, Any],
-        avoid: Sequence[str],
-        others: int,
-        library: str,
-        images: str,
-        repeats: int,
-        min_repeat_ms: int,
+        self, access: dict[str, Any], avoid: Sequence[str], others: int, library: str, images: str, window_ms: float
     ) -> Answer:
-        """Time a subnet's library on images of one call (a .npy file)."""
+        """Time a window of a subnet's library, loaded anew, on images of one call (a .npy file)."""
 
         def use(board: Board) -> Answer:
-            times_ms = board.kept_model(Path(library)).time_ms(np.load(images), repeats, 1, min_repeat_ms)
-            return {"status": "ok", "times_ms": times_ms}
+            return {"status": "ok", "figures": board.model(Path(library)).window(np.load(images), window_ms)}
 
         return self._held.use(Access(**access), avoid, others, use)
 

@@ -1,17 +1,16 @@
 """All jobs of the local device's worker process.
 
-A shared machine's speed changes by tens of percent within minutes, for all subnets alike. So a subnet is timed in turn
-with a reference subnet of its space, whose kernels do not depend on tuning, and both times are kept. Where the system
-puts a library's memory matters too, so both are loaded several times.
+A subnet is timed in windows some seconds apart, in turn with others, each time loaded anew: where the system puts a
+library's memory changes its speed. Beside it runs a reference subnet of its space, whose kernels do not depend on
+tuning, so that times of another hour can be compared.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,19 @@ import numpy as np
 
 from ofa_tvm.compiler.cpu.assembler import Winners, assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
-from ofa_tvm.compiler.loaded_model import LoadedModel, RunnableModel
+from ofa_tvm.compiler.loaded_model import RunnableModel, load_anew
 from ofa_tvm.devices.workers.kernel_jobs import KernelJobs
 from ofa_tvm.devices.workers.trace_jobs import trace_trial
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.spaces import SubnetConfig, get_space
+from ofa_tvm.timing.busy_cores import busy_cores
+from ofa_tvm.timing.turns import WindowPlan, in_turn
 from ofa_tvm.tuner.log import winners
 
-LOADS = 3
-"""Times that a measurement loads each library."""
+Answer = dict[str, Any]
+REFERENCE_SHARE = 0.5
+"""Length of a reference subnet's window over its subnet's."""
 
 
 class AssembledSubnet:
@@ -41,35 +43,40 @@ class AssembledSubnet:
         shape = (batch, network.resolution, network.resolution, network.in_channels)
         self.images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
-    def load(self) -> LoadedModel:
-        """Load the library anew: to the system, a library of another name is another library."""
-        with tempfile.TemporaryDirectory() as folder:
-            return LoadedModel(Path(shutil.copy(self.library, Path(folder) / f"{Path(folder).name}.so")))
-
 
 def time_in_turn(
-    subnets: tuple[AssembledSubnet, AssembledSubnet],
-    load: Callable[[AssembledSubnet], RunnableModel],
-    warmup: int,
-    repeats: int,
-    min_repeat_ms: int,
-) -> dict[str, Any]:
-    """Time two subnets in turn.
+    subnets: Sequence[AssembledSubnet],
+    reference: AssembledSubnet,
+    load: Callable[[Path], RunnableModel],
+    plan: WindowPlan,
+) -> list[Answer]:
+    """Time subnets in turn, and the reference subnet beside each window.
 
     Returns:
-        ``status`` "ok", ``times_ms`` and ``reference_ms``, one of each for each repeat; or "wrong_output" when the
-        output is not finite.
+        For each, ``status`` "ok" with the ``figures`` of its windows, their medians as ``times_ms``, and the reference
+        subnet's as ``reference_ms``; or "wrong_output" when the output is not finite.
     """
-    times_ms = []
-    for first in range(min(LOADS, repeats)):
-        models = [load(subnet) for subnet in subnets]
-        for _ in range(1 + warmup):
-            logits = models[0](subnets[0].images)
-        if not np.isfinite(logits).all():
-            return {"status": "wrong_output", "error": "the output is not finite"}
-        watches = [model.stopwatch(subnet.images, min_repeat_ms) for model, subnet in zip(models, subnets, strict=True)]
-        times_ms += [[watch() for watch in watches] for _ in range(first, repeats, LOADS)]
-    return {"status": "ok", "times_ms": [a for a, _ in times_ms], "reference_ms": [b for _, b in times_ms]}
+
+    def window(subnet: AssembledSubnet) -> tuple[bool, list[float], float]:
+        model = load(subnet.library)
+        is_finite = bool(np.isfinite(model(subnet.images)).all())
+        figures = model.window(subnet.images, plan.window_ms)
+        beside = load(reference.library).window(reference.images, REFERENCE_SHARE * plan.window_ms)
+        return is_finite, figures, beside[0]
+
+    with busy_cores(plan.busy_cores):
+        return [_answer(found) for found in in_turn([partial(window, subnet) for subnet in subnets], plan)]
+
+
+def _answer(windows: Sequence[tuple[bool, list[float], float]]) -> Answer:
+    if not all(is_finite for is_finite, _, _ in windows):
+        return {"status": "wrong_output", "error": "the output is not finite"}
+    return {
+        "status": "ok",
+        "times_ms": [figures[0] for _, figures, _ in windows],
+        "reference_ms": [beside for _, _, beside in windows],
+        "figures": [figures for _, figures, _ in windows],
+    }
 
 
 class SubnetJobs:
@@ -93,24 +100,27 @@ class SubnetJobs:
         found = get_space(space)
         return AssembledSubnet(found.network(found.middle), {}, ObjectCache(json.loads(target)), batch, linker)
 
-    def network(
+    def networks(
         self,
         space: str,
         classes: int,
-        subnet: str,
+        subnets: list[str],
         folder: str,
         target: dict[str, Any],
         linker: str,
         batch: int,
-        warmup: int,
-        repeats: int,
-        min_repeat_ms: int,
-    ) -> dict[str, Any]:
-        """Assemble a subnet with the log's winners and random weights; time it in turn with the reference subnet."""
-        subnets = self.assembled(space, classes, subnet, folder, target, linker, batch)
-        return time_in_turn(subnets, AssembledSubnet.load, warmup, repeats, min_repeat_ms)
+        plan: dict[str, Any],
+    ) -> Answer:
+        """Assemble subnets with the log's winners and random weights, and time them; see ``time_in_turn``.
+
+        Returns:
+            ``status`` "ok" and ``answers``.
+        """
+        pairs = [self.assembled(space, classes, subnet, folder, target, linker, batch) for subnet in subnets]
+        answers = time_in_turn([own for own, _ in pairs], pairs[0][1], load_anew, WindowPlan(**plan))
+        return {"status": "ok", "answers": answers}
 
 
 def jobs() -> dict[str, Callable[..., dict[str, Any]]]:
     """The jobs of one process."""
-    return {"trial": KernelJobs().trial, "trace_trial": trace_trial, "network": SubnetJobs().network}
+    return {"trial": KernelJobs().trial, "trace_trial": trace_trial, "networks": SubnetJobs().networks}

@@ -74,13 +74,13 @@ def test_an_unknown_target_names_the_known_ones(name):
     ("old", "new", "problem"),
     [
         ("threads = 1", "threads = 1\ncolour = 3", "unknown key 'colour'"),
-        ("warmup = 2", "warmup = 2\nheat = 3", "unknown key 'measure.heat'"),
+        ("gap_s = 1", "gap_s = 1\nheat = 3", "unknown key 'measure.heat'"),
         ("batch = 1\n", "", "missing key 'batch'"),
         ('kind = "llvm"', "", "missing key 'target.kind'"),
         ('[toolchain]\nlinker = "g++"', "", "missing key 'toolchain'"),
         ("threads = 1", 'threads = "many"', "key 'threads': Input should be a valid integer"),
         ("threads = 1", "threads = 0", "key 'threads': Input should be greater than 0"),
-        ("repeats = 30", "repeats = 1.5", "key 'measure.repeats': Input should be a valid integer"),
+        ("windows = 3", "windows = 1.5", "key 'measure.windows': Input should be a valid integer"),
         ('kind = "llvm"', 'kind = "opencl"', "key 'target.kind': Input should be 'llvm' or 'cuda'"),
         ('device = "local"', 'device = "moon"', "key 'device': Input should be 'local'"),
         ("schema = 1", "schema = 2", "key 'schema': Input should be 1"),
@@ -97,10 +97,8 @@ def test_a_wrong_file_is_named_with_its_key(write, old, new, problem):
 
 
 def test_all_problems_are_named_at_once(write):
-    path = write(("batch = 1\n", ""), ("warmup = 2", "warm = 2"))
-    with pytest.raises(
-        UserError, match=r"missing key 'batch'.*missing key 'measure.warmup'.*unknown key 'measure.warm'"
-    ):
+    path = write(("batch = 1\n", ""), ("gap_s = 1", "gap = 1"))
+    with pytest.raises(UserError, match=r"missing key 'batch'.*missing key 'measure.gap_s'.*unknown key 'measure.gap'"):
         load_target(path)
 
 
@@ -167,7 +165,7 @@ def test_fingerprint_follows_what_changes_speed(write, monkeypatch):
 
 def test_fingerprint_ignores_what_does_not(write):
     path = write(
-        ("x86-64 CPU of this machine", "another text"), ("repeats = 30", "repeats = 3"), ("batch = 4", "batch = 2")
+        ("x86-64 CPU of this machine", "another text"), ("windows = 3", "windows = 5"), ("batch = 4", "batch = 2")
     )
     assert load_target(path).fingerprint == load_target("x86").fingerprint
 

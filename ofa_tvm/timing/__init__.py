@@ -1,0 +1,1 @@
+"""How a latency is measured and told: windows of single calls, seconds apart, in turn with others."""

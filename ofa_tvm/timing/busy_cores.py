@@ -1,0 +1,35 @@
+"""Other work on purpose: processes that each keep a core busy while something is measured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# It ends with its parent: what it waits for, now and then, is the end of its input.
+PROGRAM = """
+import select, sys
+print("busy", flush=True)
+while not select.select([sys.stdin], [], [], 0)[0]:
+    for _ in range(100000):
+        pass
+"""
+
+
+@contextmanager
+def busy_cores(count: int) -> Iterator[list[int]]:
+    """Keep so many cores busy, as far as there are others, by processes that end with this one; gives their numbers."""
+    processes = [
+        subprocess.Popen([sys.executable, "-S", "-E", "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(count)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+        yield [process.pid for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()

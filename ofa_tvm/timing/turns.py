@@ -1,0 +1,44 @@
+"""Windows of several subjects in turn, some seconds apart: what changes on a machine meets all of them alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """How long one measures.
+
+    Args:
+        windows: of each subject.
+        window_ms: length of one.
+        gap_s: the least time from the start of a window to the start of the same subject's next.
+        busy_cores: cores to keep busy meanwhile.
+    """
+
+    windows: int
+    window_ms: float
+    gap_s: float
+    busy_cores: int = 0
+
+
+def in_turn(subjects: Sequence[Callable[[], Result]], plan: WindowPlan) -> list[list[Result]]:
+    """What each subject gives in each of its windows.
+
+    Args:
+        subjects: each times one window when it is called.
+        plan: how many, how far apart.
+    """
+    found: list[list[Result]] = [[] for _ in subjects]
+    for number in range(plan.windows):
+        start = time.monotonic()
+        for subject, own in zip(subjects, found, strict=True):
+            own.append(subject())
+        if number + 1 < plan.windows:
+            time.sleep(max(0.0, start + plan.gap_s - time.monotonic()))
+    return found
