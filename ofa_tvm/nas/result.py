@@ -172,6 +172,11 @@ class SearchResult(_Part):
     conditions: dict[str, Any] = {}
     rounds: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def timed(self) -> tuple[Pick, ...]:
+        """The picks whose latency was measured in windows."""
+        return tuple(pick for pick in self.picks if pick.timing is not None)
+
     def pick(self, number: int) -> Pick:
         """The pick of that number.
 

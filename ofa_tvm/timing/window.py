@@ -27,7 +27,7 @@ class Window(_Part):
     """Single calls in a row on one load of a library; as ``native/window.c`` tells it, in this order.
 
     Args:
-        p50_ms: percentiles of the calls that nothing disturbed.
+        p50_ms: percentiles of the calls that nothing disturbed; of all, where that is none.
         p90_ms: likewise.
         p99_ms: likewise.
         any_p50_ms: percentiles of all calls.
@@ -52,10 +52,12 @@ class Window(_Part):
 
     @classmethod
     def of(cls, figures: Sequence[float]) -> Self:
-        """From the library's figures. Where no call was undisturbed, the percentiles of all calls stand for them."""
+        """From the library's figures.
+
+        Raises:
+            ValueError: they cannot be.
+        """
         named = dict(zip(cls.model_fields, figures, strict=True))
-        if named["left_out"] >= named["calls"]:
-            named |= {f"p{one}_ms": named[f"any_p{one}_ms"] for one in PERCENTILES}
         return cls.model_validate({**named, "calls": int(named["calls"]), "left_out": int(named["left_out"])})
 
     def figures(self) -> tuple[float, ...]:

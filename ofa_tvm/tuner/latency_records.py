@@ -81,6 +81,24 @@ def read_records(folder: Path, space: str, classes: int | None = None) -> list[L
     Raises:
         UserError: a line is damaged or of another form.
     """
+    every = _every_record(folder)
+    return [one for one in every if (one.space, one.classes) == (space, classes) and _has_reference(one)]
+
+
+def windows_on(folder: Path, host: str) -> list[Window]:
+    """All windows that were measured on a host, of every space in a log's folder.
+
+    Raises:
+        UserError: a line is damaged or of another form.
+    """
+    return [window for record in _every_record(folder) if record.host == host for window in record.windows]
+
+
+def _has_reference(record: LatencyRecord) -> bool:
+    return record.status != "ok" or len(record.reference_ms) == len(record.times_ms) > 0
+
+
+def _every_record(folder: Path) -> list[LatencyRecord]:
     path = folder / FILE_NAME
     records = []
     for number, line in enumerate(read_jsonl(path, "latency records"), 1):
@@ -90,18 +108,7 @@ def read_records(folder: Path, space: str, classes: int | None = None) -> list[L
             record = LatencyRecord(**{**line, **times, "figures": figures})
             record.windows  # noqa: B018  # raises where they cannot be
         except (TypeError, KeyError, ValueError) as error:
-            raise UserError(f"{path}, line {number}, is not a latency record: {error}", "remove that line") from error
-        has_reference = record.status != "ok" or len(record.reference_ms) == len(record.times_ms) > 0
-        if (record.space, record.classes) == (space, classes) and has_reference:
-            records.append(record)
+            what = str(error).splitlines()[0]
+            raise UserError(f"{path}, line {number}, is not a latency record: {what}", "remove that line") from error
+        records.append(record)
     return records
-
-
-def windows_on(folder: Path, host: str) -> list[Window]:
-    """All windows that were measured on a host, of every space in a log's folder.
-
-    Raises:
-        UserError: a line is damaged.
-    """
-    lines = read_jsonl(folder / FILE_NAME, "latency records")
-    return [Window.of(figures) for line in lines if line.get("host", "") == host for figures in line.get("figures", ())]

@@ -12,7 +12,8 @@ namespace ofa_tvm {
 namespace {
 
 constexpr int kSchemaVersion = 1;
-constexpr double kMoved = 1.08;  // a calibration kernel so many times slower or faster is worth a word
+constexpr double kLeastKept = 0.25;  // share of the calls that must be undisturbed
+constexpr double kMoved = 1.1;       // a calibration kernel so many times slower or faster is worth a word
 
 struct Answer {
   int number;
@@ -64,8 +65,9 @@ std::string benchmark_text(const Benchmark &benchmark, const Model &model) {
       format("one call    %.4f ms p50 (%.4f to %.4f in %zu windows), %.4f p90, %.4f p99; batch %d, ", timing.p50_ms,
              timing.fastest_ms, timing.slowest_ms, timing.windows.size(), timing.p90_ms, timing.p99_ms, model.batch);
   text += model.threads() ? format("%d threads\n", model.threads()) : "threads unknown\n";
-  text += format("            of %.0f single calls, %.0f left out: other work interrupted them\n", timing.calls,
+  text += format("            of %.0f single calls, %.0f left out: other work interrupted them", timing.calls,
                  timing.left_out);
+  text += timing.calls - timing.left_out < kLeastKept * timing.calls ? ", too many to trust these figures\n" : "\n";
   const double ratio = slowness(timing, model);
   if (ratio > 0) {
     text += format("calibration %.4f ms, %.2fx what it took when the bundle was made", timing.calibration_ms, ratio);

@@ -1,6 +1,7 @@
 /* One window of a measurement: single calls of `ofa_tvm_run`, beside a calibration kernel. What comes before this: the
    includes and TASKS, the threads that a call keeps busy; 0 where it may wait for a device without using the CPU. */
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define CALIBRATION_FLOATS (1 << 16)
@@ -11,8 +12,9 @@
 #define FEWEST_CALLS 9
 #define WORKING 0.98 /* of a call's time that its threads must be on a CPU */
 
-/* What a window tells: times in ms, of the calls that nothing disturbed and of any; calls, and those left out; the
-   share of the time that its threads were on a CPU; and the time of the calibration kernel. */
+/* What a window tells: times in ms, of the calls that nothing disturbed (of any, where there are none) and of any;
+   calls, and those left out; the share of the time that its threads were on a CPU; and the time of the calibration
+   kernel. */
 enum { P50, P90, P99, ANY_P50, ANY_P90, ANY_P99, CALLS, LEFT_OUT, ON_CPU, CALIBRATION, FIGURES };
 
 static double clock_ms(clockid_t clock) {
@@ -139,8 +141,11 @@ static int calls_of(const float *images, float *logits, double span_ms, double *
   figures[ON_CPU] = working(first, read_clocks());
   figures[CALLS] = (double)calls;
   figures[LEFT_OUT] = (double)(calls - kept);
-  describe(good, kept, figures + P50);
   describe(any, calls, figures + ANY_P50);
+  if (kept)
+    describe(good, kept, figures + P50);
+  else
+    memcpy(figures + P50, figures + ANY_P50, 3 * sizeof *figures);
   qsort(calibrations, CALIBRATIONS, sizeof *calibrations, by_value);
   figures[CALIBRATION] = percentile(calibrations, CALIBRATIONS, 0.5);
   return 0;

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
+from formula_device import window_figures
 
 from ofa_tvm import report
 from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.reporting.chart import Axis, scatter
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.timing.window import Timing, Window
 
 COST = {
     "phase": "search and verify",
@@ -121,6 +124,27 @@ def made(tmp_path):
         return (tmp_path / "report.html").read_text()
 
     return made
+
+
+def timing(calibration_ms: float) -> dict[str, Any]:
+    windows = [Window.of(window_figures(0.48 * share, calibration_ms, 100, 7)) for share in (1, 1.02, 0.98)]
+    made = Timing(
+        windows=tuple(windows), host="a CPU; 0123", measured_at="2026-11-27T01:02:03", usual_calibration_ms=0.05
+    )
+    return made.model_dump()
+
+
+def test_windows_stand_behind_what_is_told(made):
+    text = Page(made(picks=[pick(1, timing=timing(0.05))])).text
+    assert "1 0.480 0.470 to 0.490 0.528 0.624 3 of 3 300 21 0.050 0.050 2026-11-27T01:02:03" in text
+    assert "Host: a CPU; 0123" in text
+    assert "budget held" in text
+
+
+def test_a_disturbed_machine_is_told(made):
+    text = Page(made(picks=[pick(1, held=None, timing=timing(0.09))])).text
+    assert "too much other work to say" in text
+    assert "0 of 3" in text
 
 
 def test_headline_says_budget_pick_and_whether_it_held(made):
