@@ -67,7 +67,8 @@ Manifest from_json(const Json &record) {
     const int64_t bytes = facts.at("bytes").integer();
     manifest.files.push_back({name, facts.at("sha256").text(), static_cast<uint64_t>(bytes)});
   }
-  if (const Json *timing = record.at("latency").find("timing")) manifest.calibration_ms = calibration_of(*timing);
+  const Json *latency = record.find("latency"), *timing = latency ? latency->find("timing") : nullptr;
+  if (timing) manifest.calibration_ms = calibration_of(*timing);
   return manifest;
 }
 
