@@ -68,6 +68,10 @@ def search(
     evaluations: Annotated[int, typer.Option(min=100, help="Candidates that one search predicts.")] = 20_000,
     finalists: Annotated[int, typer.Option(min=1, help="Subnets that a round measures and evaluates.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
+    export_pack: Annotated[
+        Path | None,
+        typer.Option(help="Build the finalists that are to be measured into this folder, for a device elsewhere."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the result (default: runs/search-TIME).")] = None,
     logs: LogsOption = None,
     json: JsonFlag = False,
@@ -108,9 +112,10 @@ def search(
         percentile=_percentile(percentile),
         busy_cores=load,
     )
+    device = device or ("pack" if export_pack is not None else None)
     if device is not None and len(names) > 1:
         raise UserError(
-            "--device names the device of one target", "search each target alone, or leave it to their files"
+            "--device and --export-pack are for one target", "search each target alone, or leave it to their files"
         )
     specs = [load_target(name, threads, batch, device, dtype) for name in names]
     _check_targets(specs, {*settings.objectives, *limits}, asks_more=percentile != 50 or load > 0)
@@ -135,9 +140,10 @@ def search(
             one.search(accuracy, budgets)
             one.picks = [tested(pick, number) for number, pick in enumerate(one.picks, 1)]
         matrix = cross_target(searches) if len(searches) > 1 else []
+    exported = _exported(searches[0], export_pack)
     results = [one.result(checkpoint_path(path), sha256, accuracy, budgets) for one in searches]
-    text = "\n\n".join(_text(one, result) for one, result in zip(searches, results, strict=True))
-    payload = results[0]
+    text = "\n\n".join(_text(one, result, export_pack) for one, result in zip(searches, results, strict=True))
+    payload = {**results[0], "exported": exported}
     if matrix:
         written = write_regret(folder, matrix)
         payload = {
@@ -147,7 +153,16 @@ def search(
         }
         text = "\n".join([text, "", _regret_text(matrix), f"wrote {written}"])
     emit(payload, json, lambda: text)
-    _report_unmet(searches, len(budgets) * len(searches))
+    _report_unmet(searches, len(budgets) * len(searches), export_pack)
+
+
+def _exported(search: TargetSearch, folder: Path | None) -> dict[str, Any] | None:
+    """Pack what a search wants to have measured; None where there is nothing to pack, or nobody asked."""
+    if folder is None or not search.bench.wanted:
+        return None
+    from ofa_tvm.measurement.pack_rounds import pack_subnets
+
+    return pack_subnets(search.bench.space, search.target, search.log, list(search.bench.wanted.values()), folder)
 
 
 def _percentile(number: int) -> Percentile:
@@ -199,7 +214,7 @@ def _check_targets(specs: Sequence[TargetSpec], costs: set[str], asks_more: bool
 HEADERS = ["pick", "subnet", "budget ms", "predicted ms", "{} ms", "held", "predicted", "validation", "test"]
 
 
-def _text(search: TargetSearch, result: dict[str, Any]) -> str:
+def _text(search: TargetSearch, result: dict[str, Any], packed: Path | None) -> str:
     from ofa_tvm.nas.result import FILE_NAME
     from ofa_tvm.support.ledger import Cost, total
 
@@ -220,18 +235,21 @@ def _text(search: TargetSearch, result: dict[str, Any]) -> str:
     lines += [table([*headers, *map(_unit, objectives)], rows), ""]
     if result["unmeasured"]:
         lines.append(f"{len(result['unmeasured'])} finalists are not measured, so none of them is picked yet:")
-        lines += [_waiting_hint(search), ""]
+        lines += [_waiting_hint(search, packed), ""]
     lines += [*map(str, costs), str(total("search", costs))]
     return "\n".join([*lines, f"wrote {Path(result['folder']) / FILE_NAME}"])
 
 
-def _waiting_hint(search: TargetSearch) -> str:
+def _waiting_hint(search: TargetSearch, packed: Path | None) -> str:
     """How finalists that wait for a device elsewhere are measured."""
     if search.target.device == "replay":
         return "they are not in the recording; search on the device itself to have them measured"
     space, spec = search.bench.space, search.target
     target = f"--target {search.source} --threads {spec.threads} --batch {spec.batch} --dtype {spec.dtype}"
     nets = f"--space {space.name} --classes {space.classes}"
+    if packed is not None:
+        tune = f"python -m ofa_tvm.tune {target} {nets} --import-pack {packed}"
+        return f"they are in {packed}: run it there as its README.txt says, then '{tune}', and search again"
     pack = f"--export-pack FOLDER --subnets-of {search.folder}"
     return f"python -m ofa_tvm.tune {target} {nets} {pack}; run it there, import it, and search again"
 
@@ -242,7 +260,7 @@ def _unit(name: str) -> str:
     return f"{name} {OBJECTIVES[name].unit}"
 
 
-def _report_unmet(searches: Sequence[TargetSearch], budgets: int) -> None:
+def _report_unmet(searches: Sequence[TargetSearch], budgets: int, packed: Path | None) -> None:
     """Name each budget that was not met, with the nearest latency measured, and each that nobody can tell of.
 
     Raises:
@@ -265,7 +283,7 @@ def _report_unmet(searches: Sequence[TargetSearch], budgets: int) -> None:
     waiting = [one for one in searches if one.bench.wanted]
     if unmet and waiting:
         what = f"{len(unmet)} of {budgets} budgets are held by no subnet that was measured"
-        raise PartialResult(f"{what} ({'; '.join(unmet)})", _waiting_hint(waiting[0]))
+        raise PartialResult(f"{what} ({'; '.join(unmet)})", _waiting_hint(waiting[0], packed))
     if unmet:
         raise PartialResult(f"{len(unmet)} of {budgets} budgets cannot be met", "; ".join(unmet))
     if unsure:

@@ -7,28 +7,28 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any, Protocol
 
 import numpy as np
 
-from ofa_tvm.compiler.lowering import kernel_calls, kernel_set
+from ofa_tvm.compiler.lowering import kernel_set
 from ofa_tvm.cost_model.baselines import OURS, compare
 from ofa_tvm.cost_model.importance import importance
 from ofa_tvm.cost_model.latency_data import LatencyData
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.learning_curve import doubled, learning_curve
 from ofa_tvm.devices.replay import ReplayDevice
-from ofa_tvm.hardware.host import host_identity
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.measurement.kernel_times import latency_table
-from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
+from ofa_tvm.measurement.known_latencies import KnownLatencies, own_classes
+from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.timing.patience import until_undisturbed
 from ofa_tvm.timing.turns import WindowPlan
-from ofa_tvm.timing.window import FEWEST_WINDOWS, Percentile, Timing, usual_calibration_ms
-from ofa_tvm.tuner.latency_records import LatencyRecord, append_records, read_records, windows_on
+from ofa_tvm.timing.window import FEWEST_WINDOWS, Percentile, Timing
+from ofa_tvm.tuner.latency_records import LatencyRecord, append_records
 from ofa_tvm.tuner.log import TuningLog
 
 FEWEST = 20
@@ -41,8 +41,6 @@ CONFIRMING = WindowPlan(windows=5, window_ms=100, gap_s=2)
 """How the subnet is measured that is to be offered."""
 ANCHORS, NEW_ANCHORS = 4, 12
 """Known subnets that are measured first, to learn how fast the machine is now; more where others were measured."""
-RECENT = 50
-"""Records that say how fast the machine was last."""
 UNUSUAL = 1.1
 """A machine so many times slower or faster than the records tell is worth a word."""
 
@@ -60,30 +58,14 @@ class NetworkDevice(Protocol):
         ...
 
 
-def own_classes(space: SearchSpace) -> int | None:
-    """The number of classes where it is not that of the space itself."""
-    return None if space.classes == get_space(space.name).classes else space.classes
-
-
 def model_folder(tuning_log: TuningLog, space: SearchSpace) -> Path:
     """Where the latency model of a space and its number of classes is kept."""
     classes = own_classes(space)
     return tuning_log.folder / (space.name if classes is None else f"{space.name}-{classes}c")
 
 
-def _keep(known: dict[str, list[LatencyRecord]], record: LatencyRecord) -> None:
-    """Add a record to those of its subnet; a failure sets earlier ones aside, and is set aside by later ones."""
-    earlier = known.get(record.subnet, [])
-    is_like_the_last = bool(earlier) and earlier[-1].status == record.status == "ok"
-    known[record.subnet] = [*earlier, record] if is_like_the_last else [record]
-
-
 class LatencyBench:
-    """Latencies of one space on one target, and the model learned from them.
-
-    What is told of a subnet is what this bench measured itself (``timing``). What was measured before, in another hour,
-    on another host or under other load, is a prior: a multiple of what the reference subnet took beside it, told at
-    what the reference takes now, and corrected by subnets that were measured both then and now.
+    """Measures subnets of one space on one target; what is known of them, and the model learned from that.
 
     Args:
         space: the space.
@@ -106,25 +88,11 @@ class LatencyBench:
         self.space, self.target, self.log, self._device = space, target, tuning_log, device
         self.percentile, self.busy_cores = percentile, busy_cores
         self.table, self.estimated_kernels = latency_table(space, target, tuning_log)
-        self._other_classes = own_classes(space)
-        self._host = host_identity() if target.device == "local" else ""
         self._recorded = device.subnets(space) if isinstance(device, ReplayDevice) else None
+        self._is_live = self.can_measure and target.provenance == "measured"
+        self._known = KnownLatencies(space, target, tuning_log, percentile, busy_cores, self._is_live)
         self.wanted: dict[str, SubnetConfig] = {}
         """Subnets that were to be measured, by key, where no device is at hand that can."""
-        records = read_records(tuning_log.folder, space.name, self._other_classes)
-        self._windows = windows_on(tuning_log.folder, self._host)
-        self._before: dict[str, list[LatencyRecord]] = {}
-        self._now: dict[str, list[LatencyRecord]] = {}
-        for record in records:
-            if record.schedules == self._schedules(record.subnet):
-                _keep(self._before, record)
-        self._before = {subnet: kept for subnet, kept in self._before.items() if kept[-1].status == "ok"}
-        good = [record for record in records if record.status == "ok"]
-        here = [record for record in good if self._is_from_here(record)]
-        self._references_ms = [median(record.reference_ms) for record in (here or good)[-RECENT:]]
-
-    def _is_from_here(self, record: LatencyRecord) -> bool:
-        return (record.host, record.busy_cores) == (self._host, self.busy_cores)
 
     @property
     def can_measure(self) -> bool:
@@ -135,88 +103,33 @@ class LatencyBench:
         return self._device if self._recorded is None or config in self._recorded else None
 
     @property
-    def _is_live(self) -> bool:
-        """Whether a device measures: its times change from one hour to the next."""
-        return self.can_measure and self.target.provenance == "measured"
-
-    @property
     def folder(self) -> Path:
         """Where the model of this space and number of classes is kept."""
         return model_folder(self.log, self.space)
 
-    def _schedules(self, subnet: str) -> str:
-        network = self.space.network(SubnetConfig.parse(subnet))
-        return self.log.schedules_digest([kernel.key for kernel in kernel_calls(network, self.target)])
-
     @property
     def reference_ms(self) -> float:
-        """What the reference subnet takes now; where nothing was measured yet, what it took last; else 1."""
-        now = [median(one.reference_ms) for kept in self._now.values() for one in kept if one.status == "ok"]
-        return median(now or self._references_ms or [1.0])
-
-    @property
-    def usual_calibration_ms(self) -> float:
-        """What the calibration kernel takes on this host at best; 0 where nobody knows."""
-        return usual_calibration_ms(self._windows)
+        """What the reference subnet takes now; see ``KnownLatencies``."""
+        return self._known.reference_ms
 
     def timing(self, config: SubnetConfig) -> Timing | None:
-        """What was measured of a subnet now, or where no device is at hand, ever; None where there are no windows."""
-        records = self._now.get(config.key, []) if self._is_live else self._before.get(config.key, [])
-        windows = tuple(one for record in records if record.status == "ok" for one in record.windows)
-        if not windows:
-            return None
-        return Timing(
-            windows=windows,
-            host=self._host,
-            measured_at=records[-1].measured_at,
-            usual_calibration_ms=self.usual_calibration_ms,
-            busy_cores=self.busy_cores,
-        )
-
-    def _prior_ms(self, records: Sequence[LatencyRecord], correction: Mapping[bool, float]) -> float:
-        return self.reference_ms * fmean(one.ratio * correction[self._is_from_here(one)] for one in records)
-
-    def _corrections(self) -> dict[bool, float]:
-        """What records from here, and all others, are wrong by: by subnets that were also measured now."""
-        found: dict[bool, list[float]] = {True: [], False: []}
-        reference_ms = self.reference_ms
-        for subnet in self._now.keys() & self._before.keys():
-            timing = self.timing(SubnetConfig.parse(subnet))
-            if timing is not None:
-                told_ms = timing.told_ms(self.percentile)
-                for one in self._before[subnet]:
-                    found[self._is_from_here(one)].append(told_ms / (one.ratio * reference_ms))
-        return {which: median(ratios) if ratios else 1.0 for which, ratios in found.items()}
+        """What was measured of a subnet now; see ``KnownLatencies``."""
+        return self._known.timing(config)
 
     def latency_ms(self, config: SubnetConfig) -> float | None:
-        """What is known of a subnet's latency: measured now or else before; None where that is nothing."""
-        timing = self.timing(config) if self._is_live else None
-        if timing is not None:
-            return timing.told_ms(self.percentile)
-        records = self._now.get(config.key) or self._before.get(config.key)
-        if records is None or records[-1].status != "ok":
-            return None
-        return self._prior_ms(records, self._corrections())
+        """What is known of a subnet's latency; see ``KnownLatencies``."""
+        return self._known.latency_ms(config)
 
     def known(self) -> tuple[list[SubnetConfig], np.ndarray]:
         """Subnets measured with today's schedules, and their latencies in ms."""
-        correction, found = self._corrections(), {}
-        for key, records in {**self._before, **self._now}.items():
-            config = SubnetConfig.parse(key)
-            timing = self.timing(config) if self._is_live else None
-            if timing is not None:
-                found[config] = timing.told_ms(self.percentile)
-            elif records[-1].status == "ok":
-                found[config] = self._prior_ms(records, correction)
-        return list(found), np.asarray(list(found.values()))
+        return self._known.known()
 
     def measure(self, configs: Sequence[SubnetConfig], title: str = "measuring subnets") -> list[float | None]:
         """Latencies in ms in the given order; what a device measures is measured now, each appended at once.
 
         None stands for a measurement that failed, or that no device is at hand for.
         """
-        known = self._now if self._is_live else {**self._before, **self._now}
-        new = [config for config in configs if config.key not in known]
+        new = [config for config in configs if self._known.needs(config.key)]
         timed = [config for config in new if self._device_for(config) is not None]
         self.wanted |= {config.key: config for config in new if self._device_for(config) is None}
         if timed:
@@ -236,8 +149,7 @@ class LatencyBench:
         configs, latency_ms = self.known()
         if not self._is_live or not configs:
             return
-        from_here = sum(self._is_from_here(records[-1]) for records in self._before.values())
-        count = min(len(configs), ANCHORS if from_here >= FEWEST else NEW_ANCHORS)
+        count = min(len(configs), ANCHORS if self._known.from_here >= FEWEST else NEW_ANCHORS)
         places = np.linspace(0, len(configs) - 1, count).round().astype(int)
         chosen = [configs[row] for row in np.argsort(latency_ms)[places]]
         before_ms = [self.latency_ms(config) for config in chosen]
@@ -274,9 +186,7 @@ class LatencyBench:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         records = [self._record(subnet, answer, now) for subnet, answer in zip(subnets, answers, strict=True)]
         append_records(self.log.folder, records)
-        for record in records:
-            _keep(self._now, record)
-            self._windows += record.windows
+        self._known.add(records)
         return records
 
     def _record(self, subnet: str, answer: Mapping[str, Any], now: str) -> LatencyRecord:
@@ -286,13 +196,13 @@ class LatencyBench:
             status=answer["status"],
             times_ms=tuple(answer.get("times_ms", ())),
             reference_ms=tuple(answer.get("reference_ms", ())),
-            schedules=self._schedules(subnet),
+            schedules=self._known.schedules(subnet),
             provenance=self.target.stored_provenance(),
             measured_at=now,
             error=answer.get("error", ""),
-            classes=self._other_classes,
+            classes=own_classes(self.space),
             figures=tuple(map(tuple, answer.get("figures", ()))),
-            host=self._host,
+            host=self._known.host,
             busy_cores=self.busy_cores,
         )
 
@@ -325,13 +235,13 @@ class LatencyBench:
         """Random subnets that are not known at the time, drawn ``count`` at once, until all of the space are."""
 
         def is_new(config: SubnetConfig) -> bool:
-            return config.key not in self._before and config.key not in self._now
+            return not self._known.has(config.key)
 
         if self._recorded is not None:
             drawn = [self._recorded[row] for row in rng.permutation(len(self._recorded))]
             yield from (one for one in drawn if is_new(one) and one.resolution in space.resolutions)
             return
-        while len(self._before.keys() | self._now.keys()) < space.cardinality:
+        while len(self._known) < space.cardinality:
             yield from filter(is_new, space.sample_configs(rng, count))
 
     def _measure_random(self, wanted: int, configs: Iterator[SubnetConfig]) -> None:
@@ -357,7 +267,7 @@ class LatencyBench:
         """
         configs, latency_ms = self.known()
         if len(configs) < FEWEST:
-            failed = [records[-1].error for records in self._now.values() if records[-1].status != "ok"]
+            failed = self._known.failures
             more = "--samples" if self._device is not None else f"tune --export-pack FOLDER --samples {2 * FEWEST}"
             raise PartialResult(
                 f"only {len(configs)} subnets could be measured, a latency model needs {FEWEST}",

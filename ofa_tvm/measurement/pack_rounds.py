@@ -14,7 +14,8 @@ from ofa_tvm.devices.pack.reader import import_kernels
 from ofa_tvm.devices.pack.writer import PackWriter, export_kernels
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.measurement.latency_bench import FEWEST, MOST_FAILURES, LatencyBench, own_classes
+from ofa_tvm.measurement.known_latencies import own_classes
+from ofa_tvm.measurement.latency_bench import FEWEST, MOST_FAILURES, LatencyBench
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import PartialResult, UserError
@@ -73,6 +74,20 @@ def run_packs(order: PackOrder, import_from: Path | None, export_to: Path | None
             done["exported"] = _export(order, export_to)
     done["folder"] = str(order.log.folder)
     return done
+
+
+def pack_subnets(
+    space: SearchSpace, target: TargetSpec, tuning_log: TuningLog, subnets: Sequence[SubnetConfig], folder: Path
+) -> dict[str, Any]:
+    """Build a pack of subnets alone; what it holds.
+
+    Raises:
+        UserError: the folder cannot be used, or the target is not measured by packs.
+    """
+    nothing = Budget(trials=0, seconds=None, trials_per_kernel=1)
+    order = PackOrder(space, target, tuning_log, {}, {}, nothing, None, False, 0, 0, space.resolutions, subnets)
+    exported: dict[str, Any] = run_packs(order, None, folder)["exported"]
+    return exported
 
 
 def _export(order: PackOrder, folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -69,6 +70,57 @@ def test_one_budget_that_cannot_be_met_leaves_the_others(run, tmp_path, capsys) 
     assert result.target_source == str(tmp_path / "mine.toml")
     assert result.target == "mine"
     assert result.supernet_sha256 == sha256_file(tmp_path / "supernet.safetensors")
+
+
+def test_on_a_disturbed_machine_a_budget_is_unsure_and_the_search_ends_with_3(
+    run, tmp_path, monkeypatch, capsys
+) -> None:
+    class DisturbedLater(FormulaDevice):
+        def network(self, space, classes, subnet):
+            self.calibration_ms = 0.05 if len(self.measured) < 25 else 0.1
+            return super().network(space, classes, subnet)
+
+    monkeypatch.setattr("ofa_tvm.devices.local.device.LocalDevice", lambda target: DisturbedLater(1.0, 0.0))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert run("--max-latency-ms", "100") == 3
+    said = capsys.readouterr()
+    assert "unsure" in said.out
+    assert "too much to say whether a budget is held: 100 ms on mine" in said.err
+    (pick,) = load_search_result(tmp_path / "out").picks
+    assert pick.held is None
+    assert pick.timing is not None
+    assert not pick.timing.is_sound
+
+
+def test_other_percentiles_and_load_are_told(run, tmp_path, capsys) -> None:
+    assert run("--max-latency-ms", "100", "--percentile", "99", "--load", "2") == 0
+    assert "latencies are the p99 of single calls with 2 other cores busy" in capsys.readouterr().out
+    result = load_search_result(tmp_path / "out")
+    assert (result.percentile, result.busy_cores) == (99, 2)
+    (pick,) = result.picks
+    assert pick.timing is not None
+    assert pick.timing.busy_cores == 2
+    assert pick.measured_ms == pick.timing.told_ms(99) > pick.timing.told_ms(50)
+    assert pick.held is True
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--percentile", "95"), "choose one of 50, 90, 99"),
+        (("--load", "1", "--device", "pack"), "--percentile and --load are for what this machine measures"),
+        (
+            (
+                "--load",
+                "-1",
+            ),
+            "--load",
+        ),
+    ],
+)
+def test_percentiles_and_loads_that_nobody_measures_are_refused(run, capsys, options, problem) -> None:
+    assert run("--max-latency-ms", "100", *options) == 2
+    assert problem in capsys.readouterr().err
 
 
 def test_no_budget_that_can_be_met_ends_with_4(run, tmp_path, capsys) -> None:
@@ -146,6 +198,20 @@ def test_the_front_of_what_was_measured_elsewhere(run, tiny_space, tmp_path) -> 
     result = load_search_result(tmp_path / "out")
     assert {pick.subnet for pick in result.picks} <= {config.key for config in drawn}
     assert all(pick.measured_ms for pick in result.picks)
+
+
+def test_a_search_packs_what_it_wants_to_have_measured(run, tiny_space, tmp_path, capsys) -> None:
+    drawn = tiny_space.sample_configs(np.random.default_rng(0), 25)
+    measured_elsewhere(tmp_path, drawn, tiny_space)
+    pack = tmp_path / "pack"
+    code = run("--max-latency-ms", "100", "--export-pack", str(pack))
+    said = capsys.readouterr()
+    wanted = load_search_result(tmp_path / "out").unmeasured
+    assert code == 0, said.err
+    assert wanted
+    manifest = json.loads((pack / "manifest.json").read_text())
+    assert {entry["subnet"] for entry in manifest["entries"] if "subnet" in entry} == set(wanted)
+    assert f"--import-pack {pack}" in said.out
 
 
 def test_a_device_elsewhere_that_measured_nothing_says_what_to_do(run, tiny_space, tmp_path, capsys) -> None:

@@ -46,12 +46,10 @@ static void describe(double *times, long count, double *figures) {
 /* Arithmetic on a memory like a network's: slower when the clock is, when another thread shares the core, and when
    others take the caches. */
 static double calibration_ms(void) {
-  static float *values;
-  if (!values) {
-    values = (float *)malloc(sizeof(float) * CALIBRATION_FLOATS);
-    if (!values) return 0;
-    for (int i = 0; i < CALIBRATION_FLOATS; ++i) values[i] = (float)(i % 7);
-  }
+  static float values[CALIBRATION_FLOATS];
+  static int is_filled;
+  for (int i = 0; i < CALIBRATION_FLOATS && !is_filled; ++i) values[i] = (float)(i % 7);
+  is_filled = 1;
   const double start = clock_ms(CLOCK_MONOTONIC);
   float a = 0, b = 0, c = 0, d = 0;
   for (int pass = 0; pass < CALIBRATION_PASSES; ++pass) {

@@ -1,0 +1,162 @@
+"""KnownLatencies: what was measured of a space's subnets, now and before, and what is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+
+import numpy as np
+
+from ofa_tvm.compiler.lowering import kernel_calls
+from ofa_tvm.hardware.host import host_identity
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
+from ofa_tvm.timing.window import Percentile, Timing, usual_calibration_ms
+from ofa_tvm.tuner.latency_records import LatencyRecord, read_records, windows_on
+from ofa_tvm.tuner.log import TuningLog
+
+RECENT = 50
+"""Records that say how fast the machine was last."""
+
+
+def own_classes(space: SearchSpace) -> int | None:
+    """The number of classes where it is not that of the space itself."""
+    return None if space.classes == get_space(space.name).classes else space.classes
+
+
+class KnownLatencies:
+    """Latencies of one space on one target, as far as they are known.
+
+    What is told of a subnet is what was measured by this process (``timing``). What was measured before, in another
+    hour, on another host or under other load, is a prior: a multiple of what the reference subnet took beside it, told
+    at what the reference takes now, and corrected by subnets that were measured both then and now.
+
+    Args:
+        space: the space.
+        target: the target.
+        tuning_log: its log, whose records are read.
+        percentile: of single calls, that a latency is.
+        busy_cores: cores that are kept busy while measuring.
+        is_live: whether a device measures: its times change from one hour to the next.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        target: TargetSpec,
+        tuning_log: TuningLog,
+        percentile: Percentile,
+        busy_cores: int,
+        is_live: bool,
+    ) -> None:
+        self._space, self._target, self._log = space, target, tuning_log
+        self._percentile, self._busy_cores, self._is_live = percentile, busy_cores, is_live
+        self.host = host_identity() if target.device == "local" else ""
+        self._windows = windows_on(tuning_log.folder, self.host)
+        self._before: dict[str, list[LatencyRecord]] = {}
+        self._now: dict[str, list[LatencyRecord]] = {}
+        records = read_records(tuning_log.folder, space.name, own_classes(space))
+        for record in records:
+            if record.schedules == self.schedules(record.subnet):
+                _keep(self._before, record)
+        self._before = {subnet: kept for subnet, kept in self._before.items() if kept[-1].status == "ok"}
+        good = [record for record in records if record.status == "ok"]
+        here = [record for record in good if self._is_from_here(record)]
+        self._references_ms = [median(record.reference_ms) for record in (here or good)[-RECENT:]]
+
+    def schedules(self, subnet: str) -> str:
+        """Identity of the schedules that a subnet is built with today."""
+        network = self._space.network(SubnetConfig.parse(subnet))
+        return self._log.schedules_digest([kernel.key for kernel in kernel_calls(network, self._target)])
+
+    def _is_from_here(self, record: LatencyRecord) -> bool:
+        return (record.host, record.busy_cores) == (self.host, self._busy_cores)
+
+    @property
+    def from_here(self) -> int:
+        """Subnets that were measured before on this host, since its last start, under the same load."""
+        return sum(self._is_from_here(records[-1]) for records in self._before.values())
+
+    def add(self, records: Sequence[LatencyRecord]) -> None:
+        """Learn what was measured just now."""
+        for record in records:
+            _keep(self._now, record)
+            self._windows += record.windows
+
+    def has(self, subnet: str) -> bool:
+        """Whether a subnet was measured, now or before."""
+        return subnet in self._before or subnet in self._now
+
+    def needs(self, subnet: str) -> bool:
+        """Whether a subnet must be measured before something is told of it."""
+        return subnet not in self._now if self._is_live else not self.has(subnet)
+
+    def __len__(self) -> int:
+        return len(self._before.keys() | self._now.keys())
+
+    @property
+    def failures(self) -> list[str]:
+        """Errors of subnets that failed now."""
+        return [records[-1].error for records in self._now.values() if records[-1].status != "ok"]
+
+    @property
+    def reference_ms(self) -> float:
+        """What the reference subnet takes now; where nothing was measured yet, what it took last; else 1."""
+        now = [median(one.reference_ms) for kept in self._now.values() for one in kept if one.status == "ok"]
+        return median(now or self._references_ms or [1.0])
+
+    def timing(self, config: SubnetConfig) -> Timing | None:
+        """What was measured of a subnet now, or where no device is at hand, ever; None where there are no windows."""
+        records = self._now.get(config.key, []) if self._is_live else self._before.get(config.key, [])
+        windows = tuple(one for record in records if record.status == "ok" for one in record.windows)
+        if not windows:
+            return None
+        return Timing(
+            windows=windows,
+            host=self.host,
+            measured_at=records[-1].measured_at,
+            usual_calibration_ms=usual_calibration_ms(self._windows),
+            busy_cores=self._busy_cores,
+        )
+
+    def latency_ms(self, config: SubnetConfig) -> float | None:
+        """What is known of a subnet's latency: measured now or else before; None where that is nothing."""
+        return self._told_ms(config, self._corrections())
+
+    def known(self) -> tuple[list[SubnetConfig], np.ndarray]:
+        """Subnets measured with today's schedules, and their latencies in ms."""
+        corrections = self._corrections()
+        every = {config: self._told_ms(config, corrections) for config in map(SubnetConfig.parse, self._keys())}
+        found = {config: latency_ms for config, latency_ms in every.items() if latency_ms is not None}
+        return list(found), np.asarray(list(found.values()))
+
+    def _keys(self) -> list[str]:
+        return list({**self._before, **self._now})
+
+    def _told_ms(self, config: SubnetConfig, corrections: Mapping[bool, float]) -> float | None:
+        timing = self.timing(config) if self._is_live else None
+        if timing is not None:
+            return timing.told_ms(self._percentile)
+        records = self._now.get(config.key) or self._before.get(config.key)
+        if records is None or records[-1].status != "ok":
+            return None
+        return self.reference_ms * fmean(one.ratio * corrections[self._is_from_here(one)] for one in records)
+
+    def _corrections(self) -> dict[bool, float]:
+        """What records from here, and all others, are wrong by: by subnets that were also measured now."""
+        found: dict[bool, list[float]] = {True: [], False: []}
+        reference_ms = self.reference_ms
+        for subnet in self._now.keys() & self._before.keys():
+            timing = self.timing(SubnetConfig.parse(subnet))
+            if timing is not None:
+                told_ms = timing.told_ms(self._percentile)
+                for one in self._before[subnet]:
+                    found[self._is_from_here(one)].append(told_ms / (one.ratio * reference_ms))
+        return {which: median(ratios) if ratios else 1.0 for which, ratios in found.items()}
+
+
+def _keep(known: dict[str, list[LatencyRecord]], record: LatencyRecord) -> None:
+    """Add a record to those of its subnet; a failure sets earlier ones aside, and is set aside by later ones."""
+    earlier = known.get(record.subnet, [])
+    is_like_the_last = bool(earlier) and earlier[-1].status == record.status == "ok"
+    known[record.subnet] = [*earlier, record] if is_like_the_last else [record]
