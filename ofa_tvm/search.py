@@ -140,8 +140,8 @@ def search(
             one.search(accuracy, budgets)
             one.picks = [tested(pick, number) for number, pick in enumerate(one.picks, 1)]
         matrix = cross_target(searches) if len(searches) > 1 else []
-    exported = _exported(searches[0], export_pack)
     results = [one.result(checkpoint_path(path), sha256, accuracy, budgets) for one in searches]
+    exported = _exported(searches[0], export_pack)
     text = "\n\n".join(_text(one, result, export_pack) for one, result in zip(searches, results, strict=True))
     payload = {**results[0], "exported": exported}
     if matrix:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from ofa_tvm import data, search
 from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.measurement import pack_rounds
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.spaces import SPACES, SubnetConfig
@@ -77,7 +77,7 @@ def test_on_a_disturbed_machine_a_budget_is_unsure_and_the_search_ends_with_3(
 ) -> None:
     class DisturbedLater(FormulaDevice):
         def network(self, space, classes, subnet):
-            self.calibration_ms = 0.05 if len(self.measured) < 25 else 0.1
+            self.calibration_ms = 0.05 if len(self.measured) < 20 else 0.1
             return super().network(space, classes, subnet)
 
     monkeypatch.setattr("ofa_tvm.devices.local.device.LocalDevice", lambda target: DisturbedLater(1.0, 0.0))
@@ -200,18 +200,24 @@ def test_the_front_of_what_was_measured_elsewhere(run, tiny_space, tmp_path) -> 
     assert all(pick.measured_ms for pick in result.picks)
 
 
-def test_a_search_packs_what_it_wants_to_have_measured(run, tiny_space, tmp_path, capsys) -> None:
-    drawn = tiny_space.sample_configs(np.random.default_rng(0), 25)
-    measured_elsewhere(tmp_path, drawn, tiny_space)
+def test_a_search_packs_what_it_wants_to_have_measured(run, tiny_space, tmp_path, monkeypatch, capsys) -> None:
+    """What is packed is asked for; packing needs spaces that the compiler's processes know, see test_pack."""
+    measured_elsewhere(tmp_path, tiny_space.sample_configs(np.random.default_rng(0), 25), tiny_space)
+    packed = []
+
+    def run_packs(order, import_from, export_to):
+        packed.append((order, import_from, export_to))
+        return {"exported": {"folder": str(export_to)}}
+
+    monkeypatch.setattr(pack_rounds, "run_packs", run_packs)
     pack = tmp_path / "pack"
-    code = run("--max-latency-ms", "100", "--export-pack", str(pack))
-    said = capsys.readouterr()
+    assert run("--max-latency-ms", "100", "--export-pack", str(pack)) == 0
     wanted = load_search_result(tmp_path / "out").unmeasured
-    assert code == 0, said.err
+    ((order, import_from, export_to),) = packed
     assert wanted
-    manifest = json.loads((pack / "manifest.json").read_text())
-    assert {entry["subnet"] for entry in manifest["entries"] if "subnet" in entry} == set(wanted)
-    assert f"--import-pack {pack}" in said.out
+    assert [config.key for config in order.subnets] == list(wanted)
+    assert (import_from, export_to, order.samples, order.budget.trials) == (None, pack, 0, 0)
+    assert f"--import-pack {pack}" in capsys.readouterr().out
 
 
 def test_a_device_elsewhere_that_measured_nothing_says_what_to_do(run, tiny_space, tmp_path, capsys) -> None:
