@@ -70,7 +70,7 @@ class Toolchain(_Part):
 class Measure(_Part):
     """How a subnet is timed: windows of single calls of so many ms, and the least seconds from one to the next."""
 
-    windows: int = Field(gt=0)
+    windows: int = Field(ge=3)
     window_ms: float = Field(gt=0)
     gap_s: float = Field(ge=0)
 

@@ -59,6 +59,8 @@ def refuse_hopeless(
         return  # no model that could tell; measurements will
     except_latency = dict(settings.limits or {})
     drawn = space.with_resolutions(settings.resolutions)
+    if settings.percentile != 50 or settings.busy_cores:
+        return  # the saved model knows the median call of a machine left alone
     hopeless = []
     for latency_limit in [{LATENCY: budget} for budget in budgets] or [{}]:
         limits = {**latency_limit, **except_latency}

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 # It ends with its parent: what it waits for, now and then, is the end of its input.
 PROGRAM = """
-import select, sys
+import select, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 print("busy", flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
     for _ in range(100000):

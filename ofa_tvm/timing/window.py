@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Literal, Self
@@ -12,7 +13,8 @@ Percentile = Literal[50, 90, 99]
 PERCENTILES: tuple[Percentile, ...] = (50, 90, 99)
 FEWEST_WINDOWS = 3
 """Undisturbed windows that a latency rests on."""
-FEWEST_CALLS = 9
+FEWEST_CALLS = 3
+"""Undisturbed calls that a window rests on."""
 LEAST_KEPT = 0.25
 """Share of a window's calls that must be undisturbed."""
 SLOW = 1.1
@@ -57,6 +59,8 @@ class Window(_Part):
         Raises:
             ValueError: they cannot be.
         """
+        if not all(math.isfinite(figure) for figure in figures):
+            raise ValueError("figures of a window must be finite")
         named = dict(zip(cls.model_fields, figures, strict=True))
         return cls.model_validate({**named, "calls": int(named["calls"]), "left_out": int(named["left_out"])})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from ofa_tvm.support.files import append_jsonl, read_jsonl
 from ofa_tvm.timing.window import Window
 
 FILE_NAME = "latency.jsonl"
+RECENT = 100
+"""Records that say how fast a host is at best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +89,13 @@ def read_records(folder: Path, space: str, classes: int | None = None) -> list[L
 
 
 def windows_on(folder: Path, host: str) -> list[Window]:
-    """All windows that were measured on a host, of every space in a log's folder.
+    """The last windows that were measured on a host left alone, of every space in a log's folder.
 
     Raises:
         UserError: a line is damaged or of another form.
     """
-    return [window for record in _every_record(folder) if record.host == host for window in record.windows]
+    here = [one for one in _every_record(folder) if one.host == host and not one.busy_cores]
+    return [window for record in here[-RECENT:] for window in record.windows]
 
 
 def _has_reference(record: LatencyRecord) -> bool:
@@ -107,7 +111,9 @@ def _every_record(folder: Path) -> list[LatencyRecord]:
             figures = tuple(map(tuple, line.get("figures", ())))
             record = LatencyRecord(**{**line, **times, "figures": figures})
             record.windows  # noqa: B018  # raises where they cannot be
-        except (TypeError, KeyError, ValueError) as error:
+            if not all(0 < one < math.inf for one in (*record.times_ms, *record.reference_ms)):
+                raise ValueError("a time must be a positive number")
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
             what = str(error).splitlines()[0]
             raise UserError(f"{path}, line {number}, is not a latency record: {what}", "remove that line") from error
         records.append(record)

@@ -142,7 +142,10 @@ def _import_subnets(manifest: dict[str, Any], records: list[dict[str, Any]], fol
         figures = _figures(record)
         if figures is None:
             continue
-        measured_at = datetime.fromtimestamp(record["at"], UTC).isoformat(timespec="milliseconds")
+        try:
+            measured_at = datetime.fromtimestamp(record["at"], UTC).isoformat(timespec="milliseconds")
+        except (ValueError, OverflowError, OSError):
+            continue
         if (entry["subnet"], measured_at) not in known:
             new[entry["subnet"], measured_at] = LatencyRecord(
                 space=entry["space"],
@@ -165,7 +168,7 @@ def _figures(record: dict[str, Any]) -> tuple[tuple[float, ...], ...] | None:
     """The figures of a subnet's windows, of which packs of older versions have none; None for what cannot be."""
     try:
         return tuple(Window.of(one).figures() for one in record.get("figures", []))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

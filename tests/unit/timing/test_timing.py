@@ -48,7 +48,7 @@ def test_figures_that_cannot_be_are_refused(figures):
         (window(left_out=80), True),
         (window(left_out=100), True),
         (window(calls=9), False),
-        (window(calls=12, left_out=4), True),
+        (window(calls=12, left_out=10), True),
         (window(calibration_ms=SLOW * USUAL_MS * 1.01), True),
         (window(calibration_ms=0), False),
     ],
