@@ -18,8 +18,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* Whole huge pages, wherever the system's block begins: where only a part of one fits, there is none. */
 static const size_t memory_bytes = ((WEIGHT_BYTES + ARENA_BYTES + HUGE_PAGE - 1) / HUGE_PAGE + 1) * HUGE_PAGE;
 
-/* Weights and maps share one block of huge pages: reading them takes few translations, and as their places in the
-   caches follow from their physical addresses, they are the same in every process. */
+/* Weights and maps share one block of huge pages: reading them takes few translations, and their places in the
+   caches, which follow from physical addresses, depend less on chance. */
 static int prepare(void) {
   if (memory) return 0;
   void *found = mmap(0, memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
