@@ -54,7 +54,8 @@ def search(
         int, typer.Option(help="Latencies and budgets are this percentile of single calls: 50, 90 or 99.")
     ] = 50,
     load: Annotated[
-        int, typer.Option(min=0, help="Keep so many other cores busy while measuring: a budget for a busy machine.")
+        int,
+        typer.Option(min=0, max=64, help="Keep so many other cores busy while measuring: a budget for a busy machine."),
     ] = 0,
     data: Annotated[
         str | None, typer.Option(help="Where the supernet's images are, as for train (default: fetched once).")
@@ -118,7 +119,8 @@ def search(
             "--device and --export-pack are for one target", "search each target alone, or leave it to their files"
         )
     specs = [load_target(name, threads, batch, device, dtype) for name in names]
-    _check_targets(specs, {*settings.objectives, *limits}, asks_more=percentile != 50 or load > 0)
+    asks_more, is_packed = percentile != 50 or load > 0, export_pack is not None
+    _check_targets(specs, {*settings.objectives, *limits}, asks_more, is_packed)
     tuning_logs = [TuningLog(spec, logs) for spec in specs]
     for spec, tuning_log in zip(specs, tuning_logs, strict=True):
         refuse_hopeless(space, spec, tuning_log, settings, budgets)
@@ -190,17 +192,19 @@ def _check(searcher: str, objectives: Sequence[str], limits: Sequence[tuple[str,
             raise UserError(f"a limit of {name} must be a positive number of {OBJECTIVES[name].unit}, not {limit:g}")
 
 
-def _check_targets(specs: Sequence[TargetSpec], costs: set[str], asks_more: bool) -> None:
+def _check_targets(specs: Sequence[TargetSpec], costs: set[str], asks_more: bool, is_packed: bool) -> None:
     """Refuse what cannot be searched for.
 
-    That is several targets where one is measured elsewhere, energy of a GPU, and other percentiles or load
-    (``asks_more``) of what this machine does not measure.
+    That is several targets where one is measured elsewhere, a pack (``is_packed``) where it is not, energy of a GPU,
+    and other percentiles or load (``asks_more``) of what this machine does not measure.
     """
     from ofa_tvm.support.errors import UserError
 
     for spec in specs:
         if spec.device == "pack" and len(specs) > 1:
             raise UserError(f"target {spec.name} is measured elsewhere, by packs", "search each target alone")
+        if is_packed and spec.device != "pack":
+            raise UserError(f"--device {spec.device} needs no pack", "leave out --device, or --export-pack")
         if spec.target.gpu is not None and "energy" in costs:
             raise UserError(f"energy is estimated for CPUs only, target {spec.name} is a GPU", "leave energy out")
         if asks_more and spec.device != "local":
@@ -234,7 +238,7 @@ def _text(search: TargetSearch, result: dict[str, Any], packed: Path | None) -> 
     headers = [header.format(result["provenance"]) for header in HEADERS]
     lines += [table([*headers, *map(_unit, objectives)], rows), ""]
     if result["unmeasured"]:
-        lines.append(f"{len(result['unmeasured'])} finalists are not measured, so none of them is picked yet:")
+        lines.append(f"{len(result['unmeasured'])} finalists are not measured, or were disturbed, so not sure yet:")
         lines += [_waiting_hint(search, packed), ""]
     lines += [*map(str, costs), str(total("search", costs))]
     return "\n".join([*lines, f"wrote {Path(result['folder']) / FILE_NAME}"])
@@ -287,9 +291,10 @@ def _report_unmet(searches: Sequence[TargetSearch], budgets: int, packed: Path |
     if unmet:
         raise PartialResult(f"{len(unmet)} of {budgets} budgets cannot be met", "; ".join(unmet))
     if unsure:
+        again = "stop it and search again; or state a budget for a busy machine: --load 1"
         raise PartialResult(
-            f"other work disturbs this machine too much to say whether a budget is held: {'; '.join(unsure)}",
-            "stop it and search again; or state a budget for a busy machine: --load 1",
+            f"other work disturbed the device too much to say whether a budget is held: {'; '.join(unsure)}",
+            _waiting_hint(waiting[0], packed) if waiting else again,
         )
 
 

@@ -4,6 +4,7 @@ import errno
 import faulthandler
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,11 @@ def add(left: int, right: int) -> Answer:
 
 def environment(name: str) -> Answer:
     return {"status": "ok", "value": os.environ.get(name)}
+
+
+def temporary() -> Answer:
+    """A folder that the job never removes."""
+    return {"status": "ok", "folder": tempfile.mkdtemp()}
 
 
 def fail(message: str) -> NoReturn:
@@ -60,6 +66,7 @@ def jobs() -> dict[str, Callable[..., Answer | None]]:
     return {
         "add": add,
         "environment": environment,
+        "temporary": temporary,
         "fail": fail,
         "crash": crash,
         "leave": leave,

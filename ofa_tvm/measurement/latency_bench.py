@@ -120,6 +120,11 @@ class LatencyBench:
         """What is known of a subnet's latency; see ``KnownLatencies``."""
         return self._known.latency_ms(config)
 
+    def slowest_ms(self, config: SubnetConfig) -> float | None:
+        """What a budget is held against: the slowest window's, or where there are none, what is known."""
+        timing = self.timing(config)
+        return self.latency_ms(config) if timing is None else timing.slowest_ms(self.percentile)
+
     def known(self) -> tuple[list[SubnetConfig], np.ndarray]:
         """Subnets measured with today's schedules, and their latencies in ms."""
         return self._known.known()
@@ -132,6 +137,8 @@ class LatencyBench:
         new = [config for config in configs if self._known.needs(config.key)]
         timed = [config for config in new if self._device_for(config) is not None]
         self.wanted |= {config.key: config for config in new if self._device_for(config) is None}
+        if self._device is None:
+            self.wanted |= {config.key: config for config in configs if self._is_unsound(config)}
         if timed:
             with Task(title, len(timed)) as task:
                 for start in range(0, len(timed), GROUP):
@@ -177,8 +184,13 @@ class LatencyBench:
         return records
 
     def _is_disturbed(self, subnet: str) -> bool:
-        timing = self.timing(SubnetConfig.parse(subnet)) if self._is_live else None
-        return timing is not None and not timing.is_sound and len(timing.windows) >= FEWEST_WINDOWS
+        config = SubnetConfig.parse(subnet)
+        timing = self.timing(config) if self._is_live else None
+        return self._is_unsound(config) and timing is not None and len(timing.windows) >= FEWEST_WINDOWS
+
+    def _is_unsound(self, config: SubnetConfig) -> bool:
+        timing = self.timing(config)
+        return timing is not None and not timing.is_sound
 
     def _measure(self, subnets: Sequence[str], plan: WindowPlan) -> list[LatencyRecord]:
         assert self._device is not None

@@ -252,14 +252,15 @@ class Finder:
             peak_activation_bytes=network.peak_activation_bytes,
             objectives={name: float(self.costs(name, genome)[0]) for name in self.settings.objectives},
             timing=timing,
-            held=self._held(verified_ms, timing, budget_ms),
+            held=self._held(config, timing, budget_ms),
         )
 
-    def _held(self, verified_ms: float | None, timing: Timing | None, budget_ms: float | None) -> bool | None:
+    def _held(self, config: SubnetConfig, timing: Timing | None, budget_ms: float | None) -> bool | None:
         """Whether a budget is held; None where there is none, or others disturbed the machine too much to say."""
-        if budget_ms is None or verified_ms is None or (timing is not None and not timing.is_sound):
+        slowest_ms = self.bench.slowest_ms(config)
+        if budget_ms is None or slowest_ms is None or (timing is not None and not timing.is_sound):
             return None
-        return (verified_ms if timing is None else timing.slowest_ms(self.bench.percentile)) <= budget_ms
+        return slowest_ms <= budget_ms
 
     def _require_feasible(self, budget_ms: float) -> None:
         """Stop early when the fastest subnets are measured and too slow."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.measurement.kernel_times import latency_table
-from ofa_tvm.measurement.latency_bench import model_folder
+from ofa_tvm.measurement.latency_bench import UNUSUAL, model_folder
 from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import SearchSpace
@@ -16,7 +16,12 @@ from ofa_tvm.tuner.log import TuningLog
 
 
 def require_reachable(
-    model: LatencyModel, threads: int, space: SearchSpace, drawn: SearchSpace, limits: Mapping[str, float]
+    model: LatencyModel,
+    threads: int,
+    space: SearchSpace,
+    drawn: SearchSpace,
+    limits: Mapping[str, float],
+    doubt: float = 1.0,
 ) -> None:
     """Refuse limits that no subnet can meet, without a search.
 
@@ -28,6 +33,7 @@ def require_reachable(
         space: the space.
         drawn: the space of the resolutions that may be taken.
         limits: by name of the objective; of latency, the low end of the predicted interval counts.
+        doubt: times faster than the model says that the machine may be today.
 
     Raises:
         Infeasible: naming the limit and the nearest subnet.
@@ -36,7 +42,7 @@ def require_reachable(
         config = model.fastest(drawn.resolutions) if name == LATENCY else drawn.smallest
         genome = space.genomes([config])
         value = float(OBJECTIVES[name].values(model, threads, genome)[0])
-        certain = float(model.predict(genome)[1][0]) if name == LATENCY else value
+        certain = float(model.predict(genome)[1][0]) / doubt if name == LATENCY else value
         if certain > limit:
             what = OBJECTIVES[name]
             raise Infeasible(
@@ -65,7 +71,7 @@ def refuse_hopeless(
     for latency_limit in [{LATENCY: budget} for budget in budgets] or [{}]:
         limits = {**latency_limit, **except_latency}
         try:
-            require_reachable(model, target.threads, space, drawn, limits)
+            require_reachable(model, target.threads, space, drawn, limits, UNUSUAL)
         except Infeasible as error:
             hopeless.append(error)
     if len(hopeless) == max(1, len(budgets)):

@@ -21,11 +21,11 @@ while not select.select([sys.stdin], [], [], 0)[0]:
 @contextmanager
 def busy_cores(count: int) -> Iterator[list[int]]:
     """Keep so many cores busy, as far as there are others, by processes that end with this one; gives their numbers."""
-    processes = [
-        subprocess.Popen([sys.executable, "-S", "-E", "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        for _ in range(count)
-    ]
+    command = [sys.executable, "-S", "-E", "-c", PROGRAM]
+    processes: list[subprocess.Popen[bytes]] = []
     try:
+        for _ in range(count):
+            processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         for process in processes:
             assert process.stdout is not None
             process.stdout.readline()

@@ -405,6 +405,18 @@ def test_on_a_machine_that_stays_disturbed_no_budget_is_called_held(tuned, tmp_p
     assert not present(pick.timing).is_sound
 
 
+def test_where_a_device_elsewhere_was_disturbed_it_is_to_measure_again(tuned, monkeypatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    there = bench(tuned, device := FormulaDevice())
+    there.measure([SPACE.smallest, SPACE.middle])
+    device.calibration_ms = 0.1
+    there.measure([SPACE.largest])
+    elsewhere = bench(tuned, None)
+    elsewhere.measure([SPACE.smallest, SPACE.largest])
+    assert list(elsewhere.wanted) == [SPACE.largest.key]
+    assert elsewhere.latency_ms(SPACE.largest) is not None
+
+
 def test_records_without_a_reference_are_not_used(tuned) -> None:
     bench(tuned, FormulaDevice()).measure([SPACE.largest])
     drop_from_the_record(tuned, "reference_ms")

@@ -98,7 +98,7 @@ def unsealed(line: str) -> Record | None:
     try:
         value = json.loads(line)
         record = value["record"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return record if isinstance(record, dict) and json.loads(sealed(record)) == value else None
 

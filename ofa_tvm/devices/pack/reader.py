@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,8 @@ from ofa_tvm.tuner.measured_traces import keep_traces
 from ofa_tvm.tuner.trial import TrialResult, TrialStatus
 
 IMPORTS_FILE = "packs.jsonl"
+LONGEST_MS = 1e7
+"""No time is longer: it would be hours."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
             damaged += 1
         else:
             found[candidate.digest] = (candidate, result)
+    subnets, unusable = _subnets(manifest, records, tuning_log.folder)
+    damaged += unusable
     if damaged:
         log(f"{folder / pack_measure.RESULTS}: {damaged} damaged lines are left out; measure.py measures them again")
     new = [pair for digest, pair in found.items() if digest not in tuning_log.tried]
@@ -110,13 +113,19 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
         mine = [pair for pair in new if pair[0].kernel == kernel]
         keep_traces(tuning_log.folder, mine)
         tuning_log.commit(kernel, mine)
-    subnets = _import_subnets(manifest, records, tuning_log.folder)
+    append_records(tuning_log.folder, subnets)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    line = {"round": manifest["round"], "results": len(new), "subnets": subnets, "imported_at": now, "device": device}
+    line = {
+        "round": manifest["round"],
+        "results": len(new),
+        "subnets": len(subnets),
+        "imported_at": now,
+        "device": device,
+    }
     append_jsonl(tuning_log.folder / IMPORTS_FILE, [line])
     return Imported(
         results=len(new),
-        subnets=subnets,
+        subnets=len(subnets),
         failures=sum(result.status != "ok" for _, result in new),
         known=len(found) - len(new),
         damaged=damaged,
@@ -125,51 +134,51 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
     )
 
 
-def _import_subnets(manifest: dict[str, Any], records: list[dict[str, Any]], folder: Path) -> int:
-    """Append latencies of subnets that the log's folder does not hold yet; how many."""
+def _subnets(manifest: dict[str, Any], records: list[dict[str, Any]], folder: Path) -> tuple[list[LatencyRecord], int]:
+    """Latencies of subnets that the log's folder does not hold yet, and how many lines make no sense."""
     entries = {entry["id"]: entry for entry in manifest["entries"] if "subnet" in entry}
     known: set[tuple[str, str]] = set()
     for space, classes in {(entry["space"], _other_classes(entry)) for entry in entries.values()}:
         known |= {(one.subnet, one.measured_at) for one in read_records(folder, space, classes)}
     new: dict[tuple[str, str], LatencyRecord] = {}
+    unusable = 0
     for record in records:
-        entry, result = entries.get(str(record.get("id"))), _result(record)
-        beside = record.get("reference_ms", [])
-        if entry is None or result is None or not isinstance(record.get("at"), int | float):
+        entry = entries.get(str(record.get("id")))
+        if entry is None:
             continue
-        if result.status == "ok" and (not _are_times(beside) or len(beside) != len(result.times_ms)):
-            continue
-        figures = _figures(record)
-        if figures is None:
-            continue
-        try:
-            measured_at = datetime.fromtimestamp(record["at"], UTC).isoformat(timespec="milliseconds")
-        except (ValueError, OverflowError, OSError):
-            continue
-        if (entry["subnet"], measured_at) not in known:
-            new[entry["subnet"], measured_at] = LatencyRecord(
-                space=entry["space"],
-                subnet=entry["subnet"],
-                status=result.status,
-                times_ms=result.times_ms,
-                reference_ms=tuple(map(float, beside)),
-                figures=figures,
-                schedules=entry["schedules"],
-                provenance="measured",
-                measured_at=measured_at,
-                error=result.error,
-                classes=_other_classes(entry),
-            )
-    append_records(folder, list(new.values()))
-    return len(new)
+        found = _latency_record(entry, record)
+        if found is None:
+            unusable += 1
+        elif (found.subnet, found.measured_at) not in known:
+            new[found.subnet, found.measured_at] = found
+    return list(new.values()), unusable
 
 
-def _figures(record: dict[str, Any]) -> tuple[tuple[float, ...], ...] | None:
-    """The figures of a subnet's windows, of which packs of older versions have none; None for what cannot be."""
-    try:
-        return tuple(Window.of(one).figures() for one in record.get("figures", []))
-    except (ValueError, TypeError, OverflowError):
+def _latency_record(entry: dict[str, Any], record: dict[str, Any]) -> LatencyRecord | None:
+    """What a line tells of a subnet; None where it makes no sense."""
+    result, beside = _result(record), record.get("reference_ms", [])
+    if result is None or not _are_times(beside) or len(beside) != len(result.times_ms):
         return None
+    try:
+        figures = tuple(Window.of(one).figures() for one in record.get("figures", []))
+        measured_at = datetime.fromtimestamp(record["at"], UTC).isoformat(timespec="milliseconds")
+    except (KeyError, ValueError, TypeError, OverflowError, OSError):
+        return None
+    if figures and tuple(one[0] for one in figures) != result.times_ms:
+        return None  # packs of older versions have no figures
+    return LatencyRecord(
+        space=entry["space"],
+        subnet=entry["subnet"],
+        status=result.status,
+        times_ms=result.times_ms,
+        reference_ms=tuple(map(float, beside)),
+        figures=figures,
+        schedules=entry["schedules"],
+        provenance="measured",
+        measured_at=measured_at,
+        error=result.error,
+        classes=_other_classes(entry),
+    )
 
 
 def _other_classes(entry: dict[str, Any]) -> int | None:
@@ -204,7 +213,7 @@ def _device(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
             f"{folder / pack_measure.RESULTS} holds results of several devices: {', '.join(sorted(names))}",
             "keep the lines of one of them",
         )
-    return devices[-1] if devices else {"name": "unknown: its line is damaged"}
+    return {"name": "unknown: its line is damaged", **(devices[-1] if devices else {})}
 
 
 def _check_device(folder: Path, device: dict[str, Any]) -> None:
@@ -233,4 +242,4 @@ def _result(record: dict[str, Any]) -> TrialResult | None:
 def _are_times(values: Any) -> bool:
     if not isinstance(values, list):
         return False
-    return all(isinstance(value, int | float) and math.isfinite(value) and value > 0 for value in values)
+    return all(isinstance(value, int | float) and 0 < value <= LONGEST_MS for value in values)

@@ -11,11 +11,13 @@ import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -136,18 +138,20 @@ def _receive_bytes(source: socket.socket, count: int) -> bytes | None:
 # In the keeper -----------------------------------------------------------------------------------------------
 
 
-def _keep(parent: socket.socket, jobs: str) -> NoReturn:
+def _keep(parent: socket.socket, jobs: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     child: tuple[int, socket.socket] | None = None
-    code = 0
+    folder, code = "", 0
     try:
         try:
+            # Jobs end without clean-up, their files with the keeper.
+            tempfile.tempdir = os.environ["TMPDIR"] = folder = tempfile.mkdtemp(prefix="ofa_tvm-")
             make_table = importlib.import_module(jobs).jobs
             _send(parent, {"ready": True})
         except (OfaTvmError, ImportError, OSError) as error:
             _send(parent, {"error": str(error)})
-            os._exit(0)
+            return
         while (request := _receive(parent)) is not None:
             child = child or _fork(parent, make_table)
             answer = _run(parent, child, request)
@@ -164,6 +168,7 @@ def _keep(parent: socket.socket, jobs: str) -> NoReturn:
     finally:
         if child is not None:
             _end(child)
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(code)
 
 

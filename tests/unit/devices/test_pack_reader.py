@@ -98,6 +98,7 @@ def test_a_partial_result_file_is_continued(pack, log):
         {"status": "ok", "times_ms": ["1"]},
         {"status": "ok", "times_ms": 3},
         {"status": "ok", "times_ms": [float("nan")]},
+        {"status": "ok", "times_ms": [10**400]},
         {},
     ],
 )
@@ -106,6 +107,51 @@ def test_results_that_make_no_sense_are_left_out(pack, log, bad, capsys):
     done = taken(pack, log)
     assert (done.results, done.damaged, done.missing) == (1, 1, 2)
     assert "1 damaged lines are left out" in capsys.readouterr().err
+
+
+FIGURES = (0.2, 0.3, 0.4, 0.2, 0.3, 0.4, 50, 2, 0.99, 0.01)
+SUBNET = {"status": "ok", "at": 1e9, "times_ms": [0.2], "reference_ms": [0.5], "figures": [FIGURES]}
+
+
+@pytest.mark.parametrize(
+    ("change", "is_taken"),
+    [
+        ({}, True),
+        ({"figures": []}, True),
+        ({"figures": [(0.9, *FIGURES[1:])]}, False),
+        ({"figures": [FIGURES, FIGURES]}, False),
+        ({"figures": [FIGURES[:9]]}, False),
+        ({"figures": 3}, False),
+        ({"reference_ms": []}, False),
+        ({"reference_ms": [10**400]}, False),
+        ({"at": 1e300}, False),
+        ({"at": None}, False),
+    ],
+)
+def test_a_subnets_windows_are_taken_where_they_agree_with_its_times(pack, log, change, is_taken):
+    manifest = json.loads((pack / "manifest.json").read_text())
+    subnet = {"space": "mbv3-cifar", "classes": 10, "subnet": "any", "schedules": "s"}
+    manifest["entries"].append({"id": "one", **subnet})
+    (pack / "manifest.json").write_text(json.dumps(manifest))
+    measured(pack, {"id": "one", **SUBNET, **change})
+    done = taken(pack, log)
+    assert (done.subnets, done.damaged) == (is_taken, not is_taken)
+    assert taken(pack, log).subnets == 0, "nothing is taken twice"
+
+
+@pytest.mark.parametrize("device", [{}, {"name": 3}])
+def test_a_device_without_a_name_has_none(pack, log, device):
+    measured(pack, ok(0, 0.3), device=device)
+    assert taken(pack, log).results == 1
+    measured(pack, ok(1, 0.3), device=device)
+    assert taken(pack, log).results == 1
+
+
+def test_a_line_of_a_thousand_brackets_is_damaged(pack, log):
+    path = measured(pack, ok(0, 0.3))
+    with path.open("a") as file:
+        file.write("[" * 100_000 + "\n")
+    assert taken(pack, log).damaged == 1
 
 
 def test_a_file_that_was_cut_off_gives_what_is_whole(pack, log, capsys):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -49,6 +50,13 @@ def test_environment_is_the_workers_own():
     with Worker(JOBS, {"OFA_TVM_TEST": "7"}) as worker:
         assert worker.call("environment", LONG_S, name="OFA_TVM_TEST")["value"] == "7"
     assert "OFA_TVM_TEST" not in os.environ
+
+
+def test_what_jobs_leave_in_their_temporary_folder_goes_with_the_worker():
+    with Worker(JOBS) as worker:
+        folder = Path(worker.call("temporary", LONG_S)["folder"])
+        assert folder.is_dir()
+    assert not folder.parent.exists(), "it is in one of the keeper's own"
 
 
 def test_a_large_answer_arrives_whole(worker):
@@ -182,9 +190,12 @@ def test_nothing_survives_a_killed_parent(holding):
     process, _ = holding
     family = descendants(process.pid)
     assert len(family) == 2
+    folder = Path(family[0].environ().get("TMPDIR", tempfile.gettempdir()))
+    left = set(folder.glob("ofa_tvm-*"))
     process.kill()
     _, alive = psutil.wait_procs(family, timeout=LONG_S)
     assert not alive
+    assert len(left - set(folder.glob("ofa_tvm-*"))) >= 1, "its files are gone, too"
 
 
 def test_an_interrupt_of_the_group_ends_the_job_and_closes_the_worker(holding):
