@@ -14,6 +14,7 @@ from ofa_tvm.support.command import (
     BatchOption,
     DeviceOption,
     DTypeOption,
+    HostThreadsOption,
     JsonFlag,
     LogsOption,
     emit,
@@ -43,6 +44,7 @@ def deploy(
         int | None,
         typer.Option(min=0, help="Test images to check the accuracy on; 0 for none (default: all, or 500 emulated)."),
     ] = None,
+    host_threads: HostThreadsOption = None,
     from_: Annotated[Path | None, typer.Option("--from", help="Folder of a search; needs --pick.")] = None,
     pick: Annotated[int | None, typer.Option(min=1, help="Number of the pick of that search.")] = None,
     json: JsonFlag = False,
@@ -56,6 +58,7 @@ def deploy(
     from ofa_tvm.bundle.order import Order
     from ofa_tvm.devices import open_device
     from ofa_tvm.hardware.target_files import load_target
+    from ofa_tvm.supernet.host_threads import use_host_threads
     from ofa_tvm.support.errors import UserError
 
     if (from_ is None) != (pick is None) or (from_ is None) == (subnet is None):
@@ -70,6 +73,7 @@ def deploy(
         order = Order.of_search(from_, pick, supernet)
     else:
         order = Order(subnet or "", supernet, load_target(target or "x86", threads, batch, device, dtype))
+    use_host_threads(host_threads)
     order.target.stored_provenance()  # a bundle says how fast it is
     needs_device = order.target.is_at_hand and order.target.device != "local"
     with open_device(order.target) if needs_device else nullcontext() as opened:

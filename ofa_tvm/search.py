@@ -14,10 +14,12 @@ from ofa_tvm.support.command import (
     BatchOption,
     DeviceOption,
     DTypeOption,
+    HostThreadsOption,
     JsonFlag,
     LogsOption,
     emit,
     run_command,
+    share,
     table,
 )
 
@@ -61,6 +63,10 @@ def search(
         str | None, typer.Option(help="Where the supernet's images are, as for train (default: fetched once).")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
+    accuracies: Annotated[
+        list[Path] | None, typer.Option(help="accuracy.jsonl of another machine that evaluated the same supernet.")
+    ] = None,
+    host_threads: HostThreadsOption = None,
     device: DeviceOption = None,
     batch: BatchOption = None,
     dtype: DTypeOption = None,
@@ -88,7 +94,7 @@ def search(
 
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.nas.feasibility import refuse_hopeless
-    from ofa_tvm.nas.session import accuracy_of
+    from ofa_tvm.nas.session import Evaluation, accuracy_of
     from ofa_tvm.nas.settings import SearchSettings
     from ofa_tvm.supernet.facts import checkpoint_path
     from ofa_tvm.support.errors import UserError
@@ -101,7 +107,7 @@ def search(
     _check(searcher, objective or (), [*(("latency", budget) for budget in budgets), *limits.items()])
     names = list(dict.fromkeys(target or ["x86"]))
     path = supernet or shipped_supernet()
-    space, open_accuracy = accuracy_of(path, data)
+    space, open_accuracy = accuracy_of(path, Evaluation(data, host_threads, accuracies or ()))
     settings = SearchSettings(
         searcher=searcher,
         evaluations=evaluations,
@@ -302,8 +308,8 @@ def _row(pick: Any, percentile: Percentile) -> list[str]:
     budget = "-" if pick.budget_ms is None else f"{pick.budget_ms:g}"
     held = "-" if pick.budget_ms is None else {None: "unsure", True: "yes", False: "no"}[pick.held]
     predicted = f"{pick.predicted_ms:.3f} ({pick.predicted_low_ms:.3f}-{pick.predicted_high_ms:.3f})"
-    tops = (pick.predicted_top1, pick.validation_top1, pick.test_top1)
-    accuracy = ["-" if top1 is None else f"{top1:.2%}" for top1 in tops]
+    tops = (pick.predicted_top1, None), (pick.validation_top1, pick.validation_error), (pick.test_top1, pick.test_error)
+    accuracy = [share(*top1) for top1 in tops]
     verified = f"{pick.verified_ms:.3f}"
     if pick.timing is not None:
         verified += " ({:.3f}-{:.3f})".format(*pick.timing.spread_ms(percentile))

@@ -1,4 +1,4 @@
-"""``python -m ofa_tvm.train``: train a supernet by progressive shrinking."""
+"""``python -m ofa_tvm.train``: train a supernet."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ofa_tvm.supernet.plan import Precision
-from ofa_tvm.support.command import JsonFlag, emit, run_command, table
+from ofa_tvm.supernet.plan import Precision, Recipe
+from ofa_tvm.support.command import HostThreadsOption, JsonFlag, emit, run_command, share, table
 
 if TYPE_CHECKING:
+    from ofa_tvm.data.dataset import Dataset
+    from ofa_tvm.supernet.plan import Plan
     from ofa_tvm.supernet.training import Trainer
 
 Device = Literal["cpu", "cuda"]
+EPOCHS = 60.0
+LEAST_STEPS = 2000
+"""Steps that the default plan has at least, however few images there are."""
+SMALL = 10_000
+"""Training images below which a batch is smaller by default, so that an epoch has more steps."""
+BATCH, SMALL_BATCH = 128, 64
 
 
 def train(
@@ -24,38 +32,54 @@ def train(
     data: Annotated[
         str, typer.Option(help="cifar10, fashion-mnist or imagefolder:PATH (all take name:PATH).")
     ] = "cifar10",
-    epoch_scale: Annotated[float, typer.Option(min=0.01, help="Scale the epochs of every phase.")] = 1.0,
-    batch: Annotated[int, typer.Option(min=2, help="Images a step.")] = 128,
+    recipe: Annotated[
+        Recipe, typer.Option(help="All subnets in one stage, or progressive shrinking in phases.")
+    ] = "single-stage",
+    epochs: Annotated[
+        float | None, typer.Option(min=0.01, help=f"Times each image is seen (default: {EPOCHS:g}, but 2000 steps).")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, instead of epochs.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=2, help=f"Images a step (default: {BATCH}; {SMALL_BATCH} for few images).")
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="A trained supernet whose largest subnet also teaches, with the same classes.")
+    ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of the plan, e.g. ema=0 or random_subnets=2.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and sampled subnets.")] = 0,
     device: Annotated[Device | None, typer.Option(help="Where to train (default: the GPU if torch sees one).")] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="Type of convolutions (default: bfloat16 on a GPU, else float32).")
     ] = None,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads (0: all cores).")] = 0,
+    host_threads: HostThreadsOption = None,
     accuracy_samples: Annotated[
         int, typer.Option(min=0, help="Subnets to evaluate for the accuracy predictor, 20 or more (0: none).")
     ] = 300,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the training would cost, from a few steps of it, and end.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Train the largest network, then kernel sizes, depths and expand ratios with in-place distillation.
+    """Train all subnets together: the largest on the labels, smaller ones on its answers.
 
-    Resumes after the last complete epoch. Writes supernet.safetensors, training.jsonl and ledger.jsonl.
+    Resumes after the last minute of work. Writes supernet.safetensors, training.jsonl and ledger.jsonl. With torchrun,
+    several processes or machines train together: torchrun --nproc-per-node 2 -m ofa_tvm.train ...
     """
     import tempfile
-    from dataclasses import replace
 
     from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT
     from ofa_tvm.data import load_dataset
     from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
     from ofa_tvm.spaces import get_space
-    from ofa_tvm.supernet.evaluate import Evaluator
-    from ofa_tvm.supernet.plan import DEFAULT_PLAN
+    from ofa_tvm.supernet.host_threads import use_host_threads
+    from ofa_tvm.supernet.ranks import joined
+    from ofa_tvm.supernet.teacher import open_teacher
     from ofa_tvm.supernet.training import Trainer
     from ofa_tvm.supernet.training_device import training_device
     from ofa_tvm.support.console import log
     from ofa_tvm.support.errors import UserError
-    from ofa_tvm.support.files import write_json
-    from ofa_tvm.support.ledger import total
 
     search_space = get_space(space)
     fewest = MIN_SAMPLES + FEWEST_HELD_OUT
@@ -64,24 +88,45 @@ def train(
             f"{accuracy_samples} subnets are too few for an accuracy predictor",
             f"give --accuracy-samples 0 for none, or at least {fewest}",
         )
-    torch_device = training_device(device, threads)
+    if epochs is not None and steps is not None:
+        raise UserError("--epochs and --steps say the same", "give one of them")
+    changes = _changes(change or [])
+    torch_device = training_device(device)
+    use_host_threads(host_threads)
     precision = precision or ("bfloat16" if torch_device.type == "cuda" else "float32")
     if precision == "bfloat16" and torch_device.type == "cpu":
         log("bfloat16 on a CPU: a processor without instructions for it is many times slower than with float32")
-    plan = replace(DEFAULT_PLAN.scaled(epoch_scale), batch=batch, seed=seed, precision=precision)
-    # What cannot be written must be said now, not after hours.
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out):
-        pass
+    if not dry_run:  # what cannot be written must be said now, not after hours
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
     dataset = load_dataset(data, log)
+    plan = _plan(dataset, recipe, epochs, steps, batch, {"seed": seed, "precision": precision, **changes})
     search_space = search_space.with_classes(len(dataset.class_names))
-    trainer = Trainer(search_space, dataset, plan, out, torch_device)
+    teaching = open_teacher(teacher, dataset, torch_device) if teacher is not None else None
+    ranks = joined(torch_device)
+    trainer = Trainer(search_space, dataset, plan, out, torch_device, teaching, ranks)
+    if dry_run:
+        _emit_cost(trainer, json)
+        return
     path = trainer.run()
-    trainer.supernet.eval()
+    trainer.result.eval()
     predictor = _accuracy_predictor(trainer, path, accuracy_samples) if accuracy_samples else None
-    evaluator = Evaluator(dataset, dataset.test, device=torch_device)
-    configs = {"largest": search_space.largest, "smallest": search_space.smallest}
-    accuracy = {name: evaluator.top1(trainer.supernet, config) for name, config in configs.items()}
+    if ranks.is_first:
+        _emit_accuracy(trainer, path, predictor, json)
+
+
+def _emit_accuracy(trainer: Trainer, path: Path, predictor: dict[str, Any] | None, json: bool) -> None:
+    """Write and print what was trained: accuracies on the test images, the predictor's quality, the cost."""
+    from ofa_tvm.accuracy.uncertainty import standard_error
+    from ofa_tvm.supernet.evaluate import Evaluator
+    from ofa_tvm.support.files import write_json
+    from ofa_tvm.support.ledger import total
+
+    dataset, space = trainer.dataset, trainer.space
+    evaluator = Evaluator(dataset, dataset.test, device=trainer.device)
+    configs = {"largest": space.largest, "smallest": space.smallest}
+    accuracy = {name: evaluator.top1(trainer.result, config) for name, config in configs.items()}
     cost = total("train", trainer.ledger.costs())
     payload = {
         "checkpoint": str(path),
@@ -89,10 +134,11 @@ def train(
         "accuracy_predictor": predictor,
         "cost": cost.record(),
     }
-    write_json(out / "accuracy.json", payload)
+    write_json(trainer.folder / "accuracy.json", payload)
 
     def text() -> str:
-        rows = [[name, configs[name].key, f"{top1:.2%}"] for name, top1 in accuracy.items()]
+        images = len(dataset.test)
+        rows = [[name, configs[name].key, share(top1, standard_error(top1, images))] for name, top1 in accuracy.items()]
         lines = [table(["subnet", "key", "test top-1"], rows)]
         if predictor is not None:
             lines.append(
@@ -104,17 +150,83 @@ def train(
     emit(payload, json, text)
 
 
-def _accuracy_predictor(trainer: Trainer, checkpoint: Path, count: int) -> dict[str, Any]:
-    """Evaluate subnets, save a predictor fitted to them beside the checkpoint, and report how good it is."""
+def _changes(pairs: list[str]) -> dict[str, str]:
+    from ofa_tvm.support.errors import UserError
+
+    changes = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"--set {pair} is not NAME=VALUE", "for example --set ema=0")
+        changes[name] = value
+    return changes
+
+
+def _plan(
+    dataset: Dataset,
+    recipe: Recipe,
+    epochs: float | None,
+    steps: int | None,
+    batch: int | None,
+    values: dict[str, Any],
+) -> Plan:
+    """The plan for so many images."""
+    from ofa_tvm.supernet.plan import make_plan
+
+    images = len(dataset.train)
+    batch = batch or (SMALL_BATCH if images < SMALL else BATCH)
+    if steps is None:
+        steps = max(1, round((epochs or EPOCHS) * images / batch))
+        steps = steps if epochs is not None else max(LEAST_STEPS, steps)
+    return make_plan(recipe, steps, batch=batch, **values)
+
+
+def _emit_cost(trainer: Trainer, json: bool) -> None:
+    from dataclasses import asdict
+
+    from ofa_tvm.supernet.training_cost import expected_cost
+
+    cost, plan, images = expected_cost(trainer), trainer.plan, len(trainer.dataset.train)
+    epochs = plan.steps * plan.batch / images
+    payload = {"plan": asdict(plan), "images": images, "epochs": epochs, "steps": plan.steps, "cost": cost.record()}
+
+    def text() -> str:
+        hours, kwh = cost.wall_s / 3600, (cost.energy_kwh, cost.energy_low_kwh, cost.energy_high_kwh)
+        return (
+            f"{images} images, {plan.steps} steps of {plan.batch} ({epochs:.1f} epochs), {plan.recipe}: about "
+            f"{hours:.2g} hours, {kwh[0]:.2g} kWh ({kwh[1]:.2g}-{kwh[2]:.2g}, {cost.method}), without evaluation"
+        )
+
+    emit(payload, json, text)
+
+
+def _accuracy_predictor(trainer: Trainer, checkpoint: Path, count: int) -> dict[str, Any] | None:
+    """Evaluate subnets, save a predictor fitted to them beside the checkpoint, and report how good it is.
+
+    Processes that train together share the work; the first of them has the report.
+    """
+    from ofa_tvm.accuracy.doubt import doubts
     from ofa_tvm.accuracy.samples import AccuracySamples
     from ofa_tvm.supernet.evaluate import Evaluator
+    from ofa_tvm.support.console import Task, log
     from ofa_tvm.support.files import sha256_file
 
     evaluator = Evaluator(trainer.dataset, trainer.dataset.validation, device=trainer.device)
     samples = AccuracySamples(trainer.space, trainer.folder, sha256_file(checkpoint)[:16])
+    ranks = trainer.ranks
     with trainer.ledger.phase("evaluate subnets"):
-        samples.sample(count, lambda config: evaluator.top1(trainer.supernet, config))
+        missing = samples.missing(count)
+        with Task("evaluating subnets", len(missing)) as task:
+            for some in ranks.rounds(missing):
+                top1 = ranks.spread(some, lambda config: evaluator.top1(trainer.result, config))
+                if ranks.is_first:
+                    samples.add(some, top1)
+                task.advance(len(some), note=f"{top1[-1]:.2%}")
+    if not ranks.is_first:
+        return None
     report = samples.report()
+    for doubt in doubts(samples, len(trainer.dataset.validation), report):
+        log(f"beware: {doubt}")
     samples.predictor().save(trainer.folder, report)
     return report
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.predictor import AccuracyPredictor
+from ofa_tvm.accuracy.uncertainty import Answers
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.console import Task
@@ -39,9 +42,9 @@ def samples_folder(supernet_folder: Path, checkpoint: str) -> Path:
 
 
 class Evaluate(Protocol):
-    """From a subnet to its top-1 fraction on the held-out images."""
+    """From a subnet to its answers on the held-out images, or to their mean where nobody compares them."""
 
-    def __call__(self, config: SubnetConfig) -> float:
+    def __call__(self, config: SubnetConfig) -> Answers | float:
         """Evaluate."""
         ...
 
@@ -60,37 +63,86 @@ class AccuracySamples:
         self.space, self.folder, self._checkpoint = space, folder, checkpoint
         self.table = SubnetTable(space)
         self.top1: dict[str, float] = {}
+        self.answers: dict[str, Answers] = {}
+        self._now: set[str] = set()
         for source in dict.fromkeys((shipped, folder)):
             if source is not None:
                 self._read(source / FILE_NAME)
 
-    def _read(self, path: Path) -> None:
+    def _read(self, path: Path) -> list[dict[str, Any]]:
+        """Learn what a file tells of these weights' subnets; its lines about them."""
+        own = []
         for number, line in enumerate(read_jsonl(path, "accuracy samples"), 1):
             try:
                 if line["checkpoint"] == self._checkpoint:
                     self.top1[line["subnet"]] = float(line["validation_top1"])
+                    if "right" in line:
+                        self.answers[line["subnet"]] = _unpacked(line["right"], int(line["images"]))
+                    own.append(line)
             except (KeyError, TypeError, ValueError) as error:
                 raise UserError(f"{path}, line {number}, is not an accuracy sample", "remove that line") from error
+        return own
 
-    def evaluate(self, configs: Sequence[SubnetConfig], evaluate: Evaluate) -> list[float]:
-        """Accuracies in the given order; only subnets not known yet are evaluated, each appended at once."""
-        new = [config for config in configs if config.key not in self.top1]
+    def merge(self, path: Path) -> int:
+        """Take over samples of another machine that evaluated the same weights; how many were not known.
+
+        Raises:
+            UserError: the file is missing or damaged, or tells nothing of these weights.
+        """
+        if not path.is_file():
+            raise UserError(f"{path} does not exist", f"give the {FILE_NAME} of a training's or search's folder")
+        known = set(self.top1)
+        own = self._read(path)
+        if not own:
+            raise UserError(f"{path} tells nothing of the supernet {self._checkpoint}", "it is of other weights")
+        new = [line for line in own if line["subnet"] not in known]
+        append_jsonl(self.folder / FILE_NAME, new)
+        return len(new)
+
+    def evaluate(self, configs: Sequence[SubnetConfig], evaluate: Evaluate, compared: bool = False) -> list[float]:
+        """Accuracies in the given order; only subnets not known yet are evaluated, each appended at once.
+
+        Args:
+            configs: the subnets.
+            evaluate: evaluates one.
+            compared: whether their answers are kept, too, to compare subnets image by image.
+        """
+        known = (self.answers.keys() | self._now) if compared else self.top1.keys()
+        new = [config for config in configs if config.key not in known]
         if new:
             with Task("evaluating subnets", len(new)) as task:
                 for config in new:
-                    top1 = evaluate(config)
-                    line = {"subnet": config.key, "validation_top1": top1, "checkpoint": self._checkpoint}
-                    append_jsonl(self.folder / FILE_NAME, [line])
-                    self.top1[config.key] = top1
-                    task.advance(note=f"{top1:.2%}")
+                    self._keep(config, evaluate(config), compared)
+                    task.advance(note=f"{self.top1[config.key]:.2%}")
         return [self.top1[config.key] for config in configs]
+
+    def _keep(self, config: SubnetConfig, found: Answers | float, compared: bool) -> None:
+        top1 = float(np.mean(found))
+        line = {"subnet": config.key, "validation_top1": top1, "checkpoint": self._checkpoint}
+        if compared and isinstance(found, np.ndarray):
+            line |= {"right": _packed(found), "images": len(found)}
+            self.answers[config.key] = found
+        append_jsonl(self.folder / FILE_NAME, [line])
+        self.top1[config.key] = top1
+        self._now.add(config.key)
+
+    def add(self, configs: Sequence[SubnetConfig], top1: Sequence[float]) -> None:
+        """Keep accuracies that were found elsewhere."""
+        pairs = list(zip(configs, top1, strict=True))
+        lines = [{"subnet": one.key, "validation_top1": value, "checkpoint": self._checkpoint} for one, value in pairs]
+        append_jsonl(self.folder / FILE_NAME, lines)
+        self.top1 |= {one.key: value for one, value in pairs}
 
     def sample(self, count: int, evaluate: Evaluate, seed: int = 0) -> None:
         """Evaluate random subnets until ``count`` are known."""
+        self.evaluate(self.missing(count, seed), evaluate)
+
+    def missing(self, count: int, seed: int = 0) -> list[SubnetConfig]:
+        """The random subnets that are to be evaluated until ``count`` are known."""
         rng = np.random.default_rng(seed)
         configs = [self.space.largest, self.space.smallest, *self.space.sample_configs(rng, count)]
         missing = max(0, count - len(self.top1))
-        self.evaluate([config for config in configs if config.key not in self.top1][:missing], evaluate)
+        return [config for config in configs if config.key not in self.top1][:missing]
 
     def predictor(self) -> AccuracyPredictor:
         """The predictor fitted to everything known."""
@@ -121,3 +173,23 @@ class AccuracySamples:
     def _known(self, keys: Sequence[str], rows: NDArray[np.intp]) -> tuple[list[SubnetConfig], Floats]:
         chosen = [keys[row] for row in rows]
         return [SubnetConfig.parse(key) for key in chosen], np.asarray([self.top1[key] for key in chosen])
+
+
+def _packed(answers: Answers) -> str:
+    return base64.b64encode(zlib.compress(np.packbits(answers).tobytes(), 9)).decode()
+
+
+def _unpacked(text: str, count: int) -> Answers:
+    """The inverse of ``_packed``.
+
+    Raises:
+        ValueError: it is not the answers of so many images.
+    """
+    length = (count + 7) // 8
+    try:
+        data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), length + 1)
+    except zlib.error as error:
+        raise ValueError(f"answers are damaged: {error}") from error
+    if len(data) != length:
+        raise ValueError(f"answers are those of other than {count} images")
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(bool)

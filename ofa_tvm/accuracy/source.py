@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.ofa_predictor import BIAS, OfaPredictor
 from ofa_tvm.accuracy.samples import AccuracySamples, Evaluate
+from ofa_tvm.accuracy.uncertainty import Estimate, own_noise, predictors_error, standard_error
 from ofa_tvm.spaces import Genomes, SearchSpace, SubnetConfig
 
 Floats = NDArray[np.float64]
+COMPARED = 20
+"""Subnets whose answers say how much of an accuracy is chance."""
 
 
 class AccuracySource(Protocol):
@@ -43,6 +46,14 @@ class AccuracySource(Protocol):
         """Top-1 fraction on validation images of an evaluated subnet."""
         ...
 
+    def error(self, top1: float) -> float | None:
+        """Standard error of an accuracy counted on the validation images; None where there are none."""
+        ...
+
+    def estimate(self, config: SubnetConfig) -> Estimate:
+        """What is known best of a subnet's accuracy, and how far subnets of equal accuracy may be apart in it."""
+        ...
+
     def report(self) -> dict[str, Any] | None:
         """Quality of the predictor; None where it is not known."""
         ...
@@ -54,12 +65,13 @@ class EvaluatedAccuracy:
     Args:
         samples: evaluated subnets, enough for a predictor.
         evaluate: evaluates one more.
+        images: held-out images that it does so on.
     """
 
     note = ""
 
-    def __init__(self, samples: AccuracySamples, evaluate: Evaluate) -> None:
-        self._samples, self._evaluate = samples, evaluate
+    def __init__(self, samples: AccuracySamples, evaluate: Evaluate, images: int) -> None:
+        self._samples, self._evaluate, self.images = samples, evaluate, images
         self.fit()
 
     @property
@@ -77,11 +89,26 @@ class EvaluatedAccuracy:
 
     def evaluate(self, configs: Sequence[SubnetConfig]) -> None:
         """See ``AccuracySource``."""
-        self._samples.evaluate(configs, self._evaluate)
+        self._samples.evaluate(configs, self._evaluate, compared=True)
 
     def validated(self, config: SubnetConfig) -> float | None:
         """See ``AccuracySource``."""
         return self._samples.top1.get(config.key)
+
+    def estimate(self, config: SubnetConfig) -> Estimate:
+        """See ``AccuracySource``: validated and predicted accuracy together."""
+        predicted = float(self.predict(self.space.genomes([config]))[0])
+        validated = self.validated(config)
+        noise = min(
+            own_noise(list(self._samples.answers.values())[-COMPARED:]),
+            standard_error(min(1.0, max(0.0, predicted)), self.images),
+        )
+        prior = Estimate(predicted, predictors_error(self._predictor.scores, noise))
+        return prior if validated is None else Estimate(validated, noise).with_prior(prior)
+
+    def error(self, top1: float) -> float | None:
+        """See ``AccuracySource``."""
+        return standard_error(min(1.0, max(0.0, top1)), self.images)
 
     def report(self) -> dict[str, Any] | None:
         """See ``AccuracySource``."""
@@ -112,6 +139,14 @@ class PublishedAccuracy:
 
     def validated(self, config: SubnetConfig) -> float | None:
         """See ``AccuracySource``."""
+        return None
+
+    def estimate(self, config: SubnetConfig) -> Estimate:
+        """See ``AccuracySource``."""
+        return Estimate(float(self.predict(self.space.genomes([config]))[0]), 0.0)
+
+    def error(self, top1: float) -> float | None:
+        """See ``AccuracySource``: nothing is counted."""
         return None
 
     def report(self) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -61,6 +62,16 @@ class Dataset:
     @cached_property
     def _order(self) -> NDArray[np.int64]:
         return np.random.default_rng(20200427).permutation(len(self.all_training))
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells these images from others, wherever they lie."""
+        sha = hashlib.blake2b(digest_size=12)
+        for split in (self.all_training, self.test):
+            sha.update(f"{split.images.shape} {split.labels.tolist()}".encode())
+            sha.update(np.ascontiguousarray(split.images).data)
+        sha.update(f"{self.class_names} {self.held_out}".encode())
+        return sha.hexdigest()
 
     @cached_property
     def train(self) -> Split:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ofa_tvm.data.dataset import Dataset, Images, Preprocess, Split
 from ofa_tvm.support.errors import UserError
@@ -29,6 +30,10 @@ SIZE_STEP = 4
 SIZE_SAMPLE = 100
 FEWEST_IMAGES = 10
 REPORT_EVERY = 10_000
+PREPARATION = 2
+"""Version of what is done to an image, so that a cache of another one is not used."""
+MOST_NAMED = 20
+"""Damaged images that a message names."""
 # ImageNet's, whatever the images: the first batch norm absorbs the difference.
 PREPROCESS = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 HINT = "it needs train/<class>/*.jpg (or png, webp) and may have val/<class>/ or test/<class>/"
@@ -105,19 +110,19 @@ def _is_image(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
 
 
-def _damaged(path: Path, error: Exception) -> UserError:
-    return UserError(f"image {path} cannot be read: {error}", "replace or remove it")
+def _damaged(problems: list[str]) -> UserError:
+    """All damaged images at once; of very many the first ones."""
+    named = [f"image {problem}" for problem in problems[:MOST_NAMED]]
+    more = [f"and {len(problems) - MOST_NAMED} more"] if len(problems) > MOST_NAMED else []
+    return UserError("\n".join([*named, *more]), "replace or remove " + ("them" if len(problems) > 1 else "it"))
 
 
 def _choose_size(paths: tuple[Path, ...]) -> int:
     sides = []
     for path in paths[:: max(1, len(paths) // SIZE_SAMPLE)]:
-        try:
-            with Image.open(path) as image:
-                sides.append(min(image.size))
-        except _DAMAGED as error:
-            raise _damaged(path, error) from error
-    return max(SIZE_STEP, min(LARGEST_SIZE, int(np.median(sides))) // SIZE_STEP * SIZE_STEP)
+        with suppress(*_DAMAGED), Image.open(path) as image:  # decoding tells of every damaged one
+            sides.append(min(image.size))
+    return max(SIZE_STEP, min(LARGEST_SIZE, int(np.median(sides or [LARGEST_SIZE]))) // SIZE_STEP * SIZE_STEP)
 
 
 def _decoded(root: Path, paths: tuple[Path, ...], size: int, progress: Callable[[str], None]) -> Images:
@@ -134,12 +139,12 @@ def _decoded(root: Path, paths: tuple[Path, ...], size: int, progress: Callable[
 
 
 def _digest(root: Path, paths: tuple[Path, ...], size: int) -> str:
-    sha = hashlib.sha256(f"{root} {size}".encode())
+    sha = hashlib.sha256(f"{PREPARATION} {root} {size}".encode())
     for path in paths:
         try:
             facts = path.stat()
         except OSError as error:
-            raise _damaged(path, error) from error
+            raise _damaged([f"{path} cannot be read: {error}"]) from error
         sha.update(f"\0{path.relative_to(root)}\0{facts.st_size}\0{facts.st_mtime_ns}".encode())
     return sha.hexdigest()[:24]
 
@@ -156,23 +161,28 @@ def _open(cached: Path, shape: tuple[int, ...]) -> Images | None:
 def _decode_all(target: Path, paths: tuple[Path, ...], shape: tuple[int, ...], progress: Callable[[str], None]) -> None:
     images = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
 
-    def decode(row: int) -> None:
-        images[row] = _decode(paths[row], shape[1])
+    def decode(row: int) -> str:
+        try:
+            images[row] = _decode(paths[row], shape[1])
+        except _DAMAGED as error:
+            return f"{paths[row]} cannot be read: {error}"
+        return ""
 
+    damaged = []
     with ThreadPoolExecutor() as pool:
-        for done, _ in enumerate(pool.map(decode, range(len(paths))), 1):
+        for done, problem in enumerate(pool.map(decode, range(len(paths))), 1):
+            damaged += [problem] if problem else []
             if done % REPORT_EVERY == 0:
                 progress(f"decoded {done} of {len(paths)} images")
+    if damaged:
+        raise _damaged(damaged)
     images.flush()
 
 
 def _decode(path: Path, size: int) -> Images:
     """(size, size, 3): the shorter side resized to ``size``, the centre of the longer one."""
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
+    with Image.open(path) as image:
+        rgb = ImageOps.exif_transpose(image).convert("RGB")
     side = min(rgb.size)
     left, top = ((length - side) / 2 for length in rgb.size)
     box = (left, top, left + side, top + side)

@@ -6,6 +6,8 @@ evaluated on held-out images; both predictors learn from them, and the loop repe
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,8 +131,10 @@ class Finder:
     def _finalists(self, budget_ms: float, number: int, tried: dict[str, SubnetConfig]) -> list[SubnetConfig]:
         configs, objectives = self._search(budget_ms, number)
         ordered = [configs[row] for row in np.argsort(objectives[:, 0])] if configs else self._fastest()
-        new = [config for config in ordered if config.key not in tried]
-        return new[: self.settings.finalists]
+        new = [config for config in ordered if config.key not in tried][: self.settings.finalists]
+        if number == 0 and self.drawn.smallest not in new:
+            new.append(self.drawn.smallest)  # what is no better than it is not offered
+        return new
 
     def _fastest(self) -> list[SubnetConfig]:
         """Subnets that should be the fastest within the other limits."""
@@ -175,9 +179,8 @@ class Finder:
         )
 
     def top1(self, config: SubnetConfig) -> float:
-        """What is known best of a subnet's accuracy: validated, or else predicted."""
-        validated = self.accuracy.validated(config)
-        return float(self.accuracy.predict(self.space.genomes([config]))[0]) if validated is None else validated
+        """What is known best of a subnet's accuracy: validated and predicted together, or else predicted."""
+        return self.accuracy.estimate(config).top1
 
     def _holds(self, config: SubnetConfig, budget_ms: float) -> bool:
         """Whether a subnet may be offered: what is told leaves the guard free, and no window breaks the budget.
@@ -198,11 +201,25 @@ class Finder:
     def _confirmed(self, tried: dict[str, SubnetConfig], budget_ms: float) -> Pick | None:
         """The most accurate finalist that holds the budget when it is measured more often, too."""
         while holding := self._holding(list(tried.values()), budget_ms):
-            self.bench.confirm(holding[0])
-            if self._holds(holding[0], budget_ms):
-                return self.pick(holding[0], budget_ms)
-            log(f"{holding[0].key} broke {budget_ms:g} ms when measured again; taking the next")
+            chosen = self._fastest_of_the_best(holding)
+            self.bench.confirm(chosen)
+            if self._holds(chosen, budget_ms):
+                return self.pick(chosen, budget_ms)
+            log(f"{chosen.key} broke {budget_ms:g} ms when measured again; taking the next")
         return None
+
+    def _fastest_of_the_best(self, configs: Sequence[SubnetConfig]) -> SubnetConfig:
+        """Ties go to the faster: of those within a standard error of the best, most accurate first in ``configs``.
+
+        This is the rule of Breiman et al., "Classification and Regression Trees" (1984), section 3.4.3.
+        """
+        best = self.accuracy.estimate(configs[0])
+        tied = []
+        for config in configs:
+            one = self.accuracy.estimate(config)
+            if best.top1 - one.top1 <= math.hypot(best.error, one.error):
+                tied.append(config)
+        return min(tied, key=lambda config: self.bench.latency_ms(config) or math.inf)
 
     def _among_known(self, tried: dict[str, SubnetConfig], budget_ms: float) -> Pick | None:
         """The confirmed best of the other subnets measured within the budget, in batches by predicted accuracy."""
@@ -236,6 +253,7 @@ class Finder:
         timing = self.bench.timing(config)
         first = self._first[config.key]
         genome = self.space.genomes([config])
+        validated = self.accuracy.validated(config)
         return Pick(
             number=number,
             subnet=config.key,
@@ -246,7 +264,9 @@ class Finder:
             measured_ms=verified_ms if is_measured else None,
             estimated_ms=None if is_measured else verified_ms,
             predicted_top1=first.top1,
-            validation_top1=self.accuracy.validated(config),
+            validation_top1=validated,
+            validation_error=None if validated is None else self.accuracy.error(validated),
+            expected_top1=self.top1(config),
             macs=network.macs,
             parameters=network.parameters,
             peak_activation_bytes=network.peak_activation_bytes,

@@ -38,7 +38,10 @@ class Pick(_Part):
         estimated_ms: latency as it is estimated without a device; None where it was measured.
         predicted_top1: accuracy as a fraction.
         validation_top1: accuracy on held-out training images.
+        validation_error: its standard error.
+        expected_top1: validated and predicted accuracy together: the best of several looks better than it is.
         test_top1: accuracy on the test images, which only report.
+        test_error: its standard error.
         macs: multiply-accumulates of one image.
         parameters: trainable numbers.
         peak_activation_bytes: largest sum of maps alive at once, one image; None in results of older versions.
@@ -58,7 +61,10 @@ class Pick(_Part):
     estimated_ms: float | None = None
     predicted_top1: float | None = None
     validation_top1: float | None = None
+    validation_error: float | None = None
+    expected_top1: float | None = None
     test_top1: float | None = None
+    test_error: float | None = None
     macs: int
     parameters: int
     peak_activation_bytes: int | None = None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ofa_tvm.accuracy.doubt import doubts
 from ofa_tvm.accuracy.ofa_predictor import OfaPredictor
 from ofa_tvm.accuracy.samples import FEWEST, AccuracySamples, samples_folder, weights_identity
 from ofa_tvm.accuracy.source import AccuracySource, EvaluatedAccuracy, PublishedAccuracy
+from ofa_tvm.accuracy.uncertainty import Answers, standard_error
 from ofa_tvm.nas.result import Pick
 from ofa_tvm.nas.target_search import TargetSearch
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
@@ -25,12 +27,26 @@ class OpenedAccuracy(NamedTuple):
     tested: Callable[[Pick, int], Pick]
 
 
-def accuracy_of(path: Path, data: str | None) -> tuple[SearchSpace, Callable[[TargetSearch], OpenedAccuracy]]:
+class Evaluation(NamedTuple):
+    """How a supernet's subnets are evaluated.
+
+    Args:
+        data: images, see ``supernet_images``.
+        host_threads: for torch; None for the cores that are idle.
+        accuracies: files of accuracies that were found on other machines.
+    """
+
+    data: str | None = None
+    host_threads: int | None = None
+    accuracies: Sequence[Path] = ()
+
+
+def accuracy_of(path: Path, how: Evaluation) -> tuple[SearchSpace, Callable[[TargetSearch], OpenedAccuracy]]:
     """The space of a supernet, or of OFA's predictor (``.npz``), and what opens it; torch is not loaded before.
 
     Args:
         path: folder or file of the supernet, or the predictor's file.
-        data: its images, see ``supernet_images``.
+        how: it is evaluated.
 
     Raises:
         UserError: it cannot be read.
@@ -39,7 +55,7 @@ def accuracy_of(path: Path, data: str | None) -> tuple[SearchSpace, Callable[[Ta
         return _published(path)
     checkpoint = checkpoint_path(path)
     facts = read_facts(checkpoint)
-    return facts.search_space, lambda search: _evaluated(checkpoint, facts, data, search)
+    return facts.search_space, lambda search: _evaluated(checkpoint, facts, how, search)
 
 
 def _published(path: Path) -> tuple[SearchSpace, Callable[[TargetSearch], OpenedAccuracy]]:
@@ -57,25 +73,34 @@ def _numbered(pick: Pick, number: int) -> Pick:
     return pick.model_copy(update={"number": number})
 
 
-def _evaluated(path: Path, facts: SupernetFacts, data: str | None, search: TargetSearch) -> OpenedAccuracy:
+def _evaluated(path: Path, facts: SupernetFacts, how: Evaluation, search: TargetSearch) -> OpenedAccuracy:
     from ofa_tvm.supernet.checkpoint import load_supernet
     from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
+    from ofa_tvm.supernet.host_threads import use_host_threads
 
+    use_host_threads(how.host_threads)
     supernet, _ = load_supernet(path)
-    dataset = supernet_images(data, facts, path, log)
+    dataset = supernet_images(how.data, facts, path, log)
     validation = Evaluator(dataset, dataset.validation)
     sha256 = sha256_file(path)
     identity = weights_identity(sha256)
     samples = AccuracySamples(supernet.space, samples_folder(path.parent, identity), identity, path.parent)
 
-    def evaluate(config: SubnetConfig) -> float:
-        return validation.top1(supernet, config)
+    for file in how.accuracies:
+        log(f"{samples.merge(file)} accuracies of {file} are new")
+
+    def evaluate(config: SubnetConfig) -> Answers:
+        return validation.answers(supernet, config)
 
     def tested(pick: Pick, number: int) -> Pick:
         log(f"pick {number}: accuracy on {len(dataset.test)} test images ...")
         top1 = Evaluator(dataset, dataset.test).top1(supernet, SubnetConfig.parse(pick.subnet))
-        return _numbered(pick, number).model_copy(update={"test_top1": top1})
+        found = {"test_top1": top1, "test_error": standard_error(top1, len(dataset.test))}
+        return _numbered(pick, number).model_copy(update=found)
 
     with search.ledger.phase("evaluate subnets"):
         samples.sample(FEWEST, evaluate)
-    return OpenedAccuracy(EvaluatedAccuracy(samples, evaluate), sha256, tested)
+    images = len(dataset.validation)
+    for doubt in doubts(samples, images, samples.report()):
+        log(f"beware: {doubt}")
+    return OpenedAccuracy(EvaluatedAccuracy(samples, evaluate, images), sha256, tested)

@@ -31,6 +31,13 @@ def _percent(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f} %"  # noqa: RUF001
 
 
+def _share(value: float | None, error: float | None) -> str:
+    """A fraction with its standard error."""
+    if value is None or error is None:
+        return _percent(value)
+    return f"{100 * value:.2f} ± {100 * error:.2f} %"
+
+
 def _millions(value: float) -> str:
     return f"{value / 1e6:.2f} M"
 
@@ -55,7 +62,14 @@ def render(run: SearchResult) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = {"ms": _ms, "percent": _percent, "millions": _millions, "watt_hours": _watt_hours, "duration": duration}
+    filters = {
+        "ms": _ms,
+        "percent": _percent,
+        "share": _share,
+        "millions": _millions,
+        "watt_hours": _watt_hours,
+        "duration": duration,
+    }
     environment.filters.update(filters)
     conditions = {
         name: value if isinstance(value, str) else json.dumps(value) for name, value in run.conditions.items()

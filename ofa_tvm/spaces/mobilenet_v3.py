@@ -186,6 +186,28 @@ MBV3 = MobileNetV3Space(
 MBV3_W12 = widened(MBV3, "mbv3-w1.2", 1.2, resolutions=(160, 176, 192, 208, 224))
 """The space of OFA's published accuracy predictor and Note10 latency tables, at the tutorial's resolutions."""
 
+MBV3_SMALL = MobileNetV3Space(
+    name="mbv3-small",
+    resolutions=(64, 80, 96, 112, 128, 144, 160),
+    depth_choices=(1, 2, 3),
+    kernel_choices=(3, 5, 7),
+    expand_choices=(2, 3, 4),
+    stages=4,
+    classes=10,
+    stem_width=16,
+    stem_stride=2,
+    first_width=16,
+    stage_plan=(
+        Stage(24, 2, "relu", squeeze_excite=False),
+        Stage(40, 2, "hard_swish", squeeze_excite=True),
+        Stage(64, 2, "hard_swish", squeeze_excite=True),
+        Stage(96, 1, "hard_swish", squeeze_excite=True),
+    ),
+    final_width=480,
+    feature_mix_width=0,
+)
+"""For pictures of 64 to 160 pixels on small boards."""
+
 MBV3_CIFAR = MobileNetV3Space(
     name="mbv3-cifar",
     resolutions=(24, 28, 32),
@@ -205,3 +227,20 @@ MBV3_CIFAR = MobileNetV3Space(
     final_width=384,
     feature_mix_width=0,
 )
+
+MBV3_CIFAR_LARGE = replace(
+    MBV3_CIFAR,
+    name="mbv3-cifar-large",
+    resolutions=(20, 24, 28, 32),
+    depth_choices=(1, 2, 3, 4),
+    expand_choices=(2, 3, 4, 6),
+    stem_width=24,
+    first_width=24,
+    stage_plan=(
+        Stage(40, 2, "relu", squeeze_excite=False),
+        Stage(72, 2, "hard_swish", squeeze_excite=True),
+        Stage(136, 2, "hard_swish", squeeze_excite=True),
+    ),
+    final_width=640,
+)
+"""For pictures of 32 pixels where there is more to spend: wider, deeper, and with more to choose from."""

@@ -54,3 +54,25 @@ class CropAndFlip:
         places = (rows[:, None, None], (top[:, None] + span)[:, :, None], columns[:, None, :])
         picked = self.padded[tuple(place.to(self.padded.device, non_blocking=True) for place in places)]
         return picked.permute(0, 3, 1, 2)
+
+
+def cut_mix(images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Put a box of each image's neighbour in the batch into it (Yun et al., "CutMix", ICCV 2019, section 3).
+
+    Args:
+        images: (n, 3, size, size).
+        targets: (n, classes), shares of classes.
+        generator: the CPU's; the box is the same for all, of an area that is any share of the image.
+
+    Returns:
+        Images, and targets in which each class has its share of the area.
+    """
+    size = images.shape[-1]
+    side = size * (1 - torch.rand((), generator=generator)).sqrt()
+    middle = torch.rand(2, generator=generator) * size
+    top, left = (middle - side / 2).clamp(0, size).round().int().tolist()
+    bottom, right = (middle + side / 2).clamp(0, size).round().int().tolist()
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images.roll(1, 0)[:, :, top:bottom, left:right]
+    share = (bottom - top) * (right - left) / size**2
+    return mixed, (1 - share) * targets + share * targets.roll(1, 0)

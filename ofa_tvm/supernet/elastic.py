@@ -15,17 +15,15 @@ from torch import Tensor, nn
 
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.supernet.depthwise import depthwise_conv2d
+from ofa_tvm.supernet.norm_activation import finish, norm_activate
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
-BN_EPSILON = 1e-5
-BN_MOMENTUM = 0.1
-
 
 class Layer(Protocol):
-    """What runs one layer: the operation and its batch norm, without residual and activation."""
+    """What runs one layer: ``activation(norm(operation(inputs)) + residual)``."""
 
-    def __call__(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+    def __call__(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
         ...
 
@@ -33,15 +31,6 @@ class Layer(Protocol):
 def channels_last(module: AnyModule) -> AnyModule:
     """Put a module's weights in channels_last order, in which CPUs run depthwise convolutions several times faster."""
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def activate(inputs: Tensor, spec: LayerSpec) -> Tensor:
-    """The layer's activation."""
-    if spec.activation == "relu":
-        return F.relu(inputs, inplace=True)
-    if spec.activation == "hard_swish":
-        return F.hardswish(inputs)
-    return inputs
 
 
 def run(network: NetworkSpec, images: Tensor, layer: Callable[[str], Layer]) -> Tensor:
@@ -57,10 +46,8 @@ def run(network: NetworkSpec, images: Tensor, layer: Callable[[str], Layer]) -> 
     """
     tensors = {INPUT: images}
     for index, spec in enumerate(network.layers):
-        output = layer(spec.name)(tensors[spec.input], spec)
-        if spec.residual is not None:
-            output = output + tensors[spec.residual]
-        tensors[spec.name] = activate(output, spec)
+        residual = None if spec.residual is None else tensors[spec.residual]
+        tensors[spec.name] = layer(spec.name)(tensors[spec.input], spec, residual)
         for name in (spec.input, spec.residual):
             if name is not None and network.last_use[name] <= index:
                 tensors.pop(name, None)
@@ -86,18 +73,16 @@ class ElasticNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Normalise (batch, channels, height, width)."""
+    def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None) -> Tensor:
+        """Normalise (batch, channels, height, width), and what follows in the layer."""
         count = inputs.shape[1]
-        return F.batch_norm(
+        return norm_activate(
             inputs,
-            self.running_mean[:count],
-            self.running_var[:count],
-            self.weight[:count],
-            self.bias[:count],
-            training=self.training,
-            momentum=BN_MOMENTUM,
-            eps=BN_EPSILON,
+            (self.running_mean[:count], self.running_var[:count]),
+            (self.weight[:count], self.bias[:count]),
+            spec.activation,
+            residual,
+            self.training,
         )
 
 
@@ -115,10 +100,13 @@ class ElasticConv(nn.Module):
         """Weights of a subnet's layer, shape (out_channels, in_channels, kernel_size, kernel_size)."""
         return self.weight[: spec.out_channels, : spec.in_channels]
 
-    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+    def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
         output = F.conv2d(inputs, self.kernel(spec), stride=spec.stride, padding=spec.kernel_size // 2)
-        return output if self.norm is None else self.norm(output)
+        if self.norm is None:
+            return finish(output, spec.activation, residual)
+        normed: Tensor = self.norm(output, spec, residual)
+        return normed
 
 
 class ElasticDepthwise(nn.Module):
@@ -148,9 +136,9 @@ class ElasticDepthwise(nn.Module):
             weight = (centre.flatten(1) @ self.matrices[str(size)].T).view(-1, 1, size, size)
         return weight
 
-    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+    def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
-        normed: Tensor = self.norm(depthwise_conv2d(inputs, self.kernel(spec), spec.stride))
+        normed: Tensor = self.norm(depthwise_conv2d(inputs, self.kernel(spec), spec.stride), spec, residual)
         return normed
 
 
@@ -171,9 +159,9 @@ class ElasticSqueezeExcite(nn.Module):
             (self.expand.weight[:channels, :hidden], self.expand.bias[:channels]),
         )
 
-    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+    def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
-        return squeeze_excite(inputs, *self.tensors(spec))
+        return finish(squeeze_excite(inputs, *self.tensors(spec)), spec.activation, residual)
 
 
 class ElasticLinear(nn.Module):
@@ -184,17 +172,17 @@ class ElasticLinear(nn.Module):
         self.weight = nn.Parameter(torch.randn(spec.out_channels, spec.in_channels) * spec.in_channels**-0.5)
         self.bias = nn.Parameter(torch.zeros(spec.out_channels))
 
-    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+    def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer; inputs (batch, channels, 1, 1) or (batch, channels)."""
-        return F.linear(inputs.flatten(1), self.weight[:, : spec.in_channels], self.bias)
+        return finish(F.linear(inputs.flatten(1), self.weight[:, : spec.in_channels], self.bias), spec.activation)
 
 
 class GlobalPool(nn.Module):
     """Mean over the map, kept as (batch, channels, 1, 1)."""
 
-    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+    def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
-        return inputs.mean((2, 3), keepdim=True)
+        return finish(inputs.mean((2, 3), keepdim=True), spec.activation)
 
 
 def elastic_layer(spec: LayerSpec, kernel_choices: tuple[int, ...]) -> nn.Module:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ofa_tvm.data import load_dataset
@@ -84,7 +85,11 @@ class Evaluator:
         batches = self._batches(self._images, subnet.network.resolution, BATCH[self._images.device.type])
         return torch.cat([subnet(images).argmax(1) for images in batches]).cpu()
 
+    def answers(self, supernet: Supernet, config: SubnetConfig) -> NDArray[np.bool_]:
+        """Of each image, whether the recalibrated subnet classifies it rightly."""
+        right: NDArray[np.bool_] = (self.predictions(self.subnet(supernet, config)) == self._labels).numpy()
+        return right
+
     def top1(self, supernet: Supernet, config: SubnetConfig) -> float:
-        """Fraction of images that the recalibrated subnet classifies correctly."""
-        right = self.predictions(self.subnet(supernet, config)) == self._labels
-        return float(right.double().mean())
+        """Fraction of images that the recalibrated subnet classifies rightly."""
+        return float(self.answers(supernet, config).mean())

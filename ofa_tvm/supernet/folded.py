@@ -13,6 +13,7 @@ from torch import Tensor
 from ofa_tvm.graph.network import LayerSpec, NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.supernet.elastic import run, squeeze_excite
+from ofa_tvm.supernet.norm_activation import finish
 
 
 class FoldedSubnet:
@@ -44,8 +45,8 @@ class FoldedSubnet:
     def run(self, images: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
         """The same with ``tensors`` in place of its own, as they are on another device."""
 
-        def layer(inputs: Tensor, spec: LayerSpec) -> Tensor:
-            return _layer(tensors, inputs, spec)
+        def layer(inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
+            return finish(_layer(tensors, inputs, spec), spec.activation, residual)
 
         return run(self._network, images, lambda _: layer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 from torch import Tensor, nn
@@ -25,6 +26,11 @@ class Supernet(nn.Module):
         if isinstance(network, SubnetConfig):
             network = self.space.network(network)
         return run(network, images, self.layer)
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Parameters and buffers by name."""
+        yield from self.named_parameters()
+        yield from self.named_buffers()
 
     def layer(self, name: str) -> Layer:
         """The elastic layer of that name."""

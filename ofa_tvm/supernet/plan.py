@@ -1,55 +1,155 @@
-"""Plans of a training: phases that open one dimension of the supernet after the other."""
+"""Plans of a training: everything that decides what it ends in, in steps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ofa_tvm.support.errors import UserError
 
 Elastic = Literal["kernel", "depth", "expand"]
 Precision = Literal["float32", "bfloat16"]
+Recipe = Literal["single-stage", "progressive"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+EVERYTHING: tuple[Elastic, ...] = get_args(Elastic)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs with the given dimensions elastic; the learning rate falls along a cosine between two values."""
+    """Steps with the given dimensions elastic; the learning rate falls along a cosine between two values.
+
+    Args:
+        name: for people.
+        elastic: dimensions that vary between a step's subnets; the others are at their largest.
+        steps: how many.
+        rate_start: learning rate at the beginning, after the warm-up.
+        rate_end: at the end.
+        warmup: share of the steps in which the rate rises to the cosine.
+        closed: share of the steps in which nothing is elastic yet.
+        opened: share after which all choices are open; in between they open evenly, from the largest on.
+        sorts: whether channels are sorted by importance before it.
+    """
 
     name: str
     elastic: tuple[Elastic, ...]
-    epochs: int
-    rate_start: float
-    rate_end: float
-    warmup_epochs: float = 0.0
+    steps: Annotated[int, Field(ge=1)]
+    rate_start: Positive
+    rate_end: NotNegative = 0.0
+    warmup: Share = 0.0
+    closed: Share = 0.0
+    opened: Share = 0.0
+    sorts: bool = False
+
+    def openness(self, step: int) -> float:
+        """Share of the choices that a step may take, 0 (the largest alone) to 1."""
+        if not self.elastic:
+            return 0.0
+        done = step / self.steps
+        if done >= self.opened:
+            return 1.0
+        return max(0.0, (done - self.closed) / (self.opened - self.closed))
 
 
 @dataclass(frozen=True)
 class Plan:
     """A whole training.
 
-    ``precision`` is that of convolutions (float32 is TF32 on GPUs, as torch has it); weights, norms and losses are
-    float32.
+    Args:
+        recipe: its name.
+        phases: one after the other.
+        batch: images a step.
+        rate_scale: times which the phases' learning rates are taken.
+        momentum: of SGD with Nesterov's.
+        weight_decay: of weights, not of norms and biases.
+        label_smoothing: of the largest network's labels; the others learn from its answers.
+        clip_norm: the gradient's largest norm.
+        random_subnets: a step trains, beside the largest and the smallest.
+        mixed: share of the steps in which the largest network learns from pairs of images (CutMix).
+        ema: decay of the running mean of weights that is the result; 0 for the weights themselves.
+        one_resolution: whether the networks of a step share one.
+        teacher_share: of the largest network's loss that a teacher's answers are, where there is a teacher.
+        seed: of weights, order, augmentation and subnets.
+        precision: type of convolutions (float32 is TF32 on GPUs, as torch has it); the rest is float32.
     """
 
+    recipe: Recipe
     phases: tuple[Phase, ...]
-    batch: int = 128
-    momentum: float = 0.9
-    weight_decay: float = 2.5e-4
-    label_smoothing: float = 0.1
-    clip_norm: float = 5.0
-    random_subnets: int = 1
-    seed: int = 0
+    batch: Annotated[int, Field(ge=2)] = 128
+    rate_scale: Positive = 1.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: NotNegative = 2.5e-4
+    label_smoothing: Share = 0.1
+    clip_norm: Positive = 5.0
+    random_subnets: Count = 1
+    mixed: Share = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    one_resolution: bool = False
+    teacher_share: Share = 0.5
+    seed: Count = 0
     precision: Precision = "float32"
 
-    def scaled(self, factor: float) -> Plan:
-        """The plan with each phase's epochs scaled (at least one epoch each)."""
-        phases = (replace(phase, epochs=max(1, round(phase.epochs * factor))) for phase in self.phases)
-        return replace(self, phases=tuple(phases))
+    @property
+    def steps(self) -> int:
+        """Of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    def at(self, step: int) -> tuple[Phase, int]:
+        """The phase of a step, and the step's number in it."""
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase, step
+            step -= phase.steps
+        raise IndexError("the plan has fewer steps")
 
 
-DEFAULT_PLAN = Plan(
-    phases=(
-        Phase("largest", (), 20, 0.2, 0.01, warmup_epochs=1.0),
-        Phase("kernel", ("kernel",), 2, 0.06, 0.03),
-        Phase("depth", ("kernel", "depth"), 3, 0.06, 0.03),
-        Phase("expand", ("kernel", "depth", "expand"), 8, 0.06, 0.0),
+def _single_stage(steps: int) -> tuple[Phase, ...]:
+    return (Phase("all", EVERYTHING, steps, 0.2, 0.0, warmup=0.03, closed=0.05, opened=0.3),)
+
+
+def _progressive(steps: int) -> tuple[Phase, ...]:
+    """Shares of OFA's phases (Cai et al., ICLR 2020, section 3.3) that served best at small scale."""
+    kernel, depth, expand = (max(1, round(share * steps)) for share in (2 / 33, 3 / 33, 8 / 33))
+    largest = max(1, steps - kernel - depth - expand)
+    return (
+        Phase("largest", (), largest, 0.2, 0.01, warmup=0.05),
+        Phase("kernel", ("kernel",), kernel, 0.06, 0.03),
+        Phase("depth", ("kernel", "depth"), depth, 0.06, 0.03),
+        Phase("expand", EVERYTHING, expand, 0.06, 0.0, sorts=True),
     )
-)
+
+
+RECIPES: Mapping[Recipe, Callable[[int], tuple[Phase, ...]]] = {
+    "single-stage": _single_stage,
+    "progressive": _progressive,
+}
+FIXED = ("recipe", "phases")
+"""Fields of a plan that its recipe decides."""
+
+
+def make_plan(recipe: Recipe, steps: int, **values: Any) -> Plan:
+    """The plan of a recipe.
+
+    Args:
+        recipe: its name.
+        steps: in all.
+        values: of other fields, as numbers or as texts.
+
+    Raises:
+        UserError: there is no such field, or its value cannot be.
+    """
+    names = [field.name for field in fields(Plan) if field.name not in FIXED]
+    for name in values:
+        if name not in names:
+            raise UserError(f"a plan has no '{name}'", f"it has {', '.join(names)}")
+    try:
+        return TypeAdapter(Plan).validate_python({**asdict(Plan(recipe, RECIPES[recipe](steps))), **values})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise UserError(f"{name} of a plan cannot be {first['input']!r}: {first['msg'].lower()}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
 
 import numpy as np
 import torch
@@ -14,18 +13,17 @@ from torch import Tensor, nn
 from ofa_tvm.graph.network import LayerSpec, NetworkSpec
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.supernet.elastic import (
-    BN_EPSILON,
     ElasticConv,
     ElasticDepthwise,
     ElasticLinear,
     ElasticNorm,
     ElasticSqueezeExcite,
     GlobalPool,
-    Layer,
     run,
     squeeze_excite,
 )
 from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.norm_activation import BN_EPSILON, finish
 
 
 class Norm(nn.Module):
@@ -134,7 +132,11 @@ class Subnet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, classes) of images (batch, 3, resolution, resolution)."""
-        return run(self.network, images, lambda name: cast(Layer, self.layers[name]))
+
+        def layer(inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
+            return finish(self.layers[spec.name](inputs, spec), spec.activation, residual)
+
+        return run(self.network, images, lambda _: layer)
 
     @torch.inference_mode()
     def calibrate(self, batches: Iterable[Tensor]) -> None:

@@ -1,9 +1,4 @@
-"""Progressive shrinking with in-place distillation.
-
-Phases open one dimension after the other (Cai et al., ICLR 2020, section 3.3): the largest network alone, then
-kernel sizes, depths and expand ratios. Within a phase every step trains the largest network on the labels, and
-the smallest and a random subnet on the largest one's answers (Yu et al., "BigNAS", ECCV 2020, sections 3.1-3.2).
-"""
+"""A training run in a folder: steps, their order, what is kept of them, and going on after an interruption."""
 
 from __future__ import annotations
 
@@ -11,26 +6,30 @@ import ctypes
 import math
 import sys
 import time
-from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofa_tvm.data.dataset import Dataset
-from ofa_tvm.spaces import SearchSpace, SubnetConfig
-from ofa_tvm.supernet.augment import CropAndFlip, preprocess
+from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.supernet.augment import CropAndFlip, cut_mix
 from ofa_tvm.supernet.checkpoint import load_tensors, save_supernet, save_tensors
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.evaluate import CPU, Evaluator
 from ofa_tvm.supernet.facts import FILE_NAME, SupernetFacts
 from ofa_tvm.supernet.model import Supernet
-from ofa_tvm.supernet.plan import Elastic, Phase, Plan
+from ofa_tvm.supernet.plan import Phase, Plan
+from ofa_tvm.supernet.ranks import Ranks
+from ofa_tvm.supernet.sampling import step_subnets
 from ofa_tvm.supernet.sorting import sort_channels
+from ofa_tvm.supernet.step import Losses, Step, optimizer
+from ofa_tvm.supernet.teacher import Teacher
 from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl
@@ -39,29 +38,41 @@ from ofa_tvm.support.ledger import Ledger
 STATE_NAME = "state.safetensors"
 LOG_NAME = "training.jsonl"
 LEDGER_NAME = "ledger.jsonl"
-
-
-def sample_subnet(
-    space: SearchSpace, elastic: tuple[Elastic, ...], rng: np.random.Generator, smallest: bool
-) -> SubnetConfig:
-    """A random (or the smallest) subnet with only the given dimensions elastic; resolution is always random."""
-    row = space.sample(rng, 1)
-    if smallest:
-        row[:, 1:] = 0
-    sizes = space.gene_sizes[None] - 1
-    views = space.split_genes(row)
-    fulls = space.split_genes(sizes)
-    for name, view, full in zip(("depth", "kernel", "expand"), views[1:], fulls[1:], strict=True):
-        if name not in elastic:
-            view[:] = full
-    return space.config(space.canonical(row)[0])
+SAVE_S = 60.0
+"""Seconds of work that an interruption costs at most."""
+REPORTS = 20
+"""Times that a training evaluates subnets and says how far it is."""
+MOST_SKIPPED = 10
+"""Steps in a row without a finite gradient after which a training ends."""
+EVALUATED, CALIBRATED = 2000, 1000
+"""Held-out images that a report counts on, and training images that set its batch norms."""
 
 
 class Trainer:
-    """One training run in a folder; starting it again, on any device, goes on after the last complete epoch."""
+    """One training run in a folder; starting it again, on any device, goes on after the last state that was kept.
+
+    Args:
+        space: of the supernet.
+        dataset: its images.
+        plan: what is trained.
+        folder: where everything is kept.
+        device: where it runs.
+        teacher: answers beside the labels; None for none.
+        ranks: the processes that train together.
+
+    Raises:
+        UserError: images and space do not fit, or the folder holds another training.
+    """
 
     def __init__(
-        self, space: SearchSpace, dataset: Dataset, plan: Plan, folder: Path, device: torch.device = CPU
+        self,
+        space: SearchSpace,
+        dataset: Dataset,
+        plan: Plan,
+        folder: Path,
+        device: torch.device = CPU,
+        teacher: Teacher | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         if space.classes != len(dataset.class_names):
             classes = len(dataset.class_names)
@@ -69,35 +80,34 @@ class Trainer:
         if len(dataset.train) < plan.batch:
             raise UserError(f"{dataset.name} has {len(dataset.train)} training images, a batch is {plan.batch}")
         self.space, self.dataset, self.plan, self.folder, self.device = space, dataset, plan, folder, device
+        self.ranks, self._teacher = ranks or Ranks(), teacher
         _keep_freed_memory()
         torch.manual_seed(plan.seed)
         self.supernet = channels_last(Supernet(space)).to(device)
-        decayed = [p for n, p in self.supernet.named_parameters() if n.endswith("weight") and p.dim() > 1]
-        others = [p for n, p in self.supernet.named_parameters() if not (n.endswith("weight") and p.dim() > 1)]
-        self.optimizer = torch.optim.SGD(
-            [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=0.1,
-            momentum=plan.momentum,
-            nesterov=True,
-            foreach=True,
-        )
-        self.epochs_done = 0
+        self.optimizer = optimizer(self.supernet, plan)
+        self.result = self.supernet if plan.ema == 0 else deepcopy(self.supernet).requires_grad_(False)
+        """The supernet that the training ends in: the running mean of the weights, or they themselves."""
+        self.steps_done = 0
         self._trained = False
+        self._skipped = 0
         self.ledger = Ledger(folder / LEDGER_NAME, uses_gpu=device.type == "cuda")
         self._augment = CropAndFlip(dataset.train.images, device)
         self._labels = torch.from_numpy(dataset.train.labels)
-        few = dataset.validation.take(np.arange(min(2000, dataset.held_out)))
-        self._evaluator = Evaluator(dataset, few, 1000, device)
+        self._step = Step(self.supernet, plan, dataset.preprocess, teacher)
+        self._order = lru_cache(maxsize=1)(self._permutation)
+        few = dataset.validation.take(np.arange(min(EVALUATED, dataset.held_out)))
+        self._evaluator = Evaluator(dataset, few, CALIBRATED, device)
         self._resume()
 
     # State --------------------------------------------------------------------------------------------------
 
     def _settings(self) -> dict[str, Any]:
-        return {"plan": asdict(self.plan), "data": self.dataset.name, "space": self.space.name}
+        settings = {"plan": asdict(self.plan), "data": self.dataset.digest, "space": self.space.name}
+        return settings if self._teacher is None else {**settings, "teacher": self._teacher.name}
 
     def facts(self) -> SupernetFacts:
         """What the checkpoint says of itself now."""
-        training = {**self._settings(), "epochs_done": self.epochs_done}
+        training = {**self._settings(), "steps_done": self.steps_done}
         return SupernetFacts(
             self.space.name, self.dataset.name, self.dataset.class_names, self.dataset.preprocess, training
         )
@@ -105,31 +115,37 @@ class Trainer:
     def _resume(self) -> None:
         path = self.folder / STATE_NAME
         if not path.exists():
+            if (self.folder / FILE_NAME).exists():
+                raise UserError(f"{self.folder} holds a supernet without a training's state", "give another --out")
             return
         tensors, facts = load_tensors(path)
-        known = {name: facts.training.get(name) for name in self._settings()}
-        if known != _as_json(self._settings()):
-            changed = [name for name, value in _as_json(self._settings()).items() if known[name] != value]
+        mine, known = _as_json(self._settings()), facts.training
+        changed = [name for name in sorted({*mine, *known} - {"steps_done"}) if known.get(name) != mine.get(name)]
+        if changed:
             raise UserError(
                 f"{self.folder} holds a training with another {' and '.join(changed)}",
                 "give another --out, or the settings it was started with",
             )
-        model = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         try:
-            self.supernet.load_state_dict(model)
+            self.supernet.load_state_dict(_named(tensors, "model."))
+            if self.result is not self.supernet:
+                self.result.load_state_dict(_named(tensors, "mean."))
         except RuntimeError as error:
             raise UserError(f"{path} does not fit space {self.space.name}", "give another --out") from error
+        momenta = _named(tensors, "momentum.")
         for name, parameter in self.supernet.named_parameters():
-            if f"momentum.{name}" in tensors:
-                momentum = tensors[f"momentum.{name}"].to(self.device)
+            if name in momenta:
+                momentum = momenta[name].to(self.device)
                 if momentum.dim() == 4:
                     momentum = momentum.contiguous(memory_format=torch.channels_last)
                 self.optimizer.state[parameter]["momentum_buffer"] = momentum
-        self.epochs_done = facts.training["epochs_done"]
-        log(f"resuming {self.folder} after epoch {self.epochs_done}")
+        self.steps_done = facts.training["steps_done"]
+        log(f"resuming {self.folder} after step {self.steps_done} of {self.plan.steps}")
 
     def _save(self) -> None:
         tensors = {f"model.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
+        if self.result is not self.supernet:
+            tensors |= {f"mean.{name}": tensor for name, tensor in self.result.state_dict().items()}
         for name, parameter in self.supernet.named_parameters():
             momentum = self.optimizer.state[parameter].get("momentum_buffer")
             if momentum is not None:
@@ -139,109 +155,131 @@ class Trainer:
     # Work ---------------------------------------------------------------------------------------------------
 
     def run(self) -> Path:
-        """Train what is left of the plan; returns the checkpoint."""
-        first = 0
-        for phase in self.plan.phases:
-            for epoch in range(max(0, self.epochs_done - first), phase.epochs):
-                if epoch == 0 and phase.elastic[-1:] == ("expand",):
-                    self._sort()
-                with self.ledger.phase(f"train {phase.name} epoch {epoch + 1}"):
-                    self._epoch(phase, epoch)
-                self._save()
+        """Train what is left of the plan; the checkpoint."""
+        with Task("training", self.plan.steps, self.steps_done) as task:
+            while self.steps_done < self.plan.steps:
+                end = self._next_report()
+                with self.ledger.phase(f"train to step {end}"):
+                    self._train(end, task)
                 self._trained = True
-            first += phase.epochs
         path = self.folder / FILE_NAME
-        if self._trained or not path.exists():
-            save_supernet(path, self.supernet, self.facts())
+        if self.ranks.is_first and (self._trained or not path.exists()):
+            save_supernet(path, self.result, self.facts())
+        self.ranks.wait()
         return path
 
+    def _next_report(self) -> int:
+        every = math.ceil(self.plan.steps / REPORTS)
+        return min(self.plan.steps, (self.steps_done // every + 1) * every)
+
+    def _train(self, end: int, task: Task) -> None:
+        """Train up to a step, keep the state now and then, and report."""
+        self.supernet.train()
+        losses: list[Losses] = []
+        first, start = self.steps_done, time.monotonic()
+        saved = start
+        while self.steps_done < end:
+            losses.append(self.step())
+            task.advance(note=f"loss {losses[-1].largest:.3f}")
+            if time.monotonic() - saved >= SAVE_S and self.steps_done < end and self.ranks.is_first:
+                self._save()
+                saved = time.monotonic()
+        speed = (end - first) * self.plan.batch / (time.monotonic() - start)
+        if self.ranks.is_first:
+            self._report(losses, speed)
+            self._save()
+        self.ranks.wait()
+
+    def step(self) -> Losses:
+        """The next step of the plan.
+
+        Raises:
+            UserError: gradients have not been finite for a while.
+        """
+        number = self.steps_done
+        phase, of_phase = self.plan.at(number)
+        if phase.sorts and of_phase == 0:
+            self._sort()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate_scale * rate(phase, of_phase)
+        self.optimizer.zero_grad(set_to_none=True)
+        images, targets = self._batch(number)
+        losses = self._step(images, targets, step_subnets(self.space, self.plan, number))
+        self.ranks.mean_gradients(self.supernet.parameters())
+        norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), self.plan.clip_norm, foreach=True)
+        if math.isfinite(norm.item()):
+            self.optimizer.step()
+            self._average(number)
+            self._skipped = 0
+        else:
+            self._skipped += 1
+            if self._skipped == MOST_SKIPPED:
+                raise UserError(f"training diverged at step {number}", "give another --out, and --set rate_scale=0.5")
+        self.steps_done += 1
+        return losses
+
+    def _batch(self, number: int) -> tuple[Tensor, Tensor]:
+        """Images and targets of a step, this process's share."""
+        batch, classes = self.plan.batch, self.space.classes
+        epoch, place = divmod(number, len(self._labels) // batch)
+        rows = self._order(epoch)[place * batch : (place + 1) * batch]
+        seed = np.random.SeedSequence((self.plan.seed, number)).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(seed >> 1))
+        images = self._augment(self.ranks.share(rows), generator)
+        targets = nn.functional.one_hot(self._labels[self.ranks.share(rows)], classes).float().to(self.device)
+        if torch.rand((), generator=generator) < self.plan.mixed:
+            images, targets = cut_mix(images, targets, generator)
+        return images, targets
+
+    def _permutation(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self.plan.seed * 1_000_003 + epoch)
+        return torch.randperm(len(self._labels), generator=generator)
+
+    @torch.no_grad()
+    def _average(self, number: int) -> None:
+        """Move the mean of the weights; at first it follows them faster, so that it forgets the beginning."""
+        if self.result is not self.supernet:
+            decay = min(self.plan.ema, (1 + number) / (10 + number))
+            torch._foreach_lerp_(list(self.result.parameters()), list(self.supernet.parameters()), 1 - decay)
+
     def _sort(self) -> None:
+        mean = dict(self.result.named_tensors()) if self.result is not self.supernet else {}
+        names = {id(tensor): name for name, tensor in self.supernet.named_tensors()}
         momenta = {id(parameter): state.get("momentum_buffer") for parameter, state in self.optimizer.state.items()}
         for tensor, dimension, order in sort_channels(self.supernet):
-            momentum = momenta.get(id(tensor))
-            if momentum is not None:
-                momentum.copy_(momentum.index_select(dimension, order))
+            for beside in (momenta.get(id(tensor)), mean.get(names[id(tensor)])):
+                if beside is not None:
+                    beside.copy_(beside.index_select(dimension, order))
 
-    def _epoch(self, phase: Phase, epoch: int) -> None:
-        number = self.epochs_done
-        rng = np.random.default_rng((self.plan.seed, number))
-        generator = torch.Generator().manual_seed(self.plan.seed * 1_000_003 + number)
-        order = torch.randperm(len(self._labels), generator=generator)
-        steps = len(order) // self.plan.batch
-        losses: dict[str, float] = {"largest": 0.0, "subnets": 0.0}
-        self.supernet.train()
-        title = f"{phase.name} {epoch + 1}/{phase.epochs}"
-        start = time.monotonic()
-        with Task(title, steps) as task:
-            for step in range(steps):
-                rows = order[step * self.plan.batch : (step + 1) * self.plan.batch]
-                images = self._augment(rows, generator)
-                self._set_rate(phase, epoch + step / steps)
-                labels = self._labels[rows].to(self.device, non_blocking=True)
-                for name, loss in list(self._step(phase, images, labels, rng)):
-                    losses[name] += loss.item() / steps
-                task.advance(note=f"loss {losses['largest'] * steps / (step + 1):.3f}")
-        if not math.isfinite(losses["largest"]):
-            raise UserError(f"training diverged in {title}", f"remove {self.folder} and try a lower learning rate")
-        speed = steps * self.plan.batch / (time.monotonic() - start)
-        self.epochs_done += 1
-        self._report(phase, epoch, losses, speed, rng)
-
-    def _set_rate(self, phase: Phase, epoch: float) -> None:
-        fraction = epoch / phase.epochs
-        rate = phase.rate_end + (phase.rate_start - phase.rate_end) * (1 + math.cos(math.pi * fraction)) / 2
-        if epoch < phase.warmup_epochs:
-            rate *= (epoch + 0.02) / phase.warmup_epochs
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
-    def _step(
-        self, phase: Phase, images: Tensor, labels: Tensor, rng: np.random.Generator
-    ) -> Iterator[tuple[str, Tensor]]:
-        self.optimizer.zero_grad(set_to_none=True)
-        largest = sample_subnet(self.space, (), rng, smallest=False)
-        logits = self._logits(images, largest)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.plan.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
-        yield "largest", loss.detach()
-        if phase.elastic:
-            answers = logits.detach().softmax(1)
-            count = 1 + self.plan.random_subnets
-            for index in range(count):
-                config = sample_subnet(self.space, phase.elastic, rng, smallest=index == 0)
-                loss = F.cross_entropy(self._logits(images, config), answers)
-                loss.backward()  # type: ignore[no-untyped-call]
-                yield "subnets", loss.detach() / count
-        nn.utils.clip_grad_norm_(self.supernet.parameters(), self.plan.clip_norm, foreach=True)
-        self.optimizer.step()
-
-    def _logits(self, images: Tensor, config: SubnetConfig) -> Tensor:
-        images = preprocess(images, self.dataset.preprocess, config.resolution)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
-            logits: Tensor = self.supernet(images, config)
-        return logits.float()
-
-    def _report(
-        self, phase: Phase, epoch: int, losses: dict[str, float], images_per_s: float, rng: np.random.Generator
-    ) -> None:
-        self.supernet.eval()
-        configs = {"largest": self.space.largest}
-        if phase.elastic:
-            configs["smallest"] = self.space.smallest
-            configs["random"] = self.space.config(self.space.sample(rng, 1)[0])
-        top1 = {name: round(self._evaluator.top1(self.supernet, config), 4) for name, config in configs.items()}
+    def _report(self, losses: list[Losses], images_per_s: float) -> None:
+        self.result.eval()
+        configs = {"largest": self.space.largest, "middle": self.space.middle, "smallest": self.space.smallest}
+        top1 = {name: round(self._evaluator.top1(self.result, config), 4) for name, config in configs.items()}
+        loss = {name: float(np.mean([getattr(one, name) for one in losses])) for name in ("largest", "subnets")}
         record = {
-            "epoch": self.epochs_done,
-            "phase": phase.name,
-            "phase_epoch": epoch + 1,
-            "loss": {name: round(value, 4) for name, value in losses.items()},
+            "step": self.steps_done,
+            "phase": self.plan.at(self.steps_done - 1)[0].name,
+            "loss": {name: round(value, 4) for name, value in loss.items()},
             "images_per_s": round(images_per_s, 1),
             "validation_top1": top1,
-            "random_subnet": configs["random"].key if "random" in configs else None,
         }
         append_jsonl(self.folder / LOG_NAME, [record])
-        speed = f"{images_per_s:.0f} images/s"
-        log(f"epoch {self.epochs_done} ({phase.name}): loss {losses['largest']:.3f}, {speed}, validation top-1 {top1}")
+        accuracies = ", ".join(f"{name} {value:.1%}" for name, value in top1.items())
+        log(
+            f"step {self.steps_done} of {self.plan.steps} ({record['phase']}): loss {loss['largest']:.3f}, "
+            f"{images_per_s:.0f} images/s, on held-out images {accuracies}"
+        )
+
+
+def rate(phase: Phase, step: int) -> float:
+    """The learning rate of a phase's step."""
+    done = step / phase.steps
+    value = phase.rate_end + (phase.rate_start - phase.rate_end) * (1 + math.cos(math.pi * done)) / 2
+    return value * min(1.0, (step + 1) / (1 + phase.warmup * phase.steps))
+
+
+def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _as_json(value: Any) -> Any:

@@ -11,18 +11,15 @@ from ofa_tvm.support.errors import UserError
 Device = Literal["cpu", "cuda"]
 
 
-def training_device(name: Device | None, threads: int = 0) -> torch.device:
+def training_device(name: Device | None) -> torch.device:
     """The device to train on; by default the GPU if torch sees one.
 
     Args:
         name: where to train.
-        threads: that torch may use on the CPU; 0 for all cores.
 
     Raises:
         UserError: ``cuda`` is wanted and torch sees no GPU.
     """
-    if threads:
-        torch.set_num_threads(threads)
     has_gpu = torch.cuda.is_available()
     if name == "cuda" and not has_gpu:
         found = "this torch is built without CUDA" if torch.version.cuda is None else "torch sees no GPU"

@@ -35,6 +35,9 @@ LogsOption = Annotated[
     Path | None,
     typer.Option(help="Folder of tuning logs (default: one of your own, begun from the logs that ship)."),
 ]
+HostThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="Threads for torch on this machine (default: the cores that are idle now).")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 
 
@@ -110,6 +113,13 @@ def emit(payload: dict[str, Any], as_json: bool, text: Callable[[], str]) -> Non
         print(json.dumps({"schema_version": SCHEMA_VERSION, **payload}))
     else:
         print(text())
+
+
+def share(value: float | None, error: float | None = None) -> str:
+    """A fraction in per cent, with its standard error."""
+    if value is None:
+        return "-"
+    return f"{value:.2%}" if error is None else f"{100 * value:.2f} ± {100 * error:.2f}%"
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

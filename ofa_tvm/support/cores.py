@@ -6,7 +6,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 UNLIMITED = "max"
+LOOK_S = 0.2
+"""Seconds over which other work is looked for."""
+
+
+def idle_cores() -> int:
+    """Cores of the process that nobody keeps busy right now; at least one."""
+    shares: list[float] = psutil.cpu_percent(LOOK_S, percpu=True)
+    busy = sum(shares[core] for core in os.sched_getaffinity(0) if core < len(shares)) / 100
+    return max(1, process_cores() - round(busy))
 
 
 def process_cores(root: Path = Path("/")) -> int:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import zlib
 from typing import TypeVar
 
 import numpy as np
 import pytest
 from formula_device import FormulaDevice, tuned_log
 
+from ofa_tvm.accuracy.doubt import doubts
 from ofa_tvm.accuracy.samples import AccuracySamples
 from ofa_tvm.accuracy.source import EvaluatedAccuracy
 from ofa_tvm.compiler.lowering import fused_kernels
@@ -31,6 +33,8 @@ from ofa_tvm.tuner.trial import TrialResult
 
 SPACE = get_space("mbv3-cifar")
 Value = TypeVar("Value")
+IMAGES = 10**9
+"""So many that nothing is chance."""
 
 
 def latency_ms(config: SubnetConfig) -> float:
@@ -63,7 +67,7 @@ def finder(log, device, tmp_path, **settings) -> Finder:
     samples = AccuracySamples(SPACE, tmp_path / "supernet", "weights")
     samples.sample(40, top1)
     quick = SearchSettings(**{"evaluations": 2000, "population": 100, **settings})
-    return Finder(latency_bench, EvaluatedAccuracy(samples, top1), quick)
+    return Finder(latency_bench, EvaluatedAccuracy(samples, top1, IMAGES), quick)
 
 
 def drop_from_the_record(log: TuningLog, key: str) -> None:
@@ -297,10 +301,78 @@ def test_accuracy_samples_resume_and_ignore_other_weights(tmp_path) -> None:
     assert -1 <= report["kendall_tau"] <= 1
 
 
-def test_damaged_accuracy_samples_name_file_and_line(tmp_path) -> None:
-    append_jsonl(tmp_path / "accuracy.jsonl", [{"subnet": "x"}])
+@pytest.mark.parametrize("line", [{"subnet": "x"}, {"right": "AAA=", "images": 9}, {"right": "eA==", "images": -8}])
+def test_damaged_accuracy_samples_name_file_and_line(tmp_path, line) -> None:
+    whole = {"subnet": "x", "validation_top1": 0.5, "checkpoint": "weights"} if "right" in line else {}
+    append_jsonl(tmp_path / "accuracy.jsonl", [{**whole, **line}])
     with pytest.raises(UserError, match="line 1"):
         AccuracySamples(SPACE, tmp_path, "weights")
+
+
+def answering(images: int, seed: int = 0):
+    """An evaluation on so many images, of which subnets get most alike right."""
+    rng = np.random.default_rng(seed)
+    easy = rng.random(images)
+
+    def answers(config: SubnetConfig):
+        own = np.random.default_rng(zlib.crc32(config.key.encode())).random(images)
+        return np.where(own < 0.2, rng.random(images), easy) < top1(config)
+
+    return answers
+
+
+def test_answers_are_kept_and_come_back(tmp_path) -> None:
+    samples, answers = AccuracySamples(SPACE, tmp_path, "weights"), answering(1001)
+    samples.evaluate([SPACE.largest, SPACE.smallest], answers, compared=True)
+    again = AccuracySamples(SPACE, tmp_path, "weights")
+    assert again.top1 == samples.top1
+    for key, kept in samples.answers.items():
+        assert np.array_equal(again.answers[key], kept)
+    again.evaluate([SPACE.largest], lambda config: pytest.fail("it is known"), compared=True)
+
+
+def test_accuracies_of_another_machine_are_taken_over_once(tmp_path) -> None:
+    there = AccuracySamples(SPACE, tmp_path / "there", "weights")
+    there.sample(25, top1)
+    here = AccuracySamples(SPACE, tmp_path / "here", "weights")
+    here.sample(20, top1)
+    assert here.merge(there.folder / "accuracy.jsonl") == 5
+    assert here.merge(there.folder / "accuracy.jsonl") == 0
+    assert AccuracySamples(SPACE, tmp_path / "here", "weights").top1 == here.top1 == there.top1
+    with pytest.raises(UserError, match="tells nothing of the supernet other"):
+        AccuracySamples(SPACE, tmp_path, "other").merge(there.folder / "accuracy.jsonl")
+    with pytest.raises(UserError, match="does not exist"):
+        here.merge(tmp_path / "nowhere")
+
+
+def doubted(tmp_path, images: int) -> list[str]:
+    samples = AccuracySamples(SPACE, tmp_path, "weights")
+    samples.sample(60, answering(images))
+    return doubts(samples, images, samples.report())
+
+
+def test_few_images_are_said_to_be_few(tmp_path) -> None:
+    few = doubted(tmp_path / "few", 100)
+    assert "100 held-out images tell an accuracy to ±3" in few[0]
+    assert "orders subnets weakly" in few[1]
+    assert doubted(tmp_path / "many", 20_000) == []
+
+
+def test_ties_go_to_the_faster(tuned, tmp_path) -> None:
+    """Where chance decides among many, the pick is faster than the most accurate on the held-out images."""
+
+    def picked(images: int):
+        latency_bench = bench(tuned, FormulaDevice())
+        latency_bench.model(30)
+        samples = AccuracySamples(SPACE, tmp_path / str(images), "weights")
+        samples.sample(40, answering(images))
+        source = EvaluatedAccuracy(samples, answering(images), images)
+        return Finder(latency_bench, source, SearchSettings(evaluations=2000, population=100)).for_budget(0.4)
+
+    few, many = picked(100), picked(100_000)
+    assert present(few.measured_ms) < present(many.measured_ms)
+    assert present(few.validation_error) > 5 * present(many.validation_error)
+    assert present(many.expected_top1) == pytest.approx(present(many.validation_top1), abs=0.003)
 
 
 class Machine(FormulaDevice):

@@ -11,24 +11,32 @@ import torch
 
 from ofa_tvm import train
 from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT, AccuracySamples
+from ofa_tvm.data.dataset import Split
 from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
 from ofa_tvm.spaces import SPACES
-from ofa_tvm.supernet.augment import CropAndFlip, to_tensor
+from ofa_tvm.supernet import training
+from ofa_tvm.supernet.augment import CropAndFlip, cut_mix, to_tensor
 from ofa_tvm.supernet.augment import preprocess as preprocess_images
 from ofa_tvm.supernet.checkpoint import load_supernet, load_tensors, save_tensors
 from ofa_tvm.supernet.evaluate import CPU, Evaluator
 from ofa_tvm.supernet.facts import FILE_NAME
-from ofa_tvm.supernet.plan import Phase, Plan
+from ofa_tvm.supernet.plan import EVERYTHING, Phase, Plan, make_plan
+from ofa_tvm.supernet.teacher import open_teacher
 from ofa_tvm.supernet.training import LEDGER_NAME, LOG_NAME, STATE_NAME, Trainer
+from ofa_tvm.supernet.training_cost import expected_cost
 from ofa_tvm.support.errors import UserError
 
 PLAN = Plan(
-    phases=(
-        Phase("largest", (), 3, 0.05, 0.02, warmup_epochs=0.5),
-        Phase("expand", ("kernel", "depth", "expand"), 2, 0.02, 0.0),
+    "progressive",
+    (
+        Phase("largest", (), 24, 0.05, 0.02, warmup=0.15),
+        Phase("expand", EVERYTHING, 16, 0.02, 0.0, sorts=True),
     ),
     batch=16,
+    mixed=0.2,
+    ema=0.9,
 )
+STEPS, EVERY = 40, 2
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,20 +65,17 @@ def copy(trained, tmp_path):
 
 def test_loss_falls_and_everything_is_written(trained, tiny_space, tiny_dataset):
     records = [json.loads(line) for line in (trained / LOG_NAME).read_text().splitlines()]
-    assert [(record["phase"], record["phase_epoch"]) for record in records] == [
-        ("largest", 1),
-        ("largest", 2),
-        ("largest", 3),
-        ("expand", 1),
-        ("expand", 2),
-    ]
+    assert [record["step"] for record in records] == list(range(EVERY, STEPS + 1, EVERY))
+    assert [record["phase"] for record in records] == 12 * ["largest"] + 8 * ["expand"]
     assert records[-1]["loss"]["largest"] < 0.8 * records[0]["loss"]["largest"]
+    assert records[0]["loss"]["subnets"] == 0 < records[-1]["loss"]["subnets"]
     assert all(record["images_per_s"] > 0 for record in records)
-    assert len((trained / LEDGER_NAME).read_text().splitlines()) == 5
+    assert len((trained / LEDGER_NAME).read_text().splitlines()) == training.REPORTS
     supernet, facts = load_supernet(trained)
     assert (facts.space, facts.data, facts.class_names) == ("tiny", "tiny", tiny_dataset.class_names)
     assert facts.preprocess == tiny_dataset.preprocess
-    assert facts.training["epochs_done"] == 5
+    assert facts.training["steps_done"] == STEPS
+    assert facts.training["plan"]["recipe"] == "progressive"
     assert Evaluator(tiny_dataset, tiny_dataset.test, 64).top1(supernet, tiny_space.largest) > 0.5
 
 
@@ -85,54 +90,53 @@ def test_bfloat16_learns_and_keeps_weights_in_float32(tiny_space, tiny_dataset, 
 
     monkeypatch.setattr(torch.nn.functional, "conv2d", watched)
     trainer = Trainer(tiny_space, tiny_dataset, replace(PLAN, precision="bfloat16"), tmp_path)
-    monkeypatch.setattr(Trainer, "_report", lambda *args: None)
-    for epoch in range(3):
-        trainer._epoch(PLAN.phases[0], epoch)
-    trainer._epoch(PLAN.phases[1], 0)
+    for _ in range(STEPS):
+        trainer.step()
     assert seen == {torch.bfloat16}, "in every convolution, depthwise ones too"
     trainer._save()
     assert {tensor.dtype for tensor in load_tensors(tmp_path / STATE_NAME)[0].values()} == {torch.float32}
-    trainer.supernet.eval()
     monkeypatch.undo()
-    assert Evaluator(tiny_dataset, tiny_dataset.test, 64).top1(trainer.supernet, tiny_space.largest) > 0.5
+    trainer.result.eval()
+    assert Evaluator(tiny_dataset, tiny_dataset.test, 64).top1(trainer.result, tiny_space.largest) > 0.5
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no NVIDIA GPU")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_training_begun_on_a_gpu_ends_on_the_cpu(tiny_space, tiny_dataset, tmp_path, monkeypatch, precision):
+def test_training_begun_on_a_gpu_ends_on_the_cpu(tiny_space, tiny_dataset, tmp_path, precision):
     plan = replace(PLAN, precision=precision)
     started = Trainer(tiny_space, tiny_dataset, plan, tmp_path, torch.device("cuda"))
-    started._epoch(plan.phases[0], 0)
+    for _ in range(8):
+        started.step()
     started._save()
     trainer = Trainer(tiny_space, tiny_dataset, plan, tmp_path)
-    assert trainer.epochs_done == 1
+    assert trainer.steps_done == 8
     trainer.run()
     supernet, _ = load_supernet(tmp_path)
     assert Evaluator(tiny_dataset, tiny_dataset.test, 64).top1(supernet, tiny_space.largest) > 0.5
 
 
-@pytest.mark.parametrize("steps", [12, 26, 37])
+@pytest.mark.parametrize("save_s", [0.0, 60.0])
+@pytest.mark.parametrize("steps", [1, 12, 25, 26, 39])
 def test_a_killed_run_ends_where_an_uninterrupted_one_does(
-    trained, tiny_space, tiny_dataset, tmp_path, monkeypatch, steps
+    trained, tiny_space, tiny_dataset, tmp_path, monkeypatch, steps, save_s
 ):
-    """Eight steps an epoch: killed within the second epoch, right after channels were sorted, and in the last."""
-    done = []
-    step = Trainer._step
+    """Killed at once, in the first phase, right before and after channels are sorted, and at the end."""
+    step = Trainer.step
 
-    def killed(self, *args):
-        done.append(1)
-        if len(done) == steps:
+    def killed(self):
+        if self.steps_done == steps:
             raise KeyboardInterrupt
-        return step(self, *args)
+        return step(self)
 
-    monkeypatch.setattr(Trainer, "_step", killed)
+    monkeypatch.setattr(training, "SAVE_S", save_s)
+    monkeypatch.setattr(Trainer, "step", killed)
     with pytest.raises(KeyboardInterrupt):
         Trainer(tiny_space, tiny_dataset, PLAN, tmp_path).run()
-    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     assert not (tmp_path / FILE_NAME).exists()
     trainer = Trainer(tiny_space, tiny_dataset, PLAN, tmp_path)
-    assert trainer.epochs_done == (steps - 1) // 8
+    assert trainer.steps_done == (steps if save_s == 0 else steps // EVERY * EVERY)
     trainer.run()
     for name in (FILE_NAME, STATE_NAME):
         expected, facts = load_tensors(trained / name)
@@ -145,7 +149,7 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(
 def test_a_finished_run_does_nothing_more(copy, tiny_space, tiny_dataset):
     before = (copy / FILE_NAME).read_bytes()
     assert Trainer(tiny_space, tiny_dataset, PLAN, copy).run() == copy / FILE_NAME
-    assert load_tensors(copy / FILE_NAME)[1].training["epochs_done"] == 5
+    assert load_tensors(copy / FILE_NAME)[1].training["steps_done"] == STEPS
     assert (copy / FILE_NAME).read_bytes() == before
     assert not (copy / LOG_NAME).exists()
 
@@ -160,15 +164,26 @@ def test_a_gpu_that_is_not_there_is_said_at_once(tmp_path, monkeypatch, capfd):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"precision": "bfloat16"}, {"phases": PLAN.phases[:1]}, {"batch": 32}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"precision": "bfloat16"}, {"phases": PLAN.phases[:1]}, {"ema": 0.0}])
 def test_another_plan_in_the_same_folder(copy, tiny_space, tiny_dataset, change):
     with pytest.raises(UserError, match="training with another plan"):
         Trainer(tiny_space, tiny_dataset, replace(PLAN, **change), copy)
 
 
-def test_another_data_set_in_the_same_folder(copy, tiny_space, tiny_dataset):
+def test_images_are_known_by_what_they_are(copy, tiny_space, tiny_dataset):
+    moved = Trainer(tiny_space, replace(tiny_dataset, name="imagefolder:/elsewhere"), PLAN, copy)
+    assert moved.steps_done == STEPS
+    labels = tiny_dataset.all_training.labels.copy()
+    labels[0] = 3 - labels[0]
+    relabelled = replace(tiny_dataset, all_training=Split(tiny_dataset.all_training.images, labels))
     with pytest.raises(UserError, match="another data"):
-        Trainer(tiny_space, replace(tiny_dataset, name="other"), PLAN, copy)
+        Trainer(tiny_space, relabelled, PLAN, copy)
+
+
+def test_a_folder_with_a_supernet_alone_is_not_written_to(copy, tiny_space, tiny_dataset):
+    (copy / STATE_NAME).unlink()
+    with pytest.raises(UserError, match="give another --out"):
+        Trainer(tiny_space, tiny_dataset, PLAN, copy)
 
 
 @pytest.mark.parametrize(
@@ -235,16 +250,69 @@ def test_batch_larger_than_the_data(tiny_space, tiny_dataset, tmp_path):
 
 
 def test_diverging_training_is_said(tiny_space, tiny_dataset, tmp_path):
-    wild = replace(PLAN, phases=(Phase("largest", (), 1, 1e30, 1e30),))
-    with pytest.raises(UserError, match="diverged"):
+    wild = replace(PLAN, phases=(Phase("largest", (), 400, 1e30, 1e30),))
+    with pytest.raises(UserError, match="diverged at step"):
         Trainer(tiny_space, tiny_dataset, wild, tmp_path).run()
     assert not (tmp_path / STATE_NAME).exists()
 
 
-def test_plan_scales_every_phase():
-    assert [phase.epochs for phase in PLAN.scaled(0.1).phases] == [1, 1]
-    assert [phase.epochs for phase in PLAN.scaled(2).phases] == [6, 4]
-    assert PLAN.scaled(1) == PLAN
+def test_one_bad_step_is_skipped(tiny_space, tiny_dataset, tmp_path, monkeypatch):
+    trainer = Trainer(tiny_space, tiny_dataset, PLAN, tmp_path)
+    trainer.step()
+    before = {name: tensor.clone() for name, tensor in trainer.supernet.named_parameters()}
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.nn.utils, "clip_grad_norm_", lambda *args, **options: torch.tensor(float("nan")))
+        trainer.step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.supernet.named_parameters())
+    trainer.step()
+    assert trainer.steps_done == 3
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in trainer.supernet.named_parameters())
+
+
+def test_the_result_is_the_mean_of_the_weights(tiny_space, tiny_dataset, tmp_path):
+    trainer = Trainer(tiny_space, tiny_dataset, PLAN, tmp_path)
+    mean = trainer.supernet.get_parameter("layers.stem.weight").detach().clone()
+    for number in range(15):
+        trainer.step()
+        decay = min(PLAN.ema, (1 + number) / (10 + number))
+        mean += (1 - decay) * (trainer.supernet.get_parameter("layers.stem.weight").detach() - mean)
+    torch.testing.assert_close(trainer.result.get_parameter("layers.stem.weight"), mean)
+    plain = Trainer(tiny_space, tiny_dataset, replace(PLAN, ema=0.0), tmp_path)
+    assert plain.result is plain.supernet
+
+
+def test_a_teacher_of_another_space_teaches(trained, tiny_space, tiny_dataset, tmp_path):
+    teacher = open_teacher(trained, tiny_dataset, CPU)
+    trainer = Trainer(tiny_space, tiny_dataset, replace(PLAN, teacher_share=1.0), tmp_path, teacher=teacher)
+    for _ in range(20):
+        trainer.step()
+    trainer.result.eval()
+    assert Evaluator(tiny_dataset, tiny_dataset.test, 64).top1(trainer.result, tiny_space.largest) > 0.5
+    assert trainer.facts().training["teacher"] == teacher.name
+    with pytest.raises(UserError, match="knows other classes"):
+        open_teacher(trained, replace(tiny_dataset, class_names=("a", "b", "c", "d")), CPU)
+
+
+def test_mixed_images_have_their_share_of_each_label():
+    images = torch.stack([torch.full((3, 16, 16), value, dtype=torch.uint8) for value in (10, 20, 30)])
+    targets = torch.eye(3)
+    for seed in range(20):
+        mixed, shares = cut_mix(images, targets, torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(shares.sum(1), torch.ones(3))
+        for row, other in ((0, 2), (1, 0), (2, 1)):
+            is_other = (mixed[row, 0] == images[other, 0, 0, 0]).float().mean()
+            torch.testing.assert_close(shares[row, other], is_other)
+            assert ((mixed[row] == images[row]) | (mixed[row] == images[other])).all()
+    assert (images[0] == 10).all(), "the batch itself stays"
+
+
+def test_what_a_training_will_cost(tiny_space, tiny_dataset, tmp_path):
+    steps = [
+        expected_cost(Trainer(tiny_space, tiny_dataset, make_plan("single-stage", count, batch=16), tmp_path))
+        for count in (100, 10_000)
+    ]
+    assert 10 < steps[1].wall_s / steps[0].wall_s < 1000
+    assert not list(tmp_path.iterdir())
 
 
 def test_crops_are_windows_of_the_padded_image(tiny_dataset):

@@ -1,0 +1,119 @@
+"""Recipes of a training at equal cost, and the share of each ingredient: leave one out, or put one in.
+
+Every run gets the same CPU seconds (``--seconds``): how many steps that is, a few steps say first. The largest, the
+middle and the smallest subnet and 20 random ones are judged on the held-out images; the test images have no say. Runs
+are kept in ``--out`` and not made twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from store import keep
+
+from ofa_tvm.data import load_dataset
+from ofa_tvm.data.dataset import Dataset
+from ofa_tvm.spaces import SearchSpace, get_space
+from ofa_tvm.supernet.evaluate import Evaluator
+from ofa_tvm.supernet.plan import Plan, Recipe, make_plan
+from ofa_tvm.supernet.training import Trainer
+from ofa_tvm.supernet.training_cost import expected_cost
+from ofa_tvm.support.console import log
+from ofa_tvm.support.ledger import total
+
+Change = Callable[[Plan], Plan]
+TRIAL_STEPS = 10_000
+
+
+def opening(closed: float, opened: float) -> Change:
+    """Another pace at which choices open."""
+    return lambda plan: replace(plan, phases=(replace(plan.phases[0], closed=closed, opened=opened),))
+
+
+def value(**values: Any) -> Change:
+    """Other values of the plan."""
+    return lambda plan: replace(plan, **values)
+
+
+RUNS: dict[str, tuple[Recipe, Change]] = {
+    "progressive": ("progressive", value(ema=0.0)),
+    "progressive, mean of weights": ("progressive", value()),
+    "single stage": ("single-stage", value()),
+    "without the mean of weights": ("single-stage", value(ema=0.0)),
+    "all open from the start": ("single-stage", opening(0.0, 0.0)),
+    "opening late": ("single-stage", opening(0.3, 0.6)),
+    "one resolution a step": ("single-stage", value(one_resolution=True)),
+    "no label smoothing": ("single-stage", value(label_smoothing=0.0)),
+    "half of the batches mixed": ("single-stage", value(mixed=0.5)),
+    "two random subnets": ("single-stage", value(random_subnets=2)),
+    "no random subnet": ("single-stage", value(random_subnets=0)),
+    "batch 64": ("single-stage", value(batch=64, rate_scale=0.5)),
+}
+
+
+def plan_of(name: str, seed: int, steps: int) -> Plan:
+    """The plan of a run."""
+    recipe, change = RUNS[name]
+    return change(make_plan(recipe, steps, seed=seed))
+
+
+def run(name: str, seed: int, space: SearchSpace, dataset: Dataset, seconds: float, folder: Path) -> dict[str, Any]:
+    """Train for so many CPU seconds, or go on with it; accuracies and cost."""
+    facts = folder / "steps.json"
+    if not facts.exists():
+        with tempfile.TemporaryDirectory() as nowhere:
+            trial = expected_cost(Trainer(space, dataset, plan_of(name, seed, TRIAL_STEPS), Path(nowhere)))
+        folder.mkdir(parents=True, exist_ok=True)
+        facts.write_text(json.dumps(round(seconds / (trial.cpu_s / TRIAL_STEPS))))
+    trainer = Trainer(space, dataset, plan_of(name, seed, json.loads(facts.read_text())), folder)
+    trainer.run()
+    trainer.result.eval()
+    evaluator = Evaluator(dataset, dataset.validation)
+    configs = {"largest": space.largest, "middle": space.middle, "smallest": space.smallest}
+    top1 = {one: evaluator.top1(trainer.result, config) for one, config in configs.items()}
+    others = space.sample_configs(np.random.default_rng(7), 20)
+    top1["random"] = float(np.mean([evaluator.top1(trainer.result, config) for config in others]))
+    cost = total("train", trainer.ledger.costs())
+    found = {"run": name, "seed": seed, "steps": trainer.plan.steps, "top1": top1, "cost": cost.record()}
+    (folder / "found.json").write_text(json.dumps(found))
+    return found
+
+
+def main() -> None:
+    """Train and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--space", default="mbv3-cifar")
+    parser.add_argument("--seconds", type=float, default=1200, help="CPU seconds of a run")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--runs", nargs="*", default=list(RUNS), choices=list(RUNS))
+    options = parser.parse_args()
+    space, dataset = get_space(options.space), load_dataset("cifar10", log)
+    results = []
+    for seed in range(options.seeds):
+        for name in options.runs:
+            folder = options.out / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+            found = folder / "found.json"
+            made = found.exists()
+            results.append(
+                json.loads(found.read_text()) if made else run(name, seed, space, dataset, options.seconds, folder)
+            )
+            top1 = ", ".join(f"{one} {value:.2%}" for one, value in results[-1]["top1"].items())
+            print(
+                f"{name}, seed {seed}: {top1}; {results[-1]['steps']} steps, {results[-1]['cost']['cpu_s']:.0f} CPU s"
+            )
+    for name in options.runs:
+        mine = [one["top1"] for one in results if one["run"] == name]
+        print(f"{name}: " + ", ".join(f"{one} {np.mean([each[one] for each in mine]):.2%}" for one in mine[0]))
+    keep("recipes", {"space": options.space, "seconds": options.seconds, "results": results})
+
+
+if __name__ == "__main__":
+    main()

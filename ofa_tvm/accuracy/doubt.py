@@ -1,0 +1,42 @@
+"""What must be said of a supernet's accuracies before anybody searches with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ofa_tvm.accuracy.samples import AccuracySamples
+from ofa_tvm.accuracy.uncertainty import standard_error
+
+WEAK_TAU = 0.5
+"""Kendall's tau below which a predictor's order is little better than none."""
+NEEDED = 2.0
+"""Standard errors that subnets should lie apart, so that a search can tell them."""
+
+
+def doubts(samples: AccuracySamples, images: int, report: dict[str, Any]) -> list[str]:
+    """Sentences on too few images and a weak predictor; none where all is well.
+
+    Args:
+        samples: evaluated subnets.
+        images: held-out images that they were evaluated on.
+        report: quality of the predictor, see ``AccuracySamples.report``.
+    """
+    top1 = np.asarray(list(samples.top1.values()))
+    error, spread = standard_error(float(top1.mean()), images), float(top1.std())
+    found = []
+    if spread < NEEDED * error:
+        enough = round(images * (NEEDED * error / max(spread, 1e-4)) ** 2, -2)
+        found.append(
+            f"{images} held-out images tell an accuracy to ±{error:.1%} (standard error), and subnets differ by "
+            f"{spread:.1%} only: much of a pick's accuracy is chance; about {enough:.0f} such images would tell them "
+            "apart"
+        )
+    if report["kendall_tau"] < WEAK_TAU:
+        found.append(
+            f"the accuracy predictor orders subnets weakly (Kendall tau {report['kendall_tau']:.2f}): more held-out "
+            "images, longer training or more evaluated subnets (train --accuracy-samples) help; ties go to the faster "
+            "subnet"
+        )
+    return found

@@ -1,0 +1,127 @@
+"""Batch norm with the residual and the activation behind it; fused on CPUs while training.
+
+Where a C compiler is found, ``norm_activation.c`` is built once into the user's cache and used for float32 maps in
+channels_last order; otherwise torch's operators do it one after the other.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ofa_tvm.graph.network import Activation
+from ofa_tvm.support.c_library import native_library
+
+BN_EPSILON = 1e-5
+BN_MOMENTUM = 0.1
+KINDS: dict[Activation, int] = {"none": 0, "relu": 1, "hard_swish": 2}
+Pointer = ctypes.c_void_p
+
+
+def _library() -> ctypes.CDLL | None:
+    return native_library("ofa_tvm.supernet", "norm_activation.c", "-fopenmp", "-fno-trapping-math")
+
+
+def finish(inputs: Tensor, activation: Activation, residual: Tensor | None = None) -> Tensor:
+    """The residual added, and activated; the inputs may be overwritten."""
+    if residual is not None:
+        inputs = inputs + residual
+    if activation == "relu":
+        return F.relu(inputs, inplace=True)
+    if activation == "hard_swish":
+        return F.hardswish(inputs)
+    return inputs
+
+
+def norm_activate(
+    inputs: Tensor,
+    statistics: tuple[Tensor, Tensor],
+    affine: tuple[Tensor, Tensor],
+    activation: Activation,
+    residual: Tensor | None = None,
+    training: bool = True,
+) -> Tensor:
+    """Normalise by the batch's statistics (by the running ones unless ``training``), add, activate.
+
+    Args:
+        inputs: (batch, channels, height, width).
+        statistics: running mean and variance, (channels,), which training moves.
+        affine: weight and bias, (channels,).
+        activation: what follows.
+        residual: what is added before it, like the inputs.
+        training: whether the batch's statistics count.
+    """
+    if training and _is_fused(inputs, activation, residual):
+        output: Tensor = _Fused.apply(inputs, *affine, residual, *statistics, KINDS[activation])  # type: ignore[no-untyped-call]
+        return output
+    output = F.batch_norm(inputs, *statistics, *affine, training, BN_MOMENTUM, BN_EPSILON)
+    return finish(output, activation, residual)
+
+
+def _is_fused(inputs: Tensor, activation: Activation, residual: Tensor | None) -> bool:
+    if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or _library() is None:
+        return False
+    return activation in KINDS and (residual is None or (activation == "none" and residual.dtype == torch.float32))
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        residual: Tensor | None,
+        running_mean: Tensor,
+        running_variance: Tensor,
+        kind: int,
+    ) -> Tensor:
+        library = _library()
+        assert library is not None
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        channels = inputs.shape[1]
+        rows, threads = inputs.numel() // channels, torch.get_num_threads()
+        mean, variance = torch.empty(2, channels)
+        sums = torch.empty(threads, 2, channels, dtype=torch.float64)
+        size = (ctypes.c_long(rows), ctypes.c_int(channels))
+        library.norm_statistics(
+            _at(inputs), *size, ctypes.c_float(BN_EPSILON), _at(mean), _at(variance), _at(sums), threads
+        )
+        running_mean.lerp_(mean, BN_MOMENTUM)
+        running_variance.lerp_(variance * (rows / max(1, rows - 1)), BN_MOMENTUM)
+        rstd = (variance + BN_EPSILON).rsqrt()
+        scale = weight.detach() * rstd
+        shift = bias.detach() - mean * scale
+        output = torch.empty_like(inputs)
+        if residual is not None:
+            residual = residual.contiguous(memory_format=torch.channels_last)
+        beside = None if residual is None else _at(residual)
+        library.norm_forward(_at(inputs), beside, _at(output), *size, _at(scale), _at(shift), kind, threads)
+        ctx.save_for_backward(inputs, mean, rstd, scale, shift)
+        ctx.kind, ctx.sums, ctx.threads = kind, sums, threads
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        library = _library()
+        assert library is not None
+        inputs, mean, rstd, scale, shift = ctx.saved_tensors
+        above = gradients[0].contiguous(memory_format=torch.channels_last)
+        channels = inputs.shape[1]
+        size = (ctypes.c_long(inputs.numel() // channels), ctypes.c_int(channels))
+        below = torch.empty_like(inputs)
+        to_weight, to_bias = torch.empty(2, channels)
+        work = torch.empty(ctx.threads + 1, 2, channels)
+        library.norm_backward(
+            *(_at(inputs), _at(above), _at(below), *size, _at(scale), _at(shift), _at(mean), _at(rstd)),
+            *(_at(to_weight), _at(to_bias), ctx.kind, _at(ctx.sums), _at(work), ctx.threads),
+        )
+        return below, to_weight, to_bias, (above if ctx.needs_input_grad[3] else None), None, None, None
+
+
+def _at(tensor: Tensor) -> Pointer:
+    return Pointer(tensor.data_ptr())

@@ -1,0 +1,42 @@
+"""The subnets that a training step trains: the same on every machine and after every resumption."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.supernet.plan import Plan
+
+
+def step_subnets(space: SearchSpace, plan: Plan, step: int) -> list[SubnetConfig]:
+    """The largest network, and where choices are open the smallest of them, and random ones.
+
+    This is the sandwich rule (Yu et al., "BigNAS", ECCV 2020, section 3.1). Resolutions are random, of each network or,
+    where the plan says so, of them all.
+
+    Args:
+        space: the space.
+        plan: the training.
+        step: the step's number.
+    """
+    rng = np.random.default_rng((plan.seed, step))
+    full = (space.gene_sizes - 1).astype(int)
+    least = _least(space, plan, step)
+    rows = [full.copy()]
+    if not np.array_equal(least[1:], full[1:]):
+        rows += [least, *(rng.integers(least, full + 1) for _ in range(plan.random_subnets))]
+    drawn = np.stack(rows).astype(np.int8)
+    resolutions = rng.integers(0, len(space.resolutions), len(rows))
+    drawn[:, 0] = resolutions[0] if plan.one_resolution else resolutions
+    return [space.config(row) for row in space.canonical(drawn)]
+
+
+def _least(space: SearchSpace, plan: Plan, step: int) -> np.ndarray:
+    """The smallest choice of each gene that is open."""
+    phase, number = plan.at(step)
+    least = (space.gene_sizes - 1).astype(int)
+    _, *views = space.split_genes(least[None])
+    for name, view in zip(("depth", "kernel", "expand"), views, strict=True):
+        if name in phase.elastic:
+            view[:] = np.round((1 - phase.openness(number)) * view)
+    return least

@@ -1,0 +1,82 @@
+"""One training step: the largest network learns from labels, the others from its answers or a teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ofa_tvm.data.dataset import Preprocess
+from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.supernet.augment import preprocess
+from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.plan import Plan
+
+Answer = Callable[[Tensor], Tensor]
+"""From images (n, 3, size, size) uint8 to logits (n, classes)."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Of a step: the largest network's, and the mean of the others' (0 where there are none)."""
+
+    largest: float = 0.0
+    subnets: float = 0.0
+
+
+class Step:
+    """Adds the gradients of a step's networks to the supernet's.
+
+    Args:
+        supernet: in training mode.
+        plan: what decides the losses.
+        values: how images are preprocessed.
+        teacher: answers beside the labels, instead of the largest network where the others learn; None for none.
+    """
+
+    def __init__(self, supernet: Supernet, plan: Plan, values: Preprocess, teacher: Answer | None = None) -> None:
+        self._supernet, self._plan, self._preprocess, self._teacher = supernet, plan, values, teacher
+
+    def __call__(self, images: Tensor, targets: Tensor, subnets: Sequence[SubnetConfig]) -> Losses:
+        """Run forward and backward passes (in-place distillation: Yu et al., "BigNAS", ECCV 2020, section 3.2).
+
+        Args:
+            images: (n, 3, size, size) uint8.
+            targets: (n, classes), what the labels say; several classes where images are mixed.
+            subnets: the largest first.
+        """
+        largest, *others = subnets
+        answers = None if self._teacher is None else self._teacher(images).softmax(1)
+        logits = self._logits(images, largest)
+        loss = F.cross_entropy(logits, targets, label_smoothing=self._plan.label_smoothing)
+        if answers is not None:
+            share = self._plan.teacher_share
+            loss = (1 - share) * loss + share * F.cross_entropy(logits, answers)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if answers is None:
+            answers = logits.detach().softmax(1)
+        sums = torch.zeros((), device=images.device)
+        for config in others:
+            one = F.cross_entropy(self._logits(images, config), answers)
+            one.backward()  # type: ignore[no-untyped-call]
+            sums += one.detach()
+        return Losses(loss.item(), sums.item() / max(1, len(others)))
+
+    def _logits(self, images: Tensor, config: SubnetConfig) -> Tensor:
+        prepared = preprocess(images, self._preprocess, config.resolution)
+        is_low = self._plan.precision == "bfloat16"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=is_low):
+            logits: Tensor = self._supernet(prepared, config)
+        return logits.float()
+
+
+def optimizer(supernet: nn.Module, plan: Plan) -> torch.optim.SGD:
+    """SGD with Nesterov's momentum; norms, biases and kernel matrices do not decay."""
+    named = list(supernet.named_parameters())
+    decayed = [one for name, one in named if name.endswith("weight") and one.dim() > 1]
+    others = [one for name, one in named if not (name.endswith("weight") and one.dim() > 1)]
+    groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=0.1, momentum=plan.momentum, nesterov=True, foreach=True)
