@@ -22,6 +22,7 @@ from ofa_tvm.data import load_dataset
 from ofa_tvm.data.dataset import Dataset
 from ofa_tvm.spaces import SearchSpace, get_space
 from ofa_tvm.supernet.evaluate import Evaluator
+from ofa_tvm.supernet.host_threads import use_host_threads
 from ofa_tvm.supernet.plan import Plan, Recipe, make_plan
 from ofa_tvm.supernet.training import Trainer
 from ofa_tvm.supernet.training_cost import expected_cost
@@ -64,15 +65,22 @@ def plan_of(name: str, seed: int, steps: int) -> Plan:
     return change(make_plan(recipe, steps, seed=seed))
 
 
-def run(name: str, seed: int, space: SearchSpace, dataset: Dataset, seconds: float, folder: Path) -> dict[str, Any]:
-    """Train for so many CPU seconds, or go on with it; accuracies and cost."""
-    facts = folder / "steps.json"
-    if not facts.exists():
-        with tempfile.TemporaryDirectory() as nowhere:
-            trial = expected_cost(Trainer(space, dataset, plan_of(name, seed, TRIAL_STEPS), Path(nowhere)))
-        folder.mkdir(parents=True, exist_ok=True)
-        facts.write_text(json.dumps(round(seconds / (trial.cpu_s / TRIAL_STEPS))))
-    trainer = Trainer(space, dataset, plan_of(name, seed, json.loads(facts.read_text())), folder)
+def steps_of(names: list[str], space: SearchSpace, dataset: Dataset, seconds: float, out: Path) -> dict[str, int]:
+    """How many steps of each run so many CPU seconds are; measured once, before anything else runs."""
+    path = out / f"steps-{seconds:g}.json"
+    known: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+    for name in names:
+        if name not in known:
+            with tempfile.TemporaryDirectory() as nowhere:
+                trial = expected_cost(Trainer(space, dataset, plan_of(name, 0, TRIAL_STEPS), Path(nowhere)))
+            known[name] = round(seconds / (trial.cpu_s / TRIAL_STEPS))
+            path.write_text(json.dumps(known))
+    return known
+
+
+def run(name: str, seed: int, space: SearchSpace, dataset: Dataset, steps: int, folder: Path) -> dict[str, Any]:
+    """Train, or go on with it; accuracies and cost."""
+    trainer = Trainer(space, dataset, plan_of(name, seed, steps), folder)
     trainer.run()
     trainer.result.eval()
     evaluator = Evaluator(dataset, dataset.validation)
@@ -96,6 +104,9 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", default=list(RUNS), choices=list(RUNS))
     options = parser.parse_args()
     space, dataset = get_space(options.space), load_dataset("cifar10", log)
+    options.out.mkdir(parents=True, exist_ok=True)
+    use_host_threads(None)
+    steps = steps_of(options.runs, space, dataset, options.seconds, options.out)
     results = []
     for seed in range(options.seeds):
         for name in options.runs:
@@ -103,7 +114,7 @@ def main() -> None:
             found = folder / "found.json"
             made = found.exists()
             results.append(
-                json.loads(found.read_text()) if made else run(name, seed, space, dataset, options.seconds, folder)
+                json.loads(found.read_text()) if made else run(name, seed, space, dataset, steps[name], folder)
             )
             top1 = ", ".join(f"{one} {value:.2%}" for one, value in results[-1]["top1"].items())
             print(

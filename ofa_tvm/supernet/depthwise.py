@@ -1,8 +1,7 @@
-"""Depthwise convolution whose weight gradient is fast on CPUs.
+"""Depthwise convolution that is fast on CPUs, above all its gradients.
 
-The library routine behind ``torch.conv2d`` takes ten times as long for the weight gradient of a 5x5 or 7x7
-depthwise convolution as for the forward pass, and is most of a training step. Where a C compiler is found,
-``depthwise_gradient.c`` is built once into the user's cache and used instead; otherwise torch's own is.
+The library routines behind ``torch.conv2d`` take most of a training step for 5x5 and 7x7 depthwise convolutions. Where a
+C compiler is found, ``depthwise.c`` is built once into the user's cache and used instead.
 """
 
 from __future__ import annotations
@@ -18,53 +17,54 @@ from ofa_tvm.support.c_library import native_library
 
 
 def _library() -> ctypes.CDLL | None:
-    return native_library("ofa_tvm.supernet", "depthwise_gradient.c", "-funroll-loops", "-fopenmp", "-Wno-psabi")
+    return native_library("ofa_tvm.supernet", "depthwise.c", "-funroll-loops", "-fopenmp", "-Wno-psabi")
 
 
-def weight_gradient(inputs: Tensor, gradient: Tensor, kernel_size: int, stride: int) -> Tensor | None:
-    """Gradient of the weights, shape (channels, 1, kernel_size, kernel_size), or None if torch should do it."""
-    library = _library()
-    if library is None or inputs.dtype != torch.float32:
-        return None
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
-    gradient = gradient.contiguous(memory_format=torch.channels_last)
-    batch, channels, height, width = inputs.shape
-    rows, columns = gradient.shape[2:]
-    threads = torch.get_num_threads()
-    sums = torch.zeros(threads, kernel_size, kernel_size, channels)
-    sizes = (batch, channels, height, width, rows, columns, stride, kernel_size, threads)
-    pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (inputs, gradient, sums))
-    if library.depthwise_weight_gradient(*pointers, *sizes) != 0:
-        return None
-    return sums.sum(0).permute(2, 0, 1)[:, None]
+def _at(tensor: Tensor | None) -> ctypes.c_void_p | None:
+    return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
+
+
+def _last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def _taps(weight: Tensor) -> Tensor:
+    """(channels, 1, kernel, kernel) as (kernel, kernel, channels) in memory."""
+    return weight.detach()[:, 0].permute(1, 2, 0).contiguous()
 
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, stride: int) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
-        ctx.stride = stride
-        return F.conv2d(inputs, weight, stride=stride, padding=weight.shape[-1] // 2, groups=weight.shape[0])
+        library = _library()
+        assert library is not None
+        inputs, taps = _last(inputs), _taps(weight)
+        batch, channels, height, width = inputs.shape
+        kernel, threads = weight.shape[-1], torch.get_num_threads()
+        rows, columns = ((size + 2 * (kernel // 2) - kernel) // stride + 1 for size in (height, width))
+        ctx.sizes = (batch, channels, height, width, rows, columns, stride, kernel, threads)
+        output = torch.empty(batch, channels, rows, columns, memory_format=torch.channels_last)
+        if library.depthwise_forward(_at(inputs), _at(taps), _at(output), *ctx.sizes):
+            raise MemoryError("no memory for a depthwise convolution")
+        ctx.save_for_backward(inputs, taps)
+        return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        inputs, weight = ctx.saved_tensors
-        kernel_size, stride = weight.shape[-1], ctx.stride
-        to_weight = weight_gradient(inputs, gradients[0], kernel_size, stride)
-        to_inputs, library_gradient, _ = torch.ops.aten.convolution_backward(
-            gradients[0],
-            inputs,
-            weight,
-            None,
-            [stride, stride],
-            [kernel_size // 2] * 2,
-            [1, 1],
-            False,
-            [0, 0],
-            weight.shape[0],
-            [ctx.needs_input_grad[0], to_weight is None, False],
-        )
-        return to_inputs, library_gradient if to_weight is None else to_weight, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        library = _library()
+        assert library is not None
+        inputs, taps = ctx.saved_tensors
+        above = _last(gradients[0])
+        to_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[0] else None
+        to_taps = torch.empty(ctx.sizes[-1], *taps.shape)
+        if library.depthwise_backward(
+            *(_at(inputs), _at(taps), _at(above), _at(to_inputs), _at(to_taps)), *ctx.sizes
+        ):
+            raise MemoryError("no memory for a depthwise convolution")
+        return to_inputs, to_taps.sum(0).permute(2, 0, 1)[:, None], None
+
+
+LANES = 8
 
 
 def depthwise_conv2d(inputs: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -75,7 +75,9 @@ def depthwise_conv2d(inputs: Tensor, weight: Tensor, stride: int) -> Tensor:
         weight: (channels, 1, kernel_size, kernel_size).
         stride: 1 or 2.
     """
-    if inputs.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    is_ours = inputs.device.type == "cpu" and inputs.dtype == weight.dtype == torch.float32
+    is_ours = is_ours and not torch.is_autocast_enabled("cpu") and weight.shape[0] % LANES == 0
+    if not is_ours or weight.shape[-1] not in (3, 5, 7) or _library() is None:
         return F.conv2d(inputs, weight, stride=stride, padding=weight.shape[-1] // 2, groups=weight.shape[0])
     output: Tensor = _Depthwise.apply(inputs, weight, stride)  # type: ignore[no-untyped-call]
     return output
