@@ -1,7 +1,7 @@
 """Depthwise convolution that is fast on CPUs, above all its gradients.
 
-The library routines behind ``torch.conv2d`` take most of a training step for 5x5 and 7x7 depthwise convolutions. Where a
-C compiler is found, ``depthwise.c`` is built once into the user's cache and used instead.
+The library routines behind ``torch.conv2d`` take most of a training step for 5x5 and 7x7 depthwise convolutions. Where
+a C compiler is found, ``depthwise.c`` is built once into the user's cache and used instead.
 """
 
 from __future__ import annotations
