@@ -57,7 +57,11 @@ def search(
     ] = 50,
     load: Annotated[
         int,
-        typer.Option(min=0, max=64, help="Keep so many other cores busy while measuring: a budget for a busy machine."),
+        typer.Option(
+            min=0,
+            max=64,
+            help="Keep cores busy by so many other processes while measuring: a budget for a busy machine.",
+        ),
     ] = 0,
     data: Annotated[
         str | None, typer.Option(help="Where the supernet's images are, as for train (default: fetched once).")
@@ -221,6 +225,8 @@ def _check_targets(specs: Sequence[TargetSpec], costs: set[str], asks_more: bool
             )
 
 
+MANY = 0.1
+"""Share of a pick's calls left out that is worth a word."""
 HEADERS = ["pick", "subnet", "budget ms", "predicted ms", "{} ms", "held", "predicted", "validation", "test"]
 
 
@@ -239,15 +245,25 @@ def _text(search: TargetSearch, result: dict[str, Any], packed: Path | None) -> 
     if result["provenance"] != "measured":
         lines.append(f"latencies are {result['provenance']}, no measurements")
     elif result["percentile"] != 50 or result["busy_cores"]:
-        busy = f" with {result['busy_cores']} other cores busy" if result["busy_cores"] else ""
+        busy = f" beside {result['busy_cores']} other busy processes" if result["busy_cores"] else ""
         lines.append(f"latencies are the p{result['percentile']} of single calls{busy}")
     headers = [header.format(result["provenance"]) for header in HEADERS]
-    lines += [table([*headers, *map(_unit, objectives)], rows), ""]
+    lines += [table([*headers, *map(_unit, objectives)], rows), *_disturbances(search, result["percentile"]), ""]
     if result["unmeasured"]:
         lines.append(f"{len(result['unmeasured'])} finalists are not measured, or were disturbed, so not sure yet:")
         lines += [_waiting_hint(search, packed), ""]
     lines += [*map(str, costs), str(total("search", costs))]
     return "\n".join([*lines, f"wrote {Path(result['folder']) / FILE_NAME}"])
+
+
+def _disturbances(search: TargetSearch, percentile: Percentile) -> list[str]:
+    """A line for each pick of whose calls many were left out."""
+    return [
+        f"pick {pick.number}: other work interrupted {pick.timing.share_left_out:.0%} of the calls, left out here; "
+        f"with them it is {pick.timing.any_ms(percentile):.3f} ms"
+        for pick in search.picks
+        if pick.timing is not None and pick.timing.share_left_out > MANY
+    ]
 
 
 def _waiting_hint(search: TargetSearch, packed: Path | None) -> str:
@@ -280,7 +296,7 @@ def _report_unmet(searches: Sequence[TargetSearch], budgets: int, packed: Path |
 
     unmet = [
         f"{budget['budget_ms']:g} ms on {one.target.name}: the nearest is {budget['nearest_ms']:.4g} ms "
-        f"({budget['nearest_subnet']})"
+        f"({budget['nearest_subnet']}); allow {1.05 * budget['nearest_ms']:.3g} ms"
         for one in searches
         for budget in one.infeasible
     ]

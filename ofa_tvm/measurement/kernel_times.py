@@ -24,6 +24,13 @@ def kernel_keys(network: NetworkSpec) -> list[list[str]]:
     return list(keys.values())
 
 
+def _how_to_tune(target: TargetSpec) -> str:
+    command = f"python -m ofa_tvm.tune --target {target.name}"
+    if target.device == "pack":
+        return f"run '{command} --export-pack FOLDER', then see README.txt in that folder"
+    return f"run '{command}' first"
+
+
 def kernel_costs(tuning_log: TuningLog, kernels: Mapping[str, KernelSpec]) -> tuple[dict[str, float], int]:
     """Time of each kernel in ms, and how many of them are estimated.
 
@@ -37,7 +44,7 @@ def kernel_costs(tuning_log: TuningLog, kernels: Mapping[str, KernelSpec]) -> tu
         key: state.best_ms for key, state in tuning_log.kernels.items() if key in kernels and state.best_ms is not None
     }
     if not tuned:
-        raise PartialResult(f"no kernel is tuned in {tuning_log.folder}", "run 'python -m ofa_tvm.tune' first")
+        raise PartialResult(f"no kernel is tuned in {tuning_log.folder}", _how_to_tune(tuning_log.target))
     rates: dict[str, list[float]] = {}
     for key, milliseconds in tuned.items():
         rates.setdefault(kernels[key].kind, []).append(milliseconds / _work(kernels[key]))

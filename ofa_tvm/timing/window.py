@@ -128,6 +128,18 @@ class Timing(_Part):
         return min(values), max(values)
 
     @property
+    def share_left_out(self) -> float:
+        """Of all calls, those during or right after which other work was done; 0 where that was wanted."""
+        if self.busy_cores:
+            return 0.0
+        return sum(one.left_out for one in self.windows) / sum(one.calls for one in self.windows)
+
+    def any_ms(self, percentile: Percentile = 50) -> float:
+        """The median of the windows' percentiles of all calls, disturbed or not."""
+        told_ms: float = median(getattr(one, f"any_p{percentile}_ms") for one in self.windows)
+        return told_ms
+
+    @property
     def calibration_ms(self) -> float:
         """The calibration kernel, median of the windows that count."""
         return median(one.calibration_ms for one in (self.undisturbed if self.is_sound else self.windows))

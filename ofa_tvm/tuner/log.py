@@ -88,7 +88,7 @@ class TuningLog:
             found = read_json(manifest, "manifest")
             if not isinstance(found, dict) or found.get("conditions") != json.loads(json.dumps(target.conditions)):
                 raise UserError(f"{manifest} states other conditions than target {target.name}", "move the folder away")
-        self._target, self._conditions = target, target.conditions
+        self.target, self._conditions = target, target.conditions
         self.reference_ms: float | None = None
         self.kernels: dict[str, KernelState] = {}
         self.tried: set[str] = set()
@@ -111,7 +111,7 @@ class TuningLog:
         Raises:
             UserError: another process holds it; the message names it. Or its times may not be stored.
         """
-        self._target.stored_provenance()
+        self.target.stored_provenance()
         self._own.mkdir(parents=True, exist_ok=True)
         holder = self._own / ".holder"
         lock = FileLock(self._own / ".lock")
@@ -171,7 +171,7 @@ class TuningLog:
         Raises:
             UserError: the target's times may not be stored.
         """
-        self._target.stored_provenance()
+        self.target.stored_provenance()
         state = self.kernels.get(kernel, KernelState(kernel))
         trials = []
         for candidate, result in results:

@@ -16,10 +16,11 @@ struct WindowPlan {
 // What the windows tell together, each of them on another load of the library; times in ms.
 struct Timing {
   std::vector<Window> windows;
-  double p50_ms, p90_ms, p99_ms;  // medians of the windows'
-  double fastest_ms, slowest_ms;  // the windows' p50
-  double calls, left_out;         // of all windows
-  double calibration_ms;          // median
+  double p50_ms, p90_ms, p99_ms;              // medians of the windows'
+  double any_p50_ms, any_p90_ms, any_p99_ms;  // likewise, of all calls
+  double fastest_ms, slowest_ms;              // the windows' p50
+  double calls, left_out;                     // of all windows
+  double calibration_ms;                      // median
 };
 
 // Time a model on a batch of images. Throws failed or bad_input.

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kSchemaVersion = 1;
 constexpr double kLeastKept = 0.25;  // share of the calls that must be undisturbed
+constexpr double kMany = 0.1;        // a share of interrupted calls that is worth a word
 constexpr double kMoved = 1.1;       // a calibration kernel so many times slower or faster is worth a word
 
 struct Answer {
@@ -68,6 +69,10 @@ std::string benchmark_text(const Benchmark &benchmark, const Model &model) {
   text += format("            of %.0f single calls, %.0f left out: other work interrupted them", timing.calls,
                  timing.left_out);
   text += timing.calls - timing.left_out < kLeastKept * timing.calls ? ", too many to trust these figures\n" : "\n";
+  if (timing.left_out > kMany * timing.calls) {
+    text += format("            with those %.4f ms p50, %.4f p90, %.4f p99: what a user of this machine sees now\n",
+                   timing.any_p50_ms, timing.any_p90_ms, timing.any_p99_ms);
+  }
   const double ratio = slowness(timing, model);
   if (ratio > 0) {
     text += format("calibration %.4f ms, %.2fx what it took when the bundle was made", timing.calibration_ms, ratio);

@@ -50,13 +50,13 @@ def run_tune(capsys, target_file, logs, *options):
     return code, json.loads(said.out) if code == 0 else said.err
 
 
-def measure_there(pack, *options):
-    """Run the pack as its device would: this package is not on the path."""
+def measure_there(pack, *options, code=0):
+    """Run the pack as its device would: this package is not on the path. What it says."""
     command = [sys.executable, "measure.py", *options]
     environment = {"PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, cwd=pack, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
 
 
 def first_of_each_kind(kernels):
@@ -243,6 +243,23 @@ def test_a_crash_a_hang_and_a_wrong_output_cost_one_result_each(target_file, tmp
     records, _ = pack_measure.read_results(pack / "results.jsonl")
     assert [record["status"] for record in records[1:]] == ["failed", "wrong_output", "crashed", "timed_out", "ok"]
     assert "differs from the reference" in records[2]["error"]
+
+
+def test_a_machine_on_which_nothing_works_keeps_no_results(target_file, tmp_path):
+    target, pack = load_target(str(target_file), device="pack"), tmp_path / "pack"
+    with PackWriter(target, pack) as writer:
+        writer.add(SMALL, [Candidate(SMALL.key, "default", {})])
+        writer.finish()
+    manifest = pack / "manifest.json"
+    whole = manifest.read_text()
+    manifest.write_text(json.dumps({**json.loads(whole), "machine": "riscv64"}))
+    assert "the pack is for riscv64" in measure_there(pack, code=2)
+    manifest.write_text(whole)
+    damage(pack, 0, lambda entry: {"form": "function"})
+    assert "none of them works on this machine" in measure_there(pack, code=1)
+    assert not (pack / "results.jsonl").exists()
+    manifest.write_text(whole)
+    assert "1 measured, 0 left" in measure_there(pack)
 
 
 def test_a_candidate_that_cannot_be_built_is_told(target_file, tmp_path):

@@ -94,7 +94,7 @@ def test_on_a_disturbed_machine_a_budget_is_unsure_and_the_search_ends_with_3(
 
 def test_other_percentiles_and_load_are_told(run, tmp_path, capsys) -> None:
     assert run("--max-latency-ms", "100", "--percentile", "99", "--load", "2") == 0
-    assert "latencies are the p99 of single calls with 2 other cores busy" in capsys.readouterr().out
+    assert "latencies are the p99 of single calls beside 2 other busy processes" in capsys.readouterr().out
     result = load_search_result(tmp_path / "out")
     assert (result.percentile, result.busy_cores) == (99, 2)
     (pick,) = result.picks

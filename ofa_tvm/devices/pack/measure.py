@@ -29,6 +29,9 @@ RESULTS = "results.jsonl"
 MANIFEST = "manifest.json"
 LIBRARIES = ("libtvm_runtime.so", "libtvm_runtime_cuda.so")
 STARTING_S = 120
+FIRST = 5
+"""Results that come to nothing at once: then it is the machine that fails, not they."""
+OTHER_NAMES = {"arm64": "aarch64", "AMD64": "x86_64"}
 CPU, CUDA = 1, 2
 FIGURES, FEWEST_CALLS = 10, 9
 Array = Any
@@ -397,16 +400,23 @@ def main() -> int:
     if bad:
         print(f"{', '.join(bad[:5])}: missing or damaged; copy the whole folder again", file=sys.stderr)
         return 2
+    here = OTHER_NAMES.get(platform.machine(), platform.machine())
+    if here != manifest["machine"]:
+        print(f"this machine is {here}, the pack is for {manifest['machine']}: see README.txt", file=sys.stderr)
+        return 2
     results, damaged = read_results(folder / RESULTS)
     if damaged:
         print(f"{damaged} damaged lines of {RESULTS} are measured again", file=sys.stderr)
     known = {record.get("id") for record in results if record.get("round") == manifest["round"]}
     left = [number for number, entry in enumerate(manifest["entries"]) if entry["id"] not in known]
-    return _measure_all(folder, manifest, left, options.minutes)
+    works = any(record.get("status") == "ok" for record in results)
+    return _measure_all(folder, manifest, left, options.minutes, works)
 
 
-def _measure_all(folder: Path, manifest: Record, left: list[int], minutes: float | None) -> int:
+def _measure_all(folder: Path, manifest: Record, left: list[int], minutes: float | None, works: bool) -> int:
+    """Measure entries; nothing is kept before one of them ``works``, on this machine."""
     start, child, done = time.monotonic(), None, 0
+    waiting: list[Record] = []
     for number in left:
         if minutes is not None and time.monotonic() - start >= 60 * minutes:
             break
@@ -416,16 +426,24 @@ def _measure_all(folder: Path, manifest: Record, left: list[int], minutes: float
                 print(f"TVM's runtime cannot be used here: {child.ready.get('error')}; see README.txt", file=sys.stderr)
                 return 1
             if not done:
-                append_result(folder / RESULTS, {"round": manifest["round"], "device": facts(manifest["device"])})
+                waiting.append({"round": manifest["round"], "device": facts(manifest["device"])})
         entry = manifest["entries"][number]
         answer = child.ask(number, entry.get("timeout_s", manifest["measure"]["timeout_s"]))
         if answer["status"] in ("crashed", "timed_out"):
             child = None
-        append_result(folder / RESULTS, {"round": manifest["round"], "id": entry["id"], "at": time.time(), **answer})
+        waiting.append({"round": manifest["round"], "id": entry["id"], "at": time.time(), **answer})
         done += 1
+        works = works or answer["status"] == "ok"
         print(f"{done}/{len(left)} {entry['title']}: {answer['status']}", file=sys.stderr)
+        if not works and done == min(FIRST, len(left)):
+            print(f"none of them works on this machine: {answer.get('error')}; nothing is kept", file=sys.stderr)
+            break
+        while works and waiting:
+            append_result(folder / RESULTS, waiting.pop(0))
     if child is not None:
         child.end()
+    if not works and done:
+        return 1
     rest = len(left) - done
     print(f"{done} measured, {rest} left" + ("; run it again to go on" if rest else f"; send {RESULTS} back"))
     return 0

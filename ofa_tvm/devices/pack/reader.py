@@ -47,6 +47,8 @@ def read_manifest(folder: Path, target: TargetSpec) -> dict[str, Any]:
         UserError: it is missing, damaged, or of other conditions.
     """
     path = folder / pack_measure.MANIFEST
+    if not path.is_file():
+        raise UserError(f"{folder} is not a pack: it has no {path.name}", "give the folder that --export-pack wrote")
     manifest = read_json(path, "pack manifest")
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise UserError(f"{path} is not a pack manifest of this version", "export the pack again")
@@ -109,6 +111,11 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
     if damaged:
         log(f"{folder / pack_measure.RESULTS}: {damaged} damaged lines are left out; measure.py measures them again")
     new = [pair for digest, pair in found.items() if digest not in tuning_log.tried]
+    if len(new) >= pack_measure.FIRST and all(result.status != "ok" for _, result in new):
+        raise UserError(
+            f"all {len(new)} results of {folder} failed: {new[-1][1].error}",
+            f"was it measured on the device of {target.name}? remove {pack_measure.RESULTS}, measure again there",
+        )
     for kernel in dict.fromkeys(candidate.kernel for candidate, _ in new):
         mine = [pair for pair in new if pair[0].kernel == kernel]
         keep_traces(tuning_log.folder, mine)

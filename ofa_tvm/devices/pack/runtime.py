@@ -16,12 +16,20 @@ from ofa_tvm.hardware.target import TargetSpec
 CUDA_RUNTIME = "libcudart.so.13"
 
 
+def machine_of(target: TargetSpec) -> str:
+    """The kind of machine that a target's libraries run on, as ``platform.machine`` names it."""
+    return (target.target.mtriple or platform.machine()).split("-")[0]
+
+
+def _library_names(target: TargetSpec) -> tuple[str, ...]:
+    return pack_measure.LIBRARIES[: 1 if target.target.gpu is None else 2]
+
+
 def copy_runtime(target: TargetSpec, folder: Path) -> bool:
     """Copy TVM's runtime into the pack where the device's machine is of this one's kind."""
-    triple = target.target.mtriple or platform.machine()
-    names = pack_measure.LIBRARIES[: 1 if target.target.gpu is None else 2]
+    names = _library_names(target)
     libraries = {path.name: path for path in _files_of("apache-tvm").values()}
-    if not triple.startswith(platform.machine()) or not set(names) <= libraries.keys():
+    if machine_of(target) != platform.machine() or not set(names) <= libraries.keys():
         return False
     copied = {name: libraries[name] for name in names}
     copied |= {name: path for name, path in _files_of("apache-tvm-ffi").items() if _is_needed(Path(name))}
@@ -40,8 +48,7 @@ def runtime_libraries(target: TargetSpec) -> dict[str, Path]:
     """TVM's libraries that a GPU's bundle needs beside it, by name; empty where its machine is of another kind."""
     from ofa_tvm.compiler.cuda.program import CUDA_LIBRARIES
 
-    triple = target.target.mtriple or platform.machine()
-    if not triple.startswith(platform.machine()):
+    if machine_of(target) != platform.machine():
         return {}
     packages = [*_files_of("apache-tvm").values(), *_files_of("apache-tvm-ffi").values()]
     found = {path.name: path for path in packages if path.name in CUDA_LIBRARIES}
@@ -70,14 +77,14 @@ def _is_needed(path: Path) -> bool:
 
 def about_runtime(target: TargetSpec, folder: Path, is_there: bool) -> str:
     """What a pack's README says of the runtime."""
-    wheels = f"apache-tvm=={metadata.version('apache-tvm')} apache-tvm-ffi=={metadata.version('apache-tvm-ffi')}"
+    wheels = f"numpy apache-tvm=={metadata.version('apache-tvm')} apache-tvm-ffi=={metadata.version('apache-tvm-ffi')}"
     if is_there:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         text = f"They are in runtime/, for Python {version};\nfor another Python 3.9 or newer: pip install {wheels}"
     else:
         text = (
             f"Install them (Python 3.9 or newer): pip install {wheels},\nor unpack these wheels for "
-            f"{target.target.mtriple} and put {', '.join(pack_measure.LIBRARIES)}\nand folder tvm_ffi into runtime/."
+            f"{target.target.mtriple} and put {', '.join(_library_names(target))}\nand folder tvm_ffi into runtime/."
         )
     if target.target.gpu is not None and not (folder / "runtime" / CUDA_RUNTIME).exists():
         text += f"\nTVM also needs {CUDA_RUNTIME} there: pip install nvidia-cuda-runtime, or a CUDA toolkit 13."

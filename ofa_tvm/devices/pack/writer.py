@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ofa_tvm.devices.pack import measure as pack_measure
-from ofa_tvm.devices.pack.runtime import about_runtime, copy_runtime
+from ofa_tvm.devices.pack.runtime import about_runtime, copy_runtime, machine_of
 from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.devices.workers.worker_pool import WorkerPool
 from ofa_tvm.graph.kernel import KernelSpec
@@ -48,7 +48,7 @@ SUBNET_TOLERANCE: dict[DType, float] = {"float32": 1e-3, "float16": 3e-2}
 """Largest differences from float32 in numpy, as ``pack_measure.difference`` counts them."""
 README = """Measure this on {device}:
 
-    python measure.py                (--minutes 30 stops after so long; run it again to go on)
+    python3 measure.py               (--minutes 30 stops after so long; run it again to go on)
 
 Then send results.jsonl back, and where the pack was made:
 
@@ -196,6 +196,7 @@ class PackWriter:
             "target": target.name,
             "fingerprint": target.fingerprint,
             "conditions": target.conditions,
+            "machine": machine_of(target),
             "device": "cpu" if target.target.gpu is None else "cuda",
             "measure": {
                 "repeats": tuning.repeats,

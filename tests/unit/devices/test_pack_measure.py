@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,7 @@ def test_a_time_limit_leaves_the_rest_for_later(tmp_path):
     script = tmp_path / "measure.py"
     script.write_text(Path(pack.__file__).read_text())
     manifest = {"round": "r", "files": {}, "entries": [{"id": "a"}], "measure": {"timeout_s": 1}, "device": "cpu"}
+    manifest["machine"] = platform.machine()
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     command = [sys.executable, script, "--minutes", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)

@@ -34,7 +34,10 @@ def log(tmp_path):
 
 @pytest.fixture
 def pack(tmp_path):
-    folder = tmp_path / "pack"
+    return pack_of(tmp_path / "pack", CANDIDATES)
+
+
+def pack_of(folder, candidates):
     folder.mkdir()
     manifest = {
         "schema": SCHEMA,
@@ -42,7 +45,7 @@ def pack(tmp_path):
         "target": TARGET.name,
         "fingerprint": TARGET.fingerprint,
         "conditions": TARGET.conditions,
-        "entries": [{"id": one.digest, "candidate": asdict(one)} for one in CANDIDATES],
+        "entries": [{"id": one.digest, "candidate": asdict(one)} for one in candidates],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
@@ -212,3 +215,20 @@ def test_a_manifest_that_was_tampered_with_is_refused(pack, log, change, problem
     (pack / "manifest.json").write_text(json.dumps(change(manifest)))
     with pytest.raises(UserError, match=problem):
         taken(pack, log)
+
+
+def test_results_that_all_failed_are_those_of_another_machine(tmp_path, log):
+    candidates = [Candidate(KERNEL, "template", {"number": number}) for number in range(pack_measure.FIRST)]
+    folder = pack_of(tmp_path / "pack", candidates)
+    failed = [{"id": one.digest, "status": "failed", "error": "cannot open shared object"} for one in candidates]
+    measured(folder, *failed)
+    with pytest.raises(UserError, match=r"all 5 results of .* failed: cannot open shared object"):
+        taken(folder, log)
+    assert not log.kernels
+    measured(folder, {**failed[0], "status": "ok", "times_ms": [0.1], "is_checked": True})
+    assert taken(folder, log).results == 5
+
+
+def test_a_folder_that_is_no_pack(tmp_path, log):
+    with pytest.raises(UserError, match="is not a pack"):
+        taken(tmp_path, log)

@@ -57,6 +57,12 @@ def test_a_window_is_disturbed_by_few_calls_or_a_slow_calibration_kernel(one, di
     assert one.is_disturbed(USUAL_MS) is disturbed
 
 
+def test_what_was_left_out_is_told_unless_it_was_wanted():
+    assert timing(window(left_out=30), window(), window()).share_left_out == pytest.approx(0.1)
+    assert timing(window(left_out=30), busy=1).share_left_out == 0
+    assert timing(window(1.0), window(3.0), window(2.0)).any_ms() == 2.0
+
+
 def test_nothing_is_slow_where_nobody_knows_what_is_usual():
     assert not window(calibration_ms=9).is_disturbed(usual_calibration_ms([]))
     assert usual_calibration_ms([window(calibration_ms=0), window(), window(calibration_ms=0.06)]) == USUAL_MS
