@@ -57,9 +57,7 @@ class _Depthwise(torch.autograd.Function):
         above = _last(gradients[0])
         to_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[0] else None
         to_taps = torch.empty(ctx.sizes[-1], *taps.shape)
-        if library.depthwise_backward(
-            *(_at(inputs), _at(taps), _at(above), _at(to_inputs), _at(to_taps)), *ctx.sizes
-        ):
+        if library.depthwise_backward(*(_at(inputs), _at(taps), _at(above), _at(to_inputs), _at(to_taps)), *ctx.sizes):
             raise MemoryError("no memory for a depthwise convolution")
         return to_inputs, to_taps.sum(0).permute(2, 0, 1)[:, None], None
 
