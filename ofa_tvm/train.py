@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from ofa_tvm.support.command import HostThreadsOption, JsonFlag, emit, run_comma
 
 if TYPE_CHECKING:
     from ofa_tvm.data.dataset import Dataset
+    from ofa_tvm.spaces import SearchSpace
     from ofa_tvm.supernet.plan import Plan
     from ofa_tvm.supernet.training import Trainer
 
@@ -24,6 +25,10 @@ LEAST_STEPS = 2000
 SMALL = 10_000
 """Training images below which a batch is smaller by default, so that an epoch has more steps."""
 BATCH, SMALL_BATCH = 128, 64
+SHRUNK = 1.5
+"""Images so many times larger than what a network sees of them are worth a word."""
+FOLDS, ENOUGH = 4, 1000
+"""Parts of a cross-validation where fewer images than that could be held out."""
 
 
 def train(
@@ -54,6 +59,12 @@ def train(
         Precision | None, typer.Option(help="Type of convolutions (default: bfloat16 on a GPU, else float32).")
     ] = None,
     host_threads: HostThreadsOption = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=20, help="Parts of a cross-validation, each a training more (default: 4 for few images, else 1)."
+        ),
+    ] = None,
     accuracy_samples: Annotated[
         int, typer.Option(min=0, help="Subnets to evaluate for the accuracy predictor, 20 or more (0: none).")
     ] = 300,
@@ -68,10 +79,9 @@ def train(
     several processes or machines train together: torchrun --nproc-per-node 2 -m ofa_tvm.train ...
     """
     import tempfile
+    from functools import partial
 
-    from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT
     from ofa_tvm.data import load_dataset
-    from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
     from ofa_tvm.spaces import get_space
     from ofa_tvm.supernet.host_threads import use_host_threads
     from ofa_tvm.supernet.ranks import joined
@@ -82,12 +92,7 @@ def train(
     from ofa_tvm.support.errors import UserError
 
     search_space = get_space(space)
-    fewest = MIN_SAMPLES + FEWEST_HELD_OUT
-    if 0 < accuracy_samples < fewest:
-        raise UserError(
-            f"{accuracy_samples} subnets are too few for an accuracy predictor",
-            f"give --accuracy-samples 0 for none, or at least {fewest}",
-        )
+    _require_enough(accuracy_samples)
     if epochs is not None and steps is not None:
         raise UserError("--epochs and --steps say the same", "give one of them")
     changes = _changes(change or [])
@@ -101,33 +106,90 @@ def train(
         with tempfile.TemporaryFile(dir=out):
             pass
     dataset = load_dataset(data, log)
+    _warn_of_shrinking(search_space, dataset)
     plan = _plan(dataset, recipe, epochs, steps, batch, {"seed": seed, "precision": precision, **changes})
     search_space = search_space.with_classes(len(dataset.class_names))
     teaching = open_teacher(teacher, dataset, torch_device) if teacher is not None else None
     ranks = joined(torch_device)
-    trainer = Trainer(search_space, dataset, plan, out, torch_device, teaching, ranks)
+    folds = folds or (FOLDS if dataset.held_out < ENOUGH and accuracy_samples else 1)
+    begun = partial(Trainer, search_space, plan=plan, device=torch_device, teacher=teaching, ranks=ranks)
+    trainers = _trainers(begun, dataset, out, folds)
     if dry_run:
-        _emit_cost(trainer, json)
+        _emit_cost(trainers, json)
         return
-    path = trainer.run()
-    trainer.result.eval()
-    predictor = _accuracy_predictor(trainer, path, accuracy_samples) if accuracy_samples else None
+    path = _run(trainers)
+    predictor = _accuracy_predictor(trainers, path, accuracy_samples) if accuracy_samples else None
     if ranks.is_first:
-        _emit_accuracy(trainer, path, predictor, json)
+        _emit_accuracy(trainers, path, predictor, json)
 
 
-def _emit_accuracy(trainer: Trainer, path: Path, predictor: dict[str, Any] | None, json: bool) -> None:
+def _require_enough(accuracy_samples: int) -> None:
+    from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT
+    from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
+    from ofa_tvm.support.errors import UserError
+
+    fewest = MIN_SAMPLES + FEWEST_HELD_OUT
+    if 0 < accuracy_samples < fewest:
+        raise UserError(
+            f"{accuracy_samples} subnets are too few for an accuracy predictor",
+            f"give --accuracy-samples 0 for none, or at least {fewest}",
+        )
+
+
+def _warn_of_shrinking(space: SearchSpace, dataset: Dataset) -> None:
+    """Say when images are made much smaller than they are, and which spaces would see more of them."""
+    from ofa_tvm.spaces import SPACES
+    from ofa_tvm.support.console import log
+
+    size, most = dataset.all_training.images.shape[1], max(space.resolutions)
+    if size < SHRUNK * most:
+        return
+    larger = [one for one in SPACES.values() if most < max(one.resolutions) < SHRUNK * size]
+    others = ", ".join(f"{one.name} takes {min(one.resolutions)}-{max(one.resolutions)}" for one in larger)
+    log(
+        f"beware: images of {size} pixels are shrunk to {most} at most, the largest that {space.name} takes"
+        + (others and f"; {others}")
+    )
+
+
+def _trainers(begun: Callable[..., Trainer], dataset: Dataset, out: Path, folds: int) -> list[Trainer]:
+    """Those of a cross-validation, if there is one, and at last the one whose supernet is wanted."""
+    from dataclasses import replace
+
+    from ofa_tvm.supernet.held_out import fold_folder
+
+    if folds == 1:
+        return [begun(dataset=dataset, folder=out)]
+    parts = [begun(dataset=one, folder=fold_folder(out, number)) for number, one in enumerate(dataset.folds(folds))]
+    return [*parts, begun(dataset=replace(dataset, held_out=0), folder=out, folds=folds)]
+
+
+def _run(trainers: Sequence[Trainer]) -> Path:
+    """Train one after the other; the last one's checkpoint."""
+    from ofa_tvm.support.console import log
+
+    for number, trainer in enumerate(trainers, 1):
+        if len(trainers) > 1:
+            role = f"part {number} of a cross-validation" if number < len(trainers) else "all images"
+            log(f"training {number} of {len(trainers)}: {role}, {len(trainer.dataset.train)} images")
+        path = trainer.run()
+        trainer.result.eval()
+    return path
+
+
+def _emit_accuracy(trainers: Sequence[Trainer], path: Path, predictor: dict[str, Any] | None, json: bool) -> None:
     """Write and print what was trained: accuracies on the test images, the predictor's quality, the cost."""
     from ofa_tvm.accuracy.uncertainty import standard_error
     from ofa_tvm.supernet.evaluate import Evaluator
     from ofa_tvm.support.files import write_json
     from ofa_tvm.support.ledger import total
 
+    trainer = trainers[-1]
     dataset, space = trainer.dataset, trainer.space
     evaluator = Evaluator(dataset, dataset.test, device=trainer.device)
     configs = {"largest": space.largest, "smallest": space.smallest}
     accuracy = {name: evaluator.top1(trainer.result, config) for name, config in configs.items()}
-    cost = total("train", trainer.ledger.costs())
+    cost = total("train", [cost for one in trainers for cost in one.ledger.costs()])
     payload = {
         "checkpoint": str(path),
         "test_top1": accuracy,
@@ -181,26 +243,36 @@ def _plan(
     return make_plan(recipe, steps, batch=batch, **values)
 
 
-def _emit_cost(trainer: Trainer, json: bool) -> None:
+def _emit_cost(trainers: Sequence[Trainer], json: bool) -> None:
     from dataclasses import asdict
 
     from ofa_tvm.supernet.training_cost import expected_cost
+    from ofa_tvm.support.ledger import total
 
-    cost, plan, images = expected_cost(trainer), trainer.plan, len(trainer.dataset.train)
+    plan, images, trainings = trainers[-1].plan, len(trainers[-1].dataset.train), len(trainers)
+    cost = total("expected", [expected_cost(trainer) for trainer in trainers])
     epochs = plan.steps * plan.batch / images
-    payload = {"plan": asdict(plan), "images": images, "epochs": epochs, "steps": plan.steps, "cost": cost.record()}
+    payload = {
+        "plan": asdict(plan),
+        "images": images,
+        "epochs": epochs,
+        "steps": plan.steps,
+        "trainings": trainings,
+        "cost": cost.record(),
+    }
+    times = f", {trainings} times for a cross-validation" if trainings > 1 else ""
 
     def text() -> str:
         hours, kwh = cost.wall_s / 3600, (cost.energy_kwh, cost.energy_low_kwh, cost.energy_high_kwh)
         return (
-            f"{images} images, {plan.steps} steps of {plan.batch} ({epochs:.1f} epochs), {plan.recipe}: about "
+            f"{images} images, {plan.steps} steps of {plan.batch} ({epochs:.1f} epochs), {plan.recipe}{times}: about "
             f"{hours:.2g} hours, {kwh[0]:.2g} kWh ({kwh[1]:.2g}-{kwh[2]:.2g}, {cost.method}), without evaluation"
         )
 
     emit(payload, json, text)
 
 
-def _accuracy_predictor(trainer: Trainer, checkpoint: Path, count: int) -> dict[str, Any] | None:
+def _accuracy_predictor(trainers: Sequence[Trainer], checkpoint: Path, count: int) -> dict[str, Any] | None:
     """Evaluate subnets, save a predictor fitted to them beside the checkpoint, and report how good it is.
 
     Processes that train together share the work; the first of them has the report.
@@ -208,24 +280,28 @@ def _accuracy_predictor(trainer: Trainer, checkpoint: Path, count: int) -> dict[
     from ofa_tvm.accuracy.doubt import doubts
     from ofa_tvm.accuracy.samples import AccuracySamples
     from ofa_tvm.supernet.evaluate import Evaluator
+    from ofa_tvm.supernet.held_out import HeldOut
     from ofa_tvm.support.console import Task, log
     from ofa_tvm.support.files import sha256_file
 
-    evaluator = Evaluator(trainer.dataset, trainer.dataset.validation, device=trainer.device)
+    trainer, parts = trainers[-1], trainers[:-1] or trainers
+    held_out = HeldOut(
+        [(part.result, Evaluator(part.dataset, part.dataset.validation, device=part.device)) for part in parts]
+    )
     samples = AccuracySamples(trainer.space, trainer.folder, sha256_file(checkpoint)[:16])
     ranks = trainer.ranks
     with trainer.ledger.phase("evaluate subnets"):
         missing = samples.missing(count)
         with Task("evaluating subnets", len(missing)) as task:
             for some in ranks.rounds(missing):
-                top1 = ranks.spread(some, lambda config: evaluator.top1(trainer.result, config))
+                top1 = ranks.spread(some, held_out.top1)
                 if ranks.is_first:
                     samples.add(some, top1)
                 task.advance(len(some), note=f"{top1[-1]:.2%}")
     if not ranks.is_first:
         return None
     report = samples.report()
-    for doubt in doubts(samples, len(trainer.dataset.validation), report):
+    for doubt in doubts(samples, held_out.images, report):
         log(f"beware: {doubt}")
     samples.predictor().save(trainer.folder, report)
     return report

@@ -72,6 +72,7 @@ class EvaluatedAccuracy:
 
     def __init__(self, samples: AccuracySamples, evaluate: Evaluate, images: int) -> None:
         self._samples, self._evaluate, self.images = samples, evaluate, images
+        self._noise = self._own_noise()
         self.fit()
 
     @property
@@ -90,6 +91,10 @@ class EvaluatedAccuracy:
     def evaluate(self, configs: Sequence[SubnetConfig]) -> None:
         """See ``AccuracySource``."""
         self._samples.evaluate(configs, self._evaluate, compared=True)
+        self._noise = self._own_noise()
+
+    def _own_noise(self) -> float:
+        return own_noise(list(self._samples.answers.values())[-COMPARED:])
 
     def validated(self, config: SubnetConfig) -> float | None:
         """See ``AccuracySource``."""
@@ -99,10 +104,7 @@ class EvaluatedAccuracy:
         """See ``AccuracySource``: validated and predicted accuracy together."""
         predicted = float(self.predict(self.space.genomes([config]))[0])
         validated = self.validated(config)
-        noise = min(
-            own_noise(list(self._samples.answers.values())[-COMPARED:]),
-            standard_error(min(1.0, max(0.0, predicted)), self.images),
-        )
+        noise = min(self._noise, standard_error(min(1.0, max(0.0, predicted)), self.images))
         prior = Estimate(predicted, predictors_error(self._predictor.scores, noise))
         return prior if validated is None else Estimate(validated, noise).with_prior(prior)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,8 @@ class Preprocess:
 class Dataset:
     """A classification data set.
 
-    ``held_out`` of the training images (the last ones of a fixed permutation) never train: they serve predictors
-    and the search. The test images only report.
+    ``held_out`` of the training images never train: they serve predictors and the search. They are, of a fixed
+    permutation, those before the last ``held_out_end``. The test images only report.
     """
 
     name: str
@@ -58,10 +59,12 @@ class Dataset:
     all_training: Split
     test: Split
     held_out: int
+    held_out_end: int = 0
 
     @cached_property
     def _order(self) -> NDArray[np.int64]:
-        return np.random.default_rng(20200427).permutation(len(self.all_training))
+        order = np.random.default_rng(20200427).permutation(len(self.all_training))
+        return np.roll(order, self.held_out_end)
 
     @cached_property
     def digest(self) -> str:
@@ -70,8 +73,14 @@ class Dataset:
         for split in (self.all_training, self.test):
             sha.update(f"{split.images.shape} {split.labels.tolist()}".encode())
             sha.update(np.ascontiguousarray(split.images).data)
-        sha.update(f"{self.class_names} {self.held_out}".encode())
+        end = f" {self.held_out_end}" if self.held_out_end else ""
+        sha.update(f"{self.class_names} {self.held_out}{end}".encode())
         return sha.hexdigest()
+
+    def folds(self, count: int) -> list[Dataset]:
+        """The data set so many times, each with another part held out; every training image is held out once."""
+        ends = np.linspace(0, len(self.all_training), count + 1).astype(int)
+        return [replace(self, held_out=int(end - start), held_out_end=int(start)) for start, end in pairwise(ends)]
 
     @cached_property
     def train(self) -> Split:

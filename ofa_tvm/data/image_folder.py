@@ -29,6 +29,8 @@ LARGEST_SIZE = 224
 SIZE_STEP = 4
 SIZE_SAMPLE = 100
 FEWEST_IMAGES = 10
+HELD_OUT = 1000
+"""Images that are held out at least, unless that is more than a quarter of them."""
 REPORT_EVERY = 10_000
 PREPARATION = 2
 """Version of what is done to an image, so that a cache of another one is not used."""
@@ -81,7 +83,7 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
         tenth = count // 10
         test_split = all_training.take(np.sort(order[:tenth]))
         all_training = all_training.take(np.sort(order[tenth:]))
-    held_out = max(1, len(all_training) // 10)
+    held_out = max(len(all_training) // 10, min(HELD_OUT, len(all_training) // 4))
     return Dataset(f"imagefolder:{root}", class_names, PREPROCESS, all_training, test_split, held_out)
 
 

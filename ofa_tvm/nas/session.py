@@ -10,7 +10,7 @@ from ofa_tvm.accuracy.doubt import doubts
 from ofa_tvm.accuracy.ofa_predictor import OfaPredictor
 from ofa_tvm.accuracy.samples import FEWEST, AccuracySamples, samples_folder, weights_identity
 from ofa_tvm.accuracy.source import AccuracySource, EvaluatedAccuracy, PublishedAccuracy
-from ofa_tvm.accuracy.uncertainty import Answers, standard_error
+from ofa_tvm.accuracy.uncertainty import standard_error
 from ofa_tvm.nas.result import Pick
 from ofa_tvm.nas.target_search import TargetSearch
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
@@ -76,21 +76,19 @@ def _numbered(pick: Pick, number: int) -> Pick:
 def _evaluated(path: Path, facts: SupernetFacts, how: Evaluation, search: TargetSearch) -> OpenedAccuracy:
     from ofa_tvm.supernet.checkpoint import load_supernet
     from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
+    from ofa_tvm.supernet.held_out import open_held_out
     from ofa_tvm.supernet.host_threads import use_host_threads
 
     use_host_threads(how.host_threads)
     supernet, _ = load_supernet(path)
     dataset = supernet_images(how.data, facts, path, log)
-    validation = Evaluator(dataset, dataset.validation)
+    held_out = open_held_out(path.parent, supernet, facts, dataset)
     sha256 = sha256_file(path)
     identity = weights_identity(sha256)
     samples = AccuracySamples(supernet.space, samples_folder(path.parent, identity), identity, path.parent)
 
     for file in how.accuracies:
         log(f"{samples.merge(file)} accuracies of {file} are new")
-
-    def evaluate(config: SubnetConfig) -> Answers:
-        return validation.answers(supernet, config)
 
     def tested(pick: Pick, number: int) -> Pick:
         log(f"pick {number}: accuracy on {len(dataset.test)} test images ...")
@@ -99,8 +97,7 @@ def _evaluated(path: Path, facts: SupernetFacts, how: Evaluation, search: Target
         return _numbered(pick, number).model_copy(update=found)
 
     with search.ledger.phase("evaluate subnets"):
-        samples.sample(FEWEST, evaluate)
-    images = len(dataset.validation)
-    for doubt in doubts(samples, images, samples.report()):
+        samples.sample(FEWEST, held_out.answers)
+    for doubt in doubts(samples, held_out.images, samples.report()):
         log(f"beware: {doubt}")
-    return OpenedAccuracy(EvaluatedAccuracy(samples, evaluate, images), sha256, tested)
+    return OpenedAccuracy(EvaluatedAccuracy(samples, held_out.answers, held_out.images), sha256, tested)

@@ -70,6 +70,11 @@ class Evaluator:
         rows = np.random.default_rng(0).permutation(len(dataset.train))[:calibration_images]
         self._calibration = to_tensor(dataset.train.images[rows]).to(device)
 
+    @property
+    def count(self) -> int:
+        """Images to count on."""
+        return len(self._labels)
+
     def _batches(self, images: Tensor, resolution: int, batch: int) -> list[Tensor]:
         return [preprocess(part, self._preprocess, resolution) for part in images.split(batch)]  # type: ignore[no-untyped-call]
 

@@ -26,7 +26,7 @@ class SupernetFacts:
         data: name of the data set that it was trained on.
         class_names: what the outputs mean.
         preprocess: what turns an image into its input.
-        training: plan, seed and progress.
+        training: plan, images, progress, and parts of the cross-validation.
     """
 
     space: str
@@ -34,6 +34,11 @@ class SupernetFacts:
     class_names: tuple[str, ...]
     preprocess: Preprocess
     training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folds(self) -> int:
+        """Parts of the cross-validation beside it, where it was trained on all images; 1 where some were held out."""
+        return int(self.training.get("folds", 1))
 
     @property
     def search_space(self) -> SearchSpace:

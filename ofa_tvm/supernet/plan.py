@@ -74,6 +74,7 @@ class Plan:
         ema: decay of the running mean of weights that is the result; 0 for the weights themselves.
         one_resolution: whether the networks of a step share one.
         teacher_share: of the largest network's loss that a teacher's answers are, where there is a teacher.
+        only: key of a subnet that is trained alone; empty where all are trained.
         seed: of weights, order, augmentation and subnets.
         precision: type of convolutions (float32 is TF32 on GPUs, as torch has it); the rest is float32.
     """
@@ -91,6 +92,7 @@ class Plan:
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     one_resolution: bool = False
     teacher_share: Share = 0.5
+    only: str = ""
     seed: Count = 0
     precision: Precision = "float32"
 

@@ -19,6 +19,8 @@ def step_subnets(space: SearchSpace, plan: Plan, step: int) -> list[SubnetConfig
         plan: the training.
         step: the step's number.
     """
+    if plan.only:
+        return [SubnetConfig.parse(plan.only)]
     rng = np.random.default_rng((plan.seed, step))
     full = (space.gene_sizes - 1).astype(int)
     least = _least(space, plan, step)

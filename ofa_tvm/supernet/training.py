@@ -59,6 +59,7 @@ class Trainer:
         device: where it runs.
         teacher: answers beside the labels; None for none.
         ranks: the processes that train together.
+        folds: parts of the cross-validation that serves this supernet; 1 where images are held out of it.
 
     Raises:
         UserError: images and space do not fit, or the folder holds another training.
@@ -73,6 +74,7 @@ class Trainer:
         device: torch.device = CPU,
         teacher: Teacher | None = None,
         ranks: Ranks | None = None,
+        folds: int = 1,
     ) -> None:
         if space.classes != len(dataset.class_names):
             classes = len(dataset.class_names)
@@ -80,7 +82,7 @@ class Trainer:
         if len(dataset.train) < plan.batch:
             raise UserError(f"{dataset.name} has {len(dataset.train)} training images, a batch is {plan.batch}")
         self.space, self.dataset, self.plan, self.folder, self.device = space, dataset, plan, folder, device
-        self.ranks, self._teacher = ranks or Ranks(), teacher
+        self.ranks, self._teacher, self._folds = ranks or Ranks(), teacher, folds
         _keep_freed_memory()
         torch.manual_seed(plan.seed)
         self.supernet = channels_last(Supernet(space)).to(device)
@@ -102,7 +104,9 @@ class Trainer:
     # State --------------------------------------------------------------------------------------------------
 
     def _settings(self) -> dict[str, Any]:
-        settings = {"plan": asdict(self.plan), "data": self.dataset.digest, "space": self.space.name}
+        settings: dict[str, Any] = {"plan": asdict(self.plan), "data": self.dataset.digest, "space": self.space.name}
+        if self._folds > 1:
+            settings["folds"] = self._folds
         return settings if self._teacher is None else {**settings, "teacher": self._teacher.name}
 
     def facts(self) -> SupernetFacts:
@@ -254,6 +258,8 @@ class Trainer:
     def _report(self, losses: list[Losses], images_per_s: float) -> None:
         self.result.eval()
         configs = {"largest": self.space.largest, "middle": self.space.middle, "smallest": self.space.smallest}
+        if not self._evaluator.count:
+            configs = {}
         top1 = {name: round(self._evaluator.top1(self.result, config), 4) for name, config in configs.items()}
         loss = {name: float(np.mean([getattr(one, name) for one in losses])) for name in ("largest", "subnets")}
         record = {
@@ -267,7 +273,7 @@ class Trainer:
         accuracies = ", ".join(f"{name} {value:.1%}" for name, value in top1.items())
         log(
             f"step {self.steps_done} of {self.plan.steps} ({record['phase']}): loss {loss['largest']:.3f}, "
-            f"{images_per_s:.0f} images/s, on held-out images {accuracies}"
+            f"{images_per_s:.0f} images/s" + (f", on held-out images {accuracies}" if accuracies else "")
         )
 
 

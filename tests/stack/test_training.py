@@ -20,11 +20,13 @@ from ofa_tvm.supernet.augment import preprocess as preprocess_images
 from ofa_tvm.supernet.checkpoint import load_supernet, load_tensors, save_tensors
 from ofa_tvm.supernet.evaluate import CPU, Evaluator
 from ofa_tvm.supernet.facts import FILE_NAME
+from ofa_tvm.supernet.held_out import open_held_out
 from ofa_tvm.supernet.plan import EVERYTHING, Phase, Plan, make_plan
 from ofa_tvm.supernet.teacher import open_teacher
 from ofa_tvm.supernet.training import LEDGER_NAME, LOG_NAME, STATE_NAME, Trainer
 from ofa_tvm.supernet.training_cost import expected_cost
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import sha256_file
 
 PLAN = Plan(
     "progressive",
@@ -293,6 +295,40 @@ def test_a_teacher_of_another_space_teaches(trained, tiny_space, tiny_dataset, t
         open_teacher(trained, replace(tiny_dataset, class_names=("a", "b", "c", "d")), CPU)
 
 
+def test_few_images_are_cross_validated(tiny_space, tiny_dataset, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("ofa_tvm.data.load_dataset", lambda *args: tiny_dataset)
+    command = ["--space", "tiny", "--steps", "8", "--batch", "16", "--accuracy-samples", "20", "--host-threads", "1"]
+    command += ["--out", str(tmp_path / "out")]
+    assert train.main([*command, "--dry-run"]) == 0
+    assert "160 images, 8 steps of 16" in (said := capfd.readouterr().out) and "5 times for a cross-validation" in said
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert train.main(command) == 0
+    assert "training 5 of 5: all images, 160 images" in capfd.readouterr().err
+    supernet, facts = load_supernet(tmp_path / "out")
+    held_out = open_held_out(tmp_path / "out", supernet, facts, tiny_dataset)
+    samples = AccuracySamples(tiny_space, tmp_path / "out", sha256_file(tmp_path / "out" / FILE_NAME)[:16])
+    assert (facts.folds, held_out.images, len(samples.top1)) == (4, 160, 20)
+    assert samples.top1[tiny_space.largest.key] == held_out.top1(tiny_space.largest)
+    part, fold = load_supernet(tmp_path / "out" / "fold-2")[0], tiny_dataset.folds(4)[1]
+    mine = Evaluator(fold, fold.validation).answers(part, tiny_space.largest)
+    assert (held_out.answers(tiny_space.largest)[40:80] == mine).all()
+    (tmp_path / "out" / "fold-2").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="lacks fold-2"):
+        open_held_out(tmp_path / "out", supernet, facts, tiny_dataset)
+
+
+def test_a_subnet_alone(tiny_space, tiny_dataset, tmp_path):
+    only = tiny_space.smallest
+    trainer = Trainer(tiny_space, tiny_dataset, replace(PLAN, only=only.key), tmp_path)
+    before = {name: value.clone() for name, value in trainer.supernet.state_dict().items()}
+    for _ in range(STEPS):
+        trainer.step()
+    moved = {name for name, value in trainer.supernet.state_dict().items() if not torch.equal(value, before[name])}
+    assert "layers.stem.weight" in moved
+    trainer.result.eval()
+    assert Evaluator(tiny_dataset, tiny_dataset.test, 64).top1(trainer.result, only) > 0.5
+
+
 def test_mixed_images_have_their_share_of_each_label():
     images = torch.stack([torch.full((3, 16, 16), value, dtype=torch.uint8) for value in (10, 20, 30)])
     targets = torch.eye(3)
@@ -357,6 +393,19 @@ def test_the_fewest_accuracy_samples_are_enough(tiny_space, tmp_path):
         samples.report()
     samples.sample(count, lambda config: rng.uniform())
     assert samples.report()["held_out"] == FEWEST_HELD_OUT
+
+
+def test_images_that_are_shrunk_far_are_said(tiny_space, tiny_dataset, tmp_path, monkeypatch, capfd):
+    big = replace(
+        tiny_dataset, all_training=Split(np.zeros((160, 48, 48, 3), np.uint8), tiny_dataset.all_training.labels)
+    )
+    for dataset in (big, tiny_dataset):
+        monkeypatch.setattr("ofa_tvm.data.load_dataset", lambda *args, dataset=dataset: dataset)
+        command = ["--space", "tiny", "--steps", "1", "--batch", "16", "--accuracy-samples", "0", "--dry-run"]
+        assert train.main([*command, "--out", str(tmp_path / "out")]) == 0
+    said = [line for line in capfd.readouterr().err.splitlines() if "shrunk" in line]
+    assert len(said) == 1
+    assert "images of 48 pixels are shrunk to 16 at most" in said[0] and "mbv3-cifar takes 24-32" in said[0]
 
 
 def test_an_output_folder_that_cannot_be_made_is_said_at_once(tmp_path, monkeypatch, capfd):

@@ -32,6 +32,18 @@ def test_nothing_held_out(tiny_dataset):
     assert (len(whole.train), len(whole.validation)) == (160, 0)
 
 
+def test_every_image_is_held_out_once_in_a_cross_validation(tiny_dataset):
+    folds = tiny_dataset.folds(3)
+    held_out = [rows(fold.validation) for fold in folds]
+    assert set().union(*held_out) == rows(tiny_dataset.all_training)
+    assert sum(len(one) for one in held_out) == len(rows(tiny_dataset.all_training))
+    assert {len(fold.validation) for fold in folds} == {53, 54}
+    for fold in folds:
+        assert not rows(fold.train) & rows(fold.validation)
+        assert len(fold.train) + len(fold.validation) == 160
+    assert len({fold.digest for fold in folds}) == 3
+
+
 def test_unknown_source_lists_the_known():
     with pytest.raises(UserError, match=r"unknown data set 'mnist'.*\n.*cifar10, fashion-mnist, imagefolder"):
         load_dataset("mnist:/somewhere")

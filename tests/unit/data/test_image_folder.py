@@ -48,7 +48,7 @@ def test_classes_are_folders_in_order(root):
     for split in (dataset.train, dataset.validation, dataset.test):
         colours = np.asarray(list(COLOURS.values()))[split.labels]
         assert np.array_equal(split.images[:, 3, 5], colours)
-    assert len(dataset.validation) == 3
+    assert len(dataset.validation) == 7
 
 
 def test_without_test_folder_a_fixed_tenth_of_train_is_the_test_split(root):
