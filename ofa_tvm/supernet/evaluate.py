@@ -17,6 +17,7 @@ from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.facts import SupernetFacts
+from ofa_tvm.supernet.host_memory import keep_freed_memory
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.subnet import Subnet, extract
 from ofa_tvm.support.errors import UserError
@@ -64,6 +65,7 @@ class Evaluator:
     def __init__(
         self, dataset: Dataset, split: Split, calibration_images: int = 2000, device: torch.device = CPU
     ) -> None:
+        keep_freed_memory()
         self._preprocess = dataset.preprocess
         self._labels = torch.from_numpy(split.labels)
         self._images = to_tensor(split.images).to(device)

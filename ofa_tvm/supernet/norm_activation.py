@@ -1,4 +1,4 @@
-"""Batch norm with the residual and the activation behind it; fused on CPUs while training.
+"""Batch norm with the residual and the activation behind it; fused on CPUs.
 
 Where a C compiler is found, ``norm_activation.c`` is built once into the user's cache and used for float32 maps in
 channels_last order; otherwise torch's operators do it one after the other.
@@ -44,6 +44,7 @@ def norm_activate(
     activation: Activation,
     residual: Tensor | None = None,
     training: bool = True,
+    momentum: float = BN_MOMENTUM,
 ) -> Tensor:
     """Normalise by the batch's statistics (by the running ones unless ``training``), add, activate.
 
@@ -54,12 +55,33 @@ def norm_activate(
         activation: what follows.
         residual: what is added before it, like the inputs.
         training: whether the batch's statistics count.
+        momentum: how far the running statistics move towards the batch's.
     """
-    if training and _is_fused(inputs, activation, residual):
-        output: Tensor = _Fused.apply(inputs, *affine, residual, *statistics, KINDS[activation])  # type: ignore[no-untyped-call]
-        return output
-    output = F.batch_norm(inputs, *statistics, *affine, training, BN_MOMENTUM, BN_EPSILON)
+    if _is_fused(inputs, activation, residual):
+        if training:
+            output: Tensor = _Fused.apply(inputs, *affine, residual, *statistics, KINDS[activation], momentum)  # type: ignore[no-untyped-call]
+            return output
+        if not torch.is_grad_enabled():
+            mean, variance = statistics
+            scale = affine[0] * (variance + BN_EPSILON).rsqrt()
+            return _scaled(inputs, residual, scale, affine[1] - mean * scale, KINDS[activation])
+    output = F.batch_norm(inputs, *statistics, *affine, training, momentum, BN_EPSILON)
     return finish(output, activation, residual)
+
+
+def _scaled(inputs: Tensor, residual: Tensor | None, scale: Tensor, shift: Tensor, kind: int) -> Tensor:
+    """``activation(inputs * scale + shift + residual)`` in one pass."""
+    library = _library()
+    assert library is not None
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    output, channels = torch.empty_like(inputs), inputs.shape[1]
+    if residual is not None:
+        residual = residual.contiguous(memory_format=torch.channels_last)
+    beside = None if residual is None else _at(residual)
+    size = (ctypes.c_long(inputs.numel() // channels), ctypes.c_int(channels))
+    threads = torch.get_num_threads()
+    library.norm_forward(_at(inputs), beside, _at(output), *size, _at(scale), _at(shift), kind, threads)
+    return output
 
 
 def _is_fused(inputs: Tensor, activation: Activation, residual: Tensor | None) -> bool:
@@ -79,6 +101,7 @@ class _Fused(torch.autograd.Function):
         running_mean: Tensor,
         running_variance: Tensor,
         kind: int,
+        momentum: float,
     ) -> Tensor:
         library = _library()
         assert library is not None
@@ -91,16 +114,12 @@ class _Fused(torch.autograd.Function):
         library.norm_statistics(
             _at(inputs), *size, ctypes.c_float(BN_EPSILON), _at(mean), _at(variance), _at(sums), threads
         )
-        running_mean.lerp_(mean, BN_MOMENTUM)
-        running_variance.lerp_(variance * (rows / max(1, rows - 1)), BN_MOMENTUM)
+        running_mean.lerp_(mean, momentum)
+        running_variance.lerp_(variance * (rows / max(1, rows - 1)), momentum)
         rstd = (variance + BN_EPSILON).rsqrt()
         scale = weight.detach() * rstd
         shift = bias.detach() - mean * scale
-        output = torch.empty_like(inputs)
-        if residual is not None:
-            residual = residual.contiguous(memory_format=torch.channels_last)
-        beside = None if residual is None else _at(residual)
-        library.norm_forward(_at(inputs), beside, _at(output), *size, _at(scale), _at(shift), kind, threads)
+        output = _scaled(inputs, residual, scale, shift, kind)
         ctx.save_for_backward(inputs, mean, rstd, scale, shift)
         ctx.kind, ctx.sums, ctx.threads = kind, sums, threads
         return output
@@ -120,7 +139,7 @@ class _Fused(torch.autograd.Function):
             *(_at(inputs), _at(above), _at(below), *size, _at(scale), _at(shift), _at(mean), _at(rstd)),
             *(_at(to_weight), _at(to_bias), ctx.kind, _at(ctx.sums), _at(work), ctx.threads),
         )
-        return below, to_weight, to_bias, (above if ctx.needs_input_grad[3] else None), None, None, None
+        return below, to_weight, to_bias, (above if ctx.needs_input_grad[3] else None), None, None, None, None
 
 
 def _at(tensor: Tensor) -> Pointer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from ofa_tvm.graph.network import LayerSpec, NetworkSpec
 from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.supernet.depthwise import depthwise_conv2d
 from ofa_tvm.supernet.elastic import (
     ElasticConv,
     ElasticDepthwise,
@@ -19,11 +21,12 @@ from ofa_tvm.supernet.elastic import (
     ElasticNorm,
     ElasticSqueezeExcite,
     GlobalPool,
+    Layer,
     run,
     squeeze_excite,
 )
 from ofa_tvm.supernet.model import Supernet
-from ofa_tvm.supernet.norm_activation import BN_EPSILON, finish
+from ofa_tvm.supernet.norm_activation import BN_EPSILON, finish, norm_activate
 
 
 class Norm(nn.Module):
@@ -40,15 +43,12 @@ class Norm(nn.Module):
         self.running_mean: Tensor
         self.running_var: Tensor
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Normalise (batch, channels, height, width)."""
-        if self.calibrating:
-            self.batches += 1
-            momentum = 1 / self.batches
-            return F.batch_norm(
-                inputs, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, BN_EPSILON
-            )
-        return F.batch_norm(inputs, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, BN_EPSILON)
+    def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None) -> Tensor:
+        """Normalise (batch, channels, height, width), and what follows in the layer."""
+        self.batches += self.calibrating
+        statistics, affine = (self.running_mean, self.running_var), (self.weight, self.bias)
+        momentum = 1 / max(1, self.batches)
+        return norm_activate(inputs, statistics, affine, spec.activation, residual, self.calibrating, momentum)
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """The affine map that the norm is at inference."""
@@ -65,11 +65,16 @@ class Conv(nn.Module):
         self.weight: Tensor
         self.norm = norm
 
-    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+    def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
-        groups = spec.out_channels if spec.kind == "depthwise" else 1
-        output = F.conv2d(inputs, self.weight, stride=spec.stride, padding=spec.kernel_size // 2, groups=groups)
-        return output if self.norm is None else self.norm(output)
+        if spec.kind == "depthwise":
+            output = depthwise_conv2d(inputs, self.weight, spec.stride)
+        else:
+            output = F.conv2d(inputs, self.weight, stride=spec.stride, padding=spec.kernel_size // 2)
+        if self.norm is None:
+            return finish(output, spec.activation, residual)
+        normed: Tensor = self.norm(output, spec, residual)
+        return normed
 
     def folded(self) -> dict[str, Tensor]:
         """Weight and bias with the norm folded in."""
@@ -87,7 +92,7 @@ class SqueezeExcite(nn.Module):
         self.reduce = nn.ParameterList([tensor.detach().clone() for tensor in reduce])
         self.expand = nn.ParameterList([tensor.detach().clone() for tensor in expand])
 
-    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+    def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
         return squeeze_excite(inputs, (self.reduce[0], self.reduce[1]), (self.expand[0], self.expand[1]))
 
@@ -111,7 +116,7 @@ class Linear(nn.Module):
         self.weight: Tensor
         self.bias: Tensor
 
-    def forward(self, inputs: Tensor, spec: LayerSpec) -> Tensor:
+    def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
         return F.linear(inputs.flatten(1), self.weight, self.bias)
 
@@ -132,11 +137,7 @@ class Subnet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, classes) of images (batch, 3, resolution, resolution)."""
-
-        def layer(inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
-            return finish(self.layers[spec.name](inputs, spec), spec.activation, residual)
-
-        return run(self.network, images, lambda _: layer)
+        return run(self.network, images, lambda name: cast(Layer, self.layers[name]))
 
     @torch.inference_mode()
     def calibrate(self, batches: Iterable[Tensor]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-import sys
 import time
 from copy import deepcopy
 from dataclasses import asdict
@@ -23,6 +21,7 @@ from ofa_tvm.supernet.checkpoint import load_tensors, save_supernet, save_tensor
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.evaluate import CPU, Evaluator
 from ofa_tvm.supernet.facts import FILE_NAME, SupernetFacts
+from ofa_tvm.supernet.host_memory import keep_freed_memory
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.plan import Phase, Plan
 from ofa_tvm.supernet.ranks import Ranks
@@ -83,7 +82,7 @@ class Trainer:
             raise UserError(f"{dataset.name} has {len(dataset.train)} training images, a batch is {plan.batch}")
         self.space, self.dataset, self.plan, self.folder, self.device = space, dataset, plan, folder, device
         self.ranks, self._teacher, self._folds = ranks or Ranks(), teacher, folds
-        _keep_freed_memory()
+        keep_freed_memory()
         torch.manual_seed(plan.seed)
         self.supernet = channels_last(Supernet(space)).to(device)
         self.optimizer = optimizer(self.supernet, plan)
@@ -293,13 +292,3 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _as_json(item) for name, item in value.items()}
     return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep freed memory: returning it costs 15 % of a step in page faults."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            trim_threshold, mmap_max = -1, -4
-            libc.mallopt(mmap_max, 0)
-            libc.mallopt(trim_threshold, 2**31 - 1)
