@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ofa_tvm.data import load_dataset
 from ofa_tvm.data.dataset import Dataset, Split
+from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.graph.weights import Weights
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.elastic import channels_last
@@ -26,6 +28,11 @@ CPU = torch.device("cpu")
 CALIBRATION_BATCH = 250
 BATCH = {"cpu": 50, "cuda": 1000}
 """Images that are classified at once: the maps of more do not stay in a CPU's caches."""
+LIBRARY_BATCH = 1000
+"""Images that are given to another engine at once."""
+Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Library = Callable[[NetworkSpec, Weights], Logits]
+"""From a network and its folded weights to what answers images (n, resolution, resolution, channels) elsewhere."""
 
 
 def supernet_images(
@@ -60,11 +67,18 @@ class Evaluator:
         split: images to count on.
         calibration_images: how many images set the batch-norm statistics (OFA uses 2,000).
         device: where the supernets are.
+        library: runs the recalibrated subnets; None for torch.
     """
 
     def __init__(
-        self, dataset: Dataset, split: Split, calibration_images: int = 2000, device: torch.device = CPU
+        self,
+        dataset: Dataset,
+        split: Split,
+        calibration_images: int = 2000,
+        device: torch.device = CPU,
+        library: Library | None = None,
     ) -> None:
+        self._library = library
         keep_freed_memory()
         self._preprocess = dataset.preprocess
         self._labels = torch.from_numpy(split.labels)
@@ -77,8 +91,9 @@ class Evaluator:
         """Images to count on."""
         return len(self._labels)
 
-    def _batches(self, images: Tensor, resolution: int, batch: int) -> list[Tensor]:
-        return [preprocess(part, self._preprocess, resolution) for part in images.split(batch)]  # type: ignore[no-untyped-call]
+    def _batches(self, images: Tensor, resolution: int, batch: int) -> Iterator[Tensor]:
+        for part in images.split(batch):  # type: ignore[no-untyped-call]
+            yield preprocess(part, self._preprocess, resolution)
 
     def subnet(self, supernet: Supernet, config: SubnetConfig) -> Subnet:
         """The extracted and recalibrated subnet."""
@@ -89,6 +104,11 @@ class Evaluator:
     @torch.inference_mode()
     def predictions(self, subnet: Subnet) -> Tensor:
         """Class numbers of all images of the split, shape (n,), on the CPU."""
+        if self._library is not None:
+            logits = self._library(subnet.network, subnet.folded())
+            batches = self._batches(self._images, subnet.network.resolution, LIBRARY_BATCH)
+            found = [logits(images.permute(0, 2, 3, 1).contiguous().numpy()) for images in batches]
+            return torch.from_numpy(np.concatenate([one.argmax(1) for one in found]))
         batches = self._batches(self._images, subnet.network.resolution, BATCH[self._images.device.type])
         return torch.cat([subnet(images).argmax(1) for images in batches]).cpu()
 

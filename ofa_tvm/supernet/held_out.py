@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ofa_tvm.data.dataset import Dataset
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.supernet.checkpoint import load_supernet
-from ofa_tvm.supernet.evaluate import Evaluator
+from ofa_tvm.supernet.evaluate import Evaluator, Library
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.support.errors import UserError
@@ -46,7 +46,9 @@ def fold_folder(folder: Path, number: int) -> Path:
     return folder / f"fold-{number + 1}"
 
 
-def open_held_out(folder: Path, supernet: Supernet, facts: SupernetFacts, dataset: Dataset) -> HeldOut:
+def open_held_out(
+    folder: Path, supernet: Supernet, facts: SupernetFacts, dataset: Dataset, library: Library | None = None
+) -> HeldOut:
     """The held-out images of a trained supernet, and of its cross-validation where there was one.
 
     Args:
@@ -54,12 +56,13 @@ def open_held_out(folder: Path, supernet: Supernet, facts: SupernetFacts, datase
         supernet: the supernet.
         facts: what its checkpoint says.
         dataset: its images.
+        library: runs the recalibrated subnets; None for torch.
 
     Raises:
         UserError: a supernet of the cross-validation is missing or belongs to another training.
     """
     if facts.folds == 1:
-        return HeldOut([(supernet, Evaluator(dataset, dataset.validation))])
+        return HeldOut([(supernet, Evaluator(dataset, dataset.validation, library=library))])
     parts = []
     for number, fold in enumerate(dataset.folds(facts.folds)):
         path = fold_folder(folder, number)
@@ -74,5 +77,5 @@ def open_held_out(folder: Path, supernet: Supernet, facts: SupernetFacts, datase
             raise UserError(
                 f"{path} belongs to another training than {folder}", "copy the whole folder of the training"
             )
-        parts.append((part, Evaluator(fold, fold.validation)))
+        parts.append((part, Evaluator(fold, fold.validation, library=library)))
     return HeldOut(parts)
