@@ -111,7 +111,7 @@ def search(
     _check(searcher, objective or (), [*(("latency", budget) for budget in budgets), *limits.items()])
     names = list(dict.fromkeys(target or ["x86"]))
     path = supernet or shipped_supernet()
-    space, open_accuracy = accuracy_of(path, Evaluation(data, host_threads, accuracies or ()))
+    space, trained, open_accuracy = accuracy_of(path, Evaluation(data, host_threads, accuracies or ()))
     settings = SearchSettings(
         searcher=searcher,
         evaluations=evaluations,
@@ -119,7 +119,7 @@ def search(
         seed=seed,
         objectives=tuple(dict.fromkeys(objective or ())),
         limits=limits,
-        resolutions=space.choose_resolutions(resolution),
+        resolutions=space.choose_resolutions(resolution or trained),
         percentile=_percentile(percentile),
         busy_cores=load,
     )

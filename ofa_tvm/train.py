@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ofa_tvm.supernet.training import Trainer
 
 Device = Literal["cpu", "cuda"]
-EPOCHS = 60.0
+EPOCHS, KNOWING_EPOCHS = 60.0, 10.0
+DEFAULT_SPACE = "mbv3-cifar"
 LEAST_STEPS = 2000
 """Steps that the default plan has at least, however few images there are."""
 SMALL = 10_000
@@ -33,15 +34,33 @@ FOLDS, ENOUGH = 4, 1000
 
 def train(
     out: Annotated[Path, typer.Option(help="Folder of this training; an unfinished one goes on.")],
-    space: Annotated[str, typer.Option(help="Search space.")] = "mbv3-cifar",
+    space: Annotated[str | None, typer.Option(help="Search space (default: that of --init, else mbv3-cifar).")] = None,
     data: Annotated[
         str, typer.Option(help="cifar10, fashion-mnist or imagefolder:PATH (all take name:PATH).")
     ] = "cifar10",
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to start from: a trained supernet (its classifier is kept where the classes are the same), "
+            "or efficientnet-lite0 (ImageNet; extra imagenet)."
+        ),
+    ] = None,
     recipe: Annotated[
-        Recipe, typer.Option(help="All subnets in one stage, or progressive shrinking in phases.")
-    ] = "single-stage",
+        Recipe | None,
+        typer.Option(
+            help="All subnets in one stage, progressive shrinking in phases, or lower rates for known weights "
+            "(default: fine-tune with --init, else single-stage)."
+        ),
+    ] = None,
+    resolution: Annotated[
+        list[int] | None, typer.Option(help="Train this input size only; repeat for several (default: all).")
+    ] = None,
     epochs: Annotated[
-        float | None, typer.Option(min=0.01, help=f"Times each image is seen (default: {EPOCHS:g}, but 2000 steps).")
+        float | None,
+        typer.Option(
+            min=0.01,
+            help=f"Times each image is seen (default: {EPOCHS:g}, with --init {KNOWING_EPOCHS:g}; 2000 steps or more).",
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, instead of epochs.")] = None,
     batch: Annotated[
@@ -79,19 +98,22 @@ def train(
     several processes or machines train together: torchrun --nproc-per-node 2 -m ofa_tvm.train ...
     """
     import tempfile
+    from dataclasses import replace
     from functools import partial
 
     from ofa_tvm.data import load_dataset
     from ofa_tvm.spaces import get_space
     from ofa_tvm.supernet.host_threads import use_host_threads
     from ofa_tvm.supernet.ranks import joined
+    from ofa_tvm.supernet.start import open_start
     from ofa_tvm.supernet.teacher import open_teacher
     from ofa_tvm.supernet.training import Trainer
     from ofa_tvm.supernet.training_device import training_device
     from ofa_tvm.support.console import log
     from ofa_tvm.support.errors import UserError
 
-    search_space = get_space(space)
+    start = open_start(init) if init is not None else None
+    search_space = get_space(space or (start.supernet.space.name if start else DEFAULT_SPACE))
     _require_enough(accuracy_samples)
     if epochs is not None and steps is not None:
         raise UserError("--epochs and --steps say the same", "give one of them")
@@ -106,13 +128,18 @@ def train(
         with tempfile.TemporaryFile(dir=out):
             pass
     dataset = load_dataset(data, log)
-    _warn_of_shrinking(search_space, dataset)
-    plan = _plan(dataset, recipe, epochs, steps, batch, {"seed": seed, "precision": precision, **changes})
+    if start is not None:
+        dataset = replace(dataset, preprocess=start.preprocess)
+    _warn_of_shrinking(search_space.with_resolutions(resolution), dataset)
+    values = {"seed": seed, "precision": precision, "resolutions": tuple(resolution or ()), **changes}
+    recipe = recipe or ("fine-tune" if start else "single-stage")
+    epochs_by_default = KNOWING_EPOCHS if start else EPOCHS
+    plan = _plan(dataset, recipe, epochs, epochs_by_default, steps, batch, values)
     search_space = search_space.with_classes(len(dataset.class_names))
     teaching = open_teacher(teacher, dataset, torch_device) if teacher is not None else None
     ranks = joined(torch_device)
     folds = folds or (FOLDS if dataset.held_out < ENOUGH and accuracy_samples else 1)
-    begun = partial(Trainer, search_space, plan=plan, device=torch_device, teacher=teaching, ranks=ranks)
+    begun = partial(Trainer, search_space, plan=plan, device=torch_device, teacher=teaching, ranks=ranks, start=start)
     trainers = _trainers(begun, dataset, out, folds)
     if dry_run:
         _emit_cost(trainers, json)
@@ -185,7 +212,7 @@ def _emit_accuracy(trainers: Sequence[Trainer], path: Path, predictor: dict[str,
     from ofa_tvm.support.ledger import total
 
     trainer = trainers[-1]
-    dataset, space = trainer.dataset, trainer.space
+    dataset, space = trainer.dataset, trainer.space.with_resolutions(trainer.plan.resolutions)
     evaluator = Evaluator(dataset, dataset.test, device=trainer.device)
     configs = {"largest": space.largest, "smallest": space.smallest}
     accuracy = {name: evaluator.top1(trainer.result, config) for name, config in configs.items()}
@@ -228,6 +255,7 @@ def _plan(
     dataset: Dataset,
     recipe: Recipe,
     epochs: float | None,
+    epochs_by_default: float,
     steps: int | None,
     batch: int | None,
     values: dict[str, Any],
@@ -238,7 +266,7 @@ def _plan(
     images = len(dataset.train)
     batch = batch or (SMALL_BATCH if images < SMALL else BATCH)
     if steps is None:
-        steps = max(1, round((epochs or EPOCHS) * images / batch))
+        steps = max(1, round((epochs or epochs_by_default) * images / batch))
         steps = steps if epochs is not None else max(LEAST_STEPS, steps)
     return make_plan(recipe, steps, batch=batch, **values)
 
@@ -278,7 +306,7 @@ def _accuracy_predictor(trainers: Sequence[Trainer], checkpoint: Path, count: in
     Processes that train together share the work; the first of them has the report.
     """
     from ofa_tvm.accuracy.doubt import doubts
-    from ofa_tvm.accuracy.samples import AccuracySamples
+    from ofa_tvm.accuracy.samples import AccuracySamples, weights_identity
     from ofa_tvm.supernet.evaluate import Evaluator
     from ofa_tvm.supernet.held_out import HeldOut
     from ofa_tvm.support.console import Task, log
@@ -288,7 +316,8 @@ def _accuracy_predictor(trainers: Sequence[Trainer], checkpoint: Path, count: in
     held_out = HeldOut(
         [(part.result, Evaluator(part.dataset, part.dataset.validation, device=part.device)) for part in parts]
     )
-    samples = AccuracySamples(trainer.space, trainer.folder, sha256_file(checkpoint)[:16])
+    identity = weights_identity(sha256_file(checkpoint))
+    samples = AccuracySamples(trainer.space, trainer.folder, identity, resolutions=trainer.plan.resolutions)
     ranks = trainer.ranks
     with trainer.ledger.phase("evaluate subnets"):
         missing = samples.missing(count)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from ofa_tvm.data.dataset import Dataset, Preprocess, Split
-from ofa_tvm.spaces.mobilenet_v3 import MBV3_CIFAR, MobileNetV3Space, Stage
+from ofa_tvm.spaces.inverted_residual import InvertedResidualSpace, Stage
+from ofa_tvm.spaces.mobilenet_v3 import MBV3_CIFAR
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,7 +67,7 @@ def heed_interrupts() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tiny_space() -> MobileNetV3Space:
+def tiny_space() -> InvertedResidualSpace:
     """A space of 3,528 subnets that run in a millisecond."""
     return replace(
         MBV3_CIFAR,

@@ -42,4 +42,5 @@ def step_groups(space: SearchSpace) -> Groups:
 
 def _optional(space: SearchSpace) -> NDArray[np.bool_]:
     """Which blocks not every subnet runs, shape (blocks,)."""
-    return np.arange(space.blocks) % space.max_depth >= space.depth_choices[0]
+    always = [space.depths_of(stage)[0] for stage in range(space.stages)]
+    return np.arange(space.blocks) % space.max_depth >= np.repeat(always, space.max_depth)

@@ -57,10 +57,19 @@ class AccuracySamples:
         folder: the supernet's folder, or another one to write to.
         checkpoint: identity of the weights; samples of other weights are not used.
         shipped: folder of samples that are only read.
+        resolutions: input sizes of random subnets; empty for all of the space.
     """
 
-    def __init__(self, space: SearchSpace, folder: Path, checkpoint: str, shipped: Path | None = None) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        folder: Path,
+        checkpoint: str,
+        shipped: Path | None = None,
+        resolutions: Sequence[int] = (),
+    ) -> None:
         self.space, self.folder, self._checkpoint = space, folder, checkpoint
+        self._drawn = space.with_resolutions(resolutions)
         self.table = SubnetTable(space)
         self.top1: dict[str, float] = {}
         self.answers: dict[str, Answers] = {}
@@ -140,7 +149,7 @@ class AccuracySamples:
     def missing(self, count: int, seed: int = 0) -> list[SubnetConfig]:
         """The random subnets that are to be evaluated until ``count`` are known."""
         rng = np.random.default_rng(seed)
-        configs = [self.space.largest, self.space.smallest, *self.space.sample_configs(rng, count)]
+        configs = [self._drawn.largest, self._drawn.smallest, *self._drawn.sample_configs(rng, count)]
         missing = max(0, count - len(self.top1))
         return [config for config in configs if config.key not in self.top1][:missing]
 

@@ -92,13 +92,14 @@ class LatencyModel:
         for resolution in space.choose_resolutions(resolutions):
             row = space.resolutions.index(resolution)
             total_ms, stages = float(fixed[row]), []
-            for stage in np.split(blocks[row, :, 1:], space.stages):
-                chosen = stage.argmin(axis=1)
-                sums = stage.min(axis=1).cumsum()
-                depth = min(space.depth_choices, key=lambda depth: float(sums[depth - 1]))
+            for number, stage in enumerate(np.split(blocks[row, :, 1:], space.stages)):
+                allowed = stage[:, : len(space.kernels_of(number)) * len(space.expand_choices)]
+                chosen = allowed.argmin(axis=1)
+                sums = allowed.min(axis=1).cumsum()
+                depth = min(space.depths_of(number), key=lambda depth: float(sums[depth - 1]))
                 total_ms += float(sums[depth - 1])
-                numbers = (divmod(int(number), len(space.expand_choices)) for number in chosen[:depth])
-                stages.append(tuple((space.kernel_choices[k], space.expand_choices[e]) for k, e in numbers))
+                pairs = (divmod(int(choice), len(space.expand_choices)) for choice in chosen[:depth])
+                stages.append(tuple((space.kernel_choices[k], space.expand_choices[e]) for k, e in pairs))
             if total_ms < best_ms:
                 best_ms, best = total_ms, SubnetConfig(resolution, tuple(stages))
         return best

@@ -49,6 +49,7 @@ class KernelSpec:
         residual: a map of the output's shape is added before the activation.
         scaled: the input is multiplied by (batch, 1, 1, in_channels) scales first.
         pooled: the sums of the output's channels over the map are given too; those of a ``conv`` instead of the map.
+        shifted: the window begins one pixel later than centred, see ``LayerSpec``.
         dtype: of maps and constants in memory; sums and what follows them are float32.
     """
 
@@ -64,6 +65,7 @@ class KernelSpec:
     residual: bool = False
     scaled: bool = False
     pooled: bool = False
+    shifted: bool = False
     batch: int = 1
     dtype: DType = "float32"
 
@@ -80,7 +82,13 @@ class KernelSpec:
             parts.append(f"k{self.kernel_size}s{self.stride}")
         if self.activation != "none":
             parts.append(self.activation)
-        flags = {"bias": self.bias, "scaled": self.scaled, "residual": self.residual, "pooled": self.pooled}
+        flags = {
+            "shifted": self.shifted,
+            "bias": self.bias,
+            "scaled": self.scaled,
+            "residual": self.residual,
+            "pooled": self.pooled,
+        }
         parts += [name for name, is_set in flags.items() if is_set]
         parts.append(f"b{self.batch}")
         return "_".join(parts if self.dtype == "float32" else [*parts, "f16"])
@@ -95,12 +103,12 @@ class KernelSpec:
         """Height and width of the output map in pixels."""
         if self.kind in ("squeeze_excite", "pool", "dense"):
             return 1
-        return (self.in_size + 2 * self.padding - self.kernel_size) // self.stride + 1
+        return (self.in_size + 2 * (self.kernel_size // 2) - self.kernel_size) // self.stride + 1
 
     @property
     def padding(self) -> int:
-        """Zeros on each side of the input map in pixels."""
-        return self.kernel_size // 2
+        """Zeros before the input map in each direction in pixels; behind it there are ``kernel_size // 2``."""
+        return self.kernel_size // 2 - self.shifted
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -219,6 +227,7 @@ def layer_kernel(layer: LayerSpec, batch: int = 1, scaled: bool = False, dtype: 
         bias=layer.norm or layer.bias,
         residual=layer.residual is not None,
         scaled=scaled,
+        shifted=is_convolution and layer.is_shifted,
         batch=batch,
         dtype=dtype,
     )

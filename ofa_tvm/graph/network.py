@@ -12,7 +12,9 @@ from typing import Literal
 from ofa_tvm.support.dtype import FLOAT32_BYTES
 
 Kind = Literal["conv", "depthwise", "squeeze_excite", "global_pool", "linear"]
-Activation = Literal["none", "relu", "hard_swish", "hard_sigmoid"]
+Activation = Literal["none", "relu", "relu6", "hard_swish", "hard_sigmoid"]
+Padding = Literal["centred", "tensorflow"]
+"""Where zeros are added to a map: ``kernel_size // 2`` on each side, or as TensorFlow's SAME does."""
 
 INPUT = "input"
 
@@ -21,9 +23,9 @@ INPUT = "input"
 class LayerSpec:
     """One layer: ``y = activation(norm(op(x)) + residual)``.
 
-    Maps are square; ``in_size`` and ``out_size`` are heights in pixels. Convolutions pad by
-    ``kernel_size // 2``. ``squeeze_excite`` is pool, 1x1 conv to ``hidden_channels``, relu, 1x1 conv,
-    hard sigmoid, and the product with its input. ``input`` and ``residual`` name earlier layers.
+    Maps are square; ``in_size`` and ``out_size`` are heights in pixels. ``squeeze_excite`` is pool, 1x1 conv to
+    ``hidden_channels``, relu, 1x1 conv, hard sigmoid, and the product with its input. ``input`` and ``residual`` name
+    earlier layers.
     """
 
     name: str
@@ -39,6 +41,18 @@ class LayerSpec:
     bias: bool = False
     residual: str | None = None
     hidden_channels: int = 0
+    padding: Padding = "centred"
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether the window begins one pixel later than centred: at stride 2 on even maps, padded as by TensorFlow."""
+        return self.padding == "tensorflow" and self.kernel_size > 1 and self.stride == 2 and self.in_size % 2 == 0
+
+    @property
+    def pads(self) -> tuple[int, int]:
+        """Zeros before and behind the map in each direction."""
+        before = self.kernel_size // 2 - self.is_shifted
+        return before, self.kernel_size // 2
 
     @property
     def out_size(self) -> int:

@@ -73,14 +73,21 @@ def _finish(total: Array, bias: Sequence[Array], residual: Array | None, activat
     if residual is not None:
         total = total + residual
     gate = np.clip(total / 6 + np.float32(0.5), 0, 1)
-    results = {"none": total, "relu": np.maximum(total, 0), "hard_swish": total * gate, "hard_sigmoid": gate}
+    results = {
+        "none": total,
+        "relu": np.maximum(total, 0),
+        "relu6": np.clip(total, 0, 6),
+        "hard_swish": total * gate,
+        "hard_sigmoid": gate,
+    }
     return results[activation]
 
 
 def _windows(spec: KernelSpec, source: Array) -> Array:
     """(batch, y, x, channels, ky, kx) view of the padded map."""
-    pad, k = spec.padding, spec.kernel_size
-    padded = np.pad(source, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    k = spec.kernel_size
+    sides = (spec.padding, k // 2)
+    padded = np.pad(source, ((0, 0), sides, sides, (0, 0)))
     view: Array = sliding_window_view(padded, (k, k), axis=(1, 2))
     return view[:, :: spec.stride, :: spec.stride]
 

@@ -13,6 +13,8 @@ from ofa_tvm.graph.weights import Weights, weight_shapes
 
 OPSET = 17
 IR_VERSION = 8
+ZERO, SIX = "zero", "six"
+"""Names of the bounds of ReLU6."""
 IMAGE = "image"
 LOGITS = "logits"
 
@@ -47,14 +49,16 @@ def _layer_nodes(layer: LayerSpec, source: str, residual: str | None, output: st
         case "conv" | "depthwise":
             attributes = {
                 "kernel_shape": [layer.kernel_size] * 2,
-                "pads": [layer.kernel_size // 2] * 4,
+                "pads": [pad for pad in layer.pads for _ in "yx"],
                 "strides": [layer.stride] * 2,
                 "group": layer.out_channels if layer.kind == "depthwise" else 1,
             }
             steps.append(("Conv", affine, attributes))
     if residual is not None:
         steps.append(("Add", [residual], {}))
-    if layer.activation != "none":
+    if layer.activation == "relu6":
+        steps.append(("Clip", [ZERO, SIX], {}))
+    elif layer.activation != "none":
         steps.append(({"relu": "Relu", "hard_swish": "HardSwish"}[layer.activation], [], {}))
     names = [source, *(f"{name}.step{index}" for index in range(1, len(steps))), output]
     return [
@@ -79,6 +83,10 @@ def to_onnx(network: NetworkSpec, weights: Weights, batch: int = 1) -> onnx.Mode
     values[network.layers[-1].name] = LOGITS
     nodes: list[onnx.NodeProto] = []
     arrays: list[onnx.TensorProto] = []
+    if any(layer.activation == "relu6" for layer in network.layers):
+        arrays += [
+            numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in ((ZERO, 0), (SIX, 6))
+        ]
     for layer in network.layers:
         residual = None if layer.residual is None else values[layer.residual]
         nodes += _layer_nodes(layer, values[layer.input], residual, values[layer.name])

@@ -46,8 +46,16 @@ class Evaluation(NamedTuple):
     accuracies: Sequence[Path] = ()
 
 
-def accuracy_of(path: Path, how: Evaluation) -> tuple[SearchSpace, Callable[[TargetSearch], OpenedAccuracy]]:
-    """The space of a supernet, or of OFA's predictor (``.npz``), and what opens it; torch is not loaded before.
+class AccuracyFile(NamedTuple):
+    """Of a supernet, or of OFA's predictor (``.npz``): its space, the resolutions that it knows, and what opens it."""
+
+    space: SearchSpace
+    resolutions: tuple[int, ...]
+    open: Callable[[TargetSearch], OpenedAccuracy]
+
+
+def accuracy_of(path: Path, how: Evaluation) -> AccuracyFile:
+    """What is known of a supernet or predictor before torch is loaded.
 
     Args:
         path: folder or file of the supernet, or the predictor's file.
@@ -60,10 +68,11 @@ def accuracy_of(path: Path, how: Evaluation) -> tuple[SearchSpace, Callable[[Tar
         return _published(path)
     checkpoint = checkpoint_path(path)
     facts = read_facts(checkpoint)
-    return facts.search_space, lambda search: _evaluated(checkpoint, facts, how, search)
+    resolutions = facts.search_space.choose_resolutions(facts.resolutions)
+    return AccuracyFile(facts.search_space, resolutions, lambda search: _evaluated(checkpoint, facts, how, search))
 
 
-def _published(path: Path) -> tuple[SearchSpace, Callable[[TargetSearch], OpenedAccuracy]]:
+def _published(path: Path) -> AccuracyFile:
     predictor = OfaPredictor.load(path)
 
     def opened(search: TargetSearch) -> OpenedAccuracy:
@@ -71,7 +80,7 @@ def _published(path: Path) -> tuple[SearchSpace, Callable[[TargetSearch], Opened
         log(source.note)
         return OpenedAccuracy(source, sha256_file(path), _numbered)
 
-    return predictor.space, opened
+    return AccuracyFile(predictor.space, predictor.space.resolutions, opened)
 
 
 def _numbered(pick: Pick, number: int) -> Pick:
@@ -106,7 +115,8 @@ def _evaluated(path: Path, facts: SupernetFacts, how: Evaluation, search: Target
     held_out = open_held_out(path.parent, supernet, facts, dataset, library)
     sha256 = sha256_file(path)
     identity = weights_identity(sha256)
-    samples = AccuracySamples(supernet.space, samples_folder(path.parent, identity), identity, path.parent)
+    own = samples_folder(path.parent, identity)
+    samples = AccuracySamples(supernet.space, own, identity, path.parent, facts.resolutions)
 
     for file in how.accuracies:
         log(f"{samples.merge(file)} accuracies of {file} are new")

@@ -1,11 +1,12 @@
 """Search spaces by name. A new family is one file here and one line in ``SPACES``."""
 
+from ofa_tvm.spaces.efficientnet_lite import EFFICIENTNET_LITE
 from ofa_tvm.spaces.mobilenet_v3 import MBV3, MBV3_CIFAR, MBV3_CIFAR_LARGE, MBV3_SMALL, MBV3_W12
 from ofa_tvm.spaces.space import Genomes, SearchSpace, SubnetConfig
 from ofa_tvm.support.errors import UserError
 
 SPACES: dict[str, SearchSpace] = {
-    space.name: space for space in (MBV3, MBV3_W12, MBV3_CIFAR, MBV3_CIFAR_LARGE, MBV3_SMALL)
+    space.name: space for space in (MBV3, MBV3_W12, MBV3_CIFAR, MBV3_CIFAR_LARGE, MBV3_SMALL, EFFICIENTNET_LITE)
 }
 
 
@@ -21,6 +22,7 @@ def get_space(name: str) -> SearchSpace:
 
 
 __all__ = [
+    "EFFICIENTNET_LITE",
     "MBV3",
     "MBV3_CIFAR",
     "MBV3_CIFAR_LARGE",

@@ -144,7 +144,7 @@ def _table(space: SearchSpace, blocks: Values, group: tuple[int, range], combine
     ).reshape(2 + len(positions), -1)
     total = np.zeros((len(blocks), len(resolution)), dtype=blocks.dtype)
     for position, number in zip(positions, numbers, strict=True):
-        choice = np.where(np.asarray(space.depth_choices)[depth] > position, 1 + number, 0)
+        choice = np.where(space.depth_values[stage][depth] > position, 1 + number, 0)
         total = combine(total, blocks[:, resolution, stage * space.max_depth + position, choice])
     return total
 

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.support.errors import UserError
 
 Genomes = NDArray[np.int8]
+Number = TypeVar("Number", bound=np.generic)
 _KEY = re.compile(r"r(\d+)((?:\.(?:\d+x\d+)(?:-\d+x\d+)*)+)")
 
 
@@ -59,11 +60,23 @@ class SubnetConfig:
         return cls(int(match.group(1)), tuple(stages))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SearchSpace(ABC):
     """A family of subnets with elastic resolution, depth, kernel size and expand ratio.
 
     All choices are in ascending order. Subclasses add what is fixed and say in ``network`` what runs.
+
+    Args:
+        name: of the space.
+        resolutions: input heights and widths in pixels.
+        depth_choices: blocks of a stage.
+        kernel_choices: kernel sizes of a block's depthwise convolution.
+        expand_choices: expanded over input channels of a block.
+        stages: elastic stages.
+        classes: outputs.
+        stage_blocks: blocks of each stage at full depth; empty where all have as many as the largest depth.
+        stage_kernels: the largest kernel size of each stage; empty where all have all.
+        norm_epsilon: added to the variance in batch norms.
     """
 
     name: str
@@ -73,6 +86,9 @@ class SearchSpace(ABC):
     expand_choices: tuple[int, ...]
     stages: int
     classes: int
+    stage_blocks: tuple[int, ...] = ()
+    stage_kernels: tuple[int, ...] = ()
+    norm_epsilon: float = 1e-5
 
     @abstractmethod
     def network(self, config: SubnetConfig) -> NetworkSpec:
@@ -92,6 +108,7 @@ class SearchSpace(ABC):
 
     def description(self) -> dict[str, Any]:
         """What must be equal for genomes to mean the same subnets."""
+        limits = {"stage_blocks": list(self.stage_blocks), "stage_kernels": list(self.stage_kernels)}
         return {
             "name": self.name,
             "resolutions": list(self.resolutions),
@@ -99,16 +116,33 @@ class SearchSpace(ABC):
             "kernel_choices": list(self.kernel_choices),
             "expand_choices": list(self.expand_choices),
             "stages": self.stages,
+            **{name: limit for name, limit in limits.items() if limit},
         }
+
+    def depths_of(self, stage: int) -> tuple[int, ...]:
+        """Blocks that a stage may run; its only depth where it has fewer than the least choice."""
+        most = self.stage_blocks[stage] if self.stage_blocks else self.max_depth
+        return tuple(depth for depth in self.depth_choices if depth <= most) or (most,)
+
+    def kernels_of(self, stage: int) -> tuple[int, ...]:
+        """Kernel sizes that a stage's blocks may have."""
+        most = self.stage_kernels[stage] if self.stage_kernels else self.kernel_choices[-1]
+        return tuple(kernel for kernel in self.kernel_choices if kernel <= most)
+
+    @cached_property
+    def depth_values(self) -> NDArray[np.intp]:
+        """Blocks that each depth gene of a stage stands for, shape (stages, depth choices); its last repeats."""
+        rows = [self.depths_of(stage) for stage in range(self.stages)]
+        return np.asarray([row + row[-1:] * (len(self.depth_choices) - len(row)) for row in rows])
 
     @property
     def max_depth(self) -> int:
-        """Blocks of a stage at full depth."""
+        """Blocks of the deepest stage at full depth."""
         return self.depth_choices[-1]
 
     @property
     def blocks(self) -> int:
-        """Elastic blocks of the largest subnet."""
+        """Places of elastic blocks, as many in each stage; where a stage has fewer, its last ones stay empty."""
         return self.stages * self.max_depth
 
     def block_index(self, stage: int, position: int) -> int:
@@ -118,9 +152,10 @@ class SearchSpace(ABC):
     @cached_property
     def cardinality(self) -> int:
         """Number of distinct subnets."""
-        per_block = len(self.kernel_choices) * len(self.expand_choices)
-        per_stage = sum(per_block**depth for depth in self.depth_choices)
-        subnets: int = len(self.resolutions) * per_stage**self.stages
+        subnets = len(self.resolutions)
+        for stage in range(self.stages):
+            per_block = len(self.kernels_of(stage)) * len(self.expand_choices)
+            subnets *= sum(per_block**depth for depth in self.depths_of(stage))
         return subnets
 
     def choose_resolutions(self, wanted: Sequence[int] | None) -> tuple[int, ...]:
@@ -146,8 +181,13 @@ class SearchSpace(ABC):
     # Configs ------------------------------------------------------------------------------------------------
 
     def uniform(self, resolution: int, depth: int, kernel_size: int, expand_ratio: int) -> SubnetConfig:
-        """The subnet with the same choice everywhere."""
-        return SubnetConfig(resolution, (((kernel_size, expand_ratio),) * depth,) * self.stages)
+        """The subnet with the same choice everywhere, or the nearest that a stage has."""
+
+        def stage(number: int) -> tuple[tuple[int, int], ...]:
+            kernel = min(kernel_size, self.kernels_of(number)[-1])
+            return ((kernel, expand_ratio),) * min(max(depth, self.depths_of(number)[0]), self.depths_of(number)[-1])
+
+        return SubnetConfig(resolution, tuple(map(stage, range(self.stages))))
 
     @cached_property
     def largest(self) -> SubnetConfig:
@@ -180,11 +220,12 @@ class SearchSpace(ABC):
         if len(config.stages) != self.stages:
             raise UserError(f"{self.name} has {self.stages} stages, the subnet {config.key} has {len(config.stages)}")
         for number, stage in enumerate(config.stages, 1):
-            if len(stage) not in self.depth_choices:
-                raise UserError(f"stage {number} of {config.key}: depth {len(stage)} is not in {self.depth_choices}")
+            depths, kernels = self.depths_of(number - 1), self.kernels_of(number - 1)
+            if len(stage) not in depths:
+                raise UserError(f"stage {number} of {config.key}: depth {len(stage)} is not in {depths}")
             for kernel, expand in stage:
-                if kernel not in self.kernel_choices:
-                    raise UserError(f"stage {number} of {config.key}: kernel {kernel} is not in {self.kernel_choices}")
+                if kernel not in kernels:
+                    raise UserError(f"stage {number} of {config.key}: kernel {kernel} is not in {kernels}")
                 if expand not in self.expand_choices:
                     raise UserError(f"stage {number} of {config.key}: expand {expand} is not in {self.expand_choices}")
         return config
@@ -212,17 +253,22 @@ class SearchSpace(ABC):
             raise UserError(f"not an OFA config: {error} is missing", "it needs ks, e, d and r") from error
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise UserError(f"not an OFA config: {error}", "ks, e and d are lists of integers, r is one") from error
-        if len(kernels) != self.blocks or len(expands) != self.blocks or len(depths) != self.stages:
-            raise UserError(f"OFA config for {self.name} needs {self.blocks} ks, {self.blocks} e and {self.stages} d")
+        full = [self.depths_of(stage)[-1] for stage in range(self.stages)]
+        if len(kernels) != sum(full) or len(expands) != sum(full) or len(depths) != self.stages:
+            raise UserError(f"OFA config for {self.name} needs {sum(full)} ks, {sum(full)} e and {self.stages} d")
         pairs = list(zip(kernels, expands, strict=True))
-        stages = tuple(tuple(pairs[stage * self.max_depth :][:depth]) for stage, depth in enumerate(depths))
+        starts = [sum(full[:stage]) for stage in range(self.stages)]
+        # A stage of few blocks has no choice, whatever the dict says of its depth.
+        runs = [full[stage] if len(self.depths_of(stage)) == 1 else depth for stage, depth in enumerate(depths)]
+        stages = tuple(tuple(pairs[start : start + run]) for start, run in zip(starts, runs, strict=True))
         return self.validate(SubnetConfig(resolution, stages))
 
     def to_ofa(self, config: SubnetConfig) -> dict[str, Any]:
         """OFA's arch dict; skipped positions carry the smallest choices."""
         kernels, expands = [], []
-        for stage in config.stages:
-            padded = stage + ((self.kernel_choices[0], self.expand_choices[0]),) * (self.max_depth - len(stage))
+        for number, stage in enumerate(config.stages):
+            skipped = self.depths_of(number)[-1] - len(stage)
+            padded = stage + ((self.kernel_choices[0], self.expand_choices[0]),) * skipped
             kernels += [kernel for kernel, _ in padded]
             expands += [expand for _, expand in padded]
         return {"ks": kernels, "e": expands, "d": list(config.depths), "r": config.resolution}
@@ -233,12 +279,14 @@ class SearchSpace(ABC):
     def gene_sizes(self) -> NDArray[np.int8]:
         """Number of choices of each gene, shape (genes,)."""
         sizes = [len(self.resolutions)]
-        sizes += [len(self.depth_choices)] * self.stages
-        sizes += [len(self.kernel_choices)] * self.blocks
+        sizes += [len(self.depths_of(stage)) for stage in range(self.stages)]
+        sizes += [len(self.kernels_of(stage)) for stage in range(self.stages) for _ in range(self.max_depth)]
         sizes += [len(self.expand_choices)] * self.blocks
         return np.asarray(sizes, dtype=np.int8)
 
-    def split_genes(self, genomes: Genomes) -> tuple[Genomes, Genomes, Genomes, Genomes]:
+    def split_genes(
+        self, genomes: NDArray[Number]
+    ) -> tuple[NDArray[Number], NDArray[Number], NDArray[Number], NDArray[Number]]:
         """Views of resolution (n,), depth (n, stages), kernel and expand (n, blocks) indices."""
         depth_end = 1 + self.stages
         kernel_end = depth_end + self.blocks
@@ -251,7 +299,7 @@ class SearchSpace(ABC):
 
     def active_blocks(self, genomes: Genomes) -> NDArray[np.bool_]:
         """Which blocks run, shape (n, blocks)."""
-        depths = np.asarray(self.depth_choices)[self.split_genes(genomes)[1]]
+        depths = self.depth_values[np.arange(self.stages), self.split_genes(genomes)[1]]
         active = np.arange(self.max_depth) < depths[:, :, None]
         return active.reshape(len(genomes), self.blocks)
 
@@ -297,7 +345,7 @@ class SearchSpace(ABC):
         resolution, depths, kernels, expands = self.split_genes(row[None])
         resolution[0] = self.resolutions.index(config.resolution)
         for stage, blocks in enumerate(config.stages):
-            depths[0, stage] = self.depth_choices.index(len(blocks))
+            depths[0, stage] = self.depths_of(stage).index(len(blocks))
             for position, (kernel, expand) in enumerate(blocks):
                 kernels[0, stage * self.max_depth + position] = self.kernel_choices.index(kernel)
                 expands[0, stage * self.max_depth + position] = self.expand_choices.index(expand)
@@ -313,7 +361,7 @@ class SearchSpace(ABC):
         stages = []
         for stage in range(self.stages):
             first = stage * self.max_depth
-            active = range(first, first + self.depth_choices[depths[stage]])
+            active = range(first, first + self.depths_of(stage)[depths[stage]])
             stages.append(tuple((self.kernel_choices[kernels[i]], self.expand_choices[expands[i]]) for i in active))
         return SubnetConfig(self.resolutions[resolution], tuple(stages))
 

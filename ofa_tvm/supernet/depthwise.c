@@ -2,7 +2,7 @@
  *
  * Such a slice of a map is copied into a plane of its own with zeros around it, which stays in the first cache while
  * all taps of the kernel pass over it. Channels must be a multiple of LANES. Weights and their gradients are
- * [kernel][kernel][channels]; images are shared among threads.
+ * [kernel][kernel][channels]; images are shared among threads. `before`: zeros before a map, kernel / 2 or one less.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,13 +12,12 @@
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
 
 typedef struct {
-  int channels, height, width, rows, columns, stride, kernel;
+  int channels, height, width, rows, columns, stride, kernel, before;
 } Shape;
 
-static inline int margin(const Shape *s) { return s->kernel / 2; }
-static inline int padded_height(const Shape *s) { return s->height + 2 * margin(s); }
+static inline int padded_height(const Shape *s) { return s->height + 2 * (s->kernel / 2); }
 /* Wide enough for whole tiles to be read beyond the last output. */
-static inline int padded_width(const Shape *s) { return s->width + 2 * margin(s) + TILE * s->stride; }
+static inline int padded_width(const Shape *s) { return s->width + 2 * (s->kernel / 2) + TILE * s->stride; }
 
 /* A slice of a map, in the middle of a plane of zeros. */
 static void spread(const float *map, int c, int channels, int height, int width, int top, int pitch, vec *plane) {
@@ -68,7 +67,7 @@ static void convolve_any(const vec *plane, int pitch, const vec *weights, float 
 #undef CASE
 }
 
-/* What gradients of stride 2 give at places of one parity: rows y with (y + margin) % 2 == odd_y, and columns likewise.
+/* What gradients of stride 2 give at places of one parity: rows y with (y + before) % 2 == odd_y, and columns likewise.
  *
  * A tap i of the kernel meets only rows of its own parity, so each parity is a convolution with every other tap of each
  * direction. above: a plane of the gradients with EDGE zeros around it.
@@ -77,7 +76,7 @@ static void convolve_any(const vec *plane, int pitch, const vec *weights, float 
 static inline
     __attribute__((always_inline)) void gather(const vec *above, int pitch, const vec *weights, float *din, int c,
                                                const Shape *s, const int odd_y, const int odd_x, const int kernel) {
-  const int top = kernel / 2, tall = (kernel - odd_y + 1) / 2, wide = (kernel - odd_x + 1) / 2;
+  const int top = s->before, tall = (kernel - odd_y + 1) / 2, wide = (kernel - odd_x + 1) / 2;
   for (int y = (odd_y + top) % 2; y < s->height; y += 2) {
     const int row = (y + top - odd_y) / 2 + EDGE;
     for (int x = (odd_x + top) % 2; x < s->width; x += 2 * TILE) {
@@ -139,9 +138,9 @@ static int is_supported(int channels, int stride, int kernel) {
 
 /* Returns 0; 1 for an unsupported shape or where there is no memory. */
 int depthwise_forward(const float *in, const float *weights, float *out, int batch, int channels, int height, int width,
-                      int rows, int columns, int stride, int kernel, int threads) {
+                      int rows, int columns, int stride, int kernel, int before, int threads) {
   if (!is_supported(channels, stride, kernel)) return 1;
-  const Shape s = {channels, height, width, rows, columns, stride, kernel};
+  const Shape s = {channels, height, width, rows, columns, stride, kernel, before};
   const int pitch = padded_width(&s);
   const size_t bytes = sizeof(vec) * pitch * padded_height(&s);
   int failed = 0;
@@ -156,7 +155,7 @@ int depthwise_forward(const float *in, const float *weights, float *out, int bat
     for (int n = t; n < batch; n += threads) {
       for (int c = 0; c < channels; c += LANES) {
         load_weights(weights, c, channels, kernel * kernel, 0, taps);
-        spread(in + (long)n * height * width * channels, c, channels, height, width, margin(&s), pitch, plane);
+        spread(in + (long)n * height * width * channels, c, channels, height, width, before, pitch, plane);
         convolve_any(plane, pitch, taps, out + (long)n * rows * columns * channels, c, &s, rows, columns, stride);
       }
     }
@@ -167,11 +166,11 @@ int depthwise_forward(const float *in, const float *weights, float *out, int bat
 
 /* din may be null. dw: [threads][kernel][kernel][channels]. Returns as depthwise_forward. */
 int depthwise_backward(const float *in, const float *weights, const float *dout, float *din, float *dw, int batch,
-                       int channels, int height, int width, int rows, int columns, int stride, int kernel,
+                       int channels, int height, int width, int rows, int columns, int stride, int kernel, int before,
                        int threads) {
   if (!is_supported(channels, stride, kernel)) return 1;
-  const Shape s = {channels, height, width, rows, columns, stride, kernel};
-  const int pitch = padded_width(&s), top = margin(&s), taps = kernel * kernel;
+  const Shape s = {channels, height, width, rows, columns, stride, kernel, before};
+  const int pitch = padded_width(&s), top = before, taps = kernel * kernel;
   const size_t count = (size_t)pitch * padded_height(&s),
                edged = (size_t)(columns + 2 * EDGE + TILE) * (rows + 2 * EDGE);
   const size_t bytes = ((count > edged ? count : edged) * sizeof(vec) + 63) / 64 * 64;

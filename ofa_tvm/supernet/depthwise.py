@@ -35,14 +35,14 @@ def _taps(weight: Tensor) -> Tensor:
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, stride: int) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, stride: int, before: int) -> Tensor:
         library = _library()
         assert library is not None
         inputs, taps = _last(inputs), _taps(weight)
         batch, channels, height, width = inputs.shape
         kernel, threads = weight.shape[-1], torch.get_num_threads()
         rows, columns = ((size + 2 * (kernel // 2) - kernel) // stride + 1 for size in (height, width))
-        ctx.sizes = (batch, channels, height, width, rows, columns, stride, kernel, threads)
+        ctx.sizes = (batch, channels, height, width, rows, columns, stride, kernel, before, threads)
         output = torch.empty(batch, channels, rows, columns, memory_format=torch.channels_last)
         if library.depthwise_forward(_at(inputs), _at(taps), _at(output), *ctx.sizes):
             raise MemoryError("no memory for a depthwise convolution")
@@ -50,7 +50,7 @@ class _Depthwise(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         library = _library()
         assert library is not None
         inputs, taps = ctx.saved_tensors
@@ -59,23 +59,31 @@ class _Depthwise(torch.autograd.Function):
         to_taps = torch.empty(ctx.sizes[-1], *taps.shape)
         if library.depthwise_backward(*(_at(inputs), _at(taps), _at(above), _at(to_inputs), _at(to_taps)), *ctx.sizes):
             raise MemoryError("no memory for a depthwise convolution")
-        return to_inputs, to_taps.sum(0).permute(2, 0, 1)[:, None], None
+        return to_inputs, to_taps.sum(0).permute(2, 0, 1)[:, None], None, None
 
 
 LANES = 8
 
 
-def depthwise_conv2d(inputs: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Depthwise convolution with padding ``kernel_size // 2``.
+def depthwise_conv2d(inputs: Tensor, weight: Tensor, stride: int, pads: tuple[int, int]) -> Tensor:
+    """Depthwise convolution.
 
     Args:
         inputs: (batch, channels, height, width).
         weight: (channels, 1, kernel_size, kernel_size).
         stride: 1 or 2.
+        pads: zeros before and behind the map in each direction.
     """
     is_ours = inputs.device.type == "cpu" and inputs.dtype == weight.dtype == torch.float32
     is_ours = is_ours and not torch.is_autocast_enabled("cpu") and weight.shape[0] % LANES == 0
     if not is_ours or weight.shape[-1] not in (3, 5, 7) or _library() is None:
-        return F.conv2d(inputs, weight, stride=stride, padding=weight.shape[-1] // 2, groups=weight.shape[0])
-    output: Tensor = _Depthwise.apply(inputs, weight, stride)  # type: ignore[no-untyped-call]
+        return padded_conv2d(inputs, weight, stride, pads, weight.shape[0])
+    output: Tensor = _Depthwise.apply(inputs, weight, stride, pads[0])  # type: ignore[no-untyped-call]
     return output
+
+
+def padded_conv2d(inputs: Tensor, weight: Tensor, stride: int, pads: tuple[int, int], groups: int = 1) -> Tensor:
+    """``torch.conv2d`` with other zeros behind the map than before it."""
+    if pads[0] != pads[1]:
+        inputs, pads = F.pad(inputs, (*pads, *pads)), (0, 0)
+    return F.conv2d(inputs, weight, stride=stride, padding=pads[0], groups=groups)

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
-from ofa_tvm.supernet.depthwise import depthwise_conv2d
-from ofa_tvm.supernet.norm_activation import finish, norm_activate
+from ofa_tvm.supernet.depthwise import depthwise_conv2d, padded_conv2d
+from ofa_tvm.supernet.norm_activation import BN_EPSILON, finish, norm_activate
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -64,8 +64,9 @@ def squeeze_excite(inputs: Tensor, reduce: tuple[Tensor, Tensor], expand: tuple[
 class ElasticNorm(nn.Module):
     """Batch norm of the first channels."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, epsilon: float = BN_EPSILON) -> None:
         super().__init__()
+        self.epsilon = epsilon
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.running_mean: Tensor
@@ -83,18 +84,19 @@ class ElasticNorm(nn.Module):
             spec.activation,
             residual,
             self.training,
+            epsilon=self.epsilon,
         )
 
 
 class ElasticConv(nn.Module):
     """Convolution with elastic channels (first outputs, first inputs)."""
 
-    def __init__(self, spec: LayerSpec) -> None:
+    def __init__(self, spec: LayerSpec, epsilon: float) -> None:
         super().__init__()
         weight = torch.empty(spec.out_channels, spec.in_channels, spec.kernel_size, spec.kernel_size)
         nn.init.kaiming_normal_(weight, mode="fan_out")
         self.weight = nn.Parameter(weight)
-        self.norm = ElasticNorm(spec.out_channels) if spec.norm else None
+        self.norm = ElasticNorm(spec.out_channels, epsilon) if spec.norm else None
 
     def kernel(self, spec: LayerSpec) -> Tensor:
         """Weights of a subnet's layer, shape (out_channels, in_channels, kernel_size, kernel_size)."""
@@ -102,7 +104,7 @@ class ElasticConv(nn.Module):
 
     def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
-        output = F.conv2d(inputs, self.kernel(spec), stride=spec.stride, padding=spec.kernel_size // 2)
+        output = padded_conv2d(inputs, self.kernel(spec), spec.stride, spec.pads)
         if self.norm is None:
             return finish(output, spec.activation, residual)
         normed: Tensor = self.norm(output, spec, residual)
@@ -116,14 +118,14 @@ class ElasticDepthwise(nn.Module):
     (OFA section 3.3), in a chain from the largest.
     """
 
-    def __init__(self, spec: LayerSpec, kernel_choices: tuple[int, ...]) -> None:
+    def __init__(self, spec: LayerSpec, kernel_choices: tuple[int, ...], epsilon: float) -> None:
         super().__init__()
         weight = torch.empty(spec.out_channels, 1, spec.kernel_size, spec.kernel_size)
         nn.init.kaiming_normal_(weight, mode="fan_out")
         self.weight = nn.Parameter(weight)
         self.sizes = [size for size in sorted(kernel_choices, reverse=True) if size < spec.kernel_size]
         self.matrices = nn.ParameterDict({str(size): nn.Parameter(torch.eye(size * size)) for size in self.sizes})
-        self.norm = ElasticNorm(spec.out_channels)
+        self.norm = ElasticNorm(spec.out_channels, epsilon)
 
     def kernel(self, spec: LayerSpec) -> Tensor:
         """Weights of a subnet's layer, shape (channels, 1, kernel_size, kernel_size)."""
@@ -138,7 +140,8 @@ class ElasticDepthwise(nn.Module):
 
     def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
-        normed: Tensor = self.norm(depthwise_conv2d(inputs, self.kernel(spec), spec.stride), spec, residual)
+        output = depthwise_conv2d(inputs, self.kernel(spec), spec.stride, spec.pads)
+        normed: Tensor = self.norm(output, spec, residual)
         return normed
 
 
@@ -185,13 +188,13 @@ class GlobalPool(nn.Module):
         return finish(inputs.mean((2, 3), keepdim=True), spec.activation)
 
 
-def elastic_layer(spec: LayerSpec, kernel_choices: tuple[int, ...]) -> nn.Module:
+def elastic_layer(spec: LayerSpec, kernel_choices: tuple[int, ...], epsilon: float) -> nn.Module:
     """The elastic module that holds the weights of a layer of the largest network."""
     match spec.kind:
         case "conv":
-            return ElasticConv(spec)
+            return ElasticConv(spec, epsilon)
         case "depthwise":
-            return ElasticDepthwise(spec, kernel_choices)
+            return ElasticDepthwise(spec, kernel_choices, epsilon)
         case "squeeze_excite":
             return ElasticSqueezeExcite(spec)
         case "linear":

@@ -41,6 +41,11 @@ class SupernetFacts:
         return int(self.training.get("folds", 1))
 
     @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Input sizes that it was trained at; empty for all of the space."""
+        return tuple(self.training.get("plan", {}).get("resolutions", ()))
+
+    @property
     def search_space(self) -> SearchSpace:
         """The space, with the supernet's number of classes.
 

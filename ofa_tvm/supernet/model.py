@@ -19,7 +19,9 @@ class Supernet(nn.Module):
         super().__init__()
         self.space = space
         largest = space.network(space.largest)
-        self.layers = nn.ModuleDict({spec.name: elastic_layer(spec, space.kernel_choices) for spec in largest.layers})
+        self.layers = nn.ModuleDict(
+            {spec.name: elastic_layer(spec, space.kernel_choices, space.norm_epsilon) for spec in largest.layers}
+        )
 
     def forward(self, images: Tensor, network: NetworkSpec | SubnetConfig) -> Tensor:
         """Logits (batch, classes) of a subnet; images (batch, 3, resolution, resolution)."""

@@ -12,10 +12,11 @@
 
 #define BLOCK 128 /* rows that are summed in float32 */
 
-enum { NONE, RELU, HARD_SWISH };
+enum { NONE, RELU, HARD_SWISH, RELU6 };
 
 static inline float activate(float z, const int kind) {
   if (kind == RELU) return z > 0 ? z : 0;
+  if (kind == RELU6) return z < 0 ? 0 : z > 6 ? 6 : z;
   if (kind == HARD_SWISH) {
     const float gate = z + 3 < 0 ? 0 : z + 3 > 6 ? 6 : z + 3;
     return z * gate * (1.0f / 6);
@@ -26,6 +27,7 @@ static inline float activate(float z, const int kind) {
 /* The activation's derivative. */
 static inline float slope(float z, const int kind) {
   if (kind == RELU) return z > 0 ? 1 : 0;
+  if (kind == RELU6) return z > 0 && z < 6 ? 1 : 0;
   if (kind == HARD_SWISH) return z <= -3 ? 0 : z >= 3 ? 1 : z * (1.0f / 3) + 0.5f;
   return 1;
 }
@@ -98,10 +100,12 @@ void norm_forward(const float *x, const float *residual, float *y, long rows, in
       if (kind == NONE) forward_rows(x, residual, y, first, last, channels, scale, shift, NONE, 1);
       if (kind == RELU) forward_rows(x, residual, y, first, last, channels, scale, shift, RELU, 1);
       if (kind == HARD_SWISH) forward_rows(x, residual, y, first, last, channels, scale, shift, HARD_SWISH, 1);
+      if (kind == RELU6) forward_rows(x, residual, y, first, last, channels, scale, shift, RELU6, 1);
     } else {
       if (kind == NONE) forward_rows(x, x, y, first, last, channels, scale, shift, NONE, 0);
       if (kind == RELU) forward_rows(x, x, y, first, last, channels, scale, shift, RELU, 0);
       if (kind == HARD_SWISH) forward_rows(x, x, y, first, last, channels, scale, shift, HARD_SWISH, 0);
+      if (kind == RELU6) forward_rows(x, x, y, first, last, channels, scale, shift, RELU6, 0);
     }
   }
 }
@@ -157,6 +161,7 @@ void norm_backward(const float *x, const float *dy, float *dx, long rows, int ch
     if (kind == NONE) sum_rows(x, dy, first, last, channels, scale, shift, NONE, block, own);
     if (kind == RELU) sum_rows(x, dy, first, last, channels, scale, shift, RELU, block, own);
     if (kind == HARD_SWISH) sum_rows(x, dy, first, last, channels, scale, shift, HARD_SWISH, block, own);
+    if (kind == RELU6) sum_rows(x, dy, first, last, channels, scale, shift, RELU6, block, own);
   }
   float *times = work, *plus = work + channels;
   for (int c = 0; c < channels; ++c) {
@@ -178,5 +183,6 @@ void norm_backward(const float *x, const float *dy, float *dx, long rows, int ch
     if (kind == NONE) backward_rows(x, dy, dx, first, last, channels, scale, shift, times, plus, NONE);
     if (kind == RELU) backward_rows(x, dy, dx, first, last, channels, scale, shift, times, plus, RELU);
     if (kind == HARD_SWISH) backward_rows(x, dy, dx, first, last, channels, scale, shift, times, plus, HARD_SWISH);
+    if (kind == RELU6) backward_rows(x, dy, dx, first, last, channels, scale, shift, times, plus, RELU6);
   }
 }

@@ -18,7 +18,7 @@ from ofa_tvm.support.c_library import native_library
 
 BN_EPSILON = 1e-5
 BN_MOMENTUM = 0.1
-KINDS: dict[Activation, int] = {"none": 0, "relu": 1, "hard_swish": 2}
+KINDS: dict[Activation, int] = {"none": 0, "relu": 1, "hard_swish": 2, "relu6": 3}
 Pointer = ctypes.c_void_p
 
 
@@ -32,6 +32,8 @@ def finish(inputs: Tensor, activation: Activation, residual: Tensor | None = Non
         inputs = inputs + residual
     if activation == "relu":
         return F.relu(inputs, inplace=True)
+    if activation == "relu6":
+        return F.relu6(inputs)
     if activation == "hard_swish":
         return F.hardswish(inputs)
     return inputs
@@ -45,6 +47,7 @@ def norm_activate(
     residual: Tensor | None = None,
     training: bool = True,
     momentum: float = BN_MOMENTUM,
+    epsilon: float = BN_EPSILON,
 ) -> Tensor:
     """Normalise by the batch's statistics (by the running ones unless ``training``), add, activate.
 
@@ -56,16 +59,18 @@ def norm_activate(
         residual: what is added before it, like the inputs.
         training: whether the batch's statistics count.
         momentum: how far the running statistics move towards the batch's.
+        epsilon: added to the variance.
     """
     if _is_fused(inputs, activation, residual):
         if training:
-            output: Tensor = _Fused.apply(inputs, *affine, residual, *statistics, KINDS[activation], momentum)  # type: ignore[no-untyped-call]
+            how = (KINDS[activation], momentum, epsilon)
+            output: Tensor = _Fused.apply(inputs, *affine, residual, *statistics, *how)  # type: ignore[no-untyped-call]
             return output
         if not torch.is_grad_enabled():
             mean, variance = statistics
-            scale = affine[0] * (variance + BN_EPSILON).rsqrt()
+            scale = affine[0] * (variance + epsilon).rsqrt()
             return _scaled(inputs, residual, scale, affine[1] - mean * scale, KINDS[activation])
-    output = F.batch_norm(inputs, *statistics, *affine, training, momentum, BN_EPSILON)
+    output = F.batch_norm(inputs, *statistics, *affine, training, momentum, epsilon)
     return finish(output, activation, residual)
 
 
@@ -102,6 +107,7 @@ class _Fused(torch.autograd.Function):
         running_variance: Tensor,
         kind: int,
         momentum: float,
+        epsilon: float,
     ) -> Tensor:
         library = _library()
         assert library is not None
@@ -112,11 +118,11 @@ class _Fused(torch.autograd.Function):
         sums = torch.empty(threads, 2, channels, dtype=torch.float64)
         size = (ctypes.c_long(rows), ctypes.c_int(channels))
         library.norm_statistics(
-            _at(inputs), *size, ctypes.c_float(BN_EPSILON), _at(mean), _at(variance), _at(sums), threads
+            _at(inputs), *size, ctypes.c_float(epsilon), _at(mean), _at(variance), _at(sums), threads
         )
         running_mean.lerp_(mean, momentum)
         running_variance.lerp_(variance * (rows / max(1, rows - 1)), momentum)
-        rstd = (variance + BN_EPSILON).rsqrt()
+        rstd = (variance + epsilon).rsqrt()
         scale = weight.detach() * rstd
         shift = bias.detach() - mean * scale
         output = _scaled(inputs, residual, scale, shift, kind)
@@ -139,7 +145,7 @@ class _Fused(torch.autograd.Function):
             *(_at(inputs), _at(above), _at(below), *size, _at(scale), _at(shift), _at(mean), _at(rstd)),
             *(_at(to_weight), _at(to_bias), ctx.kind, _at(ctx.sums), _at(work), ctx.threads),
         )
-        return below, to_weight, to_bias, (above if ctx.needs_input_grad[3] else None), None, None, None, None
+        return below, to_weight, to_bias, (above if ctx.needs_input_grad[3] else None), *(None,) * 5
 
 
 def _at(tensor: Tensor) -> Pointer:

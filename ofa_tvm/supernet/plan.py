@@ -12,7 +12,7 @@ from ofa_tvm.support.errors import UserError
 
 Elastic = Literal["kernel", "depth", "expand"]
 Precision = Literal["float32", "bfloat16"]
-Recipe = Literal["single-stage", "progressive"]
+Recipe = Literal["single-stage", "progressive", "fine-tune"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -65,6 +65,7 @@ class Plan:
         phases: one after the other.
         batch: images a step.
         rate_scale: times which the phases' learning rates are taken.
+        body_rate: times which those of all layers but the classifier are taken once more.
         momentum: of SGD with Nesterov's.
         weight_decay: of weights, not of norms and biases.
         label_smoothing: of the largest network's labels; the others learn from its answers.
@@ -73,6 +74,7 @@ class Plan:
         mixed: share of the steps in which the largest network learns from pairs of images (CutMix).
         ema: decay of the running mean of weights that is the result; 0 for the weights themselves.
         one_resolution: whether the networks of a step share one.
+        resolutions: that are trained; empty for all of the space.
         teacher_share: of the largest network's loss that a teacher's answers are, where there is a teacher.
         only: key of a subnet that is trained alone; empty where all are trained.
         seed: of weights, order, augmentation and subnets.
@@ -83,6 +85,7 @@ class Plan:
     phases: tuple[Phase, ...]
     batch: Annotated[int, Field(ge=2)] = 128
     rate_scale: Positive = 1.0
+    body_rate: NotNegative = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NotNegative = 2.5e-4
     label_smoothing: Share = 0.1
@@ -91,6 +94,7 @@ class Plan:
     mixed: Share = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     one_resolution: bool = False
+    resolutions: tuple[int, ...] = ()
     teacher_share: Share = 0.5
     only: str = ""
     seed: Count = 0
@@ -126,10 +130,18 @@ def _progressive(steps: int) -> tuple[Phase, ...]:
     )
 
 
+def _fine_tune(steps: int) -> tuple[Phase, ...]:
+    """The largest network knows much already, so choices open sooner and rates are lower."""
+    return (Phase("all", EVERYTHING, steps, 0.1, 0.0, warmup=0.05, closed=0.02, opened=0.25),)
+
+
 RECIPES: Mapping[Recipe, Callable[[int], tuple[Phase, ...]]] = {
     "single-stage": _single_stage,
     "progressive": _progressive,
+    "fine-tune": _fine_tune,
 }
+VALUES: Mapping[Recipe, Mapping[str, Any]] = {"fine-tune": {"body_rate": 0.3, "weight_decay": 1e-4}}
+"""Values of a plan that a recipe has otherwise."""
 FIXED = ("recipe", "phases")
 """Fields of a plan that its recipe decides."""
 
@@ -150,7 +162,8 @@ def make_plan(recipe: Recipe, steps: int, **values: Any) -> Plan:
         if name not in names:
             raise UserError(f"a plan has no '{name}'", f"it has {', '.join(names)}")
     try:
-        return TypeAdapter(Plan).validate_python({**asdict(Plan(recipe, RECIPES[recipe](steps))), **values})
+        plan = asdict(Plan(recipe, RECIPES[recipe](steps)))
+        return TypeAdapter(Plan).validate_python({**plan, **VALUES.get(recipe, {}), **values})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))

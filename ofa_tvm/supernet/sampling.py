@@ -28,7 +28,9 @@ def step_subnets(space: SearchSpace, plan: Plan, step: int) -> list[SubnetConfig
     if not np.array_equal(least[1:], full[1:]):
         rows += [least, *(rng.integers(least, full + 1) for _ in range(plan.random_subnets))]
     drawn = np.stack(rows).astype(np.int8)
-    resolutions = rng.integers(0, len(space.resolutions), len(rows))
+    trained = space.choose_resolutions(plan.resolutions)
+    sizes = np.asarray([space.resolutions.index(size) for size in trained])
+    resolutions = sizes[rng.integers(0, len(sizes), len(rows))]
     drawn[:, 0] = resolutions[0] if plan.one_resolution else resolutions
     return [space.config(row) for row in space.canonical(drawn)]
 

@@ -73,10 +73,16 @@ class Step:
         return logits.float()
 
 
-def optimizer(supernet: nn.Module, plan: Plan) -> torch.optim.SGD:
-    """SGD with Nesterov's momentum; norms, biases and kernel matrices do not decay."""
-    named = list(supernet.named_parameters())
-    decayed = [one for name, one in named if name.endswith("weight") and one.dim() > 1]
-    others = [one for name, one in named if not (name.endswith("weight") and one.dim() > 1)]
-    groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=0.1, momentum=plan.momentum, nesterov=True, foreach=True)
+def optimizer(supernet: Supernet, plan: Plan) -> torch.optim.SGD:
+    """SGD with Nesterov's momentum; norms, biases and kernel matrices do not decay.
+
+    A group's ``scale`` is what its learning rate is multiplied with.
+    """
+    head = supernet.space.network(supernet.space.largest).layers[-1].name
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in supernet.named_parameters():
+        decay = plan.weight_decay if name.endswith("weight") and parameter.dim() > 1 else 0.0
+        scale = 1.0 if name.startswith(f"layers.{head}.") else plan.body_rate
+        groups.setdefault((decay, scale), []).append(parameter)
+    parameters = [{"params": some, "weight_decay": decay, "scale": scale} for (decay, scale), some in groups.items()]
+    return torch.optim.SGD(parameters, lr=0.1, momentum=plan.momentum, nesterov=True, foreach=True)

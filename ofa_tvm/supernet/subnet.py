@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ofa_tvm.graph.network import LayerSpec, NetworkSpec
 from ofa_tvm.spaces import SubnetConfig
-from ofa_tvm.supernet.depthwise import depthwise_conv2d
+from ofa_tvm.supernet.depthwise import depthwise_conv2d, padded_conv2d
 from ofa_tvm.supernet.elastic import (
     ElasticConv,
     ElasticDepthwise,
@@ -26,7 +26,7 @@ from ofa_tvm.supernet.elastic import (
     squeeze_excite,
 )
 from ofa_tvm.supernet.model import Supernet
-from ofa_tvm.supernet.norm_activation import BN_EPSILON, finish, norm_activate
+from ofa_tvm.supernet.norm_activation import finish, norm_activate
 
 
 class Norm(nn.Module):
@@ -36,6 +36,7 @@ class Norm(nn.Module):
         super().__init__()
         self.calibrating = False
         self.batches = 0
+        self.epsilon = source.epsilon
         for name in ("weight", "bias", "running_mean", "running_var"):
             self.register_buffer(name, getattr(source, name)[:channels].detach().clone())
         self.weight: Tensor
@@ -48,11 +49,12 @@ class Norm(nn.Module):
         self.batches += self.calibrating
         statistics, affine = (self.running_mean, self.running_var), (self.weight, self.bias)
         momentum = 1 / max(1, self.batches)
-        return norm_activate(inputs, statistics, affine, spec.activation, residual, self.calibrating, momentum)
+        how = (self.calibrating, momentum, self.epsilon)
+        return norm_activate(inputs, statistics, affine, spec.activation, residual, *how)
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """The affine map that the norm is at inference."""
-        scale = self.weight * torch.rsqrt(self.running_var + BN_EPSILON)
+        scale = self.weight * torch.rsqrt(self.running_var + self.epsilon)
         return scale, self.bias - self.running_mean * scale
 
 
@@ -68,9 +70,9 @@ class Conv(nn.Module):
     def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
         if spec.kind == "depthwise":
-            output = depthwise_conv2d(inputs, self.weight, spec.stride)
+            output = depthwise_conv2d(inputs, self.weight, spec.stride, spec.pads)
         else:
-            output = F.conv2d(inputs, self.weight, stride=spec.stride, padding=spec.kernel_size // 2)
+            output = padded_conv2d(inputs, self.weight, spec.stride, spec.pads)
         if self.norm is None:
             return finish(output, spec.activation, residual)
         normed: Tensor = self.norm(output, spec, residual)

@@ -27,6 +27,7 @@ from ofa_tvm.supernet.plan import Phase, Plan
 from ofa_tvm.supernet.ranks import Ranks
 from ofa_tvm.supernet.sampling import step_subnets
 from ofa_tvm.supernet.sorting import sort_channels
+from ofa_tvm.supernet.start import Start
 from ofa_tvm.supernet.step import Losses, Step, optimizer
 from ofa_tvm.supernet.teacher import Teacher
 from ofa_tvm.support.console import Task, log
@@ -59,6 +60,7 @@ class Trainer:
         teacher: answers beside the labels; None for none.
         ranks: the processes that train together.
         folds: parts of the cross-validation that serves this supernet; 1 where images are held out of it.
+        start: weights to start from; None for random ones.
 
     Raises:
         UserError: images and space do not fit, or the folder holds another training.
@@ -74,6 +76,7 @@ class Trainer:
         teacher: Teacher | None = None,
         ranks: Ranks | None = None,
         folds: int = 1,
+        start: Start | None = None,
     ) -> None:
         if space.classes != len(dataset.class_names):
             classes = len(dataset.class_names)
@@ -81,10 +84,12 @@ class Trainer:
         if len(dataset.train) < plan.batch:
             raise UserError(f"{dataset.name} has {len(dataset.train)} training images, a batch is {plan.batch}")
         self.space, self.dataset, self.plan, self.folder, self.device = space, dataset, plan, folder, device
-        self.ranks, self._teacher, self._folds = ranks or Ranks(), teacher, folds
+        self.ranks, self._teacher, self._folds, self._start = ranks or Ranks(), teacher, folds, start
         keep_freed_memory()
         torch.manual_seed(plan.seed)
         self.supernet = channels_last(Supernet(space)).to(device)
+        if start is not None:
+            start.copy_to(self.supernet, dataset.class_names)
         self.optimizer = optimizer(self.supernet, plan)
         self.result = self.supernet if plan.ema == 0 else deepcopy(self.supernet).requires_grad_(False)
         """The supernet that the training ends in: the running mean of the weights, or they themselves."""
@@ -106,6 +111,8 @@ class Trainer:
         settings: dict[str, Any] = {"plan": asdict(self.plan), "data": self.dataset.digest, "space": self.space.name}
         if self._folds > 1:
             settings["folds"] = self._folds
+        if self._start is not None:
+            settings["init"] = self._start.name
         return settings if self._teacher is None else {**settings, "teacher": self._teacher.name}
 
     def facts(self) -> SupernetFacts:
@@ -204,7 +211,7 @@ class Trainer:
         if phase.sorts and of_phase == 0:
             self._sort()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.rate_scale * rate(phase, of_phase)
+            group["lr"] = group["scale"] * self.plan.rate_scale * rate(phase, of_phase)
         self.optimizer.zero_grad(set_to_none=True)
         images, targets = self._batch(number)
         losses = self._step(images, targets, step_subnets(self.space, self.plan, number))
@@ -256,7 +263,8 @@ class Trainer:
 
     def _report(self, losses: list[Losses], images_per_s: float) -> None:
         self.result.eval()
-        configs = {"largest": self.space.largest, "middle": self.space.middle, "smallest": self.space.smallest}
+        space = self.space.with_resolutions(self.plan.resolutions)
+        configs = {"largest": space.largest, "middle": space.middle, "smallest": space.smallest}
         if not self._evaluator.count:
             configs = {}
         top1 = {name: round(self._evaluator.top1(self.result, config), 4) for name, config in configs.items()}

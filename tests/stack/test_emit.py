@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_pointwise_gives_sums_instead_of_the_map(features, tmp_path):
 
 
 @every_width
-@pytest.mark.parametrize("activation", ["none", "relu", "hard_swish", "hard_sigmoid"])
+@pytest.mark.parametrize("activation", ["none", "relu", "relu6", "hard_swish", "hard_sigmoid"])
 def test_dense(activation, features, tmp_path):
     spec = KernelSpec("dense", 30, 45, 1, activation=activation, bias=activation != "none")
     parameters = {"pixels": 1, "channels": 32, "outer": "channels"}
@@ -91,6 +92,20 @@ def test_depthwise(size, columns, kernel_size, stride, features, tmp_path):
     pooled = size == 5
     spec = KernelSpec("depthwise", 24, 24, size, kernel_size, stride, activation="relu", bias=True, pooled=pooled)
     assert error_of(spec, "depthwise", {"columns": columns, "channels": 16}, features, tmp_path) < 1e-5
+
+
+@every_width
+@pytest.mark.parametrize("size", [14, 4, 2])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_shifted_windows(size, kernel_size, features, tmp_path):
+    how: dict[str, Any] = {"activation": "relu6", "bias": True, "shifted": True}
+    spec = KernelSpec("depthwise", 24, 24, size, kernel_size, 2, **how)
+    assert error_of(spec, "depthwise", {"columns": 2, "channels": 16}, features, tmp_path) < 1e-5
+    spec = KernelSpec("expand_depthwise", 12, 40, size, kernel_size, 2, **how)
+    tile = {"channels": 16, "pixels": 2, "panel": 16, "columns": 1, "deep": 16}
+    assert error_of(spec, "expand_depthwise", tile, features, tmp_path) < 1e-5
+    spec = KernelSpec("conv", 3, 20, size, kernel_size, 2, **how)
+    assert error_of(spec, "full_window", {"columns": 2, "channels": 16}, features, tmp_path) < 1e-5
 
 
 @every_width

@@ -14,7 +14,7 @@ from ofa_tvm.graph.kernel import network_kernels
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
 from ofa_tvm.spaces import SPACES, get_space
-from ofa_tvm.spaces.mobilenet_v3 import MobileNetV3Space
+from ofa_tvm.spaces.inverted_residual import InvertedResidualSpace
 from ofa_tvm.spaces.subnet_table import KINDS, QUANTITIES, SubnetTable
 from ofa_tvm.support.errors import UserError
 
@@ -125,7 +125,7 @@ def test_table_names_missing_kernels():
             SubnetTable(SPACE, AnyKernel({stem: failed}), kernel_keys)
 
 
-class Entangled(MobileNetV3Space):
+class Entangled(InvertedResidualSpace):
     """A space whose stem depends on the depth, which no table of blocks can express."""
 
     def network(self, config):

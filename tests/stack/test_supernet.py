@@ -65,9 +65,9 @@ def run_folded(network, weights, inputs):
         weight, bias = f"{spec.name}.weight", arrays.get(f"{spec.name}.bias")
         match spec.kind:
             case "conv":
-                y = F.conv2d(x, arrays[weight], bias, spec.stride, spec.kernel_size // 2)
+                y = F.conv2d(F.pad(x, spec.pads * 2), arrays[weight], bias, spec.stride)
             case "depthwise":
-                y = F.conv2d(x, arrays[weight], bias, spec.stride, spec.kernel_size // 2, groups=spec.out_channels)
+                y = F.conv2d(F.pad(x, spec.pads * 2), arrays[weight], bias, spec.stride, groups=spec.out_channels)
             case "global_pool":
                 y = x.mean((2, 3), keepdim=True)
             case "linear":
@@ -79,7 +79,8 @@ def run_folded(network, weights, inputs):
                 y = x * F.hardsigmoid(scale)[:, :, None, None]
         if spec.residual is not None:
             y = y + tensors[spec.residual]
-        y = {"none": lambda t: t, "relu": F.relu, "hard_swish": F.hardswish}[spec.activation](y)
+        activations = {"none": lambda t: t, "relu": F.relu, "relu6": F.relu6, "hard_swish": F.hardswish}
+        y = activations[spec.activation](y)
         assert tuple(y.shape[1:]) in {(spec.out_channels, spec.out_size, spec.out_size), (spec.out_channels,)}
         tensors[spec.name] = y
     return tensors[network.layers[-1].name]
@@ -236,13 +237,13 @@ def gradients(convolution, channels, kernel_size, stride, size):
     x = torch.randn(3, channels, size, size, generator=generator).to(memory_format=torch.channels_last)
     weight = torch.randn(channels, 1, kernel_size, kernel_size, generator=generator)
     x.requires_grad_(), weight.requires_grad_()
-    y = convolution(x, weight, stride)
+    y = convolution(x, weight, stride, (kernel_size // 2,) * 2)
     (y * torch.randn(y.shape, generator=generator)).sum().backward()
     return y.detach(), x.grad, weight.grad
 
 
-def reference(x, weight, stride):
-    return F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2, groups=len(weight))
+def reference(x, weight, stride, pads):
+    return F.conv2d(x, weight, stride=stride, padding=pads[0], groups=len(weight))
 
 
 @pytest.mark.parametrize(("kernel_size", "stride"), [(3, 1), (5, 2), (7, 1)])

@@ -18,7 +18,7 @@ def schedule_depthwise(spec: KernelSpec) -> Schedule:
     made.bind(thread, "threadIdx.x")
     made.compute_at(summed, thread)
     made.set_scope(summed, 0, "local")
-    if spec.padding:
+    if spec.kernel_size > 1:
         made.compute_inline(made.get_sblock("padded"))
     for loop in made.get_loops(summed)[-2:]:
         made.unroll(loop)

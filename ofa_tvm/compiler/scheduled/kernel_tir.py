@@ -49,6 +49,8 @@ def activate(value: Expr, activation: Activation) -> Expr:
             return value
         case "relu":
             return tirx.max(value, tirx.const(0, "float32"))
+        case "relu6":
+            return tirx.min(tirx.max(value, tirx.const(0, "float32")), tirx.const(6, "float32"))
         case "hard_swish":
             return value * hard_sigmoid(value)
         case "hard_sigmoid":
@@ -63,9 +65,9 @@ def hard_sigmoid(value: Expr) -> Expr:
 
 def _pad(spec: KernelSpec, source: Tensor) -> Tensor:
     pad, size = spec.padding, spec.in_size
-    if pad == 0:
+    if spec.kernel_size == 1:
         return source
-    padded = size + 2 * pad
+    padded = size + pad + spec.kernel_size // 2
 
     def element(n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
         inside = tirx.all(y >= pad, y < size + pad, x >= pad, x < size + pad)

@@ -99,10 +99,10 @@ class Nsga2(Searcher):
 
 def uniform_subnets(space: SearchSpace, rng: np.random.Generator, count: int) -> Genomes:
     """Canonical genomes with one depth, kernel size and expand ratio everywhere, drawn, shape (count, genes)."""
-    genomes = (rng.random((count, len(space.gene_sizes))) * space.gene_sizes).astype(np.int8)
-    for genes in space.split_genes(genomes)[1:]:
+    share = rng.random((count, len(space.gene_sizes)))
+    for genes in space.split_genes(share)[1:]:
         genes[:] = genes[:, :1]
-    return space.canonical(genomes)
+    return space.canonical((share * space.gene_sizes).astype(np.int8))
 
 
 def constrained_rank(objectives: Floats, violations: Floats) -> NDArray[np.intp]:

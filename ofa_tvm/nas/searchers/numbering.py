@@ -19,16 +19,18 @@ class SubnetNumbers:
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
-        self._choices = len(space.kernel_choices) * len(space.expand_choices)
-        depths = np.asarray(space.depth_choices)
-        self._first = np.cumsum([0, *self._choices ** depths[:-1]])
-        self._stages = np.concatenate([self._of_depth(number) for number in range(len(depths))])
+        self._choices = [len(space.kernels_of(stage)) * len(space.expand_choices) for stage in range(space.stages)]
+        self._first, self._stages = [], []
+        for stage, choices in enumerate(self._choices):
+            depths = space.depths_of(stage)
+            self._first.append(np.cumsum([0, *(choices**depth for depth in depths[:-1])]))
+            self._stages.append(np.concatenate([self._of_depth(stage, number) for number in range(len(depths))]))
 
-    def _of_depth(self, number: int) -> Genomes:
+    def _of_depth(self, stage: int, number: int) -> Genomes:
         """Genes of a stage of one depth in the order of their digits, shape (k, 1 + 2 * max_depth)."""
         space = self._space
-        depth = space.depth_choices[number]
-        choices = np.indices((self._choices,) * depth)[::-1].reshape(depth, -1).T
+        depth = space.depths_of(stage)[number]
+        choices = np.indices((self._choices[stage],) * depth)[::-1].reshape(depth, -1).T
         genes = np.zeros((len(choices), 1 + 2 * space.max_depth), dtype=np.int8)
         genes[:, 0] = number
         kernels, expands = np.divmod(choices, len(space.expand_choices))
@@ -47,8 +49,8 @@ class SubnetNumbers:
         genomes = np.zeros((len(numbers), len(self._space.gene_sizes)), dtype=np.int8)
         rest, genomes[:, 0] = np.divmod(numbers, len(self._space.resolutions))
         for stage in range(self._space.stages):
-            rest, digit = np.divmod(rest, len(self._stages))
-            genomes[:, self._columns(stage)] = self._stages[digit]
+            rest, digit = np.divmod(rest, len(self._stages[stage]))
+            genomes[:, self._columns(stage)] = self._stages[stage][digit]
         return genomes
 
     def of(self, genomes: Genomes) -> Numbers:
@@ -58,6 +60,6 @@ class SubnetNumbers:
         numbers = np.zeros(len(genomes), dtype=np.intp)
         for stage in reversed(range(self._space.stages)):
             blocks = choice[:, stage * self._space.max_depth : (stage + 1) * self._space.max_depth]
-            digit = self._first[depth[:, stage]] + blocks @ self._choices ** np.arange(self._space.max_depth)
-            numbers = numbers * len(self._stages) + digit
+            digit = self._first[stage][depth[:, stage]] + blocks @ self._choices[stage] ** np.arange(blocks.shape[1])
+            numbers = numbers * len(self._stages[stage]) + digit
         return numbers * len(self._space.resolutions) + resolution

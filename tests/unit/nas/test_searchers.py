@@ -168,7 +168,12 @@ def test_exhaustive_refuses_a_large_space():
     assert "nsga2" in error.value.hint
 
 
-@pytest.mark.parametrize("space", [TINY, SPACE, replace(LARGE, depth_choices=(1, 3), kernel_choices=(3, 7), stages=2)])
+UNEVEN = replace(LARGE, depth_choices=(2, 3), stage_blocks=(3, 1, 2), stage_kernels=(3, 7, 5), expand_choices=(4,))
+
+
+@pytest.mark.parametrize(
+    "space", [TINY, SPACE, UNEVEN, replace(LARGE, depth_choices=(1, 3), kernel_choices=(3, 7), stages=2)]
+)
 def test_numbers_name_every_subnet_once(space):
     numbers = SubnetNumbers(space)
     everything = np.arange(space.cardinality)

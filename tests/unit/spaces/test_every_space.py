@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from ofa_tvm.graph.network import INPUT
 from ofa_tvm.spaces import MBV3_CIFAR, SPACES, SearchSpace, SubnetConfig, get_space
-from ofa_tvm.spaces.mobilenet_v3 import MobileNetV3Space, make_divisible, widened
+from ofa_tvm.spaces.inverted_residual import InvertedResidualSpace, make_divisible, widened
 from ofa_tvm.support.errors import UserError
 
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
@@ -17,11 +19,12 @@ quick = settings(max_examples=40, deadline=None)
 
 
 def configs(space: SearchSpace) -> st.SearchStrategy[SubnetConfig]:
-    block = st.tuples(st.sampled_from(space.kernel_choices), st.sampled_from(space.expand_choices))
-    stage = st.sampled_from(space.depth_choices).flatmap(
-        lambda depth: st.lists(block, min_size=depth, max_size=depth).map(tuple)
-    )
-    stages = st.lists(stage, min_size=space.stages, max_size=space.stages).map(tuple)
+    def stage(number: int) -> st.SearchStrategy[tuple[tuple[int, int], ...]]:
+        block = st.tuples(st.sampled_from(space.kernels_of(number)), st.sampled_from(space.expand_choices))
+        depths = st.sampled_from(space.depths_of(number))
+        return depths.flatmap(lambda depth: st.lists(block, min_size=depth, max_size=depth).map(tuple))
+
+    stages = st.tuples(*map(stage, range(space.stages)))
     return st.builds(SubnetConfig, st.sampled_from(space.resolutions), stages)
 
 
@@ -111,9 +114,26 @@ def test_cardinality_by_enumeration(tiny_space):
     assert len(ranks) == tiny_space.cardinality == 2 * (6 + 36) ** 2
 
 
-def test_distinct_samples_end_when_the_space_does(tiny_space):
-    from dataclasses import replace
+def test_stages_with_fewer_blocks_and_smaller_kernels(tiny_space):
+    space = replace(tiny_space, stage_blocks=(2, 1), stage_kernels=(3, 5))
+    assert [space.depths_of(stage) for stage in (0, 1)] == [(1, 2), (1,)]
+    assert [space.kernels_of(stage) for stage in (0, 1)] == [(3,), (3, 5)]
+    assert space.cardinality == 2 * (2 + 4) * 4
+    found = space.sample_configs(np.random.default_rng(0), 100)
+    assert len(found) == space.cardinality
+    assert space.largest.key == "r16.3x4-3x4.5x4"
+    assert space.uniform(12, 1, 7, 2).key == "r12.3x2.5x2"
+    assert replace(space, depth_choices=(2,)).smallest.key == "r12.3x2-3x2.3x2", "a stage of one block has no choice"
+    for key, message in (
+        ("r12.5x2.3x2", r"kernel 5 is not in \(3,\)"),
+        ("r12.3x2.3x2-3x2", r"depth 2 is not in \(1,\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            space.parse(key)
+    assert space.to_ofa(space.smallest) == {"ks": [3, 3, 3], "e": [2, 2, 2], "d": [1, 1], "r": 12}
 
+
+def test_distinct_samples_end_when_the_space_does(tiny_space):
     space = replace(tiny_space, resolutions=(16,), depth_choices=(1,), kernel_choices=(3,))
     found = space.sample_configs(np.random.default_rng(0), 100)
     assert len({config.key for config in found}) == len(found) == space.cardinality == 4
@@ -121,7 +141,7 @@ def test_distinct_samples_end_when_the_space_does(tiny_space):
 
 def test_mbv3_is_the_published_family():
     space = get_space("mbv3")
-    assert isinstance(space, MobileNetV3Space)
+    assert isinstance(space, InvertedResidualSpace)
     assert [stage.width for stage in space.stage_plan] == [24, 40, 80, 112, 160]
     assert space.network(space.largest).parameters == 7_664_760
     assert space.cardinality == 25 * (9**2 + 9**3 + 9**4) ** 5
@@ -130,9 +150,28 @@ def test_mbv3_is_the_published_family():
     assert space.network(space.largest).layers[3].name == "block1_expand"
 
 
+def test_efficientnet_lite_holds_the_published_network():
+    space = get_space("efficientnet-lite")
+    network = space.network(space.largest)
+    assert (space.largest.depths, network.parameters, len(network.layers)) == ((2, 2, 3, 3, 4, 1), 4_652_008, 51)
+    assert [layer.kernel_size for layer in network.layers if layer.kind == "depthwise"][1::2] == [
+        3,
+        5,
+        3,
+        3,
+        5,
+        5,
+        5,
+        3,
+    ]
+    shifted = [layer.name for layer in network.layers if layer.is_shifted]
+    assert shifted == ["stem", "block1_depthwise", "block5_depthwise", "block9_depthwise", "block17_depthwise"]
+    assert network.layers[0].pads == (0, 1)
+
+
 def test_widened_mbv3_has_the_widths_of_the_published_tables():
     space = get_space("mbv3-w1.2")
-    assert isinstance(space, MobileNetV3Space)
+    assert isinstance(space, InvertedResidualSpace)
     assert (space.stem_width, space.first_width) == (24, 24)
     assert [stage.width for stage in space.stage_plan] == [32, 48, 96, 136, 192]
     assert (space.final_width, space.feature_mix_width) == (1152, 1536)

@@ -159,6 +159,8 @@ def activated(value: Expr, activation: Activation, lanes: int) -> Expr:
             return hard_sigmoid(value, lanes)
         case "relu":
             return tirx.max(value, constant(0.0, lanes))
+        case "relu6":
+            return tirx.min(tirx.max(value, constant(0.0, lanes)), constant(6.0, lanes))
         case "none":
             return value
 

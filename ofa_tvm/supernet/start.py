@@ -1,0 +1,68 @@
+"""Weights that a training starts from: a trained supernet, or published ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ofa_tvm.data.dataset import Preprocess
+from ofa_tvm.supernet.checkpoint import load_supernet
+from ofa_tvm.supernet.efficientnet_weights import PREPROCESS, PUBLISHED, published_supernet
+from ofa_tvm.supernet.facts import checkpoint_path
+from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import sha256_file
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights to start from.
+
+    Args:
+        supernet: holds them.
+        preprocess: what turned images into its input.
+        class_names: what its outputs mean; empty where nobody says.
+        name: what tells them from others.
+    """
+
+    supernet: Supernet
+    preprocess: Preprocess
+    class_names: tuple[str, ...]
+    name: str
+
+    def copy_to(self, supernet: Supernet, class_names: tuple[str, ...]) -> None:
+        """Copy all weights, those of the classifier only where its classes are the same.
+
+        Raises:
+            UserError: the supernet is of another space.
+        """
+        if supernet.space.name != self.supernet.space.name:
+            raise UserError(
+                f"{self.name} has weights of space {self.supernet.space.name}, not of {supernet.space.name}",
+                f"leave --space out, or give --space {self.supernet.space.name}",
+            )
+        own, tensors = supernet.state_dict(), self.supernet.state_dict()
+        if class_names != self.class_names:
+            head = supernet.space.network(supernet.space.largest).layers[-1].name
+            tensors = {name: one for name, one in tensors.items() if not name.startswith(f"layers.{head}.")}
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                own[name].copy_(tensor)
+
+
+def open_start(source: str) -> Start:
+    """The weights that ``--init`` names: one of ``PUBLISHED``, or a supernet's file or folder.
+
+    Raises:
+        UserError: there is neither, or it cannot be read.
+    """
+    if source in PUBLISHED:
+        supernet = published_supernet(source)
+        return Start(supernet, PREPROCESS, (), source)
+    path = Path(source)
+    if not path.exists():
+        raise UserError(f"{source} is neither a supernet nor published weights", f"there are {', '.join(PUBLISHED)}")
+    supernet, facts = load_supernet(path)
+    return Start(supernet, facts.preprocess, facts.class_names, sha256_file(checkpoint_path(path))[:16])
