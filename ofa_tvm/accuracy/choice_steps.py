@@ -25,22 +25,33 @@ def choice_steps(space: SearchSpace, genomes: Genomes) -> Floats:
     relative = (resolutions - resolutions[0]) / max(np.ptp(resolutions), 1)
     active = space.active_blocks(genomes)
     columns = [relative[resolution][:, None], active[:, _optional(space)]]
-    for choice, choices in ((kernel, space.kernel_choices), (expand, space.expand_choices)):
-        steps = (choice[:, :, None] >= np.arange(1, len(choices))) & active[:, :, None]
-        columns.append(steps.reshape(len(genomes), space.blocks * (len(choices) - 1)))
+    for choice, exists in zip((kernel, expand), _steps(space), strict=True):
+        steps = (choice[:, :, None] >= np.arange(1, exists.shape[1] + 1)) & active[:, :, None]
+        columns.append(steps.reshape(len(genomes), exists.size)[:, exists.ravel()])
     return np.concatenate(columns, axis=1, dtype=np.float64)
 
 
 def step_groups(space: SearchSpace) -> Groups:
     """Group of each column of ``choice_steps``: the resolution, and depth, kernel and expand of each stage."""
     stage = np.arange(space.blocks) // space.max_depth
-    kernel = np.repeat(stage, len(space.kernel_choices) - 1)
-    expand = np.repeat(stage, len(space.expand_choices) - 1)
+    kernel, expand = (np.repeat(stage, exists.sum(1)) for exists in _steps(space))
     columns = [np.zeros(1), 1 + stage[_optional(space)], 1 + space.stages + kernel, 1 + 2 * space.stages + expand]
     return np.concatenate(columns).astype(np.intp)
 
 
+def _steps(space: SearchSpace) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which steps between kernel sizes, and between expand ratios, a block can take, shapes (blocks, choices - 1)."""
+    stages = range(space.stages)
+    runs = np.concatenate([np.arange(space.max_depth) < space.depths_of(stage)[-1] for stage in stages])[:, None]
+    kernels = np.repeat([len(space.kernels_of(stage)) for stage in stages], space.max_depth)[:, None]
+    return (
+        runs & (np.arange(1, len(space.kernel_choices)) < kernels),
+        np.broadcast_to(runs, (space.blocks, len(space.expand_choices) - 1)),
+    )
+
+
 def _optional(space: SearchSpace) -> NDArray[np.bool_]:
-    """Which blocks not every subnet runs, shape (blocks,)."""
-    always = [space.depths_of(stage)[0] for stage in range(space.stages)]
-    return np.arange(space.blocks) % space.max_depth >= np.repeat(always, space.max_depth)
+    """Which blocks some subnets run and others do not, shape (blocks,)."""
+    position = np.arange(space.max_depth)
+    depths = [space.depths_of(stage) for stage in range(space.stages)]
+    return np.concatenate([(position >= choices[0]) & (position < choices[-1]) for choices in depths])

@@ -22,6 +22,8 @@ from ofa_tvm.supernet.evaluate import CPU, Evaluator
 from ofa_tvm.supernet.facts import FILE_NAME
 from ofa_tvm.supernet.held_out import open_held_out
 from ofa_tvm.supernet.plan import EVERYTHING, Phase, Plan, make_plan
+from ofa_tvm.supernet.sampling import step_subnets
+from ofa_tvm.supernet.start import open_start
 from ofa_tvm.supernet.teacher import open_teacher
 from ofa_tvm.supernet.training import LEDGER_NAME, LOG_NAME, STATE_NAME, Trainer
 from ofa_tvm.supernet.training_cost import expected_cost
@@ -315,6 +317,38 @@ def test_few_images_are_cross_validated(tiny_space, tiny_dataset, tmp_path, monk
     (tmp_path / "out" / "fold-2").rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="lacks fold-2"):
         open_held_out(tmp_path / "out", supernet, facts, tiny_dataset)
+
+
+def test_a_training_starts_from_a_supernet(trained, tiny_space, tiny_dataset, tmp_path):
+    start, before = open_start(str(trained)), load_supernet(trained)[0].state_dict()
+    other = replace(tiny_dataset, class_names=("a", "b", "c", "d"))
+    plan = make_plan("fine-tune", 10, batch=16, resolutions=(16,))
+    for dataset, keeps in ((tiny_dataset, True), (other, False)):
+        trainer = Trainer(tiny_space, dataset, plan, tmp_path / str(keeps), start=start)
+        now = trainer.supernet.state_dict()
+        same = {name: torch.equal(now[name], value) for name, value in before.items()}
+        assert all(value for name, value in same.items() if "classifier" not in name)
+        assert same["layers.classifier.weight"] is keeps
+        assert trainer.facts().training["init"] == start.name
+        trainer.step()
+        scales = {group["scale"]: group["lr"] for group in trainer.optimizer.param_groups}
+        assert scales[0.3] == pytest.approx(0.3 * scales[1.0])
+    assert {config.resolution for step in range(10) for config in step_subnets(tiny_space, plan, step)} == {16}
+    with pytest.raises(UserError, match="weights of space tiny, not of mbv3-cifar"):
+        Trainer(SPACES["mbv3-cifar"].with_classes(4), tiny_dataset, plan, tmp_path / "else", start=start)
+    with pytest.raises(UserError, match="neither a supernet nor published weights"):
+        open_start(str(tmp_path / "missing"))
+
+
+def test_train_fine_tunes_at_one_resolution(trained, tiny_space, tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("ofa_tvm.data.load_dataset", lambda *args: tiny_dataset)
+    command = ["--init", str(trained), "--resolution", "12", "--steps", "4", "--batch", "16", "--host-threads", "1"]
+    command += ["--out", str(tmp_path / "out"), "--folds", "1", "--accuracy-samples", "20"]
+    assert train.main(command) == 0
+    _, facts = load_supernet(tmp_path / "out")
+    assert (facts.resolutions, facts.space, facts.training["plan"]["recipe"]) == ((12,), "tiny", "fine-tune")
+    samples = AccuracySamples(tiny_space, tmp_path / "out", sha256_file(tmp_path / "out" / FILE_NAME)[:16])
+    assert {key.split(".")[0] for key in samples.top1} == {"r12"}
 
 
 def test_a_subnet_alone(tiny_space, tiny_dataset, tmp_path):
