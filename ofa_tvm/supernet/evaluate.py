@@ -51,7 +51,8 @@ def supernet_images(
     """
     source = source or facts.data
     dataset = load_dataset(source, progress)
-    if dataset.class_names != facts.class_names:
+    fits = dataset.class_names == facts.class_names if facts.is_named else len(dataset.class_names) == facts.classes
+    if not fits:
         raise UserError(
             f"{source} has other classes than {checkpoint} was trained on",
             f"give the images of {facts.data}: --data {facts.data}:PATH",

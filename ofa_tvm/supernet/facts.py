@@ -41,6 +41,16 @@ class SupernetFacts:
         return int(self.training.get("folds", 1))
 
     @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(self.class_names)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the names of its classes are known; otherwise they are numbers."""
+        return "unnamed" not in self.training
+
+    @property
     def resolutions(self) -> tuple[int, ...]:
         """Input sizes that it was trained at; empty for all of the space."""
         return tuple(self.training.get("plan", {}).get("resolutions", ()))
@@ -56,8 +66,24 @@ class SupernetFacts:
 
 
 def checkpoint_path(path: Path) -> Path:
-    """The checkpoint that a file or training folder stands for."""
-    return path / FILE_NAME if path.is_dir() else path
+    """The checkpoint that a file or training folder stands for; of an official OFA file, what it was converted to.
+
+    Raises:
+        UserError: it is a file of torch's that is no official OFA checkpoint.
+    """
+    if path.is_dir():
+        return path / FILE_NAME
+    if path.is_file() and path.suffix != ".npz" and _is_torchs(path):
+        from ofa_tvm.supernet.ofa_files import converted
+
+        return converted(path)
+    return path
+
+
+def _is_torchs(path: Path) -> bool:
+    """Whether a file begins as those do that torch writes, a zip archive or a pickle."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x04")
 
 
 def damaged(path: Path, error: Exception) -> UserError:

@@ -65,4 +65,5 @@ def open_start(source: str) -> Start:
     if not path.exists():
         raise UserError(f"{source} is neither a supernet nor published weights", f"there are {', '.join(PUBLISHED)}")
     supernet, facts = load_supernet(path)
-    return Start(supernet, facts.preprocess, facts.class_names, sha256_file(checkpoint_path(path))[:16])
+    names = facts.class_names if facts.is_named else ()
+    return Start(supernet, facts.preprocess, names, sha256_file(checkpoint_path(path))[:16])

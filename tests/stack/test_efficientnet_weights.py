@@ -12,8 +12,9 @@ import torch.nn.functional as F
 
 from ofa_tvm.graph.numpy_reference import network_logits
 from ofa_tvm.spaces.efficientnet_lite import EFFICIENTNET_LITE
-from ofa_tvm.supernet.efficientnet_weights import own_names
+from ofa_tvm.supernet.efficientnet_weights import lite_names
 from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.published_names import own_names
 from ofa_tvm.supernet.sorting import sort_channels
 from ofa_tvm.supernet.subnet import extract
 from ofa_tvm.support.errors import UserError
@@ -97,7 +98,7 @@ def space():
 @pytest.fixture(scope="module")
 def supernet(space):
     supernet = Supernet(space)
-    missing = supernet.load_state_dict(own_names(space, published(), Path("file")), strict=False)
+    missing = supernet.load_state_dict(own_names(space, published(), lite_names(space), Path("file")), strict=False)
     assert not missing.unexpected_keys
     assert all("matrices" in name for name in missing.missing_keys), "kernel matrices start as identities"
     return supernet.eval()
@@ -125,7 +126,7 @@ def test_a_file_that_does_not_fit_names_the_first_tensor(space):
     tensors = published()
     del tensors["_blocks.3._bn1.running_var"]
     with pytest.raises(UserError, match=r"file has no _blocks\.3\._bn1\.running_var"):
-        own_names(space, tensors, Path("file"))
+        own_names(space, tensors, lite_names(space), Path("file"))
     wide = published() | {"_blocks.5._project_conv.weight": torch.zeros(88, 240, 1, 1)}
     with pytest.raises(UserError, match=r"_blocks\.5\._project_conv\.weight of file has shape \(88, 240, 1, 1\)"):
-        own_names(space, wide, Path("file"))
+        own_names(space, wide, lite_names(space), Path("file"))

@@ -1,0 +1,56 @@
+"""Tensors of other people's files by our names, with words on the first that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from ofa_tvm.graph.network import LayerSpec
+from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.support.errors import UserError
+
+NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+def own_names(
+    space: SearchSpace,
+    tensors: Mapping[str, Tensor],
+    pairs: Callable[[LayerSpec], list[tuple[str, str]]],
+    path: Path,
+) -> dict[str, Tensor]:
+    """Tensors of a file as a supernet's, those of its largest network.
+
+    Args:
+        space: of the supernet.
+        tensors: of the file.
+        pairs: (our name, their name) of the tensors of a layer, its weight first.
+        path: of the file, for messages.
+
+    Raises:
+        UserError: one is missing or has another shape; names the first.
+    """
+    found = {}
+    for layer in space.network(space.largest).layers:
+        for ours, theirs in pairs(layer):
+            if theirs not in tensors:
+                raise UserError(f"{path} has no {theirs}, which {space.name} needs")
+            wanted, shape = _shape(layer, ours), tuple(tensors[theirs].shape)
+            if shape != wanted:
+                raise UserError(f"{theirs} of {path} has shape {shape}, {space.name} needs {wanted}")
+            found[f"layers.{layer.name}.{ours}"] = tensors[theirs]
+    return found
+
+
+def _shape(layer: LayerSpec, tensor: str) -> tuple[int, ...]:
+    inputs, outputs, hidden, kernel = layer.in_channels, layer.out_channels, layer.hidden_channels, layer.kernel_size
+    shapes = {
+        ("linear", "weight"): (outputs, inputs),
+        ("depthwise", "weight"): (outputs, 1, kernel, kernel),
+        ("conv", "weight"): (outputs, inputs, kernel, kernel),
+        ("squeeze_excite", "reduce.weight"): (hidden, inputs, 1, 1),
+        ("squeeze_excite", "reduce.bias"): (hidden,),
+        ("squeeze_excite", "expand.weight"): (inputs, hidden, 1, 1),
+    }
+    return shapes.get((layer.kind, tensor), (outputs,))

@@ -1,0 +1,123 @@
+"""Official OFA checkpoints: names of both generations, and words on files that are something else."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from ofa_tvm.spaces import MBV3_W12, PROXYLESS, SubnetConfig
+from ofa_tvm.supernet import ofa_files
+from ofa_tvm.supernet.checkpoint import load_supernet
+from ofa_tvm.supernet.facts import checkpoint_path, read_facts
+from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.ofa_files import read_ofa
+from ofa_tvm.support.errors import UserError
+
+OLD = {".conv.inverted": ".mobile_inverted_conv.inverted", ".conv.depth": ".mobile_inverted_conv.depth"}
+OLD |= {".conv.point": ".mobile_inverted_conv.point", "_conv.conv.weight": "_conv.conv.conv.weight"}
+OLD |= {"bottleneck.conv.": "bottleneck.conv.conv.", "linear.conv.": "linear.conv.conv.", ".bn.": ".bn.bn."}
+
+
+def random_supernet(space, seed=0):
+    torch.manual_seed(seed)
+    supernet = Supernet(space).eval()
+    with torch.no_grad():
+        for name, tensor in supernet.state_dict().items():
+            if "matrices" in name:
+                tensor.add_(0.1 * torch.randn_like(tensor) / len(tensor) ** 0.5)
+            elif tensor.dim() == 1:
+                tensor.copy_(torch.rand_like(tensor) + 0.5)
+    return supernet
+
+
+def official(supernet, matrices=True):
+    """The supernet's tensors by OFA's present names."""
+    space, own = supernet.space, supernet.state_dict()
+    has_two_heads = space is not PROXYLESS
+    found = {}
+    for layer in space.network(space.largest).layers:
+        for ours, theirs in ofa_files._pairs(layer, has_two_heads):
+            found[theirs] = own[f"layers.{layer.name}.{ours}"]
+        if layer.kind == "depthwise" and matrices and layer.name != "block0_depthwise":
+            number = layer.name.removeprefix("block").split("_")[0]
+            for size in (3, 5):
+                name = f"blocks.{number}.conv.depth_conv.conv.{size + 2}to{size}_matrix"
+                found[name] = own[f"layers.{layer.name}.matrices.{size}"]
+    return found
+
+
+def renamed(tensors, names):
+    def new_name(name):
+        for old, new in names.items():
+            name = name.replace(old, new)
+        return name
+
+    return {new_name(name): tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("space", [MBV3_W12, PROXYLESS], ids=lambda space: space.name)
+@pytest.mark.parametrize("names", [{}, OLD], ids=["present", "old"])
+@torch.inference_mode()
+def test_weights_arrive_where_they_belong(space, names, tmp_path):
+    supernet = random_supernet(space)
+    torch.save({"state_dict": renamed(official(supernet), names)}, tmp_path / "ofa_w1.0")
+    read = read_ofa(tmp_path / "ofa_w1.0")
+    own = supernet.state_dict()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in read.state_dict().items())
+
+
+def test_a_static_largest_network_is_an_elastic_one(tmp_path):
+    supernet = random_supernet(MBV3_W12)
+    torch.save(official(supernet, matrices=False), tmp_path / "static.pth")
+    state = read_ofa(tmp_path / "static.pth").state_dict()
+    assert all(torch.equal(one, torch.eye(len(one))) for name, one in state.items() if "matrices" in name)
+
+
+def test_a_file_is_a_supernet_wherever_one_is_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path / "cache"))
+    supernet = random_supernet(MBV3_W12.with_classes(7))
+    torch.save({"state_dict": official(supernet)}, tmp_path / "ofa_w1.2")
+    facts = read_facts(checkpoint_path(tmp_path / "ofa_w1.2"))
+    assert (facts.space, facts.classes, facts.is_named) == ("mbv3-w1.2", 7, False)
+    loaded, _ = load_supernet(tmp_path / "ofa_w1.2")
+    assert torch.equal(loaded.state_dict()["layers.stem.weight"], supernet.state_dict()["layers.stem.weight"])
+
+
+class Harmful:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_what_is_something_else_is_said(tmp_path):
+    tensors = official(random_supernet(MBV3_W12))
+    files = {
+        "first_conv": ({"layer.weight": torch.zeros(1)}, "not an OFA checkpoint: it begins with layer.weight"),
+        "wide": ({**tensors, "first_conv.conv.weight": torch.zeros(48, 3, 3, 3)}, "a stem of 48 channels"),
+        "resnet": ({"input_stem.0.conv.weight": torch.zeros(1)}, "OFA ResNet50"),
+        "short": ({name: one for name, one in tensors.items() if "blocks.7." not in name}, "has no blocks.7.conv.inv"),
+        "list": ([torch.zeros(1)], "holds no weights by name"),
+    }
+    for name, (content, message) in files.items():
+        torch.save(content, tmp_path / name)
+        with pytest.raises(UserError, match=message):
+            read_ofa(tmp_path / name)
+    (tmp_path / "harmful").write_bytes(pickle.dumps({"state_dict": Harmful(tmp_path / "made")}))
+    with pytest.raises(UserError, match="holds more than tensors"):
+        read_ofa(tmp_path / "harmful")
+    assert not (tmp_path / "made").exists()
+    (tmp_path / "torn").write_bytes((tmp_path / "wide").read_bytes()[:5000])
+    with pytest.raises(UserError, match="can be read"):
+        read_ofa(tmp_path / "torn")
+
+
+def test_the_last_block_of_proxyless_has_no_depth():
+    config = PROXYLESS.from_ofa({"ks": [3] * 21, "e": [4] * 21, "d": [2, 3, 4, 2, 2, 1], "r": 128})
+    assert config.depths == (2, 3, 4, 2, 2, 1)
+    assert PROXYLESS.to_ofa(config)["d"] == [2, 3, 4, 2, 2, 1]
+    assert SubnetConfig.parse(config.key) == config
