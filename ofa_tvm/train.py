@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -342,4 +343,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    if "WORLD_SIZE" in os.environ:
+        from ofa_tvm.supernet.ranks import end_process
+
+        end_process(ended)
+    sys.exit(ended)

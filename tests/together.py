@@ -11,7 +11,7 @@ import torch
 from ofa_tvm.data.dataset import Dataset, Preprocess, Split
 from ofa_tvm.spaces import get_space
 from ofa_tvm.supernet.plan import make_plan
-from ofa_tvm.supernet.ranks import joined
+from ofa_tvm.supernet.ranks import end_process, joined
 from ofa_tvm.supernet.training import Trainer
 
 STEPS, BATCH = 12, 8
@@ -48,7 +48,7 @@ def main(folder: Path, stop: int) -> None:
     }
     (folder / f"rank{ranks.rank}.json").write_text(json.dumps(found))
     if ranks.count > 1:
-        torch.distributed.destroy_process_group()
+        end_process(0)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -74,6 +75,18 @@ class Ranks:
         """Until all processes are here."""
         if self.count > 1:
             dist.barrier()
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process, one of several, with an exit code.
+
+    Threads of a process group abort an interpreter that is being taken down now and then; so it is not taken down.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def joined(device: torch.device) -> Ranks:
