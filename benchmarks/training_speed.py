@@ -22,7 +22,8 @@ from ofa_tvm.supernet import norm_activation
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.plan import make_plan
-from ofa_tvm.supernet.step import Step, optimizer
+from ofa_tvm.supernet.step import Step
+from ofa_tvm.supernet.update import Update
 from ofa_tvm.support.cores import process_cores
 
 VALUES = Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -36,7 +37,7 @@ class Trained:
         self.supernet = channels_last(Supernet(space)).train()
         self.subnets = [space.largest]
         plan = make_plan("single-stage", 100, batch=batch)
-        self._step, self._optimizer = Step(self.supernet, plan, VALUES), optimizer(self.supernet, plan)
+        self._step, self._update = Step(self.supernet, plan, VALUES), Update(self.supernet, plan, self.supernet)
         rng, size = np.random.default_rng(0), space.largest.resolution
         self._images = torch.from_numpy(rng.integers(0, 256, (batch, 3, size, size), np.uint8))
         labels = torch.from_numpy(rng.integers(0, space.classes, batch))
@@ -44,15 +45,13 @@ class Trained:
 
     def gradients(self) -> dict[str, torch.Tensor]:
         """Of one step."""
-        self._optimizer.zero_grad(set_to_none=True)
         self._step(self._images, self._targets, self.subnets)
         return {name: one.grad.clone() for name, one in self.supernet.named_parameters() if one.grad is not None}
 
     def __call__(self) -> None:
         """One step."""
-        self._optimizer.zero_grad(set_to_none=True)
         self._step(self._images, self._targets, self.subnets)
-        self._optimizer.step()
+        self._update(0, 0.1)
 
 
 @contextmanager

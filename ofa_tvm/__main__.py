@@ -8,7 +8,7 @@ from importlib import import_module
 from ofa_tvm.support.version import VERSION
 
 VERBS = {
-    "train": "train a supernet by progressive shrinking",
+    "train": "train a supernet",
     "tune": "tune a space's kernels for a target",
     "compile": "compile subnets from tuned kernels",
     "search": "find the best subnets for a budget",

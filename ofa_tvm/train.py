@@ -27,6 +27,10 @@ LEAST_STEPS = 2000
 SMALL = 10_000
 """Training images below which a batch is smaller by default, so that an epoch has more steps."""
 BATCH, SMALL_BATCH = 128, 64
+GPU_BATCH, GPU_RATE_SCALE = 512, 2.0
+"""On a GPU, whose launches take as long whatever the batch."""
+LEAST_WINDOW, MOST_WINDOW, WINDOWS = 32, 1024, 40
+"""Steps of a window of random subnets on a GPU, and windows of a training."""
 SHRUNK = 1.5
 """Images so many times larger than what a network sees of them are worth a word."""
 FOLDS, ENOUGH = 4, 1000
@@ -65,7 +69,10 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, instead of epochs.")] = None,
     batch: Annotated[
-        int | None, typer.Option(min=2, help=f"Images a step (default: {BATCH}; {SMALL_BATCH} for few images).")
+        int | None,
+        typer.Option(
+            min=2, help=f"Images a step (default: {BATCH}; {SMALL_BATCH} for few images; {GPU_BATCH} on a GPU)."
+        ),
     ] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="A trained supernet whose largest subnet also teaches, with the same classes.")
@@ -104,6 +111,7 @@ def train(
 
     from ofa_tvm.data import load_dataset
     from ofa_tvm.spaces import get_space
+    from ofa_tvm.supernet.graphed_step import has_graphed_step
     from ofa_tvm.supernet.host_threads import use_host_threads
     from ofa_tvm.supernet.ranks import joined
     from ofa_tvm.supernet.start import open_start
@@ -134,8 +142,8 @@ def train(
     _warn_of_shrinking(search_space.with_resolutions(resolution), dataset)
     values = {"seed": seed, "precision": precision, "resolutions": tuple(resolution or ()), **changes}
     recipe = recipe or ("fine-tune" if start else "single-stage")
-    epochs_by_default = KNOWING_EPOCHS if start else EPOCHS
-    plan = _plan(dataset, recipe, epochs, epochs_by_default, steps, batch, values)
+    by_default = KNOWING_EPOCHS if start else EPOCHS, has_graphed_step(search_space, torch_device)
+    plan = _plan(dataset, recipe, epochs, steps, batch, values, *by_default)
     search_space = search_space.with_classes(len(dataset.class_names))
     teaching = open_teacher(teacher, dataset, torch_device) if teacher is not None else None
     ranks = joined(torch_device)
@@ -152,12 +160,14 @@ def train(
 
 
 def _require_enough(accuracy_samples: int) -> None:
+    if not accuracy_samples:
+        return
     from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT
     from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
     from ofa_tvm.support.errors import UserError
 
     fewest = MIN_SAMPLES + FEWEST_HELD_OUT
-    if 0 < accuracy_samples < fewest:
+    if accuracy_samples < fewest:
         raise UserError(
             f"{accuracy_samples} subnets are too few for an accuracy predictor",
             f"give --accuracy-samples 0 for none, or at least {fewest}",
@@ -256,19 +266,24 @@ def _plan(
     dataset: Dataset,
     recipe: Recipe,
     epochs: float | None,
-    epochs_by_default: float,
     steps: int | None,
     batch: int | None,
     values: dict[str, Any],
+    epochs_by_default: float,
+    is_graphed: bool,
 ) -> Plan:
     """The plan for so many images."""
     from ofa_tvm.supernet.plan import make_plan
 
     images = len(dataset.train)
+    if batch is None and is_graphed and images >= SMALL:
+        batch, values = GPU_BATCH, {"rate_scale": GPU_RATE_SCALE, **values}
     batch = batch or (SMALL_BATCH if images < SMALL else BATCH)
     if steps is None:
         steps = max(1, round((epochs or epochs_by_default) * images / batch))
         steps = steps if epochs is not None else max(LEAST_STEPS, steps)
+    if is_graphed:
+        values = {"window": min(MOST_WINDOW, max(LEAST_WINDOW, steps // WINDOWS)), **values}
     return make_plan(recipe, steps, batch=batch, **values)
 
 

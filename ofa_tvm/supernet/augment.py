@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -24,9 +26,15 @@ def preprocess(images: Tensor, preprocess: Preprocess, resolution: int) -> Tenso
     output = images.to(torch.float32).contiguous(memory_format=torch.channels_last)
     if output.shape[-1] != resolution:
         output = F.interpolate(output, size=(resolution, resolution), mode="bilinear", antialias=True)
-    mean = torch.tensor(preprocess.mean, device=images.device).view(1, 3, 1, 1) * 255
-    std = torch.tensor(preprocess.std, device=images.device).view(1, 3, 1, 1) * 255
+    mean, std = _mean_and_std(preprocess, images.device)
     return ((output - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache
+def _mean_and_std(preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of images of 0..255, ready on the device: to bring them there makes a GPU wait."""
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (preprocess.mean, preprocess.std))
+    return mean * 255, std * 255
 
 
 def to_tensor(images: Images) -> Tensor:
@@ -49,10 +57,11 @@ class CropAndFlip:
         count = len(rows)
         top, left = torch.randint(0, 2 * self.margin + 1, (2, count), generator=generator)
         flip = torch.rand(count, generator=generator) < 0.5
-        span = torch.arange(self.size)
-        columns = torch.where(flip[:, None], self.size - 1 - span, span) + left[:, None]
-        places = (rows[:, None, None], (top[:, None] + span)[:, :, None], columns[:, None, :])
-        picked = self.padded[tuple(place.to(self.padded.device, non_blocking=True) for place in places)]
+        drawn = torch.stack([rows, top, left, flip.long()]).to(self.padded.device, non_blocking=True)
+        row, top, left, flip = drawn[:, :, None]
+        span = torch.arange(self.size, device=self.padded.device)
+        columns = torch.where(flip == 1, self.size - 1 - span, span) + left
+        picked = self.padded[row[:, :, None], (top + span)[:, :, None], columns[:, None, :]]
         return picked.permute(0, 3, 1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Depthwise convolution that is fast on CPUs, above all its gradients.
+"""Depthwise convolution that is fast on CPUs, above all its gradients; on GPUs without them.
 
 The library routines behind ``torch.conv2d`` take most of a training step for 5x5 and 7x7 depthwise convolutions. Where
 a C compiler is found, ``depthwise.c`` is built once into the user's cache and used instead.
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ofa_tvm.supernet.training_device import has_triton
 from ofa_tvm.support.c_library import native_library
 
 
@@ -63,6 +64,8 @@ class _Depthwise(torch.autograd.Function):
 
 
 LANES = 8
+"""Channels that are taken at a time: others than multiples of it are torch's."""
+SIZES = (3, 5, 7)
 
 
 def depthwise_conv2d(inputs: Tensor, weight: Tensor, stride: int, pads: tuple[int, int]) -> Tensor:
@@ -74,9 +77,14 @@ def depthwise_conv2d(inputs: Tensor, weight: Tensor, stride: int, pads: tuple[in
         stride: 1 or 2.
         pads: zeros before and behind the map in each direction.
     """
+    fits = weight.shape[-1] in SIZES and weight.shape[0] % LANES == 0
+    if fits and has_triton(inputs.device) and not torch.is_grad_enabled():
+        from ofa_tvm.supernet.gpu_maps import Depthwise  # needs Triton
+
+        maps = _last(inputs).permute(0, 2, 3, 1)
+        return Depthwise(maps, _taps(weight), stride, pads[0]).output().permute(0, 3, 1, 2)
     is_ours = inputs.device.type == "cpu" and inputs.dtype == weight.dtype == torch.float32
-    is_ours = is_ours and not torch.is_autocast_enabled("cpu") and weight.shape[0] % LANES == 0
-    if not is_ours or weight.shape[-1] not in (3, 5, 7) or _library() is None:
+    if not (fits and is_ours) or torch.is_autocast_enabled("cpu") or _library() is None:
         return padded_conv2d(inputs, weight, stride, pads, weight.shape[0])
     output: Tensor = _Depthwise.apply(inputs, weight, stride, pads[0])  # type: ignore[no-untyped-call]
     return output

@@ -71,6 +71,7 @@ class Plan:
         label_smoothing: of the largest network's labels; the others learn from its answers.
         clip_norm: the gradient's largest norm.
         random_subnets: a step trains, beside the largest and the smallest.
+        window: steps through which a few random subnets serve, one for every 32 of them; 0 for new ones each step.
         mixed: share of the steps in which the largest network learns from pairs of images (CutMix).
         ema: decay of the running mean of weights that is the result; 0 for the weights themselves.
         one_resolution: whether the networks of a step share one.
@@ -91,6 +92,7 @@ class Plan:
     label_smoothing: Share = 0.1
     clip_norm: Positive = 5.0
     random_subnets: Count = 1
+    window: Count = 0
     mixed: Share = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     one_resolution: bool = False

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.supernet.plan import Plan
+
+REUSED = 32
+"""Steps of a window for each of its random subnets."""
+Genes = NDArray[np.int64]
 
 
 def step_subnets(space: SearchSpace, plan: Plan, step: int) -> list[SubnetConfig]:
@@ -23,16 +28,30 @@ def step_subnets(space: SearchSpace, plan: Plan, step: int) -> list[SubnetConfig
         return [SubnetConfig.parse(plan.only)]
     rng = np.random.default_rng((plan.seed, step))
     full = (space.gene_sizes - 1).astype(int)
+    if plan.window:
+        step -= step % plan.window
     least = _least(space, plan, step)
     rows = [full.copy()]
     if not np.array_equal(least[1:], full[1:]):
-        rows += [least, *(rng.integers(least, full + 1) for _ in range(plan.random_subnets))]
+        rows += [least, *_random(rng, least, full, plan, step)]
     drawn = np.stack(rows).astype(np.int8)
     trained = space.choose_resolutions(plan.resolutions)
     sizes = np.asarray([space.resolutions.index(size) for size in trained])
     resolutions = sizes[rng.integers(0, len(sizes), len(rows))]
+    if plan.window:
+        resolutions[2:] = sizes[drawn[2:, 0] % len(sizes)]
     drawn[:, 0] = resolutions[0] if plan.one_resolution else resolutions
     return [space.config(row) for row in space.canonical(drawn)]
+
+
+def _random(rng: np.random.Generator, least: Genes, full: Genes, plan: Plan, step: int) -> Genes:
+    """Genes of random subnets, of those of the window where there is one."""
+    if not plan.window:
+        return rng.integers(least, full + 1, (plan.random_subnets, len(full)))
+    count = max(plan.random_subnets, plan.window // REUSED)
+    of_window = np.random.default_rng((plan.seed, step, 1)).integers(least, full + 1, (count, len(full)))
+    of_window[:, 0] = np.arange(count)
+    return of_window[rng.permutation(count)[: plan.random_subnets]]
 
 
 def _least(space: SearchSpace, plan: Plan, step: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.spaces import SubnetConfig
@@ -21,14 +21,14 @@ Answer = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Losses:
-    """Of a step: the largest network's, and the mean of the others' (0 where there are none)."""
+    """Of a step: the largest network's, and the mean of the others' (0 where there are none); still on the device."""
 
-    largest: float = 0.0
-    subnets: float = 0.0
+    largest: Tensor
+    subnets: Tensor
 
 
 class Step:
-    """Adds the gradients of a step's networks to the supernet's.
+    """Makes the sum of the gradients of a step's networks the supernet's.
 
     Args:
         supernet: in training mode.
@@ -48,6 +48,7 @@ class Step:
             targets: (n, classes), what the labels say; several classes where images are mixed.
             subnets: the largest first.
         """
+        self._supernet.zero_grad()
         largest, *others = subnets
         answers = None if self._teacher is None else self._teacher(images).softmax(1)
         logits = self._logits(images, largest)
@@ -63,7 +64,7 @@ class Step:
             one = F.cross_entropy(self._logits(images, config), answers)
             one.backward()  # type: ignore[no-untyped-call]
             sums += one.detach()
-        return Losses(loss.item(), sums.item() / max(1, len(others)))
+        return Losses(loss.detach(), sums / max(1, len(others)))
 
     def _logits(self, images: Tensor, config: SubnetConfig) -> Tensor:
         prepared = preprocess(images, self._preprocess, config.resolution)
@@ -71,18 +72,3 @@ class Step:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=is_low):
             logits: Tensor = self._supernet(prepared, config)
         return logits.float()
-
-
-def optimizer(supernet: Supernet, plan: Plan) -> torch.optim.SGD:
-    """SGD with Nesterov's momentum; norms, biases and kernel matrices do not decay.
-
-    A group's ``scale`` is what its learning rate is multiplied with.
-    """
-    head = supernet.space.network(supernet.space.largest).layers[-1].name
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in supernet.named_parameters():
-        decay = plan.weight_decay if name.endswith("weight") and parameter.dim() > 1 else 0.0
-        scale = 1.0 if name.startswith(f"layers.{head}.") else plan.body_rate
-        groups.setdefault((decay, scale), []).append(parameter)
-    parameters = [{"params": some, "weight_decay": decay, "scale": scale} for (decay, scale), some in groups.items()]
-    return torch.optim.SGD(parameters, lr=0.1, momentum=plan.momentum, nesterov=True, foreach=True)

@@ -21,6 +21,7 @@ from ofa_tvm.supernet.checkpoint import load_tensors, save_supernet, save_tensor
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.evaluate import CPU, Evaluator
 from ofa_tvm.supernet.facts import FILE_NAME, SupernetFacts
+from ofa_tvm.supernet.graphed_step import GraphedStep, has_graphed_step
 from ofa_tvm.supernet.host_memory import keep_freed_memory
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.plan import Phase, Plan
@@ -28,8 +29,9 @@ from ofa_tvm.supernet.ranks import Ranks
 from ofa_tvm.supernet.sampling import step_subnets
 from ofa_tvm.supernet.sorting import sort_channels
 from ofa_tvm.supernet.start import Start
-from ofa_tvm.supernet.step import Losses, Step, optimizer
+from ofa_tvm.supernet.step import Losses, Step
 from ofa_tvm.supernet.teacher import Teacher
+from ofa_tvm.supernet.update import Update
 from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl
@@ -44,6 +46,8 @@ REPORTS = 20
 """Times that a training evaluates subnets and says how far it is."""
 MOST_SKIPPED = 10
 """Steps in a row without a finite gradient after which a training ends."""
+LOOK = 10
+"""Steps after which a result on the device is looked at: waiting for it holds the device up."""
 EVALUATED, CALIBRATED = 2000, 1000
 """Held-out images that a report counts on, and training images that set its batch norms."""
 
@@ -90,16 +94,16 @@ class Trainer:
         self.supernet = channels_last(Supernet(space)).to(device)
         if start is not None:
             start.copy_to(self.supernet, dataset.class_names)
-        self.optimizer = optimizer(self.supernet, plan)
         self.result = self.supernet if plan.ema == 0 else deepcopy(self.supernet).requires_grad_(False)
         """The supernet that the training ends in: the running mean of the weights, or they themselves."""
+        self._update = Update(self.supernet, plan, self.result)
         self.steps_done = 0
         self._trained = False
-        self._skipped = 0
         self.ledger = Ledger(folder / LEDGER_NAME, uses_gpu=device.type == "cuda")
         self._augment = CropAndFlip(dataset.train.images, device)
         self._labels = torch.from_numpy(dataset.train.labels)
-        self._step = Step(self.supernet, plan, dataset.preprocess, teacher)
+        step_on = GraphedStep if has_graphed_step(space, device) else Step
+        self._step = step_on(self.supernet, plan, dataset.preprocess, teacher)
         self._order = lru_cache(maxsize=1)(self._permutation)
         few = dataset.validation.take(np.arange(min(EVALUATED, dataset.held_out)))
         self._evaluator = Evaluator(dataset, few, CALIBRATED, device)
@@ -145,10 +149,7 @@ class Trainer:
         momenta = _named(tensors, "momentum.")
         for name, parameter in self.supernet.named_parameters():
             if name in momenta:
-                momentum = momenta[name].to(self.device)
-                if momentum.dim() == 4:
-                    momentum = momentum.contiguous(memory_format=torch.channels_last)
-                self.optimizer.state[parameter]["momentum_buffer"] = momentum
+                self._update.momentum(parameter).copy_(momenta[name])
         self.steps_done = facts.training["steps_done"]
         log(f"resuming {self.folder} after step {self.steps_done} of {self.plan.steps}")
 
@@ -157,9 +158,7 @@ class Trainer:
         if self.result is not self.supernet:
             tensors |= {f"mean.{name}": tensor for name, tensor in self.result.state_dict().items()}
         for name, parameter in self.supernet.named_parameters():
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                tensors[f"momentum.{name}"] = momentum
+            tensors[f"momentum.{name}"] = self._update.momentum(parameter)
         save_tensors(self.folder / STATE_NAME, tensors, self.facts())
 
     # Work ---------------------------------------------------------------------------------------------------
@@ -186,11 +185,14 @@ class Trainer:
         """Train up to a step, keep the state now and then, and report."""
         self.supernet.train()
         losses: list[Losses] = []
+        note = ""
         first, start = self.steps_done, time.monotonic()
         saved = start
         while self.steps_done < end:
             losses.append(self.step())
-            task.advance(note=f"loss {losses[-1].largest:.3f}")
+            if self.steps_done % LOOK == 0 or not note:
+                note = f"loss {losses[-1].largest.item():.3f}"
+            task.advance(note=note)
             if time.monotonic() - saved >= SAVE_S and self.steps_done < end and self.ranks.is_first:
                 self._save()
                 saved = time.monotonic()
@@ -210,21 +212,12 @@ class Trainer:
         phase, of_phase = self.plan.at(number)
         if phase.sorts and of_phase == 0:
             self._sort()
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["scale"] * self.plan.rate_scale * rate(phase, of_phase)
-        self.optimizer.zero_grad(set_to_none=True)
         images, targets = self._batch(number)
         losses = self._step(images, targets, step_subnets(self.space, self.plan, number))
         self.ranks.mean_gradients(self.supernet.parameters())
-        norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), self.plan.clip_norm, foreach=True)
-        if math.isfinite(norm.item()):
-            self.optimizer.step()
-            self._average(number)
-            self._skipped = 0
-        else:
-            self._skipped += 1
-            if self._skipped == MOST_SKIPPED:
-                raise UserError(f"training diverged at step {number}", "give another --out, and --set rate_scale=0.5")
+        self._update(number, self.plan.rate_scale * rate(phase, of_phase))
+        if number % LOOK == 0 and self._update.skipped() >= MOST_SKIPPED:
+            raise UserError(f"training diverged at step {number}", "give another --out, and --set rate_scale=0.5")
         self.steps_done += 1
         return losses
 
@@ -245,17 +238,10 @@ class Trainer:
         generator = torch.Generator().manual_seed(self.plan.seed * 1_000_003 + epoch)
         return torch.randperm(len(self._labels), generator=generator)
 
-    @torch.no_grad()
-    def _average(self, number: int) -> None:
-        """Move the mean of the weights; at first it follows them faster, so that it forgets the beginning."""
-        if self.result is not self.supernet:
-            decay = min(self.plan.ema, (1 + number) / (10 + number))
-            torch._foreach_lerp_(list(self.result.parameters()), list(self.supernet.parameters()), 1 - decay)
-
     def _sort(self) -> None:
         mean = dict(self.result.named_tensors()) if self.result is not self.supernet else {}
         names = {id(tensor): name for name, tensor in self.supernet.named_tensors()}
-        momenta = {id(parameter): state.get("momentum_buffer") for parameter, state in self.optimizer.state.items()}
+        momenta = {id(parameter): self._update.momentum(parameter) for parameter in self.supernet.parameters()}
         for tensor, dimension, order in sort_channels(self.supernet):
             for beside in (momenta.get(id(tensor)), mean.get(names[id(tensor)])):
                 if beside is not None:
@@ -268,7 +254,9 @@ class Trainer:
         if not self._evaluator.count:
             configs = {}
         top1 = {name: round(self._evaluator.top1(self.result, config), 4) for name, config in configs.items()}
-        loss = {name: float(np.mean([getattr(one, name) for one in losses])) for name in ("largest", "subnets")}
+        loss = {
+            name: torch.stack([getattr(one, name) for one in losses]).mean().item() for name in ("largest", "subnets")
+        }
         record = {
             "step": self.steps_done,
             "phase": self.plan.at(self.steps_done - 1)[0].name,

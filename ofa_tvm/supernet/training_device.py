@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -25,3 +27,9 @@ def training_device(name: Device | None) -> torch.device:
         found = "this torch is built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
         raise UserError(found, "give --device cpu; 'python -m ofa_tvm.doctor --target cuda' looks for GPU and driver")
     return torch.device(name or ("cuda" if has_gpu else "cpu"))
+
+
+@lru_cache
+def has_triton(device: torch.device) -> bool:
+    """Whether our Triton kernels can run there: on NVIDIA's GPUs, where torch brings Triton along."""
+    return device.type == "cuda" and torch.version.cuda is not None and find_spec("triton") is not None

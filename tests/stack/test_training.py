@@ -331,7 +331,7 @@ def test_a_training_starts_from_a_supernet(trained, tiny_space, tiny_dataset, tm
         assert same["layers.classifier.weight"] is keeps
         assert trainer.facts().training["init"] == start.name
         trainer.step()
-        scales = {group["scale"]: group["lr"] for group in trainer.optimizer.param_groups}
+        scales = {group["scale"]: group["lr"] for group in trainer._update._optimizer.param_groups}
         assert scales[0.3] == pytest.approx(0.3 * scales[1.0])
     assert {config.resolution for step in range(10) for config in step_subnets(tiny_space, plan, step)} == {16}
     with pytest.raises(UserError, match="weights of space tiny, not of mbv3-cifar"):
