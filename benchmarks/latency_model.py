@@ -24,6 +24,7 @@ from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.kernel_times import kernel_costs, kernel_keys
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.spaces import get_space
+from ofa_tvm.spaces.architectures import from_ofa
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.tuner.log import TuningLog
 
@@ -53,7 +54,7 @@ def public(path: str) -> None:
     space, arrays = get_space("mbv3"), np.load(path)
     table = SubnetTable(space)
     rows = zip(arrays["ks"].tolist(), arrays["e"].tolist(), arrays["d"].tolist(), arrays["r"].tolist(), strict=True)
-    configs = tuple(space.from_ofa(dict(zip(("ks", "e", "d", "r"), row, strict=True))) for row in rows)
+    configs = tuple(from_ofa(dict(zip(("ks", "e", "d", "r"), row, strict=True)), space) for row in rows)
     devices = {name[3:]: LatencyData(configs, arrays[name].astype(float)) for name in arrays if name.startswith("ms_")}
     result: dict[str, Any] = {}
     for device in ("v100_64", "titan_rtx_64"):

@@ -27,19 +27,22 @@ from ofa_tvm.engines import ENGINES
 from ofa_tvm.engines.base import Call
 from ofa_tvm.engines.comparison import PROTOCOLS, WARMUP_RUNS, time_calls
 from ofa_tvm.engines.own_library import OfaTvm
+from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.parity import check_parity, relative_error
-from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.graph.weights import Weights, random_weights
 from ofa_tvm.hardware.machine import cpu_name
 from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.measurement.classifier import Classifier
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.supernet.checkpoint import load_supernet
-from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
+from ofa_tvm.supernet.evaluate import Evaluator, Logits, supernet_images
 from ofa_tvm.supernet.facts import checkpoint_path
 from ofa_tvm.supernet.held_out import open_held_out
 from ofa_tvm.supernet.host_threads import use_host_threads
 from ofa_tvm.support.console import Task, log
+from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.shipped import shipped_supernet
 from ofa_tvm.tuner.log import TuningLog
 
@@ -156,7 +159,13 @@ def main() -> None:
 
     use_host_threads(None)
     dataset = supernet_images(None, facts, path, log)
-    held_out, test = open_held_out(path.parent, supernet, facts, dataset), Evaluator(dataset, dataset.test)
+    copies = process_cores()
+
+    def library(network: NetworkSpec, weights: Weights) -> Logits:
+        return Classifier(network, weights, spec, tuning_log.winners, copies)
+
+    held_out = open_held_out(path.parent, supernet, facts, dataset, library)
+    test = Evaluator(dataset, dataset.test, library=library)
     known = {}
     with Task("evaluating subnets", len(everything)) as task:
         for config in everything:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ofa_tvm.support.command import JsonFlag, LogsOption, emit, run_command, table
+from ofa_tvm.support.command import ArchOption, JsonFlag, LogsOption, emit, run_command, table
 
 if TYPE_CHECKING:
     from ofa_tvm.engines.base import Engine
@@ -21,9 +21,8 @@ def bench(
     space: Annotated[str, typer.Option(help="Search space.")] = "mbv3-cifar",
     resolution: Annotated[int | None, typer.Option(help="Input size of random subnets (default: the largest).")] = None,
     subnet: Annotated[list[str] | None, typer.Option(help="Key, largest or smallest; repeat for several.")] = None,
-    subnets: Annotated[
-        int | None, typer.Option(min=1, help="Random subnets (default: 5 where no --subnet is given).")
-    ] = None,
+    arch: ArchOption = None,
+    subnets: Annotated[int | None, typer.Option(min=1, help="Random subnets (default: 5 where none is named).")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of subnets, weights, images and order.")] = 7,
     threads: Annotated[int, typer.Option(min=1, help="Threads of every engine.")] = 1,
     against: Annotated[
@@ -57,7 +56,7 @@ def bench(
     require_cpu(spec, "bench")
     rng = np.random.default_rng(seed)
     size = search_space.resolutions[-1] if resolution is None else resolution
-    configs = choose_subnets(search_space, subnet or (), subnets, size, rng)
+    configs = choose_subnets(search_space, subnet or (), arch or (), subnets, size, rng)
     engines, missing = _engines(against, target, logs)
     rows: list[dict[str, Any]] = []
     for number, config in enumerate(configs, 1):

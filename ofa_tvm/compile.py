@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_tvm.support.command import (
+    ArchOption,
     BatchOption,
     DeviceOption,
     DTypeOption,
@@ -44,6 +45,7 @@ def compile_subnets(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random subnets and weights.")] = 0,
     subnet: Annotated[list[str] | None, typer.Option(help="Key, largest or smallest; repeat for several.")] = None,
+    arch: ArchOption = None,
     supernet: Annotated[
         Path | None, typer.Option(help="Checkpoint or training folder (default: random weights).")
     ] = None,
@@ -68,7 +70,7 @@ def compile_subnets(
 
     spec = load_target(target, threads, batch, device, dtype)
     search_space, weights_of = _trained(supernet, space) if supernet else _untrained(space or DEFAULT_SPACE, seed)
-    configs = choose_subnets(search_space, subnet or (), random, resolution, np.random.default_rng(seed))
+    configs = choose_subnets(search_space, subnet or (), arch or (), random, resolution, np.random.default_rng(seed))
     use_threads(spec.threads)
     winners = TuningLog(spec, logs).winners
     if spec.target.gpu is not None:

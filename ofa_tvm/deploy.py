@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 def deploy(
     out: Annotated[Path, typer.Option(help="Folder of the bundle; an older bundle there is replaced.")],
     subnet: Annotated[str | None, typer.Option(help="Key of the subnet, or largest, or smallest.")] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(help="File of the subnet instead, as of OFA (see predict --arch)."),
+    ] = None,
     supernet: Annotated[Path | None, typer.Option(help="Checkpoint or training folder (default: shipped).")] = None,
     target: Annotated[str | None, typer.Option(help="Target: a name in targets/, or a .toml file (x86).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
@@ -55,14 +59,16 @@ def deploy(
     images as the torch subnet does.
     """
     from ofa_tvm.bundle.folder import check_destination
-    from ofa_tvm.bundle.order import Order
+    from ofa_tvm.bundle.order import Order, written_subnet
     from ofa_tvm.devices import open_device
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.supernet.host_threads import use_host_threads
     from ofa_tvm.support.errors import UserError
 
-    if (from_ is None) != (pick is None) or (from_ is None) == (subnet is None):
-        raise UserError("say which subnet to deploy, in one way", "give --subnet KEY, or --from FOLDER with --pick N")
+    if (from_ is None) != (pick is None) or [from_, subnet, arch].count(None) != 2:
+        raise UserError(
+            "say which subnet to deploy, in one way", "give --subnet KEY, --arch FILE, or --from FOLDER with --pick N"
+        )
     check_destination(out)
     if from_ is not None and pick is not None:
         if any(option is not None for option in (target, threads, batch, dtype, device)):
@@ -72,7 +78,8 @@ def deploy(
             )
         order = Order.of_search(from_, pick, supernet)
     else:
-        order = Order(subnet or "", supernet, load_target(target or "x86", threads, batch, device, dtype))
+        subnet = subnet or written_subnet(arch or "", supernet)
+        order = Order(subnet, supernet, load_target(target or "x86", threads, batch, device, dtype))
     use_host_threads(host_threads)
     order.target.stored_provenance()  # a bundle says how fast it is
     needs_device = order.target.is_at_hand and order.target.device != "local"

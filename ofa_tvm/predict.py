@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_tvm.support.command import (
+    ArchOption,
     BatchOption,
     DeviceOption,
     DTypeOption,
@@ -28,10 +29,7 @@ def predict(
     subnet: Annotated[
         list[str] | None, typer.Option(help="Key of a subnet, or largest, or smallest; repeat for several.")
     ] = None,
-    arch: Annotated[
-        list[str] | None,
-        typer.Option(help="JSON file of subnets (OFA's ks, e, d, r or keys), a folder of them, or - for stdin."),
-    ] = None,
+    arch: ArchOption = None,
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
     space: Annotated[str, typer.Option(help="Search space.")] = "mbv3-cifar",
     supernet: Annotated[Path | None, typer.Option(help="Training folder, for accuracy (default: shipped).")] = None,
@@ -69,7 +67,7 @@ def predict(
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.measurement import prediction
     from ofa_tvm.spaces import get_space
-    from ofa_tvm.spaces.subnet_arguments import read_architectures
+    from ofa_tvm.spaces.architectures import read_architectures
     from ofa_tvm.support.errors import UserError
 
     search_space = get_space(space)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.nas.result import Pick, SearchResult, load_search_result
-from ofa_tvm.supernet.facts import checkpoint_path
+from ofa_tvm.spaces.architectures import read_architectures
+from ofa_tvm.supernet.facts import checkpoint_path, read_facts
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
@@ -110,6 +111,19 @@ class Order:
             busy_cores=self.busy_cores,
             costs=[*self.spent, meter.read("deploy: load")],
         )
+
+
+def written_subnet(source: str, supernet: Path | None) -> str:
+    """The key of the one subnet that a file names, see ``read_architectures``.
+
+    Raises:
+        UserError: it cannot be read, is not of the supernet's space, or names several.
+    """
+    space = read_facts(checkpoint_path(supernet or shipped_supernet())).search_space
+    found = read_architectures(source, space)
+    if len(found) != 1:
+        raise UserError(f"{source} names {len(found)} subnets", "a bundle is one: give a file of one")
+    return found[0].key
 
 
 def _searched_target(result: SearchResult) -> TargetSpec:

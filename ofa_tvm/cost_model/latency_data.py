@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.spaces.architectures import from_ofa
 from ofa_tvm.support.errors import UserError
 
 Floats = NDArray[np.float64]
@@ -89,7 +90,7 @@ def read_latency_data(path: Path, space: SearchSpace) -> LatencyData:
 
 
 def _parse(line: dict[str, Any], space: SearchSpace) -> tuple[SubnetConfig, float]:
-    config = space.parse(line["subnet"]) if "subnet" in line else space.from_ofa(line["config"])
+    config = space.parse(line["subnet"]) if "subnet" in line else from_ofa(line["config"], space)
     latency_ms = float(line["latency_ms"])
     if not 0 < latency_ms < math.inf:
         raise ValueError(f"latency_ms is {latency_ms}, not a positive number")

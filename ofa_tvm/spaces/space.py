@@ -239,30 +239,6 @@ class SearchSpace(ABC):
         named = {"largest": self.largest, "smallest": self.smallest}
         return named[text] if text in named else self.validate(SubnetConfig.parse(text))
 
-    def from_ofa(self, config: dict[str, Any]) -> SubnetConfig:
-        """Read OFA's ``{"ks": [...], "e": [...], "d": [...], "r": resolution}`` (one entry per block position).
-
-        Raises:
-            UserError: entries are missing, have a wrong length or lie outside the space.
-        """
-        try:
-            resolution = config.get("r", config.get("image_size", self.resolutions[-1]))
-            resolution = int(resolution[0] if isinstance(resolution, list) else resolution)
-            kernels, expands, depths = ([int(value) for value in config[name]] for name in ("ks", "e", "d"))
-        except KeyError as error:
-            raise UserError(f"not an OFA config: {error} is missing", "it needs ks, e, d and r") from error
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise UserError(f"not an OFA config: {error}", "ks, e and d are lists of integers, r is one") from error
-        full = [self.depths_of(stage)[-1] for stage in range(self.stages)]
-        if len(kernels) != sum(full) or len(expands) != sum(full) or len(depths) != self.stages:
-            raise UserError(f"OFA config for {self.name} needs {sum(full)} ks, {sum(full)} e and {self.stages} d")
-        pairs = list(zip(kernels, expands, strict=True))
-        starts = [sum(full[:stage]) for stage in range(self.stages)]
-        # A stage of few blocks has no choice, whatever the dict says of its depth.
-        runs = [full[stage] if len(self.depths_of(stage)) == 1 else depth for stage, depth in enumerate(depths)]
-        stages = tuple(tuple(pairs[start : start + run]) for start, run in zip(starts, runs, strict=True))
-        return self.validate(SubnetConfig(resolution, stages))
-
     def to_ofa(self, config: SubnetConfig) -> dict[str, Any]:
         """OFA's arch dict; skipped positions carry the smallest choices."""
         kernels, expands = [], []

@@ -35,6 +35,12 @@ LogsOption = Annotated[
     Path | None,
     typer.Option(help="Folder of tuning logs (default: one of your own, begun from the logs that ship)."),
 ]
+ArchOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="File of subnets (OFA's ks, e, d, r, as JSON, Python or CSV; keys; a net.config), a folder, or -."
+    ),
+]
 HostThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="Threads for torch on this machine (default: the cores that are idle now).")
 ]

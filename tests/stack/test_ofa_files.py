@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ofa_tvm.spaces import MBV3_W12, PROXYLESS, SubnetConfig
+from ofa_tvm.spaces.architectures import from_ofa
 from ofa_tvm.supernet import ofa_files
 from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.facts import checkpoint_path, read_facts
@@ -117,7 +118,7 @@ def test_what_is_something_else_is_said(tmp_path):
 
 
 def test_the_last_block_of_proxyless_has_no_depth():
-    config = PROXYLESS.from_ofa({"ks": [3] * 21, "e": [4] * 21, "d": [2, 3, 4, 2, 2, 1], "r": 128})
+    config = from_ofa({"ks": [3] * 21, "e": [4] * 21, "d": [2, 3, 4, 2, 2, 1], "r": 128}, PROXYLESS)
     assert config.depths == (2, 3, 4, 2, 2, 1)
     assert PROXYLESS.to_ofa(config)["d"] == [2, 3, 4, 2, 2, 1]
     assert SubnetConfig.parse(config.key) == config

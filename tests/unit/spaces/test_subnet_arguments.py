@@ -11,8 +11,10 @@ SPACE = get_space("mbv3-cifar")
 NAMED = "r28.3x3-7x3-3x3.7x4-7x4-5x3.3x4-3x2"
 
 
-def chosen(named=(), random=None, resolution=None):
-    return [config.key for config in choose_subnets(SPACE, named, random, resolution, np.random.default_rng(0))]
+def chosen(named=(), random=None, resolution=None, written=()):
+    return [
+        config.key for config in choose_subnets(SPACE, named, written, random, resolution, np.random.default_rng(0))
+    ]
 
 
 def test_named_ones_come_first_and_random_ones_only_where_wanted():
@@ -27,3 +29,10 @@ def test_no_subnet_at_all_is_bad_input():
     with pytest.raises(UserError, match="no subnet is named and none is drawn"):
         chosen(random=0)
     assert chosen([NAMED], random=0) == [NAMED]
+
+
+def test_those_of_files_come_after_the_named_ones(tmp_path):
+    path = tmp_path / "some.json"
+    path.write_text(f'["{SPACE.smallest.key}", "{SPACE.largest.key}"]')
+    assert chosen([NAMED], written=[str(path)]) == [NAMED, SPACE.smallest.key, SPACE.largest.key]
+    assert len(chosen(written=[str(path)], random=1)) == 3

@@ -1,0 +1,231 @@
+"""Subnets as others write them: OFA's arch dicts in JSON or Python, DyNAS' tables, ``net.config`` of specialised nets.
+
+An arch dict has kernel sizes ``ks``, expand ratios ``e``, depths ``d`` and a resolution ``r`` or ``image_size``
+(Once-for-All, github.com/mit-han-lab/once-for-all): numbers for each block position, or for the blocks that run, or one
+number for all. A specialised network's ``net.config`` lists its blocks; ``run.config`` beside it has its resolution.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ofa_tvm.spaces import SPACES, SearchSpace, SubnetConfig
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import read_json
+
+FORMS = 'it reads {"ks": [...], "e": [...], "d": [...], "r": 32} or {"subnet": "r32.7x4-3x2.5x3-5x3"}'
+NET_CONFIG, RUN_CONFIG = "net.config", "run.config"
+
+
+def read_architectures(source: str, space: SearchSpace) -> list[SubnetConfig]:
+    """Subnets from a file, a folder or standard input.
+
+    Args:
+        source: a file of JSON, of Python's text or of comma-separated values; a ``net.config``; a folder of .json files
+            or of specialised networks; ``-`` for standard input.
+        space: what they belong to.
+
+    Raises:
+        UserError: something cannot be read, is of another form or lies outside the space; names the file, and a space
+            that fits.
+    """
+    if source == "-":
+        return _read("standard input", sys.stdin.read(), None, space)
+    try:
+        texts = [(file, file.read_text(encoding="utf-8-sig")) for file in _files(Path(source))]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"architecture {source} cannot be read: {error}", "give a JSON file, or a folder") from error
+    return [config for file, text in texts for config in _read(str(file), text, file, space)]
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = [*sorted(path.glob("*.json")), *sorted(path.glob(NET_CONFIG)), *sorted(path.glob(f"*/{NET_CONFIG}"))]
+    if not files:
+        raise UserError(f"folder {path} holds no .json file and no {NET_CONFIG}", "give a file, or a folder of them")
+    return files
+
+
+def _read(name: str, text: str, file: Path | None, space: SearchSpace) -> list[SubnetConfig]:
+    try:
+        values = list(_values(text))
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise UserError(f"{name} is not an architecture: {error}", FORMS) from error
+    try:
+        return [_architecture(value, file, space) for value in values]
+    except UserError as error:
+        others = [other.name for other in SPACES.values() if other.name != space.name and _fits(values, file, other)]
+        hint = f"it fits {' and '.join(others)}: give --space {others[0]}" if others else (error.hint or FORMS)
+        raise UserError(f"{name} is not an architecture of {space.name}: {error.what}", hint) from error
+
+
+def _fits(values: Sequence[Any], file: Path | None, space: SearchSpace) -> bool:
+    try:
+        return bool(values) and all(_architecture(value, file, space) for value in values)
+    except UserError:
+        return False
+
+
+def _values(text: str) -> Iterator[Any]:
+    """What a text holds, in whichever of the forms it is written."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        found = _python(text)
+        if found is None:
+            found = _table(text)
+        if not found:
+            raise ValueError(f"neither JSON ({error}), nor Python's text, nor a table of architectures") from None
+    yield from found if isinstance(found, list) else [found]
+
+
+def _python(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return None
+
+
+def _table(text: str) -> list[Any]:
+    """The cells of a table's first column of dicts, as DyNAS writes them."""
+    rows = list(csv.reader(io.StringIO(text)))
+    for column in range(len(rows[-1]) if rows else 0):
+        cells = [_python(row[column]) if column < len(row) else None for row in rows]
+        dicts = [cell for cell in cells if isinstance(cell, dict)]
+        if dicts and len(dicts) >= len([row for row in rows if row]) - 1:
+            return dicts
+    return []
+
+
+def _architecture(value: Any, file: Path | None, space: SearchSpace) -> SubnetConfig:
+    if isinstance(value, str):
+        return space.parse(value)
+    if not isinstance(value, dict):
+        raise UserError(f"{_shown(value)} is neither a dict nor a subnet's key", FORMS)
+    if isinstance(value.get("subnet"), str):
+        return space.parse(value["subnet"])
+    return _specialised(value, file, space) if "blocks" in value else from_ofa(value, space)
+
+
+def from_ofa(value: Mapping[str, Any], space: SearchSpace) -> SubnetConfig:
+    """Read OFA's arch dict.
+
+    Raises:
+        UserError: entries are missing, are no whole numbers, have a wrong length or lie outside the space.
+    """
+    missing = [name for name in ("ks", "e", "d") if name not in value]
+    if missing:
+        raise UserError(f"not an OFA config: '{missing[0]}' is missing", "it needs ks, e, d and r")
+    if value.get("wid") not in (None, 0, [0], [None]):
+        raise UserError(f"wid {_shown(value['wid'])} names another width", "a space has one: leave wid out")
+    full = [space.depths_of(stage)[-1] for stage in range(space.stages)]
+    depths = _depths(value["d"], full, space)
+    stages, pairs = [], list(zip(*(_of_blocks(name, value[name], full, depths) for name in ("ks", "e")), strict=True))
+    for most, depth in zip(full, depths, strict=True):
+        stages.append(tuple(pairs[:depth]))
+        pairs = pairs[most:]
+    return space.validate(SubnetConfig(_resolution(value, space), tuple(stages)))
+
+
+def _resolution(value: Mapping[str, Any], space: SearchSpace) -> int:
+    found = value.get("r", value.get("image_size", space.resolutions[-1]))
+    if isinstance(found, list):
+        if len(found) != 1:
+            raise UserError(f"r names {len(found)} resolutions: {_shown(found)}", "an architecture has one")
+        found = found[0]
+    return _whole("r", found)
+
+
+def _depths(value: Any, full: Sequence[int], space: SearchSpace) -> list[int]:
+    """How many blocks of each stage run; stages without a choice may be left out."""
+    free = [stage for stage in range(space.stages) if len(space.depths_of(stage)) > 1]
+    given = [_whole("d", one) for one in value] if isinstance(value, list) else [_whole("d", value)] * len(free)
+    if len(given) == len(free) < space.stages:
+        by_stage = dict(zip(free, given, strict=True))
+        given = [by_stage.get(stage, full[stage]) for stage in range(space.stages)]
+    if len(given) != space.stages:
+        raise UserError(f"d has {len(given)} depths, {space.name} {space.stages} stages", f"give {space.stages}")
+    for stage, depth in enumerate(given):
+        choices = space.depths_of(stage)
+        if len(choices) == 1:  # nothing can be chosen there, whatever is written
+            given[stage] = choices[0]
+        elif depth not in choices:
+            raise UserError(f"depth {depth} of stage {stage} is not one of {', '.join(map(str, choices))}")
+    return given
+
+
+def _of_blocks(name: str, value: Any, full: Sequence[int], depths: Sequence[int]) -> list[int]:
+    """A number for each block position, whichever way they are written."""
+    if not isinstance(value, list):
+        return [_whole(name, value)] * sum(full)
+    numbers = [_whole(name, one) for one in value]
+    if len(numbers) == sum(full):
+        return numbers
+    if len(numbers) != sum(depths):
+        raise UserError(
+            f"{name} has {len(numbers)} entries: neither one for each of {sum(full)} block positions, nor one for "
+            f"each of the {sum(depths)} blocks that d lets run"
+        )
+    padded: list[int] = []
+    for most, depth in zip(full, depths, strict=True):
+        mine, numbers = numbers[:depth], numbers[depth:]
+        padded += mine + mine[-1:] * (most - depth)
+    return padded
+
+
+def _whole(name: str, value: Any) -> int:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= sys.maxsize or value != int(value):
+        raise UserError(f"{name} has {_shown(value)}, which is no whole number", "ks, e, d and r are whole numbers")
+    return int(value)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+# Specialised networks ---------------------------------------------------------------------------------------------
+
+
+def _specialised(value: Mapping[str, Any], file: Path | None, space: SearchSpace) -> SubnetConfig:
+    """Read a ``net.config``; its first block is the same in all networks."""
+    try:
+        convs = [block.get("conv", block.get("mobile_inverted_conv")) for block in value["blocks"]]
+        convs = [conv for conv in convs[1:] if conv and conv["name"] != "ZeroLayer"]
+        starts = [number for number, conv in enumerate(convs) if conv["in_channels"] != conv["out_channels"]]
+        starts = sorted({*starts, *(number for number, conv in enumerate(convs) if conv["stride"] == 2)})
+        blocks = [(_whole("kernel_size", conv["kernel_size"]), _expand(conv)) for conv in convs]
+        widths = [conv["out_channels"] for conv in convs]
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"no network that is known: {type(error).__name__} {error}", FORMS) from error
+    stages = tuple(tuple(blocks[start:end]) for start, end in pairwise([*starts, len(convs)]))
+    config = space.validate(SubnetConfig(_size_beside(value, file), stages))
+    projects = [layer for layer in space.network(config).layers if layer.name.endswith("_project")]
+    for number, (width, layer) in enumerate(zip(widths, projects[1:], strict=True), 1):
+        if width != layer.out_channels:
+            raise UserError(f"its block {number} has {width} channels, that of {space.name} {layer.out_channels}")
+    return config
+
+
+def _expand(conv: Mapping[str, Any]) -> int:
+    middle = conv.get("mid_channels")
+    return _whole("expand_ratio", conv["expand_ratio"] if middle is None else round(middle / conv["in_channels"]))
+
+
+def _size_beside(value: Mapping[str, Any], file: Path | None) -> int:
+    beside = None if file is None else file.parent / RUN_CONFIG
+    run = read_json(beside, "settings of the network") if beside is not None and beside.is_file() else {}
+    size = value.get("r", value.get("image_size", run.get("image_size")))
+    if size is None:
+        raise UserError(f"it names no resolution, and no {RUN_CONFIG} lies beside it", 'add "r": 224 to it')
+    return _whole("image_size", size[0] if isinstance(size, list) and len(size) == 1 else size)
