@@ -68,7 +68,9 @@ def predict(
     from ofa_tvm.measurement import prediction
     from ofa_tvm.spaces import get_space
     from ofa_tvm.spaces.architectures import read_architectures
+    from ofa_tvm.supernet.facts import checkpoint_path
     from ofa_tvm.support.errors import UserError
+    from ofa_tvm.support.shipped import shipped_supernets
 
     search_space = get_space(space)
     if classes is not None:
@@ -90,7 +92,9 @@ def predict(
         emit(payload, json, lambda: _sums_text(payload["subnets"]))
         return
     spec = load_target(target, threads, batch, device, dtype)
-    rows = prediction.predictions(search_space, spec, configs, supernet, logs)
+    shipped = {folder.name: folder for folder in shipped_supernets()}
+    folder = shipped.get(space) if supernet is None else checkpoint_path(supernet).parent
+    rows = prediction.predictions(search_space, spec, configs, folder, logs)
     payload = {
         "space": space,
         "target": spec.name,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_tvm.support.command import (
+    ArchOption,
     BatchOption,
     DeviceOption,
     DTypeOption,
@@ -52,6 +53,7 @@ def search(
         typer.Option(help="Minimise this too: size, macs, memory or energy; repeat for several."),
     ] = None,
     resolution: Annotated[list[int] | None, typer.Option(help="Only this input size; repeat for several.")] = None,
+    arch: ArchOption = None,
     percentile: Annotated[
         int, typer.Option(help="Latencies and budgets are this percentile of single calls: 50, 90 or 99.")
     ] = 50,
@@ -100,14 +102,14 @@ def search(
     from ofa_tvm.nas.feasibility import refuse_hopeless
     from ofa_tvm.nas.session import Evaluation, accuracy_of
     from ofa_tvm.nas.settings import SearchSettings
+    from ofa_tvm.spaces.architectures import read_architectures
     from ofa_tvm.supernet.facts import checkpoint_path
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.tuner.log import TuningLog
 
     budgets = sorted(max_latency_ms or [])
-    given = dict(zip(LIMITS, (max_size_mb, max_mmacs, max_memory_mb, max_energy_mj), strict=True))
-    limits = {name: limit for name, limit in given.items() if limit is not None}
+    limits = _given(max_size_mb, max_mmacs, max_memory_mb, max_energy_mj)
     _check(searcher, objective or (), [*(("latency", budget) for budget in budgets), *limits.items()])
     names = list(dict.fromkeys(target or ["x86"]))
     path = supernet or shipped_supernet()
@@ -122,6 +124,7 @@ def search(
         resolutions=space.choose_resolutions(resolution or trained),
         percentile=_percentile(percentile),
         busy_cores=load,
+        start=tuple(config.key for source in arch or () for config in read_architectures(source, space)),
     )
     device = device or ("pack" if export_pack is not None else None)
     if device is not None and len(names) > 1:
@@ -166,6 +169,11 @@ def search(
         text = "\n".join([text, "", _regret_text(matrix), f"wrote {written}"])
     emit(payload, json, lambda: text)
     _report_unmet(searches, len(budgets) * len(searches), export_pack)
+
+
+def _given(*limits: float | None) -> dict[str, float]:
+    """Those of the limits that are given, by name."""
+    return {name: limit for name, limit in zip(LIMITS, limits, strict=True) if limit is not None}
 
 
 def _exported(search: TargetSearch, folder: Path | None) -> dict[str, Any] | None:

@@ -20,12 +20,11 @@ from ofa_tvm.measurement.latency_bench import model_folder
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.shipped import shipped_supernet
 from ofa_tvm.tuner.log import TuningLog
 
 
 def predictions(
-    space: SearchSpace, spec: TargetSpec, configs: list[SubnetConfig], supernet: Path | None, logs: Path | None
+    space: SearchSpace, spec: TargetSpec, configs: list[SubnetConfig], folder: Path | None, logs: Path | None
 ) -> list[dict[str, Any]]:
     """What subnets take on a target, with the interval, layer by layer, how accurate and how large they are.
 
@@ -33,7 +32,7 @@ def predictions(
         space: the space.
         spec: the target.
         configs: the subnets.
-        supernet: whose predictor tells accuracies; None for the one that ships.
+        folder: of the supernet whose predictor tells accuracies; None for none.
         logs: folder of tuning logs; None for the default.
 
     Raises:
@@ -46,9 +45,8 @@ def predictions(
     tuned = {key for key, state in log.kernels.items() if state.best_ms is not None}
     genomes = space.genomes(configs)
     latencies = _rows(model.predict(genomes))
-    folder = supernet or shipped_supernet()
     top1: Sequence[float | None] = [None] * len(configs)
-    if (folder / f"{STEM}.report.json").exists() and (supernet is not None or space.name == "mbv3-cifar"):
+    if folder is not None and (folder / f"{STEM}.report.json").exists():
         top1 = AccuracyPredictor.load(folder, SubnetTable(space)).predict(genomes)[0].tolist()
     rows = []
     for config, (mean_ms, low_ms, high_ms), predicted_top1 in zip(configs, latencies, top1, strict=True):

@@ -86,7 +86,8 @@ class Finder:
                 violations = violations + relative_excess(self.costs(name, genomes), limit)
             return np.stack([-self.accuracy.predict(genomes), mean_ms, *others], axis=1), violations
 
-        known = [config for config in self.bench.known()[0] if config.resolution in self.drawn.resolutions]
+        known = [*map(SubnetConfig.parse, settings.start), *self.bench.known()[0]]
+        known = [config for config in known if config.resolution in self.drawn.resolutions]
         start = self.drawn.genomes([self.drawn.smallest, self.drawn.largest, *known])
         optimise(searcher, score, settings.evaluations, settings.population, start)
         genomes, objectives = searcher.front()

@@ -14,7 +14,8 @@ class SearchSettings:
 
     ``objectives`` and ``limits`` are named as in ``OBJECTIVES``: what the front trades off besides accuracy and
     latency, and the most that any pick may cost. ``resolutions`` are those that may be taken; None for all. Latencies
-    are of this ``percentile`` of single calls, while so many ``busy_cores`` are kept busy.
+    are of this ``percentile`` of single calls, while so many ``busy_cores`` are kept busy. It begins with the
+    subnets of the keys ``start`` and with those that were measured.
     """
 
     searcher: str = "nsga2"
@@ -30,3 +31,4 @@ class SearchSettings:
     resolutions: tuple[int, ...] | None = None
     percentile: Percentile = 50
     busy_cores: int = 0
+    start: tuple[str, ...] = ()

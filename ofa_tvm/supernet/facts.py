@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.spaces import SearchSpace, get_space
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.shipped import shipped_supernets
 
 FILE_NAME = "supernet.safetensors"
 FORMAT = "ofa_tvm.supernet/1"
@@ -66,11 +67,15 @@ class SupernetFacts:
 
 
 def checkpoint_path(path: Path) -> Path:
-    """The checkpoint that a file or training folder stands for; of an official OFA file, what it was converted to.
+    """The checkpoint that a file, a training folder or a shipped supernet's name stands for.
+
+    An official OFA file stands for what it was converted to.
 
     Raises:
         UserError: it is a file of torch's that is no official OFA checkpoint.
     """
+    if not path.exists() and path == Path(path.name):
+        path = next((folder for folder in shipped_supernets() if folder.name == path.name), path)
     if path.is_dir():
         return path / FILE_NAME
     if path.is_file() and path.suffix != ".npz" and _is_torchs(path):

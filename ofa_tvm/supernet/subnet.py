@@ -46,11 +46,16 @@ class Norm(nn.Module):
 
     def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None) -> Tensor:
         """Normalise (batch, channels, height, width), and what follows in the layer."""
-        self.batches += self.calibrating
         statistics, affine = (self.running_mean, self.running_var), (self.weight, self.bias)
-        momentum = 1 / max(1, self.batches)
-        how = (self.calibrating, momentum, self.epsilon)
-        return norm_activate(inputs, statistics, affine, spec.activation, residual, *how)
+        if not self.calibrating:
+            return norm_activate(inputs, statistics, affine, spec.activation, residual, False, epsilon=self.epsilon)
+        self.batches += 1
+        batch = torch.zeros_like(self.running_mean), torch.ones_like(self.running_var)
+        output = norm_activate(inputs, batch, affine, spec.activation, residual, True, 1.0, self.epsilon)
+        count = inputs.numel() / inputs.shape[1]
+        self.running_mean.lerp_(batch[0], 1 / self.batches)
+        self.running_var.lerp_(batch[1] * ((count - 1) / count), 1 / self.batches)  # OFA's is not the unbiased one
+        return output
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """The affine map that the norm is at inference."""

@@ -13,6 +13,11 @@ def shipped_folder(name: str) -> Path:
     return beside if beside.is_dir() and (_PACKAGE.parent / "pyproject.toml").is_file() else _PACKAGE / "shipped" / name
 
 
+def shipped_supernets() -> list[Path]:
+    """Folders of the trained supernets that ship, each named as its space."""
+    return sorted(path for path in (_PACKAGE / "pretrained").iterdir() if path.is_dir())
+
+
 def shipped_supernet() -> Path:
     """The trained supernet that every command takes when none is named."""
     return _PACKAGE / "pretrained" / "mbv3-cifar"

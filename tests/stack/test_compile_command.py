@@ -57,6 +57,10 @@ def test_subnet_of_a_supernet(run, tiny_space, tiny_dataset, tmp_path, capsys):
     text = capsys.readouterr().out
     assert tiny_space.smallest.key in text
     assert "no tuning trials" in text
+    written = tmp_path / "one.txt"
+    written.write_text(str(tiny_space.to_ofa(tiny_space.largest)))
+    assert run("--supernet", str(path), "--arch", str(written)) == 0
+    assert tiny_space.largest.key in capsys.readouterr().out
     assert run("--supernet", str(path), "--space", "mbv3") == 2
     assert "is of space tiny" in capsys.readouterr().err
 

@@ -192,6 +192,10 @@ def test_bad_input_ends_with_2(run, checkpoint, tmp_path, capsys):
     refused("is not a subnet key", "--subnet", "big")
     refused("resolution 99", "--subnet", "r99.3x2.3x2")
     refused("which subnet", "--out", str(tmp_path / "other"))
+    both = tmp_path / "both.json"
+    both.write_text('["r12.3x2.3x2", "r16.3x2.3x2"]')
+    refused("names 2 subnets", "--arch", str(both))
+    refused("which subnet", "--arch", str(both), "--subnet", "largest")
     refused("unknown data set", "--subnet", "largest", "--data", "mnist")
     refused("unknown target", "--subnet", "largest", "--target", "abacus")
     refused("result.json is missing", "--from", str(tmp_path), "--pick", "1")

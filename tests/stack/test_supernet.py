@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +13,14 @@ from ofa_tvm.graph.network import INPUT
 from ofa_tvm.graph.weights import weight_shapes
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.supernet import depthwise
+from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.elastic import ElasticNorm, ElasticSqueezeExcite
+from ofa_tvm.supernet.facts import FILE_NAME, checkpoint_path
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.sorting import sort_channels
 from ofa_tvm.supernet.subnet import Norm, extract
 from ofa_tvm.support import c_library as native
+from ofa_tvm.support.shipped import shipped_supernets
 
 every_space = pytest.mark.parametrize("name", SPACES)
 
@@ -213,7 +218,7 @@ def test_recalibration_is_the_mean_over_batches(supernets):
         subnet.calibrate(batches)
         for name, norm in norms.items():
             means = torch.stack([x.mean((0, 2, 3)) for x in seen[name]])
-            variances = torch.stack([x.var((0, 2, 3), correction=1) for x in seen[name]])
+            variances = torch.stack([x.var((0, 2, 3), correction=0) for x in seen[name]])
             assert len(means) == 3
             torch.testing.assert_close(norm.running_mean, means.mean(0), rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(norm.running_var, variances.mean(0), rtol=1e-4, atol=1e-5)
@@ -277,3 +282,11 @@ def test_smaller_kernels_are_mapped_centres_of_larger_ones(tiny_space):
     assert torch.equal(seven, layer.weight)
     torch.testing.assert_close(five[0, 0].flatten(), layer.matrices["5"] @ seven[0, 0, 1:-1, 1:-1].flatten())
     torch.testing.assert_close(three[3, 0].flatten(), layer.matrices["3"] @ five[3, 0, 1:-1, 1:-1].flatten())
+
+
+def test_shipped_supernets_are_known_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in shipped_supernets():
+        assert checkpoint_path(Path(folder.name)) == folder / FILE_NAME
+        assert load_supernet(Path(folder.name))[0].space.name == folder.name
+    assert checkpoint_path(Path("elsewhere") / "mbv3-cifar") == Path("elsewhere") / "mbv3-cifar"

@@ -52,7 +52,7 @@ def test_keys_are_read_too(tmp_path):
         ('{"subnet": "largest", "latency_ms": -1}', "not a positive number"),
         ('{"subnet": "largest", "latency_ms": "fast"}', "could not convert"),
         ('{"subnet": "r33.7x4", "latency_ms": 1}', "resolution 33"),
-        ('{"config": {"ks": [3], "e": [2], "d": [2], "r": 32}, "latency_ms": 1}', "needs 9 ks"),
+        ('{"config": {"ks": [3], "e": [2], "d": [2], "r": 32}, "latency_ms": 1}', "d has 1 depths"),
         ("{", "line 2"),
         ("[1]", "line 2"),
         ("3", "line 2"),
