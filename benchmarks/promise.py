@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from collections.abc import Callable
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from moocore import is_nondominated
@@ -52,11 +54,16 @@ WITHIN_95 = 1.96
 """Standard errors of a 95 % interval."""
 
 
-class Known(NamedTuple):
-    """Answers of a subnet on held-out and on test images."""
+class Known:
+    """Right answers of subnets: on held-out images, and on test images once they are asked for.
 
-    held_out: Answers
-    test: Answers
+    Args:
+        held_out: from a subnet to its answers on held-out images.
+        test: likewise on test images.
+    """
+
+    def __init__(self, held_out: Callable[[SubnetConfig], Answers], test: Callable[[SubnetConfig], Answers]) -> None:
+        self.held_out, self.test = lru_cache(maxsize=None)(held_out), lru_cache(maxsize=None)(test)
 
 
 def uniform(space: SearchSpace, rng: np.random.Generator) -> list[SubnetConfig]:
@@ -69,26 +76,26 @@ def uniform(space: SearchSpace, rng: np.random.Generator) -> list[SubnetConfig]:
     ]
 
 
-def not_beaten(configs: list[SubnetConfig], known: dict[str, Known], ms: dict[str, float]) -> list[SubnetConfig]:
+def not_beaten(configs: list[SubnetConfig], known: Known, ms: dict[str, float]) -> list[SubnetConfig]:
     """Those of the subnets that none of the others beats in accuracy on held-out images and speed together."""
-    scores = [[-known[config.key].held_out.mean(), ms[config.key]] for config in configs]
+    scores = [[-known.held_out(config).mean(), ms[config.key]] for config in configs]
     return [configs[row] for row in np.flatnonzero(is_nondominated(np.asarray(scores)))]
 
 
 def against(
-    rival: SubnetConfig, picks: list[SubnetConfig], known: dict[str, Known], ms: dict[str, float], points: float
+    rival: SubnetConfig, picks: list[SubnetConfig], known: Known, ms: dict[str, float], points: float
 ) -> dict[str, Any]:
     """The fastest pick that is accurate enough on held-out images, and what test images and timing say of both."""
-    least = known[rival.key].held_out.mean() - points / 100
-    close = [pick for pick in picks if known[pick.key].held_out.mean() >= least]
+    least = known.held_out(rival).mean() - points / 100
+    close = [pick for pick in picks if known.held_out(pick).mean() >= least]
     if not close:
         return {"rival": rival.key, "rival_ms": ms[rival.key], "pick": None, "as_fast": 0.0}
     pick = min(close, key=lambda one: ms[one.key])
-    apart = difference(known[pick.key].test, known[rival.key].test)
+    apart = difference(known.test(pick), known.test(rival))
     return {
         "rival": rival.key,
         "rival_ms": ms[rival.key],
-        "rival_test_top1": float(known[rival.key].test.mean()),
+        "rival_test_top1": float(known.test(rival).mean()),
         "pick": pick.key,
         "pick_ms": ms[pick.key],
         "as_fast": ms[rival.key] / ms[pick.key],
@@ -166,10 +173,10 @@ def main() -> None:
 
     held_out = open_held_out(path.parent, supernet, facts, dataset, library)
     test = Evaluator(dataset, dataset.test, library=library)
-    known = {}
+    known = Known(held_out.answers, partial(test.answers, supernet))
     with Task("evaluating subnets", len(everything)) as task:
         for config in everything:
-            known[config.key] = Known(held_out.answers(config), test.answers(supernet, config))
+            known.held_out(config)
             task.advance()
     with tuning_log.exclusive(), open_device(spec) as device:
         bench = LatencyBench(space, spec, tuning_log, device)

@@ -33,6 +33,8 @@ LEAST_WINDOW, MOST_WINDOW, WINDOWS = 32, 1024, 40
 """Steps of a window of random subnets on a GPU, and windows of a training."""
 SHRUNK = 1.5
 """Images so many times larger than what a network sees of them are worth a word."""
+OPTIONS = ("batch", "seed", "precision", "resolutions")
+"""What of a plan has an option of its own."""
 FOLDS, ENOUGH = 4, 1000
 """Parts of a cross-validation where fewer images than that could be held out."""
 
@@ -258,6 +260,8 @@ def _changes(pairs: list[str]) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals:
             raise UserError(f"--set {pair} is not NAME=VALUE", "for example --set ema=0")
+        if name in OPTIONS:
+            raise UserError(f"--set {name} has an option of its own", f"give --{name.removesuffix('s')}")
         changes[name] = value
     return changes
 

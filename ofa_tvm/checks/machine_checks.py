@@ -20,7 +20,7 @@ from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import cache_folder, read_json, sha256_file
 from ofa_tvm.support.ledger import Meter
-from ofa_tvm.support.shipped import shipped_supernet
+from ofa_tvm.support.shipped import shipped_supernets
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import logs_root
 from ofa_tvm.tuner.trial import TrialResult
@@ -58,7 +58,7 @@ def machine_checks() -> Iterator[Check]:
     yield _cpu()
     yield _energy()
     yield _data()
-    yield _supernet(shipped_supernet())
+    yield from map(_supernet, shipped_supernets())
 
 
 def target_checks(

@@ -26,15 +26,15 @@ def preprocess(images: Tensor, preprocess: Preprocess, resolution: int) -> Tenso
     output = images.to(torch.float32).contiguous(memory_format=torch.channels_last)
     if output.shape[-1] != resolution:
         output = F.interpolate(output, size=(resolution, resolution), mode="bilinear", antialias=True)
-    mean, std = _mean_and_std(preprocess, images.device)
+    mean, std = _mean_and_std(tuple(preprocess.mean), tuple(preprocess.std), images.device)
     return ((output - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 @lru_cache
-def _mean_and_std(preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
+def _mean_and_std(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Of images of 0..255, ready on the device: to bring them there makes a GPU wait."""
-    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (preprocess.mean, preprocess.std))
-    return mean * 255, std * 255
+    first, second = (torch.tensor(values, device=device).view(1, 3, 1, 1) * 255 for values in (mean, std))
+    return first, second
 
 
 def to_tensor(images: Images) -> Tensor:
