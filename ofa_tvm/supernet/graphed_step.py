@@ -69,6 +69,7 @@ class GraphedStep:
         if self._targets.shape != targets.shape:
             self._targets, self._answers = torch.empty_like(targets), torch.empty_like(targets)
             self._loss = torch.zeros((), device=self._device)
+            self._recorder = Recorder(self._device)  # what was recorded is of the old places
         torch._foreach_zero_(self._gradients)
         self._tape.refresh()
         self._passes(images, wanted, largest)

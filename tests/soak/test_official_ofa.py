@@ -22,14 +22,11 @@ from ofa_tvm.supernet.ofa_files import read_ofa
 from ofa_tvm.supernet.subnet import Subnet, extract
 
 SUBNETS = 20
+LARGEST = 160
+"""Pixels, so that it does not take long."""
 CALIBRATED = (2, 64)
 """Batches that recalibrate, and images of each."""
-CHOICES: dict[str, Any] = {
-    "ks_list": [3, 5, 7],
-    "expand_ratio_list": [3, 4, 6],
-    "depth_list": [2, 3, 4],
-    "dropout_rate": 0,
-}
+CHOICES: dict[str, Any] = {"ks_list": [3, 5, 7], "expand_ratio_list": [3, 4, 6], "depth_list": [2, 3, 4]}
 ABSENT = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets")
 
 
@@ -105,7 +102,8 @@ def test_logits_are_the_official_ones(networks, tmp_path: Path, family, space, o
     ours = read_ofa(path).eval()
     assert ours.space.name == space
     generator = torch.Generator().manual_seed(1)
-    for config in ours.space.with_resolutions([128, 160]).sample_configs(np.random.default_rng(1), SUBNETS):
+    small = [size for size in ours.space.resolutions if size <= LARGEST]
+    for config in ours.space.with_resolutions(small).sample_configs(np.random.default_rng(1), SUBNETS):
         arch = ours.space.to_ofa(config)
         official.set_active_subnet(ks=arch["ks"], e=arch["e"], d=arch["d"])
         alone = official.get_active_subnet(preserve_weight=True).eval()
