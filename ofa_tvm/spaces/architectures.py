@@ -56,15 +56,23 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(name: str, text: str, file: Path | None, space: SearchSpace) -> list[SubnetConfig]:
+    if not text.strip():
+        raise UserError(f"{name} is not an architecture: it is empty", FORMS)
     try:
         values = list(_values(text))
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise UserError(f"{name} is not an architecture: {error}", FORMS) from error
+    if not values:
+        raise UserError(f"{name} is not an architecture: its list is empty", FORMS)
     try:
         return [_architecture(value, file, space) for value in values]
     except UserError as error:
         others = [other.name for other in SPACES.values() if other.name != space.name and _fits(values, file, other)]
-        hint = f"it fits {' and '.join(others)}: give --space {others[0]}" if others else (error.hint or FORMS)
+        hint = (
+            f"it fits {' and '.join(others)}: give --space {others[0]}, or a supernet of it"
+            if others
+            else (error.hint or FORMS)
+        )
         raise UserError(f"{name} is not an architecture of {space.name}: {error.what}", hint) from error
 
 

@@ -78,7 +78,9 @@ def test_what_cannot_be_is_said(change, said):
         from_ofa({**WHOLE, **change}, MBV3)
 
 
-@pytest.mark.parametrize("text", ["", "[" * 100_000, "7", '{"subnet": null}', "a,b\n1,2\n", "{'ks': __import__('os')}"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[" * 100_000, "7", '{"subnet": null}', "a,b\n1,2\n", "{'ks': __import__('os')}"]
+)
 def test_what_is_no_architecture_is_said(tmp_path, text):
     with pytest.raises(UserError, match=r"one\.json is not an architecture"):
         read_architectures(written(tmp_path, text), MBV3)
