@@ -174,7 +174,7 @@ def check(arguments: argparse.Namespace) -> None:
     """Everything but trainings."""
     out, device = arguments.out, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    say(out, what="machine", gpu=name, torch=torch.__version__, driver=torch.version.cuda)
+    say(out, what="machine", gpu=name, torch=torch.__version__, cuda=torch.version.cuda)
     parts: list[Callable[[], None]] = [
         lambda: parity(out, "mbv3-cifar", device, arguments.count),
         lambda: speed(out, "mbv3-cifar", device, arguments.batches),
@@ -218,7 +218,8 @@ def train(arguments: argparse.Namespace) -> None:
         start = time.perf_counter()
         code = subprocess.run(command, check=False).returncode
         say(arguments.out, what="training", job=job, code=code, seconds=round(time.perf_counter() - start, 1))
-        (folder / "state.safetensors").unlink(missing_ok=True)
+        if code == 0:  # an unfinished one goes on from there
+            (folder / "state.safetensors").unlink()
 
 
 def main() -> None:
