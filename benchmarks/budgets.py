@@ -45,12 +45,12 @@ def search(budgets: list[float], target: str, out: Path, logs: Path, *options: s
     return {**result, "seconds": time.monotonic() - start, "code": code}
 
 
-def random_budgets(target: str, logs: Path, count: int) -> list[float]:
+def random_budgets(target: str, logs: Path, count: int, seed: int) -> list[float]:
     """Between the fastest subnet's latency and the largest's, evenly in their logarithm."""
     spec = load_target(target)
     model = LatencyBench(SPACE, spec, TuningLog(spec, logs), device=None).fit()
     ends = model.mean_ms(SPACE.genomes([model.fastest(), SPACE.largest])) * (1.1, 1.0)
-    share = np.sort(np.random.default_rng(0).random(count))
+    share = np.sort(np.random.default_rng(seed).random(count))
     return [float(f"{ends[0] * (ends[1] / ends[0]) ** one:.4g}") for one in share]
 
 
@@ -113,12 +113,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", default="x86")
     parser.add_argument("--budgets", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of the budgets")
     parser.add_argument("--logs", type=Path, required=True)
     parser.add_argument("--load", choices=KINDS)
     parser.add_argument("--together", action="store_true", help="one search for all budgets, instead of one each")
     parser.add_argument("--larger", action="store_true")
     options = parser.parse_args()
-    budgets = random_budgets(options.target, options.logs, options.budgets)
+    budgets = random_budgets(options.target, options.logs, options.budgets, options.seed)
     rows: list[dict[str, Any]] = []
     searched: list[dict[str, Any]] = []
     for group in [budgets] if options.together else [[budget] for budget in budgets]:

@@ -151,8 +151,7 @@ def compare(measure: Any, machine: Any, folder: Path, entry: Record, manifest: R
         if wrong:
             return {**row, "error": f"differ from the reference by more than {limit:g}: {wrong}"}
         rng = np.random.default_rng(0)
-        share = seconds / len(PROTOCOLS)
-        timings = {name: time_calls(calls, runs, share, rng) for name, runs in PROTOCOLS.items()}
+        timings = time_calls(calls, seconds, rng)
     row["protocols"] = {
         protocol: {engine: timing.record() for engine, timing in found.items()} for protocol, found in timings.items()
     }

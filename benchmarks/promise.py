@@ -27,7 +27,7 @@ from ofa_tvm.accuracy.uncertainty import Answers, difference
 from ofa_tvm.devices import open_device
 from ofa_tvm.engines import ENGINES
 from ofa_tvm.engines.base import Call
-from ofa_tvm.engines.comparison import PROTOCOLS, WARMUP_RUNS, time_calls
+from ofa_tvm.engines.comparison import WARMUP_RUNS, time_calls
 from ofa_tvm.engines.own_library import OfaTvm
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.parity import check_parity, relative_error
@@ -124,8 +124,7 @@ def compilers_share(
             call()
     rng = np.random.default_rng(0)
     found: dict[str, Any] = {"versions": {name: engine.version for name, engine in engines.items()}}
-    for protocol, runs in PROTOCOLS.items():
-        timings = time_calls(calls, runs, seconds / len(PROTOCOLS), rng)
+    for protocol, timings in time_calls(calls, seconds, rng).items():
         ours = timings["ours, pick"].median_ms
         ratios = {name: timing.median_ms / ours for name, timing in timings.items()}
         found[protocol] = {name: timing.record() for name, timing in timings.items()} | {"as fast as": ratios}

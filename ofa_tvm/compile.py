@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_tvm.support.command import (
+    SUPERNET,
     ArchOption,
     BatchOption,
     DeviceOption,
@@ -46,9 +47,7 @@ def compile_subnets(
     seed: Annotated[int, typer.Option(min=0, help="Seed of random subnets and weights.")] = 0,
     subnet: Annotated[list[str] | None, typer.Option(help="Key, largest or smallest; repeat for several.")] = None,
     arch: ArchOption = None,
-    supernet: Annotated[
-        Path | None, typer.Option(help="Checkpoint or training folder (default: random weights).")
-    ] = None,
+    supernet: Annotated[Path | None, typer.Option(help=f"{SUPERNET} (default: random weights).")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the compiled libraries.")] = None,
     logs: LogsOption = None,
     json: JsonFlag = False,
@@ -149,11 +148,9 @@ def _trained(path: Path, space: str | None) -> tuple[SearchSpace, WeightsOf]:
     """Space and weights of a supernet."""
     from ofa_tvm.supernet.checkpoint import load_supernet
     from ofa_tvm.supernet.subnet import extract
-    from ofa_tvm.support.errors import UserError
 
     supernet, facts = load_supernet(path)
-    if space not in (None, facts.space):
-        raise UserError(f"supernet {path} is of space {facts.space}, not {space}", "leave out --space")
+    facts.space_unless_other(space)
     return supernet.space, lambda config: extract(supernet, config).folded()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ofa_tvm.support.command import (
+    SUPERNET,
     BatchOption,
     DeviceOption,
     DTypeOption,
@@ -34,7 +35,7 @@ def deploy(
         str | None,
         typer.Option(help="File of the subnet instead, as of OFA (see predict --arch)."),
     ] = None,
-    supernet: Annotated[Path | None, typer.Option(help="Checkpoint or training folder (default: shipped).")] = None,
+    supernet: Annotated[Path | None, typer.Option(help=f"{SUPERNET} (default: mbv3-cifar).")] = None,
     target: Annotated[str | None, typer.Option(help="Target: a name in targets/, or a .toml file (x86).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     batch: BatchOption = None,

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from ofa_tvm.support.command import DeviceOption, JsonFlag, LogsOption, emit, run_command
+from ofa_tvm.support.command import SUPERNET, DeviceOption, JsonFlag, LogsOption, emit, run_command
 
 
 def onboard(
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
     device: DeviceOption = None,
-    supernet: Annotated[Path | None, typer.Option(help="Checkpoint or training folder (default: shipped).")] = None,
+    supernet: Annotated[Path | None, typer.Option(help=f"{SUPERNET} (default: mbv3-cifar).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     max_latency_ms: Annotated[
         list[float] | None, typer.Option(help="Latency budget; repeat for several (default: the whole front).")
@@ -32,10 +32,12 @@ def onboard(
     Runs doctor, tune, search and report one after the other, each with what was given here. What is done is kept: the
     same command goes on where it stopped, and measures nothing twice.
     """
+    from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.supernet.facts import checkpoint_path, read_facts
     from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.support.steps import Step, run_steps
 
+    load_target(target, threads, device=device)  # what cannot be is said before anything begins
     checkpoint = checkpoint_path(supernet or shipped_supernet())
     facts = read_facts(checkpoint)
     folder = out or Path("runs") / f"onboard-{Path(target).stem}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_tvm.support.command import (
+    SUPERNET,
     ArchOption,
     BatchOption,
     DeviceOption,
@@ -22,7 +23,9 @@ from ofa_tvm.support.command import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from ofa_tvm.spaces import SearchSpace
+
+DEFAULT_SPACE = "mbv3-cifar"
 
 
 def predict(
@@ -31,8 +34,8 @@ def predict(
     ] = None,
     arch: ArchOption = None,
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
-    space: Annotated[str, typer.Option(help="Search space.")] = "mbv3-cifar",
-    supernet: Annotated[Path | None, typer.Option(help="Training folder, for accuracy (default: shipped).")] = None,
+    space: Annotated[str | None, typer.Option(help="Search space (default: the supernet's, or mbv3-cifar).")] = None,
+    supernet: Annotated[Path | None, typer.Option(help=f"{SUPERNET} (default: that of the space).")] = None,
     device: DeviceOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     batch: BatchOption = None,
@@ -66,13 +69,10 @@ def predict(
     """
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.measurement import prediction
-    from ofa_tvm.spaces import get_space
     from ofa_tvm.spaces.architectures import read_architectures
-    from ofa_tvm.supernet.facts import checkpoint_path
     from ofa_tvm.support.errors import UserError
-    from ofa_tvm.support.shipped import shipped_supernets
 
-    search_space = get_space(space)
+    search_space, folder = _space_and_folder(supernet, space)
     if classes is not None:
         search_space = search_space.with_classes(classes)
     if fit is not None:
@@ -85,18 +85,16 @@ def predict(
         raise UserError("no subnet is named", "give --subnet KEY or --arch FILE (or --fit FILE of measured latencies)")
     if block_table is not None:
         payload = {
-            "space": space,
+            "space": search_space.name,
             "block_table": str(block_table),
             "subnets": prediction.block_sums(search_space, block_table, configs),
         }
         emit(payload, json, lambda: _sums_text(payload["subnets"]))
         return
     spec = load_target(target, threads, batch, device, dtype)
-    shipped = {folder.name: folder for folder in shipped_supernets()}
-    folder = shipped.get(space) if supernet is None else checkpoint_path(supernet).parent
     rows = prediction.predictions(search_space, spec, configs, folder, logs)
     payload = {
-        "space": space,
+        "space": search_space.name,
         "target": spec.name,
         "fingerprint": spec.fingerprint,
         "provenance": spec.provenance,
@@ -104,6 +102,19 @@ def predict(
     }
     note = "" if spec.provenance == "measured" else f"\nlearned from {spec.provenance} latencies"
     emit(payload, json, lambda: _text(rows) + note)
+
+
+def _space_and_folder(supernet: Path | None, space: str | None) -> tuple[SearchSpace, Path | None]:
+    """The space, and the training folder whose predictor tells accuracies, if there is one."""
+    from ofa_tvm.spaces import get_space
+    from ofa_tvm.supernet.facts import checkpoint_path, read_facts
+    from ofa_tvm.support.shipped import shipped_supernets
+
+    if supernet is None:
+        name = space or DEFAULT_SPACE
+        return get_space(name), next((folder for folder in shipped_supernets() if folder.name == name), None)
+    path = checkpoint_path(supernet)
+    return read_facts(path).space_unless_other(space), path.parent
 
 
 HEADERS = ["subnet", "predicted ms", "90 % interval", "predicted top-1", "MMACs", "k parameters"]

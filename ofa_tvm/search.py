@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ofa_tvm.support.command import (
+    SUPERNET,
     ArchOption,
     BatchOption,
     DeviceOption,
@@ -39,7 +40,7 @@ def search(
     ] = None,
     supernet: Annotated[
         Path | None,
-        typer.Option(help="Trained supernet (default: the one that ships), or OFA's accuracy predictor (.npz)."),
+        typer.Option(help=f"{SUPERNET} (default: mbv3-cifar); or OFA's accuracy predictor (.npz)."),
     ] = None,
     max_latency_ms: Annotated[
         list[float] | None, typer.Option(help="Latency budget; repeat for several (default: the whole front).")

@@ -295,6 +295,7 @@ def _emit_cost(trainers: Sequence[Trainer], json: bool) -> None:
     from dataclasses import asdict
 
     from ofa_tvm.supernet.training_cost import expected_cost
+    from ofa_tvm.support.console import duration
     from ofa_tvm.support.ledger import total
 
     plan, images, trainings = trainers[-1].plan, len(trainers[-1].dataset.train), len(trainers)
@@ -311,10 +312,10 @@ def _emit_cost(trainers: Sequence[Trainer], json: bool) -> None:
     times = f", {trainings} times for a cross-validation" if trainings > 1 else ""
 
     def text() -> str:
-        hours, kwh = cost.wall_s / 3600, (cost.energy_kwh, cost.energy_low_kwh, cost.energy_high_kwh)
+        hours = f"{cost.wall_s / 3600:.1f} hours" if cost.wall_s >= 3600 else duration(cost.wall_s)
         return (
             f"{images} images, {plan.steps} steps of {plan.batch} ({epochs:.1f} epochs), {plan.recipe}{times}: about "
-            f"{hours:.2g} hours, {kwh[0]:.2g} kWh ({kwh[1]:.2g}-{kwh[2]:.2g}, {cost.method}), without evaluation"
+            f"{hours}, {cost.energy}, without evaluation"
         )
 
     emit(payload, json, text)

@@ -5,7 +5,8 @@
 ``interleaved``     single runs in turn: each finds the others' weights there
 ==================  ====================================================================================
 
-The order within a round is drawn anew every time.
+The order within a round is drawn anew every time. Both are timed in ``WINDOWS`` windows, some time apart, as latencies
+are everywhere; what others disturb is not left out here, for nobody knows it of other engines' threads.
 """
 
 from __future__ import annotations
@@ -13,32 +14,48 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ofa_tvm.engines import reference_engine
 from ofa_tvm.engines.base import Engine
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.timing.turns import WindowPlan, in_turn
 
 BLOCK = 20
 PROTOCOLS = {"blocks": BLOCK, "interleaved": 1}
+WINDOWS = 3
 MIN_ROUNDS = 3
 WARMUP_RUNS = 5
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of single runs: how many, median, tenth and ninetieth percentile."""
+    """Milliseconds of single runs: how many, the median window's median and ninetieth percentile.
+
+    ``low_ms`` and ``high_ms`` are the medians of the fastest and the slowest window.
+    """
 
     runs: int
     median_ms: float
-    p10_ms: float
+    low_ms: float
+    high_ms: float
     p90_ms: float
+
+    @classmethod
+    def of(cls, windows: Sequence[NDArray[np.float64]]) -> Timing:
+        """Summarise windows of single runs."""
+        medians = [float(np.median(window)) for window in windows]
+        p90_ms = median(float(np.percentile(window, 90)) for window in windows)
+        return cls(sum(map(len, windows)), median(medians), min(medians), max(medians), p90_ms)
 
     def record(self) -> dict[str, Any]:
         """As a JSON object."""
@@ -110,22 +127,32 @@ def compare(
     for call in calls.values():
         for _ in range(WARMUP_RUNS):
             call()
-    share = seconds / len(PROTOCOLS)
-    timings = {name: time_calls(calls, runs, share, rng) for name, runs in PROTOCOLS.items()}
-    return Comparison(reference, errors, timings)
+    return Comparison(reference, errors, time_calls(calls, seconds, rng))
 
 
 def time_calls(
-    calls: Mapping[str, Callable[[], object]], runs_in_turn: int, seconds: float, rng: np.random.Generator
-) -> dict[str, Timing]:
-    """Time calls in turn.
+    calls: Mapping[str, Callable[[], object]], seconds: float, rng: np.random.Generator
+) -> dict[str, dict[str, Timing]]:
+    """Time calls in turn, in windows of each protocol; timings by protocol and name.
 
     Args:
         calls: what to time, by name; each has run before.
-        runs_in_turn: runs of one before the next has its turn.
-        seconds: time to spend; there are at least ``MIN_ROUNDS`` rounds.
+        seconds: time to spend on it, and half of that again between the windows.
         rng: draws the order of each round.
     """
+    share = seconds / len(PROTOCOLS) / WINDOWS
+    subjects = [partial(_window, calls, runs, share, rng) for runs in PROTOCOLS.values()]
+    windows = in_turn(subjects, WindowPlan(WINDOWS, 1e3 * share, gap_s=seconds / 2))
+    return {
+        protocol: {name: Timing.of([window[name] for window in own]) for name in calls}
+        for protocol, own in zip(PROTOCOLS, windows, strict=True)
+    }
+
+
+def _window(
+    calls: Mapping[str, Callable[[], object]], runs_in_turn: int, seconds: float, rng: np.random.Generator
+) -> dict[str, NDArray[np.float64]]:
+    """Milliseconds of single runs of each call, at least ``MIN_ROUNDS`` times ``runs_in_turn``."""
     names, clock = list(calls), time.perf_counter_ns
     times: dict[str, list[int]] = {name: [] for name in names}
     was_enabled = gc.isenabled()
@@ -143,9 +170,4 @@ def time_calls(
     finally:
         if was_enabled:
             gc.enable()
-    return {name: _timing(np.asarray(found) / 1e6) for name, found in times.items()}
-
-
-def _timing(times_ms: Any) -> Timing:
-    p10, median, p90 = (float(value) for value in np.percentile(times_ms, (10, 50, 90)))
-    return Timing(len(times_ms), median, p10, p90)
+    return {name: np.asarray(found) / 1e6 for name, found in times.items()}

@@ -24,18 +24,27 @@ def kernel_keys(network: NetworkSpec) -> list[list[str]]:
     return list(keys.values())
 
 
-def _how_to_tune(target: TargetSpec) -> str:
-    command = f"python -m ofa_tvm.tune --target {target.name}"
+def _how_to_tune(space: str, tuning_log: TuningLog) -> str:
+    target = tuning_log.target
+    command = f"python -m ofa_tvm.tune --target {target.name} --space {space}"
+    if target.recording is not None:
+        command += f" --device replay:{target.recording.folder}"
     if target.device == "pack":
         return f"run '{command} --export-pack FOLDER', then see README.txt in that folder"
-    return f"run '{command}' first"
+    ships = "; or take the log that ships: name no other folder of logs" if tuning_log.hides_shipped else ""
+    return f"run '{command}' first{ships}"
 
 
-def kernel_costs(tuning_log: TuningLog, kernels: Mapping[str, KernelSpec]) -> tuple[dict[str, float], int]:
+def kernel_costs(tuning_log: TuningLog, kernels: Mapping[str, KernelSpec], space: str) -> tuple[dict[str, float], int]:
     """Time of each kernel in ms, and how many of them are estimated.
 
     A kernel without a record is taken to run at the median rate (ms for each flop and byte) of the tuned kernels of
     its kind.
+
+    Args:
+        tuning_log: the records.
+        kernels: those that are asked for, by key.
+        space: name of the space that they belong to.
 
     Raises:
         PartialResult: no kernel of the space is tuned.
@@ -44,7 +53,7 @@ def kernel_costs(tuning_log: TuningLog, kernels: Mapping[str, KernelSpec]) -> tu
         key: state.best_ms for key, state in tuning_log.kernels.items() if key in kernels and state.best_ms is not None
     }
     if not tuned:
-        raise PartialResult(f"no kernel is tuned in {tuning_log.folder}", _how_to_tune(tuning_log.target))
+        raise PartialResult(f"no kernel is tuned in {tuning_log.folder}", _how_to_tune(space, tuning_log))
     rates: dict[str, list[float]] = {}
     for key, milliseconds in tuned.items():
         rates.setdefault(kernels[key].kind, []).append(milliseconds / _work(kernels[key]))
@@ -66,7 +75,7 @@ def call_costs(space: SearchSpace, target: TargetSpec, tuning_log: TuningLog) ->
     Raises:
         PartialResult: no kernel of the space is tuned.
     """
-    costs, estimated = kernel_costs(tuning_log, kernel_set(space, None, target))
+    costs, estimated = kernel_costs(tuning_log, kernel_set(space, None, target), space.name)
     runs = 1 if target.target.gpu is not None else target.batch  # a GPU's kernels take all images of a call at once
     return {key: runs * cost for key, cost in costs.items()}, estimated
 

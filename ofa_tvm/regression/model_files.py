@@ -13,7 +13,7 @@ from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json, write_atomic, write_json
 
 SCHEMA_VERSION = 2
-_AGAIN = "fit the model again"
+_AGAIN = "fit it again: python -m ofa_tvm.tune with the same --target, --space and --logs"
 
 
 def save_model(

@@ -56,6 +56,8 @@ class Scatter:
     front: tuple[tuple[float, float], ...]
     picks: tuple[Pick, ...]
     budgets_ms: tuple[float, ...]
+    beyond_ms: tuple[float, ...]
+    """Budgets too far from everything else to be drawn."""
 
 
 def top1_shown(pick: Pick) -> float | None:
@@ -64,18 +66,21 @@ def top1_shown(pick: Pick) -> float | None:
 
 
 def scatter(front: Sequence[FrontPoint], picks: Sequence[Pick], budgets_ms: Sequence[float]) -> Scatter | None:
-    """Axes that hold everything; None when there is nothing to draw."""
+    """Axes that hold everything but budgets far away; None when there is nothing to draw."""
     drawn = tuple(pick for pick in picks if top1_shown(pick) is not None)
     if not front and not drawn:
         return None
-    latencies = [point.predicted_ms for point in front] + list(budgets_ms)
+    latencies = [point.predicted_ms for point in front]
     for pick in drawn:
         latencies += [pick.predicted_low_ms, pick.predicted_high_ms, pick.predicted_ms]
         latencies += [] if pick.verified_ms is None else [pick.verified_ms]
     top1 = [100 * point.predicted_top1 for point in front]
     top1 += [100 * (top1_shown(pick) or 0.0) for pick in drawn]
-    x = _axis(latencies, LEFT, WIDTH - RIGHT)
+    reach = max(latencies) - min(latencies) or max(latencies)
+    near = [one for one in budgets_ms if min(latencies) - reach <= one <= max(latencies) + reach]
+    x = _axis([*latencies, *near], LEFT, WIDTH - RIGHT)
     y = _axis(top1, HEIGHT - BOTTOM, TOP)
     ordered = sorted(front, key=lambda point: point.predicted_ms)
     line = tuple((x(point.predicted_ms), y(100 * point.predicted_top1)) for point in ordered)
-    return Scatter(x, y, line, drawn, tuple(budgets_ms))
+    beyond = tuple(one for one in budgets_ms if one not in near)
+    return Scatter(x, y, line, drawn, tuple(near), beyond)

@@ -11,8 +11,9 @@ import ast
 import csv
 import io
 import json
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,17 @@ from ofa_tvm.support.files import read_json
 
 FORMS = 'it reads {"ks": [...], "e": [...], "d": [...], "r": 32} or {"subnet": "r32.7x4-3x2.5x3-5x3"}'
 NET_CONFIG, RUN_CONFIG = "net.config", "run.config"
+KEY = re.compile(r"largest|smallest|r\d[\dx.-]*")
+ENDINGS = (".json", ".jsonl", ".csv", ".txt", ".py")
+"""Of the files that are read in a folder; a file that is named may have any."""
 
 
 def read_architectures(source: str, space: SearchSpace) -> list[SubnetConfig]:
     """Subnets from a file, a folder or standard input.
 
     Args:
-        source: a file of JSON, of Python's text or of comma-separated values; a ``net.config``; a folder of .json files
-            or of specialised networks; ``-`` for standard input.
+        source: a file of JSON, of Python's text, of comma-separated values, or of a subnet a line; a ``net.config``; a
+            folder of such files (``ENDINGS``) or of specialised networks; ``-`` for standard input.
         space: what they belong to.
 
     Raises:
@@ -49,9 +53,10 @@ def read_architectures(source: str, space: SearchSpace) -> list[SubnetConfig]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = [*sorted(path.glob("*.json")), *sorted(path.glob(NET_CONFIG)), *sorted(path.glob(f"*/{NET_CONFIG}"))]
+    written = sorted(file for file in path.iterdir() if file.suffix in ENDINGS and file.is_file())
+    files = [*written, *sorted(path.glob(NET_CONFIG)), *sorted(path.glob(f"*/{NET_CONFIG}"))]
     if not files:
-        raise UserError(f"folder {path} holds no .json file and no {NET_CONFIG}", "give a file, or a folder of them")
+        raise UserError(f"folder {path} holds no {', '.join(ENDINGS)} and no {NET_CONFIG}", "give a file of subnets")
     return files
 
 
@@ -59,13 +64,13 @@ def _read(name: str, text: str, file: Path | None, space: SearchSpace) -> list[S
     if not text.strip():
         raise UserError(f"{name} is not an architecture: it is empty", FORMS)
     try:
-        values = list(_values(text))
+        values = _values(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise UserError(f"{name} is not an architecture: {error}", FORMS) from error
     if not values:
         raise UserError(f"{name} is not an architecture: its list is empty", FORMS)
     try:
-        return [_architecture(value, file, space) for value in values]
+        return _architectures(values, file, space)
     except UserError as error:
         others = [other.name for other in SPACES.values() if other.name != space.name and _fits(values, file, other)]
         hint = (
@@ -78,29 +83,58 @@ def _read(name: str, text: str, file: Path | None, space: SearchSpace) -> list[S
 
 def _fits(values: Sequence[Any], file: Path | None, space: SearchSpace) -> bool:
     try:
-        return bool(values) and all(_architecture(value, file, space) for value in values)
+        return bool(_architectures(values, file, space))
     except UserError:
         return False
 
 
-def _values(text: str) -> Iterator[Any]:
+def _architectures(values: Sequence[Any], file: Path | None, space: SearchSpace) -> list[SubnetConfig]:
+    configs = []
+    for number, value in enumerate(values, 1):
+        try:
+            configs.append(_architecture(value, file, space))
+        except UserError as error:
+            where = f"entry {number} of {len(values)}: " if len(values) > 1 else ""
+            raise UserError(where + error.what, error.hint) from error
+    return configs
+
+
+def _values(text: str) -> list[Any]:
     """What a text holds, in whichever of the forms it is written."""
     try:
         found = json.loads(text)
     except ValueError as error:
-        found = _python(text)
-        if found is None:
-            found = _table(text)
+        found = _python(text) or _lines(text) or _table(text)
         if not found:
             raise ValueError(f"neither JSON ({error}), nor Python's text, nor a table of architectures") from None
-    yield from found if isinstance(found, list) else [found]
+    return found if isinstance(found, list) else [found]
 
 
 def _python(text: str) -> Any:
+    """Python's literals, also those that are given names; a list where there are several."""
     try:
-        return ast.literal_eval(text.strip())
+        statements = ast.parse(text.strip()).body
+        values = [ast.literal_eval(one.value) for one in statements if isinstance(one, ast.Expr | ast.Assign)]
     except (ValueError, SyntaxError):
         return None
+    if len(values) != len(statements):
+        return None
+    return values[0] if len(values) == 1 else values
+
+
+def _lines(text: str) -> list[Any]:
+    """A subnet's key or a dict on every line."""
+    values = [_one_line(line.strip()) for line in text.splitlines() if line.strip()]
+    return values if all(isinstance(value, str | dict) for value in values) else []
+
+
+def _one_line(line: str) -> Any:
+    if KEY.fullmatch(line):
+        return line
+    try:
+        return json.loads(line)
+    except ValueError:
+        return _python(line)
 
 
 def _table(text: str) -> list[Any]:
@@ -145,7 +179,11 @@ def from_ofa(value: Mapping[str, Any], space: SearchSpace) -> SubnetConfig:
 
 
 def _resolution(value: Mapping[str, Any], space: SearchSpace) -> int:
-    found = value.get("r", value.get("image_size", space.resolutions[-1]))
+    found = value.get("r", value.get("image_size"))
+    if found is None and len(space.resolutions) > 1:
+        sizes = f"{len(space.resolutions)} from {space.resolutions[0]} to {space.resolutions[-1]}"
+        raise UserError(f"it names no resolution, {space.name} has {sizes}", f'add "r": {space.resolutions[-1]}')
+    found = space.resolutions[0] if found is None else found
     if isinstance(found, list):
         if len(found) != 1:
             raise UserError(f"r names {len(found)} resolutions: {_shown(found)}", "an architecture has one")

@@ -18,7 +18,7 @@ from ofa_tvm.support.c_library import native_library
 
 
 def _library() -> ctypes.CDLL | None:
-    return native_library("ofa_tvm.supernet", "depthwise.c", "-funroll-loops", "-fopenmp", "-Wno-psabi")
+    return native_library("ofa_tvm.supernet", ("depthwise.c",), "-funroll-loops", "-fopenmp", "-Wno-psabi")
 
 
 def _at(tensor: Tensor | None) -> ctypes.c_void_p | None:

@@ -65,6 +65,16 @@ class SupernetFacts:
         """
         return get_space(self.space).with_classes(len(self.class_names))
 
+    def space_unless_other(self, asked: str | None) -> SearchSpace:
+        """``search_space``, where nobody asks for another one.
+
+        Raises:
+            UserError: ``asked`` names another space.
+        """
+        if asked not in (None, self.space):
+            raise UserError(f"the supernet is of space {self.space}, not {asked}", "leave out --space")
+        return self.search_space
+
 
 def checkpoint_path(path: Path) -> Path:
     """The checkpoint that a file, a training folder or a shipped supernet's name stands for.
@@ -105,7 +115,8 @@ def read_facts(path: Path) -> SupernetFacts:
     if path.suffix == ".npz":
         raise UserError(f"{path} predicts accuracies and has no weights", "give a supernet that was trained")
     if not path.exists():
-        raise UserError(f"checkpoint {path} does not exist", "train one with 'python -m ofa_tvm.train'")
+        names = " and ".join(folder.name for folder in shipped_supernets())
+        raise UserError(f"checkpoint {path} does not exist", f"train one: python -m ofa_tvm.train; {names} ship")
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}

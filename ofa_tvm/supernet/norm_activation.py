@@ -23,7 +23,7 @@ Pointer = ctypes.c_void_p
 
 
 def _library() -> ctypes.CDLL | None:
-    return native_library("ofa_tvm.supernet", "norm_activation.c", "-fopenmp", "-fno-trapping-math")
+    return native_library("ofa_tvm.supernet", ("norm_activation.c",), "-fopenmp", "-fno-trapping-math")
 
 
 def finish(inputs: Tensor, activation: Activation, residual: Tensor | None = None) -> Tensor:

@@ -24,12 +24,12 @@ def c_compiler() -> str | None:
 
 
 @lru_cache(maxsize=8)
-def native_library(package: str, source_name: str, *flags: str) -> ctypes.CDLL | None:
-    """The library of a C source in a package, or None where it cannot be built or loaded.
+def native_library(package: str, sources: tuple[str, ...], *flags: str) -> ctypes.CDLL | None:
+    """The library of C sources in a package, or None where it cannot be built or loaded.
 
     Args:
         package: the package that holds it.
-        source_name: the file, e.g. ``timer.c``.
+        sources: the files, read as one, e.g. ``timer.c``; the last one names the library.
         flags: beside ``FLAGS``.
 
     Raises:
@@ -38,11 +38,11 @@ def native_library(package: str, source_name: str, *flags: str) -> ctypes.CDLL |
     compiler = c_compiler()
     if compiler is None:
         return None
-    source = files(package).joinpath(source_name).read_text()
+    source = "\n".join(files(package).joinpath(name).read_text() for name in sources)
     cpu = Path("/proc/cpuinfo").read_text().split("\n\n")[0] if Path("/proc/cpuinfo").exists() else platform.machine()
     features = next((line for line in cpu.splitlines() if line.startswith("flags")), cpu)
     digest = hashlib.sha256("\n".join([source, features, *FLAGS, *flags]).encode()).hexdigest()[:16]
-    library = cache_folder() / f"{Path(source_name).stem}-{digest}.so"
+    library = cache_folder() / f"{Path(sources[-1]).stem}-{digest}.so"
     try:
         if not library.exists():
             library.parent.mkdir(parents=True, exist_ok=True)

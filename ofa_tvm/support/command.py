@@ -20,6 +20,9 @@ SCHEMA_VERSION = 1
 INTERRUPTED = 130
 TERMINATED = 143
 
+SUPERNET = "Supernet: a training's folder, a checkpoint, an official OFA file, or the name of one that ships"
+"""What the options say that take one."""
+
 DeviceOption = Annotated[
     str | None,
     typer.Option(

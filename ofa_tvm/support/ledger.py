@@ -42,11 +42,16 @@ class Cost:
         """The cost as a JSON object."""
         return asdict(self)
 
+    @property
+    def energy(self) -> str:
+        """The energy with its bounds and method, for a person."""
+        kwh = (self.energy_kwh, self.energy_low_kwh, self.energy_high_kwh)
+        unit, scale = ("kWh", 1.0) if kwh[0] >= 1 else ("Wh", 1e3)
+        middle, low, high = (scale * value for value in kwh)
+        return f"{middle:.3g} {unit} ({low:.2g}-{high:.2g}, {self.method})"
+
     def __str__(self) -> str:
-        watt_hours = (1e3 * value for value in (self.energy_kwh, self.energy_low_kwh, self.energy_high_kwh))
-        middle, low, high = watt_hours
-        energy = f"{middle:.3g} Wh ({low:.2g}-{high:.2g}, {self.method})"
-        return f"{self.phase}: {self.wall_s:.1f} s, {self.cpu_s:.1f} CPU s, {energy}"
+        return f"{self.phase}: {self.wall_s:.1f} s, {self.cpu_s:.1f} CPU s, {self.energy}"
 
 
 class Meter:

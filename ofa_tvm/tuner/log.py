@@ -88,6 +88,10 @@ class TuningLog:
             found = read_json(manifest, "manifest")
             if not isinstance(found, dict) or found.get("conditions") != json.loads(json.dumps(target.conditions)):
                 raise UserError(f"{manifest} states other conditions than target {target.name}", "move the folder away")
+        self.hides_shipped = (
+            not manifest.exists() and (_folder(shipped_folder("tuning_logs"), target) / MANIFEST).exists()
+        )
+        """Whether it is empty although one ships for these conditions, which another root hides."""
         self.target, self._conditions = target, target.conditions
         self.reference_ms: float | None = None
         self.kernels: dict[str, KernelState] = {}

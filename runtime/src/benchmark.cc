@@ -47,11 +47,12 @@ Timing time_model(Model &model, const float *images, const WindowPlan &plan) {
     }
     windows.push_back(model.window(given.get(), plan.window_ms));
   }
-  const std::vector<double> p50_ms = sorted(windows, &Window::p50_ms);
+  const std::vector<Window> told = counted(windows);
+  const std::vector<double> p50_ms = sorted(told, &Window::p50_ms);
   Timing timing = {windows,
                    median(p50_ms),
-                   middle(windows, &Window::p90_ms),
-                   middle(windows, &Window::p99_ms),
+                   middle(told, &Window::p90_ms),
+                   middle(told, &Window::p99_ms),
                    middle(windows, &Window::any_p50_ms),
                    middle(windows, &Window::any_p90_ms),
                    middle(windows, &Window::any_p99_ms),
@@ -59,7 +60,7 @@ Timing time_model(Model &model, const float *images, const WindowPlan &plan) {
                    p50_ms.back(),
                    0,
                    0,
-                   middle(windows, &Window::calibration_ms)};
+                   middle(told, &Window::calibration_ms)};
   for (const Window &window : windows) {
     timing.calls += window.calls;
     timing.left_out += window.left_out;

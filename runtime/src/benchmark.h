@@ -13,10 +13,10 @@ struct WindowPlan {
   double window_ms = 400, gap_ms = 1000;  // from the start of one to the start of the next at least
 };
 
-// What the windows tell together, each of them on another load of the library; times in ms.
+// What the windows tell together, each of them on another load of the library; times in ms. See `counted`.
 struct Timing {
   std::vector<Window> windows;
-  double p50_ms, p90_ms, p99_ms;              // medians of the windows'
+  double p50_ms, p90_ms, p99_ms;              // medians of the counted windows'
   double any_p50_ms, any_p90_ms, any_p99_ms;  // likewise, of all calls
   double fastest_ms, slowest_ms;              // the windows' p50
   double calls, left_out;                     // of all windows

@@ -8,6 +8,7 @@
 #include "json.h"
 #include "median.h"
 #include "sha256.h"
+#include "window.h"
 
 namespace ofa_tvm {
 namespace {
@@ -40,8 +41,16 @@ void read_channels(const Json &record, float (&channels)[3]) {
 double calibration_of(const Json &timing) {
   const Json *windows = timing.find("windows");  // none where nothing was measured
   if (!windows || windows->items().empty()) return 0;
+  std::vector<Window> taken;
+  for (const Json &one : windows->items()) {
+    Window window = {};
+    window.calibration_ms = one.at("calibration_ms").number();
+    window.calls = one.at("calls").number();
+    window.left_out = one.at("left_out").number();
+    taken.push_back(window);
+  }
   std::vector<double> times_ms;
-  for (const Json &window : windows->items()) times_ms.push_back(window.at("calibration_ms").number());
+  for (const Window &window : counted(taken)) times_ms.push_back(window.calibration_ms);
   return median(times_ms);
 }
 

@@ -12,9 +12,8 @@ namespace ofa_tvm {
 namespace {
 
 constexpr int kSchemaVersion = 1;
-constexpr double kLeastKept = 0.25;  // share of the calls that must be undisturbed
-constexpr double kMany = 0.1;        // a share of interrupted calls that is worth a word
-constexpr double kMoved = 1.1;       // a calibration kernel so many times slower or faster is worth a word
+constexpr double kMany = 0.1;   // a share of interrupted calls that is worth a word
+constexpr double kMoved = 1.1;  // a calibration kernel so many times slower or faster is worth a word
 
 struct Answer {
   int number;

@@ -36,7 +36,7 @@ def test_all_engines(tmp_path, capsys):
         assert max(row["relative_error"].values()) < 1e-4
         for timings in row["protocols"].values():
             assert timings.keys() == names
-            assert all(0 < timing["p10_ms"] <= timing["median_ms"] <= timing["p90_ms"] for timing in timings.values())
+            assert all(0 < timing["low_ms"] <= timing["median_ms"] <= timing["high_ms"] for timing in timings.values())
     for speedups in payload["geomean_speedup"].values():
         assert speedups.keys() == names - {"ofa_tvm"}
         assert all(0 < speedup["low"] <= speedup["geomean"] <= speedup["high"] for speedup in speedups.values())
@@ -78,12 +78,23 @@ def test_torch_reference_runs_the_large_space():
 def test_calls_take_turns():
     order = []
     calls = {name: lambda name=name: order.append(name) for name in "ab"}
-    timings = time_calls(calls, 4, 0.0, np.random.default_rng(0))
-    assert timings["a"].runs == timings["b"].runs == 4 * comparison.MIN_ROUNDS
-    for start in range(0, len(order), 4):
-        assert len(set(order[start : start + 4])) == 1
-    for start in range(0, len(order), 8):
-        assert len(set(order[start : start + 8])) == 2
+    timings = time_calls(calls, 0.0, np.random.default_rng(0))
+    block, rounds = comparison.BLOCK, comparison.MIN_ROUNDS
+    for protocol, runs in comparison.PROTOCOLS.items():
+        assert timings[protocol]["a"].runs == timings[protocol]["b"].runs == comparison.WINDOWS * rounds * runs
+    blocks = order[: 2 * block * rounds]
+    for start in range(0, len(blocks), block):
+        assert len(set(blocks[start : start + block])) == 1
+    for start in range(0, len(blocks), 2 * block):
+        assert len(set(blocks[start : start + 2 * block])) == 2
+    single = order[len(blocks) : len(blocks) + 2 * rounds]
+    for start in range(0, len(single), 2):
+        assert set(single[start : start + 2]) == {"a", "b"}
+
+
+def test_a_timing_is_of_its_windows():
+    timing = comparison.Timing.of([np.asarray([1.0, 2.0, 9.0]), np.asarray([4.0]), np.asarray([3.0, 3.0])])
+    assert (timing.runs, timing.median_ms, timing.low_ms, timing.high_ms) == (6, 3.0, 2.0, 4.0)
 
 
 def test_speedup_is_a_geometric_mean():

@@ -74,6 +74,16 @@ def test_a_bad_architecture_names_its_file(logs, capsys, tmp_path, text):
     assert f"{path} is not an architecture" in capsys.readouterr().err
 
 
+def test_a_supernet_names_the_space(logs, capsys):
+    same = [predicted(logs, capsys, "--subnet", "largest", *more) for more in ([], ["--supernet", "mbv3-cifar"])]
+    assert same[0] == same[1]
+    options = ["--logs", str(logs), "--subnet", "largest"]
+    assert main([*options, "--supernet", "mbv3-cifar-large", "--space", "mbv3-cifar"]) == 2
+    assert "is of space mbv3-cifar-large, not mbv3-cifar" in capsys.readouterr().err
+    assert main([*options, "--supernet", "mbv3-cifr"]) == 2
+    assert "mbv3-cifar and mbv3-cifar-large ship" in capsys.readouterr().err
+
+
 def test_nothing_named_missing_files_and_empty_folders_are_bad_input(logs, capsys, tmp_path):
     assert main(["--logs", str(logs)]) == 2
     assert "--arch" in capsys.readouterr().err

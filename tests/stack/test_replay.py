@@ -9,13 +9,17 @@ import pytest
 
 from ofa_tvm import compile as compile_command
 from ofa_tvm import search, tune
+from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.measurement.kernel_times import latency_table
+from ofa_tvm.spaces import get_space
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.tuner.latency_records import read_records
-from ofa_tvm.tuner.log import TuningLog, winners
+from ofa_tvm.tuner.log import TuningLog, kernel_states, winners
 
 ZEN4 = next(shipped_folder("tuning_logs").glob("x86/znver4-1t-*"))
+MODELS = sorted(shipped_folder("tuning_logs").glob("*/*/*/cost_model.report.json"))
 SPACE = ["--space", "mbv3-cifar", "--resolution", "32"]
 
 
@@ -36,6 +40,18 @@ def test_a_log_that_ships_answers_as_its_cpu_did(tmp_path, capsys):
     times = {record.subnet: record.times_ms for record in read_records(ZEN4, "mbv3-cifar")}
     assert all(times[record.subnet] == record.times_ms for record in records)
     assert all(record.subnet.startswith("r32.") for record in records)
+
+
+@pytest.mark.parametrize("report", MODELS, ids=lambda path: "/".join(path.parts[-3:-1]))
+def test_models_that_ship_rest_on_the_kernel_times_that_ship(tmp_path, report):
+    folder = report.parent.parent
+    target = load_target(folder.parent.name, device=f"replay:{folder}")
+    log = TuningLog(target, tmp_path)
+    log.kernels.update(kernel_states(folder))
+    space = get_space(report.parent.name)
+    model = LatencyModel.load(report.parent, latency_table(space, target, log)[0])
+    smallest, largest = model.mean_ms(space.genomes([space.smallest, space.largest]))
+    assert 0 < smallest < largest
 
 
 def test_it_is_the_chip_of_the_recording_with_its_threads():
@@ -104,4 +120,6 @@ def test_nothing_runs_on_a_recording(tmp_path, capsys):
     assert compile_command.main([*options, "--subnet", "smallest", "--space", "mbv3-cifar"]) == 2
     assert "answers from a recording: nothing runs there" in capsys.readouterr().err
     assert search.main([*options, "--max-latency-ms", "0.1", "--out", str(tmp_path / "out")]) == 3
-    assert "no kernel is tuned" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no kernel is tuned" in said
+    assert f"tune --target x86 --space mbv3-cifar --device replay:{ZEN4}" in said

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import statistics
 import subprocess
 from importlib.resources import files
 from pathlib import Path
@@ -38,7 +37,7 @@ from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.shipped import shipped_folder
-from ofa_tvm.timing.window import Window
+from ofa_tvm.timing.window import Timing, Window
 
 SIZE = 12
 SUBNET = f"r{SIZE}.5x4.3x2-7x4"
@@ -191,12 +190,11 @@ def test_benchmark(bundle):
     times = answered(bundle / RUNNER, "--benchmark", "--windows", 4, "--window-ms", 5, "--gap-ms", 20)["benchmark"]
     windows = [Window.model_validate(one) for one in times["windows"]]
     assert len(windows) == 4
-    for name in ("p50_ms", "p90_ms", "p99_ms", "calibration_ms"):
-        assert times[name] == pytest.approx(statistics.median(getattr(one, name) for one in windows))
-    assert (times["fastest_ms"], times["slowest_ms"]) == (
-        min(one.p50_ms for one in windows),
-        max(one.p50_ms for one in windows),
-    )
+    timing = Timing(windows=tuple(windows), host="", measured_at="", usual_calibration_ms=0)
+    for percentile in (50, 90, 99):
+        assert times[f"p{percentile}_ms"] == pytest.approx(timing.told_ms(percentile))
+    assert times["calibration_ms"] == pytest.approx(timing.calibration_ms)
+    assert (times["fastest_ms"], times["slowest_ms"]) == timing.spread_ms()
     assert times["calls"] == sum(one.calls for one in windows)
     assert times["left_out"] == sum(one.left_out for one in windows)
     assert (times["batch"], times["threads"]) == (1, 1)

@@ -60,7 +60,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "cost_model": ("support", "graph", "spaces", "regression"),
     "accuracy": ("support", "spaces", "regression"),
     "measurement": (*BELOW_DEVICES, *DEVICES, "cost_model", "accuracy"),
-    "engines": ("support", "hardware", "graph", "supernet", *COMPILER, "tuner"),
+    "engines": ("support", "timing", "hardware", "graph", "supernet", *COMPILER, "tuner"),
     "nas.searchers": ("support", "spaces"),
     "nas": (
         *(*GROUND, "supernet", "tuner", "cost_model", "accuracy", "measurement"),

@@ -30,7 +30,7 @@ from ofa_tvm.support.dtype import FLOAT32_BYTES
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
 Winners = Mapping[str, Schedule]
-SOURCES = ("program.c", "window.c", "packed.c", "subnet_calls.c")
+SOURCES = ("stack_place.h", "program.c", "window.c", "packed.c", "subnet_calls.c")
 SCRATCH = "scratch"
 IMAGE_COPY, LOGITS_COPY = "image copy", "logits copy"
 

@@ -103,6 +103,7 @@ class KernelProgram:
                 "#define _GNU_SOURCE",
                 "#include <errno.h>",
                 native.joinpath("packed.c").read_text(),
+                native.joinpath("stack_place.h").read_text(),
                 native.joinpath("timer.c").read_text(),
                 *(f"#define {name} {value}" for name, value in defines.items()),
                 f"static const int64_t sizes[] = {{{', '.join(map(str, sizes))}}};",

@@ -47,7 +47,10 @@ class KernelRunner:
     """
 
     def __init__(self, kernel: EmittedKernel, code: Path, tasks: int) -> None:
-        timer, compiler = native_library("ofa_tvm.compiler.native", "timer.c", "-pthread"), c_compiler()
+        timer, compiler = (
+            native_library("ofa_tvm.compiler.native", ("stack_place.h", "timer.c"), "-pthread"),
+            c_compiler(),
+        )
         if timer is None or compiler is None:
             raise UserError("kernels cannot be timed: no C compiler was found", "install one, e.g. apt install g++")
         self._kernel, self._tasks = kernel, tasks

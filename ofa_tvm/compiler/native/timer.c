@@ -30,7 +30,8 @@ typedef struct {
   int32_t task;
 } member_t;
 
-static void run_share(work_t *work, int32_t task) {
+static __attribute__((noinline)) void run_share(work_t *work, int32_t task) {
+  PLACE_STACK();
   char *a[MOST_ARGUMENTS];
   for (int i = 0; i < MOST_ARGUMENTS; ++i) a[i] = work->arguments[i] + work->copy * work->steps[i];
   if (work->scratch_argument >= 0) a[work->scratch_argument] += task * work->scratch_bytes;

@@ -84,11 +84,14 @@ static double working(clocks_t then, clocks_t now) {
 typedef cpu_set_t processors_t;
 
 /* Keep this thread on the processor that it is on; with more threads, on the first, as the others have the next ones.
-   Gives back where it was allowed to be. */
+   Gives back where it was allowed to be; none where that is not known, as with more processors than a set holds. */
 static processors_t pin(void) {
   processors_t allowed, one;
   int cpu = sched_getcpu();
-  sched_getaffinity(0, sizeof allowed, &allowed);
+  if (sched_getaffinity(0, sizeof allowed, &allowed)) {
+    CPU_ZERO(&allowed);
+    return allowed;
+  }
   if (TASKS > 1)
     for (cpu = 0; cpu < CPU_SETSIZE - 1 && !CPU_ISSET(cpu, &allowed); ++cpu);
   CPU_ZERO(&one);
@@ -97,7 +100,9 @@ static processors_t pin(void) {
   return allowed;
 }
 
-static void unpin(const processors_t *allowed) { sched_setaffinity(0, sizeof *allowed, allowed); }
+static void unpin(const processors_t *allowed) {
+  if (CPU_COUNT(allowed)) sched_setaffinity(0, sizeof *allowed, allowed);
+}
 #else
 typedef int processors_t;
 static processors_t pin(void) { return 0; }

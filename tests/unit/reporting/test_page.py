@@ -257,6 +257,15 @@ def test_no_pick_is_said(made):
     assert "found no subnet to offer" in Page(made(picks=[])).text
 
 
+def test_a_budget_far_away_does_not_squeeze_the_chart(made):
+    page = Page(made(budgets_ms=[0.5, 50.0]))
+    assert "Beyond the chart: 50.000 ms." in page.text
+    (near,) = [attrs for tag, attrs in page.tags if (tag, attrs.get("class")) == ("line", "budget")]
+    dots = [float(attrs["cx"]) for tag, attrs in page.tags if (tag, attrs.get("class")) == ("circle", "dot")]
+    assert 64 < float(near["x1"]) < 704
+    assert max(dots) - min(dots) > 320
+
+
 def test_budgets_that_nothing_holds_are_listed(made):
     assert "Budgets that nothing holds" not in made()
     unmet = {"budget_ms": 0.01, "nearest_ms": 0.2, "nearest_subnet": "r24.3x2"}

@@ -34,6 +34,9 @@ def written(tmp_path, text, name="one.json"):
         str({"wid": None, **WHOLE}),
         str([WHOLE]),
         json.dumps([CONFIG.key]),
+        f"arch = {WHOLE}\n",
+        f"{CONFIG.key}\n\n",
+        json.dumps(WHOLE) + "\n",
         f'Sub-network,Date,Latency (ms)\n"{WHOLE}",2022-01-01 10:00:00,12.5\n',
     ],
 )
@@ -51,6 +54,36 @@ def test_every_row_of_a_table(tmp_path):
     table = "date,config,top1\n" + "".join(f'today,"{row}",0.7\n' for row in rows)
     found = read_architectures(written(tmp_path, table, "found.csv"), MBV3)
     assert [config.resolution for config in found] == [160, 192]
+
+
+def test_a_subnet_a_line(tmp_path):
+    lines = [CONFIG.key, "largest", json.dumps({**WHOLE, "wid": None}), str(WHOLE)]
+    assert read_architectures(written(tmp_path, "\n".join(lines)), MBV3) == [CONFIG, MBV3.largest, CONFIG, CONFIG]
+
+
+def test_named_dicts(tmp_path):
+    text = f"small = { ({**WHOLE, 'r': 160}) }\nlarge = {WHOLE}\n"
+    assert [config.resolution for config in read_architectures(written(tmp_path, text, "a.py"), MBV3)] == [160, 224]
+
+
+def test_every_file_of_a_folder(tmp_path):
+    written(tmp_path, json.dumps(WHOLE))
+    written(tmp_path, CONFIG.key, "two.txt")
+    written(tmp_path, f'config\n"{WHOLE}"\n', "three.csv")
+    written(tmp_path, "not read", "README.md")
+    assert read_architectures(str(tmp_path), MBV3) == [CONFIG] * 3
+
+
+def test_which_entry_is_wrong(tmp_path):
+    path = written(tmp_path, json.dumps([WHOLE, {**WHOLE, "e": 5}]))
+    with pytest.raises(UserError, match=r"of mbv3: entry 2 of 2: "):
+        read_architectures(path, MBV3)
+
+
+def test_a_missing_resolution_is_no_choice():
+    without = {name: value for name, value in WHOLE.items() if name != "r"}
+    with pytest.raises(UserError, match="names no resolution, mbv3 has 25 from 128 to 224"):
+        from_ofa(without, MBV3)
 
 
 def test_a_stage_without_a_choice_may_be_left_out():
@@ -133,5 +166,5 @@ def test_specialised_networks(tmp_path, space, old):
 
 
 def test_a_folder_without_any(tmp_path):
-    with pytest.raises(UserError, match=r"no \.json file and no net\.config"):
+    with pytest.raises(UserError, match=r"holds no \.json, \.jsonl, \.csv, \.txt, \.py and no net\.config"):
         read_architectures(str(tmp_path), MBV3)

@@ -331,6 +331,8 @@ def test_a_shipped_log_of_this_fingerprint_is_a_donor_to_another_root(installed,
     other = TuningLog(target, tmp_path / "other")
     assert other.kernels == {}
     assert other.donors() == {FIRST: [candidate(0).schedule]}
+    assert other.hides_shipped
+    assert not TuningLog(target).hides_shipped
 
 
 def test_environment_names_the_root(tmp_path, monkeypatch):
