@@ -26,6 +26,7 @@ from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.spaces import get_space
 from ofa_tvm.timing.window import Timing
 from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 SPACE = get_space("mbv3-cifar")
 LARGER = ("--evaluations", "200000", "--finalists", "20")
@@ -48,7 +49,7 @@ def search(budgets: list[float], target: str, out: Path, logs: Path, *options: s
 def random_budgets(target: str, logs: Path, count: int, seed: int) -> list[float]:
     """Between the fastest subnet's latency and the largest's, evenly in their logarithm."""
     spec = load_target(target)
-    model = LatencyBench(SPACE, spec, TuningLog(spec, logs), device=None).fit()
+    model = LatencyBench(TunedSpace(SPACE, spec, TuningLog(spec, logs)), device=None).fit()
     ends = model.mean_ms(SPACE.genomes([model.fastest(), SPACE.largest])) * (1.1, 1.0)
     share = np.sort(np.random.default_rng(seed).random(count))
     return [float(f"{ends[0] * (ends[1] / ends[0]) ** one:.4g}") for one in share]
@@ -108,6 +109,20 @@ def regret(rows: list[dict[str, Any]], target: str, logs: Path) -> dict[str, Any
     return {"larger_seconds": seconds, "mean_regret": statistics.fmean(lost), "most": max(lost)}
 
 
+def summary(rows: list[dict[str, Any]], searched: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many agree, what searches took, and all picks."""
+    seconds = [one["seconds"] for one in searched]
+    return {
+        "agree": sum(one["agrees"] for one in rows),
+        "broken": sum(one["broken"] for one in rows),
+        "unsure": sum(one["held"] is None for one in rows),
+        "infeasible": [budget for one in searched for budget in one["infeasible"]],
+        "seconds": {"median": statistics.median(seconds), "most": max(seconds), "all": seconds},
+        "apart": sorted(one["apart"] for one in rows),
+        "picks": rows,
+    }
+
+
 def main() -> None:
     """Search, ask the runners, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -138,23 +153,17 @@ def main() -> None:
                     f"{one['runner_p50_ms']:.4f} ({one['apart']:+.1%}), {found['seconds']:.0f} s",
                     flush=True,
                 )
-    seconds = [one["seconds"] for one in searched]
-    result: dict[str, Any] = {
-        "agree": sum(one["agrees"] for one in rows),
-        "broken": sum(one["broken"] for one in rows),
-        "unsure": sum(one["held"] is None for one in rows),
-        "infeasible": [budget for one in searched for budget in one["infeasible"]],
-        "seconds": {"median": statistics.median(seconds), "most": max(seconds), "all": seconds},
-        "apart": sorted(one["apart"] for one in rows),
-    }
+        result = summary(rows, searched)
+        keep(f"budgets-{options.target}-{options.load or 'quiet'}-{options.seed}", result)  # so far
+    seconds = result["seconds"]
     print(
         f"{result['agree']} of {len(rows)} runners agree, {result['broken']} held budgets are broken, "
         f"{result['unsure']} unsure, {len(result['infeasible'])} refused; a search takes "
-        f"{statistics.median(seconds):.0f} s (most {max(seconds):.0f})"
+        f"{seconds['median']:.0f} s (most {seconds['most']:.0f})"
     )
     if options.larger:
-        result |= regret(rows, options.target, options.logs)
-    keep(f"budgets-{options.target}-{options.load or 'quiet'}", result | {"picks": rows})
+        larger = regret(rows, options.target, options.logs)
+        keep(f"budgets-{options.target}-{options.load or 'quiet'}-{options.seed}", result | larger)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from ofa_tvm.spaces import get_space
 from ofa_tvm.spaces.architectures import from_ofa
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 SPLITS = 5
 LOGS = [(target, space) for target in ("x86", "x86-2t") for space in ("mbv3", "mbv3-cifar")]
@@ -84,7 +85,7 @@ def measured() -> None:
     result: dict[str, Any] = {}
     for target, name in LOGS:
         space, spec = get_space(name), load_target(target)
-        bench = LatencyBench(space, spec, TuningLog(spec), device=None)
+        bench = LatencyBench(TunedSpace(space, spec, TuningLog(spec)), device=None)
         data = LatencyData(tuple(bench.known()[0]), bench.known()[1])
         for train in (10, 30, round(0.8 * len(data))):
             splits = [data.split(train, None, seed) for seed in range(SPLITS)]
@@ -127,7 +128,7 @@ def speed() -> None:
     result: dict[str, Any] = {}
     for target, name in LOGS[:2]:
         space, spec = get_space(name), load_target(target)
-        bench = LatencyBench(space, spec, TuningLog(spec), device=None)
+        bench = LatencyBench(TunedSpace(space, spec, TuningLog(spec)), device=None)
         model = bench.fit()
         genomes = space.sample(np.random.default_rng(0), 200_000)
         for label, function in (("screen", model.screen), ("predict", model.predict)):

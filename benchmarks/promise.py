@@ -47,6 +47,7 @@ from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.shipped import shipped_supernet
 from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 OTHERS = ("ort", "openvino")
 UNIFORM, RANDOM = 30, 100
@@ -149,7 +150,7 @@ def main() -> None:
     space, spec = supernet.space, load_target(options.target, options.threads)
     tuning_log = TuningLog(spec, options.logs)
     if options.budgets:
-        model = LatencyBench(space, spec, tuning_log, device=None).fit()
+        model = LatencyBench(TunedSpace(space, spec, tuning_log), device=None).fit()
         ends = model.mean_ms(space.genomes([model.fastest(), space.largest]))
         print(*(f"--max-latency-ms {ms:.4g}" for ms in np.geomspace(1.1 * ends[0], ends[1], options.budgets)))
         return
@@ -178,7 +179,7 @@ def main() -> None:
             known.held_out(config)
             task.advance()
     with tuning_log.exclusive(), open_device(spec) as device:
-        bench = LatencyBench(space, spec, tuning_log, device)
+        bench = LatencyBench(TunedSpace(space, spec, tuning_log), device)
         measured = bench.measure(everything)
     ms = {config.key: one for config, one in zip(everything, measured, strict=True) if one is not None}
     if len(ms) < len(everything):

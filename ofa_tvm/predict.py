@@ -71,6 +71,8 @@ def predict(
     from ofa_tvm.measurement import prediction
     from ofa_tvm.spaces.architectures import read_architectures
     from ofa_tvm.support.errors import UserError
+    from ofa_tvm.tuner.log import TuningLog
+    from ofa_tvm.tuner.tuned_space import TunedSpace
 
     search_space, folder = _space_and_folder(supernet, space)
     if classes is not None:
@@ -92,7 +94,7 @@ def predict(
         emit(payload, json, lambda: _sums_text(payload["subnets"]))
         return
     spec = load_target(target, threads, batch, device, dtype)
-    rows = prediction.predictions(search_space, spec, configs, folder, logs)
+    rows = prediction.predictions(TunedSpace(search_space, spec, TuningLog(spec, logs)), configs, folder)
     payload = {
         "space": search_space.name,
         "target": spec.name,

@@ -28,6 +28,7 @@ from ofa_tvm.support.command import (
 if TYPE_CHECKING:
     from ofa_tvm.hardware.target import TargetSpec
     from ofa_tvm.nas.target_search import TargetSearch
+    from ofa_tvm.support.errors import PartialResult
     from ofa_tvm.timing.window import Percentile
 
 LIMITS = ("size", "macs", "memory", "energy")
@@ -108,6 +109,7 @@ def search(
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.tuner.log import TuningLog
+    from ofa_tvm.tuner.tuned_space import TunedSpace
 
     budgets = sorted(max_latency_ms or [])
     limits = _given(max_size_mb, max_mmacs, max_memory_mb, max_energy_mj)
@@ -135,9 +137,9 @@ def search(
     specs = [load_target(name, threads, batch, device, dtype) for name in names]
     asks_more, is_packed = percentile != 50 or load > 0, export_pack is not None
     _check_targets(specs, {*settings.objectives, *limits}, asks_more, is_packed)
-    tuning_logs = [TuningLog(spec, logs) for spec in specs]
-    for spec, tuning_log in zip(specs, tuning_logs, strict=True):
-        refuse_hopeless(space, spec, tuning_log, settings, budgets)
+    tuned_spaces = [TunedSpace(space, spec, TuningLog(spec, logs)) for spec in specs]
+    for tuned in tuned_spaces:
+        refuse_hopeless(tuned, settings, budgets)
 
     from ofa_tvm.devices import open_device
     from ofa_tvm.nas.target_search import TargetSearch, cross_target, write_regret
@@ -145,11 +147,11 @@ def search(
     folder = out or Path("runs") / f"search-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     with ExitStack() as stack:
         searches = []
-        for name, spec, tuning_log in zip(names, specs, tuning_logs, strict=True):
-            stack.enter_context(tuning_log.exclusive())
-            opened = None if spec.device == "pack" else stack.enter_context(open_device(spec))
-            own = folder if len(names) == 1 else folder / spec.name
-            searches.append(TargetSearch(space, spec, name, tuning_log, opened, own, settings, device))
+        for name, tuned in zip(names, tuned_spaces, strict=True):
+            stack.enter_context(tuned.log.exclusive())
+            opened = None if tuned.target.device == "pack" else stack.enter_context(open_device(tuned.target))
+            own = folder if len(names) == 1 else folder / tuned.target.name
+            searches.append(TargetSearch(tuned, name, opened, own, settings, device))
         accuracy, sha256, tested = open_accuracy(searches[0])
         for one in searches:
             one.measure(samples)
@@ -168,8 +170,7 @@ def search(
             "folder": str(folder),
         }
         text = "\n".join([text, "", _regret_text(matrix), f"wrote {written}"])
-    emit(payload, json, lambda: text)
-    _report_unmet(searches, len(budgets) * len(searches), export_pack)
+    _emit(payload, text, _unmet(searches, len(budgets) * len(searches), export_pack), json)
 
 
 def _given(*limits: float | None) -> dict[str, float]:
@@ -183,7 +184,7 @@ def _exported(search: TargetSearch, folder: Path | None) -> dict[str, Any] | Non
         return None
     from ofa_tvm.measurement.pack_rounds import pack_subnets
 
-    return pack_subnets(search.bench.space, search.target, search.log, list(search.bench.wanted.values()), folder)
+    return pack_subnets(search.bench.tuned, list(search.bench.wanted.values()), folder)
 
 
 def _percentile(number: int) -> Percentile:
@@ -295,12 +296,22 @@ def _unit(name: str) -> str:
     return f"{name} {OBJECTIVES[name].unit}"
 
 
-def _report_unmet(searches: Sequence[TargetSearch], budgets: int, packed: Path | None) -> None:
-    """Name each budget that was not met, with the nearest latency measured, and each that nobody can tell of.
+def _emit(payload: dict[str, Any], text: str, unmet: PartialResult | None, json: bool) -> None:
+    """Print the result, with what is missing of it.
 
     Raises:
-        PartialResult: there are some.
+        PartialResult: something is.
     """
+    if unmet is None:
+        emit(payload, json, lambda: text)
+        return
+    emit(payload | {"error": unmet.record()}, json, lambda: text)
+    unmet.is_told = True
+    raise unmet
+
+
+def _unmet(searches: Sequence[TargetSearch], budgets: int, packed: Path | None) -> PartialResult | None:
+    """Names each budget that was not met, with the nearest latency measured, and each that nobody can tell of."""
     from ofa_tvm.support.errors import PartialResult
 
     unmet = [
@@ -318,15 +329,16 @@ def _report_unmet(searches: Sequence[TargetSearch], budgets: int, packed: Path |
     waiting = [one for one in searches if one.bench.wanted]
     if unmet and waiting:
         what = f"{len(unmet)} of {budgets} budgets are held by no subnet that was measured"
-        raise PartialResult(f"{what} ({'; '.join(unmet)})", _waiting_hint(waiting[0], packed))
+        return PartialResult(f"{what} ({'; '.join(unmet)})", _waiting_hint(waiting[0], packed))
     if unmet:
-        raise PartialResult(f"{len(unmet)} of {budgets} budgets cannot be met", "; ".join(unmet))
+        return PartialResult(f"{len(unmet)} of {budgets} budgets cannot be met", "; ".join(unmet))
     if unsure:
         again = "stop it and search again; or state a budget for a busy machine: --load 1"
-        raise PartialResult(
+        return PartialResult(
             f"other work disturbed the device too much to say whether a budget is held: {'; '.join(unsure)}",
             _waiting_hint(waiting[0], packed) if waiting else again,
         )
+    return None
 
 
 def _row(pick: Any, percentile: Percentile) -> list[str]:

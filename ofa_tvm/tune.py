@@ -73,7 +73,6 @@ def tune(
 
     Resumes from the tuning log and measures nothing twice. Without a budget it stops when nothing promises a gain.
     """
-    from ofa_tvm.compiler.lowering import kernel_calls, kernel_set
     from ofa_tvm.hardware.target import require_cpu
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.measurement import tuning_session
@@ -81,7 +80,7 @@ def tune(
     from ofa_tvm.tuner.coverage import coverage as covered
     from ofa_tvm.tuner.log import TuningLog
     from ofa_tvm.tuner.loop import Budget
-    from ofa_tvm.tuner.urgency import kernel_frequencies
+    from ofa_tvm.tuner.tuned_space import TunedSpace
 
     is_packed = export_pack is not None or import_pack is not None
     named = _finalists(subnets_of, export_pack)
@@ -89,10 +88,7 @@ def tune(
     search_space = get_space(space) if classes is None else get_space(space).with_classes(classes)
     resolutions = search_space.choose_resolutions(resolution)
     log = TuningLog(spec, logs)
-    kernels = kernel_set(search_space, resolutions, spec)
-    frequencies = kernel_frequencies(
-        search_space, resolutions, kernels=kernels, calls=lambda network: kernel_calls(network, spec)
-    )
+    tuned = TunedSpace(search_space, spec, log)
     budget = Budget(
         trials, None if minutes is None else minutes * 60, trials_per_kernel or spec.tuning.trials_per_kernel
     )
@@ -103,7 +99,7 @@ def tune(
         "folder": str(log.folder),
         "space": space,
         "resolutions": list(resolutions),
-        "kernels": len(kernels),
+        "kernels": len(tuned.kernels(resolutions)),
     }
     if prune:
         with log.exclusive():
@@ -111,45 +107,26 @@ def tune(
         emit(payload, json, lambda: f"pruned {log.folder}")
         return
     if coverage or dry_run:
-        state = covered(log, kernels, frequencies)
-        planned = tuning_session.planned_trials(log, kernels, budget)
+        state = covered(tuned, resolutions)
+        planned = tuning_session.planned_trials(tuned, resolutions, budget)
         payload |= _coverage_record(state) | {"planned_trials": planned, "planned_s": planned * SECONDS_PER_TRIAL}
         emit(payload, json, lambda: _plan_text(payload, state, coverage))
         return
-    if retime:
-        require_cpu(spec, "tune --retime")
     if is_packed or spec.device == "pack":
         from ofa_tvm.measurement.pack_rounds import PackOrder, run_packs
 
-        order = PackOrder(
-            *(search_space, spec, log, kernels, frequencies, budget, pack_batch, transfer, seed, samples, resolutions),
-            [search_space.parse(key) for key in named],
-        )
+        subnets = [search_space.parse(key) for key in named]
+        order = PackOrder(tuned, resolutions, budget, pack_batch, transfer, seed, samples, subnets)
         payload |= run_packs(order, import_pack, export_pack)
-        emit(payload | _coverage_record(covered(log, kernels, frequencies)), json, lambda: _pack_text(payload))
+        emit(payload | _coverage_record(covered(tuned, resolutions)), json, lambda: _pack_text(payload))
         return
-    with log.exclusive():
-        from ofa_tvm.devices import open_device
-
-        with open_device(spec) as opened:
-            opened.start()
-            if spec.device == "local" and spec.target.gpu is None:
-                opened.tell_at_the_speed_of(log)
-            if retime:
-                payload["timed_again"] = tuning_session.time_winners_again(
-                    search_space.name, spec, log, opened, kernels
-                )
-                emit(payload, json, lambda: f"{payload['timed_again']} winners timed again; log: {payload['folder']}")
-                return
-            done, cost = tuning_session.tune_kernels(
-                search_space.name, spec, log, opened, kernels, frequencies, budget, transfer
-            )
-            report = (
-                tuning_session.measure_samples(search_space, spec, log, opened, samples, seed, resolutions)
-                if samples
-                else None
-            )
-    state = covered(log, kernels, frequencies)
+    if retime:
+        require_cpu(spec, "tune --retime")
+        payload["timed_again"] = tuning_session.time_winners_again(tuned, resolutions)
+        emit(payload, json, lambda: f"{payload['timed_again']} winners timed again; log: {payload['folder']}")
+        return
+    report = tuning_session.tune(tuned, budget, resolutions=resolutions, transfer=transfer, samples=samples, seed=seed)
+    done, cost, state = report.summary, report.cost, report.coverage
     payload |= {
         "folder": str(log.folder),  # an adopted log has moved
         "trials": done.trials,
@@ -159,7 +136,7 @@ def tune(
         "stopped_by": done.stopped_by,
         "slowest_reference": done.slowest_reference,
         **_coverage_record(state),
-        "cost_model": report,
+        "cost_model": report.latency_model,
         "cost": cost.record(),
     }
     emit(payload, json, lambda: _text(payload, state, done, cost))

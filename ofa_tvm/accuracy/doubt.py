@@ -24,7 +24,8 @@ def doubts(samples: AccuracySamples, images: int, report: dict[str, Any]) -> lis
         report: quality of the predictor, see ``AccuracySamples.report``.
     """
     top1 = np.asarray(list(samples.top1.values()))
-    error, spread = standard_error(float(top1.mean()), images), float(top1.std())
+    error = standard_error(float(top1.mean()), images)
+    spread = max(0.0, float(top1.var()) - error**2) ** 0.5  # counting has its share in how far counts lie apart
     found = []
     if spread < NEEDED * error:
         enough = round(images * (NEEDED * error / max(spread, 1e-4)) ** 2, -2)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -51,6 +50,7 @@ from ofa_tvm.timing.busy_cores import busy_cores
 from ofa_tvm.timing.patience import until_undisturbed
 from ofa_tvm.timing.turns import WindowPlan, in_turn
 from ofa_tvm.timing.window import Percentile, Timing, Window, usual_calibration_ms
+from ofa_tvm.tuner.device import Device, Library
 from ofa_tvm.tuner.latency_records import windows_on
 from ofa_tvm.tuner.log import TuningLog
 
@@ -92,7 +92,7 @@ class Deployment:
     dataset: Dataset
     target: TargetSpec
     log: TuningLog
-    device: Any | None
+    device: Device | None
     check_images: int
     pick: Pick | None = None
     percentile: Percentile = 50
@@ -145,7 +145,7 @@ class Deployment:
         cache = ObjectCache(target.attributes)
         assemble(subnet.network, weights, self.log.winners, cache, folder / LIBRARY, target.batch, linker)
 
-    def _load(self, folder: Path) -> Any:
+    def _load(self, folder: Path) -> Library:
         if self.device is not None:
             return self.device.load(folder / LIBRARY)
         if self.target.target.gpu is not None:
@@ -171,11 +171,11 @@ class Deployment:
                 yield start
                 task.advance(min(starts.step, total - start))
 
-    def _check(self, library: Any, subnet: Subnet) -> Accuracy:
+    def _check(self, library: Library, subnet: Subnet) -> Accuracy:
         """Run the same images through the library and the torch subnet."""
         test = self.dataset.test
         counted = min(self.check_images, len(test))
-        where, per_call, dtype = getattr(library, "where", ""), self.target.batch, self.target.dtype
+        where, per_call, dtype = library.where, self.target.batch, self.target.dtype
         if self.device is not None:
             per_call = TORCH_BATCH  # the runner and a board take many at once, and asking them takes time
         compared = min(COMPARED_IMAGES, len(test))
@@ -217,7 +217,7 @@ class Deployment:
             predicted_top1=self.pick.predicted_top1 if self.pick else None,
         )
 
-    def _latency(self, library: Any, folder: Path) -> Latency:
+    def _latency(self, library: Library | None, folder: Path) -> Latency:
         timing = estimated_ms = None
         if self.device is not None and self.target.provenance == "estimated":
             space = self.supernet.space
@@ -244,7 +244,7 @@ class Deployment:
     def _plan(self) -> WindowPlan:
         return WindowPlan(**self.target.measure.model_dump(), busy_cores=self.busy_cores)
 
-    def _measure(self, library: Any, folder: Path) -> Timing:
+    def _measure(self, library: Library, folder: Path) -> Timing:
         size, plan = self.config.resolution, self._plan
         images = np.random.default_rng(0).standard_normal((self.target.batch, size, size, 3), np.float32)
         is_here = isinstance(library, LoadedModel)

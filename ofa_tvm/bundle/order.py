@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import load_target
@@ -21,6 +21,7 @@ from ofa_tvm.tuner.log import TuningLog
 
 if TYPE_CHECKING:
     from ofa_tvm.bundle.deployment import Deployment
+    from ofa_tvm.tuner.device import Device
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class Order:
             busy_cores=result.busy_cores,
         )
 
-    def deployment(self, data: str | None, logs: Path | None, check_images: int | None, device: Any) -> Deployment:
+    def deployment(
+        self, data: str | None, logs: Path | None, check_images: int | None, device: Device | None
+    ) -> Deployment:
         """Load what it takes.
 
         Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ class RunnableModel:
         module: TVM's module, which may be remote.
         device: TVM's device where its tensors live.
     """
+
+    where: ClassVar = ""
 
     def __init__(self, module: Any, device: Any) -> None:
         self._module, self._device = module, device

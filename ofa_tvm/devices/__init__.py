@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl
+from ofa_tvm.tuner.device import Device, Library
 
 BOARDS_FILE = "boards.jsonl"
 
@@ -26,7 +26,7 @@ DEVICES = {
 
 
 @contextmanager
-def library_loader(target: TargetSpec) -> Iterator[Callable[[Path], Any]]:
+def library_loader(target: TargetSpec) -> Iterator[Callable[[Path], Library]]:
     """What loads a library of a target where it can run: here, on a board, or under emulation.
 
     Raises:
@@ -43,7 +43,7 @@ def library_loader(target: TargetSpec) -> Iterator[Callable[[Path], Any]]:
         yield device.load
 
 
-def open_device(target: TargetSpec) -> Any:
+def open_device(target: TargetSpec) -> Device:
     """The device of a target, a context manager; says so when its times are no measurements.
 
     Raises:
@@ -59,18 +59,20 @@ def open_device(target: TargetSpec) -> Any:
             "use tune with --export-pack and --import-pack",
         )
     module, name = DEVICES[target.device]
-    return getattr(import_module(module), name)(target)
+    device: Device = getattr(import_module(module), name)(target)
+    return device
 
 
 @contextmanager
-def recorded_boards(folder: Path, device: Any) -> Iterator[None]:
+def recorded_boards(folder: Path, device: Device) -> Iterator[None]:
     """Append what is known of a device's boards to a log's folder, before and after something."""
-    boards = getattr(device, "boards", None)
-    if boards is None:  # it has none
-        yield
-        return
-    append_jsonl(folder / BOARDS_FILE, boards())
+    _record_boards(folder, device)
     try:
         yield
     finally:
-        append_jsonl(folder / BOARDS_FILE, boards())
+        _record_boards(folder, device)
+
+
+def _record_boards(folder: Path, device: Device) -> None:
+    if boards := device.boards():
+        append_jsonl(folder / BOARDS_FILE, boards)

@@ -8,15 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from ofa_tvm.devices.workers.serial_trials import OneByOne
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
-from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_jsonl
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.device import SerialDevice
 from ofa_tvm.tuner.log import kernel_states
 from ofa_tvm.tuner.trial import TrialResult
 
@@ -24,7 +23,7 @@ MAC_PER_MS = 1e7
 DAMAGED = "restore the recording from a copy"
 
 
-class ReplayDevice(Closing, OneByOne):
+class ReplayDevice(SerialDevice):
     """Answers trials with recorded results; what it answers is never stored as measured.
 
     Args:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import median
 
-from ofa_tvm.compiler.lowering import kernel_calls, kernel_set
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import NetworkSpec
-from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
 def kernel_keys(network: NetworkSpec) -> list[list[str]]:
@@ -69,24 +67,25 @@ def _work(kernel: KernelSpec) -> int:
     return kernel.flops + kernel.weight_bytes + kernel.activation_bytes
 
 
-def call_costs(space: SearchSpace, target: TargetSpec, tuning_log: TuningLog) -> tuple[dict[str, float], int]:
+def call_costs(tuned: TunedSpace) -> tuple[dict[str, float], int]:
     """Time in ms that each kernel takes in one call of a subnet, and how many of them are estimated.
 
     Raises:
         PartialResult: no kernel of the space is tuned.
     """
-    costs, estimated = kernel_costs(tuning_log, kernel_set(space, None, target), space.name)
+    costs, estimated = kernel_costs(tuned.log, tuned.kernels(), tuned.space.name)
+    target = tuned.target
     runs = 1 if target.target.gpu is not None else target.batch  # a GPU's kernels take all images of a call at once
     return {key: runs * cost for key, cost in costs.items()}, estimated
 
 
-def latency_table(space: SearchSpace, target: TargetSpec, tuning_log: TuningLog) -> tuple[SubnetTable, int]:
+def latency_table(tuned: TunedSpace) -> tuple[SubnetTable, int]:
     """The table of a space's kernel times in a log, and how many of them are estimated.
 
     Raises:
         PartialResult: no kernel of the space is tuned.
     """
-    costs, estimated = call_costs(space, target, tuning_log)
-    if target.target.gpu is None:
-        return SubnetTable(space, costs, kernel_keys), estimated
-    return SubnetTable(space, costs, lambda network: [[one.key] for one in kernel_calls(network, target)]), estimated
+    costs, estimated = call_costs(tuned)
+    if tuned.target.target.gpu is None:
+        return SubnetTable(tuned.space, costs, kernel_keys), estimated
+    return SubnetTable(tuned.space, costs, lambda network: [[one.key] for one in tuned.calls(network)]), estimated

@@ -7,55 +7,38 @@ from statistics import fmean, median
 
 import numpy as np
 
-from ofa_tvm.compiler.lowering import kernel_calls
 from ofa_tvm.hardware.host import host_identity
-from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
+from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.timing.window import Percentile, Timing, usual_calibration_ms
 from ofa_tvm.tuner.latency_records import LatencyRecord, read_records, windows_on
-from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 RECENT = 50
 """Records that say how fast the machine was last."""
 
 
-def own_classes(space: SearchSpace) -> int | None:
-    """The number of classes where it is not that of the space itself."""
-    return None if space.classes == get_space(space.name).classes else space.classes
-
-
 class KnownLatencies:
-    """Latencies of one space on one target, as far as they are known.
+    """Latencies of a tuned space, as far as they are known.
 
     What is told of a subnet is what was measured by this process (``timing``). What was measured before, in another
     hour, on another host or under other load, is a prior: a multiple of what the reference subnet took beside it, told
     at what the reference takes now, and corrected by subnets that were measured both then and now.
 
     Args:
-        space: the space.
-        target: the target.
-        tuning_log: its log, whose records are read.
+        tuned: the space on its target, whose log's records are read.
         percentile: of single calls, that a latency is.
         busy_cores: cores that are kept busy while measuring.
         is_live: whether a device measures: its times change from one hour to the next.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        target: TargetSpec,
-        tuning_log: TuningLog,
-        percentile: Percentile,
-        busy_cores: int,
-        is_live: bool,
-    ) -> None:
-        self._space, self._target, self._log = space, target, tuning_log
+    def __init__(self, tuned: TunedSpace, percentile: Percentile, busy_cores: int, is_live: bool) -> None:
+        self._tuned, folder = tuned, tuned.log.folder
         self._percentile, self._busy_cores, self._is_live = percentile, busy_cores, is_live
-        self.host = host_identity() if target.device == "local" else ""
-        self._windows = windows_on(tuning_log.folder, self.host)
+        self.host = host_identity() if tuned.target.device == "local" else ""
+        self._windows = windows_on(folder, self.host)
         self._before: dict[str, list[LatencyRecord]] = {}
         self._now: dict[str, list[LatencyRecord]] = {}
-        records = read_records(tuning_log.folder, space.name, own_classes(space))
+        records = read_records(folder, tuned.space.name, tuned.own_classes)
         for record in records:
             if record.schedules == self.schedules(record.subnet):
                 _keep(self._before, record)
@@ -66,8 +49,7 @@ class KnownLatencies:
 
     def schedules(self, subnet: str) -> str:
         """Identity of the schedules that a subnet is built with today."""
-        network = self._space.network(SubnetConfig.parse(subnet))
-        return self._log.schedules_digest([kernel.key for kernel in kernel_calls(network, self._target)])
+        return self._tuned.schedules(SubnetConfig.parse(subnet))
 
     def _is_from_here(self, record: LatencyRecord) -> bool:
         return (record.host, record.busy_cores) == (self.host, self._busy_cores)

@@ -12,16 +12,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ofa_tvm.compiler.lowering import kernel_set
 from ofa_tvm.cost_model.baselines import OURS, compare
 from ofa_tvm.cost_model.importance import importance
 from ofa_tvm.cost_model.latency_data import LatencyData
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.learning_curve import doubled, learning_curve
 from ofa_tvm.devices.replay import ReplayDevice
-from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.measurement.kernel_times import latency_table
-from ofa_tvm.measurement.known_latencies import KnownLatencies, own_classes
+from ofa_tvm.measurement.known_latencies import KnownLatencies
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.errors import PartialResult
@@ -29,7 +27,7 @@ from ofa_tvm.timing.patience import until_undisturbed
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.timing.window import FEWEST_WINDOWS, Percentile, Timing
 from ofa_tvm.tuner.latency_records import LatencyRecord, append_records
-from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 FEWEST = 20
 """Subnets that a model needs."""
@@ -48,6 +46,10 @@ UNUSUAL = 1.1
 class NetworkDevice(Protocol):
     """What times whole subnets: a machine, or a recording of one."""
 
+    def start(self) -> None:
+        """Wait until it is ready."""
+        ...
+
     def networks(
         self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
     ) -> list[dict[str, Any]]:
@@ -58,39 +60,26 @@ class NetworkDevice(Protocol):
         ...
 
 
-def model_folder(tuning_log: TuningLog, space: SearchSpace) -> Path:
-    """Where the latency model of a space and its number of classes is kept."""
-    classes = own_classes(space)
-    return tuning_log.folder / (space.name if classes is None else f"{space.name}-{classes}c")
-
-
 class LatencyBench:
-    """Measures subnets of one space on one target; what is known of them, and the model learned from that.
+    """Measures subnets of a tuned space; what is known of them, and the model learned from that.
 
     Args:
-        space: the space.
-        target: the target, measured under its conditions.
-        tuning_log: the target's log, where records are kept; held exclusively by the caller while measuring.
+        tuned: the space on its target, measured under its conditions. Its log, where records are kept, is held
+            exclusively by the caller while measuring.
         device: times subnets; None where that happens elsewhere, see ``wanted``. A recording times what it holds.
         percentile: of single calls, that a latency is.
         busy_cores: cores to keep busy while measuring.
     """
 
     def __init__(
-        self,
-        space: SearchSpace,
-        target: TargetSpec,
-        tuning_log: TuningLog,
-        device: NetworkDevice | None,
-        percentile: Percentile = 50,
-        busy_cores: int = 0,
+        self, tuned: TunedSpace, device: NetworkDevice | None, percentile: Percentile = 50, busy_cores: int = 0
     ) -> None:
-        self.space, self.target, self.log, self._device = space, target, tuning_log, device
-        self.percentile, self.busy_cores = percentile, busy_cores
-        self.table, self.estimated_kernels = latency_table(space, target, tuning_log)
-        self._recorded = device.subnets(space) if isinstance(device, ReplayDevice) else None
-        self._is_live = self.can_measure and target.provenance == "measured"
-        self._known = KnownLatencies(space, target, tuning_log, percentile, busy_cores, self._is_live)
+        self.tuned, self.space, self.target, self.log = tuned, tuned.space, tuned.target, tuned.log
+        self._device, self.percentile, self.busy_cores = device, percentile, busy_cores
+        self.table, self.estimated_kernels = latency_table(tuned)
+        self._recorded = device.subnets(self.space) if isinstance(device, ReplayDevice) else None
+        self._is_live = self.can_measure and self.target.provenance == "measured"
+        self._known = KnownLatencies(tuned, percentile, busy_cores, self._is_live)
         self.wanted: dict[str, SubnetConfig] = {}
         """Subnets that were to be measured, by key, where no device is at hand that can."""
 
@@ -101,11 +90,6 @@ class LatencyBench:
 
     def _device_for(self, config: SubnetConfig) -> NetworkDevice | None:
         return self._device if self._recorded is None or config in self._recorded else None
-
-    @property
-    def folder(self) -> Path:
-        """Where the model of this space and number of classes is kept."""
-        return model_folder(self.log, self.space)
 
     @property
     def reference_ms(self) -> float:
@@ -212,7 +196,7 @@ class LatencyBench:
             provenance=self.target.stored_provenance(),
             measured_at=now,
             error=answer.get("error", ""),
-            classes=own_classes(self.space),
+            classes=self.tuned.own_classes,
             figures=tuple(map(tuple, answer.get("figures", ()))),
             host=self._known.host,
             busy_cores=self.busy_cores,
@@ -303,14 +287,14 @@ class LatencyBench:
             "importance": importance(model, self.space.genomes(configs)),
         }
         if self.percentile == 50 and not self.busy_cores:  # it is read as that
-            model.save(self.folder, report)
+            model.save(self.tuned.model_folder, report)
         return report
 
 
 def warn_of_estimates(bench: LatencyBench, resolutions: Sequence[int] | None = None) -> None:
     """Say when kernels of the space, or of these resolutions of it, are not tuned."""
     tuned = {key for key, state in bench.log.kernels.items() if state.best_ms is not None}
-    needed = kernel_set(bench.space, bench.space.choose_resolutions(resolutions), bench.target)
+    needed = bench.tuned.kernels(bench.space.choose_resolutions(resolutions))
     missing = len(needed.keys() - tuned)
     if missing:
         log(

@@ -14,35 +14,29 @@ from ofa_tvm.cost_model.breakdown import breakdown
 from ofa_tvm.cost_model.latency_data import read_latency_data
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.ofa_block_latency import BlockLatencyTable, block_times, read_files
-from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.measurement.kernel_times import call_costs, latency_table
-from ofa_tvm.measurement.latency_bench import model_folder
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
-def predictions(
-    space: SearchSpace, spec: TargetSpec, configs: list[SubnetConfig], folder: Path | None, logs: Path | None
-) -> list[dict[str, Any]]:
+def predictions(tuned: TunedSpace, configs: list[SubnetConfig], folder: Path | None) -> list[dict[str, Any]]:
     """What subnets take on a target, with the interval, layer by layer, how accurate and how large they are.
 
     Args:
-        space: the space.
-        spec: the target.
+        tuned: their space on the target.
         configs: the subnets.
         folder: of the supernet whose predictor tells accuracies; None for none.
-        logs: folder of tuning logs; None for the default.
 
     Raises:
         PartialResult: no kernel of the space is tuned.
         UserError: there is no fitted model, or it is damaged.
     """
-    log = TuningLog(spec, logs)
-    model = LatencyModel.load(model_folder(log, space), latency_table(space, spec, log)[0])
-    costs, _ = call_costs(space, spec, log)
-    tuned = {key for key, state in log.kernels.items() if state.best_ms is not None}
+    space = tuned.space
+    model = LatencyModel.load(tuned.model_folder, latency_table(tuned)[0])
+    costs, _ = call_costs(tuned)
+    is_tuned = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}
     genomes = space.genomes(configs)
     latencies = _rows(model.predict(genomes))
     top1: Sequence[float | None] = [None] * len(configs)
@@ -61,7 +55,10 @@ def predictions(
                 "macs": network.macs,
                 "parameters": network.parameters,
                 "peak_activation_bytes": network.peak_activation_bytes,
-                "parts": [asdict(part) for part in breakdown(model, config, kernel_steps(network, spec), costs, tuned)],
+                "parts": [
+                    asdict(part)
+                    for part in breakdown(model, config, kernel_steps(network, tuned.target), costs, is_tuned)
+                ],
             }
         )
     return rows

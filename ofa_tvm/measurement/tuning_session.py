@@ -2,89 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from ofa_tvm.devices import recorded_boards
-from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.devices import open_device, recorded_boards
 from ofa_tvm.measurement.latency_bench import LatencyBench, warn_of_estimates
-from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.support.ledger import Cost, Ledger
 from ofa_tvm.tuner.candidate_sources import candidate_sources
-from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.coverage import Coverage, coverage
+from ofa_tvm.tuner.device import Device
 from ofa_tvm.tuner.loop import Budget, Tuner, TuningSummary
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
-def tune_kernels(
-    space: str,
-    target: TargetSpec,
-    log: TuningLog,
-    device: Any,
-    kernels: Mapping[str, KernelSpec],
-    frequencies: Mapping[str, float],
-    budget: Budget,
-    transfer: bool,
-) -> tuple[TuningSummary, Cost]:
-    """Tune kernels within a budget.
+@dataclass(frozen=True)
+class TuningReport:
+    """What tuning a space did.
 
     Args:
-        space: name of the space, for the ledger.
-        target: what is tuned for.
-        log: the target's log, held exclusively by the caller.
-        device: opened and started.
-        kernels: all kernels of the run, by key.
-        frequencies: how often a subnet calls each.
+        summary: trials and why they ended.
+        cost: of the trials.
+        coverage: what is tuned by now.
+        latency_model: how good the latency model is; None where no subnets were asked for.
+    """
+
+    summary: TuningSummary
+    cost: Cost
+    coverage: Coverage
+    latency_model: dict[str, Any] | None
+
+
+def tune(
+    tuned: TunedSpace,
+    budget: Budget,
+    *,
+    resolutions: tuple[int, ...] | None = None,
+    transfer: bool = True,
+    samples: int = 0,
+    seed: int = 0,
+) -> TuningReport:
+    """Tune the kernels of a space on its target's device within a budget; resumes from the log.
+
+    Args:
+        tuned: the space on its target.
         budget: of trials and seconds.
+        resolutions: of the space, whose kernels are tuned; None for all.
         transfer: try winners of other logs and of similar kernels, too.
+        samples: random subnets to measure afterwards, from which the latency model is learned; 0 for none.
+        seed: of the samples.
 
     Raises:
         PartialResult: no trial succeeded.
+        DeviceUnreachable: the device cannot be used.
     """
+    sizes = tuned.space.choose_resolutions(resolutions)
+    with tuned.log.exclusive(), _opened(tuned) as device:
+        summary, cost = _tune_kernels(tuned, sizes, device, budget, transfer)
+        report = _measure_samples(tuned, device, samples, seed, sizes) if samples else None
+    return TuningReport(summary, cost, coverage(tuned, sizes), report)
+
+
+def time_winners_again(tuned: TunedSpace, resolutions: tuple[int, ...]) -> int:
+    """Time the winners of a log again, see ``tuner.retime``; how many there were.
+
+    Raises:
+        DeviceUnreachable: the device cannot be used.
+    """
+    from ofa_tvm.tuner.retime import retime  # it needs TVM, which nothing else here does
+
+    with (
+        tuned.log.exclusive(),
+        _opened(tuned) as device,
+        _ledger(tuned).phase(f"time winners of {tuned.space.name} again"),
+    ):
+        return retime(tuned.log, device, tuned.kernels(resolutions), tuned.target.attributes)
+
+
+@contextmanager
+def _opened(tuned: TunedSpace) -> Iterator[Device]:
+    with open_device(tuned.target) as device:
+        device.start()
+        device.tell_at_the_speed_of(tuned.log)
+        yield device
+
+
+def _tune_kernels(
+    tuned: TunedSpace, resolutions: tuple[int, ...], device: Device, budget: Budget, transfer: bool
+) -> tuple[TuningSummary, Cost]:
+    target, log, phase = tuned.target, tuned.log, f"tune {tuned.space.name}"
+    kernels, frequencies = tuned.kernels(resolutions), tuned.frequencies(resolutions)
     sources = candidate_sources(target, kernels, log, transfer)
-    with recorded_boards(log.folder, device), _ledger(target, log).phase(f"tune {space}") as meter:
+    with recorded_boards(log.folder, device), _ledger(tuned).phase(phase) as meter:
         done = Tuner(kernels, frequencies, log, device, sources, target.tuning.batch).run(budget)
-        cost = meter.read(f"tune {space}")
+        cost = meter.read(phase)
     if done.trials and done.failures == done.trials:
         raise PartialResult("no trial of this run succeeded", f"see the errors in {log.folder / 'trials.jsonl'}")
     return done, cost
 
 
-def time_winners_again(
-    space: str, target: TargetSpec, log: TuningLog, device: Any, kernels: Mapping[str, KernelSpec]
-) -> int:
-    """Time the winners of a log again, see ``tuner.retime``; how many there were."""
-    from ofa_tvm.tuner.retime import retime  # it needs TVM, which nothing else here does
-
-    with _ledger(target, log).phase(f"time winners of {space} again"):
-        return retime(log, device, kernels, target.attributes)
-
-
-def measure_samples(
-    space: SearchSpace,
-    target: TargetSpec,
-    log: TuningLog,
-    device: Any,
-    samples: int,
-    seed: int,
-    resolutions: Sequence[int],
+def _measure_samples(
+    tuned: TunedSpace, device: Device, samples: int, seed: int, resolutions: Sequence[int]
 ) -> dict[str, Any]:
     """Measure random subnets, fit the latency model, save it and say how good it is."""
-    bench = LatencyBench(space, target, log, device)
+    bench = LatencyBench(tuned, device)
     warn_of_estimates(bench, resolutions)
-    with _ledger(target, log).phase(f"measure {space.name}"):
+    with _ledger(tuned).phase(f"measure {tuned.space.name}"):
         bench.model(samples, seed, resolutions)
     return bench.report()
 
 
-def planned_trials(log: TuningLog, kernels: Mapping[str, KernelSpec], budget: Budget) -> int:
+def planned_trials(tuned: TunedSpace, resolutions: tuple[int, ...], budget: Budget) -> int:
     """The most trials that a run can take."""
-    spent = {key: state.trials for key, state in log.kernels.items()}
-    left = sum(max(0, budget.trials_per_kernel - spent.get(key, 0)) for key in kernels)
+    spent = {key: state.trials for key, state in tuned.log.kernels.items()}
+    left = sum(max(0, budget.trials_per_kernel - spent.get(key, 0)) for key in tuned.kernels(resolutions))
     return left if budget.trials is None else min(left, budget.trials)
 
 
-def _ledger(target: TargetSpec, log: TuningLog) -> Ledger:
-    uses_gpu = target.target.gpu is not None and target.device == "local"
-    return Ledger(log.folder / "ledger.jsonl", uses_gpu)
+def _ledger(tuned: TunedSpace) -> Ledger:
+    uses_gpu = tuned.target.target.gpu is not None and tuned.target.device == "local"
+    return Ledger(tuned.log.folder / "ledger.jsonl", uses_gpu)

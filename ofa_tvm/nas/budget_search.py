@@ -298,6 +298,7 @@ class Finder:
             f"no subnet of {self.space.name} was measured on {self.bench.target.name} within {budget_ms:g} ms "
             f"({GUARD:.0%} of which stay free){limits}",
             f"the nearest is {nearest_ms:.4g} ms ({nearest.key}); try --max-latency-ms {nearest_ms * 1.05:.3g}",
+            {"limit": LATENCY, "value": nearest_ms, "subnet": nearest.key},
         )
 
     def nearest(self) -> tuple[SubnetConfig, float]:

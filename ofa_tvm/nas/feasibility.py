@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ofa_tvm.cost_model.latency_model import LatencyModel
-from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.measurement.kernel_times import latency_table
-from ofa_tvm.measurement.latency_bench import UNUSUAL, model_folder
+from ofa_tvm.measurement.latency_bench import UNUSUAL
 from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.support.errors import Infeasible, UserError
-from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
 def require_reachable(
@@ -48,22 +47,22 @@ def require_reachable(
             raise Infeasible(
                 f"no subnet of {space.name} has {what.label} within {limit:g} {what.unit}",
                 f"the nearest is {value:.4g} {what.unit} ({config.key}); allow {1.05 * value:.3g} {what.unit}",
+                {"limit": name, "value": value, "subnet": config.key},
             )
 
 
-def refuse_hopeless(
-    space: SearchSpace, target: TargetSpec, tuning_log: TuningLog, settings: SearchSettings, budgets: Sequence[float]
-) -> None:
+def refuse_hopeless(tuned: TunedSpace, settings: SearchSettings, budgets: Sequence[float]) -> None:
     """Say at once that nothing can meet the limits, where the target's saved latency model knows that.
 
     Raises:
         Infeasible: no budget can be met.
     """
     try:
-        model = LatencyModel.load(model_folder(tuning_log, space), latency_table(space, target, tuning_log)[0])
+        model = LatencyModel.load(tuned.model_folder, latency_table(tuned)[0])
     except UserError:
         return  # no model that could tell; measurements will
     except_latency = dict(settings.limits or {})
+    space = tuned.space
     drawn = space.with_resolutions(settings.resolutions)
     if settings.percentile != 50 or settings.busy_cores:
         return  # the saved model knows the median call of a machine left alone
@@ -71,8 +70,9 @@ def refuse_hopeless(
     for latency_limit in [{LATENCY: budget} for budget in budgets] or [{}]:
         limits = {**latency_limit, **except_latency}
         try:
-            require_reachable(model, target.threads, space, drawn, limits, UNUSUAL)
+            require_reachable(model, tuned.target.threads, space, drawn, limits, UNUSUAL)
         except Infeasible as error:
             hopeless.append(error)
     if len(hopeless) == max(1, len(budgets)):
-        raise Infeasible("; ".join(dict.fromkeys(error.what for error in hopeless)), hopeless[-1].hint)
+        last = hopeless[-1]
+        raise Infeasible("; ".join(dict.fromkeys(error.what for error in hopeless)), last.hint, last.nearest)

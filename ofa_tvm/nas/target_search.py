@@ -7,29 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tvm.accuracy.source import AccuracySource
-from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.measurement.latency_bench import LatencyBench, warn_of_estimates
+from ofa_tvm.measurement.latency_bench import LatencyBench, NetworkDevice, warn_of_estimates
 from ofa_tvm.nas.budget_search import Finder
 from ofa_tvm.nas.regret import Regret, regret
 from ofa_tvm.nas.result import FILE_NAME, Pick
 from ofa_tvm.nas.settings import SearchSettings
-from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.support.command import SCHEMA_VERSION
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import Infeasible
 from ofa_tvm.support.files import write_json
 from ofa_tvm.support.ledger import Ledger
-from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
 class TargetSearch:
     """The search on one target.
 
     Args:
-        space: what is searched.
-        target: the target.
+        tuned: what is searched; its log is held exclusively by the caller.
         source: the target as the user gave it.
-        tuning_log: its log, held exclusively by the caller.
         device: measures subnets on it; None where they are measured elsewhere, by packs.
         folder: where the result goes.
         device_source: the device as the user gave it.
@@ -38,18 +34,16 @@ class TargetSearch:
 
     def __init__(
         self,
-        space: SearchSpace,
-        target: TargetSpec,
+        tuned: TunedSpace,
         source: str,
-        tuning_log: TuningLog,
-        device: Any,
+        device: NetworkDevice | None,
         folder: Path,
         settings: SearchSettings,
         device_source: str | None = None,
     ) -> None:
-        self.target, self.source, self.log, self.device, self.folder = target, source, tuning_log, device, folder
+        self.target, self.log, self.source, self.device, self.folder = tuned.target, tuned.log, source, device, folder
         self.device_source, self.settings = device_source, settings
-        self.bench = LatencyBench(space, target, tuning_log, device, settings.percentile, settings.busy_cores)
+        self.bench = LatencyBench(tuned, device, settings.percentile, settings.busy_cores)
         self._finder: Finder | None = None
         self.infeasible: list[dict[str, Any]] = []
         self.ledger = Ledger(folder / "ledger.jsonl")
@@ -96,7 +90,7 @@ class TargetSearch:
                 self.infeasible.append({"budget_ms": budget, "nearest_ms": nearest_ms, "nearest_subnet": nearest.key})
                 errors.append(error)
         if not picks and not self.bench.wanted:
-            raise Infeasible("; ".join(error.what for error in errors), errors[-1].hint)
+            raise Infeasible("; ".join(error.what for error in errors), errors[-1].hint, errors[-1].nearest)
         return picks
 
     def result(self, supernet: Path, sha256: str, accuracy: AccuracySource, budgets: Sequence[float]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ofa_tvm.support.errors import OfaTvmError, UserError
 SCHEMA_VERSION = 1
 INTERRUPTED = 130
 TERMINATED = 143
+GOES_ON = "what was done is saved, the same command goes on from there"
 
 SUPERNET = "Supernet: a training's folder, a checkpoint, an official OFA file, or the name of one that ships"
 """What the options say that take one."""
@@ -47,7 +48,9 @@ ArchOption = Annotated[
 HostThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="Threads for torch on this machine (default: the cores that are idle now).")
 ]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout instead of text; of an error, too.")
+]
 
 
 class _Terminated(Exception):
@@ -81,27 +84,32 @@ def run_command(function: Callable[..., None], argv: Sequence[str] | None = None
 def _guarded(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def guarded(*args: Any, **options: Any) -> None:
-        before = signal.signal(signal.SIGTERM, _terminate)
+        before, as_json = signal.signal(signal.SIGTERM, _terminate), bool(options.get("json"))
         try:
             function(*args, **options)
         except KeyboardInterrupt:
-            log("interrupted; what was done is saved, the same command goes on from there")
-            raise SystemExit(INTERRUPTED) from None
+            raise _ended({"code": INTERRUPTED, "reason": f"interrupted; {GOES_ON}"}, as_json) from None
         except _Terminated:
-            log("terminated; what was done is saved, the same command goes on from there")
-            raise SystemExit(TERMINATED) from None
+            raise _ended({"code": TERMINATED, "reason": f"terminated; {GOES_ON}"}, as_json) from None
         except OfaTvmError as error:
-            log(f"error: {error}")
-            raise SystemExit(error.exit_code) from None
+            raise _ended(error.record(), as_json and not error.is_told) from None
         except BrokenPipeError:
             raise  # the reader of stdout has gone; click ends quietly
         except OSError as error:
-            log(f"error: {_os_error(error)}")
-            raise SystemExit(UserError.exit_code) from None
+            raise _ended(UserError(_os_error(error)).record(), as_json) from None
         finally:
             signal.signal(signal.SIGTERM, before)
 
     return guarded
+
+
+def _ended(error: dict[str, Any], as_json: bool) -> SystemExit:
+    """What ends a command that failed, once that is said: on stderr, and as one JSON object on stdout if asked."""
+    kind = "" if error["code"] in (INTERRUPTED, TERMINATED) else "error: "
+    log("\n  ".join([f"{kind}{error['reason']}", *error.get("hint", "").splitlines()]))
+    if as_json:
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error}))
+    return SystemExit(error["code"])
 
 
 def _os_error(error: OSError) -> str:

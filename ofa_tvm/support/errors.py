@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class OfaTvmError(Exception):
     """Base of the errors that a command prints as one message, without a traceback.
@@ -17,6 +19,12 @@ class OfaTvmError(Exception):
         super().__init__("\n  ".join([what, *hint.splitlines()]))
         self.what = what
         self.hint = hint
+        self.is_told = False
+        """Whether a result that was printed says so already."""
+
+    def record(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"code": self.exit_code, "reason": self.what, "hint": self.hint}
 
 
 class UserError(OfaTvmError):
@@ -36,9 +44,23 @@ class PartialResult(OfaTvmError):
 
 
 class Infeasible(OfaTvmError):
-    """No subnet meets the constraint; the message names the nearest feasible value."""
+    """No subnet meets the constraint; the message names the nearest feasible value.
+
+    Args:
+        what: what is wrong and where.
+        hint: the next thing to try.
+        nearest: ``limit``, ``value`` and ``subnet`` that come nearest, where they are known.
+    """
 
     exit_code = 4
+
+    def __init__(self, what: str, hint: str = "", nearest: dict[str, Any] | None = None) -> None:
+        super().__init__(what, hint)
+        self.nearest = nearest
+
+    def record(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {**super().record(), "nearest": self.nearest}
 
 
 class DeviceUnreachable(OfaTvmError):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,9 @@ class Coverage:
     kernels: tuple[KernelShare, ...]
 
 
-def coverage(log: TuningLog, kernels: Mapping[str, KernelSpec], frequencies: Mapping[str, float]) -> Coverage:
-    """Compare a log with a set of kernels.
-
-    Args:
-        log: the log.
-        kernels: the kernels by key.
-        frequencies: calls of each kernel in a mean subnet.
-    """
+def coverage(tuned: TunedSpace, resolutions: tuple[int, ...]) -> Coverage:
+    """What is tuned of the kernels of some resolutions of a space."""
+    log, kernels, frequencies = tuned.log, tuned.kernels(resolutions), tuned.frequencies(resolutions)
     times = {key: state.best_ms for key, state in log.kernels.items() if key in kernels and state.best_ms is not None}
     mean_ms = sum(frequencies[key] * milliseconds for key, milliseconds in times.items())
     shares = [

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <string>
 #include <vector>
 
 #include "error.h"
@@ -32,11 +33,30 @@ bool guarded(Work work) {
   return false;
 }
 
+void require(const void *given, const char *name) {
+  if (!given) throw ofa_tvm::bad_input(std::string(name) + " is NULL", "");
+}
+
+void require_count(const char *name, size_t given, size_t needed) {
+  if (given == needed) return;
+  throw ofa_tvm::bad_input(
+      std::string(name) + " has room for " + std::to_string(given) + ", not " + std::to_string(needed),
+      "count numbers, not bytes, of floats");
+}
+
+int fact(const ofa_tvm_model *model, int ofa_tvm::Model::*which) { return model ? model->model.*which : 0; }
+
 }  // namespace
+
+const char *ofa_tvm_version(void) { return OFA_TVM_VERSION; }
+int ofa_tvm_abi(void) { return OFA_TVM_ABI; }
 
 ofa_tvm_model *ofa_tvm_model_open(const char *path, int flags) {
   ofa_tvm_model *opened = nullptr;
-  guarded([&] { opened = new ofa_tvm_model{{path, !(flags & OFA_TVM_NO_VERIFY)}}; });
+  guarded([&] {
+    require(path, "the path");
+    opened = new ofa_tvm_model{{path, !(flags & OFA_TVM_NO_VERIFY)}};
+  });
   return opened;
 }
 
@@ -44,25 +64,42 @@ void ofa_tvm_model_close(ofa_tvm_model *model) { delete model; }
 
 const char *ofa_tvm_last_error(void) { return last_error; }
 
-int ofa_tvm_model_batch(const ofa_tvm_model *model) { return model->model.batch; }
-int ofa_tvm_model_classes(const ofa_tvm_model *model) { return model->model.classes; }
-int ofa_tvm_model_resolution(const ofa_tvm_model *model) { return model->model.resolution; }
-int ofa_tvm_model_channels(const ofa_tvm_model *model) { return model->model.channels; }
+int ofa_tvm_model_batch(const ofa_tvm_model *model) { return fact(model, &ofa_tvm::Model::batch); }
+int ofa_tvm_model_classes(const ofa_tvm_model *model) { return fact(model, &ofa_tvm::Model::classes); }
+int ofa_tvm_model_resolution(const ofa_tvm_model *model) { return fact(model, &ofa_tvm::Model::resolution); }
+int ofa_tvm_model_channels(const ofa_tvm_model *model) { return fact(model, &ofa_tvm::Model::channels); }
 
 const char *ofa_tvm_model_class_name(const ofa_tvm_model *model, int number) {
-  if (!model->model.manifest || number < 0) return nullptr;
+  if (!model || !model->model.manifest || number < 0) return nullptr;
   const auto &names = model->model.manifest->class_names;
   return static_cast<size_t>(number) < names.size() ? names[static_cast<size_t>(number)].c_str() : nullptr;
 }
 
-int ofa_tvm_model_run(ofa_tvm_model *model, const float *images, float *logits) {
-  return guarded([&] { model->model.run(images, logits); }) ? 0 : -1;
+int ofa_tvm_model_run(ofa_tvm_model *model, const float *images, size_t image_count, float *logits,
+                      size_t logit_count) {
+  const bool done = guarded([&] {
+    require(model, "the model");
+    require(images, "images");
+    require(logits, "logits");
+    const ofa_tvm::Model &loaded = model->model;
+    const size_t batch = static_cast<size_t>(loaded.batch);
+    require_count("images", image_count, batch * loaded.image_floats());
+    require_count("logits", logit_count, batch * static_cast<size_t>(loaded.classes));
+    loaded.run(images, logits);
+  });
+  return done ? 0 : -1;
 }
 
-int ofa_tvm_model_run_rgb(ofa_tvm_model *model, const uint8_t *pixels, int width, int height, float *logits) {
+int ofa_tvm_model_run_rgb(ofa_tvm_model *model, const uint8_t *pixels, size_t pixel_bytes, int width, int height,
+                          float *logits, size_t logit_count) {
   const bool done = guarded([&] {
+    require(model, "the model");
+    require(pixels, "pixels");
+    require(logits, "logits");
     if (width < 1 || height < 1) throw ofa_tvm::bad_input("an image of no pixels");
-    const auto &loaded = model->model;
+    require_count("pixels", pixel_bytes, 3 * static_cast<size_t>(width) * static_cast<size_t>(height));
+    const ofa_tvm::Model &loaded = model->model;
+    require_count("logits", logit_count, static_cast<size_t>(loaded.classes));
     const auto image = ofa_tvm::prepare(pixels, width, height, loaded.preprocess(), loaded.resolution);
     const std::vector<float> found = loaded.run_all(image);
     std::copy(found.begin(), found.end(), logits);

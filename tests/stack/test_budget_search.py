@@ -30,6 +30,7 @@ from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.latency_records import FILE_NAME, read_records
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 SPACE = get_space("mbv3-cifar")
 Value = TypeVar("Value")
@@ -58,7 +59,7 @@ def tuned(tmp_path):
 
 
 def bench(log, device) -> LatencyBench:
-    return LatencyBench(SPACE, load_target("x86"), log, device)
+    return LatencyBench(TunedSpace(SPACE, load_target("x86"), log), device)
 
 
 def finder(log, device, tmp_path, **settings) -> Finder:
@@ -180,7 +181,7 @@ def test_latency_report_compares_with_what_it_has_to_beat(tuned) -> None:
     report = latency_bench.report()
     assert report["samples"] == 60
     assert report["estimated_kernels"] == 0
-    assert (latency_bench.folder / "cost_model.report.json").exists()
+    assert (latency_bench.tuned.model_folder / "cost_model.report.json").exists()
     assert {"model", "xgboost_raw", "table_alone", "additive", "flops"} <= report["methods"].keys()
     assert report["mape"] < 0.02
 
@@ -244,7 +245,7 @@ def test_fitting_again_keeps_the_saved_report(tuned) -> None:
     latency_bench = bench(tuned, FormulaDevice())
     latency_bench.model(30)
     latency_bench.report()
-    files = [latency_bench.folder / name for name in ("cost_model.ubj", "cost_model.report.json")]
+    files = [latency_bench.tuned.model_folder / name for name in ("cost_model.ubj", "cost_model.report.json")]
     saved = [path.read_bytes() for path in files]
     bench(tuned, FormulaDevice()).model(40)
     assert [path.read_bytes() for path in files] == saved
@@ -254,15 +255,16 @@ def test_another_number_of_classes_is_measured_and_kept_apart(tuned) -> None:
     space = SPACE.with_classes(2)
     device = FormulaDevice()
     own = bench(tuned, device)
-    other = LatencyBench(space, load_target("x86"), tuned, device)
-    assert own.folder == tuned.folder / SPACE.name
-    assert other.folder == tuned.folder / f"{SPACE.name}-2c"
+    two_classes = TunedSpace(space, load_target("x86"), tuned)
+    other = LatencyBench(two_classes, device)
+    assert own.tuned.model_folder == tuned.folder / SPACE.name
+    assert two_classes.model_folder == tuned.folder / f"{SPACE.name}-2c"
     own.measure([SPACE.largest])
     assert device.classes == {SPACE.classes}
     other.measure([SPACE.smallest])
     assert device.classes == {SPACE.classes, 2}
     assert bench(tuned, device).known()[0] == [SPACE.largest]
-    assert LatencyBench(space, load_target("x86"), tuned, device).known()[0] == [SPACE.smallest]
+    assert LatencyBench(two_classes, device).known()[0] == [SPACE.smallest]
 
 
 def test_records_without_a_number_of_classes_are_of_the_spaces_own(tuned) -> None:
@@ -432,7 +434,7 @@ def test_the_next_search_on_the_same_host_needs_few(tuned) -> None:
 def test_other_percentiles_and_load_start_from_what_is_known_and_are_corrected(tuned) -> None:
     bench(tuned, Machine()).measure(CONFIGS[:25])
     device = Machine()
-    slow_calls = LatencyBench(SPACE, load_target("x86"), tuned, device, percentile=99, busy_cores=1)
+    slow_calls = LatencyBench(TunedSpace(SPACE, load_target("x86"), tuned), device, percentile=99, busy_cores=1)
     slow_calls.anchor()
     assert len(device.measured) == NEW_ANCHORS
     assert slow_calls.known()[1] == pytest.approx(1.3 * STEADY_MS[:25])

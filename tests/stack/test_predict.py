@@ -15,6 +15,7 @@ from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.predict import main
 from ofa_tvm.spaces import get_space
 from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 SPACE = get_space("mbv3-cifar")
 DEVICE = FormulaDevice(factor=1.3, constant_ms=0)
@@ -23,7 +24,7 @@ DEVICE = FormulaDevice(factor=1.3, constant_ms=0)
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
-    bench = LatencyBench(SPACE, load_target("x86"), tuned_log(folder, SPACE), DEVICE)
+    bench = LatencyBench(TunedSpace(SPACE, load_target("x86"), tuned_log(folder, SPACE)), DEVICE)
     bench.model(30)
     bench.report()
     return folder
@@ -49,7 +50,7 @@ def test_a_subnet_with_interval_and_parts_that_add_up(logs, capsys):
 
 def test_parts_without_a_tuned_kernel_are_marked(logs):
     log = TuningLog(load_target("x86"), logs)
-    bench = LatencyBench(SPACE, load_target("x86"), log, DEVICE)
+    bench = LatencyBench(TunedSpace(SPACE, load_target("x86"), log), DEVICE)
     costs = {key: kernel_ms(kernel) for key, kernel in fused_kernels(SPACE).items()}
     steps = kernel_steps(SPACE.network(SPACE.smallest), load_target("x86"))
     first = steps[0][1].key

@@ -17,6 +17,7 @@ from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.tuner.latency_records import read_records
 from ofa_tvm.tuner.log import TuningLog, kernel_states, winners
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 ZEN4 = next(shipped_folder("tuning_logs").glob("x86/znver4-1t-*"))
 MODELS = sorted(shipped_folder("tuning_logs").glob("*/*/*/cost_model.report.json"))
@@ -48,8 +49,9 @@ def test_models_that_ship_rest_on_the_kernel_times_that_ship(tmp_path, report):
     target = load_target(folder.parent.name, device=f"replay:{folder}")
     log = TuningLog(target, tmp_path)
     log.kernels.update(kernel_states(folder))
-    space = get_space(report.parent.name)
-    model = LatencyModel.load(report.parent, latency_table(space, target, log)[0])
+    tuned = TunedSpace(get_space(report.parent.name), target, log)
+    model = LatencyModel.load(report.parent, latency_table(tuned)[0])
+    space = tuned.space
     smallest, largest = model.mean_ms(space.genomes([space.smallest, space.largest]))
     assert 0 < smallest < largest
 

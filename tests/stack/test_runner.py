@@ -482,6 +482,41 @@ def test_example_in_c_built_by_cmake(bundle, tiny_dataset, tmp_path):
     lost = call(build / "embed", tmp_path, tmp_path / "pixels.rgb", 16, 16)
     assert lost.returncode == 1
     assert "is not a bundle" in lost.stderr
+    installed = tmp_path / "installed"
+    assert call("cmake", "--install", build, "--prefix", installed).returncode == 0
+    programs = [found_by_cmake(installed, tmp_path / "user")]
+    programs += [found_by_pkg_config(installed, tmp_path)] if shutil.which("pkg-config") else []
+    for program in programs:
+        used = call(program, bundle)
+        assert used.returncode == 0, used.stderr
+
+
+C_API = Path(__file__).parents[1] / "native" / "c_api.c"
+
+
+def found_by_cmake(installed, folder):
+    """A program of a project that asks CMake for the installed package."""
+    folder.mkdir()
+    (folder / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.18)\nproject(user LANGUAGES C CXX)\nfind_package(ofa_tvm 0.1 REQUIRED)\n"
+        f"add_executable(user {C_API})\ntarget_link_libraries(user PRIVATE ofa_tvm::ofa_tvm_runtime)\n"
+    )
+    configured = call("cmake", "-S", folder, "-B", folder / "build", f"-DCMAKE_PREFIX_PATH={installed}")
+    assert configured.returncode == 0, configured.stderr
+    built = call("cmake", "--build", folder / "build")
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder / "build" / "user"
+
+
+def found_by_pkg_config(installed, folder):
+    """The same, with what pkg-config says of it."""
+    (said,) = installed.rglob("ofa_tvm.pc")
+    asked = ["pkg-config", f"--define-variable=prefix={installed}", "--cflags", "--libs", "ofa_tvm"]
+    env = {**os.environ, "PKG_CONFIG_PATH": str(said.parent)}
+    words = subprocess.run(asked, env=env, capture_output=True, text=True, check=True).stdout.split()
+    built = call("gcc", C_API, *words, "-o", folder / "linked")
+    assert built.returncode == 0, built.stderr
+    return folder / "linked"
 
 
 def in_json(parts, path, text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +28,7 @@ from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
 @pytest.fixture
@@ -57,9 +59,13 @@ def run(tiny_space, tiny_dataset, facts, tmp_path, monkeypatch):
 
 
 def test_one_budget_that_cannot_be_met_leaves_the_others(run, tmp_path, capsys) -> None:
-    assert run("--max-latency-ms", "0.0001", "--max-latency-ms", "100") == 3
-    errors = capsys.readouterr().err
+    assert run("--max-latency-ms", "0.0001", "--max-latency-ms", "100", "--json") == 3
+    printed, errors = capsys.readouterr()
     assert "1 of 2 budgets cannot be met" in errors
+    payload = json.loads(printed)
+    assert payload["error"]["code"] == 3
+    assert payload["error"]["reason"] == "1 of 2 budgets cannot be met"
+    assert [pick["budget_ms"] for pick in payload["picks"]] == [100.0]
     result = load_search_result(tmp_path / "out")
     assert result.budgets_ms == (0.0001, 100.0)
     assert [pick.budget_ms for pick in result.picks] == [100.0]
@@ -163,7 +169,7 @@ def measured_elsewhere(tmp_path, subnets, tiny_space) -> None:
         for key, kernel in fused_kernels(tiny_space).items():
             result = TrialResult("ok", (kernel_ms(kernel),), is_checked=True)
             log.commit(key, [(Candidate(key, "default", {}), result)])
-    LatencyBench(tiny_space, target, log, FormulaDevice(1.0, 0.0)).measure(subnets)
+    LatencyBench(TunedSpace(tiny_space, target, log), FormulaDevice(1.0, 0.0)).measure(subnets)
 
 
 def test_finalists_wait_for_a_device_elsewhere_and_are_picked_once_they_are_measured(

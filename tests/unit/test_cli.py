@@ -21,6 +21,7 @@ from ofa_tvm import targets
 from ofa_tvm.support import console
 from ofa_tvm.support.command import JsonFlag, emit, run_command, table
 from ofa_tvm.support.errors import DeviceUnreachable, Infeasible, OfaTvmError, PartialResult, UserError
+from ofa_tvm.support.shipped import shipped_folder
 
 ROOT = Path(ofa_tvm.__file__).parent.parent
 MODULES = {verb: f"ofa_tvm.{entry.module_of(verb)}" for verb in entry.VERBS}
@@ -56,6 +57,11 @@ def test_version(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["ofa-tvm", "--version"])
     assert entry.main() == 0
     assert capsys.readouterr().out == f"ofa_tvm {ofa_tvm.__version__}\n"
+
+
+def test_the_runtime_is_of_the_same_version():
+    header = (shipped_folder("runtime") / "include" / "ofa_tvm.h").read_text()
+    assert f'#define OFA_TVM_VERSION "{ofa_tvm.__version__}"\n' in header
 
 
 def test_unknown_verb(monkeypatch, capsys):
@@ -111,6 +117,29 @@ def test_errors_have_their_exit_code_and_no_traceback(capfd, error, code):
     captured = capfd.readouterr()
     assert captured.out == ""
     assert captured.err == "error: what\n  try this\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "record"),
+    [
+        (UserError("what", "try this"), {"code": 2, "reason": "what", "hint": "try this"}),
+        (
+            Infeasible("what", "", {"limit": "latency_ms", "value": 2.5, "subnet": "r32.3x2"}),
+            {
+                "code": 4,
+                "reason": "what",
+                "hint": "",
+                "nearest": {"limit": "latency_ms", "value": 2.5, "subnet": "r32.3x2"},
+            },
+        ),
+        (OSError(28, "No space left on device"), {"code": 2, "reason": "No space left on device", "hint": ""}),
+    ],
+)
+def test_errors_are_json_where_results_are(capfd, error, record):
+    assert Command(raising(error)).run("--json") == record["code"]
+    captured = capfd.readouterr()
+    assert json.loads(captured.out) == {"schema_version": 1, "error": record}
+    assert captured.err.startswith(f"error: {record['reason']}\n")
 
 
 @pytest.mark.parametrize(

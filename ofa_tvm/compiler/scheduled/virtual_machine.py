@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,8 @@ def compile_loops(
 
 class VirtualMachineModel:
     """A library for TVM's virtual machine, ready to run: of ``compile_loops``, or of ``build_network`` for a GPU."""
+
+    where: ClassVar = ""
 
     def __init__(self, library: Path, device: str = "cpu") -> None:
         module = tvm.runtime.load_module(str(library))

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.runner_build import build_runner
 from ofa_tvm.devices.emulation.instruction_counts import emulator
 from ofa_tvm.support.cores import process_cores
-from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.support.errors import OfaTvmError, UserError
 
 Images = NDArray[np.float32]
 
@@ -31,7 +32,7 @@ class EmulatedModel:
         UserError: qemu is not installed.
     """
 
-    where = "under emulation"
+    where: ClassVar = "under emulation"
 
     def __init__(self, library: Path, triple: str | None, compiler: str) -> None:
         self._library = library
@@ -46,6 +47,14 @@ class EmulatedModel:
         shares = [share for share in np.array_split(images, process_cores()) if len(share)]
         with ThreadPoolExecutor(len(shares)) as pool:
             return np.concatenate(list(pool.map(self._run, shares)))
+
+    def window(self, images: Images, window_ms: float) -> list[float]:
+        """Refused.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("times under emulation say nothing", "give a board: --device rpc:HOST:PORT")
 
     def _run(self, images: Images) -> Images:
         with tempfile.TemporaryDirectory() as folder:

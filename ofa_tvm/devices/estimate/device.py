@@ -22,18 +22,18 @@ from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SubnetConfig, get_space
-from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.device import Device
 from ofa_tvm.tuner.log import best_times
 from ofa_tvm.tuner.trial import TrialResult
 
 JOBS_MODULE = "ofa_tvm.devices.estimate.jobs"
 
 
-class EstimateDevice(Closing):
+class EstimateDevice(Device):
     """Estimates trials on all cores of this machine.
 
     Args:

@@ -8,14 +8,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ofa_tvm.devices.workers.serial_trials import OneByOne
 from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.errors import DeviceUnreachable
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.device import Library, SerialDevice
 from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
@@ -27,7 +26,7 @@ SETTLING = 9
 """Trials that say how fast a machine usually is."""
 
 
-class LocalDevice(Closing, OneByOne):
+class LocalDevice(SerialDevice):
     """Runs trials and whole subnets on this machine; its worker warms up while the caller does other things.
 
     ``reference_ms`` is what a reference kernel usually takes: where it is set, one is timed beside every trial, and
@@ -82,11 +81,13 @@ class LocalDevice(Closing, OneByOne):
         return TrialResult.of_answer(answer)
 
     def tell_at_the_speed_of(self, tuning_log: TuningLog) -> None:
-        """Tell times at the speed of a log, which is today's where the log has none yet.
+        """Tell times at the speed of a log, which is today's where the log has none yet; a GPU's are told as they are.
 
         Raises:
             DeviceUnreachable: the reference kernel does not run.
         """
+        if self._target.target.gpu is not None:
+            return
         if tuning_log.reference_ms is None:
             tuning_log.settle_reference(self._time_reference())
         self.reference_ms = tuning_log.reference_ms
@@ -126,6 +127,16 @@ class LocalDevice(Closing, OneByOne):
             return [answer]
         # One of them has failed, or taken the process down: the others shall not suffer.
         return [self.networks(space, classes, [one], folder, plan)[0] for one in subnets]
+
+    def load(self, library: Path) -> Library:
+        """A subnet's library, in this process."""
+        if self._target.target.gpu is not None:
+            from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel
+
+            return VirtualMachineModel(library, "cuda")
+        from ofa_tvm.compiler.loaded_model import LoadedModel
+
+        return LoadedModel(library)
 
     def close(self) -> None:
         """End the worker."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,11 @@ from ofa_tvm.devices.rpc.tracker import WAIT_S, Tracker, how_to_attach, is_loopb
 from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError, UserError
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.device import Device
 from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.trial import TrialResult
 
@@ -37,7 +37,7 @@ WARNING = (
 )
 
 
-class RpcDevice(Closing):
+class RpcDevice(Device):
     """Runs trials and whole subnets on all boards that a tracker lists.
 
     Args:
@@ -168,7 +168,7 @@ class BoardModel:
         call: runs a job (name, arguments) on a board.
     """
 
-    where = "on a board"
+    where: ClassVar = "on a board"
 
     def __init__(self, library: Path, call: Callable[[str, Message], Message]) -> None:
         self._library, self._call = library, call

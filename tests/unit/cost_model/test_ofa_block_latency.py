@@ -155,6 +155,7 @@ def test_predict_sums_the_blocks_and_starts_from_them(tmp_path, capsys):
     expected_ms = table.latency_ms(SPACE.genomes([SPACE.smallest]))[0]
     assert row["predicted_ms"] == pytest.approx(expected_ms) == pytest.approx(sum(row["parts"].values()))
     assert main([*space, "--block-table", str(folder), "--subnet", "r160.3x3"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == 2
     # A device whose blocks all take three times as long, and 5 ms more.
     configs = SPACE.sample_configs(np.random.default_rng(1), 60)
     latency_ms = 3 * table.latency_ms(SPACE.genomes(configs)) + 5

@@ -1,0 +1,86 @@
+"""What a device is: where kernels are tried, and subnets are timed and run."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.support.closing import Closing
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.timing.turns import WindowPlan
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.trial import TrialResult
+
+
+class Library(Protocol):
+    """A subnet's library, loaded where it can run; ``where`` says that in words, and is empty for this machine."""
+
+    where: ClassVar[str]
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (n, classes) of normalised images (n, resolution, resolution, channels)."""
+        ...
+
+    def window(self, images: NDArray[np.float32], window_ms: float) -> list[float]:
+        """Figures of single calls for about so many milliseconds; see ``timing.window.Window``."""
+        ...
+
+
+class Device(Closing):
+    """A machine, a board, an estimate of one, or a recording."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            DeviceUnreachable: it cannot be used.
+        """
+
+    @abstractmethod
+    def trials(self, spec: KernelSpec, candidates: Sequence[Candidate], best_ms: float | None) -> Iterator[TrialResult]:
+        """Build and time candidates, and check those that beat ``best_ms``; their results in order, as they come."""
+
+    @abstractmethod
+    def networks(
+        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
+    ) -> list[dict[str, Any]]:
+        """Of each subnet, with so many classes and the winners of a log, its times; see ``NetworkDevice``."""
+
+    def load(self, library: Path) -> Library:
+        """A subnet's library, where the device can run it.
+
+        Raises:
+            UserError: nothing runs there.
+        """
+        raise UserError(f"{library} cannot run: this device only answers", "leave out --device")
+
+    def boards(self) -> list[dict[str, Any]]:
+        """What is known of its boards; empty where it has none."""
+        return []
+
+    def tell_at_the_speed_of(self, tuning_log: TuningLog) -> None:
+        """Tell times of kernels at the speed of a log, where the device's own changes from day to day."""
+
+
+class SerialDevice(Device):
+    """A device that runs one trial at a time."""
+
+    @abstractmethod
+    def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
+        """Build, time and, if it beats ``best_ms``, check a candidate."""
+
+    def trials(self, spec: KernelSpec, candidates: Sequence[Candidate], best_ms: float | None) -> Iterator[TrialResult]:
+        """Results of candidates in their order, as they come; each has to beat those before."""
+        for candidate in candidates:
+            result = self.trial(spec, candidate, best_ms)
+            yield result
+            if result.best_ms is not None and result.is_checked:
+                best_ms = result.best_ms if best_ms is None else min(best_ms, result.best_ms)
