@@ -48,8 +48,8 @@ def train(
     init: Annotated[
         str | None,
         typer.Option(
-            help="Weights to start from: a trained supernet (its classifier is kept where the classes are the same), "
-            "or efficientnet-lite0 (ImageNet; extra imagenet)."
+            help="Weights to start from: a trained supernet, also one that ships or an official OFA file (its classifier "
+            "is kept where the classes are the same), or efficientnet-lite0 (ImageNet; extra imagenet)."
         ),
     ] = None,
     recipe: Annotated[
@@ -282,7 +282,7 @@ def _plan(
     images = len(dataset.train)
     if batch is None and is_graphed and images >= SMALL:
         batch, values = GPU_BATCH, {"rate_scale": GPU_RATE_SCALE, **values}
-    batch = batch or (SMALL_BATCH if images < SMALL else BATCH)
+    batch = batch or (min(SMALL_BATCH, images) if images < SMALL else BATCH)
     if steps is None:
         steps = max(1, round((epochs or epochs_by_default) * images / batch))
         steps = steps if epochs is not None else max(LEAST_STEPS, steps)

@@ -14,6 +14,7 @@ from ofa_tvm.supernet.facts import checkpoint_path
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
+from ofa_tvm.support.shipped import shipped_supernets
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Start:
 
 
 def open_start(source: str) -> Start:
-    """The weights that ``--init`` names: one of ``PUBLISHED``, or a supernet's file or folder.
+    """The weights that ``--init`` names: one of ``PUBLISHED``, or a supernet's file, folder or shipped name.
 
     Raises:
         UserError: there is neither, or it cannot be read.
@@ -61,9 +62,10 @@ def open_start(source: str) -> Start:
     if source in PUBLISHED:
         supernet = published_supernet(source)
         return Start(supernet, PREPROCESS, (), source)
-    path = Path(source)
+    path = checkpoint_path(Path(source))
     if not path.exists():
-        raise UserError(f"{source} is neither a supernet nor published weights", f"there are {', '.join(PUBLISHED)}")
+        known = [*PUBLISHED, *(folder.name for folder in shipped_supernets())]
+        raise UserError(f"{source} is neither a supernet nor published weights", f"there are {', '.join(known)}")
     supernet, facts = load_supernet(path)
     names = facts.class_names if facts.is_named else ()
-    return Start(supernet, facts.preprocess, names, sha256_file(checkpoint_path(path))[:16])
+    return Start(supernet, facts.preprocess, names, sha256_file(path)[:16])

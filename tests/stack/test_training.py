@@ -338,6 +338,7 @@ def test_a_training_starts_from_a_supernet(trained, tiny_space, tiny_dataset, tm
         Trainer(SPACES["mbv3-cifar"].with_classes(4), tiny_dataset, plan, tmp_path / "else", start=start)
     with pytest.raises(UserError, match="neither a supernet nor published weights"):
         open_start(str(tmp_path / "missing"))
+    assert "airplane" in open_start("mbv3-cifar").class_names
 
 
 def test_train_fine_tunes_at_one_resolution(trained, tiny_space, tiny_dataset, tmp_path, monkeypatch):
