@@ -48,8 +48,8 @@ def train(
     init: Annotated[
         str | None,
         typer.Option(
-            help="Weights to start from: a trained supernet, also one that ships or an official OFA file (its classifier "
-            "is kept where the classes are the same), or efficientnet-lite0 (ImageNet; extra imagenet)."
+            help="Weights to start from: a trained supernet, also one that ships or an official OFA file (its "
+            "classifier is kept where the classes are the same), or efficientnet-lite0 (ImageNet; extra imagenet)."
         ),
     ] = None,
     recipe: Annotated[
