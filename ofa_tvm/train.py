@@ -295,7 +295,6 @@ def _emit_cost(trainers: Sequence[Trainer], json: bool) -> None:
     from dataclasses import asdict
 
     from ofa_tvm.supernet.training_cost import expected_cost
-    from ofa_tvm.support.console import duration
     from ofa_tvm.support.ledger import total
 
     plan, images, trainings = trainers[-1].plan, len(trainers[-1].dataset.train), len(trainers)
@@ -312,7 +311,8 @@ def _emit_cost(trainers: Sequence[Trainer], json: bool) -> None:
     times = f", {trainings} times for a cross-validation" if trainings > 1 else ""
 
     def text() -> str:
-        hours = f"{cost.wall_s / 3600:.1f} hours" if cost.wall_s >= 3600 else duration(cost.wall_s)
+        seconds = cost.wall_s
+        hours = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{max(1, round(seconds / 60))} minutes"
         return (
             f"{images} images, {plan.steps} steps of {plan.batch} ({epochs:.1f} epochs), {plan.recipe}{times}: about "
             f"{hours}, {cost.energy}, without evaluation"

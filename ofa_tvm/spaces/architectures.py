@@ -22,7 +22,7 @@ from ofa_tvm.spaces import SPACES, SearchSpace, SubnetConfig
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json
 
-FORMS = 'it reads {"ks": [...], "e": [...], "d": [...], "r": 32} or {"subnet": "r32.7x4-3x2.5x3-5x3"}'
+FORMS = 'it reads {"ks": [...], "e": [...], "d": [...], "r": 32} or {"subnet": "r32.7x4-3x2.5x3-5x3.3x2-3x2"}'
 NET_CONFIG, RUN_CONFIG = "net.config", "run.config"
 KEY = re.compile(r"largest|smallest|r\d[\dx.-]*")
 ENDINGS = (".json", ".jsonl", ".csv", ".txt", ".py")
@@ -42,12 +42,24 @@ def read_architectures(source: str, space: SearchSpace) -> list[SubnetConfig]:
             that fits.
     """
     if source == "-":
-        return _read("standard input", sys.stdin.read(), None, space)
+        return _read("standard input", _standard_input(), None, space)
+    if not source:
+        raise UserError("no file of subnets is named", "give a file of subnets, a folder, or -")
     try:
         texts = [(file, file.read_text(encoding="utf-8-sig")) for file in _files(Path(source))]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"architecture {source} cannot be read: {error}", "give a JSON file, or a folder") from error
+        said = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"architecture {source} cannot be read: {said}", "give a file of subnets, or a folder"
+        ) from error
     return [config for file, text in texts for config in _read(str(file), text, file, space)]
+
+
+def _standard_input() -> str:
+    try:
+        return "" if sys.stdin is None else sys.stdin.read().lstrip("\ufeff")
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input is no text: {error}", FORMS) from error
 
 
 def _files(path: Path) -> list[Path]:
@@ -65,8 +77,8 @@ def _read(name: str, text: str, file: Path | None, space: SearchSpace) -> list[S
         raise UserError(f"{name} is not an architecture: it is empty", FORMS)
     try:
         values = _values(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise UserError(f"{name} is not an architecture: {error}", FORMS) from error
+    except (ValueError, SyntaxError, RecursionError, MemoryError, csv.Error) as error:
+        raise UserError(f"{name} is not an architecture: {str(error) or type(error).__name__}", FORMS) from error
     if not values:
         raise UserError(f"{name} is not an architecture: its list is empty", FORMS)
     try:
@@ -115,7 +127,7 @@ def _python(text: str) -> Any:
     try:
         statements = ast.parse(text.strip()).body
         values = [ast.literal_eval(one.value) for one in statements if isinstance(one, ast.Expr | ast.Assign)]
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         return None
     if len(values) != len(statements):
         return None
@@ -124,8 +136,14 @@ def _python(text: str) -> Any:
 
 def _lines(text: str) -> list[Any]:
     """A subnet's key or a dict on every line."""
-    values = [_one_line(line.strip()) for line in text.splitlines() if line.strip()]
-    return values if all(isinstance(value, str | dict) for value in values) else []
+    values = []
+    for line in map(str.strip, text.splitlines()):
+        if not line or line.startswith("#"):
+            continue
+        values.append(_one_line(line))
+        if not isinstance(values[-1], str | dict):
+            return []
+    return values
 
 
 def _one_line(line: str) -> Any:
@@ -138,14 +156,27 @@ def _one_line(line: str) -> Any:
 
 
 def _table(text: str) -> list[Any]:
-    """The cells of a table's first column of dicts, as DyNAS writes them."""
-    rows = list(csv.reader(io.StringIO(text)))
+    """Subnets of a table with columns ks, e, d and r, or with one of dicts (as DyNAS writes them) or of keys."""
+    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    names = [name.strip() for name in rows[0]] if rows else []
+    if {"ks", "e", "d"} <= set(names):
+        return [dict(zip(names, map(_python, row), strict=False)) for row in rows[1:]]
     for column in range(len(rows[-1]) if rows else 0):
-        cells = [_python(row[column]) if column < len(row) else None for row in rows]
-        dicts = [cell for cell in cells if isinstance(cell, dict)]
-        if dicts and len(dicts) >= len([row for row in rows if row]) - 1:
-            return dicts
+        found = [_cell(row[column]) if column < len(row) else None for row in rows[:2]]
+        if found[-1] is None:  # the first row may be a heading, the second may not
+            continue
+        found += [_cell(row[column]) if column < len(row) else None for row in rows[2:]]
+        if None not in found[1:]:
+            return [cell for cell in found if cell is not None]
     return []
+
+
+def _cell(text: str) -> Any:
+    """A dict or a subnet's key; None for anything else."""
+    if KEY.fullmatch(text.strip()):
+        return text.strip()
+    value = _python(text)
+    return value if isinstance(value, dict) else None
 
 
 def _architecture(value: Any, file: Path | None, space: SearchSpace) -> SubnetConfig:
@@ -236,7 +267,10 @@ def _whole(name: str, value: Any) -> int:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python shows no numbers of thousands of digits
+        return "a number of thousands of digits"
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 
@@ -252,7 +286,7 @@ def _specialised(value: Mapping[str, Any], file: Path | None, space: SearchSpace
         starts = sorted({*starts, *(number for number, conv in enumerate(convs) if conv["stride"] == 2)})
         blocks = [(_whole("kernel_size", conv["kernel_size"]), _expand(conv)) for conv in convs]
         widths = [conv["out_channels"] for conv in convs]
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, ValueError) as error:
         raise UserError(f"no network that is known: {type(error).__name__} {error}", FORMS) from error
     stages = tuple(tuple(blocks[start:end]) for start, end in pairwise([*starts, len(convs)]))
     config = space.validate(SubnetConfig(_size_beside(value, file), stages))
@@ -271,7 +305,7 @@ def _expand(conv: Mapping[str, Any]) -> int:
 def _size_beside(value: Mapping[str, Any], file: Path | None) -> int:
     beside = None if file is None else file.parent / RUN_CONFIG
     run = read_json(beside, "settings of the network") if beside is not None and beside.is_file() else {}
-    size = value.get("r", value.get("image_size", run.get("image_size")))
+    size = value.get("r", value.get("image_size", run.get("image_size") if isinstance(run, dict) else None))
     if size is None:
         raise UserError(f"it names no resolution, and no {RUN_CONFIG} lies beside it", 'add "r": 224 to it')
     return _whole("image_size", size[0] if isinstance(size, list) and len(size) == 1 else size)

@@ -48,9 +48,9 @@ const char *ofa_tvm_model_class_name(const ofa_tvm_model *model, int number);
    the numbers that `images` and `logits` have room for, and must be right. Returns 0, or -1. */
 int ofa_tvm_model_run(ofa_tvm_model *model, const float *images, size_t image_count, float *logits, size_t logit_count);
 
-/* From one RGB image of any size, 8 bits a channel and rows without gaps, to its logits (classes). The largest square
-   in its centre is resized to the network's resolution and normalised as the manifest says, so it takes a bundle.
-   `pixel_bytes` is 3 * width * height, `logit_count` the number of classes. Returns 0, or -1. */
+/* From one RGB image of up to 32768 pixels a side, 8 bits a channel and rows without gaps, to its logits (classes). The
+   largest square in its centre is resized to the network's resolution and normalised as the manifest says, so it takes
+   a bundle. `pixel_bytes` is 3 * width * height, `logit_count` the number of classes. Returns 0, or -1. */
 int ofa_tvm_model_run_rgb(ofa_tvm_model *model, const uint8_t *pixels, size_t pixel_bytes, int width, int height,
                           float *logits, size_t logit_count);
 

@@ -37,11 +37,10 @@ void require(const void *given, const char *name) {
   if (!given) throw ofa_tvm::bad_input(std::string(name) + " is NULL", "");
 }
 
-void require_count(const char *name, size_t given, size_t needed) {
+void require_count(const char *name, size_t given, size_t needed, const char *hint = "count numbers, not bytes") {
   if (given == needed) return;
   throw ofa_tvm::bad_input(
-      std::string(name) + " has room for " + std::to_string(given) + ", not " + std::to_string(needed),
-      "count numbers, not bytes, of floats");
+      std::string(name) + " has room for " + std::to_string(given) + ", not " + std::to_string(needed), hint);
 }
 
 int fact(const ofa_tvm_model *model, int ofa_tvm::Model::*which) { return model ? model->model.*which : 0; }
@@ -97,7 +96,10 @@ int ofa_tvm_model_run_rgb(ofa_tvm_model *model, const uint8_t *pixels, size_t pi
     require(pixels, "pixels");
     require(logits, "logits");
     if (width < 1 || height < 1) throw ofa_tvm::bad_input("an image of no pixels");
-    require_count("pixels", pixel_bytes, 3 * static_cast<size_t>(width) * static_cast<size_t>(height));
+    if (std::max(width, height) > static_cast<int>(ofa_tvm::kMostPixels))
+      throw ofa_tvm::bad_input("an image of more than 32768 pixels along a side", "make it smaller");
+    require_count("pixels", pixel_bytes, 3 * static_cast<size_t>(width) * static_cast<size_t>(height),
+                  "three bytes each");
     const ofa_tvm::Model &loaded = model->model;
     require_count("logits", logit_count, static_cast<size_t>(loaded.classes));
     const auto image = ofa_tvm::prepare(pixels, width, height, loaded.preprocess(), loaded.resolution);

@@ -37,6 +37,9 @@ def written(tmp_path, text, name="one.json"):
         f"arch = {WHOLE}\n",
         f"{CONFIG.key}\n\n",
         json.dumps(WHOLE) + "\n",
+        f"# found yesterday\n{CONFIG.key}\n",
+        f"subnet,latency_ms\n{CONFIG.key},12.5\n",
+        f'ks,e,d,r\n"{KERNELS}","{EXPANDS}","{WHOLE["d"]}",224\n',
         f'Sub-network,Date,Latency (ms)\n"{WHOLE}",2022-01-01 10:00:00,12.5\n',
     ],
 )
@@ -111,8 +114,31 @@ def test_what_cannot_be_is_said(change, said):
         from_ofa({**WHOLE, **change}, MBV3)
 
 
+NINES = "9" * 5000
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "[" * 100_000, "7", '{"subnet": null}', "a,b\n1,2\n", "{'ks': __import__('os')}"]
+    "text",
+    [
+        *(
+            "",
+            "[]",
+            "[" * 100_000,
+            "7",
+            '{"subnet": null}',
+            "a,b\n1,2\n",
+            "{'ks': __import__('os')}",
+            "-" * 100_000 + "1",
+        ),
+        *("{[1]: 2}", "arch = {[1]}", '"' + 200_000 * "x" + '",1', f"r32.7x{NINES}", "x,y\n" * 20_000),
+        '{"ks": 0x' + 6000 * "f" + ', "e": 3, "d": 3, "r": 160}',
+        *(
+            f'{{"blocks": [1, {{"conv": {{"name": "x", "in_channels": {given}, "mid_channels": {middle}, '
+            f'"out_channels": 1, "kernel_size": 3, "stride": 1}}}}]}}'
+            for given, middle in ((0, 3), (3, "NaN"), (3, "Infinity"), (3, "1" + 400 * "0"))
+        ),
+    ],
+    ids=lambda text: text[:20],
 )
 def test_what_is_no_architecture_is_said(tmp_path, text):
     with pytest.raises(UserError, match=r"one\.json is not an architecture"):
