@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import signal
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -73,17 +75,23 @@ def run_command(function: Callable[..., None], argv: Sequence[str] | None = None
         0 done, 1 failed, 2 bad input, 3 partial, 4 infeasible, 5 device unreachable, 130 or 143 interrupted.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(help=function.__doc__)(_guarded(function))
+    words = sys.argv[1:] if argv is None else list(argv)
+    begun: list[bool] = []
+    app.command(help=function.__doc__)(_guarded(function, begun))
     try:
-        app(args=None if argv is None else list(argv), prog_name=f"python -m ofa_tvm.{verb or function.__name__}")
+        app(args=words, prog_name=f"python -m ofa_tvm.{verb or function.__name__}")
     except SystemExit as ended:
-        return int(ended.code or 0)
+        code = int(ended.code or 0)
+        if code and not begun and "--json" in words:
+            _tell({"code": code, "reason": "the options cannot be understood; stderr says why", "hint": "see --help"})
+        return code
     return 0
 
 
-def _guarded(function: Callable[..., None]) -> Callable[..., None]:
+def _guarded(function: Callable[..., None], begun: list[bool]) -> Callable[..., None]:
     @functools.wraps(function)
     def guarded(*args: Any, **options: Any) -> None:
+        begun.append(True)
         before, as_json = signal.signal(signal.SIGTERM, _terminate), bool(options.get("json"))
         try:
             function(*args, **options)
@@ -108,8 +116,13 @@ def _ended(error: dict[str, Any], as_json: bool) -> SystemExit:
     kind = "" if error["code"] in (INTERRUPTED, TERMINATED) else "error: "
     log("\n  ".join([f"{kind}{error['reason']}", *error.get("hint", "").splitlines()]))
     if as_json:
-        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error}))
+        _tell(error)
     return SystemExit(error["code"])
+
+
+def _tell(error: dict[str, Any]) -> None:
+    with suppress(OSError):  # nobody reads it, and the exit code counts
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error}), flush=True)
 
 
 def _os_error(error: OSError) -> str:

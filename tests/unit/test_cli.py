@@ -171,6 +171,8 @@ def test_arguments_that_do_not_parse_end_with_2(capfd, argv):
     captured = capfd.readouterr()
     assert captured.out == ""
     assert "Usage: python -m ofa_tvm.sing" in captured.err
+    assert Command(nothing).run(*argv, "--json") == 2
+    assert json.loads(capfd.readouterr().out)["error"]["code"] == 2
 
 
 def test_a_defect_is_not_hidden():
