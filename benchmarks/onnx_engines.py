@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from ofa_tvm.compiler.loaded_model import LoadedModel
 from ofa_tvm.data import load_dataset
 from ofa_tvm.data.dataset import Dataset, Preprocess, Split
 from ofa_tvm.engines.comparison import WARMUP_RUNS, time_calls
+from ofa_tvm.hardware.machine import package_version
 from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.support.command import share, table
 
@@ -172,16 +172,6 @@ def candidates(bundles: list[Path], dataset: Dataset, threads: int, work: Path) 
     return found, missing
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
 def main() -> None:
     """Count, time, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -209,7 +199,7 @@ def main() -> None:
         timings = time_calls(calls, options.seconds, rng)["blocks"]
     error = {name: standard_error(value, len(test)) for name, value in accuracies.items()}
     result = {
-        "versions": _versions(),
+        "versions": {name: package_version(name) for name in PACKAGES},
         "not_installed": missing,
         "data": dataset.name,
         "test_images": len(test),
