@@ -17,12 +17,13 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import t as student
 from store import keep
 
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.supernet.checkpoint import load_supernet
-from ofa_tvm.supernet.evaluate import CPU, Evaluator, supernet_images
+from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
 from ofa_tvm.supernet.facts import SupernetFacts, checkpoint_path
 from ofa_tvm.supernet.host_threads import use_host_threads
 from ofa_tvm.supernet.plan import Plan, make_plan
@@ -64,21 +65,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--subnets", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--data", help="where the supernet's images are (default: where it found them)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     options = parser.parse_args()
     use_host_threads(None)
+    device = torch.device(options.device)
     supernet, facts = load_supernet(options.supernet)
-    dataset = supernet_images(None, facts, checkpoint_path(options.supernet), log)
-    teacher = open_teacher(options.supernet, dataset, CPU)
-    test = Evaluator(dataset, dataset.test)
+    dataset = supernet_images(options.data, facts, checkpoint_path(options.supernet), log)
+    teacher = open_teacher(options.supernet, dataset, device)
+    test = Evaluator(dataset, dataset.test, device=device)
     rows: list[dict[str, Any]] = []
-    for number, config in enumerate(across(supernet.space, options.subnets)):
-        shared = test.top1(supernet, config)
-        for seed in range(options.seeds):
+    for seed in range(options.seeds):
+        for number, config in enumerate(across(supernet.space, options.subnets)):
+            shared = test.top1(supernet.to(device), config)
             folder = options.out / f"{number}-{seed}"
             found = folder / "found.json"
             if not found.exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                trainer = Trainer(supernet.space, dataset, plan_alone(facts, config, seed), folder, CPU, teacher)
+                trainer = Trainer(supernet.space, dataset, plan_alone(facts, config, seed), folder, device, teacher)
                 trainer.run()
                 trainer.result.eval()
                 cost = total("train", trainer.ledger.costs()).record()
@@ -89,16 +93,20 @@ def main() -> None:
             )
             print(
                 f"{config.key}, seed {seed}: alone {alone['top1']:.2%}, shared {shared:.2%} "
-                f"({100 * (shared - alone['top1']):+.2f} points), {alone['cost']['cpu_s']:.0f} CPU s",
+                f"({100 * (shared - alone['top1']):+.2f} points), {alone['cost']['wall_s']:.0f} s, "
+                f"{alone['cost']['cpu_s']:.0f} CPU s",
                 flush=True,
             )
     points = interval([100 * (row["shared_top1"] - row["top1"]) for row in rows])
-    cpu_s = sum(row["cost"]["cpu_s"] for row in rows) / options.seeds
+    cpu_s, wall_s = (sum(row["cost"][name] for row in rows) / options.seeds for name in ("cpu_s", "wall_s"))
     print(
         f"shared less alone: {points['mean']:+.2f} points ({points['low']:+.2f} to {points['high']:+.2f}); "
-        f"{options.subnets} alone cost {cpu_s:.0f} CPU s"
+        f"{options.subnets} alone cost {wall_s:.0f} s, {cpu_s:.0f} CPU s"
     )
-    keep(f"alone-{facts.space}", {"points": points, "cpu_s_of_all_alone": cpu_s, "rows": rows})
+    keep(
+        f"alone-{facts.space}",
+        {"points": points, "cpu_s_of_all_alone": cpu_s, "wall_s_of_all_alone": wall_s, "rows": rows},
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ TRIPLE = "aarch64-linux-gnu"
 LENGTH = 4
 KEPT = 0.995
 """Share of the instructions whose cycles are simulated; the rest, in code that hardly runs, is left out."""
-MOST_NEGATIVE = 0.01
+MAX_NEGATIVE = 0.01
 """Share of counts that may fall with more inferences, since no two starts are alike."""
 
 SKIP_ATOMICS = "-skip-unsupported-instructions=lack-sched"
@@ -74,7 +74,7 @@ def cost_of_one(few: Counts, many: Counts, inferences: int, ignored: Ranges, mod
                 counts[start + at] += more
     counted = sum(runs for runs in counts.values() if runs > 0)
     fell = -sum(runs for runs in counts.values() if runs < 0)
-    if fell > MOST_NEGATIVE * counted:
+    if fell > MAX_NEGATIVE * counted:
         raise NotComparable(f"two runs of a program cannot be compared: {fell} of {counted} counts fell")
     texts = _disassembled(set(words.values()), model.llvm)
     listing = [Instruction(address, texts[words[address]]) for address in sorted(words) if counts[address] > 0]

@@ -13,7 +13,7 @@ from ofa_tvm.support.files import read_json, write_atomic
 
 WIDTH, HEIGHT = 860, 400
 LEFT, RIGHT, TOP, BOTTOM = 60, 360, 16, 52
-MOST_TRIALS, SLOWEST = 64, 2.6
+MAX_TRIALS, SLOWEST = 64, 2.6
 CPU = "sapphirerapids"
 METASCHEDULE = (
     ("AVX2", "seed2", "znver3", "#8d1b3d"),
@@ -54,7 +54,7 @@ def series() -> list[Series]:
 
 def svg(lines: Sequence[Series]) -> str:
     """The figure; trials on a logarithmic axis."""
-    x = Axis(0, math.log2(MOST_TRIALS), LEFT, WIDTH - RIGHT)
+    x = Axis(0, math.log2(MAX_TRIALS), LEFT, WIDTH - RIGHT)
     y = Axis(0.9, SLOWEST, HEIGHT - BOTTOM, TOP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" style="font: 12px sans-serif">',
@@ -64,7 +64,7 @@ def svg(lines: Sequence[Series]) -> str:
     for place, label in y.ticks:
         parts.append(f'<path d="M{LEFT} {place}H{WIDTH - RIGHT}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{place + 4}" text-anchor="end">{label}</text>')
-    for power in range(int(math.log2(MOST_TRIALS)) + 1):
+    for power in range(int(math.log2(MAX_TRIALS)) + 1):
         parts.append(f'<text x="{x(power)}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{2**power}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 12}" text-anchor="middle">trials a kernel</text>')

@@ -24,12 +24,12 @@ def say(text: str) -> None:
     print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n== {text}", flush=True)
 
 
-def run(*arguments: str, quiet: bool = False) -> str:
-    """Run a command of the package and stop if it fails; returns what it printed on stdout."""
+def run(*arguments: str, quiet: bool = False, fine: tuple[int, ...] = (0,)) -> str:
+    """Run a command of the package and stop unless it ends with a code that is fine; what it printed on stdout."""
     command = ["-m", *arguments]
     print(f"$ python {shlex.join(command)}", flush=True)
     done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
+    if done.returncode not in fine:
         sys.exit(done.returncode)
     if not quiet:
         print(done.stdout, end="", flush=True)

@@ -73,7 +73,7 @@ def bench(
         "machine": cpu_name(),
         "target": spec.name,
         "fingerprint": spec.fingerprint,
-        "protocols": {name: f"{runs} runs of an engine in turn" for name, runs in PROTOCOLS.items()},
+        "protocols": {name: f"{_counted(runs)} of an engine in turn" for name, runs in PROTOCOLS.items()},
         "engines": {name: {"version": engine.version, "settings": engine.settings} for name, engine in engines.items()},
         "not_installed": missing,
         "subnets": rows,
@@ -123,6 +123,10 @@ def _speedups(rows: list[dict[str, Any]], engines: dict[str, Engine]) -> dict[st
     }
 
 
+def _counted(runs: int) -> str:
+    return "1 run" if runs == 1 else f"{runs} runs"
+
+
 def _text(payload: dict[str, Any]) -> str:
     names = list(payload["engines"])
     lines = [f"{payload['machine']}; {payload['threads']} threads; {payload['space']}"]
@@ -135,10 +139,10 @@ def _text(payload: dict[str, Any]) -> str:
         ]
         lines += ["", f"{protocol} ({meaning}), median ms", table(["subnet", *names], cells)]
         for name, speedup in payload["geomean_speedup"][protocol].items():
-            span = f"{speedup['low']:.2f} to {speedup['high']:.2f}"
-            lines.append(f"ours against {name}: {speedup['geomean']:.2f}x as fast ({span})")
-    timings = [one for row in payload["subnets"] for times in row["protocols"].values() for one in times.values()]
-    apart = median(one["high_ms"] / one["low_ms"] - 1 for one in timings)
+            span = f" ({speedup['low']:.2f} to {speedup['high']:.2f})" if len(cells) > 1 else ""
+            lines.append(f"ours against {name}: {speedup['geomean']:.2f}x as fast{span}")
+    timings = [timing for row in payload["subnets"] for times in row["protocols"].values() for timing in times.values()]
+    apart = median(timing["high_ms"] / timing["low_ms"] - 1 for timing in timings)
     error = max(max(row["relative_error"].values()) for row in payload["subnets"])
     lines += [
         "",

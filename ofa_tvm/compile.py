@@ -115,22 +115,22 @@ def _for_gpu(
         compiled.append(compile_gpu_subnet(config.key, network, weights_of(config), spec, winners, library))
     rows = [
         [
-            one.subnet,
-            f"{one.seconds:.1f}",
-            f"{one.tuned_kernels}/{one.tuned_kernels + one.default_kernels}",
-            f"{one.device_code_bytes >> 10}",
+            subnet.subnet,
+            f"{subnet.seconds:.1f}",
+            f"{subnet.tuned_kernels}/{subnet.tuned_kernels + subnet.default_kernels}",
+            f"{subnet.device_code_bytes >> 10}",
         ]
-        for one in compiled
+        for subnet in compiled
     ]
     lines = [table(["subnet", "seconds", "kernels tuned", "KiB of device code"], rows)]
     lines.append(f"no tuning trials; target {spec.fingerprint}; compiled, not run: that needs the GPU")
-    lines += [f"wrote {one.library}" for one in compiled if one.library is not None]
+    lines += [f"wrote {subnet.library}" for subnet in compiled if subnet.library is not None]
     payload = {
         "target": spec.name,
         "fingerprint": spec.fingerprint,
         "space": space.name,
         "trials": 0,
-        "subnets": [one.record() for one in compiled],
+        "subnets": [subnet.record() for subnet in compiled],
     }
     return payload, "\n".join(lines)
 

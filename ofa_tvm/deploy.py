@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +60,6 @@ def deploy(
     """
     from ofa_tvm.bundle.folder import check_destination
     from ofa_tvm.bundle.order import Order, written_subnet
-    from ofa_tvm.devices import open_device
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.supernet.host_threads import use_host_threads
     from ofa_tvm.support.errors import UserError
@@ -82,10 +80,7 @@ def deploy(
         subnet = subnet or written_subnet(arch or "", supernet)
         order = Order(subnet, supernet, load_target(target or "x86", threads, batch, device, dtype))
     use_host_threads(host_threads)
-    order.target.stored_provenance()  # a bundle says how fast it is
-    needs_device = order.target.is_at_hand and order.target.device != "local"
-    with open_device(order.target) if needs_device else nullcontext() as opened:
-        manifest = order.deployment(data, logs, check_images, opened).write(out)
+    manifest = order.write(out, data, logs, check_images)
     cost = total("total", manifest.cost)
     payload = {"out": str(out), "manifest": manifest.record(), "cost": cost.record()}
     emit(payload, json, lambda: _text(manifest, cost, out))

@@ -63,16 +63,16 @@ def _option(name: str, value: object) -> list[str]:
 
 def _text(results: dict[str, dict[str, object]], folder: Path) -> str:
     tuned = results["tune"]
-    found = results["search"]
-    picks = found["picks"]
+    search = results["search"]
+    picks = search["picks"]
     count = len(picks) if isinstance(picks, list) else 0
     return "\n".join(
         [
             f"{tuned['tuned']} of {tuned['kernels']} kernels tuned, latencies are {tuned['provenance']}",
             f"log: {tuned['folder']}",
-            f"{count} picks: {found['folder']}",
+            f"{count} picks: {search['folder']}",
             f"report: {folder / 'report.html'}",
-            f"next: python -m ofa_tvm.deploy --from {found['folder']} --pick 1 --out bundle",
+            f"next: python -m ofa_tvm.deploy --from {search['folder']} --pick 1 --out bundle",
         ]
     )
 

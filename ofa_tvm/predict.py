@@ -99,11 +99,12 @@ def predict(
         "space": search_space.name,
         "target": spec.name,
         "fingerprint": spec.fingerprint,
+        "threads": spec.threads,
         "provenance": spec.provenance,
         "subnets": rows,
     }
-    note = "" if spec.provenance == "measured" else f"\nlearned from {spec.provenance} latencies"
-    emit(payload, json, lambda: _text(rows) + note)
+    note = f"{spec.name}, {spec.threads} threads, batch {spec.batch}, learned from {spec.provenance} latencies"
+    emit(payload, json, lambda: f"{_text(rows)}\n{note}")
 
 
 def _space_and_folder(supernet: Path | None, space: str | None) -> tuple[SearchSpace, Path | None]:

@@ -17,16 +17,12 @@ from ofa_tvm.support.command import (
     LogsOption,
     emit,
     run_command,
-    table,
 )
 
 if TYPE_CHECKING:
-    from ofa_tvm.support.ledger import Cost
     from ofa_tvm.tuner.coverage import Coverage
-    from ofa_tvm.tuner.loop import TuningSummary
 
 SECONDS_PER_TRIAL = 0.2
-ROWS = 12
 
 
 def tune(
@@ -76,6 +72,7 @@ def tune(
     from ofa_tvm.hardware.target import require_cpu
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.measurement import tuning_session
+    from ofa_tvm.reporting.tuning_text import pack_text, plan_text, tuning_text
     from ofa_tvm.spaces import get_space
     from ofa_tvm.tuner.coverage import coverage as covered
     from ofa_tvm.tuner.log import TuningLog
@@ -110,7 +107,7 @@ def tune(
         state = covered(tuned, resolutions)
         planned = tuning_session.planned_trials(tuned, resolutions, budget)
         payload |= _coverage_record(state) | {"planned_trials": planned, "planned_s": planned * SECONDS_PER_TRIAL}
-        emit(payload, json, lambda: _plan_text(payload, state, coverage))
+        emit(payload, json, lambda: plan_text(payload, state, coverage))
         return
     if is_packed or spec.device == "pack":
         from ofa_tvm.measurement.pack_rounds import PackOrder, run_packs
@@ -118,7 +115,7 @@ def tune(
         subnets = [search_space.parse(key) for key in named]
         order = PackOrder(tuned, resolutions, budget, pack_batch, transfer, seed, samples, subnets)
         payload |= run_packs(order, import_pack, export_pack)
-        emit(payload | _coverage_record(covered(tuned, resolutions)), json, lambda: _pack_text(payload))
+        emit(payload | _coverage_record(covered(tuned, resolutions)), json, lambda: pack_text(payload))
         return
     if retime:
         require_cpu(spec, "tune --retime")
@@ -139,7 +136,7 @@ def tune(
         "cost_model": report.latency_model,
         "cost": cost.record(),
     }
-    emit(payload, json, lambda: _text(payload, state, done, cost))
+    emit(payload, json, lambda: tuning_text(payload, state, done, cost))
 
 
 def _finalists(search: Path | None, export_pack: Path | None) -> tuple[str, ...]:
@@ -154,24 +151,6 @@ def _finalists(search: Path | None, export_pack: Path | None) -> tuple[str, ...]
     return load_search_result(search).unmeasured
 
 
-def _pack_text(payload: dict[str, Any]) -> str:
-    lines = []
-    if taken := payload.get("imported"):
-        lines.append(
-            f"{taken['results']} results of {taken['device']} taken into the log, {taken['failures']} of them failed; "
-            f"{taken['subnets']} latencies of subnets"
-        )
-        lines.append(f"{taken['known']} known before, {taken['damaged']} damaged, {taken['missing']} not measured yet")
-    if made := payload.get("exported"):
-        lines.append(
-            f"{made['entries']} entries in {made['folder']} ({made['size_bytes'] / 2**20:.1f} MiB): "
-            f"candidates of {made['kernels']} kernels, {made['subnets']} subnets; {made['failures']} could not be built"
-        )
-        lines.append("copy it to the device, run 'python measure.py' there, bring results.jsonl back into it, then:")
-        lines.append(f"python -m ofa_tvm.tune --target {payload['target']} --import-pack {made['folder']}")
-    return "\n".join([*lines, f"log: {payload['folder']}"])
-
-
 def _coverage_record(state: Coverage) -> dict[str, Any]:
     return {
         "tuned": state.tuned,
@@ -180,69 +159,6 @@ def _coverage_record(state: Coverage) -> dict[str, Any]:
         "fallback_calls": state.fallback_calls,
         "expected_gap": state.expected_gap,
     }
-
-
-def _plan_text(payload: dict[str, Any], state: Coverage, show_kernels: bool) -> str:
-    from ofa_tvm.support.ledger import estimated
-
-    seconds = payload["planned_s"]
-    lines = [
-        f"{payload['space']} on {payload['target']} ({payload['fingerprint']}, {payload['provenance']}): "
-        f"{payload['kernels']} kernels, "
-        f"{state.tuned} tuned, {state.fallback} would run their default schedule",
-        _gap(state),
-        f"a run would take at most {payload['planned_trials']} trials, about {seconds / 3600:.2f} h",
-        f"it would cost: {estimated('tune', seconds, seconds)}",
-        f"log: {payload['folder']}",
-    ]
-    return "\n".join([_kernel_table(state), *lines] if show_kernels and state.kernels else lines)
-
-
-def _gap(state: Coverage) -> str:
-    if state.expected_gap is None:
-        return "how much slower default schedules are is not known yet"
-    share = f"{state.fallback_calls:.0%} of a mean subnet's calls run one"
-    return f"a typical default schedule takes {state.expected_gap:.0%} longer than the tuned one; {share}"
-
-
-def _kernel_table(state: Coverage) -> str:
-    rows = [
-        [
-            kernel.kernel,
-            f"{kernel.best_ms * 1e3:.1f}",
-            f"{kernel.gflops_per_s:.0f}",
-            f"{kernel.calls:.2f}",
-            f"{kernel.share:.1%}",
-            str(kernel.trials),
-            kernel.source,
-        ]
-        for kernel in state.kernels[:ROWS]
-    ]
-    return table(["costliest kernels", "us", "GFLOP/s", "calls a subnet", "share", "trials", "by"], rows)
-
-
-def _text(payload: dict[str, Any], state: Coverage, done: TuningSummary, cost: Cost) -> str:
-    failed = "failed or are not in the recording" if payload["provenance"] == "replayed" else "failed"
-    lines = [
-        _kernel_table(state),
-        f"{done.trials} trials in {done.seconds:.0f} s ({payload['trials_per_second']:.1f} a second), "
-        f"{done.failures} {failed}; stopped by: {done.stopped_by}",
-        f"{state.tuned} of {payload['kernels']} kernels tuned; a mean subnet's take {state.mean_subnet_ms:.3f} ms",
-    ]
-    report = payload["cost_model"]
-    if report is not None:
-        rows = [
-            [name, f"{scores['mape']:.2%}", f"{scores['within_5pct']:.0%}", f"{scores['spearman']:.3f}"]
-            for name, scores in report["methods"].items()
-        ]
-        title = f"latency from {report['samples']} subnets"
-        lines.append(table([title, "MAPE", "within 5 %", "Spearman"], rows))
-        lines.append(f"90 % interval held {report['interval_coverage']:.0%} of held-out subnets")
-        if (promised := report["mape_with_twice_the_samples"]) is not None:
-            lines.append(f"twice as many samples promise a MAPE of {promised:.2%}")
-    if payload["provenance"] != "measured":
-        lines.append(f"all times are {payload['provenance']}, no measurements")
-    return "\n".join([*lines, str(cost), f"log: {payload['folder']}"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

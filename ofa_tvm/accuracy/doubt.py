@@ -26,18 +26,18 @@ def doubts(samples: AccuracySamples, images: int, report: dict[str, Any]) -> lis
     top1 = np.asarray(list(samples.top1.values()))
     error = standard_error(float(top1.mean()), images)
     spread = max(0.0, float(top1.var()) - error**2) ** 0.5  # counting has its share in how far counts lie apart
-    found = []
+    sentences = []
     if spread < NEEDED * error:
         enough = round(images * (NEEDED * error / max(spread, 1e-4)) ** 2, -2)
-        found.append(
+        sentences.append(
             f"{images} held-out images tell an accuracy to ±{error:.1%} (standard error), and subnets differ by "
             f"{spread:.1%} only: much of a pick's accuracy is chance; about {enough:.0f} such images would tell them "
             "apart"
         )
     if report["kendall_tau"] < WEAK_TAU:
-        found.append(
+        sentences.append(
             f"the accuracy predictor orders subnets weakly (Kendall tau {report['kendall_tau']:.2f}): more held-out "
             "images, longer training or more evaluated subnets (train --accuracy-samples) help; ties go to the faster "
             "subnet"
         )
-    return found
+    return sentences

@@ -23,9 +23,9 @@ Floats = NDArray[np.float64]
 
 FILE_NAME = "accuracy.jsonl"
 FOLDS = 4
-FEWEST_HELD_OUT = 10
+MIN_HELD_OUT = 10
 """Subnets that ``AccuracySamples.report`` holds out of a fit at least."""
-FEWEST = 60
+MIN_EVALUATED = 60
 IDENTITY_DIGITS = 16
 
 
@@ -138,9 +138,11 @@ class AccuracySamples:
     def add(self, configs: Sequence[SubnetConfig], top1: Sequence[float]) -> None:
         """Keep accuracies that were found elsewhere."""
         pairs = list(zip(configs, top1, strict=True))
-        lines = [{"subnet": one.key, "validation_top1": value, "checkpoint": self._checkpoint} for one, value in pairs]
+        lines = [
+            {"subnet": config.key, "validation_top1": value, "checkpoint": self._checkpoint} for config, value in pairs
+        ]
         append_jsonl(self.folder / FILE_NAME, lines)
-        self.top1 |= {one.key: value for one, value in pairs}
+        self.top1 |= {config.key: value for config, value in pairs}
 
     def sample(self, count: int, evaluate: Evaluate, seed: int = 0) -> None:
         """Evaluate random subnets until ``count`` are known."""
@@ -161,12 +163,12 @@ class AccuracySamples:
     def report(self, seed: int = 0) -> dict[str, Any]:
         """Quality on samples that a fit has not seen: the mean over a cross-validation in quarters.
 
-        Every sample is held out once. Fewer than ``4 * FEWEST_HELD_OUT`` samples are held out in larger shares.
+        Every sample is held out once. Fewer than ``4 * MIN_HELD_OUT`` samples are held out in larger shares.
         ``samples`` and ``held_out`` are those of one fit.
         """
         keys = [str(key) for key in np.random.default_rng(seed).permutation(sorted(self.top1))]
         rows = np.arange(len(keys))
-        folds = np.array_split(rows, max(2, min(FOLDS, len(keys) // FEWEST_HELD_OUT)))
+        folds = np.array_split(rows, max(2, min(FOLDS, len(keys) // MIN_HELD_OUT)))
         qualities = []
         for held_out in folds:
             fitted = AccuracyPredictor.fit(self.table, *self._known(keys, np.setdiff1d(rows, held_out)))

@@ -180,7 +180,7 @@ class Deployment:
             per_call = TORCH_BATCH  # the runner and a board take many at once, and asking them takes time
         compared = min(COMPARED_IMAGES, len(test))
         right, torch_right = 0, 0
-        found, expected = [], []
+        answers, expected = [], []
         images_in_all = max(counted, compared)
         for start in self._shown(range(0, images_in_all, TORCH_BATCH), "checking images", images_in_all):
             rows = slice(start, min(start + TORCH_BATCH, images_in_all))
@@ -191,9 +191,9 @@ class Deployment:
             right += int((logits[: len(labels)].argmax(1) == labels).sum())
             torch_right += int((torch_logits[: len(labels)].argmax(1) == labels).sum())
             if start < compared:
-                found.append(logits)
+                answers.append(logits)
                 expected.append(torch_logits)
-        difference = relative_error(np.concatenate(found)[:compared], np.concatenate(expected)[:compared])
+        difference = relative_error(np.concatenate(answers)[:compared], np.concatenate(expected)[:compared])
         check_parity("the compiled library", difference, "the torch subnet", MAX_LOGIT_DIFFERENCE[dtype])
         if abs(right - torch_right) > MAX_TOP1_DIFFERENCE[dtype] * counted:
             raise OfaTvmError(

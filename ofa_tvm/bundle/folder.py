@@ -44,15 +44,15 @@ def check_destination(out: Path) -> None:
         return
     if not out.is_dir():
         raise UserError(f"{out} is a file, not a folder", hint)
-    found = {path.name for path in out.iterdir()}
-    if not found:
+    names = {path.name for path in out.iterdir()}
+    if not names:
         return
     try:
         own = {MANIFEST, *load_manifest(out).files}
     except UserError as error:
         raise UserError(f"{out} is not a bundle and would be overwritten", hint) from error
-    if found - own:
-        raise UserError(f"{out} holds {sorted(found - own)[0]}, which is no part of the bundle there", hint)
+    if names - own:
+        raise UserError(f"{out} holds {sorted(names - own)[0]}, which is no part of the bundle there", hint)
 
 
 def write_bundle(out: Path, fill: Callable[[Path], Manifest]) -> Manifest:

@@ -35,8 +35,8 @@ def write_gpu_library(
     from ofa_tvm.compiler.tvm_api.names import Target
 
     linker = target.toolchain.linker
-    made_for, made = Target(target.attributes), folder / NETWORK
-    build_network(network, weights, winners, made_for, linker, made, target.batch, target.dtype)
+    made_for, library = Target(target.attributes), folder / NETWORK
+    build_network(network, weights, winners, made_for, linker, library, target.batch, target.dtype)
     link_gpu_program(network, target.batch, linker, folder / LIBRARY)
     libraries = runtime_libraries(target)
     for name, path in libraries.items():

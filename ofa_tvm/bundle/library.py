@@ -109,10 +109,10 @@ def compile_subnet(
         with stage("link"):
             link(program.result(), objects, target.threads, linker, made)
         with stage("load"):
-            found = load(made)(images)
+            logits = load(made)(images)
         with stage("check"):
             reference, expected = wanted.result()
-            error = relative_error(found, expected)
+            error = relative_error(logits, expected)
         check_parity(f"compiled subnet {key}", error, reference)
         if library is not None:
             with stage("export"):

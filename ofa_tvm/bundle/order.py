@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ofa_tvm.bundle.folder import check_destination
+from ofa_tvm.bundle.manifest import Manifest
+from ofa_tvm.devices import open_device
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.nas.result import Pick, SearchResult, load_search_result
@@ -73,6 +77,27 @@ class Order:
             busy_cores=result.busy_cores,
         )
 
+    def write(
+        self, out: Path, data: str | None = None, logs: Path | None = None, check_images: int | None = None
+    ) -> Manifest:
+        """Write the bundle, on the target's device where there is one; see ``deployment``.
+
+        Args:
+            out: its folder.
+            data: see ``deployment``.
+            logs: likewise.
+            check_images: likewise.
+
+        Raises:
+            UserError: it cannot be written there, or something cannot be read.
+            OfaTvmError: the library does not compute what it should.
+        """
+        check_destination(out)
+        self.target.stored_provenance()  # a bundle says how fast it is
+        needs_device = self.target.is_at_hand and self.target.device != "local"
+        with open_device(self.target) if needs_device else nullcontext() as device:
+            return self.deployment(data, logs, check_images, device).write(out)
+
     def deployment(
         self, data: str | None, logs: Path | None, check_images: int | None, device: Device | None
     ) -> Deployment:
@@ -123,10 +148,10 @@ def written_subnet(source: str, supernet: Path | None) -> str:
         UserError: it cannot be read, is not of the supernet's space, or names several.
     """
     space = read_facts(checkpoint_path(supernet or shipped_supernet())).search_space
-    found = read_architectures(source, space)
-    if len(found) != 1:
-        raise UserError(f"{source} names {len(found)} subnets", "a bundle is one: give a file of one")
-    return found[0].key
+    configs = read_architectures(source, space)
+    if len(configs) != 1:
+        raise UserError(f"{source} names {len(configs)} subnets", "a bundle is one: give a file of one")
+    return configs[0].key
 
 
 def _searched_target(result: SearchResult) -> TargetSpec:

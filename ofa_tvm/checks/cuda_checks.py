@@ -44,10 +44,10 @@ def cuda_checks(name: str, device: str | None = None) -> Iterator[Check]:
 def _compiler() -> Check:
     from ofa_tvm.compiler.cuda.nvrtc import FIX, cuda_compiler
 
-    found = cuda_compiler()
-    if found is None:
+    compiler = cuda_compiler()
+    if compiler is None:
         return Check("CUDA compiler", "fail", "neither NVRTC nor nvcc was found", FIX)
-    return Check("CUDA compiler", "ok", f"{found.name} {found.version}")
+    return Check("CUDA compiler", "ok", f"{compiler.name} {compiler.version}")
 
 
 def _float16_headers() -> Check:
@@ -78,8 +78,8 @@ def _tiny_kernel(target: TargetSpec) -> Check:
 
 
 def _gpu(runs_here: bool) -> Iterator[Check]:
-    found = local_gpu()
-    if found is None:
+    gpu = local_gpu()
+    if gpu is None:
         fix = "install NVIDIA's driver, or measure elsewhere: tune --target cuda-smXX --export-pack FOLDER"
         elsewhere = "none here: what is tuned for is measured elsewhere, by packs (tune --export-pack FOLDER)"
         yield (
@@ -88,11 +88,11 @@ def _gpu(runs_here: bool) -> Iterator[Check]:
             else Check("GPU", "warn", elsewhere, "nothing to do; with an NVIDIA GPU here, --target cuda uses it")
         )
         return
-    yield Check("GPU", "ok", f"{found.name}, {found.arch}, driver {found.driver}")
-    major = found.driver.partition(".")[0]
+    yield Check("GPU", "ok", f"{gpu.name}, {gpu.arch}, driver {gpu.driver}")
+    major = gpu.driver.partition(".")[0]
     if major.isdigit() and int(major) < OLDEST_DRIVER:
         fix = f"install driver {OLDEST_DRIVER} or newer: TVM's runtime is built for CUDA 13"
-        yield Check("GPU driver", "fail" if runs_here else "warn", f"{found.driver} is too old", fix)
+        yield Check("GPU driver", "fail" if runs_here else "warn", f"{gpu.driver} is too old", fix)
     if gpu_joules() is None:
         yield Check("GPU energy", "warn", "not metered", "pip install nvidia-ml-py: what tuning and training cost then")
     else:

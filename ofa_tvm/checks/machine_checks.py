@@ -95,10 +95,10 @@ def target_checks(
 
 
 def _python() -> Check:
-    found = ".".join(map(str, sys.version_info[:3]))
+    version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < OLDEST_PYTHON:
-        return Check("Python", "fail", found, "use Python 3.11 or newer")
-    return Check("Python", "ok", found)
+        return Check("Python", "fail", version, "use Python 3.11 or newer")
+    return Check("Python", "ok", version)
 
 
 def _tvm() -> Check:
@@ -106,8 +106,8 @@ def _tvm() -> Check:
         check_versions()
     except OfaTvmError as error:
         return Check("TVM", "fail", error.what, error.hint)
-    found = f"apache-tvm {package_version('apache-tvm')}, apache-tvm-ffi {package_version('apache-tvm-ffi')}"
-    return replace(_package("TVM", "ofa_tvm.compiler.tvm_api.package", INSTALL), found=found)
+    versions = f"apache-tvm {package_version('apache-tvm')}, apache-tvm-ffi {package_version('apache-tvm-ffi')}"
+    return replace(_package("TVM", "ofa_tvm.compiler.tvm_api.package", INSTALL), found=versions)
 
 
 def _package(name: str, module: str, fix: str, otherwise: Status = "fail") -> Check:
@@ -120,8 +120,12 @@ def _package(name: str, module: str, fix: str, otherwise: Status = "fail") -> Ch
 
 
 def _tool(name: str, commands: tuple[str, ...], fix: str, otherwise: Status) -> Check:
-    found = next((path for command in commands if (path := shutil.which(command))), None)
-    return Check(name, "ok", found) if found else Check(name, otherwise, f"no {' or '.join(commands)} found", fix)
+    path_of_tool = next((path for command in commands if (path := shutil.which(command))), None)
+    return (
+        Check(name, "ok", path_of_tool)
+        if path_of_tool
+        else Check(name, otherwise, f"no {' or '.join(commands)} found", fix)
+    )
 
 
 def _runner_header() -> Check:
@@ -144,17 +148,17 @@ def _writable(name: str, folder: Path, fix: str) -> Check:
 
 def _cpu() -> Check:
     mcpu = native_mcpu()
-    found = f"{cpu_name()}; {process_cores()} cores; compiled for {mcpu}"
+    description = f"{cpu_name()}; {process_cores()} cores; compiled for {mcpu}"
     if mcpu == mcpu_of(""):
-        return Check("CPU", "warn", found, "without AVX2 code is slow; targets/ may hold a better file")
+        return Check("CPU", "warn", description, "without AVX2 code is slow; targets/ may hold a better file")
     try:
         from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
         from ofa_tvm.compiler.tvm_api.names import Target
 
         lanes = cpu_features(Target({"kind": "llvm", "mcpu": mcpu})).lanes
     except Exception as error:  # TVM's own check says how to mend it
-        return Check("CPU", "warn", f"{found}; vector width unknown: {error}", "see TVM above")
-    return Check("CPU", "ok", f"{found}, {lanes} float32 lanes")
+        return Check("CPU", "warn", f"{description}; vector width unknown: {error}", "see TVM above")
+    return Check("CPU", "ok", f"{description}, {lanes} float32 lanes")
 
 
 def _energy() -> Check:

@@ -47,17 +47,17 @@ class RunnableModel:
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (batch, classes) of normalised images (batch, resolution, resolution, channels)."""
-        given, logits = self.bind(images)
-        self.run(given, logits)
-        found: NDArray[np.float32] = logits.numpy()  # type: ignore[attr-defined]
-        return found
+        tensor, logits = self.bind(images)
+        self.run(tensor, logits)
+        answer: NDArray[np.float32] = logits.numpy()  # type: ignore[attr-defined]
+        return answer
 
     def window(self, images: NDArray[np.float32], window_ms: float) -> list[float]:
         """Figures of single calls for about so many milliseconds; see ``timing.window.Window``."""
         figures = tvm.runtime.tensor(np.zeros(FIGURES), self._device)
         self._module["window"](*self.bind(images), float(window_ms), figures)
-        found: list[float] = figures.numpy().tolist()
-        return found
+        values: list[float] = figures.numpy().tolist()
+        return values
 
 
 class LoadedModel(RunnableModel):

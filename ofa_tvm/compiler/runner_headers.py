@@ -15,7 +15,7 @@ from ofa_tvm.support.errors import OfaTvmError
 HEADER = "stb/stb_image.h"
 PACKAGE = "libstb-dev"
 HINT = f"python -m ofa_tvm.doctor --install-headers (or install {PACKAGE}, or your system's package of {HEADER})"
-MOST_WORDS = 300
+MAX_WORDS = 300
 
 
 def header_folder() -> Path:
@@ -91,5 +91,5 @@ def _run(command: list[str], folder: Path | None = None) -> None:
     except OSError as error:
         raise OfaTvmError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode != 0:
-        words = " ".join((done.stderr or done.stdout).split())[-MOST_WORDS:]
+        words = " ".join((done.stderr or done.stdout).split())[-MAX_WORDS:]
         raise OfaTvmError(f"'{' '.join(command[:2])} ... {command[-1]}' failed: {words}")

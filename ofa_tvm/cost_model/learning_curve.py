@@ -35,7 +35,7 @@ def learning_curve(table: SubnetTable, data: LatencyData, seed: int = 0) -> list
             scores = held_out(table, data[rows[:size]], data[rows[most:]], seed)
             for name, score in scores.items():
                 errors.setdefault(name, []).append(score["mape"])
-        points.append({"samples": size, "mape": {name: float(np.mean(found)) for name, found in errors.items()}})
+        points.append({"samples": size, "mape": {name: float(np.mean(of_name)) for name, of_name in errors.items()}})
     return points
 
 

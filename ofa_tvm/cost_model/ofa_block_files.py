@@ -70,24 +70,24 @@ class OfaTimes:
             raise UserError(
                 f"block latencies {path} cannot be read: {error}", "give one of OFA's .yaml files"
             ) from error
-        found: dict[str, tuple[int, dict[str, float]]] = {}
+        tables: dict[str, tuple[int, dict[str, float]]] = {}
         fields: dict[str, float] | None = None
         for number, line in enumerate(lines, 1):
             if key := _KEY.fullmatch(line):
-                if key[1] in found:
+                if key[1] in tables:
                     raise _wrong(path, number, f"{key[1]} was there before")
                 fields = {}
-                found[key[1]] = number, fields
+                tables[key[1]] = number, fields
             elif fields is not None and (field := _FIELD.fullmatch(line)):
                 if field[1] in fields:
                     raise _wrong(path, number, f"{field[1]} was there before")
                 fields[field[1]] = _number(path, number, field[2])
             elif line.strip():
                 raise _wrong(path, number, f"'{line}' is neither the key of a block nor its count, mean, std or var")
-        stems = {int(match[1]) for key in found if (match := _STEM.fullmatch(key))}
+        stems = {int(match[1]) for key in tables if (match := _STEM.fullmatch(key))}
         if len(stems) != 1:
             raise UserError(f"{path} has {len(stems)} entries like Conv-input:160x160x3-...", "it needs one")
-        blocks = {key: _block_time(path, number, values) for key, (number, values) in found.items()}
+        blocks = {key: _block_time(path, number, values) for key, (number, values) in tables.items()}
         return cls(path, stems.pop(), blocks)
 
 

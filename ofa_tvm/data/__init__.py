@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from ofa_tvm.data import cifar10, fashion_mnist, image_folder, image_pack
 from ofa_tvm.data.dataset import Dataset, Preprocess, Split
@@ -26,7 +27,8 @@ def load_dataset(source: str, progress: Callable[[str], None] = lambda message: 
     """
     name, _, path = source.partition(":")
     if name not in SOURCES:
-        raise UserError(f"unknown data set '{name}'", f"choose one of {', '.join(SOURCES)} (name or name:PATH)")
+        fits = f"give imagefolder:{source}" if Path(source).is_dir() else f"choose one of {', '.join(SOURCES)}"
+        raise UserError(f"unknown data set '{name}'", f"{fits} (name or name:PATH)")
     return SOURCES[name](path or None, progress)
 
 

@@ -108,10 +108,10 @@ def _read(path: Path, where: str) -> Arrays:
                 raise UserError(f"{where} is not a readable archive: {error}", HINT) from error
             return _read(Path(folder), where)
     for name, reader in ((BINARY[0], _read_binary), (PNG[0], _read_png)):
-        found = sorted(path.glob(f"**/{name}"))
-        if found:
+        paths = sorted(path.glob(f"**/{name}"))
+        if paths:
             try:
-                images, labels = reader(found[0].parent)
+                images, labels = reader(paths[0].parent)
             except (OSError, ValueError, TypeError, OverflowError, SyntaxError) as error:
                 raise UserError(f"CIFAR-10 in {where} cannot be read: {error}", HINT) from error
             return _checked(images, labels, where)

@@ -17,24 +17,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ofa_tvm.data.dataset import Dataset, Images, Preprocess, Split
+from ofa_tvm.data.photograph import centre_square, upright
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import cache_folder, write_atomic
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 TEST_FOLDERS = ("val", "test")
-LARGEST_SIZE = 224
+MAX_SIZE = 224
 SIZE_STEP = 4
 SIZE_SAMPLE = 100
-FEWEST_IMAGES = 10
+MIN_IMAGES = 10
 HELD_OUT = 1000
 """Images that are held out at least, unless that is more than a quarter of them."""
 REPORT_EVERY = 10_000
 PREPARATION = 2
 """Version of what is done to an image, so that a cache of another one is not used."""
-MOST_NAMED = 20
+MAX_NAMED = 20
 """Damaged images that a message names."""
 # ImageNet's, whatever the images: the first batch norm absorbs the difference.
 PREPROCESS = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -69,8 +70,8 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
     if len(class_names) < 2:
         raise UserError(f"{root / 'train'} holds {len(class_names)} class folders, at least two are needed", HINT)
     training = _scan(root / "train", class_names)
-    if len(training.paths) < FEWEST_IMAGES:
-        raise UserError(f"{root / 'train'} holds {len(training.paths)} images, at least {FEWEST_IMAGES} are needed")
+    if len(training.paths) < MIN_IMAGES:
+        raise UserError(f"{root / 'train'} holds {len(training.paths)} images, at least {MIN_IMAGES} are needed")
     test_folder = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
     test = _scan(test_folder, class_names) if test_folder else _Files((), ())
 
@@ -98,11 +99,11 @@ def _scan(folder: Path, class_names: tuple[str, ...]) -> _Files:
     for class_folder in _subfolders(folder):
         if class_folder.name not in numbers:
             raise UserError(f"{class_folder} is a class that train has no folder for", HINT)
-        found = sorted(file for file in class_folder.iterdir() if _is_image(file))
-        if not found:
+        files = sorted(file for file in class_folder.iterdir() if _is_image(file))
+        if not files:
             raise UserError(f"class folder {class_folder} holds no images", "fill it or remove it; " + HINT)
-        paths += found
-        labels += [numbers[class_folder.name]] * len(found)
+        paths += files
+        labels += [numbers[class_folder.name]] * len(files)
     if not paths:
         raise UserError(f"{folder} holds no class folders", HINT)
     return _Files(tuple(paths), tuple(labels))
@@ -114,8 +115,8 @@ def _is_image(file: Path) -> bool:
 
 def _damaged(problems: list[str]) -> UserError:
     """All damaged images at once; of very many the first ones."""
-    named = [f"image {problem}" for problem in problems[:MOST_NAMED]]
-    more = [f"and {len(problems) - MOST_NAMED} more"] if len(problems) > MOST_NAMED else []
+    named = [f"image {problem}" for problem in problems[:MAX_NAMED]]
+    more = [f"and {len(problems) - MAX_NAMED} more"] if len(problems) > MAX_NAMED else []
     return UserError("\n".join([*named, *more]), "replace or remove " + ("them" if len(problems) > 1 else "it"))
 
 
@@ -124,7 +125,7 @@ def _choose_size(paths: tuple[Path, ...]) -> int:
     for path in paths[:: max(1, len(paths) // SIZE_SAMPLE)]:
         with suppress(*_DAMAGED), Image.open(path) as image:  # decoding tells of every damaged one
             sides.append(min(image.size))
-    return max(SIZE_STEP, min(LARGEST_SIZE, int(np.median(sides or [LARGEST_SIZE]))) // SIZE_STEP * SIZE_STEP)
+    return max(SIZE_STEP, min(MAX_SIZE, int(np.median(sides or [MAX_SIZE]))) // SIZE_STEP * SIZE_STEP)
 
 
 def _decoded(root: Path, paths: tuple[Path, ...], size: int, progress: Callable[[str], None]) -> Images:
@@ -184,8 +185,5 @@ def _decode_all(target: Path, paths: tuple[Path, ...], shape: tuple[int, ...], p
 def _decode(path: Path, size: int) -> Images:
     """(size, size, 3): the shorter side resized to ``size``, the centre of the longer one."""
     with Image.open(path) as image:
-        rgb = ImageOps.exif_transpose(image).convert("RGB")
-    side = min(rgb.size)
-    left, top = ((length - side) / 2 for length in rgb.size)
-    box = (left, top, left + side, top + side)
-    return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, box, reducing_gap=3.0))
+        rgb = upright(image)
+    return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, centre_square(rgb), reducing_gap=3.0))

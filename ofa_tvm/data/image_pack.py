@@ -93,7 +93,7 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
             raise UserError(f"{', '.join(damaged[:5])} in {folder}: damaged (the checksum differs)", COPY)
         preprocess = Preprocess(**{name: tuple(values) for name, values in manifest["preprocess"].items()})
         splits = [
-            _split([folder / one for one in files if one.startswith(f"{name}-")], labels, size)
+            _split([folder / file_name for file_name in files if file_name.startswith(f"{name}-")], labels, size)
             for name, labels in manifest["labels"].items()
         ]
         names = tuple(manifest["class_names"])

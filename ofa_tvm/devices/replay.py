@@ -71,11 +71,11 @@ class ReplayDevice(SerialDevice):
     def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
         """The recorded result of a candidate."""
         self.calls[candidate.digest] += 1
-        found = self._recorded.get(candidate.digest)
-        if found is None and candidate.source == "default":
-            found = self._recorded.get(_default(spec.key))
-        if found is not None:
-            return found
+        result = self._recorded.get(candidate.digest)
+        if result is None and candidate.source == "default":
+            result = self._recorded.get(_default(spec.key))
+        if result is not None:
+            return result
         if self._otherwise is not None:
             return self._otherwise(spec, candidate)
         return TrialResult("failed", error="this candidate is not in the recording")

@@ -162,12 +162,12 @@ def _window(
         while rounds < MIN_ROUNDS or clock() < end:
             rounds += 1
             for index in rng.permutation(len(names)):
-                call, found = calls[names[index]], times[names[index]]
+                call, times_ns = calls[names[index]], times[names[index]]
                 for _ in range(runs_in_turn):
                     start = clock()
                     call()
-                    found.append(clock() - start)
+                    times_ns.append(clock() - start)
     finally:
         if was_enabled:
             gc.enable()
-    return {name: np.asarray(found) / 1e6 for name, found in times.items()}
+    return {name: np.asarray(times_ns) / 1e6 for name, times_ns in times.items()}

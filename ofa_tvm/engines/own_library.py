@@ -52,11 +52,11 @@ class _Assembled(Model):
         self._model = model
 
     def bind(self, images: Array) -> Call:
-        given, logits = self._model.bind(images)
+        tensor, logits = self._model.bind(images)
         run = self._model.run
 
         def call() -> Any:
-            run(given, logits)
+            run(tensor, logits)
             return logits
 
         return call

@@ -151,10 +151,10 @@ class _Fusion:
             pixels = before.in_size**2
         return Step(
             kernel,
-            tuple(one.name for one in layers),
+            tuple(fused.name for fused in layers),
             tuple(reads),
             tuple(writes),
-            tuple(name for one in layers for name in _arrays(one)),
+            tuple(name for fused in layers for name in _arrays(fused)),
             pixels,
         )
 

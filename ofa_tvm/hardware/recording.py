@@ -65,28 +65,28 @@ def replayed(target: TargetSpec, folder: Path, asked: dict[str, Any]) -> TargetS
         raise UserError(f"{folder} is not the folder of a tuning log: it has no {MANIFEST}", HINT)
     manifest = read_json(path, "manifest")
     try:
-        found = _Manifest.model_validate(manifest).conditions
+        conditions = _Manifest.model_validate(manifest).conditions
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise UserError(f"{path} is not the manifest of a tuning log: key '{key}'", HINT) from error
-    is_gpu = found.target.kind == "cuda"
+    is_gpu = conditions.target.kind == "cuda"
     if is_gpu != (target.target.gpu is not None):
         kinds = ("a GPU", "a CPU") if is_gpu else ("a CPU", "a GPU")
         raise UserError(f"{folder} was recorded on {kinds[0]}, target {target.name} is {kinds[1]}", HINT)
-    if found.dtype == "float16" and not is_gpu:
+    if conditions.dtype == "float16" and not is_gpu:
         raise UserError(f"{path} tells of float16 on a CPU, which there is not", HINT)
-    if (found.kernel_set, found.layout) != (KERNEL_SET, LAYOUT):
+    if (conditions.kernel_set, conditions.layout) != (KERNEL_SET, LAYOUT):
         raise UserError(f"{folder} was recorded by another version of ofa_tvm: its kernels are others", "record anew")
-    own = {"threads": found.threads, "batch": found.batch, "dtype": found.dtype}
+    own = {"threads": conditions.threads, "batch": conditions.batch, "dtype": conditions.dtype}
     for key, value in asked.items():
         if value is not None and value != own[key]:
             raise UserError(f"{folder} was recorded with {key} {own[key]}, not {value}", "another log may have it")
-    host = found.target.host or found.target
+    host = conditions.target.host or conditions.target
     values = target.model_dump(by_alias=True)
     values |= own | {"device": "replay", "recording": _recording(folder, manifest["conditions"])}
     values["target"] |= host.model_dump(include={"mcpu", "mattr", "mtriple"})
     if is_gpu:
-        values["target"]["gpu"]["arch"] = found.target.arch
+        values["target"]["gpu"]["arch"] = conditions.target.arch
     try:
         return TargetSpec.model_validate(values)
     except ValidationError as error:

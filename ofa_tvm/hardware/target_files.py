@@ -52,8 +52,8 @@ def load_target(
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
     values["name"] = path.stem
-    given = {"threads": threads, "batch": batch, "dtype": dtype}
-    values.update({key: value for key, value in given.items() if value is not None})
+    overrides = {"threads": threads, "batch": batch, "dtype": dtype}
+    values.update({key: value for key, value in overrides.items() if value is not None})
     try:
         target = TargetSpec.model_validate(values)
     except ValidationError as error:
@@ -63,7 +63,7 @@ def load_target(
     if device is not None and device.partition(":")[0] == "replay":
         if not (folder := device.partition(":")[2]):
             raise UserError("--device replay does not say which tuning log answers", "write replay:FOLDER")
-        return replayed(target, Path(folder), given)
+        return replayed(target, Path(folder), overrides)
     target = _with_device(target, device, path)
     if target.rpc is not None and target.rpc.cores and len(set(target.rpc.cores)) < target.threads:
         raise UserError(f"{path}: key 'rpc.cores': {target.threads} threads need as many cores")
@@ -120,13 +120,13 @@ def _resolve_native(target: TargetSpec) -> TargetSpec:
     if compiled_for.mcpu == "native":
         compiled_for = compiled_for.model_copy(update={"mcpu": native_mcpu()})
     if gpu is not None and gpu.arch == "native":
-        found = local_gpu()
-        if found is None:
+        local = local_gpu()
+        if local is None:
             raise UserError(
                 f"target {target.name}: no NVIDIA GPU was found here (nvidia-smi does not answer)",
                 f"say which GPU is meant, --target {', '.join(gpu_targets())}; --export-pack needs no GPU here",
             )
-        compiled_for = compiled_for.model_copy(update={"gpu": gpu.model_copy(update={"arch": found.arch})})
+        compiled_for = compiled_for.model_copy(update={"gpu": gpu.model_copy(update={"arch": local.arch})})
     return target.model_copy(update={"target": compiled_for})
 
 

@@ -44,12 +44,12 @@ class Classifier:
         count = len(images)
         padded = np.concatenate([images, np.zeros((-count % BATCH, *images.shape[1:]), np.float32)])
         batches = padded.reshape(-1, BATCH, *images.shape[1:])
-        found: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(batches)
+        logits: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(batches)
 
         def run(number: int, model: LoadedModel) -> None:
             for row in range(number, len(batches), len(self._models)):
-                found[row] = model(batches[row])
+                logits[row] = model(batches[row])
 
         with ThreadPoolExecutor(len(self._models)) as pool:
             list(pool.map(run, range(len(self._models)), self._models))
-        return np.concatenate(found)[:count]
+        return np.concatenate(logits)[:count]

@@ -88,4 +88,4 @@ def latency_table(tuned: TunedSpace) -> tuple[SubnetTable, int]:
     costs, estimated = call_costs(tuned)
     if tuned.target.target.gpu is None:
         return SubnetTable(tuned.space, costs, kernel_keys), estimated
-    return SubnetTable(tuned.space, costs, lambda network: [[one.key] for one in tuned.calls(network)]), estimated
+    return SubnetTable(tuned.space, costs, lambda network: [[call.key] for call in tuned.calls(network)]), estimated

@@ -84,13 +84,13 @@ class KnownLatencies:
     @property
     def reference_ms(self) -> float:
         """What the reference subnet takes now; where nothing was measured yet, what it took last; else 1."""
-        now = [median(one.reference_ms) for kept in self._now.values() for one in kept if one.status == "ok"]
+        now = [median(record.reference_ms) for kept in self._now.values() for record in kept if record.status == "ok"]
         return median(now or self._references_ms or [1.0])
 
     def timing(self, config: SubnetConfig) -> Timing | None:
         """What was measured of a subnet now, or where no device is at hand, ever; None where there are no windows."""
         records = self._now.get(config.key, []) if self._is_live else self._before.get(config.key, [])
-        windows = tuple(one for record in records if record.status == "ok" for one in record.windows)
+        windows = tuple(window for record in records if record.status == "ok" for window in record.windows)
         if not windows:
             return None
         return Timing(
@@ -109,8 +109,8 @@ class KnownLatencies:
         """Subnets measured with today's schedules, and their latencies in ms."""
         corrections = self._corrections()
         every = {config: self._told_ms(config, corrections) for config in map(SubnetConfig.parse, self._keys())}
-        found = {config: latency_ms for config, latency_ms in every.items() if latency_ms is not None}
-        return list(found), np.asarray(list(found.values()))
+        latencies = {config: latency_ms for config, latency_ms in every.items() if latency_ms is not None}
+        return list(latencies), np.asarray(list(latencies.values()))
 
     def _keys(self) -> list[str]:
         return list({**self._before, **self._now})
@@ -122,19 +122,19 @@ class KnownLatencies:
         records = self._now.get(config.key) or self._before.get(config.key)
         if records is None or records[-1].status != "ok":
             return None
-        return self.reference_ms * fmean(one.ratio * corrections[self._is_from_here(one)] for one in records)
+        return self.reference_ms * fmean(record.ratio * corrections[self._is_from_here(record)] for record in records)
 
     def _corrections(self) -> dict[bool, float]:
         """What records from here, and all others, are wrong by: by subnets that were also measured now."""
-        found: dict[bool, list[float]] = {True: [], False: []}
+        of_origin: dict[bool, list[float]] = {True: [], False: []}
         reference_ms = self.reference_ms
         for subnet in self._now.keys() & self._before.keys():
             timing = self.timing(SubnetConfig.parse(subnet))
             if timing is not None:
                 told_ms = timing.told_ms(self._percentile)
-                for one in self._before[subnet]:
-                    found[self._is_from_here(one)].append(told_ms / (one.ratio * reference_ms))
-        return {which: median(ratios) if ratios else 1.0 for which, ratios in found.items()}
+                for record in self._before[subnet]:
+                    of_origin[self._is_from_here(record)].append(told_ms / (record.ratio * reference_ms))
+        return {which: median(ratios) if ratios else 1.0 for which, ratios in of_origin.items()}
 
 
 def _keep(known: dict[str, list[LatencyRecord]], record: LatencyRecord) -> None:

@@ -25,13 +25,13 @@ from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.timing.patience import until_undisturbed
 from ofa_tvm.timing.turns import WindowPlan
-from ofa_tvm.timing.window import FEWEST_WINDOWS, Percentile, Timing
+from ofa_tvm.timing.window import MIN_WINDOWS, Percentile, Timing
 from ofa_tvm.tuner.latency_records import LatencyRecord, append_records
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
-FEWEST = 20
+MIN_MEASURED = 20
 """Subnets that a model needs."""
-MOST_FAILURES = 20
+MAX_FAILURES = 20
 """Failed measurements after which no more subnets are drawn."""
 GROUP = 8
 """Subnets that are timed in turn, so that each one's windows are seconds apart and nobody waits."""
@@ -140,7 +140,7 @@ class LatencyBench:
         configs, latency_ms = self.known()
         if not self._is_live or not configs:
             return
-        count = min(len(configs), ANCHORS if self._known.from_here >= FEWEST else NEW_ANCHORS)
+        count = min(len(configs), ANCHORS if self._known.from_here >= MIN_MEASURED else NEW_ANCHORS)
         places = np.linspace(0, len(configs) - 1, count).round().astype(int)
         chosen = [configs[row] for row in np.argsort(latency_ms)[places]]
         before_ms = [self.latency_ms(config) for config in chosen]
@@ -170,7 +170,7 @@ class LatencyBench:
     def _is_disturbed(self, subnet: str) -> bool:
         config = SubnetConfig.parse(subnet)
         timing = self.timing(config) if self._is_live else None
-        return self._is_unsound(config) and timing is not None and len(timing.windows) >= FEWEST_WINDOWS
+        return self._is_unsound(config) and timing is not None and len(timing.windows) >= MIN_WINDOWS
 
     def _is_unsound(self, config: SubnetConfig) -> bool:
         timing = self.timing(config)
@@ -210,7 +210,7 @@ class LatencyBench:
     def model(self, samples: int, seed: int = 0, resolutions: Sequence[int] | None = None) -> LatencyModel:
         """The model from ``samples`` random subnets or more, measuring those that are missing.
 
-        A subnet that fails is replaced by another one; after ``MOST_FAILURES`` the model is made of what there is.
+        A subnet that fails is replaced by another one; after ``MAX_FAILURES`` the model is made of what there is.
 
         Args:
             samples: subnets to know.
@@ -235,17 +235,21 @@ class LatencyBench:
 
         if self._recorded is not None:
             drawn = [self._recorded[row] for row in rng.permutation(len(self._recorded))]
-            yield from (one for one in drawn if is_new(one) and one.resolution in space.resolutions)
+            yield from (
+                drawn_config
+                for drawn_config in drawn
+                if is_new(drawn_config) and drawn_config.resolution in space.resolutions
+            )
             return
         while len(self._known) < space.cardinality:
             yield from filter(is_new, space.sample_configs(rng, count))
 
     def _measure_random(self, wanted: int, configs: Iterator[SubnetConfig]) -> None:
-        """Measure until ``wanted`` are good, ``MOST_FAILURES`` have failed or none is left."""
+        """Measure until ``wanted`` are good, ``MAX_FAILURES`` have failed or none is left."""
         good = failures = 0
         with Task("measuring subnets", wanted) as task:
-            while good < wanted and failures < MOST_FAILURES:
-                group = list(islice(configs, min(GROUP, wanted - good, MOST_FAILURES - failures)))
+            while good < wanted and failures < MAX_FAILURES:
+                group = list(islice(configs, min(GROUP, wanted - good, MAX_FAILURES - failures)))
                 if not group:
                     break
                 records = self._measure(list(dict.fromkeys(config.key for config in group)), self._plan)
@@ -259,14 +263,16 @@ class LatencyBench:
         """The model from everything known now; ``report`` saves it.
 
         Raises:
-            PartialResult: fewer than ``FEWEST`` subnets could be measured.
+            PartialResult: fewer than ``MIN_MEASURED`` subnets could be measured.
         """
         configs, latency_ms = self.known()
-        if len(configs) < FEWEST:
+        if len(configs) < MIN_MEASURED:
             failed = self._known.failures
-            more = "--samples" if self._device is not None else f"tune --export-pack FOLDER --samples {2 * FEWEST}"
+            more = (
+                "--samples" if self._device is not None else f"tune --export-pack FOLDER --samples {2 * MIN_MEASURED}"
+            )
             raise PartialResult(
-                f"only {len(configs)} subnets could be measured, a latency model needs {FEWEST}",
+                f"only {len(configs)} subnets could be measured, a latency model needs {MIN_MEASURED}",
                 f"the last failure: {failed[-1]}" if failed else f"measure more with {more}",
             )
         return LatencyModel.fit(self.table, configs, latency_ms)

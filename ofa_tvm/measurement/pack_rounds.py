@@ -11,7 +11,7 @@ import numpy as np
 
 from ofa_tvm.devices.pack.reader import import_kernels
 from ofa_tvm.devices.pack.writer import PackWriter, export_kernels
-from ofa_tvm.measurement.latency_bench import FEWEST, MOST_FAILURES, LatencyBench
+from ofa_tvm.measurement.latency_bench import MAX_FAILURES, MIN_MEASURED, LatencyBench
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import PartialResult, UserError
@@ -111,7 +111,7 @@ def _add_subnets(order: PackOrder, writer: PackWriter) -> int:
     for config in order.subnets:
         tried.add(config.key)
         failures += _add_subnet(tuned, writer, config, tuned.schedules(config))
-    while added < order.samples and len(tried) < space.cardinality and not writer.is_full and failures < MOST_FAILURES:
+    while added < order.samples and len(tried) < space.cardinality and not writer.is_full and failures < MAX_FAILURES:
         (config,) = space.sample_configs(rng, 1)
         schedules = tuned.schedules(config)
         if config.key in tried or (config.key, schedules) in known:
@@ -137,7 +137,7 @@ def _latency_report(tuned: TunedSpace) -> dict[str, Any] | None:
     """Fit the latency model where enough subnets are known by now."""
     try:
         bench = LatencyBench(tuned, None)
-        return bench.report() if len(bench.known()[0]) >= FEWEST else None
+        return bench.report() if len(bench.known()[0]) >= MIN_MEASURED else None
     except PartialResult as error:
         log(f"no latency model yet: {error.what}")
         return None

@@ -219,8 +219,8 @@ class Finder:
         best = self.accuracy.estimate(configs[0])
         tied = []
         for config in configs:
-            one = self.accuracy.estimate(config)
-            if best.top1 - one.top1 <= math.hypot(best.error, one.error):
+            estimate = self.accuracy.estimate(config)
+            if best.top1 - estimate.top1 <= math.hypot(best.error, estimate.error):
                 tied.append(config)
         return min(tied, key=lambda config: self.bench.latency_ms(config) or math.inf)
 

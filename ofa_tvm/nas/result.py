@@ -189,11 +189,11 @@ class SearchResult(_Part):
         Raises:
             UserError: there is none; the message lists the picks.
         """
-        found = [pick for pick in self.picks if pick.number == number]
-        if not found:
+        picks = [pick for pick in self.picks if pick.number == number]
+        if not picks:
             known = "; ".join(f"{pick.number}: {pick.subnet}" for pick in self.picks) or "the search found none"
             raise UserError(f"the search has no pick {number}", f"picks: {known}")
-        return found[0]
+        return picks[0]
 
 
 def load_search_result(folder: Path) -> SearchResult:
@@ -216,5 +216,5 @@ def load_search_result(folder: Path) -> SearchResult:
         hint = "run the search again"
         raise UserError(f"search result {path} is damaged: '{where}': {first['msg']}", hint) from error
     beside = folder / result.supernet
-    found = beside if not result.supernet.exists() and beside.exists() else result.supernet
-    return result.model_copy(update={"supernet": found})
+    supernet = beside if not result.supernet.exists() and beside.exists() else result.supernet
+    return result.model_copy(update={"supernet": supernet})

@@ -1,135 +1,159 @@
-"""Where a search's accuracies come from: a trained supernet, or OFA's published predictor."""
+"""A search as one call: accuracies, targets and limits in; picks that were measured, and files, out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
-from ofa_tvm.accuracy.doubt import doubts
-from ofa_tvm.accuracy.ofa_predictor import OfaPredictor
-from ofa_tvm.accuracy.samples import FEWEST, AccuracySamples, samples_folder, weights_identity
-from ofa_tvm.accuracy.source import AccuracySource, EvaluatedAccuracy, PublishedAccuracy
-from ofa_tvm.accuracy.uncertainty import standard_error
-from ofa_tvm.graph.network import NetworkSpec
-from ofa_tvm.graph.weights import Weights
-from ofa_tvm.nas.result import Pick
-from ofa_tvm.nas.target_search import TargetSearch
-from ofa_tvm.spaces import SearchSpace, SubnetConfig
-from ofa_tvm.supernet.facts import SupernetFacts, checkpoint_path, read_facts
-from ofa_tvm.support.console import log
-from ofa_tvm.support.files import sha256_file
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.nas.feasibility import refuse_hopeless
+from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
+from ofa_tvm.nas.opened_accuracy import Evaluation, accuracy_of
+from ofa_tvm.nas.regret import Regret
+from ofa_tvm.nas.searchers import SEARCHERS
+from ofa_tvm.nas.settings import SearchSettings
+from ofa_tvm.nas.target_search import TargetSearch, cross_target, write_regret
+from ofa_tvm.supernet.facts import checkpoint_path
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
-if TYPE_CHECKING:
-    from ofa_tvm.supernet.evaluate import Library, Logits
-
-
-class OpenedAccuracy(NamedTuple):
-    """Where accuracies come from, the SHA-256 of its file, and what numbers a pick and tests it on test images."""
-
-    source: AccuracySource
-    sha256: str
-    tested: Callable[[Pick, int], Pick]
+COSTS = tuple(name for name in OBJECTIVES if name != LATENCY)
+"""What a search may limit or minimise besides latency."""
+SAMPLES = 60
+"""Measured subnets that a latency model starts from by default."""
 
 
-class Evaluation(NamedTuple):
-    """How a supernet's subnets are evaluated.
+@dataclass(frozen=True)
+class SearchTarget:
+    """A target and how it was named.
 
     Args:
-        data: images, see ``supernet_images``.
-        host_threads: for torch; None for the cores that are idle.
-        accuracies: files of accuracies that were found on other machines.
+        source: its name or file.
+        spec: what it is.
+        device: where it is measured, where that was said beside the target.
     """
 
-    data: str | None = None
-    host_threads: int | None = None
-    accuracies: Sequence[Path] = ()
+    source: str
+    spec: TargetSpec
+    device: str | None = None
 
 
-class AccuracyFile(NamedTuple):
-    """Of a supernet, or of OFA's predictor (``.npz``): its space, the resolutions that it knows, and what opens it."""
-
-    space: SearchSpace
-    resolutions: tuple[int, ...]
-    open: Callable[[TargetSearch], OpenedAccuracy]
-
-
-def accuracy_of(path: Path, how: Evaluation) -> AccuracyFile:
-    """What is known of a supernet or predictor before torch is loaded.
+@dataclass(frozen=True)
+class SearchRequest:
+    """What is searched for.
 
     Args:
-        path: folder or file of the supernet, or the predictor's file.
-        how: it is evaluated.
+        supernet: folder or file of the supernet, or of OFA's accuracy predictor (``.npz``).
+        targets: one or several; each one's picks are measured on the others, too.
+        budgets_ms: of latency; empty for the whole front.
+        settings: how hard, and for what else; resolutions None for those that the supernet knows.
+        evaluation: how accuracies are found.
+        samples: measured subnets that a latency model starts from.
+        exports: whether finalists go into a pack instead of onto a device.
+        logs: folder of tuning logs; None for the usual ones.
+        folder: of the result.
+    """
+
+    supernet: Path
+    targets: Sequence[SearchTarget]
+    folder: Path
+    budgets_ms: Sequence[float] = ()
+    settings: SearchSettings = field(default_factory=SearchSettings)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    samples: int = SAMPLES
+    exports: bool = False
+    logs: Path | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot be searched for.
+
+        That is unknown names, limits that are no positive numbers, several targets where one is measured elsewhere, a
+        pack where nothing is, energy of a GPU, and percentiles or load of what this machine does not measure.
+
+        Raises:
+            UserError: naming it.
+        """
+        settings, limits = self.settings, self.settings.limits or {}
+        if settings.searcher not in SEARCHERS:
+            raise UserError(f"unknown searcher '{settings.searcher}'", f"choose one of {', '.join(SEARCHERS)}")
+        for name in (*settings.objectives, *limits):
+            if name not in COSTS:
+                raise UserError(f"unknown objective '{name}'", f"choose from {', '.join(COSTS)}")
+        for name, limit in [*((LATENCY, budget) for budget in self.budgets_ms), *limits.items()]:
+            if not 0 < limit < float("inf"):
+                unit = OBJECTIVES[name].unit
+                raise UserError(f"a limit of {name} must be a positive number of {unit}, not {limit:g}")
+        for target in self.targets:
+            self._check_target(target.spec)
+
+    def _check_target(self, spec: TargetSpec) -> None:
+        if spec.device == "pack" and len(self.targets) > 1:
+            raise UserError(f"target {spec.name} is measured elsewhere, by packs", "search each target alone")
+        if self.exports and spec.device != "pack":
+            raise UserError(f"--device {spec.device} needs no pack", "leave out --device, or --export-pack")
+        if spec.target.gpu is not None and "energy" in {*self.settings.objectives, *(self.settings.limits or ())}:
+            raise UserError(f"energy is estimated for CPUs only, target {spec.name} is a GPU", "leave energy out")
+        if (self.settings.percentile != 50 or self.settings.busy_cores > 0) and spec.device != "local":
+            raise UserError(
+                f"--percentile and --load are for what this machine measures, target {spec.name} is device "
+                f"'{spec.device}'",
+                "leave them out",
+            )
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """What a search ended in.
+
+    Args:
+        searches: one for each target.
+        results: of each, as ``result.json`` has it.
+        regret: of each target's picks on each target, where there are several.
+        regret_file: where that was written.
+    """
+
+    searches: Sequence[TargetSearch]
+    results: Sequence[dict[str, Any]]
+    regret: Sequence[Regret] = ()
+    regret_file: Path | None = None
+
+    def by_target(self) -> Mapping[str, dict[str, Any]]:
+        """Results by the targets' names."""
+        return {search.target.name: result for search, result in zip(self.searches, self.results, strict=True)}
+
+
+def search(request: SearchRequest) -> SearchOutcome:
+    """Find and verify the picks; results are written to the request's folder.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: something cannot be read, or cannot be searched for.
+        Infeasible: no budget can be met.
     """
-    if path.suffix == ".npz":
-        return _published(path)
-    checkpoint = checkpoint_path(path)
-    facts = read_facts(checkpoint)
-    resolutions = facts.search_space.choose_resolutions(facts.resolutions)
-    return AccuracyFile(facts.search_space, resolutions, lambda search: _evaluated(checkpoint, facts, how, search))
+    request.check()
+    space, _, open_accuracy = accuracy_of(request.supernet, request.evaluation)
+    tuned_spaces = [TunedSpace(space, target.spec, TuningLog(target.spec, request.logs)) for target in request.targets]
+    for tuned in tuned_spaces:
+        refuse_hopeless(tuned, request.settings, request.budgets_ms)
 
+    from ofa_tvm.devices import open_device  # slow to import
 
-def _published(path: Path) -> AccuracyFile:
-    predictor = OfaPredictor.load(path)
-
-    def opened(search: TargetSearch) -> OpenedAccuracy:
-        source = PublishedAccuracy(predictor)
-        log(source.note)
-        return OpenedAccuracy(source, sha256_file(path), _numbered)
-
-    return AccuracyFile(predictor.space, predictor.space.resolutions, opened)
-
-
-def _numbered(pick: Pick, number: int) -> Pick:
-    return pick.model_copy(update={"number": number})
-
-
-def _own_library(search: TargetSearch, threads: int) -> Library | None:
-    """Runs subnets as they will run on this machine, where it is the target: three times as fast as torch."""
-    target = search.target
-    if target.device != "local" or target.target.gpu is not None:
-        return None
-    copies = max(1, threads // target.threads)
-
-    def library(network: NetworkSpec, weights: Weights) -> Logits:
-        from ofa_tvm.measurement.classifier import Classifier
-
-        return Classifier(network, weights, target, search.log.winners, copies)
-
-    return library
-
-
-def _evaluated(path: Path, facts: SupernetFacts, how: Evaluation, search: TargetSearch) -> OpenedAccuracy:
-    from ofa_tvm.supernet.checkpoint import load_supernet
-    from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
-    from ofa_tvm.supernet.held_out import open_held_out
-    from ofa_tvm.supernet.host_threads import use_host_threads
-
-    threads = use_host_threads(how.host_threads)
-    supernet, _ = load_supernet(path)
-    dataset = supernet_images(how.data, facts, path, log)
-    library = _own_library(search, threads)
-    held_out = open_held_out(path.parent, supernet, facts, dataset, library)
-    sha256 = sha256_file(path)
-    identity = weights_identity(sha256)
-    own = samples_folder(path.parent, identity)
-    samples = AccuracySamples(supernet.space, own, identity, path.parent, facts.resolutions)
-
-    for file in how.accuracies:
-        log(f"{samples.merge(file)} accuracies of {file} are new")
-
-    def tested(pick: Pick, number: int) -> Pick:
-        log(f"pick {number}: accuracy on {len(dataset.test)} test images ...")
-        top1 = Evaluator(dataset, dataset.test, library=library).top1(supernet, SubnetConfig.parse(pick.subnet))
-        found = {"test_top1": top1, "test_error": standard_error(top1, len(dataset.test))}
-        return _numbered(pick, number).model_copy(update=found)
-
-    if samples.missing(FEWEST):
-        with search.ledger.phase("evaluate subnets"):
-            samples.sample(FEWEST, held_out.answers)
-    for doubt in doubts(samples, held_out.images, samples.report()):
-        log(f"beware: {doubt}")
-    return OpenedAccuracy(EvaluatedAccuracy(samples, held_out.answers, held_out.images), sha256, tested)
+    with ExitStack() as stack:
+        searches = []
+        for target, tuned in zip(request.targets, tuned_spaces, strict=True):
+            stack.enter_context(tuned.log.exclusive())
+            device = None if target.spec.device == "pack" else stack.enter_context(open_device(target.spec))
+            folder = request.folder if len(request.targets) == 1 else request.folder / target.spec.name
+            searches.append(TargetSearch(tuned, target.source, device, folder, request.settings, target.device))
+        accuracy, sha256, tested = open_accuracy(searches[0])
+        for on_target in searches:
+            on_target.measure(request.samples)
+            on_target.search(accuracy, request.budgets_ms)
+            on_target.picks = [tested(pick, number) for number, pick in enumerate(on_target.picks, 1)]
+        matrix = cross_target(searches) if len(searches) > 1 else []
+    path = checkpoint_path(request.supernet)
+    results = [on_target.result(path, sha256, accuracy, request.budgets_ms) for on_target in searches]
+    return SearchOutcome(searches, results, matrix, write_regret(request.folder, matrix) if matrix else None)

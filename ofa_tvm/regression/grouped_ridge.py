@@ -98,10 +98,10 @@ class _Evidence:
         from scipy.optimize import minimize  # imported late: prediction does without
 
         bounds = [_VARIANCE_BOUNDS] * (len(start) - 1) + [_NOISE_BOUNDS]
-        found = minimize(
+        optimum = minimize(
             self._cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60, "ftol": 1e-5}
         )
-        best: Floats = found.x
+        best: Floats = optimum.x
         return best
 
     def posterior(self, logs: Floats) -> tuple[Floats, Floats, float]:

@@ -54,8 +54,8 @@ class QuadraticModel:
         standard = (target - mean) / scale
         start = np.repeat(_START, (1, 1, int(groups.max()) + 1))
         bounds = np.stack([start - _BOUND, start + _BOUND], axis=1)
-        found = minimize(_loss, start, (columns, groups, standard, start), "L-BFGS-B", jac=True, bounds=bounds)
-        amplitude, noise, weights = _unpack(found.x, groups)
+        optimum = minimize(_loss, start, (columns, groups, standard, start), "L-BFGS-B", jac=True, bounds=bounds)
+        amplitude, noise, weights = _unpack(optimum.x, groups)
         weighted = np.concatenate([np.ones((len(columns), 1)), columns * weights], axis=1)
         covariance = amplitude * (1 + weighted[:, 1:] @ columns.T) ** 2 + noise * np.eye(len(columns))
         solved = cho_solve(cho_factor(covariance), standard)

@@ -77,10 +77,10 @@ def scatter(front: Sequence[FrontPoint], picks: Sequence[Pick], budgets_ms: Sequ
     top1 = [100 * point.predicted_top1 for point in front]
     top1 += [100 * (top1_shown(pick) or 0.0) for pick in drawn]
     reach = max(latencies) - min(latencies) or max(latencies)
-    near = [one for one in budgets_ms if min(latencies) - reach <= one <= max(latencies) + reach]
+    near = [budget_ms for budget_ms in budgets_ms if min(latencies) - reach <= budget_ms <= max(latencies) + reach]
     x = _axis([*latencies, *near], LEFT, WIDTH - RIGHT)
     y = _axis(top1, HEIGHT - BOTTOM, TOP)
     ordered = sorted(front, key=lambda point: point.predicted_ms)
     line = tuple((x(point.predicted_ms), y(100 * point.predicted_top1)) for point in ordered)
-    beyond = tuple(one for one in budgets_ms if one not in near)
+    beyond = tuple(budget_ms for budget_ms in budgets_ms if budget_ms not in near)
     return Scatter(x, y, line, drawn, tuple(near), beyond)

@@ -114,19 +114,23 @@ def _architectures(values: Sequence[Any], file: Path | None, space: SearchSpace)
 def _values(text: str) -> list[Any]:
     """What a text holds, in whichever of the forms it is written."""
     try:
-        found = json.loads(text)
+        parsed = json.loads(text)
     except ValueError as error:
-        found = _python(text) or _lines(text) or _table(text)
-        if not found:
+        parsed = _python(text) or _lines(text) or _table(text)
+        if not parsed:
             raise ValueError(f"neither JSON ({error}), nor Python's text, nor a table of architectures") from None
-    return found if isinstance(found, list) else [found]
+    return parsed if isinstance(parsed, list) else [parsed]
 
 
 def _python(text: str) -> Any:
     """Python's literals, also those that are given names; a list where there are several."""
     try:
         statements = ast.parse(text.strip()).body
-        values = [ast.literal_eval(one.value) for one in statements if isinstance(one, ast.Expr | ast.Assign)]
+        values = [
+            ast.literal_eval(statement.value)
+            for statement in statements
+            if isinstance(statement, ast.Expr | ast.Assign)
+        ]
     except (ValueError, SyntaxError, TypeError):
         return None
     if len(values) != len(statements):
@@ -162,12 +166,12 @@ def _table(text: str) -> list[Any]:
     if {"ks", "e", "d"} <= set(names):
         return [dict(zip(names, map(_python, row), strict=False)) for row in rows[1:]]
     for column in range(len(rows[-1]) if rows else 0):
-        found = [_cell(row[column]) if column < len(row) else None for row in rows[:2]]
-        if found[-1] is None:  # the first row may be a heading, the second may not
+        cells = [_cell(row[column]) if column < len(row) else None for row in rows[:2]]
+        if cells[-1] is None:  # the first row may be a heading, the second may not
             continue
-        found += [_cell(row[column]) if column < len(row) else None for row in rows[2:]]
-        if None not in found[1:]:
-            return [cell for cell in found if cell is not None]
+        cells += [_cell(row[column]) if column < len(row) else None for row in rows[2:]]
+        if None not in cells[1:]:
+            return [cell for cell in cells if cell is not None]
     return []
 
 
@@ -210,41 +214,41 @@ def from_ofa(value: Mapping[str, Any], space: SearchSpace) -> SubnetConfig:
 
 
 def _resolution(value: Mapping[str, Any], space: SearchSpace) -> int:
-    found = value.get("r", value.get("image_size"))
-    if found is None and len(space.resolutions) > 1:
+    size = value.get("r", value.get("image_size"))
+    if size is None and len(space.resolutions) > 1:
         sizes = f"{len(space.resolutions)} from {space.resolutions[0]} to {space.resolutions[-1]}"
         raise UserError(f"it names no resolution, {space.name} has {sizes}", f'add "r": {space.resolutions[-1]}')
-    found = space.resolutions[0] if found is None else found
-    if isinstance(found, list):
-        if len(found) != 1:
-            raise UserError(f"r names {len(found)} resolutions: {_shown(found)}", "an architecture has one")
-        found = found[0]
-    return _whole("r", found)
+    size = space.resolutions[0] if size is None else size
+    if isinstance(size, list):
+        if len(size) != 1:
+            raise UserError(f"r names {len(size)} resolutions: {_shown(size)}", "an architecture has one")
+        size = size[0]
+    return _whole("r", size)
 
 
 def _depths(value: Any, full: Sequence[int], space: SearchSpace) -> list[int]:
     """How many blocks of each stage run; stages without a choice may be left out."""
     free = [stage for stage in range(space.stages) if len(space.depths_of(stage)) > 1]
-    given = [_whole("d", one) for one in value] if isinstance(value, list) else [_whole("d", value)] * len(free)
-    if len(given) == len(free) < space.stages:
-        by_stage = dict(zip(free, given, strict=True))
-        given = [by_stage.get(stage, full[stage]) for stage in range(space.stages)]
-    if len(given) != space.stages:
-        raise UserError(f"d has {len(given)} depths, {space.name} {space.stages} stages", f"give {space.stages}")
-    for stage, depth in enumerate(given):
+    depths = [_whole("d", number) for number in value] if isinstance(value, list) else [_whole("d", value)] * len(free)
+    if len(depths) == len(free) < space.stages:
+        by_stage = dict(zip(free, depths, strict=True))
+        depths = [by_stage.get(stage, full[stage]) for stage in range(space.stages)]
+    if len(depths) != space.stages:
+        raise UserError(f"d has {len(depths)} depths, {space.name} {space.stages} stages", f"give {space.stages}")
+    for stage, depth in enumerate(depths):
         choices = space.depths_of(stage)
         if len(choices) == 1:  # nothing can be chosen there, whatever is written
-            given[stage] = choices[0]
+            depths[stage] = choices[0]
         elif depth not in choices:
             raise UserError(f"depth {depth} of stage {stage} is not one of {', '.join(map(str, choices))}")
-    return given
+    return depths
 
 
 def _of_blocks(name: str, value: Any, full: Sequence[int], depths: Sequence[int]) -> list[int]:
     """A number for each block position, whichever way they are written."""
     if not isinstance(value, list):
         return [_whole(name, value)] * sum(full)
-    numbers = [_whole(name, one) for one in value]
+    numbers = [_whole(name, number) for number in value]
     if len(numbers) == sum(full):
         return numbers
     if len(numbers) != sum(depths):

@@ -345,10 +345,10 @@ class SearchSpace(ABC):
 
     def sample_configs(self, rng: np.random.Generator, count: int) -> list[SubnetConfig]:
         """Distinct random configs (fewer than ``count`` only if the space is smaller)."""
-        found: dict[str, SubnetConfig] = {}
-        while len(found) < min(count, self.cardinality):
+        configs: dict[str, SubnetConfig] = {}
+        while len(configs) < min(count, self.cardinality):
             for row in self.sample(rng, count):
                 config = self.config(row)
-                if len(found) < count:
-                    found.setdefault(config.key, config)
-        return list(found.values())
+                if len(configs) < count:
+                    configs.setdefault(config.key, config)
+        return list(configs.values())

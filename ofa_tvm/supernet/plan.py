@@ -12,6 +12,7 @@ from ofa_tvm.support.errors import UserError
 
 Elastic = Literal["kernel", "depth", "expand"]
 Precision = Literal["float32", "bfloat16"]
+Device = Literal["cpu", "cuda"]
 Recipe = Literal["single-stage", "progressive", "fine-tune"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

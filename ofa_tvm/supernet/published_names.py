@@ -31,7 +31,7 @@ def own_names(
     Raises:
         UserError: one is missing or has another shape; names the first.
     """
-    found = {}
+    renamed = {}
     for layer in space.network(space.largest).layers:
         for ours, theirs in pairs(layer):
             if theirs not in tensors:
@@ -39,8 +39,8 @@ def own_names(
             wanted, shape = _shape(layer, ours), tuple(tensors[theirs].shape)
             if shape != wanted:
                 raise UserError(f"{theirs} of {path} has shape {shape}, {space.name} needs {wanted}")
-            found[f"layers.{layer.name}.{ours}"] = tensors[theirs]
-    return found
+            renamed[f"layers.{layer.name}.{ours}"] = tensors[theirs]
+    return renamed
 
 
 def _shape(layer: LayerSpec, tensor: str) -> tuple[int, ...]:

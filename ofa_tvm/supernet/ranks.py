@@ -48,7 +48,7 @@ class Ranks:
         """Replace gradients by their mean over all processes, in one message."""
         if self.count == 1:
             return
-        gradients = [one.grad for one in parameters if one.grad is not None]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients]) / self.count
         dist.all_reduce(flat)
         parts = flat.split([gradient.numel() for gradient in gradients])  # type: ignore[no-untyped-call]
@@ -68,8 +68,8 @@ class Ranks:
         if self.count > 1:
             results = results.to(torch.device("cuda" if dist.get_backend() == "nccl" else "cpu"))
             dist.all_reduce(results)
-        found: list[float] = results.tolist()
-        return found
+        values: list[float] = results.tolist()
+        return values
 
     def wait(self) -> None:
         """Until all processes are here."""

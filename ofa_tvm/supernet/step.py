@@ -61,9 +61,9 @@ class Step:
             answers = logits.detach().softmax(1)
         sums = torch.zeros((), device=images.device)
         for config in others:
-            one = F.cross_entropy(self._logits(images, config), answers)
-            one.backward()  # type: ignore[no-untyped-call]
-            sums += one.detach()
+            loss_of_one = F.cross_entropy(self._logits(images, config), answers)
+            loss_of_one.backward()  # type: ignore[no-untyped-call]
+            sums += loss_of_one.detach()
         return Losses(loss.detach(), sums / max(1, len(others)))
 
     def _logits(self, images: Tensor, config: SubnetConfig) -> Tensor:

@@ -28,7 +28,7 @@ from ofa_tvm.supernet.norm_activation import finish
 Backward = Callable[[Tensor], Tensor | None]
 """From the gradient of a layer's output to that of its input; None where nothing wants it."""
 Step = tuple[Tensor, Backward]
-MOST_PIECES, LEAST_ROWS = 128, 256
+MAX_PIECES, MIN_ROWS = 128, 256
 
 
 class Tape:
@@ -41,7 +41,7 @@ class Tape:
 
     def __init__(self, supernet: Supernet, precision: torch.dtype) -> None:
         self._supernet, self._precision = supernet, precision
-        self._weights = [one.detach() for one in supernet.parameters() if one.dim() > 1]
+        self._weights = [parameter.detach() for parameter in supernet.parameters() if parameter.dim() > 1]
         self._copies = [torch.empty_like(weight, dtype=precision) for weight in self._weights]
         self._low = {weight.data_ptr(): copy for weight, copy in zip(self._weights, self._copies, strict=True)}
         self._taken: list[tuple[LayerSpec, Backward]] = []
@@ -157,7 +157,7 @@ def _add(gradients: dict[str, Tensor], name: str, more: Tensor) -> None:
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     """Add ``left.T @ right``, products of two tall matrices, in pieces that keep all of a GPU busy."""
     pieces = 1
-    while pieces < MOST_PIECES and len(left) % (2 * pieces) == 0 and len(left) >= 2 * pieces * LEAST_ROWS:
+    while pieces < MAX_PIECES and len(left) % (2 * pieces) == 0 and len(left) >= 2 * pieces * MIN_ROWS:
         pieces *= 2
     lefts = left.view(pieces, -1, left.shape[1]).transpose(1, 2)
     rights = right.view(pieces, -1, right.shape[1])

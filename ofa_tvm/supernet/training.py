@@ -44,7 +44,7 @@ SAVE_S = 60.0
 """Seconds of work that an interruption costs at most."""
 REPORTS = 20
 """Times that a training evaluates subnets and says how far it is."""
-MOST_SKIPPED = 10
+MAX_SKIPPED = 10
 """Steps in a row without a finite gradient after which a training ends."""
 LOOK = 10
 """Steps after which a result on the device is looked at: waiting for it holds the device up."""
@@ -216,7 +216,7 @@ class Trainer:
         losses = self._step(images, targets, step_subnets(self.space, self.plan, number))
         self.ranks.mean_gradients(self.supernet.parameters())
         self._update(number, self.plan.rate_scale * rate(phase, of_phase))
-        if number % LOOK == 0 and self._update.skipped() >= MOST_SKIPPED:
+        if number % LOOK == 0 and self._update.skipped() >= MAX_SKIPPED:
             raise UserError(f"training diverged at step {number}", "give another --out, and --set rate_scale=0.5")
         self.steps_done += 1
         return losses
@@ -255,7 +255,8 @@ class Trainer:
             configs = {}
         top1 = {name: round(self._evaluator.top1(self.result, config), 4) for name, config in configs.items()}
         loss = {
-            name: torch.stack([getattr(one, name) for one in losses]).mean().item() for name in ("largest", "subnets")
+            name: torch.stack([getattr(losses_of_step, name) for losses_of_step in losses]).mean().item()
+            for name in ("largest", "subnets")
         }
         record = {
             "step": self.steps_done,

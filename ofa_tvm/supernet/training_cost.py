@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+
+import torch
 
 from ofa_tvm.supernet.training import Trainer
 from ofa_tvm.support.ledger import Cost, Meter
 
-WARM_UP = 2
 PLACES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)
 """Where in the plan the steps are taken: later ones train more and smaller networks."""
+WARM_UP = {"cpu": PLACES[:1] * 2, "cuda": PLACES * 2}
+"""A GPU's step runs once, is recorded when it comes again, and has its speed from then on."""
+ROUNDS = {"cpu": 1, "cuda": 3}
 
 
 def expected_cost(trainer: Trainer) -> Cost:
     """Cost of all steps that are left, without evaluation; spoils the trainer, which keeps nothing of it."""
-    plan, done = trainer.plan, trainer.steps_done
+    device, left = trainer.device.type, trainer.plan.steps - trainer.steps_done
     trainer.supernet.train()
-    for _ in range(WARM_UP):
-        trainer.steps_done = int(PLACES[0] * plan.steps)
-        trainer.step()
-    meter = Meter(uses_gpu=trainer.device.type == "cuda")
-    for place in PLACES:
-        trainer.steps_done = int(place * plan.steps)
-        trainer.step()
+    _take(trainer, WARM_UP[device])
+    meter = Meter(uses_gpu=device == "cuda")
+    taken = PLACES * ROUNDS[device]
+    _take(trainer, taken)
     cost = meter.read("expected")
-    times = (plan.steps - done) / len(PLACES)
+    times = left / len(taken)
     numbers = ("wall_s", "cpu_s", "energy_kwh", "energy_low_kwh", "energy_high_kwh")
     return replace(cost, **{name: times * getattr(cost, name) for name in numbers})
+
+
+def _take(trainer: Trainer, places: Iterable[float]) -> None:
+    for place in places:
+        trainer.steps_done = int(place * trainer.plan.steps)
+        trainer.step()
+    if trainer.device.type == "cuda":
+        torch.cuda.synchronize(trainer.device)

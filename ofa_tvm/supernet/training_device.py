@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Literal
 
 import torch
 
+from ofa_tvm.supernet.plan import Device
 from ofa_tvm.support.errors import UserError
-
-Device = Literal["cpu", "cuda"]
 
 
 def training_device(name: Device | None) -> torch.device:
@@ -24,8 +22,8 @@ def training_device(name: Device | None) -> torch.device:
     """
     has_gpu = torch.cuda.is_available()
     if name == "cuda" and not has_gpu:
-        found = "this torch is built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
-        raise UserError(found, "give --device cpu; 'python -m ofa_tvm.doctor --target cuda' looks for GPU and driver")
+        reason = "this torch is built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
+        raise UserError(reason, "give --device cpu; 'python -m ofa_tvm.doctor --target cuda' looks for GPU and driver")
     return torch.device(name or ("cuda" if has_gpu else "cpu"))
 
 

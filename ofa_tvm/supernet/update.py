@@ -38,8 +38,8 @@ class Update:
             nesterov=True,
             fused=True,
         )
-        for one in self._parameters:
-            self._optimizer.state[one]["momentum_buffer"] = torch.zeros_like(one)
+        for trained in self._parameters:
+            self._optimizer.state[trained]["momentum_buffer"] = torch.zeros_like(trained)
 
     def momentum(self, parameter: Tensor) -> Tensor:
         """The running sum of a parameter's gradients."""

@@ -101,9 +101,9 @@ def complete_length(path: Path) -> int:
         while end > 0:
             start = max(0, end - 65536)
             file.seek(start)
-            found = file.read(end - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
+            last_line_end = file.read(end - start).rfind(b"\n")
+            if last_line_end >= 0:
+                return start + last_line_end + 1
             end = start
     return 0
 

@@ -16,7 +16,7 @@ ERRORS = (
 )
 SAID = ("Killed signal terminated program", "virtual memory exhausted")
 """By compilers that the system ended, or gave no memory."""
-LEAST_BYTES = 1 << 16
+MIN_BYTES = 1 << 16
 AGAIN = "then run the same command again: what was being tried is not held against it"
 
 
@@ -33,7 +33,7 @@ def fault_of(error: str) -> HostFault:
     return HostFault(f"this machine failed, not what was tried: {error}", f"{_mend(error)}, {AGAIN}")
 
 
-def require_space(least_bytes: int = LEAST_BYTES) -> None:
+def require_space(least_bytes: int = MIN_BYTES) -> None:
     """Refuse to go on where nothing can be written: compilers that meet a full disk crash without a word.
 
     Args:

@@ -23,5 +23,5 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for one in dict.fromkeys(held):
-            signal.raise_signal(one)
+        for signal_number in dict.fromkeys(held):
+            signal.raise_signal(signal_number)

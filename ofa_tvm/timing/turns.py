@@ -34,11 +34,11 @@ def in_turn(subjects: Sequence[Callable[[], Result]], plan: WindowPlan) -> list[
         subjects: each times one window when it is called.
         plan: how many, how far apart.
     """
-    found: list[list[Result]] = [[] for _ in subjects]
+    results: list[list[Result]] = [[] for _ in subjects]
     for number in range(plan.windows):
         start = time.monotonic()
-        for subject, own in zip(subjects, found, strict=True):
+        for subject, own in zip(subjects, results, strict=True):
             own.append(subject())
         if number + 1 < plan.windows:
             time.sleep(max(0.0, start + plan.gap_s - time.monotonic()))
-    return found
+    return results

@@ -5,20 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ofa_tvm.support.errors import UserError
+
 Percentile = Literal[50, 90, 99]
-PERCENTILES: tuple[Percentile, ...] = (50, 90, 99)
-FEWEST_WINDOWS = 3
+PERCENTILES: tuple[Percentile, ...] = get_args(Percentile)
+MIN_WINDOWS = 3
 """Undisturbed windows that a latency rests on."""
-FEWEST_CALLS = 3
+MIN_CALLS = 3
 """Undisturbed calls that a window rests on."""
-LEAST_KEPT = 0.25
+MIN_KEPT = 0.25
 """Share of a window's calls that must be undisturbed."""
 SLOW = 1.1
 """Times the usual that a calibration kernel takes in a window that others disturb."""
+
+
+def percentile_of(number: int) -> Percentile:
+    """The percentile that a number names.
+
+    Raises:
+        UserError: nothing tells it.
+    """
+    for percentile in PERCENTILES:
+        if number == percentile:
+            return percentile
+    raise UserError(f"--percentile {number} is not told", f"choose one of {', '.join(map(str, PERCENTILES))}")
 
 
 class _Part(BaseModel):
@@ -71,7 +85,7 @@ class Window(_Part):
     def is_disturbed(self, usual_ms: float) -> bool:
         """Whether too few calls were undisturbed, or the calibration kernel took longer than it usually does."""
         kept = self.calls - self.left_out
-        return kept < max(min(FEWEST_CALLS, self.calls), LEAST_KEPT * self.calls) or (
+        return kept < max(min(MIN_CALLS, self.calls), MIN_KEPT * self.calls) or (
             usual_ms > 0 and self.calibration_ms > SLOW * usual_ms
         )
 
@@ -101,18 +115,18 @@ class Timing(_Part):
         """The windows that nothing disturbed; all of them where the host was kept busy on purpose."""
         if self.busy_cores:
             return self.windows
-        return tuple(one for one in self.windows if not one.is_disturbed(self.usual_calibration_ms))
+        return tuple(window for window in self.windows if not window.is_disturbed(self.usual_calibration_ms))
 
     @property
     def is_sound(self) -> bool:
         """Whether there are enough undisturbed windows to say that a budget is held."""
-        return len(self.undisturbed) >= FEWEST_WINDOWS
+        return len(self.undisturbed) >= MIN_WINDOWS
 
     def values_ms(self, percentile: Percentile = 50) -> tuple[float, ...]:
         """The percentile in each window that counts."""
         name = f"{'any_' if self.busy_cores else ''}p{percentile}_ms"
         counted = self.undisturbed if self.is_sound else self.windows
-        return tuple(getattr(one, name) for one in counted)
+        return tuple(getattr(window, name) for window in counted)
 
     def told_ms(self, percentile: Percentile = 50) -> float:
         """What is told of the latency."""
@@ -132,20 +146,20 @@ class Timing(_Part):
         """Of all calls, those during or right after which other work was done; 0 where that was wanted."""
         if self.busy_cores:
             return 0.0
-        return sum(one.left_out for one in self.windows) / sum(one.calls for one in self.windows)
+        return sum(window.left_out for window in self.windows) / sum(window.calls for window in self.windows)
 
     def any_ms(self, percentile: Percentile = 50) -> float:
         """The median of the windows' percentiles of all calls, disturbed or not."""
-        told_ms: float = median(getattr(one, f"any_p{percentile}_ms") for one in self.windows)
+        told_ms: float = median(getattr(window, f"any_p{percentile}_ms") for window in self.windows)
         return told_ms
 
     @property
     def calibration_ms(self) -> float:
         """The calibration kernel, median of the windows that count."""
-        return median(one.calibration_ms for one in (self.undisturbed if self.is_sound else self.windows))
+        return median(window.calibration_ms for window in (self.undisturbed if self.is_sound else self.windows))
 
 
 def usual_calibration_ms(windows: Iterable[Window]) -> float:
     """What the calibration kernel takes in the fastest tenth of windows; 0 where nobody knows."""
-    times_ms = sorted(one.calibration_ms for one in windows if one.calibration_ms)
+    times_ms = sorted(window.calibration_ms for window in windows if window.calibration_ms)
     return times_ms[len(times_ms) // 10] if times_ms else 0.0

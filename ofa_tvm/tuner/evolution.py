@@ -20,7 +20,7 @@ POPULATION = {"llvm": 64, "cuda": 32}
 """Schedules of one generation. Most of a GPU's are invalid, and finding valid ones takes most of the time."""
 ATTEMPTS = 20
 """Times that a first generation is drawn again while too few of it are valid."""
-LEAST_VALID = 2
+MIN_VALID = 2
 """Schedules that evolution may start from: of some kernels few are valid, and TVM gives up for want of more."""
 MAX_TRIALS = 100_000
 TENSOR_CORES = "cuda-tensorcore"
@@ -65,7 +65,7 @@ class Evolution:
         uses_tensor_cores = spec.dtype == "float16" and on_gpu
         strategy = ms.search_strategy.EvolutionarySearch(
             population_size=POPULATION[target.kind.name],
-            init_min_unmeasured=LEAST_VALID,
+            init_min_unmeasured=MIN_VALID,
             max_fail_count=ATTEMPTS,
             genetic_num_iters=2,
         )
@@ -105,8 +105,11 @@ class Evolution:
     def learn(self, measured: Sequence[dict[str, Any]]) -> None:
         """Know what earlier runs measured: ``trace`` as JSON and ``times_ms`` of each."""
         candidates, results = [], []
-        for one in measured:
-            trace, seconds = trace_from_json(one["trace"], self._spec), [one_ms / 1e3 for one_ms in one["times_ms"]]
+        for candidate in measured:
+            trace, seconds = (
+                trace_from_json(candidate["trace"], self._spec),
+                [one_ms / 1e3 for one_ms in candidate["times_ms"]],
+            )
             schedule = Schedule(kernel_workload(self._spec))
             trace.apply_to_schedule(schedule, remove_postproc=False)
             arguments = ms.arg_info.ArgInfo.from_prim_func(schedule.mod["main"])

@@ -85,7 +85,7 @@ def read_records(folder: Path, space: str, classes: int | None = None) -> list[L
         UserError: a line is damaged or of another form.
     """
     every = _every_record(folder)
-    return [one for one in every if (one.space, one.classes) == (space, classes) and _has_reference(one)]
+    return [record for record in every if (record.space, record.classes) == (space, classes) and _has_reference(record)]
 
 
 def windows_on(folder: Path, host: str) -> list[Window]:
@@ -94,7 +94,11 @@ def windows_on(folder: Path, host: str) -> list[Window]:
     Raises:
         UserError: a line is damaged or of another form.
     """
-    here = [one for one in _every_record(folder) if one.host == host and not one.busy_cores]
+    here = [
+        latency_record
+        for latency_record in _every_record(folder)
+        if latency_record.host == host and not latency_record.busy_cores
+    ]
     return [window for record in here[-RECENT:] for window in record.windows]
 
 
@@ -111,7 +115,7 @@ def _every_record(folder: Path) -> list[LatencyRecord]:
             figures = tuple(map(tuple, line.get("figures", ())))
             record = LatencyRecord(**{**line, **times, "figures": figures})
             record.windows  # noqa: B018  # raises where they cannot be
-            if not all(0 < one < math.inf for one in (*record.times_ms, *record.reference_ms)):
+            if not all(0 < time_ms < math.inf for time_ms in (*record.times_ms, *record.reference_ms)):
                 raise ValueError("a time must be a positive number")
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             what = str(error).splitlines()[0]

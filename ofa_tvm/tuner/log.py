@@ -85,8 +85,10 @@ class TuningLog:
         self.folder = self._shipped if only_shipped else self._own
         manifest = self.folder / MANIFEST
         if manifest.exists():
-            found = read_json(manifest, "manifest")
-            if not isinstance(found, dict) or found.get("conditions") != json.loads(json.dumps(target.conditions)):
+            known_manifest = read_json(manifest, "manifest")
+            if not isinstance(known_manifest, dict) or known_manifest.get("conditions") != json.loads(
+                json.dumps(target.conditions)
+            ):
                 raise UserError(f"{manifest} states other conditions than target {target.name}", "move the folder away")
         self.hides_shipped = (
             not manifest.exists() and (_folder(shipped_folder("tuning_logs"), target) / MANIFEST).exists()
@@ -229,12 +231,12 @@ class TuningLog:
         donors = [folder for folder in logs if folder not in not_donors]
         if unlikeness is not None:
             donors.sort(key=lambda folder: unlikeness(_conditions(folder)))
-        found: dict[str, list[dict[str, Any]]] = {}
+        schedules: dict[str, list[dict[str, Any]]] = {}
         for folder in donors:
             for key, schedule in winners(folder).items():
-                if schedule not in found.get(key, []):
-                    found.setdefault(key, []).append(schedule)
-        return found
+                if schedule not in schedules.get(key, []):
+                    schedules.setdefault(key, []).append(schedule)
+        return schedules
 
     def prune(self) -> None:
         """Keep the last line of each kernel and drop the ledger: what is shipped."""

@@ -26,8 +26,8 @@ def keep_traces(folder: Path, results: Sequence[tuple[Candidate, TrialResult]]) 
 
 def kept_traces(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """``trace`` and ``times_ms`` of what was measured, by kernel."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    traces: dict[str, list[dict[str, Any]]] = {}
     for line in read_jsonl(folder / FILE_NAME, "measured traces"):
         if {"kernel", "trace", "times_ms"} <= line.keys():
-            found.setdefault(line["kernel"], []).append(line)
-    return found
+            traces.setdefault(line["kernel"], []).append(line)
+    return traces

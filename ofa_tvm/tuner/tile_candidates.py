@@ -34,7 +34,7 @@ def unlikeness(target: dict[str, Any]) -> Callable[[dict[str, Any]], list[bool]]
         other = conditions.get("target", {})
         if other.get("kind") != "llvm":
             return [True] * len(own)
-        return [one != mine for one, mine in zip(astuple(cpu_features(Target(other))), own, strict=True)]
+        return [theirs != mine for theirs, mine in zip(astuple(cpu_features(Target(other))), own, strict=True)]
 
     return differences
 
@@ -75,14 +75,14 @@ class Sources:
             for key, other in self.kernels.items()
             if key != spec.key and (distance := _distance(spec, other)) is not None
         ]
-        found: list[dict[str, Any]] = []
+        schedules: list[dict[str, Any]] = []
         for _, key in sorted(near):
             state = self.known.get(key)
-            if state is not None and state.schedule is not None and state.schedule not in found:
-                found.append(state.schedule)
-            if len(found) == NEIGHBOURS:
+            if state is not None and state.schedule is not None and state.schedule not in schedules:
+                schedules.append(state.schedule)
+            if len(schedules) == NEIGHBOURS:
                 break
-        return found
+        return schedules
 
 
 def _distance(one: KernelSpec, other: KernelSpec) -> float | None:

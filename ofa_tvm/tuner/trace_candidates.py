@@ -18,7 +18,7 @@ from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
 from ofa_tvm.tuner.measured_traces import keep_traces, kept_traces
 from ofa_tvm.tuner.trial import TrialResult
 
-MOST_ROUNDS = 4
+MAX_ROUNDS = 4
 """Times that evolution is asked again when all that it proposes was tried."""
 
 
@@ -66,13 +66,17 @@ class TraceCandidates:
         """Up to ``count`` candidates that the ledger does not know."""
         key = self._spec.key
         first = [Candidate(key, "default", {})]
-        first += [Candidate(key, "donor", one) for one in self._sources.donors.get(key, []) if "trace" in one]
-        first += [Candidate(key, "template", one) for one in self._designs]
-        fresh = {one.digest: one for one in first if one.digest not in self._sources.tried}
+        first += [
+            Candidate(key, "donor", candidate)
+            for candidate in self._sources.donors.get(key, [])
+            if "trace" in candidate
+        ]
+        first += [Candidate(key, "template", candidate) for candidate in self._designs]
+        fresh = {candidate.digest: candidate for candidate in first if candidate.digest not in self._sources.tried}
         self._proposed = []
         if len(fresh) < count:
-            for one in self._evolved(count - len(fresh)):
-                fresh.setdefault(one.digest, one)
+            for candidate in self._evolved(count - len(fresh)):
+                fresh.setdefault(candidate.digest, candidate)
         self._asked = list(fresh.values())[:count]
         return self._asked
 
@@ -88,11 +92,11 @@ class TraceCandidates:
                 self._evolution.learn(sources.measured.get(self._spec.key, []))
         if self._evolution is None:
             return []
-        for _ in range(MOST_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             self._proposed = self._evolution.ask()
             if not self._proposed:
                 return []
-            if fresh := [one for one in self._proposed if one.digest not in self._sources.tried]:
+            if fresh := [candidate for candidate in self._proposed if candidate.digest not in self._sources.tried]:
                 return fresh
             self._evolution.tell([None] * len(self._proposed))
         return []
@@ -102,6 +106,8 @@ class TraceCandidates:
         pairs = list(zip(self._asked, results, strict=False))
         keep_traces(self._sources.folder, pairs)
         if self._evolution is not None and self._proposed:
-            times = {one.digest: result.times_ms for one, result in pairs if result.status == "ok"}
-            found = [times.get(one.digest) for one in self._proposed]
-            self._evolution.tell([None if one is None else [ms / 1e3 for ms in one] for one in found])
+            times = {candidate.digest: result.times_ms for candidate, result in pairs if result.status == "ok"}
+            times_ms = [times.get(candidate.digest) for candidate in self._proposed]
+            self._evolution.tell(
+                [None if candidate is None else [ms / 1e3 for ms in candidate] for candidate in times_ms]
+            )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ofa_tvm import deploy
+import ofa_tvm.deploy as deploy_command
 from ofa_tvm.data import load_dataset
 from ofa_tvm.graph.parity import relative_error
 from ofa_tvm.support.errors import OfaTvmError
@@ -48,7 +48,7 @@ def test_a_bundle_for_arm_answers_as_the_one_for_this_machine(images, tmp_path, 
         bundle, found = tmp_path / target, tmp_path / f"{target}.npy"
         options = ["--device", "estimate"] if target == "arm" else []
         order = ["--target", target, *options, "--subnet", "smallest", "--check-images", str(IMAGES)]
-        assert deploy.main([*order, "--out", str(bundle), "--json"]) == 0
+        assert deploy_command.main([*order, "--out", str(bundle), "--json"]) == 0
         manifests[target] = json.loads(capsys.readouterr().out)["manifest"]
         if not (bundle / "run").exists():
             pytest.skip("the runner cannot be built here")

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from ofa_tvm import tune
+import ofa_tvm.tune as tune_command
 
 LINKER = "aarch64-linux-gnu-g++"
 pytestmark = [pytest.mark.arm, pytest.mark.timeout(600)]
@@ -23,7 +23,7 @@ def round_of(capsys, tmp_path):
 
     def run(*options):
         fixed = ["--target", "arm", "--space", "mbv3-cifar", "--resolution", "24", "--logs", str(tmp_path / "logs")]
-        assert tune.main([*fixed, *map(str, options), "--json"]) == 0
+        assert tune_command.main([*fixed, *map(str, options), "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
     return run

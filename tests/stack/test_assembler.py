@@ -21,7 +21,7 @@ from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR
 from ofa_tvm.support.errors import OfaTvmError, UserError
-from ofa_tvm.timing.window import FEWEST_CALLS, Window
+from ofa_tvm.timing.window import MIN_CALLS, Window
 
 LINKER = load_target("x86").toolchain.linker
 
@@ -156,7 +156,7 @@ def test_a_window_tells_of_single_calls_and_of_the_calibration_kernel(small):
         window = Window.of(model.window(images_for(network), 5))
         assert 0 < window.p50_ms <= window.p90_ms <= window.p99_ms < 1000
         assert 0 < window.any_p50_ms <= window.any_p90_ms <= window.any_p99_ms
-        assert window.calls >= FEWEST_CALLS > 0 <= window.left_out <= window.calls
+        assert window.calls >= MIN_CALLS > 0 <= window.left_out <= window.calls
         assert 0 < window.on_cpu < 1.1
         assert window.calibration_ms > 0
 

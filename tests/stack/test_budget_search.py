@@ -17,7 +17,7 @@ from ofa_tvm.devices.replay import ReplayDevice
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.kernel_times import kernel_costs
-from ofa_tvm.measurement.latency_bench import ANCHORS, MOST_FAILURES, NEW_ANCHORS, LatencyBench
+from ofa_tvm.measurement.latency_bench import ANCHORS, MAX_FAILURES, NEW_ANCHORS, LatencyBench
 from ofa_tvm.nas.budget_search import GUARD, Finder
 from ofa_tvm.nas.regret import regret
 from ofa_tvm.nas.settings import SearchSettings
@@ -218,7 +218,7 @@ def test_too_many_failures_end_with_the_reason(tuned) -> None:
     dead = Dead()
     with pytest.raises(PartialResult, match="took longer than 300 s"):
         bench(tuned, dead).model(60)
-    assert len(dead.measured) == len(set(dead.measured)) == MOST_FAILURES
+    assert len(dead.measured) == len(set(dead.measured)) == MAX_FAILURES
 
 
 def test_failed_subnets_are_replaced_and_may_be_measured_again_by_a_later_run(tuned) -> None:

@@ -9,7 +9,8 @@ import onnx
 import pytest
 import torch
 
-from ofa_tvm import data, deploy
+import ofa_tvm.deploy as deploy_command
+from ofa_tvm import data
 from ofa_tvm.bundle import deployment, gpu_bundle
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, verify_bundle
 from ofa_tvm.compiler.cpu.assembler import assemble
@@ -57,7 +58,7 @@ def run(checkpoint, tmp_path):
 
     def deployed(*options, supernet=checkpoint):
         arguments = ["--out", str(tmp_path / "bundle"), "--logs", str(tmp_path / "logs"), *options]
-        return deploy.main([*arguments, *(["--supernet", str(supernet)] if supernet else [])])
+        return deploy_command.main([*arguments, *(["--supernet", str(supernet)] if supernet else [])])
 
     return deployed
 

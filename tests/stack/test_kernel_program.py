@@ -57,7 +57,7 @@ def test_a_kernel_runs_and_is_timed(library):
 
 @pytest.mark.parametrize(("body", "ended_by"), [(CRASH, signal.SIGSEGV), (HANG, signal.SIGALRM)])
 def test_a_kernel_that_fails_ends_alone(library, monkeypatch, body, ended_by):
-    monkeypatch.setattr(kernel_program, "MOST_SECONDS", 1)
+    monkeypatch.setattr(kernel_program, "MAX_SECONDS", 1)
     module, program, _, given = library(body)
     assert module["run"](given, outputs(program)) == -ended_by
     assert module["time"](given, tvm.runtime.tensor(np.zeros(1)), 1000) == -ended_by

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ofa_tvm import tune
+import ofa_tvm.tune as tune_command
 from ofa_tvm.compiler.lowering import fused_kernels, layer_kernels
 from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
 from ofa_tvm.compiler.scheduled.virtual_machine import compile_loops
@@ -45,7 +45,7 @@ def target_file(tmp_path_factory):
 
 def run_tune(capsys, target_file, logs, *options):
     common = ["--target", str(target_file), "--logs", str(logs), "--resolution", "28", "--json"]
-    code = tune.main([*common, *map(str, options)])
+    code = tune_command.main([*common, *map(str, options)])
     said = capsys.readouterr()
     return code, json.loads(said.out) if code == 0 else said.err
 
@@ -273,5 +273,5 @@ def test_a_candidate_that_cannot_be_built_is_told(target_file, tmp_path):
 
 
 def test_a_target_that_is_measured_elsewhere_says_how(capsys):
-    assert tune.main(["--target", "cuda-sm90", "--resolution", "28", "--trials", "1"]) == 2
+    assert tune_command.main(["--target", "cuda-sm90", "--resolution", "28", "--trials", "1"]) == 2
     assert "--export-pack FOLDER" in capsys.readouterr().err

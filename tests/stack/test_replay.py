@@ -7,8 +7,9 @@ import shutil
 
 import pytest
 
+import ofa_tvm.search as search_command
+import ofa_tvm.tune as tune_command
 from ofa_tvm import compile as compile_command
-from ofa_tvm import search, tune
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.kernel_times import latency_table
@@ -26,7 +27,7 @@ SPACE = ["--space", "mbv3-cifar", "--resolution", "32"]
 
 def test_a_log_that_ships_answers_as_its_cpu_did(tmp_path, capsys):
     options = ["--device", f"replay:{ZEN4}", "--logs", str(tmp_path), *SPACE, "--trials-per-kernel", "4"]
-    assert tune.main([*options, "--samples", "25", "--json"]) == 0
+    assert tune_command.main([*options, "--samples", "25", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["provenance"] == "replayed"
     assert answer["fingerprint"].startswith("znver4-1t-b1-replay-")
@@ -102,7 +103,9 @@ def test_another_recording_of_the_same_conditions_is_another_one(tmp_path):
 )
 def test_damaged_recordings_are_bad_input(tmp_path, capsys, name, found, put):
     folder = changed_copy(tmp_path / "copy", name, lambda text: text.replace(found, put))
-    code = tune.main(["--device", f"replay:{folder}", "--logs", str(tmp_path / "logs"), *SPACE, "--trials", "3"])
+    code = tune_command.main(
+        ["--device", f"replay:{folder}", "--logs", str(tmp_path / "logs"), *SPACE, "--trials", "3"]
+    )
     assert code == 2
     assert str(folder) in capsys.readouterr().err
     assert not list((tmp_path / "logs").glob("*/*/trials.jsonl"))
@@ -111,9 +114,9 @@ def test_damaged_recordings_are_bad_input(tmp_path, capsys, name, found, put):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"conditions": {"target": 1}}', '{"conditions": null}'])
 def test_what_is_no_recording_is_refused(tmp_path, text, capsys):
     (tmp_path / "manifest.json").write_text(text)
-    assert tune.main(["--device", f"replay:{tmp_path}", "--logs", str(tmp_path / "logs")]) == 2
+    assert tune_command.main(["--device", f"replay:{tmp_path}", "--logs", str(tmp_path / "logs")]) == 2
     assert "manifest.json" in capsys.readouterr().err
-    assert tune.main(["--device", f"replay:{tmp_path}/none", "--logs", str(tmp_path / "logs")]) == 2
+    assert tune_command.main(["--device", f"replay:{tmp_path}/none", "--logs", str(tmp_path / "logs")]) == 2
     assert "is not the folder of a tuning log" in capsys.readouterr().err
 
 
@@ -121,7 +124,7 @@ def test_nothing_runs_on_a_recording(tmp_path, capsys):
     options = ["--device", f"replay:{ZEN4}", "--logs", str(tmp_path)]
     assert compile_command.main([*options, "--subnet", "smallest", "--space", "mbv3-cifar"]) == 2
     assert "answers from a recording: nothing runs there" in capsys.readouterr().err
-    assert search.main([*options, "--max-latency-ms", "0.1", "--out", str(tmp_path / "out")]) == 3
+    assert search_command.main([*options, "--max-latency-ms", "0.1", "--out", str(tmp_path / "out")]) == 3
     said = capsys.readouterr().err
     assert "no kernel is tuned" in said
     assert f"tune --target x86 --space mbv3-cifar --device replay:{ZEN4}" in said

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from boards import leftovers, tuned_round
 
-from ofa_tvm import doctor, tune
+import ofa_tvm.tune as tune_command
+from ofa_tvm import doctor
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel
@@ -131,8 +132,8 @@ def test_a_library_runs_on_a_board_as_it_does_here(device, servers, library):
 
 def test_a_dead_tracker_ends_the_command(target_file, tmp_path, capsys):
     arguments = ["--target", str(target_file), "--logs", str(tmp_path), "--trials", "2", "--device"]
-    assert tune.main([*arguments, "rpc:127.0.0.1:9"]) == DeviceUnreachable.exit_code
-    assert tune.main([*arguments, "rpc:no.such.host.invalid:9190"]) == DeviceUnreachable.exit_code
+    assert tune_command.main([*arguments, "rpc:127.0.0.1:9"]) == DeviceUnreachable.exit_code
+    assert tune_command.main([*arguments, "rpc:no.such.host.invalid:9190"]) == DeviceUnreachable.exit_code
     said = capsys.readouterr().err
     assert "does not answer: Connection refused" in said
     assert "tvm.exec.rpc_tracker" in said
@@ -142,7 +143,7 @@ def test_a_dead_tracker_ends_the_command(target_file, tmp_path, capsys):
 
 def test_an_unknown_key_ends_the_command(target_file, servers, tmp_path, capsys):
     arguments = ["--target", str(target_file), "--logs", str(tmp_path), "--trials", "2"]
-    code = tune.main([*arguments, "--device", f"rpc:{servers.tracker}:other"])
+    code = tune_command.main([*arguments, "--device", f"rpc:{servers.tracker}:other"])
     assert code == DeviceUnreachable.exit_code
     assert f"{servers.tracker} has no board 'other'" in capsys.readouterr().err
 

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from runner_headers import decodes_pictures, needs_stb
 
-from ofa_tvm import data, deploy
+import ofa_tvm.deploy as deploy_command
+from ofa_tvm import data
+from ofa_tvm.api.bundles import load_bundle
 from ofa_tvm.bundle.folder import LIBRARY, MANIFEST, ONNX, RUNNER, load_manifest
 from ofa_tvm.compiler import runner_build as runner
 from ofa_tvm.compiler.cpu.assembler import assemble
@@ -35,7 +37,7 @@ from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
-from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.support.errors import OfaTvmError, UserError
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.timing.window import Timing, Window
 
@@ -61,7 +63,7 @@ def made(tiny_space, tiny_dataset, tmp_path_factory):
         patch.setitem(SPACES, tiny_space.name, tiny_space)
         patch.setitem(data.SOURCES, tiny_dataset.name, lambda path, progress: tiny_dataset)
         options = ["--subnet", SUBNET, "--out", str(folder / "bundle"), "--logs", str(folder / "logs")]
-        assert deploy.main([*options, "--supernet", str(folder)]) == 0
+        assert deploy_command.main([*options, "--supernet", str(folder)]) == 0
     return folder / "bundle"
 
 
@@ -142,6 +144,21 @@ def test_answers_are_pythons(bundle, tiny_dataset, tmp_path, picture):
         shares = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
         assert result["top"][0]["probability"] == pytest.approx(shares.max(), rel=1e-3)
         assert (result["input"], result["image"]) == (str(files[number // 7]), number % 7)
+
+
+@decodes_pictures
+def test_python_sees_pictures_as_the_program_does(bundle, tmp_path):
+    pixels = np.random.default_rng(4).integers(0, 256, (60, 47, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(picture := tmp_path / "tall.png")
+    (result,) = answered(bundle / RUNNER, picture, "--top", 3)["results"]
+    guesses = load_bundle(bundle).classify(picture, top=3)
+    assert [guess.name for guess in guesses] == [answer["name"] for answer in result["top"]]
+    assert [guess.share for guess in guesses] == pytest.approx([one["probability"] for one in result["top"]], rel=1e-3)
+    with pytest.raises(UserError, match="no picture that can be read"):
+        load_bundle(bundle).classify(bundle / MANIFEST)
+    (bundle / LIBRARY).write_bytes(b"damaged")
+    with pytest.raises(UserError, match="is damaged"):
+        load_bundle(bundle)
 
 
 @decodes_pictures

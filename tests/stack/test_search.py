@@ -10,7 +10,8 @@ import pytest
 import torch
 from formula_device import FormulaDevice, kernel_ms, tuned_log
 
-from ofa_tvm import data, search
+import ofa_tvm.search as search_command
+from ofa_tvm import data
 from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.hardware.target_files import load_target
@@ -53,7 +54,7 @@ def run(tiny_space, tiny_dataset, facts, tmp_path, monkeypatch):
     def searched(*options) -> int:
         places = ["--supernet", str(tmp_path), "--logs", str(tmp_path / "logs"), "--out", str(tmp_path / "out")]
         quick = ["--target", str(mine), "--samples", "20", "--evaluations", "200"]
-        return search.main([*places, *quick, *options])
+        return search_command.main([*places, *quick, *options])
 
     return searched
 

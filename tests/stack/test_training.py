@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ofa_tvm import train
-from ofa_tvm.accuracy.samples import FEWEST_HELD_OUT, AccuracySamples
+from ofa_tvm.accuracy.samples import MIN_HELD_OUT, AccuracySamples
 from ofa_tvm.data.dataset import Split
 from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
 from ofa_tvm.spaces import SPACES
@@ -160,7 +160,7 @@ def test_a_finished_run_does_nothing_more(copy, tiny_space, tiny_dataset):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
 def test_a_gpu_that_is_not_there_is_said_at_once(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("ofa_tvm.data.load_dataset", forbidden)
+    monkeypatch.setattr("ofa_tvm.training.session.load_dataset", forbidden)
     assert train.main(["--out", str(tmp_path / "out"), "--device", "cuda"]) == 2
     said = capfd.readouterr().err
     assert "this torch is built without CUDA" in said or "torch sees no GPU" in said
@@ -298,7 +298,7 @@ def test_a_teacher_of_another_space_teaches(trained, tiny_space, tiny_dataset, t
 
 
 def test_few_images_are_cross_validated(tiny_space, tiny_dataset, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("ofa_tvm.data.load_dataset", lambda *args: tiny_dataset)
+    monkeypatch.setattr("ofa_tvm.training.session.load_dataset", lambda *args: tiny_dataset)
     command = ["--space", "tiny", "--steps", "8", "--batch", "16", "--accuracy-samples", "20", "--host-threads", "1"]
     command += ["--out", str(tmp_path / "out")]
     assert train.main([*command, "--dry-run"]) == 0
@@ -342,7 +342,7 @@ def test_a_training_starts_from_a_supernet(trained, tiny_space, tiny_dataset, tm
 
 
 def test_train_fine_tunes_at_one_resolution(trained, tiny_space, tiny_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("ofa_tvm.data.load_dataset", lambda *args: tiny_dataset)
+    monkeypatch.setattr("ofa_tvm.training.session.load_dataset", lambda *args: tiny_dataset)
     command = ["--init", str(trained), "--resolution", "12", "--steps", "4", "--batch", "16", "--host-threads", "1"]
     command += ["--out", str(tmp_path / "out"), "--folds", "1", "--accuracy-samples", "20"]
     assert train.main(command) == 0
@@ -411,23 +411,23 @@ def forbidden(*args):
     raise AssertionError("the data set was loaded")
 
 
-@pytest.mark.parametrize("samples", [1, FEWEST_HELD_OUT + MIN_SAMPLES - 1])
+@pytest.mark.parametrize("samples", [1, MIN_HELD_OUT + MIN_SAMPLES - 1])
 def test_too_few_accuracy_samples_are_refused_at_once(tmp_path, monkeypatch, capfd, samples):
-    monkeypatch.setattr("ofa_tvm.data.load_dataset", forbidden)
+    monkeypatch.setattr("ofa_tvm.training.session.load_dataset", forbidden)
     assert train.main(["--out", str(tmp_path / "out"), "--accuracy-samples", str(samples)]) == 2
     assert "--accuracy-samples 0 for none, or at least 20" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_the_fewest_accuracy_samples_are_enough(tiny_space, tmp_path):
-    count = FEWEST_HELD_OUT + MIN_SAMPLES
+    count = MIN_HELD_OUT + MIN_SAMPLES
     samples = AccuracySamples(tiny_space, tmp_path, "weights")
     rng = np.random.default_rng(0)
     samples.sample(count - 1, lambda config: rng.uniform())
     with pytest.raises(UserError, match="too few"):
         samples.report()
     samples.sample(count, lambda config: rng.uniform())
-    assert samples.report()["held_out"] == FEWEST_HELD_OUT
+    assert samples.report()["held_out"] == MIN_HELD_OUT
 
 
 def test_images_that_are_shrunk_far_are_said(tiny_space, tiny_dataset, tmp_path, monkeypatch, capfd):
@@ -435,7 +435,7 @@ def test_images_that_are_shrunk_far_are_said(tiny_space, tiny_dataset, tmp_path,
         tiny_dataset, all_training=Split(np.zeros((160, 48, 48, 3), np.uint8), tiny_dataset.all_training.labels)
     )
     for dataset in (big, tiny_dataset):
-        monkeypatch.setattr("ofa_tvm.data.load_dataset", lambda *args, dataset=dataset: dataset)
+        monkeypatch.setattr("ofa_tvm.training.session.load_dataset", lambda *args, dataset=dataset: dataset)
         command = ["--space", "tiny", "--steps", "1", "--batch", "16", "--accuracy-samples", "0", "--dry-run"]
         assert train.main([*command, "--out", str(tmp_path / "out")]) == 0
     said = [line for line in capfd.readouterr().err.splitlines() if "shrunk" in line]
@@ -444,7 +444,7 @@ def test_images_that_are_shrunk_far_are_said(tiny_space, tiny_dataset, tmp_path,
 
 
 def test_an_output_folder_that_cannot_be_made_is_said_at_once(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("ofa_tvm.data.load_dataset", forbidden)
+    monkeypatch.setattr("ofa_tvm.training.session.load_dataset", forbidden)
     (tmp_path / "file").touch()
     assert train.main(["--out", str(tmp_path / "file")]) == 2
     assert capfd.readouterr().err == f"error: {tmp_path / 'file'}: File exists\n"

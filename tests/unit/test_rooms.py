@@ -59,21 +59,29 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "devices": (*BELOW_DEVICES, *DEVICES),
     "cost_model": ("support", "graph", "spaces", "regression"),
     "accuracy": ("support", "spaces", "regression"),
+    "training": ("support", "data", "spaces", "supernet", "regression", "accuracy"),
     "measurement": (*BELOW_DEVICES, *DEVICES, "cost_model", "accuracy"),
     "engines": ("support", "timing", "hardware", "graph", "supernet", *COMPILER, "tuner"),
     "nas.searchers": ("support", "spaces"),
     "nas": (
-        *(*GROUND, "supernet", "tuner", "cost_model", "accuracy", "measurement"),
+        *(*GROUND, "supernet", "tuner", "devices", "cost_model", "accuracy", "measurement"),
         "nas.searchers",
     ),
     "bundle": (*BELOW_DEVICES, *DEVICES, "data", "supernet", "engines", "nas"),
-    "reporting": ("support", "nas"),
+    "reporting": ("support", "timing", "tuner", "nas"),
     "checks": ("support", "hardware", "graph", *COMPILER, "tuner", *DEVICES),
+    "api": (
+        *("support", "hardware", "spaces", "data", "supernet", "compiler", "tuner", "devices", "cost_model"),
+        *("accuracy", "measurement", "nas", "bundle"),
+    ),
 }
 """Every room and the rooms that it may import, each of which stands before it."""
 
 KNOW_TVM = ("compiler.tvm_api",)
-BY_NAME = {f"ofa_tvm.{name}" for name in ("__main__", "devices", "devices.workers.worker", "checks.machine_checks")}
+BY_NAME = {
+    "ofa_tvm",
+    *(f"ofa_tvm.{name}" for name in ("__main__", "devices", "devices.workers.worker", "checks.machine_checks")),
+}
 TRAVELS_ALONE = "ofa_tvm.devices.pack.measure"
 """It runs where this package is not installed, so it finds TVM's runtime itself."""
 KNOW_TORCH = ("supernet",)
@@ -103,9 +111,9 @@ def test_no_arrow_runs_against_the_list():
     assert not wrong
 
 
-def test_the_entrance_leads_to_support_alone():
+def test_the_entrance_leads_to_support_and_the_api_alone():
     ends = {other for (place, other) in PACKAGE.arrows() if place in ("ofa_tvm", "__main__")}
-    assert ends == {"support"}
+    assert ends == {"support", "api"}
 
 
 def test_imports_by_name_are_few_and_known():

@@ -18,7 +18,7 @@ from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.support.dtype import FLOAT32_BYTES
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
-MOST_SECONDS = 20
+MAX_SECONDS = 20
 """A kernel that a board runs longer is ended there."""
 
 
@@ -42,42 +42,42 @@ class KernelProgram:
 
     def outputs(self, data: bytes) -> list[Array]:
         """What the kernel wrote, from the bytes that ``run`` gives."""
-        found, at = [], 0
+        arrays, at = [], 0
         for shape in self.kernel.spec.output_shapes:
             count = int(np.prod(shape))
-            found.append(np.frombuffer(data, np.float32, count, at).reshape(shape))
+            arrays.append(np.frombuffer(data, np.float32, count, at).reshape(shape))
             at += aligned(FLOAT32_BYTES * count)
-        return found
+        return arrays
 
-    def build(self, code: Path, inputs: Sequence[Array], compiler: str, made: Path, standalone: bool) -> None:
+    def build(self, code: Path, inputs: Sequence[Array], compiler: str, program: Path, standalone: bool) -> None:
         """Compile and link.
 
         Args:
             code: the kernel's object file.
             inputs: arrays as for ``inputs``, of which the sizes count.
             compiler: C compiler of the machine that is meant.
-            made: the file to write.
+            program: the file to write.
             standalone: a program, static, so that it runs anywhere; else a library.
 
         Raises:
             UserError: the compiler is not installed.
             OfaTvmError: it could not build the file.
         """
-        compile_c(compiler, self._source(inputs), made, not standalone, code)
+        compile_c(compiler, self._source(inputs), program, not standalone, code)
 
     def _arguments(self, inputs: Sequence[Array]) -> list[tuple[bytes, bool]]:
         """Bytes of each argument, and whether it is constant."""
         spec = self.kernel.spec
         data = 2 if spec.scaled else 1
         constants = self.kernel.pack(list(inputs[data : data + len(spec.weight_shapes)]))
-        found = [(_bytes(array), False) for array in inputs[:data]]
-        found += [(_bytes(array), True) for array in constants]
+        arguments = [(_bytes(array), False) for array in inputs[:data]]
+        arguments += [(_bytes(array), True) for array in constants]
         if spec.residual:
-            found.append((_bytes(inputs[-1]), False))
-        found += [(_bytes(np.full(shape, np.nan, np.float32)), False) for shape in spec.output_shapes]
+            arguments.append((_bytes(inputs[-1]), False))
+        arguments += [(_bytes(np.full(shape, np.nan, np.float32)), False) for shape in spec.output_shapes]
         if self._scratch_bytes:
-            found.append((bytes(self.tasks * self._scratch_bytes), False))
-        return found
+            arguments.append((bytes(self.tasks * self._scratch_bytes), False))
+        return arguments
 
     def _source(self, inputs: Sequence[Array]) -> str:
         spec, arguments = self.kernel.spec, self._arguments(inputs)
@@ -95,7 +95,7 @@ class KernelProgram:
             "SCRATCH_ARGUMENT": scratch,
             "SCRATCH_BYTES": self._scratch_bytes,
             "COPIES": copies_of(spec),
-            "MOST_SECONDS": MOST_SECONDS,
+            "MAX_SECONDS": MAX_SECONDS,
         }
         native = files("ofa_tvm.compiler.native")
         return "\n".join(
@@ -114,13 +114,13 @@ class KernelProgram:
         )
 
 
-def compile_c(compiler: str, source: str, made: Path, is_library: bool, *objects: Path) -> None:
+def compile_c(compiler: str, source: str, output: Path, is_library: bool, *objects: Path) -> None:
     """Compile and link a C source and object files.
 
     Args:
         compiler: C compiler of the machine that is meant.
         source: C code.
-        made: the file to write.
+        output: the file to write.
         is_library: a library; else a program, static, compiled with ``STANDALONE``.
         objects: object files.
 
@@ -129,14 +129,14 @@ def compile_c(compiler: str, source: str, made: Path, is_library: bool, *objects
         OfaTvmError: it could not build the file.
     """
     require_compiler(compiler)
-    text = made.with_suffix(".c")
+    text = output.with_suffix(".c")
     text.write_text(source)
     form = ["-shared", "-fPIC", "-fvisibility=hidden"] if is_library else ["-static", "-DSTANDALONE"]
     command = [compiler, "-x", "c", "-std=gnu11", "-O1", "-w", *form, *(f"-I{path}" for path in include_folders())]
-    command += [str(text), "-x", "none", *map(str, objects), "-o", str(made), "-lpthread"]
+    command += [str(text), "-x", "none", *map(str, objects), "-o", str(output), "-lpthread"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise OfaTvmError(f"{compiler} could not link {made.name}: {done.stderr.strip()[-500:]}")
+        raise OfaTvmError(f"{compiler} could not link {output.name}: {done.stderr.strip()[-500:]}")
 
 
 def require_compiler(compiler: str) -> None:

@@ -20,14 +20,14 @@ from ofa_tvm.support.c_library import c_compiler, native_library
 from ofa_tvm.support.dtype import FLOAT32_BYTES
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
-MOST_ARGUMENTS = 10
+MAX_ARGUMENTS = 10
 COLD_BYTES = 4 << 20
-MOST_COPIES = 32
+MAX_COPIES = 32
 
 
 def copies_of(spec: KernelSpec) -> int:
     """How many copies of its constants a kernel goes round when it is timed."""
-    return min(MOST_COPIES, max(1, COLD_BYTES // max(1, spec.weight_bytes)))
+    return min(MAX_COPIES, max(1, COLD_BYTES // max(1, spec.weight_bytes)))
 
 
 class KernelRunner:
@@ -79,8 +79,8 @@ class KernelRunner:
         seconds = (ctypes.c_double * max(1, repeats))()
         error = self._time(
             self._function,
-            (ctypes.c_void_p * MOST_ARGUMENTS)(*places.addresses),
-            (ctypes.c_int64 * MOST_ARGUMENTS)(*places.steps),
+            (ctypes.c_void_p * MAX_ARGUMENTS)(*places.addresses),
+            (ctypes.c_int64 * MAX_ARGUMENTS)(*places.steps),
             ctypes.c_int64(places.copies),
             ctypes.c_int64(places.scratch_argument),
             ctypes.c_int64(places.scratch_bytes),
@@ -118,7 +118,7 @@ class _Arguments:
         self.scratch_argument = len(self.addresses) if self.scratch_bytes else -1
         if self.scratch_bytes:
             self._add(np.zeros(tasks * self.scratch_bytes // FLOAT32_BYTES, np.float32), 1)
-        missing = MOST_ARGUMENTS - len(self.addresses)
+        missing = MAX_ARGUMENTS - len(self.addresses)
         self.addresses += [0] * missing
         self.steps += [0] * missing
 
@@ -136,8 +136,8 @@ class _Arguments:
     def outputs(self) -> list[Array]:
         """What the kernel wrote."""
         shapes = self._spec.output_shapes
-        found = self._arrays[self._first_output :][: len(shapes)]
+        outputs = self._arrays[self._first_output :][: len(shapes)]
         return [
             memory.view(np.float32)[: int(np.prod(shape))].reshape(shape)
-            for memory, shape in zip(found, shapes, strict=True)
+            for memory, shape in zip(outputs, shapes, strict=True)
         ]

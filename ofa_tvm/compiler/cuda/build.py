@@ -46,8 +46,8 @@ def scheduled(spec: KernelSpec, schedule: dict[str, Any], target: Target) -> IRM
         schedule: ``{"trace": ...}``, or ``{}`` for the default.
         target: a GPU.
     """
-    made = _own_schedule(spec, schedule)
-    return default_scheduled(kernel_workload(spec), target) if made is None else made.mod
+    own_schedule = _own_schedule(spec, schedule)
+    return default_scheduled(kernel_workload(spec), target) if own_schedule is None else own_schedule.mod
 
 
 def _own_schedule(spec: KernelSpec, schedule: dict[str, Any]) -> Schedule | None:
@@ -55,9 +55,9 @@ def _own_schedule(spec: KernelSpec, schedule: dict[str, Any]) -> Schedule | None
     if "trace" in schedule or spec.dtype == "float16":
         load_tensor_intrinsics()  # DLight would import them, too, in a minute
     if "trace" in schedule:
-        made = Schedule(kernel_workload(spec))
-        trace_from_json(schedule["trace"], spec).apply_to_schedule(made, remove_postproc=False)
-        return made
+        trace = Schedule(kernel_workload(spec))
+        trace_from_json(schedule["trace"], spec).apply_to_schedule(trace, remove_postproc=False)
+        return trace
     default = OWN_DEFAULTS.get(spec.kind)
     return None if default is None else default(spec)
 
@@ -121,9 +121,9 @@ def build_network(
     """
     module = build_relax(network, weights, batch, dtype)
     for spec in dict.fromkeys(spec for _, spec in network_kernels(network, batch, dtype)):
-        made = _own_schedule(spec, winners.get(spec.key, {}))
-        if made is not None:
-            function = made.mod["main"].without_attr("global_symbol").with_attr("tirx.is_scheduled", True)
+        own_schedule = _own_schedule(spec, winners.get(spec.key, {}))
+        if own_schedule is not None:
+            function = own_schedule.mod["main"].without_attr("global_symbol").with_attr("tirx.is_scheduled", True)
             module.update_func(module.get_global_var(spec.symbol), function)
     with _source_only(), without_chatter():
         _export(_compiled(module, target, dtype, PASSES), target, linker, library)
@@ -151,7 +151,7 @@ def _cuda_sources(module: Any) -> list[str]:
 def _export(module: Any, target: Target, linker: str, library: Path) -> None:
     def pack(root: Any, is_system_lib: bool, prefix: str, folder: str) -> str:
         packed = tvm.get_global_func("runtime.ModulePackImportsToTensor")(root).numpy().tobytes()
-        made = with_machine_code(packed, _cuda_sources(root), lambda source: cubin(source, str(target.arch)))
-        return str(write_packed(made, Path(folder)))
+        repacked = with_machine_code(packed, _cuda_sources(root), lambda source: cubin(source, str(target.arch)))
+        return str(write_packed(repacked, Path(folder)))
 
     module.export_library(str(library), fcompile=tvm.support.cc.create_shared, cc=linker, fpack_imports=pack)

@@ -11,15 +11,15 @@ THREADS = 128
 
 def schedule_depthwise(spec: KernelSpec) -> Schedule:
     """Threads along channels, so that reads coalesce; the window is unrolled and zeros are not written anywhere."""
-    made = Schedule(kernel_workload(spec))
-    output, summed = made.get_sblock("output"), made.get_sblock("conv")
-    block, thread = made.split(made.fuse(*made.get_loops(output)), [None, THREADS])
-    made.bind(block, "blockIdx.x")
-    made.bind(thread, "threadIdx.x")
-    made.compute_at(summed, thread)
-    made.set_scope(summed, 0, "local")
+    trace = Schedule(kernel_workload(spec))
+    output, summed = trace.get_sblock("output"), trace.get_sblock("conv")
+    block, thread = trace.split(trace.fuse(*trace.get_loops(output)), [None, THREADS])
+    trace.bind(block, "blockIdx.x")
+    trace.bind(thread, "threadIdx.x")
+    trace.compute_at(summed, thread)
+    trace.set_scope(summed, 0, "local")
     if spec.kernel_size > 1:
-        made.compute_inline(made.get_sblock("padded"))
-    for loop in made.get_loops(summed)[-2:]:
-        made.unroll(loop)
-    return made
+        trace.compute_inline(trace.get_sblock("padded"))
+    for loop in trace.get_loops(summed)[-2:]:
+        trace.unroll(loop)
+    return trace

@@ -56,14 +56,14 @@ def with_machine_code(packed: bytes, sources: list[str], compiled: Callable[[str
     for _ in range(2):
         count = reader.number()
         reader.at += _SIZE.size * count
-    made = [packed[_SIZE.size : reader.at]]
+    pieces = [packed[_SIZE.size : reader.at]]
     while reader.at < len(packed):
         kind = reader.string()
-        made.append(_string(kind))
+        pieces.append(_string(kind))
         if kind != ITSELF:
             content = reader.string()
-            made.append(_string(_compiled_module(content, sources, compiled) if kind == CUDA else content))
-    body = b"".join(made)
+            pieces.append(_string(_compiled_module(content, sources, compiled) if kind == CUDA else content))
+    body = b"".join(pieces)
     return _SIZE.pack(len(body)) + body
 
 
@@ -79,7 +79,7 @@ def _compiled_module(content: bytes, sources: list[str], compiled: Callable[[str
 
 def machine_code(library: Path) -> list[bytes]:
     """The cubins in a library's file (each is an ELF file of its own)."""
-    data, found, at = library.read_bytes(), [], 0
+    data, images, at = library.read_bytes(), [], 0
     header = _string(CUDA)
     while (at := data.find(header, at)) >= 0:
         reader = _Reader(data)
@@ -90,8 +90,8 @@ def machine_code(library: Path) -> list[bytes]:
             continue
         if content.startswith(_string(MACHINE_CODE)):
             # The table of functions names no ELF file, so the first one is the code.
-            found.append(content[content.index(b"\x7fELF") :])
-    return found
+            images.append(content[content.index(b"\x7fELF") :])
+    return images
 
 
 def write_packed(packed: bytes, folder: Path) -> Path:

@@ -74,10 +74,10 @@ def cubin(source: str, architecture: str) -> bytes:
         UserError: no compiler is installed.
         OfaTvmError: it refused the source.
     """
-    found = cuda_compiler()
-    if found is None:
+    compiler = cuda_compiler()
+    if compiler is None:
         raise UserError("CUDA code cannot be compiled: neither NVRTC nor nvcc was found", FIX)
-    return found.compile(source, architecture)
+    return compiler.compile(source, architecture)
 
 
 @functools.cache
@@ -98,8 +98,8 @@ def cuda_compiler() -> CudaCompiler | None:
 
 def has_float16_headers() -> bool:
     """Whether float16 sources compile, too: nvcc brings what they include, NVRTC does not."""
-    found = cuda_compiler()
-    return found is not None and (found.name == "nvcc" or bool(_header_folders()))
+    compiler = cuda_compiler()
+    return compiler is not None and (compiler.name == "nvcc" or bool(_header_folders()))
 
 
 def _packages() -> list[Path]:
@@ -113,15 +113,15 @@ def _toolkit() -> Path:
 
 def _header_folders() -> list[Path]:
     """Where CUDA's headers are: pip's packages before a toolkit, newest first."""
-    found = [path for folder in _packages() for path in sorted(folder.glob("*/include"), reverse=True)]
+    folders = [path for folder in _packages() for path in sorted(folder.glob("*/include"), reverse=True)]
     needed = (FLOAT16_HEADER, "crt/mma.h")
-    return [path for path in [*found, _toolkit() / "include"] if all((path / name).is_file() for name in needed)]
+    return [path for path in [*folders, _toolkit() / "include"] if all((path / name).is_file() for name in needed)]
 
 
 def _load_nvrtc() -> Any:
     """The newest NVRTC of pip's packages, or the system's; None where there is none."""
-    found = [path for folder in _packages() for path in sorted(folder.glob("*/lib/libnvrtc.so.*"), reverse=True)]
-    for path in [*found, _toolkit() / "lib64/libnvrtc.so.13", Path("libnvrtc.so.13")]:
+    libraries = [path for folder in _packages() for path in sorted(folder.glob("*/lib/libnvrtc.so.*"), reverse=True)]
+    for path in [*libraries, _toolkit() / "lib64/libnvrtc.so.13", Path("libnvrtc.so.13")]:
         try:
             # Some versions look for this part of themselves in the system's folders only; loaded is found.
             for builtins in path.parent.glob("libnvrtc-builtins.so.*"):
@@ -161,13 +161,13 @@ def _bytes(size_of: Any, get: Any, program: ctypes.c_void_p) -> bytes:
 
 def _by_nvcc(nvcc: str, source: str, architecture: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        text, made = Path(folder) / "kernels.cu", Path(folder) / "kernels.cubin"
+        text, binary = Path(folder) / "kernels.cu", Path(folder) / "kernels.cubin"
         text.write_text(source)
-        command = [nvcc, "--cubin", "-arch", architecture, "-O3", "-w", "-o", str(made), str(text)]
+        command = [nvcc, "--cubin", "-arch", architecture, "-O3", "-w", "-o", str(binary), str(text)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise OfaTvmError(f"nvcc cannot compile for {architecture}: {_first_error(done.stdout + done.stderr)}")
-        return made.read_bytes()
+        return binary.read_bytes()
 
 
 def _first_error(said: str) -> str:

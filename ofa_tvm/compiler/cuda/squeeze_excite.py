@@ -16,7 +16,7 @@ from ofa_tvm.graph.kernel import KernelSpec
 THREADS = ((32, 8), (32, 16), (32, 32), (64, 16), (128, 8))
 """Threads of a block along x and y."""
 DEFAULT_THREADS = (32, 16)
-MOST_BYTES = 512 * 1024
+MAX_BYTES = 512 * 1024
 """What one block may read of an image by default. A guess: more launches cost less than one core's bandwidth beyond."""
 
 
@@ -28,47 +28,47 @@ def schedule_squeeze_excite(spec: KernelSpec, threads: tuple[int, int], pooled_a
         threads: of a block along channels and along sums.
         pooled_apart: compute the means in a launch of their own, which spreads the map over the GPU.
     """
-    made = Schedule(kernel_workload(spec))
+    trace = Schedule(kernel_workload(spec))
     channels, parts = threads
 
     def tiles(block: str) -> object:
-        tile, lane = made.split(made.get_loops(made.get_sblock(block))[-1], [None, channels])
-        made.bind(lane, "threadIdx.x")
+        tile, lane = trace.split(trace.get_loops(trace.get_sblock(block))[-1], [None, channels])
+        trace.bind(lane, "threadIdx.x")
         return tile
 
     def sum_by_threads(block: str, tile: object, reductions: int) -> None:
-        summed = made.get_sblock(block)
-        made.compute_at(summed, tile)
-        made.set_scope(summed, 0, "local")
-        *_, channel = made.get_loops(summed)[:-reductions]
-        along = made.fuse(*made.get_loops(summed)[-reductions:])
+        summed = trace.get_sblock(block)
+        trace.compute_at(summed, tile)
+        trace.set_scope(summed, 0, "local")
+        *_, channel = trace.get_loops(summed)[:-reductions]
+        along = trace.fuse(*trace.get_loops(summed)[-reductions:])
         # Both are split even where one piece remains: threads without a channel must be told to read nothing.
-        made.bind(made.split(channel, [None, channels])[1], "threadIdx.x")
-        made.bind(made.split(along, [None, parts])[1], "threadIdx.y")
+        trace.bind(trace.split(channel, [None, channels])[1], "threadIdx.x")
+        trace.bind(trace.split(along, [None, parts])[1], "threadIdx.y")
 
-    image = made.get_loops(made.get_sblock("output"))[0]
-    made.bind(image, "blockIdx.x")
+    image = trace.get_loops(trace.get_sblock("output"))[0]
+    trace.bind(image, "blockIdx.x")
     sum_by_threads("expand", tiles("output"), 1)
-    made.compute_at(made.get_sblock("hidden"), image)
-    made.set_scope(made.get_sblock("hidden"), 0, "shared")
+    trace.compute_at(trace.get_sblock("hidden"), image)
+    trace.set_scope(trace.get_sblock("hidden"), 0, "shared")
     sum_by_threads("reduce", tiles("hidden"), 1)
     if pooled_apart:
-        made.bind(made.get_loops(made.get_sblock("mean"))[0], "blockIdx.y")
+        trace.bind(trace.get_loops(trace.get_sblock("mean"))[0], "blockIdx.y")
         tile = tiles("mean")
-        made.bind(tile, "blockIdx.x")
+        trace.bind(tile, "blockIdx.x")
     else:
-        made.compute_at(made.get_sblock("mean"), image)
-        made.set_scope(made.get_sblock("mean"), 0, "shared")
+        trace.compute_at(trace.get_sblock("mean"), image)
+        trace.set_scope(trace.get_sblock("mean"), 0, "shared")
         tile = tiles("mean")
     sum_by_threads("sum", tile, 2)
-    return made
+    return trace
 
 
 def default_squeeze_excite(spec: KernelSpec) -> Schedule | None:
     """One launch where one block reads little; None where TVM's default, which spreads its launches, may be better."""
     values = spec.in_channels * (spec.in_size**2 + 2 * spec.hidden_channels)
     bytes_each = 4 if spec.dtype == "float32" else 2
-    return schedule_squeeze_excite(spec, DEFAULT_THREADS) if bytes_each * values <= MOST_BYTES else None
+    return schedule_squeeze_excite(spec, DEFAULT_THREADS) if bytes_each * values <= MAX_BYTES else None
 
 
 def squeeze_excite_traces(spec: KernelSpec, target: Target) -> Iterator[dict[str, object]]:

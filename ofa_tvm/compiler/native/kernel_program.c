@@ -5,8 +5,8 @@
 #include <string.h>
 
 typedef struct {
-  char *arguments[MOST_ARGUMENTS];
-  int64_t steps[MOST_ARGUMENTS];
+  char *arguments[MAX_ARGUMENTS];
+  int64_t steps[MAX_ARGUMENTS];
 } places_t;
 
 static void give_back(places_t *places) {
@@ -90,7 +90,7 @@ static int in_child(int (*function)(const task_t *), const task_t *task) {
   if (!child) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (int i = 0; i < (int)(sizeof ours / sizeof *ours); ++i) signal(ours[i], SIG_DFL);
-    alarm(MOST_SECONDS);
+    alarm(MAX_SECONDS);
     _exit(function(task));
   }
   while (waitpid(child, &status, 0) < 0)

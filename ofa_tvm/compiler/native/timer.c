@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <time.h>
 
-#define MOST_ARGUMENTS 10
+#define MAX_ARGUMENTS 10
 
 /* More arguments than a kernel has do no harm: the caller removes them. */
 typedef void (*kernel_t)(int32_t, char *, char *, char *, char *, char *, char *, char *, char *, char *, char *);
@@ -32,8 +32,8 @@ typedef struct {
 
 static __attribute__((noinline)) void run_share(work_t *work, int32_t task) {
   PLACE_STACK();
-  char *a[MOST_ARGUMENTS];
-  for (int i = 0; i < MOST_ARGUMENTS; ++i) a[i] = work->arguments[i] + work->copy * work->steps[i];
+  char *a[MAX_ARGUMENTS];
+  for (int i = 0; i < MAX_ARGUMENTS; ++i) a[i] = work->arguments[i] + work->copy * work->steps[i];
   if (work->scratch_argument >= 0) a[work->scratch_argument] += task * work->scratch_bytes;
   work->kernel(task, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9]);
 }
@@ -90,7 +90,7 @@ static double clock_s(clockid_t clock) {
 static double now_s(void) { return clock_s(CLOCK_MONOTONIC); }
 
 #define PARTS 8      /* of a repeat */
-#define MOST_PARTS 4 /* times as many, where others take the processors */
+#define MAX_PARTS 4 /* times as many, where others take the processors */
 #define WORKING 0.98 /* of a part's time that all threads must be on a processor */
 
 /* Seconds of one call, over so many calls in parts that nothing interrupted; over all, where there are none such. */
@@ -99,7 +99,7 @@ static double seconds_of(work_t *work, int64_t calls, int64_t *next) {
   const int64_t part = (calls + PARTS - 1) / PARTS;
   double good_s = 0, any_s = 0;
   int64_t good = 0, any = 0;
-  while (good < calls && any < MOST_PARTS * calls) {
+  while (good < calls && any < MAX_PARTS * calls) {
     const double cpu = clock_s(clock), start = now_s();
     for (int64_t call = 0; call < part; ++call) run_once(work, (*next)++);
     const double taken_s = now_s() - start;

@@ -8,8 +8,8 @@
 #define CALIBRATION_PASSES 4
 #define CALIBRATIONS 8   /* of a window, spread over it */
 #define COLD_CALLS 2     /* after another program or a calibration: the caches are not the network's */
-#define MOST_CALLS 20000 /* of a window */
-#define FEWEST_CALLS 9
+#define MAX_CALLS 20000 /* of a window */
+#define MIN_CALLS 9
 #define WORKING 0.98 /* of a call's time that its threads must be on a CPU */
 
 /* What a window tells: times in ms, of the calls that nothing disturbed (of any, where there are none) and of any;
@@ -112,14 +112,14 @@ static void unpin(const processors_t *allowed) { (void)allowed; }
 static int calls_of(const float *images, float *logits, double span_ms, double *good, double *any, double *figures) {
   double calibrations[CALIBRATIONS], once_ms = 1e9;
   int error = 0;
-  for (int i = 0; i < FEWEST_CALLS && !error; ++i) {
+  for (int i = 0; i < MIN_CALLS && !error; ++i) {
     const double start = clock_ms(CLOCK_MONOTONIC);
     error = ofa_tvm_run(images, logits);
     const double ms = clock_ms(CLOCK_MONOTONIC) - start;
     if (ms < once_ms) once_ms = ms;
   }
   long calls = (long)(span_ms / (once_ms > 1e-4 ? once_ms : 1e-4));
-  calls = calls < FEWEST_CALLS ? FEWEST_CALLS : calls > MOST_CALLS ? MOST_CALLS : calls;
+  calls = calls < MIN_CALLS ? MIN_CALLS : calls > MAX_CALLS ? MAX_CALLS : calls;
   long kept = 0, call = 0;
   const processors_t allowed =
       pin(); /* after the first calls: threads of the network's own start where this one may be */
@@ -156,9 +156,9 @@ static int calls_of(const float *images, float *logits, double span_ms, double *
 
 /* Time single calls for about `span_ms`; fills in the FIGURES above. Returns 0, or an error number. */
 EXPORT int ofa_tvm_window(const float *images, float *logits, double span_ms, double *figures) {
-  double *times = (double *)malloc(sizeof(double) * 2 * MOST_CALLS);
+  double *times = (double *)malloc(sizeof(double) * 2 * MAX_CALLS);
   if (!times) return ENOMEM;
-  const int error = calls_of(images, logits, span_ms, times, times + MOST_CALLS, figures);
+  const int error = calls_of(images, logits, span_ms, times, times + MAX_CALLS, figures);
   free(times);
   return error;
 }

@@ -21,7 +21,7 @@ from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.dtype import DType
 
 LINKER = "g++"
-FEWEST_CALLS = 9
+MIN_CALLS = 9
 """Of a window."""
 
 
@@ -83,7 +83,7 @@ class VirtualMachineModel:
         """Figures of single calls without copies in and out; see ``timing.window.Window``."""
         bound = self.bind(images)
         once_ms = 1000 * self._machine.time_evaluator("main", self._device, repeat=9)(bound).median
-        calls = max(FEWEST_CALLS, math.ceil(window_ms / once_ms))
+        calls = max(MIN_CALLS, math.ceil(window_ms / once_ms))
         seconds = self._machine.time_evaluator("main", self._device, repeat=calls)(bound).results
         percentiles = [1000 * float(value) for value in np.percentile(seconds, (50, 90, 99))]
         return [*percentiles, *percentiles, calls, 0, 1, 0]  # a GPU's calls are not disturbed by this CPU's work

@@ -88,11 +88,11 @@ def install_emulator() -> None:
         (folder / "versions.json").unlink(missing_ok=True)
         if not (folder / "root").exists():
             log("unpacking an arm64 Debian (30 MB to fetch) ...")
-            with _beside(folder / "root") as made:
-                _unpack_root(made)
+            with _beside(folder / "root") as unpacked:
+                _unpack_root(unpacked)
         log("fetching TVM and its packages for arm64 (115 MB to fetch) ...")
-        with _beside(folder / "site") as made:
-            _unpack_site(made, _python_version(folder / "root"))
+        with _beside(folder / "site") as unpacked:
+            _unpack_site(unpacked, _python_version(folder / "root"))
         write_atomic(folder / "bin" / "python", _write_wrapper)
         write_json(folder / "versions.json", _versions())
         log(f"the emulator is installed: {folder}")
@@ -102,30 +102,30 @@ def install_emulator() -> None:
 def _beside(folder: Path) -> Iterator[Path]:
     """A folder that takes another one's place when it is complete."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
-        made = Path(name) / folder.name
-        yield made
+        staged = Path(name) / folder.name
+        yield staged
         if folder.exists():
             shutil.rmtree(folder)
-        made.rename(folder)
+        staged.rename(folder)
 
 
-def _unpack_root(made: Path) -> None:
+def _unpack_root(root: Path) -> None:
     release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
     suite = release.get("VERSION_CODENAME", "stable").strip('"')
     sources = next(path for path in _SOURCES if path.exists())
     mode = "root" if os.geteuid() == 0 else "unshare"
     options = ["--variant=extract", f"--mode={mode}", "--architectures=arm64", f"--include={ROOT_PACKAGES}"]
-    _run("mmdebstrap", ["mmdebstrap", "--quiet", *options, suite, str(made), str(sources)])
+    _run("mmdebstrap", ["mmdebstrap", "--quiet", *options, suite, str(root), str(sources)])
 
 
-def _unpack_site(made: Path, python: str) -> None:
+def _unpack_site(site: Path, python: str) -> None:
     pins = [f"{name}=={package_version(name)}" for name in PINNED]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     command += ["--platform", "manylinux_2_28_aarch64", "--implementation", "cp", "--python-version", python]
-    command += ["--only-binary=:all:", "--target", str(made), *pins, *OTHERS]
+    command += ["--only-binary=:all:", "--target", str(site), *pins, *OTHERS]
     _run("pip", command)
     for name in NOT_NEEDED:
-        (made / "tvm" / "lib" / name).unlink(missing_ok=True)
+        (site / "tvm" / "lib" / name).unlink(missing_ok=True)
 
 
 def _python_version(root: Path) -> str:

@@ -45,12 +45,12 @@ def counting_plugin() -> Path:
         raise UserError("the instruction counter cannot be built: no C compiler was found", "apt install gcc")
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder) / library.name
-        command = [compiler, "-O2", "-shared", "-fPIC", "-w", str(source), "-o", str(made)]
+        built = Path(folder) / library.name
+        command = [compiler, "-O2", "-shared", "-fPIC", "-w", str(source), "-o", str(built)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise UserError(f"the instruction counter could not be built: {done.stderr.strip()[-300:]}")
-        made.replace(library)
+        built.replace(library)
     return library
 
 

@@ -58,11 +58,11 @@ class EmulatedModel:
 
     def _run(self, images: Images) -> Images:
         with tempfile.TemporaryDirectory() as folder:
-            given, found = Path(folder) / "images.npy", Path(folder) / "logits.npy"
-            np.save(given, np.ascontiguousarray(images), allow_pickle=False)
-            command = [*self._command, str(self._library.resolve()), str(given), "--logits", str(found)]
+            images_file, logits_file = Path(folder) / "images.npy", Path(folder) / "logits.npy"
+            np.save(images_file, np.ascontiguousarray(images), allow_pickle=False)
+            command = [*self._command, str(self._library.resolve()), str(images_file), "--logits", str(logits_file)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise OfaTvmError(f"{self._library.name} fails under emulation: {done.stderr.strip()[-300:]}")
-            logits: Images = np.load(found, allow_pickle=False)
+            logits: Images = np.load(logits_file, allow_pickle=False)
             return logits

@@ -19,7 +19,7 @@ from ofa_tvm.support.errors import OfaTvmError, UserError
 
 SIMULATED = 2000
 """Instructions that a piece is simulated for, at least twice over."""
-MOST_ITERATIONS = 20
+MAX_ITERATIONS = 20
 _LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*)$")
 _BRANCH = re.compile(r"(b|b\.\w+|bl|blr|br|cbn?z|tbn?z|ret|j\w+|call\w*|ret\w*)(\s|$)")
 
@@ -59,10 +59,10 @@ def disassemble(program: Path, symbol: str, llvm: int) -> list[Instruction]:
     command = [llvm_tool("llvm-objdump", llvm), "-d", "--no-show-raw-insn", f"--disassemble-symbols={symbol}"]
     command += ["-M", "att"] if _is_x86(program) else []
     done = subprocess.run([*command, str(program)], capture_output=True, text=True, check=False)
-    found = [_instruction(match) for line in done.stdout.splitlines() if (match := _LINE.match(line))]
-    if not found:
+    listing = [_instruction(match) for line in done.stdout.splitlines() if (match := _LINE.match(line))]
+    if not listing:
         raise OfaTvmError(f"{program.name} holds no function {symbol}")
-    return found
+    return listing
 
 
 def _is_x86(program: Path) -> bool:
@@ -78,30 +78,30 @@ def _instruction(match: re.Match[str]) -> Instruction:
 
 def pieces(code: Sequence[Instruction], counts: Mapping[int, int]) -> list[tuple[int, list[Instruction]]]:
     """Runs and instructions of each straight piece of code that ran."""
-    found: list[tuple[int, list[Instruction]]] = []
-    for before, one in pairwise([None, *code]):
-        assert one is not None
-        runs = counts.get(one.address, 0)
+    stretches: list[tuple[int, list[Instruction]]] = []
+    for before, instruction in pairwise([None, *code]):
+        assert instruction is not None
+        runs = counts.get(instruction.address, 0)
         if (
             runs
-            and found
+            and stretches
             and before is not None
             and not before.is_branch
-            and found[-1][0] == runs == counts.get(before.address)
+            and stretches[-1][0] == runs == counts.get(before.address)
         ):
-            found[-1][1].append(one)
+            stretches[-1][1].append(instruction)
         elif runs:
-            found.append((runs, [one]))
-    return found
+            stretches.append((runs, [instruction]))
+    return stretches
 
 
 def cycles(
-    found: Sequence[tuple[int, list[Instruction]]], triple: str | None, cpu: str, options: Sequence[str], llvm: int
+    stretches: Sequence[tuple[int, list[Instruction]]], triple: str | None, cpu: str, options: Sequence[str], llvm: int
 ) -> float:
     """Cycles of all pieces.
 
     Args:
-        found: see ``pieces``.
+        stretches: see ``pieces``.
         triple: of the target.
         cpu: the model's name.
         options: further options of llvm-mca.
@@ -113,8 +113,8 @@ def cycles(
     """
     total = 0.0
     by_length: dict[int, list[tuple[int, list[Instruction]]]] = {}
-    for runs, piece in found:
-        iterations = max(2, min(MOST_ITERATIONS, SIMULATED // len(piece)))
+    for runs, piece in stretches:
+        iterations = max(2, min(MAX_ITERATIONS, SIMULATED // len(piece)))
         by_length.setdefault(iterations, []).append((runs, piece))
     for iterations, group in by_length.items():
         simulated = _simulate([piece for _, piece in group], iterations, triple, cpu, options, llvm)
@@ -123,7 +123,7 @@ def cycles(
 
 
 def _simulate(
-    found: Sequence[Sequence[Instruction]],
+    stretches: Sequence[Sequence[Instruction]],
     iterations: int,
     triple: str | None,
     cpu: str,
@@ -132,8 +132,12 @@ def _simulate(
 ) -> list[float]:
     """Cycles of one run of each piece."""
     lines = []
-    for number, piece in enumerate(found):
-        lines += [f"# LLVM-MCA-BEGIN {number}", *(one.text for one in piece), f"# LLVM-MCA-END {number}"]
+    for number, piece in enumerate(stretches):
+        lines += [
+            f"# LLVM-MCA-BEGIN {number}",
+            *(instruction.text for instruction in piece),
+            f"# LLVM-MCA-END {number}",
+        ]
     command = [llvm_tool("llvm-mca", llvm), f"-mtriple={triple or 'x86_64-linux-gnu'}", f"-mcpu={cpu}", "-json"]
     command += [f"-iterations={iterations}", "-noalias=true", *options, "-"]
     done = subprocess.run(command, input="\n".join(lines) + "\n", capture_output=True, text=True, check=False)
@@ -142,4 +146,4 @@ def _simulate(
     except (json.JSONDecodeError, KeyError) as error:
         raise OfaTvmError(f"llvm-mca did not understand the code: {done.stderr.strip()[-300:]}") from error
     total = {int(region["Name"]): region["SummaryView"]["TotalCycles"] / iterations for region in regions}
-    return [total[number] for number in range(len(found))]
+    return [total[number] for number in range(len(stretches))]

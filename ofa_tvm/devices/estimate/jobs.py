@@ -42,19 +42,19 @@ def trial(
     inputs, program = random_inputs(spec), KernelProgram(emitted, tasks)
     with tempfile.TemporaryDirectory() as name, stored_object(cache, emitted) as (code, keep):
         folder = Path(name)
-        made, given, found = folder / "kernel", folder / "inputs", folder / "outputs"
-        given.write_bytes(program.inputs(inputs))
-        program.build(code, inputs, compiler, made, standalone=True)
+        program_file, inputs_file, outputs_file = folder / "kernel", folder / "inputs", folder / "outputs"
+        inputs_file.write_bytes(program.inputs(inputs))
+        program.build(code, inputs, compiler, program_file, standalone=True)
         triple = compiled_for.mtriple
-        blocks = count_blocks([str(made), str(given), str(found)], triple, EMULATED_CPU, most_s)
-        listing = disassemble(made, spec.symbol, settings.llvm)
-        counts = instruction_counts(blocks, [one.address for one in listing])
+        blocks = count_blocks([str(program_file), str(inputs_file), str(outputs_file)], triple, EMULATED_CPU, most_s)
+        listing = disassemble(program_file, spec.symbol, settings.llvm)
+        counts = instruction_counts(blocks, [instruction.address for instruction in listing])
         count = cycles(pieces(listing, counts), triple, settings.mca_cpu, settings.mca_options, settings.llvm)
         time_ms = count / (1e3 * settings.clock_mhz) + spec.weight_bytes / (1e6 * settings.weights_gb_s)
         answer: Answer = {"status": "ok", "times_ms": [time_ms]}
         if best_ms is not None and time_ms >= best_ms:
             return answer
-        error = relative_error(program.outputs(found.read_bytes()), compute(spec, inputs))
+        error = relative_error(program.outputs(outputs_file.read_bytes()), compute(spec, inputs))
         if not error < TOLERANCE:
             return {"status": "wrong_output", "error": f"differs from the reference by {error:.2g}"}
         keep()
@@ -73,14 +73,14 @@ def check(kernel: dict[str, Any], target: dict[str, Any], tasks: int, compiler: 
     known = subprocess.run([qemu, "-cpu", "help"], capture_output=True, text=True, check=False).stdout.split()
     cpu = compiled_for.mcpu if compiled_for.mcpu in known else EMULATED_CPU
     with tempfile.TemporaryDirectory() as name, stored_object(cache, emitted) as (code, _):
-        made, given, found = (Path(name) / part for part in ("kernel", "inputs", "outputs"))
-        given.write_bytes(program.inputs(inputs))
-        program.build(code, inputs, compiler, made, standalone=True)
-        command = [qemu, "-cpu", cpu, str(made), str(given), str(found)]
+        program_file, inputs_file, outputs_file = (Path(name) / part for part in ("kernel", "inputs", "outputs"))
+        inputs_file.write_bytes(program.inputs(inputs))
+        program.build(code, inputs, compiler, program_file, standalone=True)
+        command = [qemu, "-cpu", cpu, str(program_file), str(inputs_file), str(outputs_file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=most_s)
         if done.returncode != 0:
             return {"status": "failed", "error": f"ended with {done.returncode} on qemu's {cpu}: {done.stderr[-300:]}"}
-        error = relative_error(program.outputs(found.read_bytes()), compute(spec, inputs))
+        error = relative_error(program.outputs(outputs_file.read_bytes()), compute(spec, inputs))
     if not error < TOLERANCE:
         return {"status": "wrong_output", "error": f"differs from the reference by {error:.2g}"}
     return {"status": "ok", "cpu": cpu}

@@ -126,7 +126,7 @@ class LocalDevice(SerialDevice):
         if len(subnets) == 1:
             return [answer]
         # One of them has failed, or taken the process down: the others shall not suffer.
-        return [self.networks(space, classes, [one], folder, plan)[0] for one in subnets]
+        return [self.networks(space, classes, [subnet], folder, plan)[0] for subnet in subnets]
 
     def load(self, library: Path) -> Library:
         """A subnet's library, in this process."""

@@ -83,8 +83,8 @@ class GpuJobs:
         library = folder / f"{identity}.so.z"
         key = json.dumps([identity, target, batch, linker], sort_keys=True)
         if key not in self._references:
-            found = get_space(space)
-            middle, classes = found.middle.key, found.classes
+            space_of_jobs = get_space(space)
+            middle, classes = space_of_jobs.middle.key, space_of_jobs.classes
             answer = pack_jobs.subnet(space, classes, middle, None, target, batch, dtype, linker, identity, str(folder))
             self._references[key] = ({**answer["entry"], "id": identity, "library": library.name}, library.read_bytes())
         entry, content = self._references[key]

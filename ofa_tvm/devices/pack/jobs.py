@@ -33,7 +33,7 @@ from ofa_tvm.support.dtype import FLOAT32_BYTES, DType
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.tuner.log import winners as log_winners
 
-MOST_EXACT = 1 << 24
+MAX_EXACT = 1 << 24
 """Whole numbers up to here are exact in float32."""
 
 
@@ -52,13 +52,13 @@ def places_of(program: KernelProgram, inputs: list[Array]) -> np.ndarray:
         OfaTvmError: its arguments are not the inputs in another order.
     """
     ends = np.cumsum([array.size for array in inputs])
-    if ends[-1] >= MOST_EXACT:
+    if ends[-1] >= MAX_EXACT:
         raise OfaTvmError(f"{program.kernel.spec.key} is too large for a pack: {ends[-1]} inputs")
     numbers = np.arange(1, ends[-1] + 1, dtype=np.float32)
     parts = np.split(numbers, ends[:-1])
     numbered = [part.reshape(array.shape) for part, array in zip(parts, inputs, strict=True)]
-    found = np.frombuffer(program.inputs(numbered), np.float32)
-    places = np.where(np.isnan(found), -1, found).astype(np.int64)
+    bytes_as_numbers = np.frombuffer(program.inputs(numbered), np.float32)
+    places = np.where(np.isnan(bytes_as_numbers), -1, bytes_as_numbers).astype(np.int64)
     flat = np.concatenate([array.ravel() for array in inputs])
     if arranged(flat, places).tobytes() != program.inputs(inputs):
         raise OfaTvmError(f"{program.kernel.spec.key}: its arguments are not its inputs in another order")
@@ -71,13 +71,13 @@ def program(
     """A kernel for a CPU: a library that runs and times it in a process of its own."""
     spec, cache, to = KernelSpec(**kernel), ObjectCache(target), Path(folder)
     emitted = cache.kernel(spec, candidate)
-    made = KernelProgram(emitted, cache.features.cores)
+    kernel_program = KernelProgram(emitted, cache.features.cores)
     inputs = described(input_shapes(spec))
     arrays = inputs_of({"inputs": inputs})
-    places = places_of(made, arrays)
+    places = places_of(kernel_program, arrays)
     with TemporaryDirectory() as name, stored_object(cache, emitted) as (code, _):
         library = Path(name) / "kernel.so"
-        made.build(code, arrays, compiler, library, standalone=False)
+        kernel_program.build(code, arrays, compiler, library, standalone=False)
         store(library, to / f"{identity}.so.z")
     (to / f"{identity}.places").write_bytes(encode_places(places))
     outputs, at = [], 0
@@ -88,7 +88,7 @@ def program(
         "form": "program",
         "places": f"{identity}.places",
         "outputs": outputs,
-        "output_bytes": made.output_bytes,
+        "output_bytes": kernel_program.output_bytes,
         "expected": sample(compute(spec, arrays)),
     }
     return {"status": "ok", "entry": {**entry, "inputs": inputs}}

@@ -33,7 +33,7 @@ FIRST = 5
 """Results that come to nothing at once: then it is the machine that fails, not they."""
 OTHER_NAMES = {"arm64": "aarch64", "AMD64": "x86_64"}
 CPU, CUDA = 1, 2
-FIGURES, FEWEST_CALLS = 10, 9
+FIGURES, MIN_CALLS = 10, 9
 Array = Any
 Record = dict[str, Any]
 
@@ -54,7 +54,7 @@ def random_values(seed: int, shape: list[int], scale: float) -> Array:
 def inputs_of(entry: Record) -> list[Array]:
     """The arrays that an entry's description asks for, in its type."""
     dtype = entry.get("dtype", "float32")
-    return [random_values(one["seed"], one["shape"], one["scale"]).astype(dtype) for one in entry["inputs"]]
+    return [random_values(recipe["seed"], recipe["shape"], recipe["scale"]).astype(dtype) for recipe in entry["inputs"]]
 
 
 def arranged(flat: Array, places: Array) -> Array:
@@ -74,7 +74,7 @@ def decode_places(data: bytes) -> Array:
 
 def sample(outputs: list[Array], most: int = 256) -> Record:
     """A digest of outputs that fits in a few kilobytes: values at places spread over them, and sums of magnitudes."""
-    flat = np.concatenate([one.ravel() for one in outputs]).astype(np.float64)
+    flat = np.concatenate([output.ravel() for output in outputs]).astype(np.float64)
     places = np.unique(np.linspace(0, flat.size - 1, min(most, flat.size)).astype(np.int64))
     return {"values": flat[places].tolist(), "sum": float(np.abs(flat).sum()), "largest": float(np.abs(flat).max())}
 
@@ -128,12 +128,12 @@ def append_result(path: Path, record: Record) -> None:
 
 def damaged_files(folder: Path, files: Record) -> list[str]:
     """Names of files that are missing or not what the manifest says."""
-    found = []
+    damaged = []
     for name, digest in files.items():
         path = folder / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            found.append(name)
-    return found
+            damaged.append(name)
+    return damaged
 
 
 # Running --------------------------------------------------------------------------------------------------------
@@ -151,11 +151,11 @@ class Machine:
         self.ffi: Any = tvm_ffi
         self.device = tvm_ffi.device("cuda" if kind == "cuda" else "cpu", 0)
         packages = [Path(place) for place in sys.path]
-        places = [own, *(one / inner for one in packages for inner in ("tvm/lib", "nvidia/cu13/lib"))]
+        places = [own, *(package / inner for package in packages for inner in ("tvm/lib", "nvidia/cu13/lib"))]
         names = [LIBRARIES[0], "libcudart.so.13", LIBRARIES[1]] if kind == "cuda" else LIBRARIES[:1]
         for name in names:
-            found = next((place / name for place in places if (place / name).exists()), name)
-            ctypes.CDLL(str(found), ctypes.RTLD_GLOBAL)
+            library = next((place / name for place in places if (place / name).exists()), name)
+            ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
 
     def function(self, name: str) -> Any:
         """A function of TVM's runtime."""
@@ -165,16 +165,16 @@ class Machine:
         """A copy of an array where the code runs."""
         array = np.ascontiguousarray(array)
         shape, kind = self.ffi.Shape(array.shape), self.ffi.dtype(str(array.dtype))
-        made = self.function("runtime.TVMTensorAllocWithScope")(shape, kind, self.device, None)
+        tensor = self.function("runtime.TVMTensorAllocWithScope")(shape, kind, self.device, None)
         address = ctypes.c_void_p(array.ctypes.data)
-        self.function("runtime.TVMTensorCopyFromBytes")(made, address, array.nbytes)
-        return made
+        self.function("runtime.TVMTensorCopyFromBytes")(tensor, address, array.nbytes)
+        return tensor
 
     def array(self, tensor: Any) -> Array:
         """A copy of a tensor here."""
-        made = np.empty(tuple(tensor.shape), str(tensor.dtype))
-        self.function("runtime.TVMTensorCopyToBytes")(tensor, ctypes.c_void_p(made.ctypes.data), made.nbytes)
-        return made
+        array = np.empty(tuple(tensor.shape), str(tensor.dtype))
+        self.function("runtime.TVMTensorCopyToBytes")(tensor, ctypes.c_void_p(array.ctypes.data), array.nbytes)
+        return array
 
     def seconds(self, module: Any, name: str, arguments: list[Any], repeats: int, min_repeat_ms: int) -> list[float]:
         """Seconds of one call, for each repeat."""
@@ -201,21 +201,21 @@ def unpacked(folder: Path, entry: Record, to: Path) -> Path:
 def _program(machine: Machine, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
     """A library with functions ``run`` and ``time`` on bytes of all arguments; they guard themselves."""
     module = machine.ffi.load_module(str(library))
-    flat = np.concatenate([one.ravel() for one in inputs_of(entry)])
+    flat = np.concatenate([array.ravel() for array in inputs_of(entry)])
     places = decode_places((folder / entry["places"]).read_bytes())
-    given = machine.tensor(arranged(flat, places).view(np.uint8))
+    tensor = machine.tensor(arranged(flat, places).view(np.uint8))
     seconds = machine.tensor(np.zeros(settings["repeats"]))
     outputs = machine.tensor(np.zeros(entry["output_bytes"], np.uint8))
     time_us = 1000 * settings["min_repeat_ms"]
-    for name, arguments in (("time", (given, seconds, time_us)), ("run", (given, outputs))):
+    for name, arguments in (("time", (tensor, seconds, time_us)), ("run", (tensor, outputs))):
         error = int(module[name](*arguments))
         if error:
             said = os.strerror(error) if error > 0 else f"the kernel was killed by signal {-error}"
             return {"status": "failed" if error > 0 else "crashed", "error": said}
-    data, found = machine.array(outputs).tobytes(), []
+    data, outputs_read = machine.array(outputs).tobytes(), []
     for at, shape in entry["outputs"]:
-        found.append(np.frombuffer(data, np.float32, int(np.prod(shape)), at))
-    return _checked([1e3 * value for value in machine.array(seconds)], found, entry, settings)
+        outputs_read.append(np.frombuffer(data, np.float32, int(np.prod(shape)), at))
+    return _checked([1e3 * value for value in machine.array(seconds)], outputs_read, entry, settings)
 
 
 def _function(machine: Machine, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
@@ -224,13 +224,13 @@ def _function(machine: Machine, folder: Path, entry: Record, settings: Record, l
     outputs = [machine.tensor(np.full(shape, np.nan, entry["dtype"])) for _, shape in entry["outputs"]]
     arguments = [*map(machine.tensor, inputs_of(entry)), *outputs]
     module["main"](*arguments)
-    found = [machine.array(one) for one in outputs]
+    arrays = [machine.array(tensor) for tensor in outputs]
     seconds = machine.seconds(module, "main", arguments, settings["repeats"], settings["min_repeat_ms"])
-    return _checked([1e3 * value for value in seconds], found, entry, settings)
+    return _checked([1e3 * value for value in seconds], arrays, entry, settings)
 
 
-def _checked(times_ms: list[float], found: list[Array], entry: Record, settings: Record) -> Record:
-    apart = difference(sample(found), entry["expected"])
+def _checked(times_ms: list[float], arrays: list[Array], entry: Record, settings: Record) -> Record:
+    apart = difference(sample(arrays), entry["expected"])
     if not apart < settings["tolerance"]:
         return {"status": "wrong_output", "error": f"differs from the reference by {apart:.2g}"}
     return {"status": "ok", "times_ms": times_ms, "is_checked": True}
@@ -242,7 +242,7 @@ class Subnet:
     def __init__(self, machine: Machine, entry: Record, library: Path) -> None:
         self._machine = machine
         self._module = machine.ffi.load_module(str(library))
-        self._arguments = [machine.tensor(one) for one in inputs_of(entry)]
+        self._arguments = [machine.tensor(array) for array in inputs_of(entry)]
         self._logits = None
         if entry["form"] == "virtual_machine":
             kind = CUDA if machine.device.type == "cuda" else CPU
@@ -255,8 +255,8 @@ class Subnet:
 
     def call(self) -> Any:
         """Logits where the code runs; a GPU may still be computing them."""
-        made = self._module["main"](*self._arguments)
-        return made if self._logits is None else self._logits
+        answer = self._module["main"](*self._arguments)
+        return answer if self._logits is None else self._logits
 
     def run(self) -> Array:
         """Logits here."""
@@ -268,8 +268,8 @@ class Subnet:
             figures = self._machine.tensor(np.zeros(FIGURES))
             self._module["window"](*self._arguments, float(window_ms), figures)
             return [float(value) for value in self._machine.array(figures)]
-        once = float(np.median(self._machine.seconds(self._module, "main", self._arguments, FEWEST_CALLS, 0)))
-        calls = max(FEWEST_CALLS, int(1e-3 * window_ms / once))
+        once = float(np.median(self._machine.seconds(self._module, "main", self._arguments, MIN_CALLS, 0)))
+        calls = max(MIN_CALLS, int(1e-3 * window_ms / once))
         seconds = self._machine.seconds(self._module, "main", self._arguments, calls, 0)
         percentiles = [1e3 * float(value) for value in np.percentile(seconds, (50, 90, 99))]
         return [*percentiles, *percentiles, calls, 0, 1, 0]
@@ -280,8 +280,8 @@ def _subnet(machine: Machine, folder: Path, entry: Record, settings: Record, lib
     with tempfile.TemporaryDirectory() as name:
         other = entry["reference"]
         subnets = [Subnet(machine, entry, library), Subnet(machine, other, unpacked(folder, other, Path(name)))]
-        found = [subnet.run() for subnet in subnets]
-        apart = max(difference(sample([one]), of["expected"]) for one, of in zip(found, (entry, other)))  # noqa: B905
+        outputs = [subnet.run() for subnet in subnets]
+        apart = max(difference(sample([one]), of["expected"]) for one, of in zip(outputs, (entry, other)))  # noqa: B905
         if not apart < settings["subnet_tolerance"]:
             return {"status": "wrong_output", "error": f"differs from the reference by {apart:.2g}"}
         windows = []
@@ -358,13 +358,13 @@ class Child:
 
 def facts(kind: str) -> Record:
     """What can be known of this machine: processor, and its GPU's name, driver and clocks."""
-    found: dict[str, Any] = {"machine": platform.machine(), "system": platform.platform()}
+    answers: dict[str, Any] = {"machine": platform.machine(), "system": platform.platform()}
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        found["processor"] = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
+        answers["processor"] = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
     except OSError:
-        found["processor"] = platform.processor()
-    found["name"] = found["processor"] or found["machine"]
+        answers["processor"] = platform.processor()
+    answers["name"] = answers["processor"] or answers["machine"]
     if kind == "cuda":
         fields = [
             "name",
@@ -381,8 +381,8 @@ def facts(kind: str) -> Record:
         except (OSError, subprocess.TimeoutExpired):
             said = ""
         values = [value.strip() for value in said.partition("\n")[0].split(",")]
-        found.update(dict(zip(fields, values)) if len(values) == len(fields) else {"name": "unknown GPU"})  # noqa: B905
-    return found
+        answers.update(dict(zip(fields, values)) if len(values) == len(fields) else {"name": "unknown GPU"})  # noqa: B905
+    return answers
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ from ofa_tvm.tuner.measured_traces import keep_traces
 from ofa_tvm.tuner.trial import TrialResult, TrialStatus
 
 IMPORTS_FILE = "packs.jsonl"
-LONGEST_MS = 1e7
+MAX_MS = 1e7
 """No time is longer: it would be hours."""
 
 
@@ -96,7 +96,7 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
     device = _device(folder, records)
     _check_device(tuning_log.folder, device)
     candidates = {entry["id"]: _candidate(entry) for entry in manifest["entries"] if "candidate" in entry}
-    found: dict[str, tuple[Candidate, TrialResult]] = {}
+    best: dict[str, tuple[Candidate, TrialResult]] = {}
     for record in records:
         candidate = candidates.get(str(record.get("id")))
         if candidate is None:
@@ -105,12 +105,12 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
         if result is None:
             damaged += 1
         else:
-            found[candidate.digest] = (candidate, result)
+            best[candidate.digest] = (candidate, result)
     subnets, unusable = _subnets(manifest, records, tuning_log.folder)
     damaged += unusable
     if damaged:
         log(f"{folder / pack_measure.RESULTS}: {damaged} damaged lines are left out; measure.py measures them again")
-    new = [pair for digest, pair in found.items() if digest not in tuning_log.tried]
+    new = [pair for digest, pair in best.items() if digest not in tuning_log.tried]
     if len(new) >= pack_measure.FIRST and all(result.status != "ok" for _, result in new):
         raise UserError(
             f"all {len(new)} results of {folder} failed: {new[-1][1].error}",
@@ -134,9 +134,9 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
         results=len(new),
         subnets=len(subnets),
         failures=sum(result.status != "ok" for _, result in new),
-        known=len(found) - len(new),
+        known=len(best) - len(new),
         damaged=damaged,
-        missing=len(candidates) - len(found),
+        missing=len(candidates) - len(best),
         device=str(device.get("name")),
     )
 
@@ -146,18 +146,21 @@ def _subnets(manifest: dict[str, Any], records: list[dict[str, Any]], folder: Pa
     entries = {entry["id"]: entry for entry in manifest["entries"] if "subnet" in entry}
     known: set[tuple[str, str]] = set()
     for space, classes in {(entry["space"], _other_classes(entry)) for entry in entries.values()}:
-        known |= {(one.subnet, one.measured_at) for one in read_records(folder, space, classes)}
+        known |= {
+            (latency_record.subnet, latency_record.measured_at)
+            for latency_record in read_records(folder, space, classes)
+        }
     new: dict[tuple[str, str], LatencyRecord] = {}
     unusable = 0
     for record in records:
         entry = entries.get(str(record.get("id")))
         if entry is None:
             continue
-        found = _latency_record(entry, record)
-        if found is None:
+        latency = _latency_record(entry, record)
+        if latency is None:
             unusable += 1
-        elif (found.subnet, found.measured_at) not in known:
-            new[found.subnet, found.measured_at] = found
+        elif (latency.subnet, latency.measured_at) not in known:
+            new[latency.subnet, latency.measured_at] = latency
     return list(new.values()), unusable
 
 
@@ -167,11 +170,11 @@ def _latency_record(entry: dict[str, Any], record: dict[str, Any]) -> LatencyRec
     if result is None or not _are_times(beside) or len(beside) != len(result.times_ms):
         return None
     try:
-        figures = tuple(Window.of(one).figures() for one in record.get("figures", []))
+        figures = tuple(Window.of(figure).figures() for figure in record.get("figures", []))
         measured_at = datetime.fromtimestamp(record["at"], UTC).isoformat(timespec="milliseconds")
     except (KeyError, ValueError, TypeError, OverflowError, OSError):
         return None
-    if figures and tuple(one[0] for one in figures) != result.times_ms:
+    if figures and tuple(figure[0] for figure in figures) != result.times_ms:
         return None  # packs of older versions have no figures
     return LatencyRecord(
         space=entry["space"],
@@ -236,7 +239,9 @@ def _check_device(folder: Path, device: dict[str, Any]) -> None:
 
 def _result(record: dict[str, Any]) -> TrialResult | None:
     """The result that a line tells; None where its values make no sense."""
-    status: TrialStatus | None = next((one for one in get_args(TrialStatus) if one == record.get("status")), None)
+    status: TrialStatus | None = next(
+        (known_status for known_status in get_args(TrialStatus) if known_status == record.get("status")), None
+    )
     times = record.get("times_ms", [])
     if status is None or not isinstance(times, list):
         return None
@@ -249,4 +254,4 @@ def _result(record: dict[str, Any]) -> TrialResult | None:
 def _are_times(values: Any) -> bool:
     if not isinstance(values, list):
         return False
-    return all(isinstance(value, int | float) and 0 < value <= LONGEST_MS for value in values)
+    return all(isinstance(value, int | float) and 0 < value <= MAX_MS for value in values)

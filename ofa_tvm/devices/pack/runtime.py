@@ -51,9 +51,9 @@ def runtime_libraries(target: TargetSpec) -> dict[str, Path]:
     if machine_of(target) != platform.machine():
         return {}
     packages = [*_files_of("apache-tvm").values(), *_files_of("apache-tvm-ffi").values()]
-    found = {path.name: path for path in packages if path.name in CUDA_LIBRARIES}
+    libraries = {path.name: path for path in packages if path.name in CUDA_LIBRARIES}
     cudart = cuda_runtime()
-    return found if cudart is None else {**found, CUDA_RUNTIME: cudart}
+    return libraries if cudart is None else {**libraries, CUDA_RUNTIME: cudart}
 
 
 def _files_of(package: str) -> dict[str, Path]:

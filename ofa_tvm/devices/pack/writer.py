@@ -38,8 +38,8 @@ from ofa_tvm.tuner.trial import TrialResult
 
 SCHEMA = 1
 JOBS_MODULE = "ofa_tvm.devices.pack.jobs"
-MOST_BYTES = 64 << 20
-MOST_WORKERS = 16
+MAX_BYTES = 64 << 20
+MAX_WORKERS = 16
 """Candidates that are built at once: each worker takes half a gigabyte."""
 BUILD_TIMEOUT_S = 300
 SUBNET_TIMEOUT_S = 300
@@ -82,7 +82,7 @@ class PackWriter:
         UserError: the folder holds something, or a compiler is not installed.
     """
 
-    def __init__(self, target: TargetSpec, folder: Path, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, target: TargetSpec, folder: Path, most_bytes: int = MAX_BYTES) -> None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder} is not an empty folder", "name another one: a pack is written into its own")
         _require_compilers(target)
@@ -90,7 +90,7 @@ class PackWriter:
         self._target, self._folder, self._most_bytes = target, folder, most_bytes
         self._entries: list[dict[str, Any]] = []
         self._reference: dict[str, Any] | None = None
-        self._workers = WorkerPool([Worker(JOBS_MODULE) for _ in range(min(process_cores(), MOST_WORKERS))])
+        self._workers = WorkerPool([Worker(JOBS_MODULE) for _ in range(min(process_cores(), MAX_WORKERS))])
         self._has_runtime = copy_runtime(target, folder)
         shutil.copyfile(pack_measure.__file__, folder / "measure.py")
 
@@ -108,7 +108,7 @@ class PackWriter:
         """Build candidates of a kernel into the pack, on all cores; those that failed."""
         same = {"kernel": asdict(spec), "target": self._target.attributes}
         job = "function" if self._target.target.gpu is not None else "program"
-        arguments = [{"candidate": one.schedule, "identity": one.digest, **same} for one in candidates]
+        arguments = [{"candidate": trial.schedule, "identity": trial.digest, **same} for trial in candidates]
         failed = []
         for candidate, answer in zip(candidates, self._build(job, arguments), strict=True):
             if answer["status"] == "ok":
@@ -167,12 +167,12 @@ class PackWriter:
     def _build(self, job: str, arguments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Have a job build entries; its answers."""
         same = {"compiler": self._target.toolchain.linker, "folder": str(self._folder)}
-        answers = list(self._workers.map(job, BUILD_TIMEOUT_S, [{**one, **same} for one in arguments]))
-        for one, answer in zip(arguments, answers, strict=True):
+        answers = list(self._workers.map(job, BUILD_TIMEOUT_S, [{**values, **same} for values in arguments]))
+        for values, answer in zip(arguments, answers, strict=True):
             if answer["status"] == "ok":
-                answer["entry"] |= {"id": one["identity"], "library": f"{one['identity']}.so.z"}
+                answer["entry"] |= {"id": values["identity"], "library": f"{values['identity']}.so.z"}
             else:
-                for path in self._folder.glob(f"{one['identity']}.*"):
+                for path in self._folder.glob(f"{values['identity']}.*"):
                     path.unlink()
         return answers
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-MOST_CORES = 64
-MOST_ZONES = 16
+MAX_CORES = 64
+MAX_ZONES = 16
 _CPU = "/sys/devices/system/cpu"
 _PROCESSOR_FIELDS = ("model name", "CPU implementer", "CPU part", "CPU revision", "Hardware", "Model")
 
@@ -27,8 +27,8 @@ def board_facts(read: Callable[[str], str | None]) -> dict[str, Any]:
         return int(text) if text is not None and text.lstrip("-").isdigit() else None
 
     online = line(f"{_CPU}/online")
-    cores = parse_cores(online or "")[:MOST_CORES]
-    temperatures = [number(f"/sys/class/thermal/thermal_zone{zone}/temp") for zone in range(MOST_ZONES)]
+    cores = parse_cores(online or "")[:MAX_CORES]
+    temperatures = [number(f"/sys/class/thermal/thermal_zone{zone}/temp") for zone in range(MAX_ZONES)]
     facts = {
         "model": line("/proc/device-tree/model"),
         "name": line("/proc/sys/kernel/hostname"),

@@ -72,7 +72,7 @@ def complaint(state: BoardState, others: list[BoardState], limits: Limits) -> st
         return ""
     if state.spread > limits.spread:
         return f"noisy: a reference kernel's times spread by {state.spread:.2f}x; nothing else may run there"
-    known = [one.latest_ms for one in [state, *others] if one.latest_ms is not None]
+    known = [board.latest_ms for board in [state, *others] if board.latest_ms is not None]
     slowness = state.latest_ms / median_low(known)
     if slowness > limits.slowness:
         return f"slow: a reference kernel takes {slowness:.2f}x what it takes on the other boards"

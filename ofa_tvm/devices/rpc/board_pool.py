@@ -15,7 +15,7 @@ from ofa_tvm.support.errors import DeviceUnreachable
 
 Message = dict[str, Any]
 PING_S = 60.0
-MOST_LOSSES = 2
+MAX_LOSSES = 2
 """A job with which so many boards went away is not tried again."""
 EVERY_JOBS = 50
 """Jobs of a board after which it is checked again."""
@@ -107,7 +107,7 @@ class BoardPool:
 
     def map(self, job: str, timeout_s: float, arguments: Sequence[Message]) -> Iterator[Message]:
         """Answers of a job for each set of arguments, in order, as they come; see ``call``."""
-        return self._threads.map(lambda one: self.call(job, timeout_s, one), arguments)
+        return self._threads.map(lambda values: self.call(job, timeout_s, values), arguments)
 
     def call(self, job: str, timeout_s: float, arguments: Message) -> Message:
         """Run a job; when its board vanishes, on another one.
@@ -130,8 +130,8 @@ class BoardPool:
                 if self._is_there(slot, answer) and answer["status"] != "lost" and is_begun:
                     return answer  # the board lives, so the job itself failed
                 losses += is_begun
-                if losses == MOST_LOSSES:
-                    return {"status": "crashed", "error": f"its board went away {MOST_LOSSES} times: {answer['error']}"}
+                if losses == MAX_LOSSES:
+                    return {"status": "crashed", "error": f"its board went away {MAX_LOSSES} times: {answer['error']}"}
             finally:
                 self._give_back(slot)
 
@@ -185,7 +185,9 @@ class BoardPool:
         if self._checks.limits is None:
             return
         state = self.states[slot.address]
-        others = [self.states[one.address] for one in self.active if one is not slot and one.address in self.states]
+        others = [
+            self.states[board.address] for board in self.active if board is not slot and board.address in self.states
+        ]
         if reason := complaint(state, others, self._checks.limits):
             self._retire(slot, reason)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from ofa_tvm.compiler.cpu.kernel_program import compile_c
 
 
-def build_probe(compiler: str, made: Path) -> None:
+def build_probe(compiler: str, probe: Path) -> None:
     """Compile ``native/board_probe.c``.
 
     Args:
         compiler: C compiler of the board's machine.
-        made: the library to write.
+        probe: the library to write.
 
     Raises:
         UserError: the compiler is not installed.
@@ -21,4 +21,4 @@ def build_probe(compiler: str, made: Path) -> None:
     """
     native = files("ofa_tvm.compiler.native")
     parts = [native.joinpath(name).read_text() for name in ("packed.c", "board_probe.c")]
-    compile_c(compiler, "\n".join(["#define _GNU_SOURCE", *parts]), made, is_library=True)
+    compile_c(compiler, "\n".join(["#define _GNU_SOURCE", *parts]), probe, is_library=True)

@@ -182,8 +182,8 @@ class BoardModel:
         with tempfile.TemporaryDirectory() as folder:
             logits = Path(folder) / "logits.npy"
             self._run("classify", Path(folder), images, logits=str(logits))
-            found: NDArray[np.float32] = np.load(logits)
-            return found
+            answer: NDArray[np.float32] = np.load(logits)
+            return answer
 
     def window(self, images: NDArray[np.float32], window_ms: float) -> list[float]:
         """Figures of single calls on a board, of the library loaded anew; see ``timing.window.Window``.

@@ -111,10 +111,12 @@ class BoardJobs:
         """Run a subnet's library on any number of images (a .npy file) and write the logits (another)."""
 
         def use(board: Board) -> Answer:
-            model, given = board.kept_model(Path(library)), np.load(images)
-            padded = np.concatenate([given, np.zeros((-len(given) % model.batch, *given.shape[1:]), np.float32)])
+            model, images_read = board.kept_model(Path(library)), np.load(images)
+            padded = np.concatenate(
+                [images_read, np.zeros((-len(images_read) % model.batch, *images_read.shape[1:]), np.float32)]
+            )
             batches = np.split(padded, len(padded) // model.batch)
-            np.save(logits, np.concatenate([model(batch) for batch in batches])[: len(given)])
+            np.save(logits, np.concatenate([model(batch) for batch in batches])[: len(images_read)])
             return {"status": "ok"}
 
         return self._held.use(Access(**access), avoid, others, use)
@@ -140,16 +142,16 @@ def _measure(
     best_ms: float | None,
 ) -> Answer:
     module = board.load(library)
-    given = board.tensor(np.frombuffer(program.inputs(inputs), np.uint8))
+    tensor = board.tensor(np.frombuffer(program.inputs(inputs), np.uint8))
     seconds = board.tensor(np.zeros(repeats))
-    if error := int(module["time"](given, seconds, 1000 * min_repeat_ms)):
+    if error := int(module["time"](tensor, seconds, 1000 * min_repeat_ms)):
         return _ended(error)
     times_ms = [1e3 * float(value) for value in seconds.numpy()]
     answer: Answer = {"status": "ok", "times_ms": times_ms}
     if best_ms is not None and min(times_ms) >= best_ms:
         return answer
     outputs = board.tensor(np.zeros(program.output_bytes, np.uint8))
-    if error := int(module["run"](given, outputs)):
+    if error := int(module["run"](tensor, outputs)):
         return _ended(error)
     difference = relative_error(program.outputs(outputs.numpy().tobytes()), compute(program.kernel.spec, inputs))
     if not difference < TOLERANCE:

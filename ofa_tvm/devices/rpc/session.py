@@ -25,7 +25,7 @@ from ofa_tvm.devices.rpc.tracker import WAIT_S, Tracker
 from ofa_tvm.support.errors import OfaTvmError
 
 NEEDED = ("tvm.rpc.server.upload", "tvm.rpc.server.remove", "tvm.rpc.server.load_module", "runtime.RPCTimeEvaluator")
-MOST_TEXT = 1 << 16
+MAX_TEXT = 1 << 16
 Answer = dict[str, Any]
 
 
@@ -172,7 +172,7 @@ class Board:
     def facts(self, access: Access) -> dict[str, Any]:
         """What the board tells about itself."""
         read = self._load_probe(access.compiler)["read"]
-        text = self.tensor(np.zeros(MOST_TEXT, np.uint8))
+        text = self.tensor(np.zeros(MAX_TEXT, np.uint8))
 
         def read_text(path: str) -> str | None:
             count = int(read(self.tensor(np.frombuffer(path.encode() + b"\0", np.uint8)), text))

@@ -77,7 +77,9 @@ class Tracker:
         """
         with self._connection(ANSWER_S) as connection:
             servers = _ask(connection, [_SUMMARY])["server_info"]
-            return sorted(":".join(map(str, one["addr"])) for one in servers if one["key"] == f"server:{self._key}")
+            return sorted(
+                ":".join(map(str, server["addr"])) for server in servers if server["key"] == f"server:{self._key}"
+            )
 
     def request(self, timeout_s: float) -> Lease | None:
         """The next free board; None when none became free in time.

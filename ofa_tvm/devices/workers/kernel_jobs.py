@@ -43,7 +43,7 @@ def stored_object(cache: ObjectCache, kernel: EmittedKernel) -> Iterator[tuple[P
 def relative_error(found: list[Array], expected: list[Array]) -> float:
     """Largest difference over the largest value, of all outputs."""
     pairs = zip(found, expected, strict=True)
-    return max(float(np.abs(one - other).max() / max(1e-6, np.abs(other).max())) for one, other in pairs)
+    return max(float(np.abs(output - other).max() / max(1e-6, np.abs(other).max())) for output, other in pairs)
 
 
 class KernelJobs:
@@ -113,7 +113,11 @@ class KernelJobs:
         reference, usual_ms = beside
         times_ms, references_ms = _in_turn(runner, inputs, reference, self._inputs(REFERENCE), repeats, min_repeat_ms)
         now_ms = min(references_ms)
-        return {"status": "ok", "times_ms": [usual_ms / now_ms * one for one in times_ms], "reference_ms": now_ms}
+        return {
+            "status": "ok",
+            "times_ms": [usual_ms / now_ms * time_ms for time_ms in times_ms],
+            "reference_ms": now_ms,
+        }
 
     def _judged(
         self,

@@ -65,7 +65,7 @@ def time_in_turn(
         return is_finite, figures, beside[0]
 
     with busy_cores(plan.busy_cores):
-        return [_answer(found) for found in in_turn([partial(window, subnet) for subnet in subnets], plan)]
+        return [_answer(windows) for windows in in_turn([partial(window, subnet) for subnet in subnets], plan)]
 
 
 def _answer(windows: Sequence[tuple[bool, list[float], float]]) -> Answer:
@@ -97,8 +97,10 @@ class SubnetJobs:
         return own, self._reference(space, json.dumps(target, sort_keys=True), linker, batch)
 
     def _assembled_reference(self, space: str, target: str, linker: str, batch: int) -> AssembledSubnet:
-        found = get_space(space)
-        return AssembledSubnet(found.network(found.middle), {}, ObjectCache(json.loads(target)), batch, linker)
+        space_of_jobs = get_space(space)
+        return AssembledSubnet(
+            space_of_jobs.network(space_of_jobs.middle), {}, ObjectCache(json.loads(target)), batch, linker
+        )
 
     def networks(
         self,

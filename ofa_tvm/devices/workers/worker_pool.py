@@ -35,7 +35,7 @@ class WorkerPool:
 
     def map(self, job: str, timeout_s: float, arguments: Sequence[dict[str, Any]]) -> Iterator[Message]:
         """Answers of a job for each set of arguments, in order, as they come; see ``Worker.call``."""
-        return self._threads.map(lambda one: self._call(job, timeout_s, one), arguments)
+        return self._threads.map(lambda values: self._call(job, timeout_s, values), arguments)
 
     def _call(self, job: str, timeout_s: float, arguments: dict[str, Any]) -> Message:
         worker = self._free.get()

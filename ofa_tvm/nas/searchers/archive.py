@@ -14,7 +14,7 @@ from ofa_tvm.spaces import Genomes, SearchSpace
 Floats = NDArray[np.float64]
 
 _PATIENCE = 50
-_SMALLEST_BATCH = 128
+_MIN_BATCH = 128
 _SPARE = 1.25
 """Proposals for each genome wanted: some were asked before, and a second round costs more than a few too many."""
 
@@ -44,15 +44,15 @@ class Archive:
         Returns:
             Shape (count, genes), with fewer rows after giving up or at the end of the space.
         """
-        found = [np.empty((0, len(self._space.gene_sizes)), dtype=np.int8)]
+        fresh = [np.empty((0, len(self._space.gene_sizes)), dtype=np.int8)]
         missing, idle = count, 0
         while missing > 0 and idle < patience and len(self._asked) < self._space.cardinality:
-            genomes = propose(max(int(missing * _SPARE), _SMALLEST_BATCH))
+            genomes = propose(max(int(missing * _SPARE), _MIN_BATCH))
             rows = self._claim(row_keys(genomes), missing)
-            found.append(genomes[rows])
+            fresh.append(genomes[rows])
             missing -= len(rows)
             idle = 0 if rows else idle + 1
-        return np.concatenate(found)
+        return np.concatenate(fresh)
 
     def _claim(self, keys: list[bytes], most: int) -> list[int]:
         """Count the first ``most`` new keys as asked; their positions."""

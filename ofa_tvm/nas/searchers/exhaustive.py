@@ -10,21 +10,21 @@ from ofa_tvm.nas.searchers.numbering import SubnetNumbers
 from ofa_tvm.spaces import Genomes, SearchSpace
 from ofa_tvm.support.errors import UserError
 
-MOST_SUBNETS = 5_000_000
+MAX_SUBNETS = 5_000_000
 
 
 class Exhaustive(Searcher):
     """All subnets, each once, in an order drawn by chance: stopped early, it has seen a fair sample.
 
     Raises:
-        UserError: the space has more than ``MOST_SUBNETS`` subnets.
+        UserError: the space has more than ``MAX_SUBNETS`` subnets.
     """
 
     def __init__(self, space: SearchSpace, rng: np.random.Generator) -> None:
-        if space.cardinality > MOST_SUBNETS:
+        if space.cardinality > MAX_SUBNETS:
             raise UserError(
                 f"space {space.name} has {space.cardinality:.2g} subnets, too many to try all of them "
-                f"(at most {MOST_SUBNETS:.2g})",
+                f"(at most {MAX_SUBNETS:.2g})",
                 "search it with nsga2",
             )
         self._numbers = SubnetNumbers(space)
@@ -37,13 +37,13 @@ class Exhaustive(Searcher):
 
     def ask(self, count: int) -> Genomes:
         """See ``Searcher``."""
-        found = [self._order[:0]]
+        batches = [self._order[:0]]
         while count > 0 and self._position < len(self._order):
             numbers = self._order[self._position : self._position + count]
             self._position += len(numbers)
-            found.append(numbers[~self._known[numbers]])
-            count -= len(found[-1])
-        return self._numbers.genomes(np.concatenate(found))
+            batches.append(numbers[~self._known[numbers]])
+            count -= len(batches[-1])
+        return self._numbers.genomes(np.concatenate(batches))
 
     def tell(self, genomes: Genomes, objectives: Floats, violations: Floats) -> None:
         """See ``Searcher``."""

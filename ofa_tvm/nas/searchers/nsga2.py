@@ -89,11 +89,11 @@ class Nsga2(Searcher):
 
     def _tournament(self, count: int) -> NDArray[np.intp]:
         """Rows of the better of two random subnets, ``count`` times."""
-        one, other = self._rng.integers(len(self._genomes), size=(2, count))
-        better = (self._rank[one] < self._rank[other]) | (
-            (self._rank[one] == self._rank[other]) & (self._crowding[one] >= self._crowding[other])
+        first, second = self._rng.integers(len(self._genomes), size=(2, count))
+        better = (self._rank[first] < self._rank[second]) | (
+            (self._rank[first] == self._rank[second]) & (self._crowding[first] >= self._crowding[second])
         )
-        winners: NDArray[np.intp] = np.where(better, one, other)
+        winners: NDArray[np.intp] = np.where(better, first, second)
         return winners
 
 

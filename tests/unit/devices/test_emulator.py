@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from ofa_tvm import tune
+import ofa_tvm.tune as tune_command
 from ofa_tvm.devices.emulation import emulator
 from ofa_tvm.devices.emulation.device import EmulatedDevice
 from ofa_tvm.hardware.target_files import load_target
@@ -95,5 +95,5 @@ def test_an_emulated_device_needs_the_emulator(tmp_path, monkeypatch):
 
 
 def test_tune_refuses_emulated_times(tmp_path, capsys):
-    assert tune.main(["--target", "arm", "--device", "emulated", "--logs", str(tmp_path), "--trials", "1"]) == 2
+    assert tune_command.main(["--target", "arm", "--device", "emulated", "--logs", str(tmp_path), "--trials", "1"]) == 2
     assert "times under emulation say nothing" in capsys.readouterr().err

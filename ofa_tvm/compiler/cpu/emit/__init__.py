@@ -35,13 +35,13 @@ def candidates(spec: KernelSpec, features: CpuFeatures) -> list[Schedule]:
     Raises:
         ValueError: no template accepts the kernel.
     """
-    found: list[Schedule] = []
+    schedules: list[Schedule] = []
     for name, template in TEMPLATES.items():
         if template.accepts(spec):
-            found += [{"template": name, "parameters": p} for p in template.candidates(spec, features)]
-    if not found:
+            schedules += [{"template": name, "parameters": p} for p in template.candidates(spec, features)]
+    if not schedules:
         raise ValueError(f"no template computes kernel {spec.key}")
-    return found
+    return schedules
 
 
 @functools.lru_cache(maxsize=4096)

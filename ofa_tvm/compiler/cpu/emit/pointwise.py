@@ -39,7 +39,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
 )
 from ofa_tvm.graph.kernel import KernelSpec
 
-MOST_PIXELS = 30
+MAX_PIXELS = 30
 TILE_CYCLES = 12.0
 """Cycles between two register tiles: starting, activation, writing."""
 SMALL_PANEL_BYTES = 16384
@@ -75,7 +75,7 @@ def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Poin
         yield from _matrix_vector_tiles(spec, features)
         return
     for channels in panel_widths(outputs, features):
-        for pixels in range(1, min(MOST_PIXELS, area) + 1):
+        for pixels in range(1, min(MAX_PIXELS, area) + 1):
             if not fits(pixels, channels, features):
                 break
             cycles = sum(

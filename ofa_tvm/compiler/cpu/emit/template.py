@@ -14,7 +14,7 @@ from ofa_tvm.graph.kernel import KernelSpec
 
 FMA_LATENCY_CYCLES = 4
 PER_CYCLE = 2
-MOST_CANDIDATES = 24
+MAX_CANDIDATES = 24
 
 Array = NDArray[np.float32]
 Tile = TypeVar("Tile")
@@ -44,7 +44,7 @@ class Template(Generic[Tile]):
     def candidates(self, spec: KernelSpec, features: CpuFeatures) -> list[dict[str, Any]]:
         """Parameters worth a trial, best guess first."""
         ranked = dict.fromkeys(tile for _, tile in sorted(self.tiles(spec, features), key=lambda pair: pair[0]))
-        return [asdict(tile) for tile in list(ranked)[:MOST_CANDIDATES]]  # type: ignore[call-overload]
+        return [asdict(tile) for tile in list(ranked)[:MAX_CANDIDATES]]  # type: ignore[call-overload]
 
 
 def block_sizes(total: int, size: int) -> list[tuple[int, int]]:

@@ -32,13 +32,13 @@ class Vector:
 
 def vectors(channels: int, lanes: int) -> tuple[Vector, ...]:
     """Channels cut into vectors: as many full ones as fit, then halves of halves."""
-    found, offset = [], 0
+    pieces, offset = [], 0
     while offset < channels:
         while lanes > channels - offset:
             lanes //= 2
-        found.append(Vector(offset, lanes))
+        pieces.append(Vector(offset, lanes))
         offset += lanes
-    return tuple(found)
+    return tuple(pieces)
 
 
 @dataclass(frozen=True)

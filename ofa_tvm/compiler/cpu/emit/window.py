@@ -45,7 +45,7 @@ from ofa_tvm.graph.kernel import KernelSpec
 
 TILE_CYCLES = 8.0
 """Cycles between two register tiles: starting, activation, writing."""
-MOST_COLUMNS = 28
+MAX_COLUMNS = 28
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def taps(spec: KernelSpec, start: int | Expr, count: int, column: int) -> list[t
 
 def columns_read(spec: KernelSpec, start: int | Expr, count: int) -> list[tuple[int | Expr, list[tuple[int, int]]]]:
     """(input column, its (pixel of the tile, column of the window)) along the inputs of a tile, on the map only."""
-    found: list[tuple[int | Expr, list[tuple[int, int]]]] = []
+    columns: list[tuple[int | Expr, list[tuple[int, int]]]] = []
     for offset in range((count - 1) * spec.stride + spec.kernel_size):
         x = start * spec.stride - spec.padding + offset
         if isinstance(x, int) and not 0 <= x < spec.in_size:
@@ -102,8 +102,8 @@ def columns_read(spec: KernelSpec, start: int | Expr, count: int) -> list[tuple[
         places = [(pixel, offset - pixel * spec.stride) for pixel in range(count)]
         met = [(pixel, column) for pixel, column in places if 0 <= column < spec.kernel_size]
         if met:
-            found.append((x, met))
-    return found
+            columns.append((x, met))
+    return columns
 
 
 def depthwise_row(
@@ -234,7 +234,7 @@ def window_fits(spec: KernelSpec, columns: int, vectors: int, features: CpuFeatu
 def _depthwise_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, WindowTile]]:
     for channels in panel_widths(spec.out_channels, features)[:4]:
         vectors = -(-channels // features.lanes)
-        for columns in range(1, min(MOST_COLUMNS, spec.out_size) + 1):
+        for columns in range(1, min(MAX_COLUMNS, spec.out_size) + 1):
             if not window_fits(spec, columns, vectors, features):
                 break
             row = sum(
@@ -282,10 +282,10 @@ def full_window(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> An
                         for c in range(inputs):
                             step = (ky * spec.kernel_size + kx) * inputs + c
                             panel = channel * depth + step * width
-                            found = [keep(load(weights, panel + v.offset, v.lanes)) for v in registers.vectors]
+                            panels = [keep(load(weights, panel + v.offset, v.lanes)) for v in registers.vectors]
                             for pixel, x in met:
                                 value = keep(load(source, (row + x) * inputs + c))
-                                for vector, weight in zip(registers.vectors, found, strict=True):
+                                for vector, weight in zip(registers.vectors, panels, strict=True):
                                     registers.add(pixel, vector, spread(value, vector.lanes) * weight)
                 for pixel in range(count):
                     for vector in registers.vectors:
@@ -308,7 +308,7 @@ def _window_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[flo
     depth = spec.kernel_size**2 * spec.in_channels
     for channels in panel_widths(spec.out_channels, features):
         vectors = -(-channels // features.lanes)
-        for columns in range(1, min(MOST_COLUMNS, spec.out_size) + 1):
+        for columns in range(1, min(MAX_COLUMNS, spec.out_size) + 1):
             if columns * vectors + vectors + 1 > features.registers:
                 break
             cycles = sum(

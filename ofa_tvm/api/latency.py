@@ -1,0 +1,110 @@
+"""Latencies of subnets on a target: predicted by the thousand, measured one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
+from ofa_tvm.api.loading import SupernetFile, Target
+from ofa_tvm.api.subnets import Subnet, configs_of
+from ofa_tvm.cost_model.latency_model import LatencyModel
+from ofa_tvm.devices import open_device
+from ofa_tvm.measurement.kernel_times import latency_table
+from ofa_tvm.measurement.latency_bench import LatencyBench
+from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.spaces.subnet_table import QUANTITIES, SubnetTable
+
+Columns = dict[str, NDArray[Any]]
+"""Arrays of one length by name: what ``pandas.DataFrame`` takes."""
+
+
+class Predictor:
+    """Predicts latency and accuracy of subnets; loaded once.
+
+    Args:
+        supernet: whose predictor tells accuracies; or a space, without accuracies.
+        target: a target that the space is tuned for.
+
+    Raises:
+        PartialResult: no kernel of the space is tuned.
+        UserError: there is no fitted model, or it is damaged.
+    """
+
+    def __init__(self, supernet: SupernetFile | SearchSpace, target: Target) -> None:
+        self._accuracy = None
+        if isinstance(supernet, SupernetFile):
+            self._space = supernet.space
+            self._accuracy = self._accuracies(supernet.path.parent)
+        else:
+            self._space = supernet
+        tuned = target.tuned(self._space)
+        self._model = LatencyModel.load(tuned.model_folder, latency_table(tuned)[0])
+
+    def _accuracies(self, folder: Path) -> AccuracyPredictor | None:
+        if not (folder / f"{STEM}.report.json").exists():
+            return None
+        return AccuracyPredictor.load(folder, SubnetTable(self._space))
+
+    def __call__(self, subnets: Iterable[Subnet]) -> Columns:
+        """Key, latency in ms with the ends of its 90 % interval, accuracy, MACs, bytes of weights of each subnet.
+
+        Accuracies are NaN where nothing predicts them.
+
+        Raises:
+            UserError: the space has no such subnet.
+        """
+        configs = configs_of(self._space, subnets)
+        genomes = self._space.genomes(configs)
+        mean_ms, low_ms, high_ms = self._model.predict(genomes)
+        quantities = self._model.table.quantities(genomes)
+        nothing = np.full(len(configs), np.nan)
+        return {
+            "key": np.asarray([config.key for config in configs], dtype=np.str_),
+            "latency_ms": mean_ms,
+            "latency_low_ms": low_ms,
+            "latency_high_ms": high_ms,
+            "top1": nothing if self._accuracy is None else self._accuracy.predict(genomes)[0],
+            "macs": quantities[:, QUANTITIES.index("macs")],
+            "bytes": quantities[:, QUANTITIES.index("parameter_bytes")],
+        }
+
+
+def predict(subnets: Iterable[Subnet], target: Target, supernet: SupernetFile | SearchSpace) -> Columns:
+    """What the models say of subnets; see ``Predictor``, which does so again without loading them again."""
+    return Predictor(supernet, target)(subnets)
+
+
+def measure(subnets: Iterable[Subnet], target: Target, space: SearchSpace) -> Columns:
+    """Measure subnets on a target, now.
+
+    Args:
+        subnets: of the space.
+        target: its device is used; what it measured is kept in its log.
+        space: that is tuned for it.
+
+    Returns:
+        Key, median latency in ms, that of the fastest and of the slowest window; NaN where it failed.
+
+    Raises:
+        DeviceUnreachable: the device cannot be used.
+        UserError: the space has no such subnet.
+    """
+    configs = configs_of(space, subnets)
+    tuned = target.tuned(space)
+    with tuned.log.exclusive(), open_device(target.spec) as device:
+        device.start()
+        bench = LatencyBench(tuned, device)
+        told_ms = [np.nan if told is None else told for told in bench.measure(configs)]
+    timings = [bench.timing(config) for config in configs]
+    spreads = [(np.nan, np.nan) if timing is None else timing.spread_ms(50) for timing in timings]
+    return {
+        "key": np.asarray([config.key for config in configs], dtype=np.str_),
+        "latency_ms": np.asarray(told_ms),
+        "fastest_ms": np.asarray([low for low, _ in spreads]),
+        "slowest_ms": np.asarray([high for _, high in spreads]),
+    }

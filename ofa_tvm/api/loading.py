@@ -1,0 +1,105 @@
+"""Spaces, supernets and targets by name or by file; nothing here needs torch or TVM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.hardware.target_files import load_target as load_spec
+from ofa_tvm.spaces import SearchSpace, get_space
+from ofa_tvm.supernet.facts import SupernetFacts, checkpoint_path, read_facts
+from ofa_tvm.support.dtype import DType
+from ofa_tvm.support.shipped import shipped_supernet
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device that networks are compiled for.
+
+    Args:
+        source: its name or file.
+        spec: what it is.
+        device: where it is measured, where that was said beside the name.
+        logs: folder of tuning logs; None for the usual ones.
+    """
+
+    source: str
+    spec: TargetSpec
+    device: str | None = None
+    logs: Path | None = None
+
+    def tuned(self, space: SearchSpace) -> TunedSpace:
+        """A space with what is tuned of it here."""
+        return TunedSpace(space, self.spec, TuningLog(self.spec, self.logs))
+
+
+@dataclass(frozen=True)
+class SupernetFile:
+    """A trained supernet that has not been loaded.
+
+    Args:
+        path: its checkpoint.
+        facts: what the checkpoint says of itself.
+        space: of its subnets, with its classes.
+    """
+
+    path: Path
+    facts: SupernetFacts
+    space: SearchSpace
+
+
+def load_space(name: str, classes: int | None = None) -> SearchSpace:
+    """A space by its name.
+
+    Args:
+        name: of the space.
+        classes: None for those of the space.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    space = get_space(name)
+    return space if classes is None else space.with_classes(classes)
+
+
+def load_supernet(path: Path | str | None = None) -> SupernetFile:
+    """A supernet's facts and space.
+
+    Args:
+        path: its folder or file, or the name of one that ships; None for the first that ships.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    file = checkpoint_path(shipped_supernet() if path is None else Path(path))
+    facts = read_facts(file)
+    return SupernetFile(file, facts, facts.search_space)
+
+
+def load_target(
+    name: str = "x86",
+    *,
+    threads: int | None = None,
+    batch: int | None = None,
+    dtype: DType | None = None,
+    device: str | None = None,
+    logs: Path | str | None = None,
+) -> Target:
+    """A target by its name in ``targets/``, or by its file.
+
+    Args:
+        name: or file.
+        threads: instead of the target's.
+        batch: images of one call, instead of the target's.
+        dtype: of maps and weights, instead of the target's.
+        device: where code runs, as ``--device`` takes it.
+        logs: folder of tuning logs.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    spec = load_spec(name, threads, batch, device, dtype)
+    return Target(name, spec, device, None if logs is None else Path(logs))

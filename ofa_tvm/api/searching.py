@@ -1,0 +1,110 @@
+"""Search a supernet for a target, and deploy what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ofa_tvm.api.bundles import Bundle, load_bundle
+from ofa_tvm.api.loading import SupernetFile, Target
+from ofa_tvm.bundle.order import Order
+from ofa_tvm.nas import session
+from ofa_tvm.nas.opened_accuracy import Evaluation
+from ofa_tvm.nas.result import SearchResult, load_search_result
+from ofa_tvm.nas.session import SAMPLES, SearchRequest, SearchTarget
+from ofa_tvm.nas.settings import SearchSettings
+
+
+class FinishedSearch:
+    """A search's result and its folder.
+
+    Args:
+        folder: of the search.
+
+    Raises:
+        UserError: it holds no finished search.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.result: SearchResult = load_search_result(folder)
+
+
+def search(
+    supernet: SupernetFile,
+    target: Target,
+    max_latency_ms: float | Sequence[float] = (),
+    *,
+    limits: Mapping[str, float] | None = None,
+    resolutions: Sequence[int] | None = None,
+    data: str | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    out: Path | str | None = None,
+) -> FinishedSearch:
+    """Find the most accurate subnet for each latency budget, or the whole front; measured on the target's device.
+
+    Args:
+        supernet: to take subnets of.
+        target: that they are for.
+        max_latency_ms: a budget or several; none for the front.
+        limits: the most that a pick may have of ``size`` (MB), ``macs`` (millions), ``memory`` (MB), ``energy`` (mJ).
+        resolutions: that may be taken; None for all that are trained.
+        data: where the supernet's images are, as for ``train --data``.
+        samples: measured subnets that the latency model starts from.
+        seed: of the search.
+        out: folder of the result; None for one of this second in ``runs/``.
+
+    Raises:
+        UserError: something cannot be read.
+        Infeasible: no budget can be met.
+    """
+    budgets = [max_latency_ms] if isinstance(max_latency_ms, int | float) else max_latency_ms
+    trained = supernet.space.choose_resolutions(supernet.facts.resolutions)
+    settings = SearchSettings(
+        seed=seed, limits=dict(limits or {}), resolutions=supernet.space.choose_resolutions(resolutions or trained)
+    )
+    folder = Path("runs") / f"search-{datetime.now(UTC):%Y%m%d-%H%M%S}" if out is None else Path(out)
+    targets = [SearchTarget(target.source, target.spec, target.device)]
+    session.search(
+        SearchRequest(
+            supernet.path,
+            targets,
+            folder,
+            sorted(budgets),
+            settings,
+            Evaluation(data),
+            samples,
+            logs=target.logs,
+        )
+    )
+    return FinishedSearch(folder)
+
+
+def deploy(
+    finished: FinishedSearch,
+    pick: int,
+    out: Path | str,
+    *,
+    data: str | None = None,
+    check_images: int | None = None,
+    logs: Path | str | None = None,
+) -> Bundle:
+    """Write a pick of a search as a bundle: library, ONNX file, manifest and a program that runs it.
+
+    Args:
+        finished: the search.
+        pick: its number.
+        out: folder of the bundle; an older bundle there is replaced.
+        data: as for ``search``.
+        check_images: test images that the library must classify as torch does; None for all.
+        logs: folder of tuning logs.
+
+    Raises:
+        UserError: there is no such pick, or its figures do not hold here.
+        OfaTvmError: the library does not compute what it should.
+    """
+    order = Order.of_search(finished.folder, pick, None)
+    order.write(Path(out), data, None if logs is None else Path(logs), check_images)
+    return load_bundle(out)

@@ -1,0 +1,135 @@
+"""Where a search's accuracies come from: a trained supernet, or OFA's published predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ofa_tvm.accuracy.doubt import doubts
+from ofa_tvm.accuracy.ofa_predictor import OfaPredictor
+from ofa_tvm.accuracy.samples import MIN_EVALUATED, AccuracySamples, samples_folder, weights_identity
+from ofa_tvm.accuracy.source import AccuracySource, EvaluatedAccuracy, PublishedAccuracy
+from ofa_tvm.accuracy.uncertainty import standard_error
+from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.graph.weights import Weights
+from ofa_tvm.nas.result import Pick
+from ofa_tvm.nas.target_search import TargetSearch
+from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.supernet.facts import SupernetFacts, checkpoint_path, read_facts
+from ofa_tvm.support.console import log
+from ofa_tvm.support.files import sha256_file
+
+if TYPE_CHECKING:
+    from ofa_tvm.supernet.evaluate import Library, Logits
+
+
+class OpenedAccuracy(NamedTuple):
+    """Where accuracies come from, the SHA-256 of its file, and what numbers a pick and tests it on test images."""
+
+    source: AccuracySource
+    sha256: str
+    tested: Callable[[Pick, int], Pick]
+
+
+class Evaluation(NamedTuple):
+    """How a supernet's subnets are evaluated.
+
+    Args:
+        data: images, see ``supernet_images``.
+        host_threads: for torch; None for the cores that are idle.
+        accuracies: files of accuracies that were found on other machines.
+    """
+
+    data: str | None = None
+    host_threads: int | None = None
+    accuracies: Sequence[Path] = ()
+
+
+class AccuracyFile(NamedTuple):
+    """Of a supernet, or of OFA's predictor (``.npz``): its space, the resolutions that it knows, and what opens it."""
+
+    space: SearchSpace
+    resolutions: tuple[int, ...]
+    open: Callable[[TargetSearch], OpenedAccuracy]
+
+
+def accuracy_of(path: Path, how: Evaluation) -> AccuracyFile:
+    """What is known of a supernet or predictor before torch is loaded.
+
+    Args:
+        path: folder or file of the supernet, or the predictor's file.
+        how: it is evaluated.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if path.suffix == ".npz":
+        return _published(path)
+    checkpoint = checkpoint_path(path)
+    facts = read_facts(checkpoint)
+    resolutions = facts.search_space.choose_resolutions(facts.resolutions)
+    return AccuracyFile(facts.search_space, resolutions, lambda search: _evaluated(checkpoint, facts, how, search))
+
+
+def _published(path: Path) -> AccuracyFile:
+    predictor = OfaPredictor.load(path)
+
+    def opened(search: TargetSearch) -> OpenedAccuracy:
+        source = PublishedAccuracy(predictor)
+        log(source.note)
+        return OpenedAccuracy(source, sha256_file(path), _numbered)
+
+    return AccuracyFile(predictor.space, predictor.space.resolutions, opened)
+
+
+def _numbered(pick: Pick, number: int) -> Pick:
+    return pick.model_copy(update={"number": number})
+
+
+def _own_library(search: TargetSearch, threads: int) -> Library | None:
+    """Runs subnets as they will run on this machine, where it is the target: three times as fast as torch."""
+    target = search.target
+    if target.device != "local" or target.target.gpu is not None:
+        return None
+    copies = max(1, threads // target.threads)
+
+    def library(network: NetworkSpec, weights: Weights) -> Logits:
+        from ofa_tvm.measurement.classifier import Classifier
+
+        return Classifier(network, weights, target, search.log.winners, copies)
+
+    return library
+
+
+def _evaluated(path: Path, facts: SupernetFacts, how: Evaluation, search: TargetSearch) -> OpenedAccuracy:
+    from ofa_tvm.supernet.checkpoint import load_supernet
+    from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
+    from ofa_tvm.supernet.held_out import open_held_out
+    from ofa_tvm.supernet.host_threads import use_host_threads
+
+    threads = use_host_threads(how.host_threads)
+    supernet, _ = load_supernet(path)
+    dataset = supernet_images(how.data, facts, path, log)
+    library = _own_library(search, threads)
+    held_out = open_held_out(path.parent, supernet, facts, dataset, library)
+    sha256 = sha256_file(path)
+    identity = weights_identity(sha256)
+    own = samples_folder(path.parent, identity)
+    samples = AccuracySamples(supernet.space, own, identity, path.parent, facts.resolutions)
+
+    for file in how.accuracies:
+        log(f"{samples.merge(file)} accuracies of {file} are new")
+
+    def tested(pick: Pick, number: int) -> Pick:
+        log(f"pick {number}: accuracy on {len(dataset.test)} test images ...")
+        top1 = Evaluator(dataset, dataset.test, library=library).top1(supernet, SubnetConfig.parse(pick.subnet))
+        test = {"test_top1": top1, "test_error": standard_error(top1, len(dataset.test))}
+        return _numbered(pick, number).model_copy(update=test)
+
+    if samples.missing(MIN_EVALUATED):
+        with search.ledger.phase("evaluate subnets"):
+            samples.sample(MIN_EVALUATED, held_out.answers)
+    for doubt in doubts(samples, held_out.images, samples.report()):
+        log(f"beware: {doubt}")
+    return OpenedAccuracy(EvaluatedAccuracy(samples, held_out.answers, held_out.images), sha256, tested)

@@ -1,0 +1,146 @@
+"""A search in words: tables of its picks, what disturbed it, and what it could not say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ofa_tvm.nas.objectives import OBJECTIVES
+from ofa_tvm.nas.regret import Regret
+from ofa_tvm.nas.result import FILE_NAME, Pick
+from ofa_tvm.nas.session import SearchOutcome
+from ofa_tvm.nas.target_search import TargetSearch
+from ofa_tvm.support.command import share, table
+from ofa_tvm.support.errors import PartialResult
+from ofa_tvm.support.ledger import Cost, total
+from ofa_tvm.timing.window import Percentile
+
+MANY = 0.1
+"""Share of a pick's calls left out that is worth a word."""
+HEADERS = ("pick", "subnet", "budget ms", "predicted ms", "{} ms", "held", "predicted", "validation", "test")
+HELD = {None: "unsure", True: "yes", False: "no"}
+
+
+def text_of(outcome: SearchOutcome, pack: Path | None) -> str:
+    """Everything that a search has to say.
+
+    Args:
+        outcome: of the search.
+        pack: folder that finalists were packed into; None for none.
+    """
+    pairs = zip(outcome.searches, outcome.results, strict=True)
+    text = "\n\n".join(_target_text(on_target, result, pack) for on_target, result in pairs)
+    if not outcome.regret:
+        return text
+    return "\n".join([text, "", _regret_text(outcome.regret), f"wrote {outcome.regret_file}"])
+
+
+def unmet(outcome: SearchOutcome, budgets: int, pack: Path | None) -> PartialResult | None:
+    """Names each budget that was not met, with the nearest latency measured, and each that nobody can tell of.
+
+    Args:
+        outcome: of the search.
+        budgets: how many of each target there were.
+        pack: as in ``text_of``.
+    """
+    searches = outcome.searches
+    missed = [
+        f"{budget['budget_ms']:g} ms on {on_target.target.name}: the nearest is {budget['nearest_ms']:.4g} ms "
+        f"({budget['nearest_subnet']}); allow {1.05 * budget['nearest_ms']:.3g} ms"
+        for on_target in searches
+        for budget in on_target.infeasible
+    ]
+    unsure = [
+        f"{pick.budget_ms:g} ms on {on_target.target.name} ({pick.measured_ms:.4g} ms, {pick.subnet})"
+        for on_target in searches
+        for pick in on_target.picks
+        if pick.budget_ms is not None and pick.held is None and pick.timing is not None
+    ]
+    waiting = [on_target for on_target in searches if on_target.bench.wanted]
+    if missed and waiting:
+        what = f"{len(missed)} of {budgets * len(searches)} budgets are held by no subnet that was measured"
+        return PartialResult(f"{what} ({'; '.join(missed)})", _waiting_hint(waiting[0], pack))
+    if missed:
+        return PartialResult(f"{len(missed)} of {budgets * len(searches)} budgets cannot be met", "; ".join(missed))
+    if unsure:
+        again = "stop it and search again; or state a budget for a busy machine: --load 1"
+        return PartialResult(
+            f"other work disturbed the device too much to say whether a budget is held: {'; '.join(unsure)}",
+            _waiting_hint(waiting[0], pack) if waiting else again,
+        )
+    return None
+
+
+def _target_text(search: TargetSearch, result: dict[str, Any], pack: Path | None) -> str:
+    costs = [Cost(**cost) for cost in result["cost"]]
+    objectives = sorted(search.picks[0].objectives) if search.picks else []
+    rows = [
+        [*_row(pick, result["percentile"]), *(f"{pick.objectives[name]:.3f}" for name in objectives)]
+        for pick in search.picks
+    ]
+    lines = [f"{result['space']} on {result['target']}, {result['threads']} threads"]
+    lines += [result["accuracy_note"]] if result["accuracy_note"] else []
+    if result["provenance"] != "measured":
+        lines.append(f"latencies are {result['provenance']}, no measurements")
+    elif result["percentile"] != 50 or result["busy_cores"]:
+        busy = f" beside {result['busy_cores']} other busy processes" if result["busy_cores"] else ""
+        lines.append(f"latencies are the p{result['percentile']} of single calls{busy}")
+    headers = [header.format(result["provenance"]) for header in HEADERS]
+    units = [f"{name} {OBJECTIVES[name].unit}" for name in objectives]
+    lines += [table([*headers, *units], rows), *_disturbances(search, result["percentile"]), ""]
+    if result["unmeasured"]:
+        lines.append(f"{len(result['unmeasured'])} finalists are not measured, or were disturbed, so not sure yet:")
+        lines += [_waiting_hint(search, pack), ""]
+    lines += [*map(str, costs), str(total("search", costs))]
+    return "\n".join([*lines, f"wrote {Path(result['folder']) / FILE_NAME}"])
+
+
+def _row(pick: Pick, percentile: Percentile) -> list[str]:
+    budget = "-" if pick.budget_ms is None else f"{pick.budget_ms:g}"
+    held = "-" if pick.budget_ms is None else HELD[pick.held]
+    predicted = f"{pick.predicted_ms:.3f} ({pick.predicted_low_ms:.3f}-{pick.predicted_high_ms:.3f})"
+    tops = (pick.predicted_top1, None), (pick.validation_top1, pick.validation_error), (pick.test_top1, pick.test_error)
+    accuracy = [share(*top1) for top1 in tops]
+    verified = f"{pick.verified_ms:.3f}"
+    if pick.timing is not None:
+        verified += " ({:.3f}-{:.3f})".format(*pick.timing.spread_ms(percentile))
+    return [str(pick.number), pick.subnet, budget, predicted, verified, held, *accuracy]
+
+
+def _disturbances(search: TargetSearch, percentile: Percentile) -> list[str]:
+    """A line for each pick of whose calls many were left out."""
+    return [
+        f"pick {pick.number}: other work interrupted {pick.timing.share_left_out:.0%} of the calls, left out here; "
+        f"with them it is {pick.timing.any_ms(percentile):.3f} ms"
+        for pick in search.picks
+        if pick.timing is not None and pick.timing.share_left_out > MANY
+    ]
+
+
+def _waiting_hint(search: TargetSearch, pack: Path | None) -> str:
+    """How finalists that wait for a device elsewhere are measured."""
+    if search.target.device == "replay":
+        return "they are not in the recording; search on the device itself to have them measured"
+    space, spec = search.bench.space, search.target
+    target = f"--target {search.source} --threads {spec.threads} --batch {spec.batch} --dtype {spec.dtype}"
+    nets = f"--space {space.name} --classes {space.classes}"
+    if pack is not None:
+        tune = f"python -m ofa_tvm.tune {target} {nets} --import-pack {pack}"
+        return f"they are in {pack}: run it there as its README.txt says, then '{tune}', and search again"
+    export = f"--export-pack FOLDER --subnets-of {search.folder}"
+    return f"python -m ofa_tvm.tune {target} {nets} {export}; run it there, import it, and search again"
+
+
+def _regret_text(matrix: Sequence[Regret]) -> str:
+    rows = [
+        [
+            entry.shipped,
+            entry.on,
+            f"{100 * entry.top1_lost:.2f}",
+            f"{entry.slower:+.1%}",
+            f"{entry.broken_budgets} of {entry.picks}",
+        ]
+        for entry in matrix
+    ]
+    return table(["picks of", "on", "points lost", "slower than need be", "over their budget"], rows)

@@ -1,0 +1,95 @@
+"""Tuning in words: what a run would do, what it did, and what is tuned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ofa_tvm.support.command import table
+from ofa_tvm.support.ledger import Cost, estimated
+from ofa_tvm.tuner.coverage import Coverage
+from ofa_tvm.tuner.loop import TuningSummary
+
+ROWS = 12
+
+
+def plan_text(payload: dict[str, Any], state: Coverage, show_kernels: bool) -> str:
+    """What is tuned, and what a run would take; with a table of kernels if wanted."""
+    seconds = payload["planned_s"]
+    lines = [
+        f"{payload['space']} on {payload['target']} ({payload['fingerprint']}, {payload['provenance']}): "
+        f"{payload['kernels']} kernels, "
+        f"{state.tuned} tuned, {state.fallback} would run their default schedule",
+        _gap(state),
+        f"a run would take at most {payload['planned_trials']} trials, about {seconds / 3600:.2f} h",
+        f"it would cost: {estimated('tune', seconds, seconds)}",
+        f"log: {payload['folder']}",
+    ]
+    return "\n".join([_kernel_table(state), *lines] if show_kernels and state.kernels else lines)
+
+
+def _gap(state: Coverage) -> str:
+    if state.expected_gap is None:
+        return "how much slower default schedules are is not known yet"
+    share = f"{state.fallback_calls:.0%} of a mean subnet's calls run one"
+    return f"a typical default schedule takes {state.expected_gap:.0%} longer than the tuned one; {share}"
+
+
+def _kernel_table(state: Coverage) -> str:
+    rows = [
+        [
+            kernel.kernel,
+            f"{kernel.best_ms * 1e3:.1f}",
+            f"{kernel.gflops_per_s:.0f}",
+            f"{kernel.calls:.2f}",
+            f"{kernel.share:.1%}",
+            str(kernel.trials),
+            kernel.source,
+        ]
+        for kernel in state.kernels[:ROWS]
+    ]
+    return table(["costliest kernels", "us", "GFLOP/s", "calls a subnet", "share", "trials", "by"], rows)
+
+
+def tuning_text(payload: dict[str, Any], state: Coverage, done: TuningSummary, cost: Cost) -> str:
+    """What a run did and what it cost."""
+    failed = "failed or are not in the recording" if payload["provenance"] == "replayed" else "failed"
+    lines = [
+        _kernel_table(state),
+        f"{done.trials} trials in {done.seconds:.0f} s ({payload['trials_per_second']:.1f} a second), "
+        f"{done.failures} {failed}; stopped by: {done.stopped_by}",
+        f"{state.tuned} of {payload['kernels']} kernels tuned; a mean subnet's take {state.mean_subnet_ms:.3f} ms",
+    ]
+    report = payload["cost_model"]
+    if report is not None:
+        rows = [
+            [name, f"{scores['mape']:.2%}", f"{scores['within_5pct']:.0%}", f"{scores['spearman']:.3f}"]
+            for name, scores in report["methods"].items()
+        ]
+        title = f"latency from {report['samples']} subnets"
+        lines.append(table([title, "MAPE", "within 5 %", "Spearman"], rows))
+        lines.append(f"90 % interval held {report['interval_coverage']:.0%} of held-out subnets")
+        if (promised := report["mape_with_twice_the_samples"]) is not None:
+            lines.append(f"twice as many samples promise a MAPE of {promised:.2%}")
+    if payload["provenance"] != "measured":
+        lines.append(f"all times are {payload['provenance']}, no measurements")
+    return "\n".join([*lines, str(cost), f"log: {payload['folder']}"])
+
+
+def pack_text(payload: dict[str, Any]) -> str:
+    """What was taken from a pack, and what is to be done with the next one."""
+    lines = []
+    if taken := payload.get("imported"):
+        lines.append(
+            f"{taken['results']} results of {taken['device']} taken into the log, {taken['failures']} of them failed; "
+            f"{taken['subnets']} latencies of subnets"
+        )
+        lines.append(f"{taken['known']} known before, {taken['damaged']} damaged, {taken['missing']} not measured yet")
+    if exported := payload.get("exported"):
+        lines.append(
+            f"{exported['entries']} entries in {exported['folder']} ({exported['size_bytes'] / 2**20:.1f} MiB): "
+            f"candidates of {exported['kernels']} kernels, {exported['subnets']} subnets; {exported['failures']} could "
+            "not be built"
+        )
+        lines.append("copy it to the device, run 'python measure.py' there, bring results.jsonl back into it, then:")
+        lines.append(f"python -m ofa_tvm.tune --target {payload['target']} --import-pack {exported['folder']}")
+    return "\n".join([*lines, f"log: {payload['folder']}"])
