@@ -64,7 +64,9 @@ def train_both(data: str, sizes: list[int], epochs: str) -> tuple[Record, Record
     """The supernet, and its largest network alone for as many CPU seconds."""
     shared = ["ofa_tvm.train", "--init", START, "--data", data]
     resolutions = [word for size in sizes for word in ("--resolution", str(size))]
-    supernet = once(SUPERNET, *shared, *resolutions, "--epochs", epochs, "--out", str(SUPERNET))
+    supernet = once(
+        SUPERNET, *shared, *resolutions, "--epochs", epochs, "--accuracy-samples", "100", "--out", str(SUPERNET)
+    )
     largest = largest_of(read_facts(checkpoint_path(SUPERNET)).search_space, max(sizes))
     alone = [*shared, "--resolution", str(max(sizes)), "--set", f"only={largest}", "--accuracy-samples", "0"]
     say("2. The fixed network, for as many CPU seconds")

@@ -99,6 +99,16 @@ def test_the_example_draws_a_front(tmp_path):
     assert (tmp_path / "front.svg").read_text().count("<circle") == 500
 
 
+def test_the_notebook_runs(capsys):
+    cells = json.loads((ROOT / "examples" / "predict.ipynb").read_text())["cells"]
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)  # noqa: S102  -- our own
+    said = capsys.readouterr().out
+    assert str(names["key"]) in said and "M MACs" in said
+
+
 def test_what_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         load_bundle(tmp_path / "none")
