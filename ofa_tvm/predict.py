@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +33,11 @@ def predict(
         list[str] | None, typer.Option(help="Key of a subnet, or largest, or smallest; repeat for several.")
     ] = None,
     arch: ArchOption = None,
+    random: Annotated[int, typer.Option(min=0, help="So many random subnets, too.")] = 0,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also where the time goes, layer by layer (always, for one subnet).")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write the predictions into this table instead.")] = None,
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
     space: Annotated[str | None, typer.Option(help="Search space (default: the supernet's, or mbv3-cifar).")] = None,
     supernet: Annotated[Path | None, typer.Option(help=f"{SUPERNET} (default: that of the space).")] = None,
@@ -60,13 +65,15 @@ def predict(
     test: Annotated[
         int | None, typer.Option(min=10, help="With --fit: other lines to ask about (default: all others).")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="With --fit: seed of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random subnets; with --fit, of the split.")] = 0,
     json: JsonFlag = False,
 ) -> None:
     """Predict what subnets take on a target, with the 90 % interval, where it goes, and how accurate they are.
 
     The latency model is the one that tune fitted to measured subnets; the accuracy predictor belongs to a supernet.
     """
+    import numpy as np
+
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.measurement import prediction
     from ofa_tvm.spaces.architectures import read_architectures
@@ -83,8 +90,12 @@ def predict(
         return
     configs = [search_space.parse(key) for key in subnet or ()]
     configs += [config for source in arch or () for config in read_architectures(source, search_space)]
+    configs += search_space.sample_configs(np.random.default_rng(seed), random)
     if not configs:
-        raise UserError("no subnet is named", "give --subnet KEY or --arch FILE (or --fit FILE of measured latencies)")
+        raise UserError(
+            "no subnet is named",
+            "give --subnet KEY, --arch FILE or --random COUNT (or --fit FILE of measured latencies)",
+        )
     if block_table is not None:
         payload = {
             "space": search_space.name,
@@ -94,7 +105,12 @@ def predict(
         emit(payload, json, lambda: _sums_text(payload["subnets"]))
         return
     spec = load_target(target, threads, batch, device, dtype)
-    rows = prediction.predictions(TunedSpace(search_space, spec, TuningLog(spec, logs)), configs, folder)
+    tuned = TunedSpace(search_space, spec, TuningLog(spec, logs))
+    rows = prediction.predictions(tuned, configs, folder, layers or (len(configs) == 1 and csv is None))
+    if csv is not None:
+        _write_table(csv, rows)
+        emit({"csv": str(csv), "count": len(rows)}, json, lambda: f"wrote {len(rows)} predictions to {csv}")
+        return
     payload = {
         "space": search_space.name,
         "target": spec.name,
@@ -120,23 +136,48 @@ def _space_and_folder(supernet: Path | None, space: str | None) -> tuple[SearchS
     return read_facts(path).space_unless_other(space), path.parent
 
 
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV; layers are left out.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    import csv
+    import io
+
+    from ofa_tvm.support.errors import UserError
+    from ofa_tvm.support.files import write_atomic
+
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, [name for name in rows[0] if name != "parts"], extrasaction="ignore")
+    table.writeheader()
+    table.writerows(rows)
+    try:
+        write_atomic(path, text.getvalue())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}", "name another file with --csv") from error
+
+
 HEADERS = ["subnet", "predicted ms", "90 % interval", "predicted top-1", "MMACs", "k parameters"]
 
 
 def _text(rows: list[dict[str, Any]]) -> str:
-    text = table(HEADERS, [_cells(row) for row in rows])
-    if len(rows) > 1:
-        return text
+    return "\n\n".join(
+        [table(HEADERS, [_cells(row) for row in rows]), *(_layers(row) for row in rows if "parts" in row)]
+    )
+
+
+def _layers(row: Mapping[str, Any]) -> str:
     parts = [
         [
             " ".join(part["layers"]),
             f"{part['predicted_ms'] * 1e3:.1f}",
-            f"{part['predicted_ms'] / rows[0]['predicted_ms']:.1%}",
+            f"{part['predicted_ms'] / row['predicted_ms']:.1%}",
             f"{part['kernel_ms'] * 1e3:.1f}" + ("" if part["is_tuned"] else " (estimated)"),
         ]
-        for part in rows[0]["parts"]
+        for part in row["parts"]
     ]
-    return "\n".join([text, "", table(["layers of one call", "us in the subnet", "share", "us alone"], parts)])
+    return table([f"layers of one call of {row['subnet']}", "us in the subnet", "share", "us alone"], parts)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -21,13 +21,16 @@ from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
-def predictions(tuned: TunedSpace, configs: list[SubnetConfig], folder: Path | None) -> list[dict[str, Any]]:
-    """What subnets take on a target, with the interval, layer by layer, how accurate and how large they are.
+def predictions(
+    tuned: TunedSpace, configs: list[SubnetConfig], folder: Path | None, with_layers: bool
+) -> list[dict[str, Any]]:
+    """What subnets take on a target, with the interval, how accurate and how large they are.
 
     Args:
         tuned: their space on the target.
         configs: the subnets.
         folder: of the supernet whose predictor tells accuracies; None for none.
+        with_layers: also where the time goes, layer by layer (``parts``).
 
     Raises:
         PartialResult: no kernel of the space is tuned.
@@ -45,22 +48,20 @@ def predictions(tuned: TunedSpace, configs: list[SubnetConfig], folder: Path | N
     rows = []
     for config, (mean_ms, low_ms, high_ms), predicted_top1 in zip(configs, latencies, top1, strict=True):
         network = space.network(config)
-        rows.append(
-            {
-                "subnet": config.key,
-                "predicted_ms": mean_ms,
-                "predicted_low_ms": low_ms,
-                "predicted_high_ms": high_ms,
-                "predicted_top1": predicted_top1,
-                "macs": network.macs,
-                "parameters": network.parameters,
-                "peak_activation_bytes": network.peak_activation_bytes,
-                "parts": [
-                    asdict(part)
-                    for part in breakdown(model, config, kernel_steps(network, tuned.target), costs, is_tuned)
-                ],
-            }
-        )
+        row = {
+            "subnet": config.key,
+            "predicted_ms": mean_ms,
+            "predicted_low_ms": low_ms,
+            "predicted_high_ms": high_ms,
+            "predicted_top1": predicted_top1,
+            "macs": network.macs,
+            "parameters": network.parameters,
+            "peak_activation_bytes": network.peak_activation_bytes,
+        }
+        if with_layers:
+            parts = breakdown(model, config, kernel_steps(network, tuned.target), costs, is_tuned)
+            row["parts"] = [asdict(part) for part in parts]
+        rows.append(row)
     return rows
 
 

@@ -1,5 +1,6 @@
 """What a subnet takes and where it goes, from a log whose times follow a formula."""
 
+import csv
 import io
 import json
 
@@ -90,6 +91,23 @@ def test_nothing_named_missing_files_and_empty_folders_are_bad_input(logs, capsy
     assert "--arch" in capsys.readouterr().err
     assert main(["--logs", str(logs), "--arch", str(tmp_path / "none.json")]) == 2
     assert main(["--logs", str(logs), "--arch", str(tmp_path)]) == 2
+
+
+def test_many_subnets_come_without_layers_and_as_a_table(logs, capsys, tmp_path):
+    rows = predicted(logs, capsys, "--random", "30", "--subnet", "largest", "--seed", "4")
+    assert len(rows) == 31 and not any("parts" in row for row in rows)
+    assert all("parts" in row for row in predicted(logs, capsys, "--random", "2", "--layers"))
+    path = tmp_path / "table.csv"
+    options = ["--logs", str(logs), "--random", "30", "--subnet", "largest", "--seed", "4"]
+    assert main([*options, "--csv", str(path)]) == 0
+    assert "wrote 31 predictions" in capsys.readouterr().out
+    with path.open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["subnet"], float(row["predicted_ms"])) for row in table] == [
+        (row["subnet"], row["predicted_ms"]) for row in rows
+    ]
+    assert main([*options, "--csv", str(tmp_path)]) == 2
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_text_shows_where_the_time_goes(logs, capsys):
