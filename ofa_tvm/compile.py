@@ -72,7 +72,7 @@ def compile_subnets(
     configs = choose_subnets(search_space, subnet or (), arch or (), random, resolution, np.random.default_rng(seed))
     use_threads(spec.threads)
     winners = TuningLog(spec, logs).winners
-    if spec.target.gpu is not None:
+    if spec.is_gpu:
         payload, text = _for_gpu(spec, search_space, weights_of, configs, winners, out)
         emit(payload, json, lambda: text)
         return

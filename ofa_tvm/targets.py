@@ -51,7 +51,7 @@ def _describe(name: str, logs: Path | None) -> dict[str, Any]:
             "description": target.description,
             "device": target.device,
             "provenance": target.provenance,
-            "mcpu": target.target.mcpu if target.target.gpu is None else target.target.gpu.arch,
+            "mcpu": target.chip,
             "threads": target.threads,
             "fingerprint": target.fingerprint,
         }

@@ -139,7 +139,7 @@ class Deployment:
 
     def _compile(self, subnet: Subnet, weights: Weights, folder: Path) -> None:
         target, linker = self.target, self.target.toolchain.linker
-        if target.target.gpu is not None:
+        if target.is_gpu:
             write_gpu_library(subnet.network, weights, target, self.log.winners, folder)
             return
         cache = ObjectCache(target.attributes)
@@ -148,7 +148,7 @@ class Deployment:
     def _load(self, folder: Path) -> Library:
         if self.device is not None:
             return self.device.load(folder / LIBRARY)
-        if self.target.target.gpu is not None:
+        if self.target.is_gpu:
             return VirtualMachineModel(folder / NETWORK, "cuda")
         return LoadedModel(folder / LIBRARY)
 

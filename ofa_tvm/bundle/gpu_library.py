@@ -63,7 +63,7 @@ def compile_gpu_subnet(
         UserError: no CUDA compiler is installed.
         OfaTvmError: the code was refused.
     """
-    if target.target.gpu is None:
+    if not target.is_gpu:
         raise OfaTvmError(f"target {target.name} is no GPU")
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +83,7 @@ def compile_gpu_subnet(
         seconds=time.perf_counter() - start,
         tuned_kernels=tuned,
         default_kernels=len(kernels) - tuned,
-        architecture=target.target.gpu.arch,
+        architecture=target.chip,
         device_code_bytes=size,
         library=None if library is None else str(library),
     )

@@ -64,7 +64,6 @@ def _tiny_kernel(target: TargetSpec) -> Check:
     from ofa_tvm.compiler.cuda.device_code import machine_code
     from ofa_tvm.compiler.tvm_api.names import Target
 
-    assert target.target.gpu is not None
     try:
         require_compiler(target.toolchain.linker)
         with TemporaryDirectory() as folder:
@@ -73,7 +72,7 @@ def _tiny_kernel(target: TargetSpec) -> Check:
             size = sum(map(len, machine_code(library)))
     except OfaTvmError as error:
         return Check("tiny CUDA kernel", "fail", error.what, error.hint)
-    arch = target.target.gpu.arch
+    arch = target.chip
     return Check("tiny CUDA kernel", "ok", f"compiles for {arch}: its library holds {size} bytes of machine code")
 
 

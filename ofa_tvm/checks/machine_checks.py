@@ -76,7 +76,7 @@ def target_checks(
     except OfaTvmError as error:
         yield Check(f"target {name}", "fail", error.what, error.hint)
         return
-    chip = target.target.mcpu if target.target.gpu is None else target.target.gpu.arch
+    chip = target.chip
     yield Check(f"target {name}", "ok", f"{chip}, {target.threads} threads, {target.fingerprint}")
     if target.device != "local":
         return

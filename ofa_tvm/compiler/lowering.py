@@ -14,7 +14,7 @@ from ofa_tvm.support.dtype import DType
 
 def kernel_steps(network: NetworkSpec, target: TargetSpec) -> list[tuple[tuple[str, ...], KernelSpec]]:
     """The kernels that a network calls, in order, each with the names of the layers that it computes."""
-    if target.target.gpu is not None:
+    if target.is_gpu:
         return [((layer,), kernel) for layer, kernel in network_kernels(network, target.batch, target.dtype)]
     return [(step.layers, step.kernel) for step in fused_steps(network)]
 
@@ -26,7 +26,7 @@ def kernel_calls(network: NetworkSpec, target: TargetSpec) -> list[KernelSpec]:
 
 def kernel_set(space: SearchSpace, resolutions: tuple[int, ...] | None, target: TargetSpec) -> dict[str, KernelSpec]:
     """The closed set of kernels of a space, by key."""
-    if target.target.gpu is not None:
+    if target.is_gpu:
         return layer_kernels(space, resolutions, target.batch, target.dtype)
     return fused_kernels(space, resolutions)
 

@@ -128,6 +128,11 @@ class KernelSpec:
         return not (self.kind == "conv" and self.pooled)
 
     @property
+    def data_inputs(self) -> int:
+        """Arguments before the constants: the map and, where it is scaled, the scales. A residual is behind them."""
+        return 2 if self.scaled else 1
+
+    @property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of all results: the map, if there is one, and the sums of a pooled kernel."""
         sums = ((self.batch, self.out_channels),) if self.pooled else ()

@@ -140,7 +140,7 @@ def _logits(network: NetworkSpec, weights: Weights, image: Array) -> Array:
     for step in fused_steps(network):
         data = [values[name] for name in step.reads]
         data[0] = data[0].reshape(step.kernel.input_shape)
-        last = 2 if step.kernel.scaled else 1
+        last = step.kernel.data_inputs
         outputs = compute(step.kernel, [*data[:last], *step.constants(weights), *data[last:]])
         values |= dict(zip(step.writes, outputs, strict=True))
     return values[network.layers[-1].name].reshape(1, -1)

@@ -70,7 +70,7 @@ def replayed(target: TargetSpec, folder: Path, asked: dict[str, Any]) -> TargetS
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise UserError(f"{path} is not the manifest of a tuning log: key '{key}'", HINT) from error
     is_gpu = conditions.target.kind == "cuda"
-    if is_gpu != (target.target.gpu is not None):
+    if is_gpu != target.is_gpu:
         kinds = ("a GPU", "a CPU") if is_gpu else ("a CPU", "a GPU")
         raise UserError(f"{folder} was recorded on {kinds[0]}, target {target.name} is {kinds[1]}", HINT)
     if conditions.dtype == "float16" and not is_gpu:

@@ -187,6 +187,16 @@ class TargetSpec(_Part):
         return PROVENANCE.get(self.device, "measured")
 
     @property
+    def is_gpu(self) -> bool:
+        """Whether networks run on a GPU."""
+        return self.target.gpu is not None
+
+    @property
+    def chip(self) -> str:
+        """LLVM's name of the CPU, or the GPU's architecture."""
+        return self.target.mcpu if self.target.gpu is None else self.target.gpu.arch
+
+    @property
     def is_at_hand(self) -> bool:
         """Whether code for it can run from here: not on a device that packs travel to, nor on a recording."""
         return self.device not in ("pack", "replay")
@@ -208,14 +218,14 @@ class TargetSpec(_Part):
             where = {"estimate": self.estimate.model_dump(mode="json")}
         if self.device == "replay" and self.recording is not None:
             where = {"recording": {"sha256": self.recording.sha256, "conditions": self.recording.conditions}}
-        if self.device == "local" and self.target.gpu is not None:
+        if self.device == "local" and self.is_gpu:
             gpu = local_gpu()
             where = {"gpu": None if gpu is None else gpu.name}
         return {
             **where,
             "target": self.attributes,
             "device": self.device,
-            "cpu": cpu_name() if self.device == "local" and self.target.gpu is None else None,
+            "cpu": cpu_name() if self.device == "local" and not self.is_gpu else None,
             "threads": self.threads,
             "batch": self.batch,
             "dtype": self.dtype,
@@ -229,7 +239,7 @@ class TargetSpec(_Part):
         """Readable name and hash of the conditions; logs of another fingerprint are never answers."""
         text = json.dumps(self.conditions, sort_keys=True)
         where = "" if self.device == "local" else f"-{self.device}"
-        chip = self.target.mcpu if self.target.gpu is None else self.target.gpu.arch
+        chip = self.chip
         dtype = "" if self.dtype == "float32" else "-f16"
         readable = f"{chip}-{self.threads}t-b{self.batch}{dtype}{where}".lower()
         readable = re.sub(r"[^a-z0-9]+", "-", readable).strip("-")
@@ -242,7 +252,7 @@ def require_cpu(target: TargetSpec, command: str) -> None:
     Raises:
         UserError: the target is a GPU.
     """
-    if target.target.gpu is not None:
+    if target.is_gpu:
         raise UserError(
             f"{command} is for CPUs, target {target.name} is a GPU",
             "GPUs have: doctor, tune, compile, predict, search and deploy",

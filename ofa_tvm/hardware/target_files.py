@@ -58,7 +58,7 @@ def load_target(
         target = TargetSpec.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(error)}", "see targets/x86.toml for a complete file") from error
-    if target.dtype == "float16" and target.target.gpu is None:
+    if target.dtype == "float16" and not target.is_gpu:
         raise UserError(f"target {target.name} is a CPU: float16 is for GPUs", f"{', '.join(gpu_targets())}, cuda")
     if device is not None and device.partition(":")[0] == "replay":
         if not (folder := device.partition(":")[2]):

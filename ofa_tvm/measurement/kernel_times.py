@@ -75,7 +75,7 @@ def call_costs(tuned: TunedSpace) -> tuple[dict[str, float], int]:
     """
     costs, estimated = kernel_costs(tuned.log, tuned.kernels(), tuned.space.name)
     target = tuned.target
-    runs = 1 if target.target.gpu is not None else target.batch  # a GPU's kernels take all images of a call at once
+    runs = 1 if target.is_gpu else target.batch  # a GPU's kernels take all images of a call at once
     return {key: runs * cost for key, cost in costs.items()}, estimated
 
 
@@ -86,6 +86,6 @@ def latency_table(tuned: TunedSpace) -> tuple[SubnetTable, int]:
         PartialResult: no kernel of the space is tuned.
     """
     costs, estimated = call_costs(tuned)
-    if tuned.target.target.gpu is None:
+    if not tuned.target.is_gpu:
         return SubnetTable(tuned.space, costs, kernel_keys), estimated
     return SubnetTable(tuned.space, costs, lambda network: [[call.key] for call in tuned.calls(network)]), estimated

@@ -122,5 +122,5 @@ def planned_trials(tuned: TunedSpace, resolutions: tuple[int, ...], budget: Budg
 
 
 def _ledger(tuned: TunedSpace) -> Ledger:
-    uses_gpu = tuned.target.target.gpu is not None and tuned.target.device == "local"
+    uses_gpu = tuned.target.is_gpu and tuned.target.device == "local"
     return Ledger(tuned.log.folder / "ledger.jsonl", uses_gpu)

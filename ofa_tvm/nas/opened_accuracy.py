@@ -90,7 +90,7 @@ def _numbered(pick: Pick, number: int) -> Pick:
 def _own_library(search: TargetSearch, threads: int) -> Library | None:
     """Runs subnets as they will run on this machine, where it is the target: three times as fast as torch."""
     target = search.target
-    if target.device != "local" or target.target.gpu is not None:
+    if target.device != "local" or target.is_gpu:
         return None
     copies = max(1, threads // target.threads)
 

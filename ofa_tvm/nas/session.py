@@ -95,7 +95,7 @@ class SearchRequest:
             raise UserError(f"target {spec.name} is measured elsewhere, by packs", "search each target alone")
         if self.exports and spec.device != "pack":
             raise UserError(f"--device {spec.device} needs no pack", "leave out --device, or --export-pack")
-        if spec.target.gpu is not None and "energy" in {*self.settings.objectives, *(self.settings.limits or ())}:
+        if spec.is_gpu and "energy" in {*self.settings.objectives, *(self.settings.limits or ())}:
             raise UserError(f"energy is estimated for CPUs only, target {spec.name} is a GPU", "leave energy out")
         if (self.settings.percentile != 50 or self.settings.busy_cores > 0) and spec.device != "local":
             raise UserError(

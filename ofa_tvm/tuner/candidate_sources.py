@@ -22,7 +22,7 @@ def candidate_sources(
         transfer: try winners of other logs and of similar kernels, too.
         seed: of a search by evolution.
     """
-    if target.target.gpu is not None:
+    if target.is_gpu:
         donors = log.donors() if transfer else {}
         from ofa_tvm.tuner.trace_candidates import TraceSources
 

@@ -207,7 +207,7 @@ def _arguments(plan: Plan, step: Step, kernel: EmittedKernel, weight_starts: Seq
     def place(name: str) -> str:
         return "image" if name == INPUT else f"a + {plan.offsets[name]}"
 
-    data = 2 if step.kernel.scaled else 1
+    data = step.kernel.data_inputs
     arguments = ["task", *map(place, step.reads[:data])]
     arguments += [f"w + {start}" for start in weight_starts]
     arguments += map(place, [*step.reads[data:], *step.writes])

@@ -68,7 +68,7 @@ class KernelProgram:
     def _arguments(self, inputs: Sequence[Array]) -> list[tuple[bytes, bool]]:
         """Bytes of each argument, and whether it is constant."""
         spec = self.kernel.spec
-        data = 2 if spec.scaled else 1
+        data = spec.data_inputs
         constants = self.kernel.pack(list(inputs[data : data + len(spec.weight_shapes)]))
         arguments = [(_bytes(array), False) for array in inputs[:data]]
         arguments += [(_bytes(array), True) for array in constants]

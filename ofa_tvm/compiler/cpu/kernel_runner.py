@@ -99,7 +99,7 @@ class _Arguments:
 
     def __init__(self, kernel: EmittedKernel, inputs: Sequence[Array], tasks: int, copies: int) -> None:
         spec = kernel.spec
-        data = 2 if spec.scaled else 1
+        data = spec.data_inputs
         constants = kernel.pack(list(inputs[data : data + len(spec.weight_shapes)]))
         self.copies, self._spec = copies, spec
         self._arrays: list[NDArray[np.uint8]] = []

@@ -181,7 +181,7 @@ def kernel_function(spec: KernelSpec) -> Any:
     output = _result(spec, source, scales, weights, residual)
     arguments = [source, scales, *weights, residual, output]
     function = te.create_prim_func([argument for argument in arguments if argument is not None])
-    first_weight = 2 if spec.scaled else 1
+    first_weight = spec.data_inputs
     matrices = [first_weight + i for i, shape in enumerate(spec.weight_shapes) if len(shape) > 1]
     return function.with_attr(LAYOUT_FREE, matrices) if matrices else function
 

@@ -37,7 +37,7 @@ class LocalDevice(SerialDevice):
         self._target = target
         self.reference_ms: float | None = None
         environment = {"TVM_NUM_THREADS": str(target.threads), "OMP_NUM_THREADS": str(target.threads)}
-        self._worker = Worker(JOBS_MODULE if target.target.gpu is None else GPU_JOBS_MODULE, environment)
+        self._worker = Worker(GPU_JOBS_MODULE if target.is_gpu else JOBS_MODULE, environment)
 
     def start(self) -> None:
         """Wait until the worker is warm.
@@ -49,7 +49,7 @@ class LocalDevice(SerialDevice):
 
     def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
         """Build, time and, if it beats ``best_ms``, check a candidate."""
-        if self._target.target.gpu is not None:
+        if self._target.is_gpu:
             return self._gpu_trial(spec, candidate)
         is_trace = "trace" in candidate.schedule
         beside = {} if is_trace else {"reference_ms": self.reference_ms}
@@ -86,7 +86,7 @@ class LocalDevice(SerialDevice):
         Raises:
             DeviceUnreachable: the reference kernel does not run.
         """
-        if self._target.target.gpu is not None:
+        if self._target.is_gpu:
             return
         if tuning_log.reference_ms is None:
             tuning_log.settle_reference(self._time_reference())
@@ -107,7 +107,7 @@ class LocalDevice(SerialDevice):
         self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
     ) -> list[dict[str, Any]]:
         """Compile subnets with the records in a log's folder and time them in turn; see ``workers.subnet_jobs``."""
-        beside = {} if self._target.target.gpu is None else {"dtype": self._target.dtype}
+        beside = {"dtype": self._target.dtype} if self._target.is_gpu else {}
         answer = self._worker.call(
             "networks",
             NETWORK_TIMEOUT_S * len(subnets),
@@ -130,7 +130,7 @@ class LocalDevice(SerialDevice):
 
     def load(self, library: Path) -> Library:
         """A subnet's library, in this process."""
-        if self._target.target.gpu is not None:
+        if self._target.is_gpu:
             from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel
 
             return VirtualMachineModel(library, "cuda")

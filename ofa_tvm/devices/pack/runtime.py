@@ -22,7 +22,7 @@ def machine_of(target: TargetSpec) -> str:
 
 
 def _library_names(target: TargetSpec) -> tuple[str, ...]:
-    return pack_measure.LIBRARIES[: 1 if target.target.gpu is None else 2]
+    return pack_measure.LIBRARIES[: 2 if target.is_gpu else 1]
 
 
 def copy_runtime(target: TargetSpec, folder: Path) -> bool:
@@ -34,7 +34,7 @@ def copy_runtime(target: TargetSpec, folder: Path) -> bool:
     copied = {name: libraries[name] for name in names}
     copied |= {name: path for name, path in _files_of("apache-tvm-ffi").items() if _is_needed(Path(name))}
     copied |= {name: path for name, path in _files_of("typing_extensions").items() if name.endswith(".py")}
-    cudart = cuda_runtime() if target.target.gpu is not None else None
+    cudart = cuda_runtime() if target.is_gpu else None
     if cudart is not None:
         copied[CUDA_RUNTIME] = cudart
     for name, path in copied.items():
@@ -86,6 +86,6 @@ def about_runtime(target: TargetSpec, folder: Path, is_there: bool) -> str:
             f"Install them (Python 3.9 or newer): pip install {wheels},\nor unpack these wheels for "
             f"{target.target.mtriple} and put {', '.join(_library_names(target))}\nand folder tvm_ffi into runtime/."
         )
-    if target.target.gpu is not None and not (folder / "runtime" / CUDA_RUNTIME).exists():
+    if target.is_gpu and not (folder / "runtime" / CUDA_RUNTIME).exists():
         text += f"\nTVM also needs {CUDA_RUNTIME} there: pip install nvidia-cuda-runtime, or a CUDA toolkit 13."
-    return text if target.target.gpu is None else f"{text}\nThe GPU's driver must know CUDA 13 (version 580 or newer)."
+    return f"{text}\nThe GPU's driver must know CUDA 13 (version 580 or newer)." if target.is_gpu else text

@@ -107,7 +107,7 @@ class PackWriter:
     def add(self, spec: KernelSpec, candidates: Sequence[Candidate]) -> list[tuple[Candidate, TrialResult]]:
         """Build candidates of a kernel into the pack, on all cores; those that failed."""
         same = {"kernel": asdict(spec), "target": self._target.attributes}
-        job = "function" if self._target.target.gpu is not None else "program"
+        job = "function" if self._target.is_gpu else "program"
         arguments = [{"candidate": trial.schedule, "identity": trial.digest, **same} for trial in candidates]
         failed = []
         for candidate, answer in zip(candidates, self._build(job, arguments), strict=True):
@@ -197,7 +197,7 @@ class PackWriter:
             "fingerprint": target.fingerprint,
             "conditions": target.conditions,
             "machine": machine_of(target),
-            "device": "cpu" if target.target.gpu is None else "cuda",
+            "device": "cuda" if target.is_gpu else "cpu",
             "measure": {
                 "repeats": tuning.repeats,
                 "min_repeat_ms": tuning.min_repeat_ms,
@@ -228,7 +228,7 @@ def _require_compilers(target: TargetSpec) -> None:
     from ofa_tvm.compiler.cuda.nvrtc import FIX, cuda_compiler
 
     require_compiler(target.toolchain.linker)
-    if target.target.gpu is not None and cuda_compiler() is None:
+    if target.is_gpu and cuda_compiler() is None:
         raise UserError("CUDA code cannot be compiled: neither NVRTC nor nvcc was found", FIX)
 
 
