@@ -90,6 +90,7 @@ def train(
     several processes or machines train together: torchrun --nproc-per-node 2 -m ofa_tvm.train ...
     """
     from ofa_tvm.training.session import TrainingRequest, TrainingSession
+    from ofa_tvm.training.session import train as run_training
 
     request = TrainingRequest(
         out,
@@ -110,10 +111,9 @@ def train(
         folds,
         accuracy_samples,
     )
-    session = TrainingSession(request, writes=not dry_run)
     if dry_run:
-        _emit_cost(session, json)
-    elif outcome := session.run():
+        _emit_cost(TrainingSession(request, writes=False), json)
+    elif outcome := run_training(request):
         emit(outcome.record(), json, lambda: _text(outcome))
 
 

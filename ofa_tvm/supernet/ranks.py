@@ -17,6 +17,11 @@ from ofa_tvm.support.errors import UserError
 Item = TypeVar("Item")
 
 
+def is_first_process() -> bool:
+    """Whether this process is the first that torchrun has started, or started without it."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among those that train.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from ofa_tvm.supernet.graphed_step import has_graphed_step
 from ofa_tvm.supernet.held_out import HeldOut, fold_folder
 from ofa_tvm.supernet.host_threads import use_host_threads
 from ofa_tvm.supernet.plan import Device, Precision, Recipe
-from ofa_tvm.supernet.ranks import joined
+from ofa_tvm.supernet.ranks import is_first_process, joined
 from ofa_tvm.supernet.start import open_start
 from ofa_tvm.supernet.teacher import open_teacher
 from ofa_tvm.supernet.training import Trainer
@@ -29,6 +29,7 @@ from ofa_tvm.supernet.training_device import training_device
 from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file, write_json
+from ofa_tvm.support.holding import held
 from ofa_tvm.support.ledger import Cost, total
 from ofa_tvm.training.defaults import ENOUGH, FOLDS, SPACE, plan_for
 
@@ -120,10 +121,10 @@ class TrainingSession:
 
     Args:
         request: what is trained.
-        writes: whether its folder must be writable.
+        writes: whether it is to run; its folder is held then, until it has.
 
     Raises:
-        UserError: something cannot be read or written, or does not fit.
+        UserError: something cannot be read, or does not fit; or another process trains in that folder.
     """
 
     def __init__(self, request: TrainingRequest, *, writes: bool = True) -> None:
@@ -138,10 +139,10 @@ class TrainingSession:
         precision = request.precision or ("bfloat16" if device.type == "cuda" else "float32")
         if precision == "bfloat16" and device.type == "cpu":
             log("bfloat16 on a CPU: a processor without instructions for it is many times slower than with float32")
-        if writes:  # what cannot be written must be said now, not after hours
+        self._holding = ExitStack()
+        if writes and is_first_process():  # what cannot be written must be said now, not after hours
             request.out.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=request.out):
-                pass
+            self._holding.enter_context(held(request.out))
         dataset = load_dataset(request.data, log)
         if start is not None:
             dataset = replace(dataset, preprocess=start.preprocess)
@@ -178,10 +179,12 @@ class TrainingSession:
 
     def run(self) -> TrainingOutcome | None:
         """Train, evaluate, and write the outcome into the folder; None in all processes but the first."""
-        path = self._train()
-        predictor = self._accuracy_predictor(path) if self._request.accuracy_samples else None
-        if not self._ranks.is_first:
-            return None
+        with self._holding:
+            path = self._train()
+            predictor = self._accuracy_predictor(path) if self._request.accuracy_samples else None
+            return self._outcome(path, predictor) if self._ranks.is_first else None
+
+    def _outcome(self, path: Path, predictor: dict[str, Any] | None) -> TrainingOutcome:
         trainer = self.trainer
         dataset, space = trainer.dataset, trainer.space.with_resolutions(trainer.plan.resolutions)
         evaluator = Evaluator(dataset, dataset.test, device=trainer.device)
@@ -237,7 +240,11 @@ class TrainingSession:
 
 
 def train(request: TrainingRequest) -> TrainingOutcome | None:
-    """Train a supernet, or go on with it; see ``TrainingSession``."""
+    """Train a supernet, or go on with it; None in all of several processes but the first.
+
+    Raises:
+        UserError: see ``TrainingSession``.
+    """
     return TrainingSession(request).run()
 
 

@@ -15,18 +15,16 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl, read_json, read_jsonl, write_atomic, write_json
+from ofa_tvm.support.holding import held
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.support.signals import uninterrupted
 from ofa_tvm.tuner.candidate import Candidate
@@ -119,23 +117,12 @@ class TuningLog:
         """
         self.target.stored_provenance()
         self._own.mkdir(parents=True, exist_ok=True)
-        holder = self._own / ".holder"
-        lock = FileLock(self._own / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            who = holder.read_text().strip() if holder.exists() else "another process"
-            raise UserError(f"{self._own} is in use by {who}", "wait until it has ended, or stop it") from error
-        try:
+        with held(self._own):
             self._adopt()
             self._read()  # what another process wrote before it let go of the folder
-            holder.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:])})\n")
             if not (self.folder / MANIFEST).exists():
                 self._write_manifest()
             yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
 
     def _write_manifest(self) -> None:
         manifest = {"schema_version": 1, "conditions": self._conditions, "reference_ms": self.reference_ms}

@@ -29,6 +29,7 @@ from ofa_tvm.supernet.training import LEDGER_NAME, LOG_NAME, STATE_NAME, Trainer
 from ofa_tvm.supernet.training_cost import expected_cost
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
+from ofa_tvm.support.holding import held
 
 PLAN = Plan(
     "progressive",
@@ -295,6 +296,15 @@ def test_a_teacher_of_another_space_teaches(trained, tiny_space, tiny_dataset, t
     assert trainer.facts().training["teacher"] == teacher.name
     with pytest.raises(UserError, match="knows other classes"):
         open_teacher(trained, replace(tiny_dataset, class_names=("a", "b", "c", "d")), CPU)
+
+
+def test_a_folder_is_one_process_alone(tiny_space, tiny_dataset, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("ofa_tvm.training.session.load_dataset", lambda *args: tiny_dataset)
+    command = ["--space", "tiny", "--steps", "2", "--batch", "16", "--accuracy-samples", "0", "--host-threads", "1"]
+    with held(tmp_path):
+        assert train.main([*command, "--out", str(tmp_path)]) == 2
+    assert "is in use by process" in capfd.readouterr().err
+    assert train.main([*command, "--out", str(tmp_path)]) == 0
 
 
 def test_few_images_are_cross_validated(tiny_space, tiny_dataset, tmp_path, monkeypatch, capfd):
