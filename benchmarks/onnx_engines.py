@@ -208,7 +208,7 @@ def main() -> None:
             for name in accuracies
         ],
     }
-    keep(f"onnx-engines-{dataset.name}", result)
+    keep(f"onnx-engines-{dataset.name.partition(':')[0]}", result)
     if options.json:
         print(json.dumps(result))
         return
