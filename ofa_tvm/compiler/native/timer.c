@@ -90,7 +90,7 @@ static double clock_s(clockid_t clock) {
 static double now_s(void) { return clock_s(CLOCK_MONOTONIC); }
 
 #define PARTS 8      /* of a repeat */
-#define MAX_PARTS 4 /* times as many, where others take the processors */
+#define MAX_PARTS 4  /* times as many, where others take the processors */
 #define WORKING 0.98 /* of a part's time that all threads must be on a processor */
 
 /* Seconds of one call, over so many calls in parts that nothing interrupted; over all, where there are none such. */

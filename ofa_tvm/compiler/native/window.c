@@ -6,8 +6,8 @@
 
 #define CALIBRATION_FLOATS (1 << 16)
 #define CALIBRATION_PASSES 4
-#define CALIBRATIONS 8   /* of a window, spread over it */
-#define COLD_CALLS 2     /* after another program or a calibration: the caches are not the network's */
+#define CALIBRATIONS 8  /* of a window, spread over it */
+#define COLD_CALLS 2    /* after another program or a calibration: the caches are not the network's */
 #define MAX_CALLS 20000 /* of a window */
 #define MIN_CALLS 9
 #define WORKING 0.98 /* of a call's time that its threads must be on a CPU */
