@@ -41,6 +41,8 @@ from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
 from ofa_tvm.support.files import cache_folder, write_atomic
+from ofa_tvm.timing.turns import WindowPlan
+from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 
 OURS, DEFAULT = "ofa_tvm", "default"
@@ -210,14 +212,14 @@ class Subnet:
         return [(int(one[1], 16), int(one[2], 16)) for one in found if one]
 
 
-def row_of(name: str, subnet: Subnet, engines: Sequence[str], kernels: dict[str, Any]) -> dict[str, Any]:
+def row_of(name: str, subnet: Subnet, engines: Sequence[str], kernels: SubnetTiming) -> dict[str, Any]:
     """What a subnet costs on each engine, beside the sum of our kernels' estimates."""
     expected: Array | None = None
     row: dict[str, Any] = {
         "subnet": name,
         "kernels": len(subnet.steps),
         "tuned_kernels": subnet.tuned,
-        "sum_of_kernels_ms": kernels["times_ms"][0],
+        "sum_of_kernels_ms": kernels.times_ms[0],
         "engines": {},
     }
     for engine in [OURS, DEFAULT, *engines]:
@@ -252,7 +254,8 @@ def compare(name: str, configs: Sequence[SubnetConfig], engines: Sequence[str], 
         for config in configs:
             with tempfile.TemporaryDirectory() as folder:
                 subnet = Subnet(space, config, target, log, machine, Path(folder))
-                kernels = device.network(name, space.classes, config.key, log.folder)
+                subnets = TunedSubnets(name, space.classes, (config.key,), log.folder)
+                (kernels,) = device.time_subnets(subnets, WindowPlan(1, 1, 0))
                 rows.append(row_of(config.key, subnet, engines, kernels))
     print(f"Estimated, not measured:\n\n{table(name, rows)}\n")
     together = {engine: Speedup.of(_over_ours(row, engine) for row in rows).record() for engine in [DEFAULT, *engines]}

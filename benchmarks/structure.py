@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 SHOWN = 8
+MAX_PARAMETERS = 7
 IMPORTERS = ("import_module", "__import__")
 
 
@@ -134,6 +136,28 @@ def functions(package: Package) -> list[tuple[int, int, str]]:
     return rows
 
 
+VAGUE = ("found", "one", "made", "given", "known", "own", "beside")
+"""Names that say nothing of what a variable holds."""
+
+
+def type_words(package: Package) -> Counter[str]:
+    """How often ``Any`` and ``dict[str, Any]`` stand in the code."""
+    counted: Counter[str] = Counter()
+    for tree in package.trees.values():
+        for node in ast.walk(tree):
+            counted["Any"] += isinstance(node, ast.Name) and node.id == "Any"
+            counted["dict[str, Any]"] += isinstance(node, ast.Subscript) and ast.unparse(node) == "dict[str, Any]"
+    return counted
+
+
+def vague_names(package: Package) -> Counter[str]:
+    """How often a variable or an argument gets a name of ``VAGUE``."""
+    nodes = [node for tree in package.trees.values() for node in ast.walk(tree)]
+    variables = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    arguments = [node.arg for node in nodes if isinstance(node, ast.arg)]
+    return Counter(name for name in (*variables, *arguments) if name in VAGUE)
+
+
 def main() -> None:
     """Print the figures."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent / "ofa_tvm"
@@ -151,6 +175,15 @@ def main() -> None:
     print("most parameters")
     for lines, parameters, name in sorted(rows, key=lambda row: row[1], reverse=True)[:SHOWN]:
         print(f"  {parameters:2} parameters, {lines:3} lines  {name}")
+    commands = {f"{package.name}.{name}" for name in tops}
+    inside = [row for row in rows if row[2].partition(":")[0] not in commands]
+    many = sum(row[1] > MAX_PARAMETERS for row in inside)
+    print(f"outside the commands: longest {max(inside)[0]} lines, {many} have over {MAX_PARAMETERS} parameters")
+    lengths = {name: len((folder / f"{name}.py").read_text().splitlines()) for name in tops}
+    longest = max(lengths, key=lambda name: lengths[name])
+    print(f"longest command: {longest}, {lengths[longest]} lines")
+    print(f"types: {dict(type_words(package))}")
+    print(f"vague names: {dict(vague_names(package))}")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_tvm.support.command import ArchOption, JsonFlag, LogsOption, emit, run_command, table
+from ofa_tvm.support.command import ArchOption, JsonFlag, LogsOption, emit, run_command
+from ofa_tvm.support.files import Record
 
 if TYPE_CHECKING:
     from ofa_tvm.engines.base import Engine
@@ -50,6 +50,7 @@ def bench(
     from ofa_tvm.hardware.machine import cpu_name
     from ofa_tvm.hardware.target import require_cpu
     from ofa_tvm.hardware.target_files import load_target
+    from ofa_tvm.reporting.comparison_text import comparison_text
     from ofa_tvm.spaces import get_space
     from ofa_tvm.spaces.subnet_arguments import choose_subnets
     from ofa_tvm.support.console import log
@@ -60,7 +61,7 @@ def bench(
     size = search_space.resolutions[-1] if resolution is None else resolution
     configs = choose_subnets(search_space, subnet or (), arch or (), subnets, size, rng)
     engines, missing = _engines(against, target, logs)
-    rows: list[dict[str, Any]] = []
+    rows: list[Record] = []
     for number, config in enumerate(configs, 1):
         log(f"subnet {number} of {len(configs)}: {config.key}")
         compared = compare(search_space.network(config), engines, threads, seconds, rng)
@@ -79,7 +80,7 @@ def bench(
         "subnets": rows,
         "geomean_speedup": _speedups(rows, engines),
     }
-    emit(payload, json, lambda: _text(payload))
+    emit(payload, json, lambda: comparison_text(payload))
 
 
 def _engines(against: str, target: str, logs: Path | None) -> tuple[dict[str, Engine], list[str]]:
@@ -107,11 +108,11 @@ def _engines(against: str, target: str, logs: Path | None) -> tuple[dict[str, En
     return engines, missing
 
 
-def _speedups(rows: list[dict[str, Any]], engines: dict[str, Engine]) -> dict[str, Any]:
+def _speedups(rows: list[Record], engines: dict[str, Engine]) -> Record:
     """By protocol and engine: the engine's median over ours."""
     from ofa_tvm.engines.comparison import PROTOCOLS, Speedup
 
-    def ratio(row: dict[str, Any], protocol: str, name: str) -> float:
+    def ratio(row: Record, protocol: str, name: str) -> float:
         times = row["protocols"][protocol]
         return float(times[name]["median_ms"] / times[OURS]["median_ms"])
 
@@ -125,31 +126,6 @@ def _speedups(rows: list[dict[str, Any]], engines: dict[str, Engine]) -> dict[st
 
 def _counted(runs: int) -> str:
     return "1 run" if runs == 1 else f"{runs} runs"
-
-
-def _text(payload: dict[str, Any]) -> str:
-    names = list(payload["engines"])
-    lines = [f"{payload['machine']}; {payload['threads']} threads; {payload['space']}"]
-    lines += [f"{name}: {facts['version']}, {facts['settings']}" for name, facts in payload["engines"].items()]
-    lines += [f"{name}: not installed" for name in payload["not_installed"]]
-    for protocol, meaning in payload["protocols"].items():
-        cells = [
-            [row["subnet"], *(f"{row['protocols'][protocol][name]['median_ms']:.3f}" for name in names)]
-            for row in payload["subnets"]
-        ]
-        lines += ["", f"{protocol} ({meaning}), median ms", table(["subnet", *names], cells)]
-        for name, speedup in payload["geomean_speedup"][protocol].items():
-            span = f" ({speedup['low']:.2f} to {speedup['high']:.2f})" if len(cells) > 1 else ""
-            lines.append(f"ours against {name}: {speedup['geomean']:.2f}x as fast{span}")
-    timings = [timing for row in payload["subnets"] for times in row["protocols"].values() for timing in times.values()]
-    apart = median(timing["high_ms"] / timing["low_ms"] - 1 for timing in timings)
-    error = max(max(row["relative_error"].values()) for row in payload["subnets"])
-    lines += [
-        "",
-        f"an engine's windows are {apart:.1%} apart, in the median",
-        f"outputs agree within {error:.1e} of the largest logit",
-    ]
-    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

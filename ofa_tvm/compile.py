@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,13 +19,11 @@ from ofa_tvm.support.command import (
     LogsOption,
     emit,
     run_command,
-    table,
 )
 
 if TYPE_CHECKING:
     from ofa_tvm.bundle.library import CompiledSubnet
     from ofa_tvm.graph.weights import Weights
-    from ofa_tvm.hardware.target import TargetSpec
     from ofa_tvm.spaces import SearchSpace, SubnetConfig
 
     WeightsOf = Callable[[SubnetConfig], Weights]
@@ -63,6 +61,7 @@ def compile_subnets(
     from ofa_tvm.compiler.threads import use_threads
     from ofa_tvm.devices import library_loader
     from ofa_tvm.hardware.target_files import load_target
+    from ofa_tvm.reporting.compilation_text import compiled_text
     from ofa_tvm.spaces.subnet_arguments import choose_subnets
     from ofa_tvm.support.console import log
     from ofa_tvm.tuner.log import TuningLog
@@ -72,10 +71,6 @@ def compile_subnets(
     configs = choose_subnets(search_space, subnet or (), arch or (), random, resolution, np.random.default_rng(seed))
     use_threads(spec.threads)
     winners = TuningLog(spec, logs).winners
-    if spec.is_gpu:
-        payload, text = _for_gpu(spec, search_space, weights_of, configs, winners, out)
-        emit(payload, json, lambda: text)
-        return
     compiled: list[CompiledSubnet] = []
     with library_loader(spec) as load:
         for config in configs:
@@ -92,47 +87,7 @@ def compile_subnets(
         "trials": 0,
         "subnets": [result.record() for result in compiled],
     }
-    emit(payload, json, lambda: _text(compiled, spec.fingerprint))
-
-
-def _for_gpu(
-    spec: TargetSpec,
-    space: SearchSpace,
-    weights_of: WeightsOf,
-    configs: Sequence[SubnetConfig],
-    winners: Mapping[str, dict[str, Any]],
-    out: Path | None,
-) -> tuple[dict[str, Any], str]:
-    """Compile for a GPU, which need not be here: what was made, as a payload and as text."""
-    from ofa_tvm.bundle.gpu_library import compile_gpu_subnet
-    from ofa_tvm.support.console import log
-
-    compiled = []
-    for config in configs:
-        library = None if out is None else out / f"{config.key}{spec.library_suffix}"
-        log(f"compiling {config.key}")
-        network = space.network(config)
-        compiled.append(compile_gpu_subnet(config.key, network, weights_of(config), spec, winners, library))
-    rows = [
-        [
-            subnet.subnet,
-            f"{subnet.seconds:.1f}",
-            f"{subnet.tuned_kernels}/{subnet.tuned_kernels + subnet.default_kernels}",
-            f"{subnet.device_code_bytes >> 10}",
-        ]
-        for subnet in compiled
-    ]
-    lines = [table(["subnet", "seconds", "kernels tuned", "KiB of device code"], rows)]
-    lines.append(f"no tuning trials; target {spec.fingerprint}; compiled, not run: that needs the GPU")
-    lines += [f"wrote {subnet.library}" for subnet in compiled if subnet.library is not None]
-    payload = {
-        "target": spec.name,
-        "fingerprint": spec.fingerprint,
-        "space": space.name,
-        "trials": 0,
-        "subnets": [subnet.record() for subnet in compiled],
-    }
-    return payload, "\n".join(lines)
+    emit(payload, json, lambda: compiled_text(compiled, spec.fingerprint))
 
 
 def _untrained(name: str, seed: int) -> tuple[SearchSpace, WeightsOf]:
@@ -152,24 +107,6 @@ def _trained(path: Path, space: str | None) -> tuple[SearchSpace, WeightsOf]:
     supernet, facts = load_supernet(path)
     facts.space_unless_other(space)
     return supernet.space, lambda config: extract(supernet, config).folded()
-
-
-def _text(compiled: list[CompiledSubnet], fingerprint: str) -> str:
-    stages = list(dict.fromkeys(stage for result in compiled for stage in result.seconds))
-    rows = [
-        [
-            result.subnet,
-            *(f"{result.seconds[stage]:.2f}" for stage in stages),
-            f"{result.tuned_kernels}/{result.tuned_kernels + result.default_kernels}",
-            str(result.compiled_kernels),
-            f"{result.relative_error:.1e}",
-        ]
-        for result in compiled
-    ]
-    lines = [table(["seconds of", *stages, "kernels tuned", "newly compiled", "error"], rows)]
-    lines.append(f"no tuning trials; target {fingerprint}")
-    lines += [f"wrote {result.library}" for result in compiled if result.library is not None]
-    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

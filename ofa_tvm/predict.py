@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,6 @@ from ofa_tvm.support.command import (
     LogsOption,
     emit,
     run_command,
-    table,
 )
 
 if TYPE_CHECKING:
@@ -76,6 +75,7 @@ def predict(
 
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.measurement import prediction
+    from ofa_tvm.reporting.prediction_text import fit_text, predictions_text, sums_text
     from ofa_tvm.spaces.architectures import read_architectures
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.tuner.log import TuningLog
@@ -86,7 +86,7 @@ def predict(
         search_space = search_space.with_classes(classes)
     if fit is not None:
         payload = prediction.fit_quality(search_space, fit, base, train, test, seed)
-        emit(payload, json, lambda: _fit_text(payload))
+        emit(payload, json, lambda: fit_text(payload))
         return
     configs = [search_space.parse(key) for key in subnet or ()]
     configs += [config for source in arch or () for config in read_architectures(source, search_space)]
@@ -102,14 +102,15 @@ def predict(
             "block_table": str(block_table),
             "subnets": prediction.block_sums(search_space, block_table, configs),
         }
-        emit(payload, json, lambda: _sums_text(payload["subnets"]))
+        emit(payload, json, lambda: sums_text(payload["subnets"]))
         return
     spec = load_target(target, threads, batch, device, dtype)
     tuned = TunedSpace(search_space, spec, TuningLog(spec, logs))
-    rows = prediction.predictions(tuned, configs, folder, layers or (len(configs) == 1 and csv is None))
+    with_layers = layers or (len(configs) == 1 and csv is None)
+    predicted = prediction.predictions(tuned, configs, folder, with_layers)
     if csv is not None:
-        _write_table(csv, rows)
-        emit({"csv": str(csv), "count": len(rows)}, json, lambda: f"wrote {len(rows)} predictions to {csv}")
+        prediction.write_table(csv, predicted)
+        emit({"csv": str(csv), "count": len(predicted)}, json, lambda: f"wrote {len(predicted)} predictions to {csv}")
         return
     payload = {
         "space": search_space.name,
@@ -117,10 +118,10 @@ def predict(
         "fingerprint": spec.fingerprint,
         "threads": spec.threads,
         "provenance": spec.provenance,
-        "subnets": rows,
+        "subnets": [subnet.record() for subnet in predicted],
     }
     note = f"{spec.name}, {spec.threads} threads, batch {spec.batch}, learned from {spec.provenance} latencies"
-    emit(payload, json, lambda: f"{_text(rows)}\n{note}")
+    emit(payload, json, lambda: f"{predictions_text(predicted)}\n{note}")
 
 
 def _space_and_folder(supernet: Path | None, space: str | None) -> tuple[SearchSpace, Path | None]:
@@ -134,89 +135,6 @@ def _space_and_folder(supernet: Path | None, space: str | None) -> tuple[SearchS
         return get_space(name), next((folder for folder in shipped_supernets() if folder.name == name), None)
     path = checkpoint_path(supernet)
     return read_facts(path).space_unless_other(space), path.parent
-
-
-def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; layers are left out.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    import csv
-    import io
-
-    from ofa_tvm.support.errors import UserError
-    from ofa_tvm.support.files import write_atomic
-
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, [name for name in rows[0] if name != "parts"], extrasaction="ignore")
-    table.writeheader()
-    table.writerows(rows)
-    try:
-        write_atomic(path, text.getvalue())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}", "name another file with --csv") from error
-
-
-HEADERS = ["subnet", "predicted ms", "90 % interval", "predicted top-1", "MMACs", "k parameters"]
-
-
-def _text(rows: list[dict[str, Any]]) -> str:
-    return "\n\n".join(
-        [table(HEADERS, [_cells(row) for row in rows]), *(_layers(row) for row in rows if "parts" in row)]
-    )
-
-
-def _layers(row: Mapping[str, Any]) -> str:
-    parts = [
-        [
-            " ".join(part["layers"]),
-            f"{part['predicted_ms'] * 1e3:.1f}",
-            f"{part['predicted_ms'] / row['predicted_ms']:.1%}",
-            f"{part['kernel_ms'] * 1e3:.1f}" + ("" if part["is_tuned"] else " (estimated)"),
-        ]
-        for part in row["parts"]
-    ]
-    return table([f"layers of one call of {row['subnet']}", "us in the subnet", "share", "us alone"], parts)
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    return [
-        row["subnet"],
-        f"{row['predicted_ms']:.3f}",
-        f"{row['predicted_low_ms']:.3f}-{row['predicted_high_ms']:.3f}",
-        "-" if row["predicted_top1"] is None else f"{row['predicted_top1']:.2%}",
-        f"{row['macs'] / 1e6:.1f}",
-        f"{row['parameters'] / 1e3:.0f}",
-    ]
-
-
-def _sums_text(rows: list[dict[str, Any]]) -> str:
-    text = table(
-        ["subnet", "sum of block latencies, ms"], [[row["subnet"], f"{row['predicted_ms']:.2f}"] for row in rows]
-    )
-    if len(rows) > 1:
-        return text
-    parts = [[name, f"{block_ms:.3f}"] for name, block_ms in rows[0]["parts"].items()]
-    return "\n".join([text, "", table(["block", "ms"], parts)])
-
-
-def _fit_text(payload: dict[str, Any]) -> str:
-    from ofa_tvm.cost_model.baselines import BASELINES, OURS
-
-    rows = [
-        [
-            name,
-            *(f"{payload[name][key]:.2%}" for key in ("mape", "within_5pct", "within_10pct")),
-            f"{payload[name]['spearman']:.4f}",
-        ]
-        for name in (OURS, *BASELINES)
-        if name in payload
-    ]
-    start = f", starting from {payload['base']}" if payload["base"] else ""
-    title = f"fitted to {payload['train']} subnets{start}"
-    quality = table([title, "MAPE", "within 5 %", "within 10 %", "Spearman"], rows)
-    return f"{quality}\nthe 90 % interval held {payload['interval_coverage']:.1%} of {payload['test']} other subnets"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,13 +18,12 @@ from ofa_tvm.support.command import (
     HostThreadsOption,
     JsonFlag,
     LogsOption,
-    emit,
+    emit_partly,
     run_command,
 )
 
 if TYPE_CHECKING:
-    from ofa_tvm.nas.target_search import TargetSearch
-    from ofa_tvm.support.errors import PartialResult
+    pass
 
 COSTS = ("size", "macs", "memory", "energy")
 """What the limits are of, in the order of their options."""
@@ -97,15 +96,15 @@ def search(
     from datetime import UTC, datetime
 
     from ofa_tvm.hardware.target_files import load_target
-    from ofa_tvm.nas.opened_accuracy import Evaluation, accuracy_of
-    from ofa_tvm.nas.session import SearchRequest, SearchTarget
+    from ofa_tvm.nas.opened_accuracy import Evaluation
+    from ofa_tvm.nas.session import SearchRequest
     from ofa_tvm.nas.session import search as run_search
     from ofa_tvm.nas.settings import SearchSettings
     from ofa_tvm.reporting.search_text import text_of, unmet
-    from ofa_tvm.spaces.architectures import read_architectures
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.timing.window import percentile_of
+    from ofa_tvm.tuner.tuned_space import Target
 
     names = list(dict.fromkeys(target or ["x86"]))
     device = device or ("pack" if export_pack is not None else None)
@@ -114,8 +113,6 @@ def search(
             "--device and --export-pack are for one target", "search each target alone, or leave it to their files"
         )
     limits = zip(COSTS, (max_size_mb, max_mmacs, max_memory_mb, max_energy_mj), strict=True)
-    path, evaluation = supernet or shipped_supernet(), Evaluation(data, host_threads, accuracies or ())
-    space, trained, _ = accuracy_of(path, evaluation)
     settings = SearchSettings(
         searcher=searcher,
         evaluations=evaluations,
@@ -123,53 +120,25 @@ def search(
         seed=seed,
         objectives=tuple(dict.fromkeys(objective or ())),
         limits={name: limit for name, limit in limits if limit is not None},
-        resolutions=space.choose_resolutions(resolution or trained),
         percentile=percentile_of(percentile),
         busy_cores=load,
-        start=tuple(config.key for source in arch or () for config in read_architectures(source, space)),
     )
-    specs = [load_target(name, threads, batch, device, dtype) for name in names]
     request = SearchRequest(
-        path,
-        [SearchTarget(name, spec, device) for name, spec in zip(names, specs, strict=True)],
+        supernet or shipped_supernet(),
+        [Target(name, load_target(name, threads, batch, device, dtype), device, logs) for name in names],
         out or Path("runs") / f"search-{datetime.now(UTC):%Y%m%d-%H%M%S}",
         sorted(max_latency_ms or []),
         settings,
-        evaluation,
+        resolution or (),
+        arch or (),
+        Evaluation(data, host_threads, accuracies or ()),
         samples,
         export_pack is not None,
-        logs,
     )
     outcome = run_search(request)
-    exported = _exported(outcome.searches[0], export_pack)
-    payload = {**outcome.results[0], "exported": exported}
-    if outcome.regret:
-        matrix = [entry.record() for entry in outcome.regret]
-        payload = {"targets": outcome.by_target(), "regret": matrix, "folder": str(request.folder)}
-    _emit(payload, text_of(outcome, export_pack), unmet(outcome, len(request.budgets_ms), export_pack), json)
-
-
-def _exported(search: TargetSearch, folder: Path | None) -> dict[str, Any] | None:
-    """Pack what a search wants to have measured; None where there is nothing to pack, or nobody asked."""
-    if folder is None or not search.bench.wanted:
-        return None
-    from ofa_tvm.measurement.pack_rounds import pack_subnets
-
-    return pack_subnets(search.bench.tuned, list(search.bench.wanted.values()), folder)
-
-
-def _emit(payload: dict[str, Any], text: str, missing: PartialResult | None, json: bool) -> None:
-    """Print the result, with what is missing of it.
-
-    Raises:
-        PartialResult: something is.
-    """
-    if missing is None:
-        emit(payload, json, lambda: text)
-        return
-    emit(payload | {"error": missing.record()}, json, lambda: text)
-    missing.is_told = True
-    raise missing
+    exported = None if export_pack is None else outcome.export(export_pack)
+    missing = unmet(outcome, len(request.budgets_ms), export_pack)
+    emit_partly(outcome.record(exported), json, lambda: text_of(outcome, export_pack), missing)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ofa_tvm.support.command import JsonFlag, LogsOption, emit, run_command, table
+from ofa_tvm.support.files import Record
 
 
 def targets(
@@ -38,13 +38,13 @@ def targets(
     emit({"targets": rows}, json, text)
 
 
-def _describe(name: str, logs: Path | None) -> dict[str, Any]:
+def _describe(name: str, logs: Path | None) -> Record:
     """Facts of a target; ``error`` instead where its file or its log cannot be used here."""
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.tuner.log import TuningLog
 
-    facts: dict[str, Any] = {"name": name}
+    facts: Record = {"name": name}
     try:
         target = load_target(name)
         facts |= {

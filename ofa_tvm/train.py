@@ -6,16 +6,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ofa_tvm.supernet.plan import Device, Precision, Recipe
-from ofa_tvm.support.command import HostThreadsOption, JsonFlag, emit, run_command, share, table
+from ofa_tvm.support.command import HostThreadsOption, JsonFlag, emit, run_command
 from ofa_tvm.training.defaults import BATCH, EPOCHS, GPU_BATCH, KNOWING_EPOCHS, SMALL_BATCH
-
-if TYPE_CHECKING:
-    from ofa_tvm.training.session import TrainingOutcome, TrainingSession
 
 OPTIONS = ("batch", "seed", "precision", "resolutions")
 """What of a plan has an option of its own."""
@@ -89,6 +86,7 @@ def train(
     Resumes after the last minute of work. Writes supernet.safetensors, training.jsonl and ledger.jsonl. With torchrun,
     several processes or machines train together: torchrun --nproc-per-node 2 -m ofa_tvm.train ...
     """
+    from ofa_tvm.reporting.training_text import expected_text, outcome_text
     from ofa_tvm.training.session import TrainingRequest, TrainingSession
     from ofa_tvm.training.session import train as run_training
 
@@ -112,9 +110,10 @@ def train(
         accuracy_samples,
     )
     if dry_run:
-        _emit_cost(TrainingSession(request, writes=False), json)
+        expected = TrainingSession(request, writes=False).expected()
+        emit(expected.record(), json, lambda: expected_text(expected))
     elif outcome := run_training(request):
-        emit(outcome.record(), json, lambda: _text(outcome))
+        emit(outcome.record(), json, lambda: outcome_text(outcome))
 
 
 def _changes(pairs: list[str]) -> dict[str, str]:
@@ -129,52 +128,6 @@ def _changes(pairs: list[str]) -> dict[str, str]:
             raise UserError(f"--set {name} has an option of its own", f"give --{name.removesuffix('s')}")
         changes[name] = value
     return changes
-
-
-def _emit_cost(session: TrainingSession, json: bool) -> None:
-    from dataclasses import asdict
-
-    trainer, trainings = session.trainer, len(session.trainers)
-    plan, images, held_out = trainer.plan, len(trainer.dataset.train), session.trainers[0].dataset.held_out
-    cost, epochs = session.expected_cost(), plan.steps * plan.batch / images
-    payload = {
-        "plan": asdict(plan),
-        "images": images,
-        "held_out": held_out,
-        "epochs": epochs,
-        "steps": plan.steps,
-        "trainings": trainings,
-        "cost": cost.record(),
-    }
-    beside = f" ({held_out} more held out)" if trainings == 1 else ""
-    times = f", {trainings} times for a cross-validation that holds out {held_out}" if trainings > 1 else ""
-
-    def text() -> str:
-        seconds = cost.wall_s
-        hours = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{max(1, round(seconds / 60))} minutes"
-        return (
-            f"{images} images{beside}, {plan.steps} steps of {plan.batch} ({epochs:.1f} epochs), {plan.recipe}{times}: "
-            f"about {hours}, {cost.energy}, without evaluation"
-        )
-
-    emit(payload, json, text)
-
-
-def _text(outcome: TrainingOutcome) -> str:
-    """Accuracies on the test images, the predictor's quality, the cost."""
-    from ofa_tvm.accuracy.uncertainty import standard_error
-
-    rows = [
-        [name, subnet.key, share(subnet.top1, standard_error(subnet.top1, outcome.test_images))]
-        for name, subnet in outcome.test.items()
-    ]
-    lines = [table(["subnet", "key", "test top-1"], rows)]
-    if (predictor := outcome.predictor) is not None:
-        lines.append(
-            f"accuracy predictor: Kendall tau {predictor['kendall_tau']:.3f}, mean error {predictor['mae']:.2%}, "
-            f"each fitted to {predictor['samples']} subnets and asked about {predictor['held_out']} others"
-        )
-    return "\n".join([*lines, str(outcome.cost), f"wrote {outcome.checkpoint}"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

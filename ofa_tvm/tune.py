@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,9 +18,7 @@ from ofa_tvm.support.command import (
     emit,
     run_command,
 )
-
-if TYPE_CHECKING:
-    from ofa_tvm.tuner.coverage import Coverage
+from ofa_tvm.support.files import Record
 
 SECONDS_PER_TRIAL = 0.2
 
@@ -89,7 +87,7 @@ def tune(
     budget = Budget(
         trials, None if minutes is None else minutes * 60, trials_per_kernel or spec.tuning.trials_per_kernel
     )
-    payload: dict[str, Any] = {
+    payload: Record = {
         "target": spec.name,
         "fingerprint": spec.fingerprint,
         "provenance": spec.provenance,
@@ -106,7 +104,7 @@ def tune(
     if coverage or dry_run:
         state = covered(tuned, resolutions)
         planned = tuning_session.planned_trials(tuned, resolutions, budget)
-        payload |= _coverage_record(state) | {"planned_trials": planned, "planned_s": planned * SECONDS_PER_TRIAL}
+        payload |= state.record() | {"planned_trials": planned, "planned_s": planned * SECONDS_PER_TRIAL}
         emit(payload, json, lambda: plan_text(payload, state, coverage))
         return
     if is_packed or spec.device == "pack":
@@ -114,8 +112,9 @@ def tune(
 
         subnets = [search_space.parse(key) for key in named]
         order = PackOrder(tuned, resolutions, budget, pack_batch, transfer, seed, samples, subnets)
-        payload |= run_packs(order, import_pack, export_pack)
-        emit(payload | _coverage_record(covered(tuned, resolutions)), json, lambda: pack_text(payload))
+        packs = run_packs(order, import_pack, export_pack)
+        payload |= packs.record() | covered(tuned, resolutions).record()
+        emit(payload, json, lambda: pack_text(packs, spec.name))
         return
     if retime:
         require_cpu(spec, "tune --retime")
@@ -123,20 +122,8 @@ def tune(
         emit(payload, json, lambda: f"{payload['timed_again']} winners timed again; log: {payload['folder']}")
         return
     report = tuning_session.tune(tuned, budget, resolutions=resolutions, transfer=transfer, samples=samples, seed=seed)
-    done, cost, state = report.summary, report.cost, report.coverage
-    payload |= {
-        "folder": str(log.folder),  # an adopted log has moved
-        "trials": done.trials,
-        "failed_trials": done.failures,
-        "seconds": done.seconds,
-        "trials_per_second": done.trials / done.seconds if done.seconds else 0.0,
-        "stopped_by": done.stopped_by,
-        "slowest_reference": done.slowest_reference,
-        **_coverage_record(state),
-        "cost_model": report.latency_model,
-        "cost": cost.record(),
-    }
-    emit(payload, json, lambda: tuning_text(payload, state, done, cost))
+    payload |= report.record() | {"folder": str(log.folder)}  # an adopted log has moved
+    emit(payload, json, lambda: tuning_text(payload, report))
 
 
 def _finalists(search: Path | None, export_pack: Path | None) -> tuple[str, ...]:
@@ -149,16 +136,6 @@ def _finalists(search: Path | None, export_pack: Path | None) -> tuple[str, ...]
     if export_pack is None:
         raise UserError("--subnets-of says what goes into a pack", "give --export-pack FOLDER too")
     return load_search_result(search).unmeasured
-
-
-def _coverage_record(state: Coverage) -> dict[str, Any]:
-    return {
-        "tuned": state.tuned,
-        "fallback": state.fallback,
-        "mean_subnet_ms": state.mean_subnet_ms,
-        "fallback_calls": state.fallback_calls,
-        "expected_gap": state.expected_gap,
-    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

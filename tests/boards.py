@@ -12,7 +12,10 @@ from ofa_tvm.devices.rpc.device import RpcDevice
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.support.files import read_jsonl
+from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.device import Device
+from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.loop import Budget, Tuner
 from ofa_tvm.tuner.tile_candidates import Sources
@@ -22,11 +25,20 @@ ROUND = 10
 KILL_AFTER = 3
 
 
-class KillsABoard:
+class KillsABoard(Device):
     """A device that loses a board while it runs trials."""
 
     def __init__(self, device: RpcDevice, servers: BoardServers) -> None:
         self.device, self.servers, self.results = device, servers, 0
+
+    def start(self) -> None:
+        self.device.start()
+
+    def close(self) -> None:
+        self.device.close()
+
+    def time_subnets(self, subnets: TunedSubnets, plan: WindowPlan) -> list[SubnetTiming]:
+        return self.device.time_subnets(subnets, plan)
 
     def trials(self, spec: KernelSpec, candidates: Sequence[Candidate], best_ms: float | None) -> Iterator[TrialResult]:
         for result in self.device.trials(spec, candidates, best_ms):

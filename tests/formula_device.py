@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
 
 from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.graph.fusion import fused_steps
@@ -13,6 +12,8 @@ from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.device import Device
+from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
 
@@ -28,7 +29,7 @@ def window_figures(ms: float, calibration_ms: float = 0.05, calls: int = 100, le
     return [*percentiles, *percentiles, calls, left_out, 1.0, calibration_ms]
 
 
-class FormulaDevice:
+class FormulaDevice(Device):
     """Latency is the kernels' sum times a factor, and a constant; ``broken`` subnets fail."""
 
     def __init__(self, factor: float = 1.2, constant_ms: float = 0.01, broken: frozenset[str] = frozenset()) -> None:
@@ -37,38 +38,33 @@ class FormulaDevice:
         self.measured: list[str] = []
         self.classes: set[int] = set()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
     def start(self) -> None:
         """It needs none."""
 
-    def networks(
-        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
-    ) -> list[dict[str, Any]]:
-        """Answers for subnets one by one."""
-        return [self.network(space, classes, subnet) for subnet in subnets]
+    def close(self) -> None:
+        """Nothing is to be ended."""
 
-    def network(self, space: str, classes: int, subnet: str) -> dict[str, Any]:
+    def trials(self, spec: KernelSpec, candidates: Sequence[Candidate], best_ms: float | None) -> Iterator[TrialResult]:
+        """It has no kernels of its own."""
+        raise NotImplementedError
+
+    def time_subnets(self, subnets: TunedSubnets, plan: WindowPlan) -> list[SubnetTiming]:
+        """Answers for subnets one by one."""
+        return [self.time_subnet(subnets.space, subnets.classes, key) for key in subnets.keys]
+
+    def time_subnet(self, space: str, classes: int, subnet: str) -> SubnetTiming:
         """Three windows of a subnet, and of the reference subnet."""
         self.measured.append(subnet)
         self.classes.add(classes)
         if subnet in self.broken:
-            return {"status": "crashed", "error": "killed by SIGSEGV"}
+            return SubnetTiming("crashed", error="killed by SIGSEGV")
         network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
         alone_ms = self.factor * sum(kernel_ms(step.kernel) for step in fused_steps(network)) + self.constant_ms
         slowness = self.slowness()
         windows = [slowness * share for share in (1, 1.01, 0.99)]
         times_ms = [share * self.own_slowness(subnet) * alone_ms for share in windows]
-        return {
-            "status": "ok",
-            "times_ms": times_ms,
-            "reference_ms": windows,
-            "figures": [window_figures(one, self.calibration_ms) for one in times_ms],
-        }
+        figures = tuple(tuple(window_figures(time_ms, self.calibration_ms)) for time_ms in times_ms)
+        return SubnetTiming("ok", tuple(times_ms), tuple(windows), figures)
 
     def slowness(self) -> float:
         """How many times slower than usual the machine is now."""

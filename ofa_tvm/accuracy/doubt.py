@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from ofa_tvm.accuracy.predictor import PredictorQuality
 from ofa_tvm.accuracy.samples import AccuracySamples
 from ofa_tvm.accuracy.uncertainty import standard_error
 
@@ -15,7 +14,7 @@ NEEDED = 2.0
 """Standard errors that subnets should lie apart, so that a search can tell them."""
 
 
-def doubts(samples: AccuracySamples, images: int, report: dict[str, Any]) -> list[str]:
+def doubts(samples: AccuracySamples, images: int, report: PredictorQuality) -> list[str]:
     """Sentences on too few images and a weak predictor; none where all is well.
 
     Args:
@@ -34,9 +33,9 @@ def doubts(samples: AccuracySamples, images: int, report: dict[str, Any]) -> lis
             f"{spread:.1%} only: much of a pick's accuracy is chance; about {enough:.0f} such images would tell them "
             "apart"
         )
-    if report["kendall_tau"] < WEAK_TAU:
+    if report.kendall_tau < WEAK_TAU:
         sentences.append(
-            f"the accuracy predictor orders subnets weakly (Kendall tau {report['kendall_tau']:.2f}): more held-out "
+            f"the accuracy predictor orders subnets weakly (Kendall tau {report.kendall_tau:.2f}): more held-out "
             "images, longer training or more evaluated subnets (train --accuracy-samples) help; ties go to the faster "
             "subnet"
         )

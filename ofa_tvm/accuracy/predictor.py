@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,30 @@ SCHEMA_VERSION = 2
 _AGAIN = "fit the predictor again"
 _CHUNK = 8192
 _FOLDS = 10
+
+
+@dataclass(frozen=True)
+class PredictorQuality:
+    """Quality of a predictor on subnets that it was not fitted to: means over a cross-validation.
+
+    Args:
+        samples: that one fit has.
+        held_out: subnets that it is asked about.
+        folds: of the cross-validation.
+        kendall_tau: rank correlation, and ``kendall_tau_std`` its standard deviation over the folds.
+        spearman: likewise, by Spearman.
+        mae: mean absolute error, as a fraction.
+        interval_coverage: share of accuracies in their 90 % interval.
+    """
+
+    samples: int
+    held_out: int
+    folds: int
+    kendall_tau: float
+    spearman: float
+    mae: float
+    interval_coverage: float
+    kendall_tau_std: float
 
 
 @dataclass(frozen=True)
@@ -100,12 +123,12 @@ class AccuracyPredictor:
             "interval_coverage": float(((low <= top1) & (top1 <= high)).mean()),
         }
 
-    def save(self, folder: Path, report: dict[str, Any] | None = None) -> None:
+    def save(self, folder: Path, report: PredictorQuality | None = None) -> None:
         """Write ``accuracy_predictor.report.json``; ``report`` is kept for readers."""
         content = {
             "schema_version": SCHEMA_VERSION,
             "space": self.table.space.description(),
-            "report": report or {},
+            "report": {} if report is None else asdict(report),
             "noise": self.model.noise,
             "matrix": self.model.matrix.tolist(),
             "scores": self.scores.tolist(),

@@ -6,18 +6,18 @@ import base64
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.accuracy.predictor import AccuracyPredictor
+from ofa_tvm.accuracy.predictor import AccuracyPredictor, PredictorQuality
 from ofa_tvm.accuracy.uncertainty import Answers
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.console import Task
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import append_jsonl, cache_folder, read_jsonl
+from ofa_tvm.support.files import Record, append_jsonl, cache_folder, read_jsonl
 
 Floats = NDArray[np.float64]
 
@@ -78,19 +78,19 @@ class AccuracySamples:
             if source is not None:
                 self._read(source / FILE_NAME)
 
-    def _read(self, path: Path) -> list[dict[str, Any]]:
+    def _read(self, path: Path) -> list[Record]:
         """Learn what a file tells of these weights' subnets; its lines about them."""
-        own = []
+        lines = []
         for number, line in enumerate(read_jsonl(path, "accuracy samples"), 1):
             try:
                 if line["checkpoint"] == self._checkpoint:
                     self.top1[line["subnet"]] = float(line["validation_top1"])
                     if "right" in line:
                         self.answers[line["subnet"]] = _unpacked(line["right"], int(line["images"]))
-                    own.append(line)
+                    lines.append(line)
             except (KeyError, TypeError, ValueError) as error:
                 raise UserError(f"{path}, line {number}, is not an accuracy sample", "remove that line") from error
-        return own
+        return lines
 
     def merge(self, path: Path) -> int:
         """Take over samples of another machine that evaluated the same weights; how many were not known.
@@ -100,11 +100,11 @@ class AccuracySamples:
         """
         if not path.is_file():
             raise UserError(f"{path} does not exist", f"give the {FILE_NAME} of a training's or search's folder")
-        known = set(self.top1)
-        own = self._read(path)
-        if not own:
+        evaluated = set(self.top1)
+        lines = self._read(path)
+        if not lines:
             raise UserError(f"{path} tells nothing of the supernet {self._checkpoint}", "it is of other weights")
-        new = [line for line in own if line["subnet"] not in known]
+        new = [line for line in lines if line["subnet"] not in evaluated]
         append_jsonl(self.folder / FILE_NAME, new)
         return len(new)
 
@@ -116,8 +116,8 @@ class AccuracySamples:
             evaluate: evaluates one.
             compared: whether their answers are kept, too, to compare subnets image by image.
         """
-        known = (self.answers.keys() | self._now) if compared else self.top1.keys()
-        new = [config for config in configs if config.key not in known]
+        evaluated = (self.answers.keys() | self._now) if compared else self.top1.keys()
+        new = [config for config in configs if config.key not in evaluated]
         if new:
             with Task("evaluating subnets", len(new)) as task:
                 for config in new:
@@ -160,11 +160,10 @@ class AccuracySamples:
         configs = [SubnetConfig.parse(key) for key in self.top1]
         return AccuracyPredictor.fit(self.table, configs, np.asarray(list(self.top1.values())))
 
-    def report(self, seed: int = 0) -> dict[str, Any]:
+    def report(self, seed: int = 0) -> PredictorQuality:
         """Quality on samples that a fit has not seen: the mean over a cross-validation in quarters.
 
         Every sample is held out once. Fewer than ``4 * MIN_HELD_OUT`` samples are held out in larger shares.
-        ``samples`` and ``held_out`` are those of one fit.
         """
         keys = [str(key) for key in np.random.default_rng(seed).permutation(sorted(self.top1))]
         rows = np.arange(len(keys))
@@ -173,13 +172,13 @@ class AccuracySamples:
         for held_out in folds:
             fitted = AccuracyPredictor.fit(self.table, *self._known(keys, np.setdiff1d(rows, held_out)))
             qualities.append(fitted.evaluate(*self._known(keys, held_out)))
-        return {
-            "samples": len(keys) - len(folds[0]),
-            "held_out": len(folds[0]),
-            "folds": len(folds),
+        return PredictorQuality(
+            samples=len(keys) - len(folds[0]),
+            held_out=len(folds[0]),
+            folds=len(folds),
+            kendall_tau_std=float(np.std([quality["kendall_tau"] for quality in qualities], ddof=1)),
             **{name: float(np.mean([quality[name] for quality in qualities])) for name in qualities[0]},
-            "kendall_tau_std": float(np.std([quality["kendall_tau"] for quality in qualities], ddof=1)),
-        }
+        )
 
     def _known(self, keys: Sequence[str], rows: NDArray[np.intp]) -> tuple[list[SubnetConfig], Floats]:
         chosen = [keys[row] for row in rows]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.ofa_predictor import BIAS, OfaPredictor
+from ofa_tvm.accuracy.predictor import PredictorQuality
 from ofa_tvm.accuracy.samples import AccuracySamples, Evaluate
 from ofa_tvm.accuracy.uncertainty import Estimate, own_noise, predictors_error, standard_error
 from ofa_tvm.spaces import Genomes, SearchSpace, SubnetConfig
@@ -54,7 +55,7 @@ class AccuracySource(Protocol):
         """What is known best of a subnet's accuracy, and how far subnets of equal accuracy may be apart in it."""
         ...
 
-    def report(self) -> dict[str, Any] | None:
+    def report(self) -> PredictorQuality | None:
         """Quality of the predictor; None where it is not known."""
         ...
 
@@ -112,7 +113,7 @@ class EvaluatedAccuracy:
         """See ``AccuracySource``."""
         return standard_error(min(1.0, max(0.0, top1)), self.images)
 
-    def report(self) -> dict[str, Any] | None:
+    def report(self) -> PredictorQuality | None:
         """See ``AccuracySource``."""
         return self._samples.report()
 
@@ -151,6 +152,6 @@ class PublishedAccuracy:
         """See ``AccuracySource``: nothing is counted."""
         return None
 
-    def report(self) -> dict[str, Any] | None:
+    def report(self) -> PredictorQuality | None:
         """See ``AccuracySource``."""
         return None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
-from ofa_tvm.api.loading import SupernetFile, Target
+from ofa_tvm.api.loading import SupernetFile
 from ofa_tvm.api.subnets import Subnet, configs_of
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.devices import open_device
@@ -18,6 +18,7 @@ from ofa_tvm.measurement.kernel_times import latency_table
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.spaces.subnet_table import QUANTITIES, SubnetTable
+from ofa_tvm.tuner.tuned_space import Target
 
 Columns = dict[str, NDArray[Any]]
 """Arrays of one length by name: what ``pandas.DataFrame`` takes."""

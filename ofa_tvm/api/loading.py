@@ -5,35 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import load_target as load_spec
 from ofa_tvm.spaces import SearchSpace, get_space
 from ofa_tvm.supernet.facts import SupernetFacts, checkpoint_path, read_facts
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.shipped import shipped_supernet
-from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.tuner.tuned_space import TunedSpace
+from ofa_tvm.tuner.tuned_space import Target
 
-
-@dataclass(frozen=True)
-class Target:
-    """A device that networks are compiled for.
-
-    Args:
-        source: its name or file.
-        spec: what it is.
-        device: where it is measured, where that was said beside the name.
-        logs: folder of tuning logs; None for the usual ones.
-    """
-
-    source: str
-    spec: TargetSpec
-    device: str | None = None
-    logs: Path | None = None
-
-    def tuned(self, space: SearchSpace) -> TunedSpace:
-        """A space with what is tuned of it here."""
-        return TunedSpace(space, self.spec, TuningLog(self.spec, self.logs))
+__all__ = ["SupernetFile", "Target", "load_space", "load_supernet", "load_target"]
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ofa_tvm.api.bundles import Bundle, load_bundle
-from ofa_tvm.api.loading import SupernetFile, Target
+from ofa_tvm.api.loading import SupernetFile
 from ofa_tvm.bundle.order import Order
 from ofa_tvm.nas import session
 from ofa_tvm.nas.opened_accuracy import Evaluation
 from ofa_tvm.nas.result import SearchResult, load_search_result
-from ofa_tvm.nas.session import SAMPLES, SearchRequest, SearchTarget
+from ofa_tvm.nas.session import SAMPLES, SearchRequest
 from ofa_tvm.nas.settings import SearchSettings
+from ofa_tvm.tuner.tuned_space import Target
 
 
 class FinishedSearch:
@@ -61,24 +62,20 @@ def search(
         Infeasible: no budget can be met.
     """
     budgets = [max_latency_ms] if isinstance(max_latency_ms, int | float) else max_latency_ms
-    trained = supernet.space.choose_resolutions(supernet.facts.resolutions)
-    settings = SearchSettings(
-        seed=seed, limits=dict(limits or {}), resolutions=supernet.space.choose_resolutions(resolutions or trained)
-    )
+    settings = SearchSettings(seed=seed, limits=dict(limits or {}))
     folder = Path("runs") / f"search-{datetime.now(UTC):%Y%m%d-%H%M%S}" if out is None else Path(out)
-    targets = [SearchTarget(target.source, target.spec, target.device)]
-    session.search(
-        SearchRequest(
-            supernet.path,
-            targets,
-            folder,
-            sorted(budgets),
-            settings,
-            Evaluation(data),
-            samples,
-            logs=target.logs,
-        )
+    evaluation = Evaluation(data)
+    request = SearchRequest(
+        supernet.path,
+        [target],
+        folder,
+        sorted(budgets),
+        settings,
+        resolutions or (),
+        evaluation=evaluation,
+        samples=samples,
     )
+    session.search(request)
     return FinishedSearch(folder)
 
 

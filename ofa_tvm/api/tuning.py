@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ofa_tvm.api.loading import Target
 from ofa_tvm.measurement import tuning_session
 from ofa_tvm.measurement.tuning_session import TuningReport
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.tuner.loop import Budget
+from ofa_tvm.tuner.tuned_space import Target
 
 
 def tune(

@@ -15,15 +15,12 @@ import onnx
 from numpy.typing import NDArray
 
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, RUNNER, write_bundle
-from ofa_tvm.bundle.gpu_bundle import write_gpu_library
+from ofa_tvm.bundle.gpu_bundle import add_gpu_program
 from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
-from ofa_tvm.compiler.cpu.assembler import assemble
-from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+from ofa_tvm.compiler.codegen import Library, codegen_of
 from ofa_tvm.compiler.cuda.program import NETWORK
 from ofa_tvm.compiler.loaded_model import LoadedModel, load_anew
-from ofa_tvm.compiler.lowering import kernel_calls
 from ofa_tvm.compiler.runner_build import add_runner, oldest_glibc
-from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel
 from ofa_tvm.compiler.threads import use_threads
 from ofa_tvm.compiler.tvm_api.names import tvm
 from ofa_tvm.data.dataset import Dataset
@@ -50,7 +47,8 @@ from ofa_tvm.timing.busy_cores import busy_cores
 from ofa_tvm.timing.patience import until_undisturbed
 from ofa_tvm.timing.turns import WindowPlan, in_turn
 from ofa_tvm.timing.window import Percentile, Timing, Window, usual_calibration_ms
-from ofa_tvm.tuner.device import Device, Library
+from ofa_tvm.tuner.device import Device
+from ofa_tvm.tuner.job import TunedSubnets
 from ofa_tvm.tuner.latency_records import windows_on
 from ofa_tvm.tuner.log import TuningLog
 
@@ -138,19 +136,15 @@ class Deployment:
         self.costs.append(meter.read(f"deploy: {name}"))
 
     def _compile(self, subnet: Subnet, weights: Weights, folder: Path) -> None:
-        target, linker = self.target, self.target.toolchain.linker
-        if target.is_gpu:
-            write_gpu_library(subnet.network, weights, target, self.log.winners, folder)
-            return
-        cache = ObjectCache(target.attributes)
-        assemble(subnet.network, weights, self.log.winners, cache, folder / LIBRARY, target.batch, linker)
+        library = folder / (NETWORK if self.target.is_gpu else LIBRARY)
+        codegen_of(self.target).build(subnet.network, weights, self.log.winners, library)
+        if self.target.is_gpu:
+            add_gpu_program(subnet.network, self.target, folder)
 
     def _load(self, folder: Path) -> Library:
         if self.device is not None:
             return self.device.load(folder / LIBRARY)
-        if self.target.is_gpu:
-            return VirtualMachineModel(folder / NETWORK, "cuda")
-        return LoadedModel(folder / LIBRARY)
+        return codegen_of(self.target).load(folder / (NETWORK if self.target.is_gpu else LIBRARY))
 
     def _unchecked(self) -> Accuracy:
         """What is known where the library cannot run."""
@@ -221,8 +215,9 @@ class Deployment:
         timing = estimated_ms = None
         if self.device is not None and self.target.provenance == "estimated":
             space = self.supernet.space
-            (answer,) = self.device.networks(space.name, space.classes, [self.config.key], self.log.folder, self._plan)
-            estimated_ms = statistics.median(answer["times_ms"])
+            subnets = TunedSubnets(space.name, space.classes, (self.config.key,), self.log.folder)
+            (estimate,) = self.device.time_subnets(subnets, self._plan)
+            estimated_ms = statistics.median(estimate.times_ms)
         elif library is not None:
             timing = self._measure(library, folder)
         pick = self.pick
@@ -275,7 +270,7 @@ class Deployment:
 
     def _manifest(self, subnet: Subnet, weights: Weights, accuracy: Accuracy, latency: Latency) -> Manifest:
         network, target = subnet.network, self.target
-        kernels = {kernel.key for kernel in kernel_calls(network, target)}
+        kernels = {kernel.key for _, kernel in codegen_of(target).steps(network)}
         tuned = len(kernels & self.log.winners.keys())
         return Manifest(
             ofa_tvm=VERSION,

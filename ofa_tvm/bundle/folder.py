@@ -48,11 +48,11 @@ def check_destination(out: Path) -> None:
     if not names:
         return
     try:
-        own = {MANIFEST, *load_manifest(out).files}
+        bundle_files = {MANIFEST, *load_manifest(out).files}
     except UserError as error:
         raise UserError(f"{out} is not a bundle and would be overwritten", hint) from error
-    if names - own:
-        raise UserError(f"{out} holds {sorted(names - own)[0]}, which is no part of the bundle there", hint)
+    if names - bundle_files:
+        raise UserError(f"{out} holds {sorted(names - bundle_files)[0]}, which is no part of the bundle there", hint)
 
 
 def write_bundle(out: Path, fill: Callable[[Path], Manifest]) -> Manifest:

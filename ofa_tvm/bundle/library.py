@@ -1,4 +1,4 @@
-"""Compile one subnet stage by stage, with the seconds that each takes, and check what comes out."""
+"""Compile one subnet stage by stage, with the seconds that each takes, and check what can be run."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.compiler.cpu.assembler import Winners, compile_kernels, compile_program, link, make_plan
+from ofa_tvm.compiler.codegen import Library, codegen_of
+from ofa_tvm.compiler.cpu.assembler import compile_kernels, compile_program, link, make_plan
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
-from ofa_tvm.compiler.loaded_model import LoadedModel
+from ofa_tvm.compiler.cuda.device_code import machine_code
 from ofa_tvm.engines import reference_engine
+from ofa_tvm.graph.kernel import Winners
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.support.files import write_atomic
+from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.support.files import Record, write_atomic
 
 
 @dataclass(frozen=True)
@@ -31,29 +33,34 @@ class CompiledSubnet:
 
     Args:
         subnet: its key.
-        seconds: by stage: ``plan`` calls and memory, ``kernels`` to machine code (those that no subnet had before;
-            what calls them is compiled beside), ``link`` the library, ``load`` it until it has run once, ``check`` it
-            against another engine, which computes while the library is linked; and ``total``.
-        compiled_kernels: distinct kernels that had to be compiled.
+        seconds: by stage: on a CPU ``plan`` calls and memory, ``kernels`` to machine code (those that no subnet had
+            before; what calls them is compiled beside), ``link`` the library, ``load`` it until it has run once,
+            ``check`` it against another engine, which computes while the library is linked; for a GPU ``compile``;
+            and ``total``.
         tuned_kernels: distinct kernels with a winner in the log.
         default_kernels: distinct kernels without.
-        trials: tuning trials, always 0.
-        reference: the engine that it was compared with.
-        relative_error: largest difference to it over its largest output.
         library: the exported library.
+        compiled_kernels: distinct kernels that had to be compiled.
+        reference: the engine that it was compared with; None where it was not run.
+        relative_error: largest difference to it over its largest output.
+        architecture: of the GPU, for which its code is.
+        device_code_bytes: how much of that there is.
+        trials: tuning trials, always 0.
     """
 
     subnet: str
     seconds: dict[str, float]
-    compiled_kernels: int
     tuned_kernels: int
     default_kernels: int
-    trials: int
-    reference: str
-    relative_error: float
     library: str | None
+    compiled_kernels: int
+    reference: str | None = None
+    relative_error: float | None = None
+    architecture: str | None = None
+    device_code_bytes: int | None = None
+    trials: int = 0
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """As a JSON object."""
         return asdict(self)
 
@@ -76,9 +83,9 @@ def compile_subnet(
     target: TargetSpec,
     winners: Winners,
     library: Path | None,
-    load: Callable[[Path], Any] = LoadedModel,
+    load: Callable[[Path], Library],
 ) -> CompiledSubnet:
-    """Compile, run, compare and, if it is right, keep a subnet's library.
+    """Compile a subnet and, if it is right, keep its library; a GPU's, which need not be here, is not run.
 
     Args:
         key: the subnet's key.
@@ -90,46 +97,81 @@ def compile_subnet(
         load: loads a library where it can run.
 
     Raises:
-        OfaTvmError: the library computes something else than the reference; nothing is written.
+        UserError: a compiler is not installed.
+        OfaTvmError: the library computes something else than another engine, or has no code; nothing is written.
     """
-    stage = _Stages()
-    cache = ObjectCache(target.attributes)
-    shape = (target.batch, network.resolution, network.resolution, network.in_channels)
-    images = np.random.default_rng(0).standard_normal(shape, np.float32)
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as beside:
-        made = Path(folder) / f"{key}{target.library_suffix}"
-        with stage("plan"):
-            plan = make_plan(network, winners, cache)
-            new = {path for kernel in plan.kernels if not (path := cache.path(kernel.spec, kernel.schedule)).exists()}
-        linker = target.toolchain.linker
-        with stage("kernels"):
-            program = beside.submit(compile_program, plan, weights, target.threads, target.batch, linker, Path(folder))
-            objects = compile_kernels(plan, cache)
-        wanted = beside.submit(_reference_logits, network, weights, images, target.threads)
-        with stage("link"):
-            link(program.result(), objects, target.threads, linker, made)
-        with stage("load"):
-            logits = load(made)(images)
-        with stage("check"):
-            reference, expected = wanted.result()
-            error = relative_error(logits, expected)
-        check_parity(f"compiled subnet {key}", error, reference)
+    kernels = {kernel.key for _, kernel in codegen_of(target).steps(network)}
+    tuned = len(kernels & winners.keys())
+    with tempfile.TemporaryDirectory() as folder:
+        stage, new = _Stages(), Path(folder) / f"{key}{target.library_suffix}"
+        build = _Build(network, weights, target, winners, new)
+        facts = build.for_gpu(stage) if target.is_gpu else build.for_cpu(stage, load)
         if library is not None:
             with stage("export"):
-                write_atomic(library, made.read_bytes())
-    kernels = {kernel.spec.key for kernel in plan.kernels}
-    tuned = len(kernels & winners.keys())
+                write_atomic(library, new.read_bytes())
     return CompiledSubnet(
         subnet=key,
         seconds={**stage.seconds, "total": sum(stage.seconds.values())},
-        compiled_kernels=len(new),
         tuned_kernels=tuned,
         default_kernels=len(kernels) - tuned,
-        trials=0,
-        reference=reference,
-        relative_error=error,
         library=None if library is None else str(library),
+        **asdict(facts),
     )
+
+
+@dataclass(frozen=True)
+class _Facts:
+    compiled_kernels: int
+    reference: str | None = None
+    relative_error: float | None = None
+    architecture: str | None = None
+    device_code_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class _Build:
+    network: NetworkSpec
+    weights: Weights
+    target: TargetSpec
+    winners: Winners
+    library: Path
+
+    def for_gpu(self, stage: _Stages) -> _Facts:
+        """Compile; nothing is run."""
+        codegen = codegen_of(self.target)
+        with stage("compile"):
+            codegen.build(self.network, self.weights, self.winners, self.library)
+            size = sum(map(len, machine_code(self.library)))
+        if not size:
+            raise OfaTvmError("the library holds no device code", "see 'python -m ofa_tvm.doctor --target'")
+        compiled = len({kernel.key for _, kernel in codegen.steps(self.network)})
+        return _Facts(compiled, architecture=self.target.chip, device_code_bytes=size)
+
+    def for_cpu(self, stage: _Stages, load: Callable[[Path], Library]) -> _Facts:
+        """Compile, run and compare."""
+        network, target, linker = self.network, self.target, self.target.toolchain.linker
+        cache = ObjectCache(target.attributes)
+        shape = (target.batch, network.resolution, network.resolution, network.in_channels)
+        images = np.random.default_rng(0).standard_normal(shape, np.float32)
+        with ThreadPoolExecutor(1) as thread:
+            with stage("plan"):
+                plan = make_plan(network, self.winners, cache)
+                paths = {cache.path(kernel.spec, kernel.schedule) for kernel in plan.kernels}
+                new = {path for path in paths if not path.exists()}
+            with stage("kernels"):
+                compiling = (plan, self.weights, target.threads, target.batch, linker, self.library.parent)
+                program = thread.submit(compile_program, *compiling)
+                objects = compile_kernels(plan, cache)
+            expected = thread.submit(_reference_logits, network, self.weights, images, target.threads)
+            with stage("link"):
+                link(program.result(), objects, target.threads, linker, self.library)
+            with stage("load"):
+                logits = load(self.library)(images)
+            with stage("check"):
+                reference, reference_logits = expected.result()
+                error = relative_error(logits, reference_logits)
+            check_parity("the compiled subnet", error, reference)
+        return _Facts(len(new), reference, error)
 
 
 def _reference_logits(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ofa_tvm.hardware.target import Provenance
+from ofa_tvm.hardware.target import Provenance, TargetAttributes
+from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost
 from ofa_tvm.timing.window import Percentile, Timing
 
@@ -85,7 +86,7 @@ class Latency(_Part):
     percentile: Percentile = 50
     estimated_ms: float | None = None
     repeats_ms: tuple[float, ...] = ()
-    conditions: dict[str, Any]
+    conditions: Record
     predicted_ms: float | None = None
     predicted_low_ms: float | None = None
     predicted_high_ms: float | None = None
@@ -98,7 +99,7 @@ class TargetFacts(_Part):
 
     name: str
     fingerprint: str
-    attributes: dict[str, Any]
+    attributes: TargetAttributes
     threads: int
     tuned_kernels: int
     default_kernels: int
@@ -125,7 +126,7 @@ class Manifest(_Part):
     subnet: str
     supernet: SupernetSource
     input: InputFacts
-    preprocess: dict[str, Any]
+    preprocess: Record
     class_names: tuple[str, ...]
     classes: int
     macs: int
@@ -138,6 +139,6 @@ class Manifest(_Part):
     cost: tuple[Cost, ...]
     files: dict[str, FileFacts] = Field(default_factory=dict)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """As a JSON object."""
         return self.model_dump(mode="json")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 from ofa_tvm.checks.machine_checks import TINY_KERNEL, Check, Status
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.support.files import Record
+from ofa_tvm.tuner.job import KernelJob
 
 
 def board_checks(name: str, device: str | None = None) -> Iterator[Check]:
@@ -69,17 +70,9 @@ def _emulated_kernel(target: TargetSpec) -> Check:
     from ofa_tvm.devices.estimate.device import JOBS_MODULE
     from ofa_tvm.devices.workers.worker import Worker
 
-    most_s = target.tuning.timeout_s
-    arguments = {
-        "kernel": asdict(TINY_KERNEL),
-        "target": target.target.model_dump(mode="json"),
-        "tasks": target.threads,
-        "compiler": target.toolchain.linker,
-        "most_s": most_s,
-    }
     try:
         with Worker(JOBS_MODULE) as worker:
-            answer = worker.call("check", most_s + 30, **arguments)
+            answer = worker.call("check", target.tuning.timeout_s + 30, job=KernelJob(TINY_KERNEL, {}, target))
     except OfaTvmError as error:
         return Check("tiny kernel", "fail", error.what, error.hint)
     if answer["status"] == "ok":
@@ -130,7 +123,7 @@ def _boards(target: TargetSpec) -> Iterator[Check]:
         yield Check("boards", "fail", unusable.what, unusable.hint)
 
 
-def _board(board: dict[str, Any]) -> Check:
+def _board(board: Record) -> Check:
     """A board as ``RpcDevice.boards`` tells of it."""
     facts = board["facts"]
     parts = [facts.get("model") or ", ".join(facts.get("processors", [])) or "unknown processor"]

@@ -48,7 +48,7 @@ def build_runner(compiler: str) -> Path:
     if program.exists():
         return program
     log(f"building the runner with {compiler} (once) ...")
-    write_atomic(program, lambda beside: _build(compiler, sources, flags, beside))
+    write_atomic(program, lambda temporary: _build(compiler, sources, flags, temporary))
     return program
 
 

@@ -69,8 +69,13 @@ def _unpack() -> None:
         folder = Path(name)
         for part in ("lists/partial", "archives/partial", "root"):
             (folder / part).mkdir(parents=True)
-        own = {"State::Lists": "lists", "Cache::Archives": "archives", "Cache::pkgcache": "", "Cache::srcpkgcache": ""}
-        options = [f"-oDir::{key}={folder / place if place else ''}" for key, place in own.items()]
+        apt_folders = {
+            "State::Lists": "lists",
+            "Cache::Archives": "archives",
+            "Cache::pkgcache": "",
+            "Cache::srcpkgcache": "",
+        }
+        options = [f"-oDir::{key}={folder / place if place else ''}" for key, place in apt_folders.items()]
         _run(["apt-get", "-q", *options, "-oDebug::NoLocking=1", "update"])
         _run(["apt-get", "-q", *options, "-oDebug::NoLocking=1", "download", PACKAGE], folder)
         packages = sorted(map(str, folder.glob("*.deb")))

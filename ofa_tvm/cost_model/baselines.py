@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,48 +14,49 @@ from ofa_tvm.regression.stacked_regressor import fit_trees
 from ofa_tvm.spaces import Genomes, SubnetConfig
 from ofa_tvm.spaces.subnet_features import choice_counts, ordinal_choices, relative_resolution
 from ofa_tvm.spaces.subnet_table import KINDS, QUANTITIES, SubnetTable
+from ofa_tvm.support.files import Record
 
 Floats = NDArray[np.float64]
 Baseline = Callable[[SubnetTable, Genomes, Floats, Genomes], Floats]
 """From a table, fitted genomes, their latencies in ms and other genomes to the latencies of those in ms."""
 
 
-def _one_factor(known: Floats, latency_ms: Floats, asked: Floats) -> Floats:
-    ratio = known / latency_ms
+def _one_factor(fitted: Floats, latency_ms: Floats, asked: Floats) -> Floats:
+    ratio = fitted / latency_ms
     factor = float(ratio.sum() / (ratio @ ratio))
     return asked * factor
 
 
-def table_alone(table: SubnetTable, known: Genomes, latency_ms: Floats, asked: Genomes) -> Floats:
+def table_alone(table: SubnetTable, fitted: Genomes, latency_ms: Floats, asked: Genomes) -> Floats:
     """The sum of kernel times, times one factor."""
-    first, second = (table.quantities(genomes)[:, : len(KINDS)].sum(axis=1) for genomes in (known, asked))
+    first, second = (table.quantities(genomes)[:, : len(KINDS)].sum(axis=1) for genomes in (fitted, asked))
     return _one_factor(first, latency_ms, second)
 
 
-def flops(table: SubnetTable, known: Genomes, latency_ms: Floats, asked: Genomes) -> Floats:
+def flops(table: SubnetTable, fitted: Genomes, latency_ms: Floats, asked: Genomes) -> Floats:
     """MACs times one factor."""
     column = QUANTITIES.index("macs")
-    return _one_factor(table.quantities(known)[:, column], latency_ms, table.quantities(asked)[:, column])
+    return _one_factor(table.quantities(fitted)[:, column], latency_ms, table.quantities(asked)[:, column])
 
 
-def additive(table: SubnetTable, known: Genomes, latency_ms: Floats, asked: Genomes) -> Floats:
+def additive(table: SubnetTable, fitted: Genomes, latency_ms: Floats, asked: Genomes) -> Floats:
     """Ridge on the choices times the square of the resolution, those after the first of a stage counted together."""
 
     def columns(genomes: Genomes) -> Floats:
         area = relative_resolution(table.space, genomes)[:, None] ** 2
         return np.concatenate([np.ones_like(area), area, choice_counts(table.space, genomes) * area], axis=1)
 
-    ridge, _ = Ridge.fit(columns(known) / latency_ms[:, None], np.ones(len(known)), free=2)
+    ridge, _ = Ridge.fit(columns(fitted) / latency_ms[:, None], np.ones(len(fitted)), free=2)
     return np.clip(ridge.predict(columns(asked)), 0.25 * latency_ms.min(), None)
 
 
-def xgboost_raw(table: SubnetTable, known: Genomes, latency_ms: Floats, asked: Genomes) -> Floats:
+def xgboost_raw(table: SubnetTable, fitted: Genomes, latency_ms: Floats, asked: Genomes) -> Floats:
     """XGBoost from resolution and choices to the logarithm of the latency."""
 
     def columns(genomes: Genomes) -> NDArray[np.float32]:
         return np.concatenate([genomes[:, :1], ordinal_choices(table.space, genomes)], axis=1, dtype=np.float32)
 
-    trees = fit_trees(columns(known), np.log(latency_ms), seed=0, rounds=500)
+    trees = fit_trees(columns(fitted), np.log(latency_ms), seed=0, rounds=500)
     return np.exp(np.asarray(trees.inplace_predict(columns(asked)), dtype=np.float64))
 
 
@@ -70,13 +70,13 @@ OURS = "model"
 
 
 def held_out(
-    table: SubnetTable, known: LatencyData, asked: LatencyData, seed: int = 0, other_device: BlockTimes | None = None
+    table: SubnetTable, samples: LatencyData, asked: LatencyData, seed: int = 0, other_device: BlockTimes | None = None
 ) -> dict[str, dict[str, float]]:
-    """Quality on ``asked`` of the latency model and the baselines, all fitted to ``known``.
+    """Quality on ``asked`` of the latency model and the baselines, all fitted to ``samples``.
 
     Args:
         table: quantities of the space; without kernel times the table alone is left out.
-        known: what is fitted.
+        samples: what is fitted.
         asked: what is asked about.
         seed: of the trees.
         other_device: see ``LatencyModel.fit``.
@@ -87,11 +87,11 @@ def held_out(
     Raises:
         UserError: too few samples to fit.
     """
-    model = LatencyModel.fit(table, known.configs, known.latency_ms, seed, other_device)
-    fitted, genomes = table.space.genomes(list(known.configs)), table.space.genomes(list(asked.configs))
+    model = LatencyModel.fit(table, samples.configs, samples.latency_ms, seed, other_device)
+    fitted, genomes = table.space.genomes(list(samples.configs)), table.space.genomes(list(asked.configs))
     methods = {OURS: model.evaluate(asked.configs, asked.latency_ms)}
     for name, method in _baselines(table).items():
-        methods[name] = score(method(table, fitted, known.latency_ms, genomes), asked.latency_ms)
+        methods[name] = score(method(table, fitted, samples.latency_ms, genomes), asked.latency_ms)
     return methods
 
 
@@ -101,7 +101,7 @@ def _baselines(table: SubnetTable) -> dict[str, Baseline]:
 
 def compare(
     table: SubnetTable, configs: Sequence[SubnetConfig], latency_ms: Floats, folds: int = 5, seed: int = 0
-) -> dict[str, Any]:
+) -> Record:
     """Cross-validate the latency model and the baselines on the same folds.
 
     Args:

@@ -6,7 +6,6 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.architectures import from_ofa
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import Record
 
 Floats = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ def read_latency_data(path: Path, space: SearchSpace) -> LatencyData:
     return LatencyData(tuple(configs), np.asarray(latencies))
 
 
-def _parse(line: dict[str, Any], space: SearchSpace) -> tuple[SubnetConfig, float]:
+def _parse(line: Record, space: SearchSpace) -> tuple[SubnetConfig, float]:
     config = space.parse(line["subnet"]) if "subnet" in line else from_ofa(line["config"], space)
     latency_ms = float(line["latency_ms"])
     if not 0 < latency_ms < math.inf:

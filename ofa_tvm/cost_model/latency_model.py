@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from ofa_tvm.spaces import Genomes, SubnetConfig
 from ofa_tvm.spaces.block_table import BlockTable
 from ofa_tvm.spaces.subnet_features import ordinal_choices, relative_resolution
 from ofa_tvm.spaces.subnet_table import QUANTITIES, SubnetTable
+from ofa_tvm.support.files import Record
 
 Floats = NDArray[np.float64]
 BlockTimes = tuple[Floats, Floats]
@@ -128,7 +128,7 @@ class LatencyModel:
         covered = (low_ms <= latency_ms) & (latency_ms <= high_ms)
         return {**score(mean_ms, latency_ms), "interval_coverage": float(covered.mean())}
 
-    def save(self, folder: Path, report: dict[str, Any] | None = None) -> None:
+    def save(self, folder: Path, report: Record | None = None) -> None:
         """Write ``cost_model.ubj`` and ``cost_model.report.json``; ``report`` is kept for readers."""
         save_model(
             folder,

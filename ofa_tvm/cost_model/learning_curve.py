@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +16,15 @@ _HELD_OUT = 0.2
 _SPLITS = 2
 
 
-def learning_curve(table: SubnetTable, data: LatencyData, seed: int = 0) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class CurvePoint:
+    """Errors, as fractions by method, of models fitted to so many samples."""
+
+    samples: int
+    mape: dict[str, float]
+
+
+def learning_curve(table: SubnetTable, data: LatencyData, seed: int = 0) -> list[CurvePoint]:
     """Mean errors of the latency model and of what it has to beat, fitted to 10, 30, 100, 300, ... samples.
 
     Args:
@@ -24,7 +33,7 @@ def learning_curve(table: SubnetTable, data: LatencyData, seed: int = 0) -> list
         seed: of the splits and the trees.
 
     Returns:
-        Values for JSON, by size: ``samples`` and, by method, ``mape`` as a fraction, a mean over two splits.
+        Of each size, means over two splits.
     """
     most = round(len(data) * (1 - _HELD_OUT))
     points = []
@@ -35,17 +44,17 @@ def learning_curve(table: SubnetTable, data: LatencyData, seed: int = 0) -> list
             scores = held_out(table, data[rows[:size]], data[rows[most:]], seed)
             for name, score in scores.items():
                 errors.setdefault(name, []).append(score["mape"])
-        points.append({"samples": size, "mape": {name: float(np.mean(of_name)) for name, of_name in errors.items()}})
+        points.append(CurvePoint(size, {name: float(np.mean(of_name)) for name, of_name in errors.items()}))
     return points
 
 
-def doubled(curve: list[dict[str, Any]]) -> float | None:
+def doubled(curve: Sequence[CurvePoint]) -> float | None:
     """The error that twice as many samples promise: the curve's last slope in a log-log plot, never upwards.
 
     None where the curve has one point.
     """
     if len(curve) < 2:
         return None
-    (fewer, before), (more, now) = ((point["samples"], point["mape"][OURS]) for point in curve[-2:])
+    (fewer, before), (more, now) = ((point.samples, point.mape[OURS]) for point in curve[-2:])
     slope = min(0.0, float(np.log(now / before) / np.log(more / fewer)))
     return float(now * 2**slope)

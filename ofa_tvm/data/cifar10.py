@@ -74,7 +74,7 @@ def _from_cache(progress: Callable[[str], None]) -> Arrays:
     cached = cache_folder() / "cifar10.npz"
     if not cached.exists():
         images, labels = _download(progress)
-        write_atomic(cached, lambda beside: _save(beside, images, labels))
+        write_atomic(cached, lambda temporary: _save(temporary, images, labels))
         return images, labels
     try:
         with np.load(cached, allow_pickle=False) as arrays:

@@ -6,10 +6,11 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ofa_tvm.support.files import Record
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -40,7 +41,7 @@ class Preprocess:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """As a JSON object."""
         return {"scale": 1 / 255, "mean": list(self.mean), "std": list(self.std), "resize": "bilinear, antialiased"}
 

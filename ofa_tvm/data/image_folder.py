@@ -135,7 +135,7 @@ def _decoded(root: Path, paths: tuple[Path, ...], size: int, progress: Callable[
     images = _open(cached, shape)
     if images is None:
         progress(f"decoding {len(paths)} images of {root} to {size}x{size} (once)")
-        write_atomic(cached, lambda beside: _decode_all(beside, paths, shape, progress))
+        write_atomic(cached, lambda temporary: _decode_all(temporary, paths, shape, progress))
         images = _open(cached, shape)
         assert images is not None
     return images

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
+from ofa_tvm.compiler.codegen import Library, codegen_of
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl
-from ofa_tvm.tuner.device import Device, Library
+from ofa_tvm.tuner.device import Device
 
 BOARDS_FILE = "boards.jsonl"
 
@@ -32,10 +33,8 @@ def library_loader(target: TargetSpec) -> Iterator[Callable[[Path], Library]]:
     Raises:
         UserError: something that it needs is missing here.
     """
-    if target.device == "local":
-        from ofa_tvm.compiler.loaded_model import LoadedModel
-
-        yield LoadedModel
+    if target.device == "local" or target.is_gpu:  # what is compiled for a GPU elsewhere is not loaded
+        yield codegen_of(target).load
         return
     if target.recording is not None:
         raise UserError(f"target {target.name} answers from a recording: nothing runs there", "leave out --device")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,10 +12,11 @@ from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import read_jsonl
+from ofa_tvm.support.files import Record, read_jsonl
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.device import SerialDevice
+from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.log import kernel_states
 from ofa_tvm.tuner.trial import TrialResult
 
@@ -30,16 +31,16 @@ class ReplayDevice(SerialDevice):
         recorded: results by digest of the candidate, or by kernel and "default".
         otherwise: makes the result of a candidate that was not recorded (``made_up_result``, say); without it such a
             trial fails.
-        networks: answers of whole subnets by space, number of classes and key of the subnet.
+        timings: of whole subnets, by space, number of classes and key of the subnet.
     """
 
     def __init__(
         self,
         recorded: Mapping[str, TrialResult],
         otherwise: Callable[[KernelSpec, Candidate], TrialResult] | None = None,
-        networks: Mapping[tuple[str, int, str], dict[str, Any]] | None = None,
+        timings: Mapping[tuple[str, int, str], SubnetTiming] | None = None,
     ) -> None:
-        self._recorded, self._otherwise, self._networks = recorded, otherwise, networks or {}
+        self._recorded, self._otherwise, self._timings = recorded, otherwise, timings or {}
         self.calls: Counter[str] = Counter()
 
     @classmethod
@@ -64,7 +65,7 @@ class ReplayDevice(SerialDevice):
             for line in read_jsonl(path, "trial ledger"):
                 results[str(line["digest"])] = _result(line, path)
             path = folder / "latency.jsonl"
-            return cls(results, networks=dict(_network(line, path) for line in read_jsonl(path, "latency records")))
+            return cls(results, timings=dict(_timing(line, path) for line in read_jsonl(path, "latency records")))
         except (KeyError, TypeError) as error:
             raise UserError(f"{path} has a line without {error}, or of another form", DAMAGED) from error
 
@@ -88,15 +89,13 @@ class ReplayDevice(SerialDevice):
 
     def subnets(self, space: SearchSpace) -> list[SubnetConfig]:
         """The subnets of a space whose latency is recorded, the only ones that can be asked for."""
-        keys = [key for name, classes, key in self._networks if (name, classes) == (space.name, space.classes)]
+        keys = [key for name, classes, key in self._timings if (name, classes) == (space.name, space.classes)]
         return [SubnetConfig.parse(key) for key in keys]
 
-    def networks(
-        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
-    ) -> list[dict[str, Any]]:
-        """The recorded answers for whole subnets."""
-        missing = {"status": "failed", "error": "this subnet is not in the recording"}
-        return [dict(self._networks.get((space, classes, subnet), missing)) for subnet in subnets]
+    def time_subnets(self, subnets: TunedSubnets, plan: WindowPlan) -> list[SubnetTiming]:
+        """What is recorded of subnets."""
+        missing = SubnetTiming("failed", error="this subnet is not in the recording")
+        return [self._timings.get((subnets.space, subnets.classes, key), missing) for key in subnets.keys]
 
 
 def replay_device(target: TargetSpec) -> ReplayDevice:
@@ -131,18 +130,18 @@ def _timed(time_ms: Any, path: Path, what: str) -> TrialResult:
     return TrialResult("ok", (time_ms,), is_checked=True)
 
 
-def _network(line: dict[str, Any], path: Path) -> tuple[tuple[str, int, str], dict[str, Any]]:
-    """Key and answer of a latency record."""
+def _timing(line: Record, path: Path) -> tuple[tuple[str, int, str], SubnetTiming]:
+    """A latency record: whose, and what."""
     classes = line.get("classes") or get_space(line["space"]).classes
     times, references = line["times_ms"], line["reference_ms"]
     is_sound = isinstance(line["subnet"], str) and (line["status"] != "ok" or len(times) == len(references) > 0)
     if not is_sound or not all(map(_is_time, [*times, *references])):
         raise UserError(f"{path} has a record of {line['subnet']} that cannot be", DAMAGED)
-    answer = {key: line[key] for key in ("status", "times_ms", "reference_ms", "error")}
-    return (line["space"], classes, line["subnet"]), answer
+    timing = SubnetTiming(line["status"], tuple(times), tuple(references), error=line["error"])
+    return (line["space"], classes, line["subnet"]), timing
 
 
-def _result(line: dict[str, Any], path: Path) -> TrialResult:
+def _result(line: Record, path: Path) -> TrialResult:
     """The result of a ledger line."""
     if line["time_ms"] is None:
         return TrialResult(line["status"], error=line["error"])

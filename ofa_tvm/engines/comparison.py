@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import median
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from ofa_tvm.engines.base import Engine
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.support.files import Record
 from ofa_tvm.timing.turns import WindowPlan, in_turn
 
 BLOCK = 20
@@ -57,7 +57,7 @@ class Timing:
         p90_ms = median(float(np.percentile(window, 90)) for window in windows)
         return cls(sum(map(len, windows)), median(medians), min(medians), max(medians), p90_ms)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """As a JSON object."""
         return asdict(self)
 
@@ -76,7 +76,7 @@ class Comparison:
     relative_error: dict[str, float]
     protocols: dict[str, dict[str, Timing]]
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """As a JSON object."""
         return asdict(self)
 
@@ -95,7 +95,7 @@ class Speedup:
         ratios = list(ratios)
         return cls(math.exp(sum(map(math.log, ratios)) / len(ratios)), min(ratios), max(ratios))
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """As a JSON object."""
         return asdict(self)
 
@@ -144,8 +144,8 @@ def time_calls(
     subjects = [partial(_window, calls, runs, share, rng) for runs in PROTOCOLS.values()]
     windows = in_turn(subjects, WindowPlan(WINDOWS, 1e3 * share, gap_s=seconds / 2))
     return {
-        protocol: {name: Timing.of([window[name] for window in own]) for name in calls}
-        for protocol, own in zip(PROTOCOLS, windows, strict=True)
+        protocol: {name: Timing.of([window[name] for window in protocol_windows]) for name in calls}
+        for protocol, protocol_windows in zip(PROTOCOLS, windows, strict=True)
     }
 
 

@@ -19,14 +19,21 @@ Maps lie in memory as (batch, size, size, channels).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from ofa_tvm.graph.network import Activation, LayerSpec, NetworkSpec
 from ofa_tvm.support.dtype import DTYPE_BYTES, DType
 
 KernelKind = Literal["conv", "depthwise", "expand_depthwise", "squeeze_excite", "pool", "dense"]
+
+KernelSchedule = dict[str, Any]
+"""How a kernel is computed, as logs hold it: ``{"template": name, "parameters": {...}}``, or ``{"trace": ...}`` with a
+TVM trace as JSON; ``{}`` for the default."""
+Winners = Mapping[str, KernelSchedule]
+"""The fastest schedules, by the key of their kernel."""
 
 _KINDS: dict[str, KernelKind] = {
     "conv": "conv",

@@ -43,23 +43,23 @@ def compute(spec: KernelSpec, inputs: Sequence[Array]) -> list[Array]:
     Raises:
         ValueError: the kernel's kind has no such form.
     """
-    source, *rest = inputs
+    input_map, *rest = inputs
     if spec.scaled:
-        source, rest = source * rest[0][:, None, None, :], rest[1:]
+        input_map, rest = input_map * rest[0][:, None, None, :], rest[1:]
     residual = rest.pop() if spec.residual else None
     match spec.kind:
         case "conv":
-            total = _window(spec, source) @ rest[0].reshape(-1, spec.out_channels)
+            total = _window(spec, input_map) @ rest[0].reshape(-1, spec.out_channels)
         case "depthwise":
-            total = _depthwise(spec, source, rest[0])
+            total = _depthwise(spec, input_map, rest[0])
         case "expand_depthwise":
             half = len(rest) // 2
-            expanded = _finish(source @ rest[0], rest[1:half], None, spec.activation)
+            expanded = _finish(input_map @ rest[0], rest[1:half], None, spec.activation)
             total, rest = _depthwise(spec, expanded, rest[half]), rest[half:]
         case "dense":
-            total = source.reshape(spec.batch, -1) @ rest[0]
+            total = input_map.reshape(spec.batch, -1) @ rest[0]
         case "pool":
-            total = source.sum((1, 2), keepdims=True)
+            total = input_map.sum((1, 2), keepdims=True)
         case "squeeze_excite":
             raise ValueError(f"{spec.key}: on CPUs squeeze-excite is two dense kernels")
     result = _finish(total, rest[1:], residual, spec.activation)
@@ -83,22 +83,22 @@ def _finish(total: Array, bias: Sequence[Array], residual: Array | None, activat
     return results[activation]
 
 
-def _windows(spec: KernelSpec, source: Array) -> Array:
+def _windows(spec: KernelSpec, input_map: Array) -> Array:
     """(batch, y, x, channels, ky, kx) view of the padded map."""
     k = spec.kernel_size
     sides = (spec.padding, k // 2)
-    padded = np.pad(source, ((0, 0), sides, sides, (0, 0)))
+    padded = np.pad(input_map, ((0, 0), sides, sides, (0, 0)))
     view: Array = sliding_window_view(padded, (k, k), axis=(1, 2))
     return view[:, :: spec.stride, :: spec.stride]
 
 
-def _window(spec: KernelSpec, source: Array) -> Array:
-    view = _windows(spec, source).transpose(0, 1, 2, 4, 5, 3)
+def _window(spec: KernelSpec, input_map: Array) -> Array:
+    view = _windows(spec, input_map).transpose(0, 1, 2, 4, 5, 3)
     return np.ascontiguousarray(view).reshape(*view.shape[:3], -1)
 
 
-def _depthwise(spec: KernelSpec, source: Array, weight: Array) -> Array:
-    windows = _windows(spec, source)
+def _depthwise(spec: KernelSpec, input_map: Array, weight: Array) -> Array:
+    windows = _windows(spec, input_map)
     total = np.zeros(windows.shape[:4], np.float32)
     for ky in range(spec.kernel_size):
         for kx in range(spec.kernel_size):
@@ -115,18 +115,18 @@ def layer_input_shapes(spec: KernelSpec) -> list[tuple[int, ...]]:
 
 def layer_compute(spec: KernelSpec, inputs: Sequence[Array]) -> Array:
     """The output of inputs of ``layer_input_shapes``."""
-    source, *rest = inputs
+    input_map, *rest = inputs
     if spec.kind == "pool":
-        means: Array = source.mean((1, 2), keepdims=True, dtype=np.float32)
+        means: Array = input_map.mean((1, 2), keepdims=True, dtype=np.float32)
         return means
     if spec.kind == "squeeze_excite":
         reduce_weight, reduce_bias, expand_weight, expand_bias = rest
-        hidden = np.maximum(source.mean((1, 2), dtype=np.float32) @ reduce_weight + reduce_bias, 0)
+        hidden = np.maximum(input_map.mean((1, 2), dtype=np.float32) @ reduce_weight + reduce_bias, 0)
         gates: Array = np.clip((hidden @ expand_weight + expand_bias) / 6 + np.float32(0.5), 0, 1)
         return gates.reshape(spec.output_shape)
     if spec.scaled:
         rest[0] = rest[0].reshape(spec.batch, spec.in_channels)
-    (output,) = compute(spec, [source, *rest])
+    (output,) = compute(spec, [input_map, *rest])
     return output
 
 

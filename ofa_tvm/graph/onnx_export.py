@@ -19,25 +19,25 @@ IMAGE = "image"
 LOGITS = "logits"
 
 
-def _squeeze_excite_nodes(layer: LayerSpec, source: str, output: str) -> list[onnx.NodeProto]:
+def _squeeze_excite_nodes(layer: LayerSpec, input_map: str, output: str) -> list[onnx.NodeProto]:
     name = layer.name
     pooled, reduced, hidden, expanded, gate = (
         f"{name}.{part}" for part in ("pooled", "reduced", "hidden", "expanded", "gate")
     )
     return [
-        helper.make_node("GlobalAveragePool", [source], [pooled]),
+        helper.make_node("GlobalAveragePool", [input_map], [pooled]),
         helper.make_node("Conv", [pooled, f"{name}.reduce.weight", f"{name}.reduce.bias"], [reduced]),
         helper.make_node("Relu", [reduced], [hidden]),
         helper.make_node("Conv", [hidden, f"{name}.expand.weight", f"{name}.expand.bias"], [expanded]),
         helper.make_node("HardSigmoid", [expanded], [gate], alpha=1 / 6, beta=0.5),
-        helper.make_node("Mul", [source, gate], [output]),
+        helper.make_node("Mul", [input_map, gate], [output]),
     ]
 
 
-def _layer_nodes(layer: LayerSpec, source: str, residual: str | None, output: str) -> list[onnx.NodeProto]:
+def _layer_nodes(layer: LayerSpec, input_map: str, residual: str | None, output: str) -> list[onnx.NodeProto]:
     name = layer.name
     if layer.kind == "squeeze_excite":
-        return _squeeze_excite_nodes(layer, source, output)
+        return _squeeze_excite_nodes(layer, input_map, output)
     affine = [f"{name}.weight", f"{name}.bias"] if layer.norm or layer.bias else [f"{name}.weight"]
     steps: list[tuple[str, list[str], dict[str, Any]]] = []
     match layer.kind:
@@ -60,7 +60,7 @@ def _layer_nodes(layer: LayerSpec, source: str, residual: str | None, output: st
         steps.append(("Clip", [ZERO, SIX], {}))
     elif layer.activation != "none":
         steps.append(({"relu": "Relu", "hard_swish": "HardSwish"}[layer.activation], [], {}))
-    names = [source, *(f"{name}.step{index}" for index in range(1, len(steps))), output]
+    names = [input_map, *(f"{name}.step{index}" for index in range(1, len(steps))), output]
     return [
         helper.make_node(operator, [before, *others], [after], **attributes)
         for (operator, others, attributes), before, after in zip(steps, names, names[1:], strict=False)

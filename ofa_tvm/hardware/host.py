@@ -14,5 +14,5 @@ IDENTITIES = ("/etc/machine-id", "/proc/sys/kernel/random/boot_id")
 @functools.cache
 def host_identity() -> str:
     """The processor (name, model and stepping), and a hash of the host's identity and of its last start."""
-    known = [Path(path).read_text().strip() for path in IDENTITIES if Path(path).is_file()]
-    return f"{cpu_name()}; {hashlib.sha256(' '.join(known).encode()).hexdigest()[:12]}"
+    identities = [Path(path).read_text().strip() for path in IDENTITIES if Path(path).is_file()]
+    return f"{cpu_name()}; {hashlib.sha256(' '.join(identities).encode()).hexdigest()[:12]}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ofa_tvm.hardware.target import KERNEL_SET, LAYOUT, Recording, TargetSpec
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import read_json
+from ofa_tvm.support.files import Record, read_json
 
 MANIFEST = "manifest.json"
 FILES = ("kernels.jsonl", "trials.jsonl", "latency.jsonl")
@@ -49,7 +49,7 @@ class _Manifest(_Strict):
     conditions: _Conditions
 
 
-def replayed(target: TargetSpec, folder: Path, asked: dict[str, Any]) -> TargetSpec:
+def replayed(target: TargetSpec, folder: Path, asked: Record) -> TargetSpec:
     """The target with the chip, threads, batch and number type of a log, which answers in the device's place.
 
     Args:
@@ -77,13 +77,13 @@ def replayed(target: TargetSpec, folder: Path, asked: dict[str, Any]) -> TargetS
         raise UserError(f"{path} tells of float16 on a CPU, which there is not", HINT)
     if (conditions.kernel_set, conditions.layout) != (KERNEL_SET, LAYOUT):
         raise UserError(f"{folder} was recorded by another version of ofa_tvm: its kernels are others", "record anew")
-    own = {"threads": conditions.threads, "batch": conditions.batch, "dtype": conditions.dtype}
+    recorded = {"threads": conditions.threads, "batch": conditions.batch, "dtype": conditions.dtype}
     for key, value in asked.items():
-        if value is not None and value != own[key]:
-            raise UserError(f"{folder} was recorded with {key} {own[key]}, not {value}", "another log may have it")
+        if value is not None and value != recorded[key]:
+            raise UserError(f"{folder} was recorded with {key} {recorded[key]}, not {value}", "another log may have it")
     host = conditions.target.host or conditions.target
     values = target.model_dump(by_alias=True)
-    values |= own | {"device": "replay", "recording": _recording(folder, manifest["conditions"])}
+    values |= recorded | {"device": "replay", "recording": _recording(folder, manifest["conditions"])}
     values["target"] |= host.model_dump(include={"mcpu", "mattr", "mtriple"})
     if is_gpu:
         values["target"]["gpu"]["arch"] = conditions.target.arch
@@ -93,7 +93,7 @@ def replayed(target: TargetSpec, folder: Path, asked: dict[str, Any]) -> TargetS
         raise UserError(f"{path} says what no target can be: {error.errors()[0]['msg']}", HINT) from error
 
 
-def _recording(folder: Path, conditions: dict[str, Any]) -> Recording:
+def _recording(folder: Path, conditions: Record) -> Recording:
     """The recording with its content's hash: another recording is another one, whatever it was made under."""
     sha = hashlib.sha256()
     for name in FILES:

@@ -13,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ofa_tvm.hardware.machine import cpu_name, local_gpu, package_version
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import Record
 
+TargetAttributes = dict[str, Any]
+"""What TVM's ``Target`` takes."""
 SCHEMA = 1
 LAYOUT = "NHWC"
 KERNEL_SET = 2
@@ -51,9 +54,9 @@ class CompilerTarget(_Part):
             raise ValueError("kind 'cuda', and no other, needs a section [target.gpu]")
         return self
 
-    def attributes(self, cores: int) -> dict[str, Any]:
+    def attributes(self, cores: int) -> TargetAttributes:
         """TVM's target dict."""
-        attributes: dict[str, Any] = {"kind": "llvm", "mcpu": self.mcpu, "num-cores": cores}
+        attributes: TargetAttributes = {"kind": "llvm", "mcpu": self.mcpu, "num-cores": cores}
         for name in ("mtriple", "mattr", "keys", "device"):
             value = getattr(self, name)
             if value:
@@ -134,7 +137,7 @@ class Recording(_Part):
 
     folder: str
     sha256: str
-    conditions: dict[str, Any]
+    conditions: Record
 
 
 DeviceKind = Literal["local", "rpc", "estimate", "emulated", "pack", "replay"]
@@ -202,14 +205,18 @@ class TargetSpec(_Part):
         return self.device not in ("pack", "replay")
 
     @property
-    def attributes(self) -> dict[str, Any]:
+    def attributes(self) -> TargetAttributes:
         """TVM's target dict."""
         return self.target.attributes(self.threads)
 
+    def with_repeats(self, repeats: int) -> Self:
+        """The target with another number of times that are taken of a kernel."""
+        return self.model_copy(update={"tuning": self.tuning.model_copy(update={"repeats": repeats})})
+
     @functools.cached_property
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> Record:
         """What changes speed; the fingerprint is a hash of it."""
-        where: dict[str, Any] = {}
+        where: Record = {}
         if self.device in ("rpc", "emulated") and self.rpc is not None:
             where = {"board": self.rpc.key}
             if self.rpc.cores:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.compiler.cpu.assembler import Winners, assemble
+from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel, load_anew
+from ofa_tvm.graph.kernel import Winners
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.hardware.target import TargetSpec

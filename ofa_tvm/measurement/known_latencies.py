@@ -137,8 +137,8 @@ class KnownLatencies:
         return {which: median(ratios) if ratios else 1.0 for which, ratios in of_origin.items()}
 
 
-def _keep(known: dict[str, list[LatencyRecord]], record: LatencyRecord) -> None:
+def _keep(records: dict[str, list[LatencyRecord]], record: LatencyRecord) -> None:
     """Add a record to those of its subnet; a failure sets earlier ones aside, and is set aside by later ones."""
-    earlier = known.get(record.subnet, [])
+    earlier = records.get(record.subnet, [])
     is_like_the_last = bool(earlier) and earlier[-1].status == record.status == "ok"
-    known[record.subnet] = [*earlier, record] if is_like_the_last else [record]
+    records[record.subnet] = [*earlier, record] if is_like_the_last else [record]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,9 +21,12 @@ from ofa_tvm.measurement.known_latencies import KnownLatencies
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.errors import PartialResult
+from ofa_tvm.support.files import Record
 from ofa_tvm.timing.patience import until_undisturbed
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.timing.window import MIN_WINDOWS, Percentile, Timing
+from ofa_tvm.tuner.device import Device
+from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.latency_records import LatencyRecord, append_records
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
@@ -43,23 +44,6 @@ UNUSUAL = 1.1
 """A machine so many times slower or faster than the records tell is worth a word."""
 
 
-class NetworkDevice(Protocol):
-    """What times whole subnets: a machine, or a recording of one."""
-
-    def start(self) -> None:
-        """Wait until it is ready."""
-        ...
-
-    def networks(
-        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
-    ) -> list[dict[str, Any]]:
-        """Of each subnet, with so many classes and the winners of a log, ``status``, ``times_ms`` and ``reference_ms``.
-
-        Where they were measured, ``figures`` of its windows, too; they are timed in turn where the device can.
-        """
-        ...
-
-
 class LatencyBench:
     """Measures subnets of a tuned space; what is known of them, and the model learned from that.
 
@@ -72,7 +56,7 @@ class LatencyBench:
     """
 
     def __init__(
-        self, tuned: TunedSpace, device: NetworkDevice | None, percentile: Percentile = 50, busy_cores: int = 0
+        self, tuned: TunedSpace, device: Device | None, percentile: Percentile = 50, busy_cores: int = 0
     ) -> None:
         self.tuned, self.space, self.target, self.log = tuned, tuned.space, tuned.target, tuned.log
         self._device, self.percentile, self.busy_cores = device, percentile, busy_cores
@@ -88,7 +72,7 @@ class LatencyBench:
         """Whether a device is at hand that can time any subnet."""
         return self._device is not None and self._recorded is None
 
-    def _device_for(self, config: SubnetConfig) -> NetworkDevice | None:
+    def _device_for(self, config: SubnetConfig) -> Device | None:
         return self._device if self._recorded is None or config in self._recorded else None
 
     @property
@@ -178,26 +162,23 @@ class LatencyBench:
 
     def _measure(self, subnets: Sequence[str], plan: WindowPlan) -> list[LatencyRecord]:
         assert self._device is not None
-        answers = self._device.networks(self.space.name, self.space.classes, subnets, self.log.folder, plan)
+        wanted = TunedSubnets(self.space.name, self.space.classes, tuple(subnets), self.log.folder)
+        timings = self._device.time_subnets(wanted, plan)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        records = [self._record(subnet, answer, now) for subnet, answer in zip(subnets, answers, strict=True)]
+        records = [self._record(subnet, timing, now) for subnet, timing in zip(subnets, timings, strict=True)]
         append_records(self.log.folder, records)
         self._known.add(records)
         return records
 
-    def _record(self, subnet: str, answer: Mapping[str, Any], now: str) -> LatencyRecord:
+    def _record(self, subnet: str, timing: SubnetTiming, now: str) -> LatencyRecord:
         return LatencyRecord(
             space=self.space.name,
             subnet=subnet,
-            status=answer["status"],
-            times_ms=tuple(answer.get("times_ms", ())),
-            reference_ms=tuple(answer.get("reference_ms", ())),
+            **asdict(timing),
             schedules=self._known.schedules(subnet),
             provenance=self.target.stored_provenance(),
             measured_at=now,
-            error=answer.get("error", ""),
             classes=self.tuned.own_classes,
-            figures=tuple(map(tuple, answer.get("figures", ()))),
             host=self._known.host,
             busy_cores=self.busy_cores,
         )
@@ -207,7 +188,7 @@ class LatencyBench:
             return f"{record.status}: {record.error}"
         return f"{self.latency_ms(SubnetConfig.parse(record.subnet)):.3f} ms"
 
-    def model(self, samples: int, seed: int = 0, resolutions: Sequence[int] | None = None) -> LatencyModel:
+    def measure_samples(self, samples: int, seed: int = 0, resolutions: Sequence[int] | None = None) -> LatencyModel:
         """The model from ``samples`` random subnets or more, measuring those that are missing.
 
         A subnet that fails is replaced by another one; after ``MAX_FAILURES`` the model is made of what there is.
@@ -260,7 +241,7 @@ class LatencyBench:
             log(f"{good} of {wanted} subnets were measured, {failures} failed")
 
     def fit(self) -> LatencyModel:
-        """The model from everything known now; ``report`` saves it.
+        """The model from everything known now; ``fit_and_save`` saves it.
 
         Raises:
             PartialResult: fewer than ``MIN_MEASURED`` subnets could be measured.
@@ -277,7 +258,7 @@ class LatencyBench:
             )
         return LatencyModel.fit(self.table, configs, latency_ms)
 
-    def report(self) -> dict[str, Any]:
+    def fit_and_save(self) -> Record:
         """Errors of the model and of what it has to beat, and what it rests on; saves the model with them."""
         configs, latency_ms = self.known()
         compared = compare(self.table, configs, latency_ms)
@@ -288,7 +269,7 @@ class LatencyBench:
             **compared,
             "estimated_kernels": self.estimated_kernels,
             "reference_ms": self.reference_ms,
-            "learning_curve": curve,
+            "learning_curve": [asdict(point) for point in curve],
             "mape_with_twice_the_samples": doubled(curve),
             "importance": importance(model, self.space.genomes(configs)),
         }

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ofa_tvm.devices.pack.reader import import_kernels
+from ofa_tvm.devices.pack.reader import Imported, import_kernels
 from ofa_tvm.devices.pack.writer import PackWriter, export_kernels
 from ofa_tvm.measurement.latency_bench import MAX_FAILURES, MIN_MEASURED, LatencyBench
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import PartialResult, UserError
+from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.candidate_sources import candidate_sources
 from ofa_tvm.tuner.latency_records import read_records
@@ -41,16 +41,47 @@ class PackOrder:
     subnets: Sequence[SubnetConfig] = ()
 
 
-def run_packs(order: PackOrder, import_from: Path | None, export_to: Path | None) -> dict[str, Any]:
-    """Import a pack, export the next one, or both.
+@dataclass(frozen=True)
+class Exported:
+    """A pack that was built, and how many candidates and subnets could not be."""
 
-    Returns:
-        ``imported`` and ``exported``, as far as that was asked for.
+    folder: str
+    entries: int
+    kernels: int
+    subnets: int
+    size_bytes: int
+    failures: int
+
+
+@dataclass(frozen=True)
+class PackRound:
+    """What was done with packs.
+
+    Args:
+        folder: of the log.
+        imported: what was taken into it; None where that was not asked.
+        exported: what was built; likewise.
+        cost_model: how good the latency model is, where latencies of subnets were imported.
+    """
+
+    folder: str
+    imported: Imported | None = None
+    exported: Exported | None = None
+    cost_model: Record | None = None
+
+    def record(self) -> Record:
+        """As a JSON object, with what was asked for."""
+        record = {name: value for name, value in asdict(self).items() if value is not None}
+        return record | ({"cost_model": self.cost_model} if self.imported is not None else {})
+
+
+def run_packs(order: PackOrder, import_from: Path | None, export_to: Path | None) -> PackRound:
+    """Import a pack, export the next one, or both.
 
     Raises:
         UserError: neither was, or a pack cannot be used.
     """
-    target, own = order.tuned.target, order.tuned.log
+    target, tuning_log = order.tuned.target, order.tuned.log
     if import_from is None and export_to is None:
         raise UserError(
             f"target {target.name} is measured elsewhere, by packs",
@@ -58,18 +89,16 @@ def run_packs(order: PackOrder, import_from: Path | None, export_to: Path | None
         )
     if target.device != "pack":
         raise UserError(f"--device {target.device} needs no pack", "leave out --device, or the pack")
-    done: dict[str, Any] = {}
-    with own.exclusive():
+    imported = report = None
+    with tuning_log.exclusive():
         if import_from is not None:
-            done["imported"] = asdict(import_kernels(import_from, target, own))
-            done["cost_model"] = _latency_report(order.tuned) if done["imported"]["subnets"] else None
-        if export_to is not None:
-            done["exported"] = _export(order, export_to)
-    done["folder"] = str(own.folder)
-    return done
+            imported = import_kernels(import_from, target, tuning_log)
+            report = _latency_report(order.tuned) if imported.subnets else None
+        exported = None if export_to is None else _export(order, export_to)
+    return PackRound(str(tuning_log.folder), imported, exported, report)
 
 
-def pack_subnets(tuned: TunedSpace, subnets: Sequence[SubnetConfig], folder: Path) -> dict[str, Any]:
+def pack_subnets(tuned: TunedSpace, subnets: Sequence[SubnetConfig], folder: Path) -> Exported | None:
     """Build a pack of subnets alone; what it holds.
 
     Raises:
@@ -77,34 +106,33 @@ def pack_subnets(tuned: TunedSpace, subnets: Sequence[SubnetConfig], folder: Pat
     """
     nothing = Budget(trials=0, seconds=None, trials_per_kernel=1)
     order = PackOrder(tuned, tuned.space.resolutions, nothing, subnets=subnets)
-    exported: dict[str, Any] = run_packs(order, None, folder)["exported"]
-    return exported
+    return run_packs(order, None, folder).exported
 
 
-def _export(order: PackOrder, folder: Path) -> dict[str, Any]:
-    own, target, most = order.tuned.log, order.tuned.target, order.budget.trials_per_kernel
+def _export(order: PackOrder, folder: Path) -> Exported:
+    tuning_log, target, most = order.tuned.log, order.tuned.target, order.budget.trials_per_kernel
     kernels, frequencies = order.tuned.kernels(order.resolutions), order.tuned.frequencies(order.resolutions)
     batch = order.batch or target.tuning.batch
-    sources = candidate_sources(target, kernels, own, order.transfer, order.seed)
-    keys = urgency(kernels, frequencies, own.kernels, most, batch)
+    sources = candidate_sources(target, kernels, tuning_log, order.transfer, order.seed)
+    keys = urgency(kernels, frequencies, tuning_log.kernels, most, batch)
 
     def ask(key: str) -> Sequence[Candidate]:
-        state = own.kernels.get(key)
+        state = tuning_log.kernels.get(key)
         left = most - (state.trials if state else 0)
         return sources(kernels[key]).ask(min(batch, left))
 
     with PackWriter(target, folder) as writer:
-        failures = export_kernels(writer, own, kernels, keys, ask, 0 if order.subnets else order.budget.trials)
+        failures = export_kernels(writer, tuning_log, kernels, keys, ask, 0 if order.subnets else order.budget.trials)
         failures += _add_subnets(order, writer)
         pack = writer.finish()
-    return {**asdict(pack), "folder": str(pack.folder), "failures": failures}
+    return Exported(**(asdict(pack) | {"folder": str(pack.folder)}), failures=failures)
 
 
 def _add_subnets(order: PackOrder, writer: PackWriter) -> int:
     """Named subnets, and random ones that are not measured with today's schedules; how many could not be built."""
     tuned = order.tuned
     records = read_records(tuned.log.folder, tuned.space.name, tuned.own_classes)
-    known = {(record.subnet, record.schedules) for record in records if record.status == "ok"}
+    measured = {(record.subnet, record.schedules) for record in records if record.status == "ok"}
     space, rng = tuned.space.with_resolutions(order.resolutions), np.random.default_rng(order.seed)
     added = failures = 0
     tried: set[str] = set()
@@ -114,7 +142,7 @@ def _add_subnets(order: PackOrder, writer: PackWriter) -> int:
     while added < order.samples and len(tried) < space.cardinality and not writer.is_full and failures < MAX_FAILURES:
         (config,) = space.sample_configs(rng, 1)
         schedules = tuned.schedules(config)
-        if config.key in tried or (config.key, schedules) in known:
+        if config.key in tried or (config.key, schedules) in measured:
             tried.add(config.key)
             continue
         tried.add(config.key)
@@ -133,11 +161,11 @@ def _add_subnet(tuned: TunedSpace, writer: PackWriter, config: SubnetConfig, sch
     return bool(problem)
 
 
-def _latency_report(tuned: TunedSpace) -> dict[str, Any] | None:
+def _latency_report(tuned: TunedSpace) -> Record | None:
     """Fit the latency model where enough subnets are known by now."""
     try:
         bench = LatencyBench(tuned, None)
-        return bench.report() if len(bench.known()[0]) >= MIN_MEASURED else None
+        return bench.fit_and_save() if len(bench.known()[0]) >= MIN_MEASURED else None
     except PartialResult as error:
         log(f"no latency model yet: {error.what}")
         return None

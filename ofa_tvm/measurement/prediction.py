@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
-from ofa_tvm.compiler.lowering import kernel_steps
 from ofa_tvm.cost_model.baselines import OURS, held_out
-from ofa_tvm.cost_model.breakdown import breakdown
+from ofa_tvm.cost_model.breakdown import Part, breakdown
 from ofa_tvm.cost_model.latency_data import read_latency_data
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.ofa_block_latency import BlockLatencyTable, block_times, read_files
@@ -18,19 +21,50 @@ from ofa_tvm.measurement.kernel_times import call_costs, latency_table
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import Record, write_atomic
 from ofa_tvm.tuner.tuned_space import TunedSpace
+
+
+@dataclass(frozen=True)
+class PredictedSubnet:
+    """What the models say of a subnet.
+
+    Args:
+        subnet: its key.
+        predicted_ms: latency, with the ends of its 90 % interval.
+        predicted_top1: accuracy as a fraction; None where nothing predicts it.
+        macs: multiply-accumulates of one image.
+        parameters: trainable numbers.
+        peak_activation_bytes: largest sum of maps alive at once, one image.
+        parts: where the time goes, call by call; none where that was not asked.
+    """
+
+    subnet: str
+    predicted_ms: float
+    predicted_low_ms: float
+    predicted_high_ms: float
+    predicted_top1: float | None
+    macs: int
+    parameters: int
+    peak_activation_bytes: int
+    parts: tuple[Part, ...] = ()
+
+    def record(self) -> Record:
+        """As a JSON object; parts only where there are any."""
+        record = asdict(self)
+        return record if self.parts else {name: value for name, value in record.items() if name != "parts"}
 
 
 def predictions(
     tuned: TunedSpace, configs: list[SubnetConfig], folder: Path | None, with_layers: bool
-) -> list[dict[str, Any]]:
+) -> list[PredictedSubnet]:
     """What subnets take on a target, with the interval, how accurate and how large they are.
 
     Args:
         tuned: their space on the target.
         configs: the subnets.
         folder: of the supernet whose predictor tells accuracies; None for none.
-        with_layers: also where the time goes, layer by layer (``parts``).
+        with_layers: also where the time goes, layer by layer.
 
     Raises:
         PartialResult: no kernel of the space is tuned.
@@ -45,31 +79,46 @@ def predictions(
     top1: Sequence[float | None] = [None] * len(configs)
     if folder is not None and (folder / f"{STEM}.report.json").exists():
         top1 = AccuracyPredictor.load(folder, SubnetTable(space)).predict(genomes)[0].tolist()
-    rows = []
-    for config, (mean_ms, low_ms, high_ms), predicted_top1 in zip(configs, latencies, top1, strict=True):
+    predicted = []
+    for config, interval_ms, predicted_top1 in zip(configs, latencies, top1, strict=True):
         network = space.network(config)
-        row = {
-            "subnet": config.key,
-            "predicted_ms": mean_ms,
-            "predicted_low_ms": low_ms,
-            "predicted_high_ms": high_ms,
-            "predicted_top1": predicted_top1,
-            "macs": network.macs,
-            "parameters": network.parameters,
-            "peak_activation_bytes": network.peak_activation_bytes,
-        }
-        if with_layers:
-            parts = breakdown(model, config, kernel_steps(network, tuned.target), costs, is_tuned)
-            row["parts"] = [asdict(part) for part in parts]
-        rows.append(row)
-    return rows
+        steps = tuned.steps(network) if with_layers else []
+        predicted.append(
+            PredictedSubnet(
+                config.key,
+                *interval_ms,
+                predicted_top1,
+                network.macs,
+                network.parameters,
+                network.peak_activation_bytes,
+                tuple(breakdown(model, config, steps, costs, is_tuned)) if with_layers else (),
+            )
+        )
+    return predicted
 
 
-def _rows(columns: Sequence[Any]) -> list[tuple[float, ...]]:
+def write_table(path: Path, predicted: Sequence[PredictedSubnet]) -> None:
+    """Write predictions as CSV; parts are left out.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    text = io.StringIO(newline="")
+    names = [field.name for field in fields(PredictedSubnet) if field.name != "parts"]
+    table = csv.DictWriter(text, names, extrasaction="ignore")
+    table.writeheader()
+    table.writerows(subnet.record() for subnet in predicted)
+    try:
+        write_atomic(path, text.getvalue())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}", "name another file with --csv") from error
+
+
+def _rows(columns: Sequence[NDArray[np.float64]]) -> list[tuple[float, float, float]]:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def block_sums(space: SearchSpace, path: Path, configs: list[SubnetConfig]) -> list[dict[str, Any]]:
+def block_sums(space: SearchSpace, path: Path, configs: list[SubnetConfig]) -> list[Record]:
     """Sums of published block latencies in ms, with their parts.
 
     Raises:
@@ -79,16 +128,14 @@ def block_sums(space: SearchSpace, path: Path, configs: list[SubnetConfig]) -> l
     rows = []
     for config in configs:
         if config.resolution not in files:
-            known = ", ".join(map(str, sorted(files))) or "none"
-            raise UserError(f"{path} has no latencies at resolution {config.resolution}", f"it has {known}")
+            resolutions = ", ".join(map(str, sorted(files))) or "none"
+            raise UserError(f"{path} has no latencies at resolution {config.resolution}", f"it has {resolutions}")
         parts = block_times(files[config.resolution], space, config)
         rows.append({"subnet": config.key, "predicted_ms": sum(parts.values()), "parts": parts})
     return rows
 
 
-def fit_quality(
-    space: SearchSpace, path: Path, base: Path | None, train: int, test: int | None, seed: int
-) -> dict[str, Any]:
+def fit_quality(space: SearchSpace, path: Path, base: Path | None, train: int, test: int | None, seed: int) -> Record:
     """Fit the latency model to a file of latencies, and say how good it is on others of it.
 
     Args:
@@ -103,20 +150,20 @@ def fit_quality(
         UserError: a file cannot be read, or has too few lines.
     """
     kernels = SubnetTable(space)
-    known, asked = read_latency_data(path, space).split(train, test, seed)
+    fitted, asked = read_latency_data(path, space).split(train, test, seed)
     start, base_samples = None, 0
     if base is not None and base.is_dir():
         start = BlockLatencyTable.load(base, space).times
     elif base is not None:
         other = read_latency_data(base, space)
         start, base_samples = LatencyModel.fit(kernels, other.configs, other.latency_ms, seed).block_times, len(other)
-    methods = held_out(kernels, known, asked, seed, start)
+    methods = held_out(kernels, fitted, asked, seed, start)
     return {
         "space": space.name,
         "file": str(path),
         "base": str(base) if base else None,
         "base_samples": base_samples,
-        "train": len(known),
+        "train": len(fitted),
         "test": len(asked),
         "seed": seed,
         **methods,

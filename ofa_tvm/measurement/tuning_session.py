@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from ofa_tvm.devices import open_device, recorded_boards
 from ofa_tvm.measurement.latency_bench import LatencyBench, warn_of_estimates
 from ofa_tvm.support.errors import PartialResult
+from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost, Ledger
 from ofa_tvm.tuner.candidate_sources import candidate_sources
 from ofa_tvm.tuner.coverage import Coverage, coverage
@@ -32,7 +32,22 @@ class TuningReport:
     summary: TuningSummary
     cost: Cost
     coverage: Coverage
-    latency_model: dict[str, Any] | None
+    latency_model: Record | None
+
+    def record(self) -> Record:
+        """As a JSON object."""
+        done = self.summary
+        return {
+            "trials": done.trials,
+            "failed_trials": done.failures,
+            "seconds": done.seconds,
+            "trials_per_second": done.trials / done.seconds if done.seconds else 0.0,
+            "stopped_by": done.stopped_by,
+            "slowest_reference": done.slowest_reference,
+            **self.coverage.record(),
+            "cost_model": self.latency_model,
+            "cost": self.cost.record(),
+        }
 
 
 def tune(
@@ -85,7 +100,7 @@ def time_winners_again(tuned: TunedSpace, resolutions: tuple[int, ...]) -> int:
 def _opened(tuned: TunedSpace) -> Iterator[Device]:
     with open_device(tuned.target) as device:
         device.start()
-        device.tell_at_the_speed_of(tuned.log)
+        device.calibrate_to(tuned.log)
         yield device
 
 
@@ -103,15 +118,13 @@ def _tune_kernels(
     return done, cost
 
 
-def _measure_samples(
-    tuned: TunedSpace, device: Device, samples: int, seed: int, resolutions: Sequence[int]
-) -> dict[str, Any]:
+def _measure_samples(tuned: TunedSpace, device: Device, samples: int, seed: int, resolutions: Sequence[int]) -> Record:
     """Measure random subnets, fit the latency model, save it and say how good it is."""
     bench = LatencyBench(tuned, device)
     warn_of_estimates(bench, resolutions)
     with _ledger(tuned).phase(f"measure {tuned.space.name}"):
-        bench.model(samples, seed, resolutions)
-    return bench.report()
+        bench.measure_samples(samples, seed, resolutions)
+    return bench.fit_and_save()
 
 
 def planned_trials(tuned: TunedSpace, resolutions: tuple[int, ...], budget: Budget) -> int:

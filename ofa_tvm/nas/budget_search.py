@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from moocore import is_nondominated
@@ -19,7 +18,7 @@ from ofa_tvm.accuracy.source import AccuracySource
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.nas.feasibility import require_reachable
 from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
-from ofa_tvm.nas.result import Pick
+from ofa_tvm.nas.result import FrontPoint, Pick, SearchRound
 from ofa_tvm.nas.searchers import SEARCHERS
 from ofa_tvm.nas.searchers.base import relative_excess
 from ofa_tvm.nas.searchers.optimise import optimise
@@ -59,7 +58,7 @@ class Finder:
         self._threads = bench.target.threads
         self._limits = dict(settings.limits or {})
         self._first: dict[str, _Prediction] = {}
-        self.rounds: list[dict[str, Any]] = []
+        self.rounds: list[SearchRound] = []
         self.latency = bench.fit()
 
     def _learn(self) -> None:
@@ -86,23 +85,23 @@ class Finder:
                 violations = violations + relative_excess(self.costs(name, genomes), limit)
             return np.stack([-self.accuracy.predict(genomes), mean_ms, *others], axis=1), violations
 
-        known = [*map(SubnetConfig.parse, settings.start), *self.bench.known()[0]]
-        known = [config for config in known if config.resolution in self.drawn.resolutions]
-        start = self.drawn.genomes([self.drawn.smallest, self.drawn.largest, *known])
+        seeds = [*map(SubnetConfig.parse, settings.start), *self.bench.known()[0]]
+        seeds = [config for config in seeds if config.resolution in self.drawn.resolutions]
+        start = self.drawn.genomes([self.drawn.smallest, self.drawn.largest, *seeds])
         optimise(searcher, score, settings.evaluations, settings.population, start)
         genomes, objectives = searcher.front()
         return [self.drawn.config(genome) for genome in genomes], objectives
 
-    def front(self) -> list[dict[str, Any]]:
-        """The predicted front: subnet, latency in ms, top-1 fraction and other objectives, fastest first."""
+    def front(self) -> list[FrontPoint]:
+        """The predicted front, fastest first."""
         configs, objectives = self._search(None, 0)
         return [
-            {
-                "subnet": configs[row].key,
-                "predicted_ms": float(objectives[row, 1]),
-                "predicted_top1": float(-objectives[row, 0]),
-                "objectives": dict(zip(self.settings.objectives, objectives[row, 2:].tolist(), strict=True)),
-            }
+            FrontPoint(
+                subnet=configs[row].key,
+                predicted_ms=float(objectives[row, 1]),
+                predicted_top1=float(-objectives[row, 0]),
+                objectives=dict(zip(self.settings.objectives, objectives[row, 2:].tolist(), strict=True)),
+            )
             for row in np.argsort(objectives[:, 1])
         ]
 
@@ -173,12 +172,12 @@ class Finder:
             if config.key not in learned
         ]
         self.rounds.append(
-            {
-                "budget_ms": budget_ms,
-                "finalists": [config.key for config in configs],
-                "within_budget": sum(budget_ms is None or latency_ms <= budget_ms for latency_ms in good.values()),
-                "mean_latency_error": float(np.mean(errors)) if errors else None,
-            }
+            SearchRound(
+                budget_ms=budget_ms,
+                finalists=tuple(config.key for config in configs),
+                within_budget=sum(budget_ms is None or latency_ms <= budget_ms for latency_ms in good.values()),
+                mean_latency_error=float(np.mean(errors)) if errors else None,
+            )
         )
 
     def top1(self, config: SubnetConfig) -> float:
@@ -314,7 +313,7 @@ class Finder:
             raise Infeasible("no subnet that was measured meets the limits", "allow more, or measure more: --samples")
         return min(fitting, key=lambda pair: pair[1])
 
-    def along_front(self, front: list[dict[str, Any]]) -> list[Pick]:
+    def along_front(self, front: Sequence[FrontPoint]) -> list[Pick]:
         """Measured picks spread over the predicted front, those that are not dominated, fastest first.
 
         Raises:
@@ -325,7 +324,7 @@ class Finder:
             require_reachable(self.latency, self._threads, self.space, self.drawn, self._limits)
             raise Infeasible("no subnet meets all limits together", "allow more of one of them")
         spread = np.linspace(0, len(front) - 1, min(self.settings.front_picks, len(front))).round().astype(int)
-        configs = [SubnetConfig.parse(front[row]["subnet"]) for row in spread]
+        configs = [SubnetConfig.parse(front[row].subnet) for row in spread]
         self._verify(configs, None)
         measured = [config for config in configs if self.bench.latency_ms(config) is not None]
         if not measured and not self.bench.can_measure:

@@ -115,8 +115,8 @@ def _evaluated(path: Path, facts: SupernetFacts, how: Evaluation, search: Target
     held_out = open_held_out(path.parent, supernet, facts, dataset, library)
     sha256 = sha256_file(path)
     identity = weights_identity(sha256)
-    own = samples_folder(path.parent, identity)
-    samples = AccuracySamples(supernet.space, own, identity, path.parent, facts.resolutions)
+    users_samples = samples_folder(path.parent, identity)
+    samples = AccuracySamples(supernet.space, users_samples, identity, path.parent, facts.resolutions)
 
     for file in how.accuracies:
         log(f"{samples.merge(file)} accuracies of {file} are new")

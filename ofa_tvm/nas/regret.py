@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from ofa_tvm.nas.budget_search import Finder
 from ofa_tvm.nas.result import Pick
 from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.support.files import Record
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Regret:
     broken_budgets: int
     picks: int
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """As a JSON object."""
         return asdict(self)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ofa_tvm.hardware.target import Provenance
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import read_json
+from ofa_tvm.support.files import Record, read_json
 from ofa_tvm.support.ledger import Cost
 from ofa_tvm.timing.window import Percentile, Timing
 
@@ -99,6 +99,22 @@ class UnmetBudget(_Part):
     nearest_subnet: str
 
 
+class SearchRound(_Part):
+    """What one round measured, and how far off predictions of subnets were that the models had not learned from.
+
+    Args:
+        budget_ms: that was searched for; None for the whole front.
+        finalists: subnets that were measured, by key.
+        within_budget: how many of them hold it.
+        mean_latency_error: of the others' predictions, as a fraction; None where there are none.
+    """
+
+    budget_ms: float | None = None
+    finalists: tuple[str, ...] = ()
+    within_budget: int = 0
+    mean_latency_error: float | None = None
+
+
 class CurvePoint(_Part):
     """Errors, as fractions by method, of models fitted to so many samples."""
 
@@ -175,8 +191,8 @@ class SearchResult(_Part):
     cost_model: LatencyQuality | None = None
     accuracy_predictor: AccuracyQuality | None = None
     accuracy_note: str = ""
-    conditions: dict[str, Any] = {}
-    rounds: tuple[dict[str, Any], ...] = ()
+    conditions: Record = {}
+    rounds: tuple[SearchRound, ...] = ()
 
     @property
     def timed(self) -> tuple[Pick, ...]:
@@ -191,8 +207,8 @@ class SearchResult(_Part):
         """
         picks = [pick for pick in self.picks if pick.number == number]
         if not picks:
-            known = "; ".join(f"{pick.number}: {pick.subnet}" for pick in self.picks) or "the search found none"
-            raise UserError(f"the search has no pick {number}", f"picks: {known}")
+            listed = "; ".join(f"{pick.number}: {pick.subnet}" for pick in self.picks) or "the search found none"
+            raise UserError(f"the search has no pick {number}", f"picks: {listed}")
         return picks[0]
 
 
@@ -215,6 +231,6 @@ def load_search_result(folder: Path) -> SearchResult:
         where = ".".join(map(str, first["loc"])) or "the whole file"
         hint = "run the search again"
         raise UserError(f"search result {path} is damaged: '{where}': {first['msg']}", hint) from error
-    beside = folder / result.supernet
-    supernet = beside if not result.supernet.exists() and beside.exists() else result.supernet
+    in_folder = folder / result.supernet
+    supernet = in_folder if not result.supernet.exists() and in_folder.exists() else result.supernet
     return result.model_copy(update={"supernet": supernet})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.measurement.pack_rounds import Exported, pack_subnets
 from ofa_tvm.nas.feasibility import refuse_hopeless
 from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
 from ofa_tvm.nas.opened_accuracy import Evaluation, accuracy_of
@@ -16,30 +16,16 @@ from ofa_tvm.nas.regret import Regret
 from ofa_tvm.nas.searchers import SEARCHERS
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.nas.target_search import TargetSearch, cross_target, write_regret
+from ofa_tvm.spaces.architectures import read_architectures
 from ofa_tvm.supernet.facts import checkpoint_path
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.tuner.tuned_space import TunedSpace
+from ofa_tvm.support.files import Record
+from ofa_tvm.tuner.tuned_space import Target
 
 COSTS = tuple(name for name in OBJECTIVES if name != LATENCY)
 """What a search may limit or minimise besides latency."""
 SAMPLES = 60
 """Measured subnets that a latency model starts from by default."""
-
-
-@dataclass(frozen=True)
-class SearchTarget:
-    """A target and how it was named.
-
-    Args:
-        source: its name or file.
-        spec: what it is.
-        device: where it is measured, where that was said beside the target.
-    """
-
-    source: str
-    spec: TargetSpec
-    device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,23 +36,25 @@ class SearchRequest:
         supernet: folder or file of the supernet, or of OFA's accuracy predictor (``.npz``).
         targets: one or several; each one's picks are measured on the others, too.
         budgets_ms: of latency; empty for the whole front.
-        settings: how hard, and for what else; resolutions None for those that the supernet knows.
+        settings: how hard, and for what else.
+        resolutions: that may be taken; none for all that the supernet knows.
+        start: files of subnets to start from, see ``spaces.architectures``.
         evaluation: how accuracies are found.
         samples: measured subnets that a latency model starts from.
         exports: whether finalists go into a pack instead of onto a device.
-        logs: folder of tuning logs; None for the usual ones.
         folder: of the result.
     """
 
     supernet: Path
-    targets: Sequence[SearchTarget]
+    targets: Sequence[Target]
     folder: Path
     budgets_ms: Sequence[float] = ()
     settings: SearchSettings = field(default_factory=SearchSettings)
+    resolutions: Sequence[int] = ()
+    start: Sequence[str] = ()
     evaluation: Evaluation = field(default_factory=Evaluation)
     samples: int = SAMPLES
     exports: bool = False
-    logs: Path | None = None
 
     def check(self) -> None:
         """Refuse what cannot be searched for.
@@ -114,16 +102,31 @@ class SearchOutcome:
         results: of each, as ``result.json`` has it.
         regret: of each target's picks on each target, where there are several.
         regret_file: where that was written.
+        folder: of the search.
     """
 
     searches: Sequence[TargetSearch]
-    results: Sequence[dict[str, Any]]
+    results: Sequence[Record]
     regret: Sequence[Regret] = ()
     regret_file: Path | None = None
+    folder: Path | None = None
 
-    def by_target(self) -> Mapping[str, dict[str, Any]]:
-        """Results by the targets' names."""
-        return {search.target.name: result for search, result in zip(self.searches, self.results, strict=True)}
+    def export(self, folder: Path) -> Exported | None:
+        """Pack the finalists that are to be measured elsewhere; None where there are none."""
+        (on_target,) = self.searches
+        wanted = list(on_target.bench.wanted.values())
+        return pack_subnets(on_target.bench.tuned, wanted, folder) if wanted else None
+
+    def record(self, exported: Exported | None = None) -> Record:
+        """As a JSON object: the result, or those of several targets by their names."""
+        if not self.regret:
+            return {**self.results[0], "exported": None if exported is None else asdict(exported)}
+        targets = {search.target.name: result for search, result in zip(self.searches, self.results, strict=True)}
+        return {
+            "targets": targets,
+            "regret": [entry.record() for entry in self.regret],
+            "folder": str(self.folder),
+        }
 
 
 def search(request: SearchRequest) -> SearchOutcome:
@@ -134,10 +137,15 @@ def search(request: SearchRequest) -> SearchOutcome:
         Infeasible: no budget can be met.
     """
     request.check()
-    space, _, open_accuracy = accuracy_of(request.supernet, request.evaluation)
-    tuned_spaces = [TunedSpace(space, target.spec, TuningLog(target.spec, request.logs)) for target in request.targets]
+    space, trained, open_accuracy = accuracy_of(request.supernet, request.evaluation)
+    settings = replace(
+        request.settings,
+        resolutions=space.choose_resolutions(request.resolutions or trained),
+        start=tuple(config.key for source in request.start for config in read_architectures(source, space)),
+    )
+    tuned_spaces = [target.tuned(space) for target in request.targets]
     for tuned in tuned_spaces:
-        refuse_hopeless(tuned, request.settings, request.budgets_ms)
+        refuse_hopeless(tuned, settings, request.budgets_ms)
 
     from ofa_tvm.devices import open_device  # slow to import
 
@@ -147,7 +155,7 @@ def search(request: SearchRequest) -> SearchOutcome:
             stack.enter_context(tuned.log.exclusive())
             device = None if target.spec.device == "pack" else stack.enter_context(open_device(target.spec))
             folder = request.folder if len(request.targets) == 1 else request.folder / target.spec.name
-            searches.append(TargetSearch(tuned, target.source, device, folder, request.settings, target.device))
+            searches.append(TargetSearch(target, tuned, device, folder, settings))
         accuracy, sha256, tested = open_accuracy(searches[0])
         for on_target in searches:
             on_target.measure(request.samples)
@@ -156,4 +164,5 @@ def search(request: SearchRequest) -> SearchOutcome:
         matrix = cross_target(searches) if len(searches) > 1 else []
     path = checkpoint_path(request.supernet)
     results = [on_target.result(path, sha256, accuracy, request.budgets_ms) for on_target in searches]
-    return SearchOutcome(searches, results, matrix, write_regret(request.folder, matrix) if matrix else None)
+    regret_file = write_regret(request.folder, matrix) if matrix else None
+    return SearchOutcome(searches, results, matrix, regret_file, request.folder)

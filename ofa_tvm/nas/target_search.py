@@ -3,53 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel
 
 from ofa_tvm.accuracy.source import AccuracySource
-from ofa_tvm.measurement.latency_bench import LatencyBench, NetworkDevice, warn_of_estimates
+from ofa_tvm.measurement.latency_bench import LatencyBench, warn_of_estimates
 from ofa_tvm.nas.budget_search import Finder
 from ofa_tvm.nas.regret import Regret, regret
-from ofa_tvm.nas.result import FILE_NAME, Pick
+from ofa_tvm.nas.result import FILE_NAME, FrontPoint, Pick, UnmetBudget
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.support.command import SCHEMA_VERSION
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import Infeasible
-from ofa_tvm.support.files import write_json
+from ofa_tvm.support.files import Record, write_json
 from ofa_tvm.support.ledger import Ledger
-from ofa_tvm.tuner.tuned_space import TunedSpace
+from ofa_tvm.tuner.device import Device
+from ofa_tvm.tuner.tuned_space import Target, TunedSpace
 
 
 class TargetSearch:
     """The search on one target.
 
     Args:
+        named: the target as the user named it.
         tuned: what is searched; its log is held exclusively by the caller.
-        source: the target as the user gave it.
         device: measures subnets on it; None where they are measured elsewhere, by packs.
         folder: where the result goes.
-        device_source: the device as the user gave it.
         settings: how hard to search, and for what.
     """
 
     def __init__(
         self,
+        named: Target,
         tuned: TunedSpace,
-        source: str,
-        device: NetworkDevice | None,
+        device: Device | None,
         folder: Path,
         settings: SearchSettings,
-        device_source: str | None = None,
     ) -> None:
-        self.target, self.log, self.source, self.device, self.folder = tuned.target, tuned.log, source, device, folder
-        self.device_source, self.settings = device_source, settings
+        self.named, self.target, self.log = named, tuned.target, tuned.log
+        self.device, self.folder, self.settings = device, folder, settings
         self.bench = LatencyBench(tuned, device, settings.percentile, settings.busy_cores)
         self._finder: Finder | None = None
-        self.infeasible: list[dict[str, Any]] = []
+        self.infeasible: list[UnmetBudget] = []
         self.ledger = Ledger(folder / "ledger.jsonl")
         self._earlier_phases = len(self.ledger.costs())
         self.picks: list[Pick] = []
-        self.front: list[dict[str, Any]] = []
+        self.front: list[FrontPoint] = []
 
     @property
     def finder(self) -> Finder:
@@ -65,7 +66,7 @@ class TargetSearch:
             if self.device is not None:
                 self.device.start()
             self.bench.anchor()
-            self.bench.model(samples, resolutions=self.settings.resolutions)
+            self.bench.measure_samples(samples, resolutions=self.settings.resolutions)
 
     def search(self, accuracy: AccuracySource, budgets: Sequence[float]) -> None:
         """Find and verify the picks.
@@ -87,21 +88,21 @@ class TargetSearch:
             except Infeasible as error:
                 log(error.what)
                 nearest, nearest_ms = self.finder.nearest()
-                self.infeasible.append({"budget_ms": budget, "nearest_ms": nearest_ms, "nearest_subnet": nearest.key})
+                self.infeasible.append(UnmetBudget(budget_ms=budget, nearest_ms=nearest_ms, nearest_subnet=nearest.key))
                 errors.append(error)
         if not picks and not self.bench.wanted:
             raise Infeasible("; ".join(error.what for error in errors), errors[-1].hint, errors[-1].nearest)
         return picks
 
-    def result(self, supernet: Path, sha256: str, accuracy: AccuracySource, budgets: Sequence[float]) -> dict[str, Any]:
+    def result(self, supernet: Path, sha256: str, accuracy: AccuracySource, budgets: Sequence[float]) -> Record:
         """What ``search_result`` reads; written to the folder too."""
         payload = {
             "space": self.bench.space.name,
             "supernet": str(supernet),
             "supernet_sha256": sha256,
             "target": self.target.name,
-            "target_source": self.source,
-            "device": self.device_source,
+            "target_source": self.named.source,
+            "device": self.named.device,
             "provenance": self.target.provenance,
             "threads": self.target.threads,
             "batch": self.target.batch,
@@ -111,19 +112,23 @@ class TargetSearch:
             "budgets_ms": list(budgets),
             "percentile": self.settings.percentile,
             "busy_cores": self.settings.busy_cores,
-            "infeasible": self.infeasible,
-            "picks": [pick.model_dump() for pick in self.picks],
-            "front": self.front,
+            "infeasible": _records(self.infeasible),
+            "picks": _records(self.picks),
+            "front": _records(self.front),
             "unmeasured": list(self.bench.wanted),
-            "rounds": self.finder.rounds,
-            "cost_model": self.bench.report(),
-            "accuracy_predictor": accuracy.report(),
+            "rounds": _records(self.finder.rounds),
+            "cost_model": self.bench.fit_and_save(),
+            "accuracy_predictor": None if (quality := accuracy.report()) is None else asdict(quality),
             "accuracy_note": accuracy.note,
             "cost": [cost.record() for cost in self.ledger.costs()[self._earlier_phases :]],
             "folder": str(self.folder),
         }
         write_json(self.folder / FILE_NAME, {"schema_version": SCHEMA_VERSION, **payload})
         return payload
+
+
+def _records(values: Sequence[BaseModel]) -> list[Record]:
+    return [value.model_dump() for value in values]
 
 
 def cross_target(searches: Sequence[TargetSearch]) -> list[Regret]:

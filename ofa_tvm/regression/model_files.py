@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import xgboost
 
 from ofa_tvm.regression.stacked_regressor import StackedRegressor
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import read_json, write_atomic, write_json
+from ofa_tvm.support.files import Record, read_json, write_atomic, write_json
 
 SCHEMA_VERSION = 2
 _AGAIN = "fit it again: python -m ofa_tvm.tune with the same --target, --space and --logs"
@@ -21,9 +20,9 @@ def save_model(
     stem: str,
     model: StackedRegressor,
     *,
-    space: dict[str, Any],
+    space: Record,
     table_digest: str,
-    report: dict[str, Any],
+    report: Record,
 ) -> None:
     """Write both files, each atomically; the second names the digest of the first.
 
@@ -48,9 +47,7 @@ def save_model(
     write_json(folder / f"{stem}.report.json", content)
 
 
-def load_model(
-    folder: Path, stem: str, *, space: dict[str, Any], table_digest: str
-) -> tuple[StackedRegressor, dict[str, Any]]:
+def load_model(folder: Path, stem: str, *, space: Record, table_digest: str) -> tuple[StackedRegressor, Record]:
     """Read both files and check that they belong together, to this space and to this table.
 
     Returns:

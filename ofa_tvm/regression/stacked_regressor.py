@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import xgboost
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from ofa_tvm.regression.grouped_ridge import GroupedRidge
 from ofa_tvm.regression.metrics import conformal_quantile
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import Record
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ MIN_SAMPLES = 10
 _FOLDS = 10
 _ROUNDS = 200
 _SHARES = np.linspace(0, 1, 11)
-_TREES: dict[str, Any] = {
+_TREES: Record = {
     "max_depth": 3,
     "eta": 0.05,
     "subsample": 0.8,
@@ -131,7 +131,7 @@ class StackedRegressor:
     def _margin(self) -> float:
         return conformal_quantile(self.scores, COVERAGE)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Record:
         """Everything but the trees, as values that JSON keeps exactly."""
         return {
             "coefficients": self.coefficients.tolist(),
@@ -141,7 +141,7 @@ class StackedRegressor:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any], booster: xgboost.Booster) -> StackedRegressor:
+    def from_json(cls, value: Record, booster: xgboost.Booster) -> StackedRegressor:
         """Undo ``to_json``.
 
         Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ofa_tvm.nas.objectives import OBJECTIVES
 from ofa_tvm.nas.regret import Regret
@@ -13,6 +12,7 @@ from ofa_tvm.nas.session import SearchOutcome
 from ofa_tvm.nas.target_search import TargetSearch
 from ofa_tvm.support.command import share, table
 from ofa_tvm.support.errors import PartialResult
+from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost, total
 from ofa_tvm.timing.window import Percentile
 
@@ -46,8 +46,8 @@ def unmet(outcome: SearchOutcome, budgets: int, pack: Path | None) -> PartialRes
     """
     searches = outcome.searches
     missed = [
-        f"{budget['budget_ms']:g} ms on {on_target.target.name}: the nearest is {budget['nearest_ms']:.4g} ms "
-        f"({budget['nearest_subnet']}); allow {1.05 * budget['nearest_ms']:.3g} ms"
+        f"{budget.budget_ms:g} ms on {on_target.target.name}: the nearest is {budget.nearest_ms:.4g} ms "
+        f"({budget.nearest_subnet}); allow {1.05 * budget.nearest_ms:.3g} ms"
         for on_target in searches
         for budget in on_target.infeasible
     ]
@@ -72,7 +72,7 @@ def unmet(outcome: SearchOutcome, budgets: int, pack: Path | None) -> PartialRes
     return None
 
 
-def _target_text(search: TargetSearch, result: dict[str, Any], pack: Path | None) -> str:
+def _target_text(search: TargetSearch, result: Record, pack: Path | None) -> str:
     costs = [Cost(**cost) for cost in result["cost"]]
     objectives = sorted(search.picks[0].objectives) if search.picks else []
     rows = [
@@ -123,7 +123,7 @@ def _waiting_hint(search: TargetSearch, pack: Path | None) -> str:
     if search.target.device == "replay":
         return "they are not in the recording; search on the device itself to have them measured"
     space, spec = search.bench.space, search.target
-    target = f"--target {search.source} --threads {spec.threads} --batch {spec.batch} --dtype {spec.dtype}"
+    target = f"--target {search.named.source} --threads {spec.threads} --batch {spec.batch} --dtype {spec.dtype}"
     nets = f"--space {space.name} --classes {space.classes}"
     if pack is not None:
         tune = f"python -m ofa_tvm.tune {target} {nets} --import-pack {pack}"

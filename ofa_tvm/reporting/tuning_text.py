@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ofa_tvm.measurement.pack_rounds import PackRound
+from ofa_tvm.measurement.tuning_session import TuningReport
 from ofa_tvm.support.command import table
-from ofa_tvm.support.ledger import Cost, estimated
+from ofa_tvm.support.files import Record
+from ofa_tvm.support.ledger import estimated
 from ofa_tvm.tuner.coverage import Coverage
-from ofa_tvm.tuner.loop import TuningSummary
 
 ROWS = 12
 
 
-def plan_text(payload: dict[str, Any], state: Coverage, show_kernels: bool) -> str:
+def plan_text(payload: Record, state: Coverage, show_kernels: bool) -> str:
     """What is tuned, and what a run would take; with a table of kernels if wanted."""
     seconds = payload["planned_s"]
     lines = [
@@ -50,16 +50,17 @@ def _kernel_table(state: Coverage) -> str:
     return table(["costliest kernels", "us", "GFLOP/s", "calls a subnet", "share", "trials", "by"], rows)
 
 
-def tuning_text(payload: dict[str, Any], state: Coverage, done: TuningSummary, cost: Cost) -> str:
+def tuning_text(payload: Record, done: TuningReport) -> str:
     """What a run did and what it cost."""
+    state, summary = done.coverage, done.summary
     failed = "failed or are not in the recording" if payload["provenance"] == "replayed" else "failed"
     lines = [
         _kernel_table(state),
-        f"{done.trials} trials in {done.seconds:.0f} s ({payload['trials_per_second']:.1f} a second), "
-        f"{done.failures} {failed}; stopped by: {done.stopped_by}",
+        f"{summary.trials} trials in {summary.seconds:.0f} s ({payload['trials_per_second']:.1f} a second), "
+        f"{summary.failures} {failed}; stopped by: {summary.stopped_by}",
         f"{state.tuned} of {payload['kernels']} kernels tuned; a mean subnet's take {state.mean_subnet_ms:.3f} ms",
     ]
-    report = payload["cost_model"]
+    report = done.latency_model
     if report is not None:
         rows = [
             [name, f"{scores['mape']:.2%}", f"{scores['within_5pct']:.0%}", f"{scores['spearman']:.3f}"]
@@ -72,24 +73,24 @@ def tuning_text(payload: dict[str, Any], state: Coverage, done: TuningSummary, c
             lines.append(f"twice as many samples promise a MAPE of {promised:.2%}")
     if payload["provenance"] != "measured":
         lines.append(f"all times are {payload['provenance']}, no measurements")
-    return "\n".join([*lines, str(cost), f"log: {payload['folder']}"])
+    return "\n".join([*lines, str(done.cost), f"log: {payload['folder']}"])
 
 
-def pack_text(payload: dict[str, Any]) -> str:
+def pack_text(packs: PackRound, target: str) -> str:
     """What was taken from a pack, and what is to be done with the next one."""
     lines = []
-    if taken := payload.get("imported"):
+    if (taken := packs.imported) is not None:
         lines.append(
-            f"{taken['results']} results of {taken['device']} taken into the log, {taken['failures']} of them failed; "
-            f"{taken['subnets']} latencies of subnets"
+            f"{taken.results} results of {taken.device} taken into the log, {taken.failures} of them failed; "
+            f"{taken.subnets} latencies of subnets"
         )
-        lines.append(f"{taken['known']} known before, {taken['damaged']} damaged, {taken['missing']} not measured yet")
-    if exported := payload.get("exported"):
+        lines.append(f"{taken.known} known before, {taken.damaged} damaged, {taken.missing} not measured yet")
+    if (exported := packs.exported) is not None:
         lines.append(
-            f"{exported['entries']} entries in {exported['folder']} ({exported['size_bytes'] / 2**20:.1f} MiB): "
-            f"candidates of {exported['kernels']} kernels, {exported['subnets']} subnets; {exported['failures']} could "
+            f"{exported.entries} entries in {exported.folder} ({exported.size_bytes / 2**20:.1f} MiB): "
+            f"candidates of {exported.kernels} kernels, {exported.subnets} subnets; {exported.failures} could "
             "not be built"
         )
         lines.append("copy it to the device, run 'python measure.py' there, bring results.jsonl back into it, then:")
-        lines.append(f"python -m ofa_tvm.tune --target {payload['target']} --import-pack {exported['folder']}")
-    return "\n".join([*lines, f"log: {payload['folder']}"])
+        lines.append(f"python -m ofa_tvm.tune --target {target} --import-pack {exported.folder}")
+    return "\n".join([*lines, f"log: {packs.folder}"])

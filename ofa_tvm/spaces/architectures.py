@@ -307,8 +307,8 @@ def _expand(conv: Mapping[str, Any]) -> int:
 
 
 def _size_beside(value: Mapping[str, Any], file: Path | None) -> int:
-    beside = None if file is None else file.parent / RUN_CONFIG
-    run = read_json(beside, "settings of the network") if beside is not None and beside.is_file() else {}
+    run_config = None if file is None else file.parent / RUN_CONFIG
+    run = read_json(run_config, "settings of the network") if run_config is not None and run_config.is_file() else {}
     size = value.get("r", value.get("image_size", run.get("image_size") if isinstance(run, dict) else None))
     if size is None:
         raise UserError(f"it names no resolution, and no {RUN_CONFIG} lies beside it", 'add "r": 224 to it')

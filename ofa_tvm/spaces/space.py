@@ -12,13 +12,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import Record
 
 Genomes = NDArray[np.int8]
 Number = TypeVar("Number", bound=np.generic)
@@ -108,7 +109,7 @@ class SearchSpace(ABC):
         """
         return replace(self, resolutions=self.choose_resolutions(wanted))
 
-    def description(self) -> dict[str, Any]:
+    def description(self) -> Record:
         """What must be equal for genomes to mean the same subnets."""
         limits = {"stage_blocks": list(self.stage_blocks), "stage_kernels": list(self.stage_kernels)}
         return {
@@ -241,7 +242,7 @@ class SearchSpace(ABC):
         named = {"largest": self.largest, "smallest": self.smallest}
         return named[text] if text in named else self.validate(SubnetConfig.parse(text))
 
-    def to_ofa(self, config: SubnetConfig) -> dict[str, Any]:
+    def to_ofa(self, config: SubnetConfig) -> Record:
         """OFA's arch dict; skipped positions carry the smallest choices."""
         kernels, expands = [], []
         for number, stage in enumerate(config.stages):

@@ -34,9 +34,12 @@ def choose_subnets(
     Raises:
         UserError: a name or the resolution is not in the space, or there is no subnet at all.
     """
-    known = [*map(space.parse, named), *(config for source in written for config in read_architectures(source, space))]
-    count = (0 if known else DEFAULT_RANDOM) if random is None else random
-    if not known and count == 0:
+    configs = [
+        *map(space.parse, named),
+        *(config for source in written for config in read_architectures(source, space)),
+    ]
+    count = (0 if configs else DEFAULT_RANDOM) if random is None else random
+    if not configs and count == 0:
         raise UserError("no subnet is named and none is drawn", "name one with --subnet, or draw at least one")
     drawn = space.with_resolutions(None if resolution is None else [resolution]).sample_configs(rng, count)
-    return [*known, *drawn]
+    return [*configs, *drawn]

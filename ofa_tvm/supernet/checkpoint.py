@@ -21,7 +21,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: SupernetFacts) -
     """Write tensors and facts atomically."""
     header = {"format": FORMAT, "facts": json.dumps(asdict(facts))}
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, lambda beside: save_file(contiguous, beside, header))
+    write_atomic(path, lambda temporary: save_file(contiguous, temporary, header))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], SupernetFacts]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.spaces import SearchSpace, get_space
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import Record
 from ofa_tvm.support.shipped import shipped_supernets
 
 FILE_NAME = "supernet.safetensors"
@@ -34,7 +34,7 @@ class SupernetFacts:
     data: str
     class_names: tuple[str, ...]
     preprocess: Preprocess
-    training: dict[str, Any] = field(default_factory=dict)
+    training: Record = field(default_factory=dict)
 
     @property
     def folds(self) -> int:

@@ -20,8 +20,8 @@ PROGRAMS = 528
 CHUNKS = 128
 COLUMNS, TILE = 32, 4096
 """Channels of a program: a multiple of most widths, and 64 bytes in a row; and numbers it has at a time."""
-WHOLE: dict[str, Any] = {"ROWS": TILE // COLUMNS, "COLUMNS": COLUMNS, "num_warps": 4}
-SUMS: dict[str, Any] = {"ROWS": 2 * TILE // COLUMNS, "COLUMNS": COLUMNS, "num_warps": 8}
+WHOLE: dict[str, int] = {"ROWS": TILE // COLUMNS, "COLUMNS": COLUMNS, "num_warps": 4}
+SUMS: dict[str, int] = {"ROWS": 2 * TILE // COLUMNS, "COLUMNS": COLUMNS, "num_warps": 8}
 """Where a program sums, more is on its way at once."""
 
 

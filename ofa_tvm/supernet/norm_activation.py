@@ -82,10 +82,10 @@ def _scaled(inputs: Tensor, residual: Tensor | None, scale: Tensor, shift: Tenso
     output, channels = torch.empty_like(inputs), inputs.shape[1]
     if residual is not None:
         residual = residual.contiguous(memory_format=torch.channels_last)
-    beside = None if residual is None else _at(residual)
+    residual_at = None if residual is None else _at(residual)
     size = (ctypes.c_long(inputs.numel() // channels), ctypes.c_int(channels))
     threads = torch.get_num_threads()
-    library.norm_forward(_at(inputs), beside, _at(output), *size, _at(scale), _at(shift), kind, threads)
+    library.norm_forward(_at(inputs), residual_at, _at(output), *size, _at(scale), _at(shift), kind, threads)
     return output
 
 

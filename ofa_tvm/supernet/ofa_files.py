@@ -69,11 +69,11 @@ def read_ofa(path: Path) -> Supernet:
     tensors = _tensors(path)
     space = _space(tensors, path)
     supernet = Supernet(space)
-    own = own_names(space, tensors, lambda layer: _pairs(layer, "final_expand_layer.conv.weight" in tensors), path)
+    names = own_names(space, tensors, lambda layer: _pairs(layer, "final_expand_layer.conv.weight" in tensors), path)
     for layer in space.network(space.largest).layers:
         if layer.kind == "depthwise":
-            own |= _matrices(layer, tensors)
-    supernet.load_state_dict(own, strict=False)
+            names |= _matrices(layer, tensors)
+    supernet.load_state_dict(names, strict=False)
     return channels_last(supernet).eval()
 
 
@@ -116,9 +116,9 @@ def _space(tensors: Mapping[str, Tensor], path: Path) -> SearchSpace:
         network = space.network(space.largest)
         if widths == (network.layers[0].out_channels, network.layers[-1].in_channels):
             return space.with_classes(head.shape[0])
-    known = ", ".join(space.name for space in SPACES)
+    spaces = ", ".join(space.name for space in SPACES)
     raise UserError(
-        f"{path} has a stem of {widths[0]} channels and a head of {widths[1]}: no known width", f"known are {known}"
+        f"{path} has a stem of {widths[0]} channels and a head of {widths[1]}: no known width", f"known are {spaces}"
     )
 
 

@@ -44,13 +44,13 @@ class Start:
                 f"{self.name} has weights of space {self.supernet.space.name}, not of {supernet.space.name}",
                 f"leave --space out, or give --space {self.supernet.space.name}",
             )
-        own, tensors = supernet.state_dict(), self.supernet.state_dict()
+        parameters, tensors = supernet.state_dict(), self.supernet.state_dict()
         if class_names != self.class_names:
             head = supernet.space.network(supernet.space.largest).layers[-1].name
             tensors = {name: one for name, one in tensors.items() if not name.startswith(f"layers.{head}.")}
         with torch.no_grad():
             for name, tensor in tensors.items():
-                own[name].copy_(tensor)
+                parameters[name].copy_(tensor)
 
 
 def open_start(source: str) -> Start:
@@ -64,8 +64,8 @@ def open_start(source: str) -> Start:
         return Start(supernet, PREPROCESS, (), source)
     path = checkpoint_path(Path(source))
     if not path.exists():
-        known = [*PUBLISHED, *(folder.name for folder in shipped_supernets())]
-        raise UserError(f"{source} is neither a supernet nor published weights", f"there are {', '.join(known)}")
+        sources = [*PUBLISHED, *(folder.name for folder in shipped_supernets())]
+        raise UserError(f"{source} is neither a supernet nor published weights", f"there are {', '.join(sources)}")
     supernet, facts = load_supernet(path)
     names = facts.class_names if facts.is_named else ()
     return Start(supernet, facts.preprocess, names, sha256_file(path)[:16])

@@ -34,7 +34,7 @@ from ofa_tvm.supernet.teacher import Teacher
 from ofa_tvm.supernet.update import Update
 from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import append_jsonl
+from ofa_tvm.support.files import Record, append_jsonl
 from ofa_tvm.support.ledger import Ledger
 
 STATE_NAME = "state.safetensors"
@@ -111,8 +111,8 @@ class Trainer:
 
     # State --------------------------------------------------------------------------------------------------
 
-    def _settings(self) -> dict[str, Any]:
-        settings: dict[str, Any] = {"plan": asdict(self.plan), "data": self.dataset.digest, "space": self.space.name}
+    def _settings(self) -> Record:
+        settings: Record = {"plan": asdict(self.plan), "data": self.dataset.digest, "space": self.space.name}
         if self._folds > 1:
             settings["folds"] = self._folds
         if self._start is not None:
@@ -133,8 +133,12 @@ class Trainer:
                 raise UserError(f"{self.folder} holds a supernet without a training's state", "give another --out")
             return
         tensors, facts = load_tensors(path)
-        mine, known = _as_json(self._settings()), facts.training
-        changed = [name for name in sorted({*mine, *known} - {"steps_done"}) if known.get(name) != mine.get(name)]
+        mine, settings_before = _as_json(self._settings()), facts.training
+        changed = [
+            name
+            for name in sorted({*mine, *settings_before} - {"steps_done"})
+            if settings_before.get(name) != mine.get(name)
+        ]
         if changed:
             raise UserError(
                 f"{self.folder} holds a training with another {' and '.join(changed)}",
@@ -243,9 +247,9 @@ class Trainer:
         names = {id(tensor): name for name, tensor in self.supernet.named_tensors()}
         momenta = {id(parameter): self._update.momentum(parameter) for parameter in self.supernet.parameters()}
         for tensor, dimension, order in sort_channels(self.supernet):
-            for beside in (momenta.get(id(tensor)), mean.get(names[id(tensor)])):
-                if beside is not None:
-                    beside.copy_(beside.index_select(dimension, order))
+            for tensor_state in (momenta.get(id(tensor)), mean.get(names[id(tensor)])):
+                if tensor_state is not None:
+                    tensor_state.copy_(tensor_state.index_select(dimension, order))
 
     def _report(self, losses: list[Losses], images_per_s: float) -> None:
         self.result.eval()

@@ -138,24 +138,24 @@ def norm_gradient_sums(
     channels = groups * GROUP
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     first = tl.program_id(0) * span
-    known = column < channels
-    mean = tl.load(norm + column, known, 0.0)[None, :]
-    rstd = tl.load(norm + channels + column, known, 0.0)[None, :]
-    scale = tl.load(norm + 2 * channels + column, known, 0.0)[None, :]
-    shift = tl.load(norm + 3 * channels + column, known, 0.0)[None, :]
+    has_channel = column < channels
+    mean = tl.load(norm + column, has_channel, 0.0)[None, :]
+    rstd = tl.load(norm + channels + column, has_channel, 0.0)[None, :]
+    scale = tl.load(norm + 2 * channels + column, has_channel, 0.0)[None, :]
+    shift = tl.load(norm + 3 * channels + column, has_channel, 0.0)[None, :]
     sums = tl.zeros((ROWS, COLUMNS), tl.float32)
     products = tl.zeros((ROWS, COLUMNS), tl.float32)
     for start in range(first, tl.minimum(first + span, rows), ROWS):
         row = start + tl.arange(0, ROWS)
-        inside = (row < rows)[:, None] & known[None, :]
+        inside = (row < rows)[:, None] & has_channel[None, :]
         place = row[:, None] * channels + column[None, :]
         value = tl.load(inputs + place, inside, 0.0).to(tl.float32)
         gradient = tl.load(above + place, inside, 0.0).to(tl.float32) * _slope(value * scale + shift, kind)
         sums += gradient
         products += gradient * (value - mean) * rstd
     place = partial + tl.program_id(0) * 2 * channels + column
-    tl.store(place, tl.sum(sums, 0), known)
-    tl.store(place + channels, tl.sum(products, 0), known)
+    tl.store(place, tl.sum(sums, 0), has_channel)
+    tl.store(place + channels, tl.sum(products, 0), has_channel)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -179,15 +179,15 @@ def norm_gradient(inputs, above, norm, means, below, rows, groups, kind, ROWS: t
     channels = groups * GROUP
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    known = column < channels
-    inside = (row < rows)[:, None] & known[None, :]
+    has_channel = column < channels
+    inside = (row < rows)[:, None] & has_channel[None, :]
     place = row[:, None] * channels + column[None, :]
-    mean = tl.load(norm + column, known, 0.0)[None, :]
-    rstd = tl.load(norm + channels + column, known, 0.0)[None, :]
-    scale = tl.load(norm + 2 * channels + column, known, 0.0)[None, :]
-    shift = tl.load(norm + 3 * channels + column, known, 0.0)[None, :]
-    mean_gradient = tl.load(means + column, known, 0.0)[None, :]
-    mean_product = tl.load(means + channels + column, known, 0.0)[None, :]
+    mean = tl.load(norm + column, has_channel, 0.0)[None, :]
+    rstd = tl.load(norm + channels + column, has_channel, 0.0)[None, :]
+    scale = tl.load(norm + 2 * channels + column, has_channel, 0.0)[None, :]
+    shift = tl.load(norm + 3 * channels + column, has_channel, 0.0)[None, :]
+    mean_gradient = tl.load(means + column, has_channel, 0.0)[None, :]
+    mean_product = tl.load(means + channels + column, has_channel, 0.0)[None, :]
     value = tl.load(inputs + place, inside, 0.0).to(tl.float32)
     gradient = tl.load(above + place, inside, 0.0).to(tl.float32) * _slope(value * scale + shift, kind)
     result = scale * (gradient - mean_gradient - (value - mean) * rstd * mean_product)
@@ -214,7 +214,7 @@ def depthwise(
     """Depthwise convolution with taps (KERNEL, KERNEL, channels); rows are of the outputs."""
     channels = groups * GROUP
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    known = column < channels
+    has_channel = column < channels
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     left = row % out_width * STRIDE - before
     top = row // out_width % out_height * STRIDE - before
@@ -226,10 +226,10 @@ def depthwise(
             x = left + j
             inside = (row < rows) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
             place = ((image * height + y) * width + x)[:, None] * channels + column[None, :]
-            value = tl.load(inputs + place, inside[:, None] & known[None, :], 0.0).to(tl.float32)
-            total += value * tl.load(taps + (i * KERNEL + j) * channels + column, known, 0.0)[None, :]
+            value = tl.load(inputs + place, inside[:, None] & has_channel[None, :], 0.0).to(tl.float32)
+            total += value * tl.load(taps + (i * KERNEL + j) * channels + column, has_channel, 0.0)[None, :]
     place = row[:, None] * channels + column[None, :]
-    tl.store(outputs + place, total.to(outputs.dtype.element_ty), (row < rows)[:, None] & known[None, :])
+    tl.store(outputs + place, total.to(outputs.dtype.element_ty), (row < rows)[:, None] & has_channel[None, :])
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -252,7 +252,7 @@ def depthwise_to_inputs(
     """The gradient of a depthwise convolution's inputs; rows are of the inputs."""
     channels = groups * GROUP
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    known = column < channels
+    has_channel = column < channels
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     right = row % width + before
     bottom = row // width % height + before
@@ -265,10 +265,10 @@ def depthwise_to_inputs(
             x = (right - j) // STRIDE
             inside = meets & (right >= j) & ((right - j) % STRIDE == 0) & (x < out_width)
             place = ((image * out_height + y) * out_width + x)[:, None] * channels + column[None, :]
-            value = tl.load(above + place, inside[:, None] & known[None, :], 0.0).to(tl.float32)
-            total += value * tl.load(taps + (i * KERNEL + j) * channels + column, known, 0.0)[None, :]
+            value = tl.load(above + place, inside[:, None] & has_channel[None, :], 0.0).to(tl.float32)
+            total += value * tl.load(taps + (i * KERNEL + j) * channels + column, has_channel, 0.0)[None, :]
     place = row[:, None] * channels + column[None, :]
-    tl.store(below + place, total.to(below.dtype.element_ty), (row < rows)[:, None] & known[None, :])
+    tl.store(below + place, total.to(below.dtype.element_ty), (row < rows)[:, None] & has_channel[None, :])
 
 
 @triton.jit
@@ -298,7 +298,7 @@ def depthwise_to_taps(
     """The gradient of one row of taps from a ``span`` of output rows: partial (chunks, KERNEL, KERNEL, channels)."""
     channels = groups * GROUP
     column = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
-    known = column < channels
+    has_channel = column < channels
     i = tl.program_id(2)
     first = tl.program_id(0) * span
     # A variable for each tap: Triton has no arrays of registers.
@@ -313,7 +313,7 @@ def depthwise_to_taps(
         row = start + tl.arange(0, ROWS)
         y = row // out_width % out_height * STRIDE - before + i
         x = (row % out_width * STRIDE - before)[:, None]
-        inside = ((row < rows) & (y >= 0) & (y < height))[:, None] & known
+        inside = ((row < rows) & (y >= 0) & (y < height))[:, None] & has_channel
         gradient = tl.load(above + row[:, None] * channels + column, inside, 0.0).to(tl.float32)
         place = inputs + ((row // (out_width * out_height) * height + y) * width)[:, None] * channels
         place += x * channels + column
@@ -327,15 +327,15 @@ def depthwise_to_taps(
             tap5 += gradient * _at(place, x, 5, inside, width, channels)
             tap6 += gradient * _at(place, x, 6, inside, width, channels)
     place = partial + (tl.program_id(0) * KERNEL + i) * KERNEL * channels + column
-    tl.store(place, tl.sum(tap0, 0)[None, :], known)
-    tl.store(place + channels, tl.sum(tap1, 0)[None, :], known)
-    tl.store(place + 2 * channels, tl.sum(tap2, 0)[None, :], known)
+    tl.store(place, tl.sum(tap0, 0)[None, :], has_channel)
+    tl.store(place + channels, tl.sum(tap1, 0)[None, :], has_channel)
+    tl.store(place + 2 * channels, tl.sum(tap2, 0)[None, :], has_channel)
     if KERNEL > 3:
-        tl.store(place + 3 * channels, tl.sum(tap3, 0)[None, :], known)
-        tl.store(place + 4 * channels, tl.sum(tap4, 0)[None, :], known)
+        tl.store(place + 3 * channels, tl.sum(tap3, 0)[None, :], has_channel)
+        tl.store(place + 4 * channels, tl.sum(tap4, 0)[None, :], has_channel)
     if KERNEL > 5:
-        tl.store(place + 5 * channels, tl.sum(tap5, 0)[None, :], known)
-        tl.store(place + 6 * channels, tl.sum(tap6, 0)[None, :], known)
+        tl.store(place + 5 * channels, tl.sum(tap5, 0)[None, :], has_channel)
+        tl.store(place + 6 * channels, tl.sum(tap6, 0)[None, :], has_channel)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -343,18 +343,18 @@ def map_sums(inputs, other, sums, area, groups, HAS_OTHER: tl.constexpr, ROWS: t
     """Sums over each map, of the inputs or of their product with another map: (batch, channels)."""
     channels = groups * GROUP
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    known = column < channels
+    has_channel = column < channels
     image = tl.program_id(0)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for start in range(0, area, ROWS):
         row = start + tl.arange(0, ROWS)
-        inside = (row < area)[:, None] & known[None, :]
+        inside = (row < area)[:, None] & has_channel[None, :]
         place = (image * area + row)[:, None] * channels + column[None, :]
         value = tl.load(inputs + place, inside, 0.0).to(tl.float32)
         if HAS_OTHER:
             value *= tl.load(other + place, inside, 0.0).to(tl.float32)
         total += value
-    tl.store(sums + image * channels + column, tl.sum(total, 0), known)
+    tl.store(sums + image * channels + column, tl.sum(total, 0), has_channel)
 
 
 @triton.jit(do_not_specialize=SIZES)

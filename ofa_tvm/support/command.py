@@ -16,7 +16,8 @@ import typer
 
 from ofa_tvm.support.console import log
 from ofa_tvm.support.dtype import DType
-from ofa_tvm.support.errors import OfaTvmError, UserError
+from ofa_tvm.support.errors import OfaTvmError, PartialResult, UserError
+from ofa_tvm.support.files import Record
 
 SCHEMA_VERSION = 1
 INTERRUPTED = 130
@@ -111,7 +112,7 @@ def _guarded(function: Callable[..., None], begun: list[bool]) -> Callable[..., 
     return guarded
 
 
-def _ended(error: dict[str, Any], as_json: bool) -> SystemExit:
+def _ended(error: Record, as_json: bool) -> SystemExit:
     """What ends a command that failed, once that is said: on stderr, and as one JSON object on stdout if asked."""
     kind = "" if error["code"] in (INTERRUPTED, TERMINATED) else "error: "
     log("\n  ".join([f"{kind}{error['reason']}", *error.get("hint", "").splitlines()]))
@@ -120,7 +121,7 @@ def _ended(error: dict[str, Any], as_json: bool) -> SystemExit:
     return SystemExit(error["code"])
 
 
-def _tell(error: dict[str, Any]) -> None:
+def _tell(error: Record) -> None:
     with suppress(OSError):  # nobody reads it, and the exit code counts
         print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error}), flush=True)
 
@@ -131,7 +132,7 @@ def _os_error(error: OSError) -> str:
     return " ".join(said.split()) or type(error).__name__
 
 
-def emit(payload: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+def emit(payload: Record, as_json: bool, text: Callable[[], str]) -> None:
     """Print the result on stdout.
 
     Args:
@@ -143,6 +144,18 @@ def emit(payload: dict[str, Any], as_json: bool, text: Callable[[], str]) -> Non
         print(json.dumps({"schema_version": SCHEMA_VERSION, **payload}))
     else:
         print(text())
+
+
+def emit_partly(payload: Record, as_json: bool, text: Callable[[], str], missing: PartialResult | None) -> None:
+    """``emit``, with what is missing of the result.
+
+    Raises:
+        PartialResult: something is.
+    """
+    emit(payload if missing is None else payload | {"error": missing.record()}, as_json, text)
+    if missing is not None:
+        missing.is_told = True
+        raise missing
 
 
 def share(value: float | None, error: float | None = None) -> str:

@@ -38,8 +38,8 @@ def _quotas(root: Path) -> Iterator[float]:
         if controllers and "cpu" not in controllers.split(","):
             continue
         mount = root / "sys" / "fs" / "cgroup" / ("cpu" if controllers else "")
-        own = mount / group.lstrip("/")
-        for folder in (own, *own.parents):
+        group_folder = mount / group.lstrip("/")
+        for folder in (group_folder, *group_folder.parents):
             quota = _quota_of(folder)
             if quota is not None:
                 yield quota

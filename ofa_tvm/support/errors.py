@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class OfaTvmError(Exception):
     """Base of the errors that a command prints as one message, without a traceback.
@@ -22,7 +20,7 @@ class OfaTvmError(Exception):
         self.is_told = False
         """Whether a result that was printed says so already."""
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """As a JSON object."""
         return {"code": self.exit_code, "reason": self.what, "hint": self.hint}
 
@@ -54,11 +52,11 @@ class Infeasible(OfaTvmError):
 
     exit_code = 4
 
-    def __init__(self, what: str, hint: str = "", nearest: dict[str, Any] | None = None) -> None:
+    def __init__(self, what: str, hint: str = "", nearest: dict[str, object] | None = None) -> None:
         super().__init__(what, hint)
         self.nearest = nearest
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """As a JSON object."""
         return {**super().record(), "nearest": self.nearest}
 

@@ -17,6 +17,7 @@ from typing import IO, Any
 from ofa_tvm.support.errors import UserError
 
 Record = dict[str, Any]
+"""A JSON object, where one is read or written."""
 
 
 def cache_folder() -> Path:
@@ -38,17 +39,17 @@ def write_atomic(path: Path, content: str | bytes | Callable[[Path], object]) ->
         content: text, bytes, or a function that writes the file at the path it is given.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         if callable(content):
-            content(beside)
+            content(temporary)
         else:
-            beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        with beside.open("rb") as file:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:

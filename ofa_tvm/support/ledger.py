@@ -14,12 +14,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import append_jsonl, read_jsonl
+from ofa_tvm.support.files import Record, append_jsonl, read_jsonl
 
 JOULE_PER_KWH = 3.6e6
 CORE_WATTS = (3.0, 6.0, 12.0)
@@ -38,7 +37,7 @@ class Cost:
     energy_high_kwh: float
     method: str
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """The cost as a JSON object."""
         return asdict(self)
 

@@ -9,8 +9,9 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 def shipped_folder(name: str) -> Path:
     """Folder ``targets``, ``tuning_logs`` or ``runtime``: beside the package in a checkout, inside it if installed."""
-    beside = _PACKAGE.parent / name
-    return beside if beside.is_dir() and (_PACKAGE.parent / "pyproject.toml").is_file() else _PACKAGE / "shipped" / name
+    checkout = _PACKAGE.parent
+    is_checkout = (checkout / name).is_dir() and (checkout / "pyproject.toml").is_file()
+    return checkout / name if is_checkout else _PACKAGE / "shipped" / name
 
 
 def shipped_supernets() -> list[Path]:

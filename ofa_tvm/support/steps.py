@@ -8,11 +8,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import OfaTvmError
-from ofa_tvm.support.files import write_json
+from ofa_tvm.support.files import Record, write_json
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class StepFailed(OfaTvmError):
         self.exit_code = exit_code
 
 
-def run_steps(steps: Sequence[Step], folder: Path) -> dict[str, dict[str, Any]]:
+def run_steps(steps: Sequence[Step], folder: Path) -> dict[str, Record]:
     """Run steps, keep what each prints as ``<verb>.json`` in a folder, and return it by verb.
 
     Progress and messages of the steps appear as they come.

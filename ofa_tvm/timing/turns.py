@@ -37,8 +37,8 @@ def in_turn(subjects: Sequence[Callable[[], Result]], plan: WindowPlan) -> list[
     results: list[list[Result]] = [[] for _ in subjects]
     for number in range(plan.windows):
         start = time.monotonic()
-        for subject, own in zip(subjects, results, strict=True):
-            own.append(subject())
+        for subject, subject_results in zip(subjects, results, strict=True):
+            subject_results.append(subject())
         if number + 1 < plan.windows:
             time.sleep(max(0.0, start + plan.gap_s - time.monotonic()))
     return results

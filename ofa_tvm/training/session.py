@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ofa_tvm.accuracy.doubt import doubts
+from ofa_tvm.accuracy.predictor import PredictorQuality
 from ofa_tvm.accuracy.samples import MIN_HELD_OUT, AccuracySamples, weights_identity
 from ofa_tvm.data import load_dataset
 from ofa_tvm.data.dataset import Dataset
@@ -19,7 +20,7 @@ from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.graphed_step import has_graphed_step
 from ofa_tvm.supernet.held_out import HeldOut, fold_folder
 from ofa_tvm.supernet.host_threads import use_host_threads
-from ofa_tvm.supernet.plan import Device, Precision, Recipe
+from ofa_tvm.supernet.plan import Device, Plan, Precision, Recipe
 from ofa_tvm.supernet.ranks import is_first_process, joined
 from ofa_tvm.supernet.start import open_start
 from ofa_tvm.supernet.teacher import open_teacher
@@ -28,7 +29,7 @@ from ofa_tvm.supernet.training_cost import expected_cost
 from ofa_tvm.supernet.training_device import training_device
 from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import sha256_file, write_json
+from ofa_tvm.support.files import Record, sha256_file, write_json
 from ofa_tvm.support.holding import held
 from ofa_tvm.support.ledger import Cost, total
 from ofa_tvm.training.defaults import ENOUGH, FOLDS, SPACE, plan_for
@@ -103,17 +104,46 @@ class TrainingOutcome:
     checkpoint: Path
     test: Mapping[str, SubnetAccuracy]
     test_images: int
-    predictor: dict[str, Any] | None
+    predictor: PredictorQuality | None
     cost: Cost
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """As a JSON object."""
         return {
             "checkpoint": str(self.checkpoint),
             "test_top1": {name: accuracy.top1 for name, accuracy in self.test.items()},
-            "accuracy_predictor": self.predictor,
+            "accuracy_predictor": None if self.predictor is None else asdict(self.predictor),
             "cost": self.cost.record(),
         }
+
+
+@dataclass(frozen=True)
+class ExpectedTraining:
+    """What a training will be.
+
+    Args:
+        plan: of the one whose supernet is wanted.
+        images: that it trains on.
+        held_out: images that tell accuracies.
+        trainings: with those of a cross-validation.
+        cost: of all that is left of them, without evaluation.
+    """
+
+    plan: Plan
+    images: int
+    held_out: int
+    trainings: int
+    cost: Cost
+
+    @property
+    def epochs(self) -> float:
+        """Times each image is seen."""
+        return self.plan.steps * self.plan.batch / self.images
+
+    def record(self) -> Record:
+        """As a JSON object."""
+        facts = {"epochs": self.epochs, "steps": self.plan.steps, "cost": self.cost.record()}
+        return asdict(self) | facts
 
 
 class TrainingSession:
@@ -173,9 +203,15 @@ class TrainingSession:
         """The one whose supernet is wanted."""
         return self.trainers[-1]
 
-    def expected_cost(self) -> Cost:
-        """Of all that is left, without evaluation; the session cannot run afterwards."""
-        return total("expected", [expected_cost(trainer) for trainer in self.trainers])
+    def expected(self) -> ExpectedTraining:
+        """What is left, and what it will cost; the session cannot run afterwards."""
+        return ExpectedTraining(
+            plan=self.trainer.plan,
+            images=len(self.trainer.dataset.train),
+            held_out=self.trainers[0].dataset.held_out,
+            trainings=len(self.trainers),
+            cost=total("expected", [expected_cost(trainer) for trainer in self.trainers]),
+        )
 
     def run(self) -> TrainingOutcome | None:
         """Train, evaluate, and write the outcome into the folder; None in all processes but the first."""
@@ -184,7 +220,7 @@ class TrainingSession:
             predictor = self._accuracy_predictor(path) if self._request.accuracy_samples else None
             return self._outcome(path, predictor) if self._ranks.is_first else None
 
-    def _outcome(self, path: Path, predictor: dict[str, Any] | None) -> TrainingOutcome:
+    def _outcome(self, path: Path, predictor: PredictorQuality | None) -> TrainingOutcome:
         trainer = self.trainer
         dataset, space = trainer.dataset, trainer.space.with_resolutions(trainer.plan.resolutions)
         evaluator = Evaluator(dataset, dataset.test, device=trainer.device)
@@ -207,7 +243,7 @@ class TrainingSession:
             trainer.result.eval()
         return path
 
-    def _accuracy_predictor(self, checkpoint: Path) -> dict[str, Any] | None:
+    def _accuracy_predictor(self, checkpoint: Path) -> PredictorQuality | None:
         """Evaluate subnets, save a predictor fitted to them beside the checkpoint, and report how good it is.
 
         Processes that train together share the work; the first of them has the report.

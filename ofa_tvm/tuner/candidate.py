@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from ofa_tvm.graph.kernel import KernelSchedule
 
 Source = Literal["default", "template", "neighbour", "donor", "evolution"]
 
@@ -17,13 +19,12 @@ class Candidate:
     Args:
         kernel: key of the kernel.
         source: who proposed it.
-        schedule: ``{"template": name, "parameters": {...}}``, or ``{"trace": ...}`` with a TVM trace as JSON;
-            ``{}`` for the default schedule.
+        schedule: how the kernel is computed.
     """
 
     kernel: str
     source: Source
-    schedule: dict[str, Any]
+    schedule: KernelSchedule
 
     @property
     def digest(self) -> str:

@@ -27,7 +27,7 @@ def candidate_sources(
         from ofa_tvm.tuner.trace_candidates import TraceSources
 
         return TraceSources(target.attributes, log.folder, donors, log.tried, seed)
-    from ofa_tvm.tuner.tile_candidates import Sources, unlikeness
+    from ofa_tvm.tuner.tile_candidates import Sources, dissimilarity
 
-    donors = log.donors(unlikeness(target.attributes)) if transfer else {}
+    donors = log.donors(dissimilarity(target.attributes)) if transfer else {}
     return Sources(target.attributes, kernels, log.kernels, donors, log.tried, transfer)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
+from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
@@ -43,6 +44,10 @@ class Coverage:
     fallback_calls: float
     expected_gap: float | None
     kernels: tuple[KernelShare, ...]
+
+    def record(self) -> Record:
+        """As a JSON object, without the kernels."""
+        return {name: value for name, value in vars(self).items() if name != "kernels"}
 
 
 def coverage(tuned: TunedSpace, resolutions: tuple[int, ...]) -> Coverage:

@@ -5,32 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ofa_tvm.compiler.codegen import Library
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import Record
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
-
-
-class Library(Protocol):
-    """A subnet's library, loaded where it can run; ``where`` says that in words, and is empty for this machine."""
-
-    where: ClassVar[str]
-
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (n, classes) of normalised images (n, resolution, resolution, channels)."""
-        ...
-
-    def window(self, images: NDArray[np.float32], window_ms: float) -> list[float]:
-        """Figures of single calls for about so many milliseconds; see ``timing.window.Window``."""
-        ...
 
 
 class Device(Closing):
@@ -49,10 +34,8 @@ class Device(Closing):
         """Build and time candidates, and check those that beat ``best_ms``; their results in order, as they come."""
 
     @abstractmethod
-    def networks(
-        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
-    ) -> list[dict[str, Any]]:
-        """Of each subnet, with so many classes and the winners of a log, its times; see ``NetworkDevice``."""
+    def time_subnets(self, subnets: TunedSubnets, plan: WindowPlan) -> list[SubnetTiming]:
+        """Time subnets, in turn where it can."""
 
     def load(self, library: Path) -> Library:
         """A subnet's library, where the device can run it.
@@ -62,12 +45,12 @@ class Device(Closing):
         """
         raise UserError(f"{library} cannot run: this device only answers", "leave out --device")
 
-    def boards(self) -> list[dict[str, Any]]:
+    def boards(self) -> list[Record]:
         """What is known of its boards; empty where it has none."""
         return []
 
-    def tell_at_the_speed_of(self, tuning_log: TuningLog) -> None:
-        """Tell times of kernels at the speed of a log, where the device's own changes from day to day."""
+    def calibrate_to(self, tuning_log: TuningLog) -> None:
+        """Normalise times of kernels to the speed at which a log was measured, where a device's own speed changes."""
 
 
 class SerialDevice(Device):

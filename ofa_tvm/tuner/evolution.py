@@ -14,6 +14,7 @@ from ofa_tvm.compiler.tvm_api.names import Schedule, Target, load_tensor_intrins
 from ofa_tvm.compiler.tvm_api.quiet import without_chatter
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.support.cores import process_cores
+from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.candidate import Candidate
 
 POPULATION = {"llvm": 64, "cuda": 32}
@@ -102,7 +103,7 @@ class Evolution:
             on_tensor_cores = []
         return [*on_tensor_cores, *plain.generate_design_space()]
 
-    def learn(self, measured: Sequence[dict[str, Any]]) -> None:
+    def learn(self, measured: Sequence[Record]) -> None:
         """Know what earlier runs measured: ``trace`` as JSON and ``times_ms`` of each."""
         candidates, results = [], []
         for candidate in measured:

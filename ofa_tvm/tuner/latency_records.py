@@ -65,7 +65,7 @@ class LatencyRecord:
     @property
     def ratio(self) -> float:
         """Median of the repeats, each as a multiple of the reference subnet's time beside it."""
-        return median(own / other for own, other in zip(self.times_ms, self.reference_ms, strict=True))
+        return median(time_ms / other for time_ms, other in zip(self.times_ms, self.reference_ms, strict=True))
 
 
 def append_records(folder: Path, records: Sequence[LatencyRecord]) -> None:

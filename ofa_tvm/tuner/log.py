@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
+from ofa_tvm.graph.kernel import KernelSchedule
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import append_jsonl, read_json, read_jsonl, write_atomic, write_json
+from ofa_tvm.support.files import Record, append_jsonl, read_json, read_jsonl, write_atomic, write_json
 from ofa_tvm.support.holding import held
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.support.signals import uninterrupted
@@ -54,9 +54,9 @@ def own_root() -> Path:
 
 def _folder(root: Path, target: TargetSpec) -> Path:
     """The folder of a fingerprint: the target's own, or that of another name for the same conditions."""
-    own = root / target.name / target.fingerprint
+    log_folder = root / target.name / target.fingerprint
     others = sorted(root.glob(f"*/{target.fingerprint}/{MANIFEST}"))
-    return own if own.exists() or not others else others[0].parent
+    return log_folder if log_folder.exists() or not others else others[0].parent
 
 
 class TuningLog:
@@ -129,7 +129,7 @@ class TuningLog:
         write_json(self.folder / MANIFEST, manifest)
 
     def settle_reference(self, reference_ms: float) -> None:
-        """Fix what the reference kernel usually takes: the speed at which all times of this log are told."""
+        """Fix what the reference kernel takes: all times of this log are normalised to that speed."""
         self.reference_ms = reference_ms
         self._write_manifest()
 
@@ -197,28 +197,28 @@ class TuningLog:
         return state
 
     @property
-    def winners(self) -> dict[str, dict[str, Any]]:
+    def winners(self) -> dict[str, KernelSchedule]:
         """The fastest schedule of each kernel that has one."""
         return {key: state.schedule for key, state in self.kernels.items() if state.schedule is not None}
 
     def schedules_digest(self, kernels: Sequence[str]) -> str:
         """Identity of the schedules that a subnet of these kernels is built with now."""
-        known = sorted({key: self.kernels[key].schedule for key in kernels if key in self.kernels}.items())
-        return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+        schedules = sorted({key: self.kernels[key].schedule for key in kernels if key in self.kernels}.items())
+        return hashlib.sha256(json.dumps(schedules).encode()).hexdigest()[:16]
 
-    def donors(self, unlikeness: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, list[dict[str, Any]]]:
+    def donors(self, dissimilarity: Callable[[Record], list[bool]] | None = None) -> dict[str, list[KernelSchedule]]:
         """Winning schedules of other fingerprints, by kernel: worth an early trial, never an answer.
 
         Args:
-            unlikeness: of the conditions of another log (empty where they are not known); the least comes first.
+            dissimilarity: of the conditions of another log (empty where they are not known); the least comes first.
         """
         not_donors = (self._own.resolve(), self._shipped.resolve())
         roots = dict.fromkeys((self.root.resolve(), shipped_folder("tuning_logs").resolve()))
         logs = [path.parent for root in roots for path in sorted(root.glob("*/*/kernels.jsonl"))]
         donors = [folder for folder in logs if folder not in not_donors]
-        if unlikeness is not None:
-            donors.sort(key=lambda folder: unlikeness(_conditions(folder)))
-        schedules: dict[str, list[dict[str, Any]]] = {}
+        if dissimilarity is not None:
+            donors.sort(key=lambda folder: dissimilarity(_conditions(folder)))
+        schedules: dict[str, list[KernelSchedule]] = {}
         for folder in donors:
             for key, schedule in winners(folder).items():
                 if schedule not in schedules.get(key, []):
@@ -232,8 +232,8 @@ class TuningLog:
         (self.folder / "trials.jsonl").unlink(missing_ok=True)
 
 
-def winners(folder: Path) -> dict[str, dict[str, Any]]:
-    """The fastest schedule of each kernel in a log's folder."""
+def winners(folder: Path) -> dict[str, KernelSchedule]:
+    """The fastest schedule of each kernel in a log's folder; none where nothing was tuned yet."""
     states = kernel_states(folder)
     return {key: state.schedule for key, state in states.items() if state.schedule is not None}
 
@@ -245,14 +245,14 @@ def best_times(folder: Path) -> dict[str, float]:
     return {key: state.best_ms for key, state in states.items() if state.best_ms is not None}
 
 
-def _conditions(folder: Path) -> dict[str, Any]:
+def _conditions(folder: Path) -> Record:
     """Under which conditions a log was measured; empty where a kill left no manifest, or a strange one."""
     path = folder / MANIFEST
     manifest = read_json(path, "manifest") if path.exists() else {}
     return manifest.get("conditions", {}) if isinstance(manifest, dict) else {}
 
 
-def _lines(path: Path, what: str, *fields: str) -> list[dict[str, Any]]:
+def _lines(path: Path, what: str, *fields: str) -> list[Record]:
     """Lines of a log file, all of which must have these fields."""
     lines = read_jsonl(path, what)
     for number, line in enumerate(lines, 1):

@@ -8,7 +8,7 @@ every batch that brought nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
@@ -16,20 +16,13 @@ from typing import Protocol
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.support.console import Task
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.device import Device
 from ofa_tvm.tuner.drift import Drift
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
 from ofa_tvm.tuner.urgency import patience
 
 FIRST_BATCH = 2
-
-
-class TrialDevice(Protocol):
-    """What runs trials: a machine, or a recording of one."""
-
-    def trials(self, spec: KernelSpec, candidates: Sequence[Candidate], best_ms: float | None) -> Iterator[TrialResult]:
-        """Build and time candidates, and check those that beat ``best_ms``; their results in order, as they come."""
-        ...
 
 
 class CandidateSource(Protocol):
@@ -83,7 +76,7 @@ class Tuner:
         kernels: Mapping[str, KernelSpec],
         frequencies: Mapping[str, float],
         log: TuningLog,
-        device: TrialDevice,
+        device: Device,
         source: Callable[[KernelSpec], CandidateSource],
         batch: int,
         first_batch: int = FIRST_BATCH,

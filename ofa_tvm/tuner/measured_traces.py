@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ofa_tvm.support.files import append_jsonl, read_jsonl
+from ofa_tvm.support.files import Record, append_jsonl, read_jsonl
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.trial import TrialResult
 
@@ -24,9 +23,9 @@ def keep_traces(folder: Path, results: Sequence[tuple[Candidate, TrialResult]]) 
         append_jsonl(folder / FILE_NAME, lines)
 
 
-def kept_traces(folder: Path) -> dict[str, list[dict[str, Any]]]:
+def kept_traces(folder: Path) -> dict[str, list[Record]]:
     """``trace`` and ``times_ms`` of what was measured, by kernel."""
-    traces: dict[str, list[dict[str, Any]]] = {}
+    traces: dict[str, list[Record]] = {}
     for line in read_jsonl(folder / FILE_NAME, "measured traces"):
         if {"kernel", "trace", "times_ms"} <= line.keys():
             traces.setdefault(line["kernel"], []).append(line)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ofa_tvm.compiler.cpu.emit import default_schedule
 from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
 from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.hardware.target import TargetAttributes
 from ofa_tvm.support.console import Task
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.device import Device
 from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.tuner.loop import TrialDevice
 
 
-def retime(log: TuningLog, device: TrialDevice, kernels: Mapping[str, KernelSpec], target: dict[str, Any]) -> int:
+def retime(log: TuningLog, device: Device, kernels: Mapping[str, KernelSpec], target: TargetAttributes) -> int:
     """Replace the times of tuned kernels and of their default schedules; returns how many could be timed.
 
     A default schedule that is the faster one, both timed in turn, becomes the winner: of many candidates, one that was

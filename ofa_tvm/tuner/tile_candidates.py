@@ -1,6 +1,6 @@
 """Where a kernel's candidates come from: ranked tiles, winners of other logs and of neighbouring kernels.
 
-First the ranking's best guess, then the likest CPU's winner: after these two trials `mbv3` is within a few percent of
+First the ranking's best guess, then the nearest CPU's winner: after these two trials `mbv3` is within a few percent of
 its end on a CPU that was never tuned, while that winner alone is far from it (``benchmarks/README.md``).
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
-from typing import Any
 
 from ofa_tvm.compiler.cpu.emit import TEMPLATES, candidates
 from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
 from ofa_tvm.compiler.tvm_api.names import Target
-from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
+from ofa_tvm.hardware.target import TargetAttributes
+from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.trial import KernelState, TrialResult
 
@@ -22,19 +23,19 @@ DONORS = 2
 NEIGHBOURS = 2
 
 
-def unlikeness(target: dict[str, Any]) -> Callable[[dict[str, Any]], list[bool]]:
+def dissimilarity(target: TargetAttributes) -> Callable[[Record], list[bool]]:
     """How unlike a target is that of another log's conditions: in its vectors' lanes, then registers, then cores.
 
     Args:
         target: TVM's attributes of the target that is tuned.
     """
-    own = astuple(cpu_features(Target(target)))
+    features = astuple(cpu_features(Target(target)))
 
-    def differences(conditions: dict[str, Any]) -> list[bool]:
+    def differences(conditions: Record) -> list[bool]:
         other = conditions.get("target", {})
         if other.get("kind") != "llvm":
-            return [True] * len(own)
-        return [theirs != mine for theirs, mine in zip(astuple(cpu_features(Target(other))), own, strict=True)]
+            return [True] * len(features)
+        return [theirs != mine for theirs, mine in zip(astuple(cpu_features(Target(other))), features, strict=True)]
 
     return differences
 
@@ -46,17 +47,17 @@ class Sources:
         target: TVM's target attributes.
         kernels: all kernels of the run, by key: where neighbours are looked for.
         known: what is known of each; it grows while the run goes on.
-        donors: winning schedules of other logs, by kernel, the likest target's first.
+        donors: winning schedules of other logs, by kernel, the nearest target's first.
         tried: digests of candidates in the ledger; they are never proposed again.
         transfer: use donors and neighbours.
     """
 
     def __init__(
         self,
-        target: dict[str, Any],
+        target: TargetAttributes,
         kernels: Mapping[str, KernelSpec],
         known: Mapping[str, KernelState],
-        donors: Mapping[str, list[dict[str, Any]]],
+        donors: Mapping[str, list[KernelSchedule]],
         tried: set[str],
         transfer: bool = True,
     ) -> None:
@@ -68,14 +69,14 @@ class Sources:
         """The source of one kernel."""
         return KernelCandidates(spec, self)
 
-    def neighbours(self, spec: KernelSpec) -> list[dict[str, Any]]:
+    def neighbours(self, spec: KernelSpec) -> list[KernelSchedule]:
         """Winners of the most similar kernels of the run."""
         near = [
             (distance, key)
             for key, other in self.kernels.items()
             if key != spec.key and (distance := _distance(spec, other)) is not None
         ]
-        schedules: list[dict[str, Any]] = []
+        schedules: list[KernelSchedule] = []
         for _, key in sorted(near):
             state = self.known.get(key)
             if state is not None and state.schedule is not None and state.schedule not in schedules:
@@ -110,13 +111,13 @@ class KernelCandidates:
         key, sources = self._spec.key, self._sources
         default, *others = self._ranked
         donors = sources.donors.get(key, []) if sources.transfer else []
-        likest = [schedule for schedule in donors if self._is_known(schedule)][:DONORS]
+        nearest = [schedule for schedule in donors if self._is_known(schedule)][:DONORS]
         neighbours = sources.neighbours(self._spec) if sources.transfer else []
         proposed = [
             Candidate(key, "default", default),
-            *(Candidate(key, "donor", schedule) for schedule in likest[:1]),
+            *(Candidate(key, "donor", schedule) for schedule in nearest[:1]),
             *(Candidate(key, "neighbour", schedule) for schedule in neighbours),
-            *(Candidate(key, "donor", schedule) for schedule in likest[1:]),
+            *(Candidate(key, "donor", schedule) for schedule in nearest[1:]),
             *(Candidate(key, "template", schedule) for schedule in others),
         ]
         fresh: dict[str, Candidate] = {}
@@ -125,7 +126,7 @@ class KernelCandidates:
                 fresh.setdefault(candidate.digest, candidate)
         return list(fresh.values())[:count]
 
-    def _is_known(self, schedule: dict[str, Any]) -> bool:
+    def _is_known(self, schedule: KernelSchedule) -> bool:
         """Whether this version has the template of another log's schedule."""
         template = TEMPLATES.get(schedule.get("template", ""))
         return template is not None and template.accepts(self._spec)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ofa_tvm.compiler.cuda.squeeze_excite import squeeze_excite_traces
 from ofa_tvm.compiler.tvm_api.names import Target
-from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
+from ofa_tvm.hardware.target import TargetAttributes
 from ofa_tvm.support.console import log
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
@@ -35,9 +35,9 @@ class TraceSources:
 
     def __init__(
         self,
-        target: dict[str, Any],
+        target: TargetAttributes,
         folder: Path,
-        donors: Mapping[str, list[dict[str, Any]]],
+        donors: Mapping[str, list[KernelSchedule]],
         tried: set[str],
         seed: int = 0,
     ) -> None:

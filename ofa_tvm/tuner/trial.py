@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from ofa_tvm.graph.kernel import KernelSchedule
+from ofa_tvm.support.files import Record
 
 TrialStatus = Literal["ok", "failed", "wrong_output", "crashed", "timed_out"]
 
@@ -12,8 +17,8 @@ TrialStatus = Literal["ok", "failed", "wrong_output", "crashed", "timed_out"]
 class TrialResult:
     """What became of a candidate; only a checked output can win.
 
-    ``times_ms`` are all repeats. Where a reference kernel was timed beside them, they are told at the machine's usual
-    speed, and ``reference_ms`` is what the reference took.
+    ``times_ms`` are all repeats. Where a reference kernel was timed beside them, they are normalised to the speed at
+    which the log began, and ``reference_ms`` is what the reference took.
     """
 
     status: TrialStatus
@@ -23,20 +28,17 @@ class TrialResult:
     reference_ms: float | None = None
 
     @classmethod
-    def of_answer(cls, answer: dict[str, Any]) -> Self:
+    def of_answer(cls, answer: Record) -> TrialResult:
         """The result that a worker's answer tells."""
-        return cls(
-            status=answer["status"],
-            times_ms=tuple(answer.get("times_ms", ())),
-            error=answer.get("error", ""),
-            is_checked=answer.get("is_checked", False),
-            reference_ms=answer.get("reference_ms"),
-        )
+        return _RESULT.validate_python(answer)
 
     @property
     def best_ms(self) -> float | None:
         """The fastest repeat, which noise cannot lower."""
         return min(self.times_ms) if self.status == "ok" else None
+
+
+_RESULT = TypeAdapter(TrialResult)
 
 
 @dataclass(frozen=True)
@@ -52,5 +54,5 @@ class KernelState:
     trials: int = 0
     failures: int = 0
     since_best: int = 0
-    schedule: dict[str, Any] | None = None
+    schedule: KernelSchedule | None = None
     source: str = ""

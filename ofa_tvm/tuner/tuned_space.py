@@ -5,13 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofa_tvm.compiler.lowering import kernel_calls, kernel_set
+from ofa_tvm.compiler.codegen import KernelStep, codegen_of
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.urgency import kernel_frequencies
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device that networks are compiled for, and how it was named.
+
+    Args:
+        source: its name or file.
+        spec: what it is.
+        device: where it is measured, where that was said beside the name.
+        logs: folder of tuning logs; None for the usual ones.
+    """
+
+    source: str
+    spec: TargetSpec
+    device: str | None = None
+    logs: Path | None = None
+
+    def tuned(self, space: SearchSpace) -> TunedSpace:
+        """A space with what is tuned of it here."""
+        return TunedSpace(space, self.spec, TuningLog(self.spec, self.logs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +51,15 @@ class TunedSpace:
 
     def kernels(self, resolutions: tuple[int, ...] | None = None) -> dict[str, KernelSpec]:
         """All kernels of the space, or of some of its resolutions, by key."""
-        return kernel_set(self.space, resolutions, self.target)
+        return codegen_of(self.target).kernels(self.space, resolutions)
+
+    def steps(self, network: NetworkSpec) -> list[KernelStep]:
+        """The kernels that a network calls on the target, in order, with the layers that each computes."""
+        return codegen_of(self.target).steps(network)
 
     def calls(self, network: NetworkSpec) -> list[KernelSpec]:
         """The kernels that a network calls on the target, in order."""
-        return kernel_calls(network, self.target)
+        return [kernel for _, kernel in self.steps(network)]
 
     def frequencies(self, resolutions: tuple[int, ...]) -> dict[str, float]:
         """How often a mean subnet of some resolutions calls each kernel, by key."""

@@ -10,6 +10,7 @@ from ofa_tvm.devices.emulation.device import EmulatedDevice
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.timing.turns import WindowPlan
+from ofa_tvm.tuner.job import TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 
 pytestmark = [pytest.mark.arm, pytest.mark.timeout(600)]
@@ -20,8 +21,9 @@ def test_a_round_on_two_boards_of_which_one_is_killed(emulator, tiny_space, tmp_
     with EmulatedDevice(target, count=2) as device:
         device.start()
         plan = WindowPlan(windows=1, window_ms=1, gap_s=0)
-        (answer,) = device.networks(MBV3_CIFAR.name, 10, [MBV3_CIFAR.smallest.key], tmp_path, plan)
-        assert answer["status"] == "ok", answer
+        subnets = TunedSubnets(MBV3_CIFAR.name, 10, (MBV3_CIFAR.smallest.key,), tmp_path)
+        (timing,) = device.time_subnets(subnets, plan)
+        assert timing.status == "ok", timing
         # A log refuses emulated times, so this one is made as if they were estimates.
         log = TuningLog(load_target("arm", device="estimate"), tmp_path)
         tuned_round(tiny_space, log, target.attributes, device, device.servers)

@@ -16,7 +16,9 @@ from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.parity import relative_error
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.job import TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 
 TOOLS = ("qemu-aarch64", "aarch64-linux-gnu-g++", "llvm-mca-19", "llvm-objdump-19")
@@ -84,7 +86,7 @@ def test_a_network_takes_the_sum_of_its_kernels_and_computes_what_it_should(targ
 
 def test_what_is_known_of_a_kernel_is_not_estimated_again(target, device, tmp_path):
     log = TuningLog(target, tmp_path)
-    answer = device.network("mbv3-cifar", 10, "r24.3x2-3x2.3x2-3x2.3x2-3x2", log.folder)
-    again = device.network("mbv3-cifar", 10, "r24.3x2-3x2.3x2-3x2.3x2-3x2", log.folder)
-    assert answer["status"] == "ok"
-    assert answer == again
+    subnets = TunedSubnets("mbv3-cifar", 10, ("r24.3x2-3x2.3x2-3x2.3x2-3x2",), log.folder)
+    (timing,) = device.time_subnets(subnets, WindowPlan(1, 1, 0))
+    assert timing.status == "ok"
+    assert device.time_subnets(subnets, WindowPlan(1, 1, 0)) == [timing]

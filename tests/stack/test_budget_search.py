@@ -27,6 +27,7 @@ from ofa_tvm.support.files import append_jsonl
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.latency_records import FILE_NAME, read_records
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
@@ -39,7 +40,7 @@ IMAGES = 10**9
 
 
 def latency_ms(config: SubnetConfig) -> float:
-    return float(FormulaDevice().network(SPACE.name, SPACE.classes, config.key)["times_ms"][0])
+    return FormulaDevice().time_subnet(SPACE.name, SPACE.classes, config.key).times_ms[0]
 
 
 def present(value: Value | None) -> Value:
@@ -64,7 +65,7 @@ def bench(log, device) -> LatencyBench:
 
 def finder(log, device, tmp_path, **settings) -> Finder:
     latency_bench = bench(log, device)
-    latency_bench.model(30)
+    latency_bench.measure_samples(30)
     samples = AccuracySamples(SPACE, tmp_path / "supernet", "weights")
     samples.sample(40, top1)
     quick = SearchSettings(**{"evaluations": 2000, "population": 100, **settings})
@@ -145,12 +146,12 @@ def test_errors_count_only_subnets_that_the_models_had_not_learned_from(tuned, t
     found = finder(tuned, FormulaDevice(), tmp_path)
     known = found.bench.known()[0]
     found._verify(known[:2], None)
-    assert found.rounds[-1]["mean_latency_error"] is None
+    assert found.rounds[-1].mean_latency_error is None
     new = next(c for c in SPACE.sample_configs(np.random.default_rng(9), 50) if c not in known)
     predicted_ms = float(found.latency.predict(SPACE.genomes([new]))[0][0])
     found._verify([known[0], new], None)
     (measured_ms,) = found.bench.measure([new])
-    assert found.rounds[-1]["mean_latency_error"] == pytest.approx(abs(predicted_ms / present(measured_ms) - 1))
+    assert found.rounds[-1].mean_latency_error == pytest.approx(abs(predicted_ms / present(measured_ms) - 1))
 
 
 def test_failed_measurements_are_statuses_and_the_search_goes_on(tuned, tmp_path) -> None:
@@ -177,8 +178,8 @@ def test_whole_front_is_measured_and_not_dominated(tuned, tmp_path) -> None:
 
 def test_latency_report_compares_with_what_it_has_to_beat(tuned) -> None:
     latency_bench = bench(tuned, FormulaDevice())
-    latency_bench.model(60)
-    report = latency_bench.report()
+    latency_bench.measure_samples(60)
+    report = latency_bench.fit_and_save()
     assert report["samples"] == 60
     assert report["estimated_kernels"] == 0
     assert (latency_bench.tuned.model_folder / "cost_model.report.json").exists()
@@ -211,13 +212,13 @@ def test_nothing_tuned_says_what_to_do(tmp_path) -> None:
 
 def test_too_many_failures_end_with_the_reason(tuned) -> None:
     class Dead(FormulaDevice):
-        def network(self, space, classes, subnet):
+        def time_subnet(self, space, classes, subnet):
             self.measured.append(subnet)
-            return {"status": "timed_out", "error": "took longer than 300 s"}
+            return SubnetTiming("timed_out", error="took longer than 300 s")
 
     dead = Dead()
     with pytest.raises(PartialResult, match="took longer than 300 s"):
-        bench(tuned, dead).model(60)
+        bench(tuned, dead).measure_samples(60)
     assert len(dead.measured) == len(set(dead.measured)) == MAX_FAILURES
 
 
@@ -226,7 +227,7 @@ def test_failed_subnets_are_replaced_and_may_be_measured_again_by_a_later_run(tu
     failing = frozenset(sorted(first)[:5])
     device = FormulaDevice(broken=failing)
     latency_bench = bench(tuned, device)
-    latency_bench.model(25)
+    latency_bench.measure_samples(25)
     assert len(latency_bench.known()[0]) == 25
     assert len(device.measured) == len(set(device.measured)) == 30
     later = FormulaDevice()
@@ -243,11 +244,11 @@ def test_a_subnet_that_failed_last_is_not_known_to_a_later_run(tuned) -> None:
 
 def test_fitting_again_keeps_the_saved_report(tuned) -> None:
     latency_bench = bench(tuned, FormulaDevice())
-    latency_bench.model(30)
-    latency_bench.report()
+    latency_bench.measure_samples(30)
+    latency_bench.fit_and_save()
     files = [latency_bench.tuned.model_folder / name for name in ("cost_model.ubj", "cost_model.report.json")]
     saved = [path.read_bytes() for path in files]
-    bench(tuned, FormulaDevice()).model(40)
+    bench(tuned, FormulaDevice()).measure_samples(40)
     assert [path.read_bytes() for path in files] == saved
 
 
@@ -298,9 +299,9 @@ def test_accuracy_samples_resume_and_ignore_other_weights(tmp_path) -> None:
     assert len(calls) == len(set(calls)) == 30
     assert AccuracySamples(SPACE, tmp_path, "other weights").top1 == {}
     report = again.report()
-    assert (report["samples"], report["held_out"], report["folds"]) == (20, 10, 3)
+    assert (report.samples, report.held_out, report.folds) == (20, 10, 3)
     assert report == again.report()
-    assert -1 <= report["kendall_tau"] <= 1
+    assert -1 <= report.kendall_tau <= 1
 
 
 @pytest.mark.parametrize("line", [{"subnet": "x"}, {"right": "AAA=", "images": 9}, {"right": "eA==", "images": -8}])
@@ -365,7 +366,7 @@ def test_ties_go_to_the_faster(tuned, tmp_path) -> None:
 
     def picked(images: int):
         latency_bench = bench(tuned, FormulaDevice())
-        latency_bench.model(30)
+        latency_bench.measure_samples(30)
         samples = AccuracySamples(SPACE, tmp_path / str(images), "weights")
         samples.sample(40, answering(images))
         source = EvaluatedAccuracy(samples, answering(images), images)
@@ -507,13 +508,13 @@ def test_other_limits_are_kept_and_other_objectives_told(tuned, tmp_path) -> Non
         "memory": pytest.approx(network.peak_activation_bytes / 1e6),
     }
     front = found.front()
-    assert all(SPACE.network(SubnetConfig.parse(point["subnet"])).parameter_bytes <= 0.8e6 for point in front)
-    assert all(set(point["objectives"]) == {"macs", "memory"} for point in front)
+    assert all(SPACE.network(SubnetConfig.parse(point.subnet)).parameter_bytes <= 0.8e6 for point in front)
+    assert all(set(point.objectives) == {"macs", "memory"} for point in front)
 
 
 def test_only_some_resolutions_may_be_taken(tuned, tmp_path) -> None:
     found = finder(tuned, FormulaDevice(), tmp_path, resolutions=(28,))
-    assert {SubnetConfig.parse(point["subnet"]).resolution for point in found.front()} == {28}
+    assert {SubnetConfig.parse(point.subnet).resolution for point in found.front()} == {28}
     assert SubnetConfig.parse(found.for_budget(0.3).subnet).resolution == 28
 
 
@@ -568,5 +569,7 @@ def test_a_search_on_recorded_latencies_finds_the_same(tuned, tmp_path) -> None:
     device = ReplayDevice.from_log(tuned.folder)
     again = finder(replayed, device, tmp_path / "again").for_budget(0.3)
     assert again.subnet == pick.subnet
-    (missing,) = device.networks(SPACE.name, SPACE.classes, ["r1.3x3"], tmp_path, WindowPlan(1, 1, 0))
-    assert missing["status"] == "failed"
+    (missing,) = device.time_subnets(
+        TunedSubnets(SPACE.name, SPACE.classes, ("r1.3x3",), tmp_path), WindowPlan(1, 1, 0)
+    )
+    assert missing.status == "failed"

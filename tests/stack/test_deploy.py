@@ -19,6 +19,7 @@ from ofa_tvm.compiler.cuda.device_code import machine_code
 from ofa_tvm.compiler.cuda.nvrtc import cuda_compiler
 from ofa_tvm.compiler.cuda.program import CPU, link_gpu_program
 from ofa_tvm.compiler.loaded_model import LoadedModel
+from ofa_tvm.compiler.scheduled import virtual_machine
 from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel, compile_loops
 from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.hardware.target_files import load_target
@@ -211,12 +212,12 @@ def test_images_of_other_classes_are_refused(run, tiny_dataset, monkeypatch, cap
 
 
 def test_wrong_library_is_not_put_in_place(run, tmp_path, monkeypatch, capsys):
-    from ofa_tvm.bundle import deployment
+    from ofa_tvm.compiler.cpu import assembler
 
     def wrong(network, weights, *rest):
         return assemble(network, {name: array * np.float32(0.9) for name, array in weights.items()}, *rest)
 
-    monkeypatch.setattr(deployment, "assemble", wrong)
+    monkeypatch.setattr(assembler, "assemble", wrong)
     assert run("--subnet", SUBNET) == 1
     assert "differs from the torch subnet" in capsys.readouterr().err
     assert not [path for path in tmp_path.iterdir() if "bundle" in path.name]
@@ -224,7 +225,6 @@ def test_wrong_library_is_not_put_in_place(run, tmp_path, monkeypatch, capsys):
 
 def test_wrong_answers_are_not_put_in_place(run, tmp_path, monkeypatch, capsys):
     """Also when the logits looked right: accuracy is counted on its own."""
-    from ofa_tvm.bundle import deployment
 
     right = deployment.run_in_batches
     monkeypatch.setattr(deployment, "MAX_LOGIT_DIFFERENCE", {"float32": float("inf")})
@@ -258,7 +258,7 @@ def test_a_gpus_bundle_runs_beside_tvms_libraries(
     run, checkpoint, tmp_path, capsys, tiny_dataset, gpu_is_the_cpu, monkeypatch, device, dtype
 ):
     """With the CPU in the place of the GPU: TVM's virtual machine, behind the functions that the runner calls."""
-    monkeypatch.setattr(deployment, "VirtualMachineModel", lambda library, kind: VirtualMachineModel(library))
+    monkeypatch.setattr(virtual_machine, "VirtualMachineModel", lambda library, kind: VirtualMachineModel(library))
     assert run("--target", "cuda-sm90", "--device", device, "--dtype", dtype, "--subnet", SUBNET, "--json") == 0
     manifest = verify_bundle(tmp_path / "bundle")
     assert {"network.so", "libtvm_ffi.so", "libtvm_runtime.so", "libtvm_runtime_cuda.so"} <= manifest.files.keys()

@@ -4,7 +4,7 @@ import pytest
 from ofa_tvm.cost_model.importance import importance
 from ofa_tvm.cost_model.latency_data import LatencyData
 from ofa_tvm.cost_model.latency_model import LatencyModel, tree_columns, tree_names
-from ofa_tvm.cost_model.learning_curve import doubled, learning_curve
+from ofa_tvm.cost_model.learning_curve import CurvePoint, doubled, learning_curve
 from ofa_tvm.spaces import get_space
 from ofa_tvm.spaces.subnet_table import SubnetTable
 
@@ -21,20 +21,20 @@ def data(count, noise=0.01):
 
 def test_the_curve_has_every_size_that_fits_and_falls():
     curve = learning_curve(TABLE, data(80))
-    assert [point["samples"] for point in curve] == [10, 30, 64]
-    assert all(set(point["mape"]) == {"model", "additive", "xgboost_raw", "flops"} for point in curve)
-    assert curve[-1]["mape"]["model"] < curve[0]["mape"]["xgboost_raw"]
+    assert [point.samples for point in curve] == [10, 30, 64]
+    assert all(set(point.mape) == {"model", "additive", "xgboost_raw", "flops"} for point in curve)
+    assert curve[-1].mape["model"] < curve[0].mape["xgboost_raw"]
     assert curve == learning_curve(TABLE, data(80))
 
 
 def test_a_size_near_the_largest_is_left_out():
-    assert [point["samples"] for point in learning_curve(TABLE, data(40))] == [10, 32]
+    assert [point.samples for point in learning_curve(TABLE, data(40))] == [10, 32]
 
 
 def test_twice_the_samples_follow_the_last_slope():
-    points = [{"samples": 10, "mape": {"model": 0.08}}, {"samples": 40, "mape": {"model": 0.02}}]
+    points = [CurvePoint(10, {"model": 0.08}), CurvePoint(40, {"model": 0.02})]
     assert doubled(points) == pytest.approx(0.01)
-    assert doubled([points[1], {"samples": 80, "mape": {"model": 0.03}}]) == 0.03
+    assert doubled([points[1], CurvePoint(80, {"model": 0.03})]) == 0.03
     assert doubled(points[:1]) is None
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 import ofa_tvm.tune as tune_command
+from ofa_tvm.compiler.cuda import build as cuda_build
 from ofa_tvm.compiler.lowering import fused_kernels, layer_kernels
 from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
 from ofa_tvm.compiler.scheduled.virtual_machine import compile_loops
@@ -24,7 +24,9 @@ from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
+from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.job import KernelJob, SubnetJob, TunedSubnets
 from ofa_tvm.tuner.latency_records import read_records
 
 CPU = Target({"kind": "llvm", "mcpu": tvm.target.codegen.llvm_get_system_cpu(), "num-cores": 1})
@@ -132,9 +134,8 @@ def test_functions_of_one_layer_agree_with_the_reference_there(target_file, tmp_
     manifest["entries"] = []
     manifest["measure"]["tolerance"] = KERNEL_TOLERANCE[dtype]
     for number, spec in enumerate(first_of_each_kind(layer_kernels(MBV3_CIFAR, (28,), 1, dtype))):
-        answer = pack_jobs.function(asdict(spec), {}, target.attributes, "g++", str(number), str(pack))
-        entry = {"id": str(number), "title": spec.key, "library": f"{number}.so.z", **answer["entry"]}
-        manifest["entries"].append(entry)
+        built = pack_jobs.function(KernelJob(spec, {}, target), str(number), pack)
+        manifest["entries"].append({"title": spec.key, **built.entry})
     (pack / "manifest.json").write_text(json.dumps(manifest))
     measure_there(pack)
     records, _ = pack_measure.read_results(pack / "results.jsonl")
@@ -185,27 +186,25 @@ def gpu_is_the_cpu(monkeypatch):
         compile_loops(network, weights, CPU, library, batch, dtype)
 
     monkeypatch.setattr(pack_jobs, "build_kernel", kernel)
-    monkeypatch.setattr(pack_jobs, "build_network", network)
+    monkeypatch.setattr(cuda_build, "build_network", network)
     monkeypatch.setattr(gpu_jobs.GpuJobs, "machine", lambda own: pack_measure.Machine(Path(), "cpu"))
 
 
-TWO_WINDOWS = {"windows": 2, "window_ms": 1, "gap_s": 0}
+TWO_WINDOWS = WindowPlan(windows=2, window_ms=1, gap_s=0)
 
 
 def test_jobs_of_a_local_gpu_run_and_check(gpu_is_the_cpu):
-    attributes = load_target("cuda-sm90").attributes
-    answer = gpu_jobs.GpuJobs().trial(asdict(SMALL), {}, attributes, "g++", 2, 1)
-    assert (answer["status"], answer["is_checked"], len(answer["times_ms"])) == ("ok", True, 2)
+    result = gpu_jobs.GpuJobs().trial(KernelJob(SMALL, {}, load_target("cuda-sm90").with_repeats(2)))
+    assert (result.status, result.is_checked, len(result.times_ms)) == ("ok", True, 2)
 
 
 @pytest.mark.parametrize(("batch", "dtype"), [(1, "float32"), (2, "float32"), (2, "float16")])
 def test_subnets_of_a_local_gpu_run_in_the_virtual_machine(gpu_is_the_cpu, tmp_path, batch, dtype):
-    attributes, smallest = load_target("cuda-sm90").attributes, MBV3_CIFAR.smallest.key
-    answer = gpu_jobs.GpuJobs().network(
-        "mbv3-cifar", 10, smallest, str(tmp_path), attributes, "g++", batch, dtype, TWO_WINDOWS
-    )
-    assert (answer["status"], answer.get("error", "")) == ("ok", "")
-    assert len(answer["times_ms"]) == len(answer["reference_ms"]) == len(answer["figures"]) == 2
+    target = load_target("cuda-sm90").model_copy(update={"batch": batch, "dtype": dtype})
+    subnets = TunedSubnets("mbv3-cifar", 10, (MBV3_CIFAR.smallest.key,), tmp_path)
+    (timing,) = gpu_jobs.GpuJobs().time_subnets(SubnetJob(subnets, target, TWO_WINDOWS)).timings
+    assert (timing.status, timing.error) == ("ok", "")
+    assert len(timing.times_ms) == len(timing.reference_ms) == len(timing.figures) == 2
 
 
 def damage(pack, number, change):
@@ -222,7 +221,7 @@ def replace_library(pack, number, body, folder):
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
     manifest = json.loads((pack / "manifest.json").read_text())
     name = manifest["entries"][number]["library"]
-    pack_jobs.store(library, pack / name)
+    pack_jobs.store(library, name.removesuffix(".so.z"), pack)
     manifest["files"][name] = sha256_file(pack / name)
     (pack / "manifest.json").write_text(json.dumps(manifest))
 

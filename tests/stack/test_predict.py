@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from formula_device import FormulaDevice, kernel_ms, tuned_log
 
-from ofa_tvm.compiler.lowering import fused_kernels, kernel_steps
+from ofa_tvm.compiler.codegen import codegen_of
+from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.cost_model.breakdown import breakdown
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.hardware.target_files import load_target
@@ -26,8 +27,8 @@ DEVICE = FormulaDevice(factor=1.3, constant_ms=0)
 def logs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
     bench = LatencyBench(TunedSpace(SPACE, load_target("x86"), tuned_log(folder, SPACE)), DEVICE)
-    bench.model(30)
-    bench.report()
+    bench.measure_samples(30)
+    bench.fit_and_save()
     return folder
 
 
@@ -53,7 +54,7 @@ def test_parts_without_a_tuned_kernel_are_marked(logs):
     log = TuningLog(load_target("x86"), logs)
     bench = LatencyBench(TunedSpace(SPACE, load_target("x86"), log), DEVICE)
     costs = {key: kernel_ms(kernel) for key, kernel in fused_kernels(SPACE).items()}
-    steps = kernel_steps(SPACE.network(SPACE.smallest), load_target("x86"))
+    steps = codegen_of(load_target("x86")).steps(SPACE.network(SPACE.smallest))
     first = steps[0][1].key
     parts = breakdown(bench.fit(), SPACE.smallest, steps, costs, set(costs) - {first})
     assert [part.is_tuned for part in parts] == [part.kernel != first for part in parts]

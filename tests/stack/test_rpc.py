@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ofa_tvm.devices.rpc import jobs as rpc_jobs
 from ofa_tvm.devices.rpc.board_health import Limits
 from ofa_tvm.devices.rpc.board_servers import BoardServers
 from ofa_tvm.devices.rpc.device import RpcDevice
+from ofa_tvm.devices.rpc.session import Access, BoardRequest
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
@@ -27,6 +29,7 @@ from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.timing.window import Window
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
+from ofa_tvm.tuner.job import SubnetJob, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 
 ANY = Limits(math.inf, math.inf)
@@ -105,10 +108,10 @@ def test_both_boards_work(device):
 
 def test_subnets_are_timed_with_their_reference(device, servers, tmp_path):
     plan = WindowPlan(windows=3, window_ms=5, gap_s=0)
-    keys = [MBV3_CIFAR.smallest.key, MBV3_CIFAR.middle.key]
-    for answer in device.networks(MBV3_CIFAR.name, 10, keys, tmp_path, plan):
-        assert answer["status"] == "ok", answer
-        assert len(answer["times_ms"]) == len(answer["reference_ms"]) == len(answer["figures"]) == 3
+    keys = (MBV3_CIFAR.smallest.key, MBV3_CIFAR.middle.key)
+    for timing in device.time_subnets(TunedSubnets(MBV3_CIFAR.name, 10, keys, tmp_path), plan):
+        assert timing.status == "ok", timing
+        assert len(timing.times_ms) == len(timing.reference_ms) == len(timing.figures) == 3
     assert not leftovers(servers)
 
 
@@ -151,27 +154,21 @@ def test_an_unknown_key_ends_the_command(target_file, servers, tmp_path, capsys)
 def test_cores_are_chosen_and_a_session_ends_in_time(servers, device, target, library):
     """In this process: a board ends a session that has lasted, which is no crash, and the next one is another."""
     device.close()  # its boards become free
-    access = {
-        "tracker": servers.tracker,
-        "key": KEY,
-        "session_timeout_s": 4,
-        "cores": [max(os.sched_getaffinity(0))],
-        "compiler": target.toolchain.linker,
-    }
+    access = Access(servers.tracker, KEY, 4, (max(os.sched_getaffinity(0)),), target.toolchain.linker)
     path, images = library
-    np.save(path.with_suffix(".npy"), images[:1])
-    model = {"library": str(path), "images": str(path.with_suffix(".npy"))}
+    stored = path.with_suffix(".npy")
+    np.save(stored, images[:1])
     held = rpc_jobs.BoardJobs()
-    answer = held.time_model(access, [], 0, **model, window_ms=1.0)
+    answer = held.time_model(BoardRequest(access), path, stored, window_ms=1.0)
     assert answer["status"] == "ok", answer
-    plan = {"windows": 2, "window_ms": 1, "gap_s": 6}
-    subnet = (MBV3_CIFAR.name, 10, MBV3_CIFAR.smallest.key)
-    answer = held.network(access, [], 0, *subnet, str(path.parent), target.attributes, batch=1, plan=plan)
+    subnets = TunedSubnets(MBV3_CIFAR.name, 10, (MBV3_CIFAR.smallest.key,), path.parent)
+    job = SubnetJob(subnets, target, WindowPlan(windows=2, window_ms=1, gap_s=6))
+    answer = held.time_subnet(BoardRequest(access), job)
     assert (answer["status"], answer["error"]) == ("lost", "its session of 4 s ended")
-    answer = held.time_model({**access, "cores": [62]}, [], 0, **model, window_ms=1.0)
+    answer = held.time_model(BoardRequest(replace(access, cores=(62,))), path, stored, window_ms=1.0)
     assert answer["status"] == "no_board"
     assert "cannot use cores [62]" in answer["error"]
-    avoided = held.ping({**access, "cores": []}, servers.addresses, 0)
+    avoided = held.ping(BoardRequest(replace(access, cores=()), tuple(servers.addresses)))
     assert (avoided["status"], "no further board" in avoided["error"]) == ("no_board", True)
 
 

@@ -17,6 +17,7 @@ from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement import pack_rounds
 from ofa_tvm.measurement.latency_bench import LatencyBench
+from ofa_tvm.measurement.pack_rounds import Exported, PackRound
 from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.spaces import SPACES, SubnetConfig
 from ofa_tvm.supernet.checkpoint import save_supernet
@@ -83,9 +84,9 @@ def test_on_a_disturbed_machine_a_budget_is_unsure_and_the_search_ends_with_3(
     run, tmp_path, monkeypatch, capsys
 ) -> None:
     class DisturbedLater(FormulaDevice):
-        def network(self, space, classes, subnet):
+        def time_subnet(self, space, classes, subnet):
             self.calibration_ms = 0.05 if len(self.measured) < 20 else 0.1
-            return super().network(space, classes, subnet)
+            return super().time_subnet(space, classes, subnet)
 
     monkeypatch.setattr("ofa_tvm.devices.local.device.LocalDevice", lambda target: DisturbedLater(1.0, 0.0))
     monkeypatch.setattr("time.sleep", lambda seconds: None)
@@ -179,7 +180,7 @@ def test_finalists_wait_for_a_device_elsewhere_and_are_picked_once_they_are_meas
     drawn = tiny_space.sample_configs(np.random.default_rng(0), 25)
     measured_elsewhere(tmp_path, drawn, tiny_space)
     device, classes = FormulaDevice(1.0, 0.0), tiny_space.classes
-    fastest = min(device.network(tiny_space.name, classes, one.key)["times_ms"][0] for one in drawn)
+    fastest = min(device.time_subnet(tiny_space.name, classes, one.key).times_ms[0] for one in drawn)
     budget = ("--device", "pack", "--max-latency-ms", str(0.99 * fastest))
     assert run(*budget) == 3
     said = capsys.readouterr()
@@ -195,6 +196,7 @@ def test_finalists_wait_for_a_device_elsewhere_and_are_picked_once_they_are_meas
     (pick,) = load_search_result(tmp_path / "out").picks
     assert pick.subnet in first.unmeasured
     assert pick.held
+    assert pick.measured_ms is not None
     assert pick.measured_ms <= 0.99 * fastest
 
 
@@ -214,7 +216,7 @@ def test_a_search_packs_what_it_wants_to_have_measured(run, tiny_space, tmp_path
 
     def run_packs(order, import_from, export_to):
         packed.append((order, import_from, export_to))
-        return {"exported": {"folder": str(export_to)}}
+        return PackRound("log", exported=Exported(str(export_to), 1, 0, 1, 1, 0))
 
     monkeypatch.setattr(pack_rounds, "run_packs", run_packs)
     pack = tmp_path / "pack"

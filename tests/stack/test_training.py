@@ -437,7 +437,7 @@ def test_the_fewest_accuracy_samples_are_enough(tiny_space, tmp_path):
     with pytest.raises(UserError, match="too few"):
         samples.report()
     samples.sample(count, lambda config: rng.uniform())
-    assert samples.report()["held_out"] == MIN_HELD_OUT
+    assert samples.report().held_out == MIN_HELD_OUT
 
 
 def test_images_that_are_shrunk_far_are_said(tiny_space, tiny_dataset, tmp_path, monkeypatch, capfd):

@@ -33,7 +33,7 @@ from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
 from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.tuner.tile_candidates import Sources, unlikeness
+from ofa_tvm.tuner.tile_candidates import Sources, dissimilarity
 from ofa_tvm.tuner.trial import KernelState
 
 LONG_S = 120
@@ -309,9 +309,9 @@ def test_vectors_decide_before_cores_how_unlike_a_target_is():
 
     narrow, wide = {"mcpu": "znver3", "num-cores": 1}, {"mcpu": "znver4", "num-cores": 2}
     arm = {"mtriple": "aarch64-linux-gnu", "mattr": ["+neon"], "num-cores": 1}
-    distance = unlikeness({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 1})
+    distance = dissimilarity({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 1})
     assert sorted([of(**arm), of("cuda"), of(**narrow), of(**wide), {}], key=distance)[0] == of(**wide)
-    assert unlikeness({"kind": "llvm", **narrow})(of(**narrow)) == [False] * 3
+    assert dissimilarity({"kind": "llvm", **narrow})(of(**narrow)) == [False] * 3
     assert distance({}) == distance(of("cuda")) == [True] * 3
 
 

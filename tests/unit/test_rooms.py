@@ -48,7 +48,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "compiler.cpu.emit": ("graph", "compiler.tvm_api"),
     "compiler.cpu": ("support", "graph", "compiler.tvm_api", "compiler.native", "compiler.cpu.emit"),
     "compiler.cuda": ("support", "graph", "compiler.tvm_api", "compiler.native", "compiler.scheduled"),
-    "compiler": ("support", "hardware", "graph", "spaces", "compiler.tvm_api"),
+    "compiler": ("support", "hardware", "graph", "spaces", *COMPILER[:-1]),
     "tuner": (*GROUND, *COMPILER),
     "devices.workers": BELOW_DEVICES,
     "devices.pack": (*BELOW_DEVICES, "devices.workers"),
@@ -68,7 +68,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "nas.searchers",
     ),
     "bundle": (*BELOW_DEVICES, *DEVICES, "data", "supernet", "engines", "nas"),
-    "reporting": ("support", "timing", "tuner", "nas"),
+    "reporting": (
+        *("support", "timing", "tuner", "cost_model", "accuracy", "training", "measurement", "nas", "bundle"),
+    ),
     "checks": ("support", "hardware", "graph", *COMPILER, "tuner", *DEVICES),
     "api": (
         *("support", "hardware", "spaces", "data", "supernet", "compiler", "tuner", "devices", "cost_model"),

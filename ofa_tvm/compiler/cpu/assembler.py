@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,18 +18,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ofa_tvm.compiler.cpu.emit import EmittedKernel, Schedule
+from ofa_tvm.compiler.cpu.emit import EmittedKernel
 from ofa_tvm.compiler.cpu.memory_plan import Lifetime, aligned, plan_memory
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.graph.fusion import Step, fused_steps
+from ofa_tvm.graph.kernel import Winners
 from ofa_tvm.graph.network import INPUT, NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.dtype import FLOAT32_BYTES
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
-Winners = Mapping[str, Schedule]
 SOURCES = ("stack_place.h", "program.c", "window.c", "packed.c", "subnet_calls.c")
 SCRATCH = "scratch"
 IMAGE_COPY, LOGITS_COPY = "image copy", "logits copy"
@@ -147,8 +147,8 @@ def assemble(
 ) -> None:
     """Plan, compile and link a network; see ``make_plan``, ``compile_program`` and ``link``."""
     plan, tasks = make_plan(network, winners, cache), cache.features.cores
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as beside:
-        program = beside.submit(compile_program, plan, weights, tasks, batch, linker, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
+        program = thread.submit(compile_program, plan, weights, tasks, batch, linker, Path(folder))
         objects = compile_kernels(plan, cache)
         link(program.result(), objects, tasks, linker, library)
 
@@ -158,13 +158,13 @@ def _write_weights(plan: Plan, weights: Weights, path: Path) -> list[list[int]]:
     starts, at = [], 0
     with path.open("wb") as file:
         for step, kernel in zip(plan.steps, plan.kernels, strict=True):
-            own = []
+            step_starts = []
             for array in kernel.pack(step.constants(weights)):
                 data = np.ascontiguousarray(array, dtype=np.float32).tobytes()
-                own.append(at)
+                step_starts.append(at)
                 file.write(data.ljust(aligned(len(data)), b"\0"))
                 at += aligned(len(data))
-            starts.append(own)
+            starts.append(step_starts)
     return starts
 
 
@@ -195,8 +195,8 @@ def _source(plan: Plan, starts: Sequence[Sequence[int]], blob: Path, batch: int,
     lines += [f"extern void {symbol}();" for symbol in symbols]
     lines.append("static void meet(void);" if tasks > 1 else "")
     lines.append("static void run_steps(int32_t task, const char *w, char *a, const float *image, float *logits) {")
-    for step, kernel, own in zip(plan.steps, plan.kernels, starts, strict=True):
-        lines.append(f"  {step.kernel.symbol}({', '.join(_arguments(plan, step, kernel, own))});")
+    for step, kernel, step_starts in zip(plan.steps, plan.kernels, starts, strict=True):
+        lines.append(f"  {step.kernel.symbol}({', '.join(_arguments(plan, step, kernel, step_starts))});")
         if tasks > 1:
             lines.append("  meet();")
     lines.append("}")

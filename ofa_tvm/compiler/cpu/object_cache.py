@@ -13,11 +13,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ofa_tvm.compiler.cpu.emit import EmittedKernel, Schedule, default_schedule
+from ofa_tvm.compiler.cpu.emit import EmittedKernel, default_schedule
 from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
 from ofa_tvm.compiler.tvm_api.names import IRModule, Target, tirx, tvm
-from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.support.files import cache_folder, write_atomic
+from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
+from ofa_tvm.support.files import Record, cache_folder, write_atomic
 from ofa_tvm.support.host_faults import require_space
 
 PASSES = (tirx.transform.StmtSimplify, tirx.transform.LowerIntrin)
@@ -43,13 +43,13 @@ class ObjectCache:
         folder: where they are kept (default: in the user's cache).
     """
 
-    def __init__(self, attributes: dict[str, Any], folder: Path | None = None) -> None:
+    def __init__(self, attributes: Record, folder: Path | None = None) -> None:
         self.target = Target({**attributes, "opt-level": OPTIMIZATION})
         self.features = cpu_features(self.target)
         self._folder = folder or cache_folder() / "kernels"
         self._identity = json.dumps([attributes, tvm.__version__, _sources_digest()], sort_keys=True)
 
-    def kernel(self, spec: KernelSpec, schedule: Schedule | None = None) -> EmittedKernel:
+    def kernel(self, spec: KernelSpec, schedule: KernelSchedule | None = None) -> EmittedKernel:
         """The kernel that a schedule makes, or its default one.
 
         Raises:
@@ -57,18 +57,18 @@ class ObjectCache:
         """
         return EmittedKernel(spec, schedule or default_schedule(spec, self.features), self.features)
 
-    def path(self, spec: KernelSpec, schedule: Schedule) -> Path:
+    def path(self, spec: KernelSpec, schedule: KernelSchedule) -> Path:
         """Where the object is, or would be."""
         text = json.dumps([self._identity, spec.key, schedule], sort_keys=True)
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.o"
 
-    def get(self, spec: KernelSpec, schedule: Schedule) -> Path:
+    def get(self, spec: KernelSpec, schedule: KernelSchedule) -> Path:
         """The object file, compiled if it is not there yet."""
         path = self.path(spec, schedule)
         if not path.exists():
             require_space(OBJECT_BYTES)  # LLVM ends the process where it cannot write
             code = generate(self.kernel(spec, schedule), self.target)
-            write_atomic(path, lambda beside: code.write_to_file(str(beside), "o"))
+            write_atomic(path, lambda temporary: code.write_to_file(str(temporary), "o"))
         return path
 
 

@@ -20,12 +20,11 @@ from ofa_tvm.compiler.scheduled.relax_builder import build_relax
 from ofa_tvm.compiler.scheduled.trace_json import trace_from_json
 from ofa_tvm.compiler.tvm_api.names import IRModule, Schedule, Target, dlight, load_tensor_intrinsics, tvm
 from ofa_tvm.compiler.tvm_api.quiet import without_chatter
-from ofa_tvm.graph.kernel import KernelSpec, network_kernels
+from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec, Winners, network_kernels
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.dtype import DType
 
-Winners = Mapping[str, dict[str, Any]]
 FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
 NO_STORAGE_REWRITE = {"tirx.disable_storage_rewrite": True}
 """TVM's pass lets float32 sums of tensor cores share memory with float16 maps, and the next one refuses that."""
@@ -38,7 +37,7 @@ OWN_DEFAULTS: Mapping[str, Callable[[KernelSpec], Schedule | None]] = {
 }
 
 
-def scheduled(spec: KernelSpec, schedule: dict[str, Any], target: Target) -> IRModule:
+def scheduled(spec: KernelSpec, schedule: KernelSchedule, target: Target) -> IRModule:
     """A kernel's function with thread blocks and threads.
 
     Args:
@@ -50,7 +49,7 @@ def scheduled(spec: KernelSpec, schedule: dict[str, Any], target: Target) -> IRM
     return default_scheduled(kernel_workload(spec), target) if own_schedule is None else own_schedule.mod
 
 
-def _own_schedule(spec: KernelSpec, schedule: dict[str, Any]) -> Schedule | None:
+def _own_schedule(spec: KernelSpec, schedule: KernelSchedule) -> Schedule | None:
     """A schedule by a trace, or the default one of a kind that DLight does badly; None leaves a kernel to DLight."""
     if "trace" in schedule or spec.dtype == "float16":
         load_tensor_intrinsics()  # DLight would import them, too, in a minute
@@ -70,7 +69,7 @@ def default_scheduled(module: IRModule, target: Target) -> IRModule:
         return dlight.ApplyDefaultSchedule(*rules)(module)
 
 
-def build_kernel(spec: KernelSpec, schedule: dict[str, Any], target: Target, linker: str, library: Path) -> None:
+def build_kernel(spec: KernelSpec, schedule: KernelSchedule, target: Target, linker: str, library: Path) -> None:
     """Compile a kernel into a library whose ``main`` takes the arguments of ``kernel_tir``.
 
     Raises:
@@ -144,8 +143,8 @@ def _source_only() -> Iterator[None]:
 
 
 def _cuda_sources(module: Any) -> list[str]:
-    own = [str(module.inspect_source("cuda"))] if module.kind == "cuda" else []
-    return [*own, *(source for child in module.imports for source in _cuda_sources(child))]
+    sources = [str(module.inspect_source("cuda"))] if module.kind == "cuda" else []
+    return [*sources, *(source for child in module.imports for source in _cuda_sources(child))]
 
 
 def _export(module: Any, target: Target, linker: str, library: Path) -> None:

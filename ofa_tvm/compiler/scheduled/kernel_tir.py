@@ -63,27 +63,27 @@ def hard_sigmoid(value: Expr) -> Expr:
     return tirx.min(shifted, tirx.const(6, "float32")) * tirx.const(1 / 6, "float32")
 
 
-def _pad(spec: KernelSpec, source: Tensor) -> Tensor:
+def _pad(spec: KernelSpec, input_map: Tensor) -> Tensor:
     pad, size = spec.padding, spec.in_size
     if spec.kernel_size == 1:
-        return source
+        return input_map
     padded = size + pad + spec.kernel_size // 2
 
     def element(n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
         inside = tirx.all(y >= pad, y < size + pad, x >= pad, x < size + pad)
-        return tirx.if_then_else(inside, source[n, y - pad, x - pad, c], tirx.const(0, spec.dtype))
+        return tirx.if_then_else(inside, input_map[n, y - pad, x - pad, c], tirx.const(0, spec.dtype))
 
     return te.compute((spec.batch, padded, padded, spec.in_channels), element, name="padded")
 
 
 def _conv(
-    spec: KernelSpec, source: Tensor, scales: Tensor | None, weights: list[Tensor], residual: Tensor | None
+    spec: KernelSpec, input_map: Tensor, scales: Tensor | None, weights: list[Tensor], residual: Tensor | None
 ) -> Tensor:
-    inputs = source
+    inputs = input_map
     if scales is not None:
         inputs = te.compute(
             spec.input_shape,
-            lambda n, y, x, c: narrow(spec, wide(source[n, y, x, c]) * wide(scales[n, 0, 0, c])),
+            lambda n, y, x, c: narrow(spec, wide(input_map[n, y, x, c]) * wide(scales[n, 0, 0, c])),
             name="scaled",
         )
     padded, weight, stride = _pad(spec, inputs), weights[0], spec.stride
@@ -111,29 +111,33 @@ def _conv(
     return te.compute(spec.output_shape, finish, name="output")
 
 
-def _mean(spec: KernelSpec, source: Tensor, name: str, finish: Callable[[Expr], Expr] = lambda value: value) -> Tensor:
+def _mean(
+    spec: KernelSpec, input_map: Tensor, name: str, finish: Callable[[Expr], Expr] = lambda value: value
+) -> Tensor:
     ky = te.reduce_axis((0, spec.in_size), name="ky")
     kx = te.reduce_axis((0, spec.in_size), name="kx")
     shape = (spec.batch, 1, 1, spec.in_channels)
-    total = te.compute(shape, lambda n, y, x, c: te.sum(wide(source[n, y + ky, x + kx, c]), axis=[ky, kx]), name="sum")
+    total = te.compute(
+        shape, lambda n, y, x, c: te.sum(wide(input_map[n, y + ky, x + kx, c]), axis=[ky, kx]), name="sum"
+    )
     pixel = tirx.const(1 / spec.in_size**2, "float32")
     return te.compute(shape, lambda *index: finish(total[index] * pixel), name=name)
 
 
-def _matvec(spec: KernelSpec, source: Tensor, weight: Tensor, name: str) -> Tensor:
+def _matvec(spec: KernelSpec, input_map: Tensor, weight: Tensor, name: str) -> Tensor:
     """(batch, 1, 1, in) times (in, out), shape (batch, 1, 1, out)."""
     inputs, outputs = (int(extent) for extent in weight.shape)
     rc = te.reduce_axis((0, inputs), name="rc")
     return te.compute(
         (spec.batch, 1, 1, outputs),
-        lambda n, y, x, c: te.sum(wide(source[n, y, x, rc]) * wide(weight[rc, c]), axis=[rc]),
+        lambda n, y, x, c: te.sum(wide(input_map[n, y, x, rc]) * wide(weight[rc, c]), axis=[rc]),
         name=name,
     )
 
 
-def _squeeze_excite(spec: KernelSpec, source: Tensor, weights: list[Tensor]) -> Tensor:
+def _squeeze_excite(spec: KernelSpec, input_map: Tensor, weights: list[Tensor]) -> Tensor:
     reduce_weight, reduce_bias, expand_weight, expand_bias = weights
-    reduced = _matvec(spec, _mean(spec, source, "mean"), reduce_weight, "reduce")
+    reduced = _matvec(spec, _mean(spec, input_map, "mean"), reduce_weight, "reduce")
     hidden = te.compute(
         reduced.shape, lambda *index: activate(reduced[index] + wide(reduce_bias[index[-1]]), "relu"), "hidden"
     )
@@ -145,8 +149,8 @@ def _squeeze_excite(spec: KernelSpec, source: Tensor, weights: list[Tensor]) -> 
     return te.compute(spec.output_shape, element, name="output")
 
 
-def _dense(spec: KernelSpec, source: Tensor, weights: list[Tensor]) -> Tensor:
-    total = _matvec(spec, source, weights[0], "conv")
+def _dense(spec: KernelSpec, input_map: Tensor, weights: list[Tensor]) -> Tensor:
+    total = _matvec(spec, input_map, weights[0], "conv")
 
     def element(n: Expr, c: Expr) -> Expr:
         value = total[n, 0, 0, c]
@@ -156,17 +160,17 @@ def _dense(spec: KernelSpec, source: Tensor, weights: list[Tensor]) -> Tensor:
 
 
 def _result(
-    spec: KernelSpec, source: Tensor, scales: Tensor | None, weights: list[Tensor], residual: Tensor | None
+    spec: KernelSpec, input_map: Tensor, scales: Tensor | None, weights: list[Tensor], residual: Tensor | None
 ) -> Tensor:
     match spec.kind:
         case "conv" | "depthwise":
-            return _conv(spec, source, scales, weights, residual)
+            return _conv(spec, input_map, scales, weights, residual)
         case "dense":
-            return _dense(spec, source, weights)
+            return _dense(spec, input_map, weights)
         case "squeeze_excite":
-            return _squeeze_excite(spec, source, weights)
+            return _squeeze_excite(spec, input_map, weights)
         case "pool":
-            return _mean(spec, source, "output", lambda value: narrow(spec, value))
+            return _mean(spec, input_map, "output", lambda value: narrow(spec, value))
 
 
 def kernel_function(spec: KernelSpec) -> Any:
@@ -174,12 +178,12 @@ def kernel_function(spec: KernelSpec) -> Any:
 
     Weight matrices are marked layout-free, so a schedule may repack them.
     """
-    source = te.placeholder(spec.input_shape, spec.dtype, name="source")
+    input_map = te.placeholder(spec.input_shape, spec.dtype, name="source")
     scales = te.placeholder((spec.batch, 1, 1, spec.in_channels), spec.dtype, name="scales") if spec.scaled else None
     weights = [te.placeholder(shape, spec.dtype, name=f"weight{i}") for i, shape in enumerate(spec.weight_shapes)]
     residual = te.placeholder(spec.output_shape, spec.dtype, name="residual") if spec.residual else None
-    output = _result(spec, source, scales, weights, residual)
-    arguments = [source, scales, *weights, residual, output]
+    output = _result(spec, input_map, scales, weights, residual)
+    arguments = [input_map, scales, *weights, residual, output]
     function = te.create_prim_func([argument for argument in arguments if argument is not None])
     first_weight = spec.data_inputs
     matrices = [first_weight + i for i, shape in enumerate(spec.weight_shapes) if len(shape) > 1]
@@ -188,9 +192,9 @@ def kernel_function(spec: KernelSpec) -> Any:
 
 def cast_function(shape: tuple[int, ...], to: DType) -> Any:
     """The ``PrimFunc`` between float32 and float16: what comes into a network, and what leaves it."""
-    source = te.placeholder(shape, "float32" if to == "float16" else "float16", name="source")
-    output = te.compute(shape, lambda *index: source[index].astype(to), name="output")
-    return te.create_prim_func([source, output])
+    input_map = te.placeholder(shape, "float32" if to == "float16" else "float16", name="source")
+    output = te.compute(shape, lambda *index: input_map[index].astype(to), name="output")
+    return te.create_prim_func([input_map, output])
 
 
 def kernel_workload(spec: KernelSpec) -> IRModule:

@@ -49,6 +49,5 @@ def _emulated(target: TargetSpec, tracker: str) -> TargetSpec:
             "tracker": tracker,
             "rpc": target.rpc.model_copy(update={"session_timeout_s": SESSION_S, "cores": ()}),
             "tuning": target.tuning.model_copy(update={"repeats": 1, "min_repeat_ms": 1}),
-            "measure": target.measure.model_copy(update={"windows": 1, "window_ms": 1, "gap_s": 0}),
         }
     )

@@ -7,11 +7,9 @@ A network's time is the sum of its kernels'.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ofa_tvm.devices.emulation.instruction_counts import emulator
 from ofa_tvm.devices.emulation.model import EmulatedModel
@@ -20,13 +18,14 @@ from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.devices.workers.worker_pool import WorkerPool
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.spaces import SubnetConfig, get_space
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.device import Device
+from ofa_tvm.tuner.job import KernelJob, SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.log import best_times
 from ofa_tvm.tuner.trial import TrialResult
 
@@ -69,40 +68,25 @@ class EstimateDevice(Device):
 
     def trials(self, spec: KernelSpec, candidates: Sequence[Candidate], best_ms: float | None) -> Iterator[TrialResult]:
         """Results of candidates in their order, as they come."""
-        assert self._target.estimate is not None
-        timeout_s = self._target.tuning.timeout_s
-        same = {
-            "kernel": asdict(spec),
-            "target": self._target.target.model_dump(mode="json"),
-            "tasks": self._target.threads,
-            "compiler": self._target.toolchain.linker,
-            "estimate": self._target.estimate.model_dump(mode="json"),
-            "best_ms": best_ms,
-            "most_s": timeout_s,
-        }
-        jobs = [{**same, "candidate": candidate.schedule} for candidate in candidates]
-        return map(TrialResult.of_answer, self._pool.map("trial", timeout_s, jobs))
+        jobs = [{"job": KernelJob(spec, candidate.schedule, self._target, best_ms)} for candidate in candidates]
+        return map(TrialResult.of_answer, self._pool.map("trial", self._target.tuning.timeout_s, jobs))
 
-    def networks(
-        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
-    ) -> list[dict[str, Any]]:
-        """An estimate of each subnet; see ``network``."""
-        return [self.network(space, classes, subnet, folder) for subnet in subnets]
+    def time_subnets(self, subnets: TunedSubnets, plan: WindowPlan) -> list[SubnetTiming]:
+        """An estimate of each subnet: the sum of its kernels' times.
 
-    def network(self, space: str, classes: int, subnet: str, folder: Path) -> dict[str, Any]:
-        """The sum of a subnet's kernel times in a log's folder; a kernel without a record is estimated now.
-
-        Estimates do not drift, so the reference subnet's time counts as 1 ms.
+        A kernel without a record is estimated now. Estimates do not drift, so the reference subnet counts as 1 ms.
         """
-        known = best_times(folder)
+        best_ms = {} if subnets.folder is None else best_times(subnets.folder)
+        return [self._sum(network, best_ms) for network in subnets.networks]
+
+    def _sum(self, network: NetworkSpec, best_ms: Mapping[str, float]) -> SubnetTiming:
         total_ms = 0.0
-        for step in fused_steps(get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))):
-            kernel_ms = known.get(step.kernel.key)
-            kernel_ms = self._default_ms(step.kernel) if kernel_ms is None else kernel_ms
+        for step in fused_steps(network):
+            kernel_ms = best_ms.get(step.kernel.key) or self._default_ms(step.kernel)
             if kernel_ms is None:
-                return {"status": "failed", "error": f"kernel {step.kernel.key} cannot be estimated"}
+                return SubnetTiming("failed", error=f"kernel {step.kernel.key} cannot be estimated")
             total_ms += kernel_ms
-        return {"status": "ok", "times_ms": [self._target.batch * total_ms], "reference_ms": [1.0]}
+        return SubnetTiming("ok", (self._target.batch * total_ms,), (1.0,))
 
     def _default_ms(self, spec: KernelSpec) -> float | None:
         if spec.key not in self._defaults:

@@ -4,88 +4,124 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.devices.emulation.instruction_counts import count_blocks, emulator, instruction_counts
 from ofa_tvm.devices.estimate.cycle_model import cycles, disassemble, pieces
-from ofa_tvm.devices.workers.kernel_jobs import TOLERANCE, Answer, relative_error, stored_object
-from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.graph.numpy_reference import compute, random_inputs
-from ofa_tvm.hardware.target import CompilerTarget, Estimate
+from ofa_tvm.devices.workers.kernel_jobs import TOLERANCE, relative_error, stored_object, wrong_output
+from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
+from ofa_tvm.hardware.target import Estimate
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.tuner.job import KernelJob
+from ofa_tvm.tuner.trial import TrialResult, TrialStatus
 
 EMULATED_CPU = "max"
 """Counts do not depend on it, and it knows every instruction."""
 
 
-def trial(
-    kernel: dict[str, Any],
-    candidate: dict[str, Any],
-    target: dict[str, Any],
-    tasks: int,
-    compiler: str,
-    estimate: dict[str, Any],
-    best_ms: float | None,
-    most_s: float,
-) -> Answer:
-    """Build a candidate, run it once under qemu, and estimate its time.
+@dataclass(frozen=True)
+class EmulatedKernel:
+    """A kernel's program, run by qemu in a folder.
 
-    Returns:
-        As ``tuner.jobs.trial``, with one estimated time.
+    Args:
+        program: its arguments and outputs.
+        code: its object file.
+        folder: where files are written.
     """
-    spec, settings, compiled_for = KernelSpec(**kernel), Estimate(**estimate), CompilerTarget(**target)
-    cache = ObjectCache(compiled_for.attributes(tasks))
-    emitted = cache.kernel(spec, candidate)
-    inputs, program = random_inputs(spec), KernelProgram(emitted, tasks)
+
+    program: KernelProgram
+    code: Path
+    folder: Path
+
+    def command(self, inputs: list[Array], compiler: str) -> list[str]:
+        """Build the program; what runs it."""
+        names = [str(self.folder / name) for name in ("kernel", "inputs", "outputs")]
+        Path(names[1]).write_bytes(self.program.inputs(inputs))
+        self.program.build(self.code, inputs, compiler, Path(names[0]), standalone=True)
+        return names
+
+    def difference(self, inputs: list[Array]) -> float:
+        """Of what it wrote from numpy's, see ``relative_error``."""
+        outputs = self.program.outputs((self.folder / "outputs").read_bytes())
+        return relative_error(outputs, compute(self.program.kernel.spec, inputs))
+
+
+@contextmanager
+def emulated(job: KernelJob) -> Iterator[tuple[EmulatedKernel, Callable[[], None]]]:
+    """A job's kernel, and what keeps its object in the cache."""
+    cache = ObjectCache(job.target.attributes)
+    emitted = cache.kernel(job.kernel, job.schedule)
     with tempfile.TemporaryDirectory() as name, stored_object(cache, emitted) as (code, keep):
-        folder = Path(name)
-        program_file, inputs_file, outputs_file = folder / "kernel", folder / "inputs", folder / "outputs"
-        inputs_file.write_bytes(program.inputs(inputs))
-        program.build(code, inputs, compiler, program_file, standalone=True)
-        triple = compiled_for.mtriple
-        blocks = count_blocks([str(program_file), str(inputs_file), str(outputs_file)], triple, EMULATED_CPU, most_s)
-        listing = disassemble(program_file, spec.symbol, settings.llvm)
+        yield EmulatedKernel(KernelProgram(emitted, job.target.threads), code, Path(name)), keep
+
+
+def trial(job: KernelJob) -> TrialResult:
+    """Build a kernel, run it once under qemu, and estimate its time.
+
+    Raises:
+        UserError: the target does not say how.
+    """
+    spec, target, estimate = job.kernel, job.target, job.target.estimate
+    if estimate is None:
+        raise UserError(f"target {target.name} does not say how to estimate", "its file needs a section [estimate]")
+    inputs = random_inputs(spec)
+    with emulated(job) as (kernel, keep):
+        command = kernel.command(inputs, target.toolchain.linker)
+        blocks = count_blocks(command, target.target.mtriple, EMULATED_CPU, target.tuning.timeout_s)
+        listing = disassemble(Path(command[0]), spec.symbol, estimate.llvm)
         counts = instruction_counts(blocks, [instruction.address for instruction in listing])
-        count = cycles(pieces(listing, counts), triple, settings.mca_cpu, settings.mca_options, settings.llvm)
-        time_ms = count / (1e3 * settings.clock_mhz) + spec.weight_bytes / (1e6 * settings.weights_gb_s)
-        answer: Answer = {"status": "ok", "times_ms": [time_ms]}
-        if best_ms is not None and time_ms >= best_ms:
-            return answer
-        error = relative_error(program.outputs(outputs_file.read_bytes()), compute(spec, inputs))
-        if not error < TOLERANCE:
-            return {"status": "wrong_output", "error": f"differs from the reference by {error:.2g}"}
+        mca = estimate.mca_cpu, estimate.mca_options, estimate.llvm
+        count = cycles(pieces(listing, counts), target.target.mtriple, *mca)
+        result = TrialResult("ok", (_time_ms(count, spec.weight_bytes, estimate),))
+        if job.best_ms is not None and result.times_ms[0] >= job.best_ms:
+            return result
+        difference = kernel.difference(inputs)
+        if not difference < TOLERANCE:
+            return wrong_output(difference)
         keep()
-    return {**answer, "is_checked": True}
+    return replace(result, is_checked=True)
 
 
-def check(kernel: dict[str, Any], target: dict[str, Any], tasks: int, compiler: str, most_s: float) -> Answer:
-    """Build a kernel with its default schedule, run it under qemu, and compare with numpy.
+def _time_ms(count: float, weight_bytes: int, estimate: Estimate) -> float:
+    return count / (1e3 * estimate.clock_mhz) + weight_bytes / (1e6 * estimate.weights_gb_s)
+
+
+@dataclass(frozen=True)
+class CheckedCode:
+    """Whether a kernel computes what it should on an emulated CPU, and on which."""
+
+    status: TrialStatus
+    cpu: str = ""
+    error: str = ""
+
+
+def check(job: KernelJob) -> CheckedCode:
+    """Build a kernel, run it under qemu, and compare with numpy.
 
     qemu emulates the CPU that is meant where it knows it, so that code which the CPU lacks does not run.
     """
-    spec, compiled_for = KernelSpec(**kernel), CompilerTarget(**target)
-    cache = ObjectCache(compiled_for.attributes(tasks))
-    emitted = cache.kernel(spec)
-    inputs, program, qemu = random_inputs(spec), KernelProgram(emitted, tasks), emulator(compiled_for.mtriple)
-    known = subprocess.run([qemu, "-cpu", "help"], capture_output=True, text=True, check=False).stdout.split()
-    cpu = compiled_for.mcpu if compiled_for.mcpu in known else EMULATED_CPU
-    with tempfile.TemporaryDirectory() as name, stored_object(cache, emitted) as (code, _):
-        program_file, inputs_file, outputs_file = (Path(name) / part for part in ("kernel", "inputs", "outputs"))
-        inputs_file.write_bytes(program.inputs(inputs))
-        program.build(code, inputs, compiler, program_file, standalone=True)
-        command = [qemu, "-cpu", cpu, str(program_file), str(inputs_file), str(outputs_file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=most_s)
+    target, inputs = job.target.target, random_inputs(job.kernel)
+    qemu = emulator(target.mtriple)
+    cpus = subprocess.run([qemu, "-cpu", "help"], capture_output=True, text=True, check=False).stdout.split()
+    cpu = target.mcpu if target.mcpu in cpus else EMULATED_CPU
+    with emulated(job) as (kernel, _):
+        command = [qemu, "-cpu", cpu, *kernel.command(inputs, job.target.toolchain.linker)]
+        timeout_s = job.target.tuning.timeout_s
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
         if done.returncode != 0:
-            return {"status": "failed", "error": f"ended with {done.returncode} on qemu's {cpu}: {done.stderr[-300:]}"}
-        error = relative_error(program.outputs(outputs_file.read_bytes()), compute(spec, inputs))
-    if not error < TOLERANCE:
-        return {"status": "wrong_output", "error": f"differs from the reference by {error:.2g}"}
-    return {"status": "ok", "cpu": cpu}
+            reason = f"ended with {done.returncode} on qemu's {cpu}: {done.stderr[-300:]}"
+            return CheckedCode("failed", error=reason)
+        difference = kernel.difference(inputs)
+    if not difference < TOLERANCE:
+        return CheckedCode("wrong_output", error=wrong_output(difference).error)
+    return CheckedCode("ok", cpu)
 
 
-def jobs() -> dict[str, Callable[..., Answer]]:
+def jobs() -> Mapping[str, Callable[..., object]]:
     """The jobs of one process."""
     return {"trial": trial, "check": check}

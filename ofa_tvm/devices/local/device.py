@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any
 
+from ofa_tvm.compiler.codegen import Library, codegen_of
 from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.errors import DeviceUnreachable
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.device import Library, SerialDevice
+from ofa_tvm.tuner.device import SerialDevice
 from ofa_tvm.tuner.drift import REFERENCE
+from ofa_tvm.tuner.job import KernelJob, SubnetJob, SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
 
 JOBS_MODULE = "ofa_tvm.devices.workers.subnet_jobs"
 GPU_JOBS_MODULE = "ofa_tvm.devices.local.gpu_jobs"
-NETWORK_TIMEOUT_S = 300
+SUBNET_TIMEOUT_S = 300
 SETTLING = 9
 """Trials that say how fast a machine usually is."""
 
@@ -29,8 +28,8 @@ SETTLING = 9
 class LocalDevice(SerialDevice):
     """Runs trials and whole subnets on this machine; its worker warms up while the caller does other things.
 
-    ``reference_ms`` is what a reference kernel usually takes: where it is set, one is timed beside every trial, and
-    times are told at that speed.
+    ``reference_ms`` is what a reference kernel took when the log began: where it is set, one is timed beside every
+    trial, and times are normalised to that speed.
     """
 
     def __init__(self, target: TargetSpec) -> None:
@@ -49,39 +48,13 @@ class LocalDevice(SerialDevice):
 
     def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
         """Build, time and, if it beats ``best_ms``, check a candidate."""
-        if self._target.is_gpu:
-            return self._gpu_trial(spec, candidate)
-        is_trace = "trace" in candidate.schedule
-        beside = {} if is_trace else {"reference_ms": self.reference_ms}
-        answer = self._worker.call(
-            "trace_trial" if is_trace else "trial",
-            self._target.tuning.timeout_s,
-            kernel=asdict(spec),
-            candidate=candidate.schedule,
-            target=self._target.attributes,
-            repeats=self._target.tuning.repeats,
-            min_repeat_ms=self._target.tuning.min_repeat_ms,
-            best_ms=best_ms,
-            **beside,
-        )
+        is_trace = "trace" in candidate.schedule and not self._target.is_gpu
+        job = KernelJob(spec, candidate.schedule, self._target, best_ms, self.reference_ms)
+        answer = self._worker.call("trace_trial" if is_trace else "trial", self._target.tuning.timeout_s, job=job)
         return TrialResult.of_answer(answer)
 
-    def _gpu_trial(self, spec: KernelSpec, candidate: Candidate) -> TrialResult:
-        """On a GPU every output is checked, and times are told as they are."""
-        answer = self._worker.call(
-            "trial",
-            self._target.tuning.timeout_s,
-            kernel=asdict(spec),
-            candidate=candidate.schedule,
-            target=self._target.attributes,
-            compiler=self._target.toolchain.linker,
-            repeats=self._target.tuning.repeats,
-            min_repeat_ms=self._target.tuning.min_repeat_ms,
-        )
-        return TrialResult.of_answer(answer)
-
-    def tell_at_the_speed_of(self, tuning_log: TuningLog) -> None:
-        """Tell times at the speed of a log, which is today's where the log has none yet; a GPU's are told as they are.
+    def calibrate_to(self, tuning_log: TuningLog) -> None:
+        """Normalise times to a log's speed, which is today's where the log has none yet; a GPU's stay as they are.
 
         Raises:
             DeviceUnreachable: the reference kernel does not run.
@@ -103,40 +76,20 @@ class LocalDevice(SerialDevice):
             )
         return result.best_ms
 
-    def networks(
-        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
-    ) -> list[dict[str, Any]]:
-        """Compile subnets with the records in a log's folder and time them in turn; see ``workers.subnet_jobs``."""
-        beside = {"dtype": self._target.dtype} if self._target.is_gpu else {}
-        answer = self._worker.call(
-            "networks",
-            NETWORK_TIMEOUT_S * len(subnets),
-            space=space,
-            classes=classes,
-            subnets=list(subnets),
-            folder=str(folder),
-            target=self._target.attributes,
-            linker=self._target.toolchain.linker,
-            batch=self._target.batch,
-            plan=asdict(plan),
-            **beside,
-        )
+    def time_subnets(self, subnets: TunedSubnets, plan: WindowPlan) -> list[SubnetTiming]:
+        """Compile subnets and time them in turn; see ``workers.subnet_jobs``."""
+        job = SubnetJob(subnets, self._target, plan)
+        answer = self._worker.call("time_subnets", SUBNET_TIMEOUT_S * len(subnets.keys), job=job)
         if answer["status"] == "ok":
-            return list(answer["answers"])
-        if len(subnets) == 1:
-            return [answer]
+            return [SubnetTiming.of_answer(timing) for timing in answer["timings"]]
+        if len(subnets.keys) == 1:
+            return [SubnetTiming.of_answer(answer)]
         # One of them has failed, or taken the process down: the others shall not suffer.
-        return [self.networks(space, classes, [subnet], folder, plan)[0] for subnet in subnets]
+        return [self.time_subnets(subnets.alone(key), plan)[0] for key in subnets.keys]
 
     def load(self, library: Path) -> Library:
         """A subnet's library, in this process."""
-        if self._target.is_gpu:
-            from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel
-
-            return VirtualMachineModel(library, "cuda")
-        from ofa_tvm.compiler.loaded_model import LoadedModel
-
-        return LoadedModel(library)
+        return codegen_of(self._target).load(library)
 
     def close(self) -> None:
         """End the worker."""

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
-from ofa_tvm.compiler.cpu.assembler import assemble
+from ofa_tvm.compiler.codegen import codegen_of
 from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
 from ofa_tvm.compiler.cpu.memory_plan import aligned
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
-from ofa_tvm.compiler.cuda.build import build_kernel, build_network
+from ofa_tvm.compiler.cuda.build import build_kernel
 from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.devices.pack.measure import arranged, encode_places, inputs_of, sample
-from ofa_tvm.devices.workers.kernel_jobs import Answer, stored_object
-from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.devices.workers.kernel_jobs import stored_object
 from ofa_tvm.graph.numpy_reference import (
     Array,
     compute,
@@ -28,16 +27,26 @@ from ofa_tvm.graph.numpy_reference import (
     network_logits,
 )
 from ofa_tvm.graph.weights import PACKED_PERIOD, random_weights
-from ofa_tvm.spaces import SubnetConfig, get_space
-from ofa_tvm.support.dtype import FLOAT32_BYTES, DType
+from ofa_tvm.support.dtype import FLOAT32_BYTES
 from ofa_tvm.support.errors import OfaTvmError
-from ofa_tvm.tuner.log import winners as log_winners
+from ofa_tvm.support.files import Record
+from ofa_tvm.tuner.job import KernelJob, SubnetJob
+from ofa_tvm.tuner.log import winners
+from ofa_tvm.tuner.trial import TrialStatus
 
 MAX_EXACT = 1 << 24
 """Whole numbers up to here are exact in float32."""
 
 
-def described(shapes: Sequence[tuple[int, ...]]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class BuiltEntry:
+    """An entry of the manifest, whose files are in the pack."""
+
+    entry: Record
+    status: TrialStatus = "ok"
+
+
+def described(shapes: Sequence[tuple[int, ...]]) -> list[Record]:
     """Inputs as a manifest describes them: matrices are small enough to keep results in range."""
     return [
         {"shape": list(shape), "seed": seed, "scale": float(np.prod(shape[:-1])) ** -0.5}
@@ -65,95 +74,84 @@ def places_of(program: KernelProgram, inputs: list[Array]) -> np.ndarray:
     return places
 
 
-def program(
-    kernel: dict[str, Any], candidate: dict[str, Any], target: dict[str, Any], compiler: str, identity: str, folder: str
-) -> Answer:
+def program(job: KernelJob, identity: str, folder: Path) -> BuiltEntry:
     """A kernel for a CPU: a library that runs and times it in a process of its own."""
-    spec, cache, to = KernelSpec(**kernel), ObjectCache(target), Path(folder)
-    emitted = cache.kernel(spec, candidate)
+    spec, cache = job.kernel, ObjectCache(job.target.attributes)
+    emitted = cache.kernel(spec, job.schedule)
     kernel_program = KernelProgram(emitted, cache.features.cores)
     inputs = described(input_shapes(spec))
     arrays = inputs_of({"inputs": inputs})
     places = places_of(kernel_program, arrays)
     with TemporaryDirectory() as name, stored_object(cache, emitted) as (code, _):
         library = Path(name) / "kernel.so"
-        kernel_program.build(code, arrays, compiler, library, standalone=False)
-        store(library, to / f"{identity}.so.z")
-    (to / f"{identity}.places").write_bytes(encode_places(places))
+        kernel_program.build(code, arrays, job.target.toolchain.linker, library, standalone=False)
+        stored = store(library, identity, folder)
+    (folder / f"{identity}.places").write_bytes(encode_places(places))
     outputs, at = [], 0
     for shape in spec.output_shapes:
         outputs.append([at, list(shape)])
         at += aligned(FLOAT32_BYTES * int(np.prod(shape)))
     entry = {
+        **stored,
         "form": "program",
         "places": f"{identity}.places",
         "outputs": outputs,
         "output_bytes": kernel_program.output_bytes,
         "expected": sample(compute(spec, arrays)),
+        "inputs": inputs,
     }
-    return {"status": "ok", "entry": {**entry, "inputs": inputs}}
+    return BuiltEntry(entry)
 
 
-def function(
-    kernel: dict[str, Any], candidate: dict[str, Any], target: dict[str, Any], compiler: str, identity: str, folder: str
-) -> Answer:
+def function(job: KernelJob, identity: str, folder: Path) -> BuiltEntry:
     """A kernel for a GPU: a library with a function of tensors."""
-    spec, to = KernelSpec(**kernel), Path(folder)
-    inputs = described(layer_input_shapes(spec))
+    spec, target = job.kernel, job.target
     with TemporaryDirectory() as name:
         library = Path(name) / "kernel.so"
-        build_kernel(spec, candidate, Target(target), compiler, library)
-        store(library, to / f"{identity}.so.z")
-    described_inputs = {"inputs": inputs, "dtype": spec.dtype}
-    arrays = [array.astype(np.float32) for array in inputs_of(described_inputs)]
+        build_kernel(spec, job.schedule, Target(target.attributes), target.toolchain.linker, library)
+        stored = store(library, identity, folder)
+    inputs = {"inputs": described(layer_input_shapes(spec)), "dtype": spec.dtype}
+    arrays = [array.astype(np.float32) for array in inputs_of(inputs)]
     entry = {
+        **stored,
         "form": "function",
         "outputs": [[0, list(spec.output_shape)]],
         "expected": sample([layer_compute(spec, arrays)]),
+        **inputs,
     }
-    return {"status": "ok", "entry": {**entry, **described_inputs}}
+    return BuiltEntry(entry)
 
 
-def subnet(
-    space: str,
-    classes: int,
-    subnet: str,
-    winners: str | None,
-    target: dict[str, Any],
-    batch: int,
-    dtype: DType,
-    compiler: str,
-    identity: str,
-    folder: str,
-) -> Answer:
-    """A whole subnet with a log's winners, or its default schedules, and weights that compress well."""
-    network = get_space(space).with_classes(classes).network(SubnetConfig.parse(subnet))
+def subnet(job: SubnetJob, identity: str, folder: Path) -> BuiltEntry:
+    """A job's one subnet, with weights that compress well."""
+    codegen = codegen_of(job.target)
+    (network,) = job.subnets.networks
     weights = random_weights(network, period=PACKED_PERIOD)
-    tuned = log_winners(Path(winners)) if winners is not None else {}
-    shape = (batch, network.resolution, network.resolution, network.in_channels)
+    tuned = {} if job.subnets.folder is None else winners(job.subnets.folder)
+    shape = (job.target.batch, network.resolution, network.resolution, network.in_channels)
     inputs = [{"shape": list(shape), "seed": 1, "scale": 1.0}]
-    is_gpu = target["kind"] == "cuda"
     with TemporaryDirectory() as name:
         library = Path(name) / "subnet.so"
-        if is_gpu:
-            build_network(network, weights, tuned, Target(target), compiler, library, batch, dtype)
-        else:
-            assemble(network, weights, tuned, ObjectCache(target), library, batch, compiler)
-        store(library, Path(folder) / f"{identity}.so.z")
+        codegen.build(network, weights, tuned, library)
+        stored = store(library, identity, folder)
     logits = network_logits(network, weights, inputs_of({"inputs": inputs})[0])
     entry = {
-        "form": "virtual_machine" if is_gpu else "subnet",
+        **stored,
+        "form": codegen.form,
         "outputs": [[0, list(logits.shape)]],
         "expected": sample([logits]),
+        "inputs": inputs,
     }
-    return {"status": "ok", "entry": {**entry, "inputs": inputs}}
+    return BuiltEntry(entry)
 
 
-def store(library: Path, to: Path) -> None:
-    """Compress a library into a pack."""
-    to.write_bytes(zlib.compress(library.read_bytes(), 9))
+def store(library: Path, identity: str, folder: Path) -> Record:
+    """Compress a library into a pack; how an entry names it."""
+    name = f"{identity}.so.z"
+    (folder / name).write_bytes(zlib.compress(library.read_bytes(), 9))
+    return {"id": identity, "library": name}
 
 
-def jobs() -> dict[str, Callable[..., Answer]]:
+def jobs() -> Mapping[str, Callable[..., object]]:
     """The jobs of one process."""
     return {"program": program, "function": function, "subnet": subnet}

@@ -143,15 +143,15 @@ class Machine:
     """TVM's runtime, and memory where the code runs."""
 
     def __init__(self, folder: Path, kind: str) -> None:
-        own = folder / "runtime"
-        if list(own.glob(f"tvm_ffi/core.cpython-{sys.version_info[0]}{sys.version_info[1]}-*.so")):
-            sys.path.insert(0, str(own))  # the version that the libraries beside it were built with
+        runtime = folder / "runtime"
+        if list(runtime.glob(f"tvm_ffi/core.cpython-{sys.version_info[0]}{sys.version_info[1]}-*.so")):
+            sys.path.insert(0, str(runtime))  # the version that the libraries beside it were built with
         import tvm_ffi  # type: ignore[import-untyped,unused-ignore]
 
         self.ffi: Any = tvm_ffi
         self.device = tvm_ffi.device("cuda" if kind == "cuda" else "cpu", 0)
         packages = [Path(place) for place in sys.path]
-        places = [own, *(package / inner for package in packages for inner in ("tvm/lib", "nvidia/cu13/lib"))]
+        places = [runtime, *(package / inner for package in packages for inner in ("tvm/lib", "nvidia/cu13/lib"))]
         names = [LIBRARIES[0], "libcudart.so.13", LIBRARIES[1]] if kind == "cuda" else LIBRARIES[:1]
         for name in names:
             library = next((place / name for place in places if (place / name).exists()), name)
@@ -290,9 +290,9 @@ def _subnet(machine: Machine, folder: Path, entry: Record, settings: Record, lib
             windows.append([one.window(settings["window_ms"]) for one in subnets])
     return {
         "status": "ok",
-        "times_ms": [own[0] for own, _ in windows],
+        "times_ms": [figures[0] for figures, _ in windows],
         "reference_ms": [other[0] for _, other in windows],
-        "figures": [own for own, _ in windows],
+        "figures": [figures for figures, _ in windows],
     }
 
 
@@ -407,8 +407,8 @@ def main() -> int:
     results, damaged = read_results(folder / RESULTS)
     if damaged:
         print(f"{damaged} damaged lines of {RESULTS} are measured again", file=sys.stderr)
-    known = {record.get("id") for record in results if record.get("round") == manifest["round"]}
-    left = [number for number, entry in enumerate(manifest["entries"]) if entry["id"] not in known]
+    measured = {record.get("id") for record in results if record.get("round") == manifest["round"]}
+    left = [number for number, entry in enumerate(manifest["entries"]) if entry["id"] not in measured]
     works = any(record.get("status") == "ok" for record in results)
     return _measure_all(folder, manifest, left, options.minutes, works)
 

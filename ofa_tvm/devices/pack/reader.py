@@ -14,7 +14,7 @@ from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import get_space
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import append_jsonl, read_json, read_jsonl
+from ofa_tvm.support.files import Record, append_jsonl, read_json, read_jsonl
 from ofa_tvm.timing.window import Window
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.latency_records import LatencyRecord, append_records, read_records
@@ -40,7 +40,7 @@ class Imported:
     device: str
 
 
-def read_manifest(folder: Path, target: TargetSpec) -> dict[str, Any]:
+def read_manifest(folder: Path, target: TargetSpec) -> Record:
     """A pack's manifest, which must be of a target.
 
     Raises:
@@ -71,7 +71,7 @@ def read_manifest(folder: Path, target: TargetSpec) -> dict[str, Any]:
     return manifest
 
 
-def _check_subnet(entry: dict[str, Any]) -> None:
+def _check_subnet(entry: Record) -> None:
     strings = [entry.get(name) for name in ("id", "space", "subnet", "schedules")]
     if not all(isinstance(value, str) for value in strings) or not isinstance(entry.get("classes"), int):
         raise UserError("a pack's entry of a subnet is damaged", "copy the manifest again")
@@ -141,12 +141,12 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
     )
 
 
-def _subnets(manifest: dict[str, Any], records: list[dict[str, Any]], folder: Path) -> tuple[list[LatencyRecord], int]:
+def _subnets(manifest: Record, records: list[Record], folder: Path) -> tuple[list[LatencyRecord], int]:
     """Latencies of subnets that the log's folder does not hold yet, and how many lines make no sense."""
     entries = {entry["id"]: entry for entry in manifest["entries"] if "subnet" in entry}
-    known: set[tuple[str, str]] = set()
+    imported: set[tuple[str, str]] = set()
     for space, classes in {(entry["space"], _other_classes(entry)) for entry in entries.values()}:
-        known |= {
+        imported |= {
             (latency_record.subnet, latency_record.measured_at)
             for latency_record in read_records(folder, space, classes)
         }
@@ -159,15 +159,15 @@ def _subnets(manifest: dict[str, Any], records: list[dict[str, Any]], folder: Pa
         latency = _latency_record(entry, record)
         if latency is None:
             unusable += 1
-        elif (latency.subnet, latency.measured_at) not in known:
+        elif (latency.subnet, latency.measured_at) not in imported:
             new[latency.subnet, latency.measured_at] = latency
     return list(new.values()), unusable
 
 
-def _latency_record(entry: dict[str, Any], record: dict[str, Any]) -> LatencyRecord | None:
+def _latency_record(entry: Record, record: Record) -> LatencyRecord | None:
     """What a line tells of a subnet; None where it makes no sense."""
-    result, beside = _result(record), record.get("reference_ms", [])
-    if result is None or not _are_times(beside) or len(beside) != len(result.times_ms):
+    result, reference_ms = _result(record), record.get("reference_ms", [])
+    if result is None or not _are_times(reference_ms) or len(reference_ms) != len(result.times_ms):
         return None
     try:
         figures = tuple(Window.of(figure).figures() for figure in record.get("figures", []))
@@ -181,7 +181,7 @@ def _latency_record(entry: dict[str, Any], record: dict[str, Any]) -> LatencyRec
         subnet=entry["subnet"],
         status=result.status,
         times_ms=result.times_ms,
-        reference_ms=tuple(map(float, beside)),
+        reference_ms=tuple(map(float, reference_ms)),
         figures=figures,
         schedules=entry["schedules"],
         provenance="measured",
@@ -191,12 +191,12 @@ def _latency_record(entry: dict[str, Any], record: dict[str, Any]) -> LatencyRec
     )
 
 
-def _other_classes(entry: dict[str, Any]) -> int | None:
+def _other_classes(entry: Record) -> int | None:
     """The number of classes where it is not that of the space itself."""
     return None if entry["classes"] == get_space(entry["space"]).classes else int(entry["classes"])
 
 
-def _records(folder: Path, name: str) -> tuple[list[dict[str, Any]], int]:
+def _records(folder: Path, name: str) -> tuple[list[Record], int]:
     """Records of a round, and how many lines are damaged.
 
     Raises:
@@ -215,7 +215,7 @@ def _records(folder: Path, name: str) -> tuple[list[dict[str, Any]], int]:
     return mine, damaged
 
 
-def _device(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
+def _device(folder: Path, records: list[Record]) -> Record:
     devices = [record["device"] for record in records if isinstance(record.get("device"), dict)]
     names = {str(device.get("name")) for device in devices}
     if len(names) > 1:
@@ -226,7 +226,7 @@ def _device(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
     return {"name": "unknown: its line is damaged", **(devices[-1] if devices else {})}
 
 
-def _check_device(folder: Path, device: dict[str, Any]) -> None:
+def _check_device(folder: Path, device: Record) -> None:
     """A log holds times of one device."""
     for line in read_jsonl(folder / IMPORTS_FILE, "list of packs"):
         before = line.get("device", {}).get("name")
@@ -237,7 +237,7 @@ def _check_device(folder: Path, device: dict[str, Any]) -> None:
             )
 
 
-def _result(record: dict[str, Any]) -> TrialResult | None:
+def _result(record: Record) -> TrialResult | None:
     """The result that a line tells; None where its values make no sense."""
     status: TrialStatus | None = next(
         (known_status for known_status in get_args(TrialStatus) if known_status == record.get("status")), None

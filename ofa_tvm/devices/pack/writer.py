@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.runtime import about_runtime, copy_runtime, machine_of
@@ -31,8 +31,10 @@ from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import sha256_file, write_json
+from ofa_tvm.support.files import Record, sha256_file, write_json
+from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.job import KernelJob, SubnetJob, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
 
@@ -88,8 +90,8 @@ class PackWriter:
         _require_compilers(target)
         folder.mkdir(parents=True, exist_ok=True)
         self._target, self._folder, self._most_bytes = target, folder, most_bytes
-        self._entries: list[dict[str, Any]] = []
-        self._reference: dict[str, Any] | None = None
+        self._entries: list[Record] = []
+        self._reference: Record | None = None
         self._workers = WorkerPool([Worker(JOBS_MODULE) for _ in range(min(process_cores(), MAX_WORKERS))])
         self._has_runtime = copy_runtime(target, folder)
         shutil.copyfile(pack_measure.__file__, folder / "measure.py")
@@ -106,11 +108,10 @@ class PackWriter:
 
     def add(self, spec: KernelSpec, candidates: Sequence[Candidate]) -> list[tuple[Candidate, TrialResult]]:
         """Build candidates of a kernel into the pack, on all cores; those that failed."""
-        same = {"kernel": asdict(spec), "target": self._target.attributes}
-        job = "function" if self._target.is_gpu else "program"
-        arguments = [{"candidate": trial.schedule, "identity": trial.digest, **same} for trial in candidates]
+        jobs = {trial.digest: KernelJob(spec, trial.schedule, self._target) for trial in candidates}
+        answers = self._build("function" if self._target.is_gpu else "program", jobs)
         failed = []
-        for candidate, answer in zip(candidates, self._build(job, arguments), strict=True):
+        for candidate, answer in zip(candidates, answers, strict=True):
             if answer["status"] == "ok":
                 facts = {"title": f"{spec.key} {candidate.source}", "candidate": asdict(candidate)}
                 self._entries.append({**facts, **answer["entry"]})
@@ -131,12 +132,12 @@ class PackWriter:
             Why it failed; empty where it is in.
         """
         if self._reference is None:
-            (answer,) = self._build("subnet", [self._subnet("reference", space, space.middle, None)])
+            (answer,) = self._build("subnet", {"reference": self._job(space, space.middle, None)})
             if answer["status"] != "ok":
                 return f"the reference subnet: {answer['error']}"
             self._reference = answer["entry"]
         identity = hashlib.sha256(f"{config.key} {schedules}".encode()).hexdigest()[:24]
-        (answer,) = self._build("subnet", [self._subnet(identity, space, config, winners)])
+        (answer,) = self._build("subnet", {identity: self._job(space, config, winners)})
         if answer["status"] != "ok":
             return str(answer["error"])
         facts = {
@@ -151,28 +152,17 @@ class PackWriter:
         self._entries.append({**facts, **answer["entry"]})
         return ""
 
-    def _subnet(self, identity: str, space: SearchSpace, config: SubnetConfig, winners: Path | None) -> dict[str, Any]:
-        has_winners = winners is not None and (winners / "kernels.jsonl").exists()
-        return {
-            "identity": identity,
-            "space": space.name,
-            "classes": space.classes,
-            "subnet": config.key,
-            "winners": str(winners) if has_winners else None,
-            "target": self._target.attributes,
-            "batch": self._target.batch,
-            "dtype": self._target.dtype,
-        }
+    def _job(self, space: SearchSpace, config: SubnetConfig, winners: Path | None) -> SubnetJob:
+        subnets = TunedSubnets(space.name, space.classes, (config.key,), winners)
+        return SubnetJob(subnets, self._target, WindowPlan(**self._target.measure.model_dump()))
 
-    def _build(self, job: str, arguments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Have a job build entries; its answers."""
-        same = {"compiler": self._target.toolchain.linker, "folder": str(self._folder)}
-        answers = list(self._workers.map(job, BUILD_TIMEOUT_S, [{**values, **same} for values in arguments]))
-        for values, answer in zip(arguments, answers, strict=True):
-            if answer["status"] == "ok":
-                answer["entry"] |= {"id": values["identity"], "library": f"{values['identity']}.so.z"}
-            else:
-                for path in self._folder.glob(f"{values['identity']}.*"):
+    def _build(self, name: str, jobs: Mapping[str, KernelJob] | Mapping[str, SubnetJob]) -> list[Record]:
+        """Have entries built, by their identities; answers."""
+        arguments = [{"job": job, "identity": identity, "folder": self._folder} for identity, job in jobs.items()]
+        answers = list(self._workers.map(name, BUILD_TIMEOUT_S, arguments))
+        for identity, answer in zip(jobs, answers, strict=True):
+            if answer["status"] != "ok":
+                for path in self._folder.glob(f"{identity}.*"):
                     path.unlink()
         return answers
 

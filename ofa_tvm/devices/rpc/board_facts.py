@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+
+from ofa_tvm.support.files import Record
 
 MAX_CORES = 64
 MAX_ZONES = 16
@@ -11,7 +12,7 @@ _CPU = "/sys/devices/system/cpu"
 _PROCESSOR_FIELDS = ("model name", "CPU implementer", "CPU part", "CPU revision", "Hardware", "Model")
 
 
-def board_facts(read: Callable[[str], str | None]) -> dict[str, Any]:
+def board_facts(read: Callable[[str], str | None]) -> Record:
     """Facts of a board; what it does not tell is left out.
 
     Args:
@@ -48,8 +49,8 @@ def processors(cpuinfo: str) -> list[str]:
     kinds = []
     for block in cpuinfo.split("\n\n"):
         fields = [[part.strip() for part in line.split(":", 1)] for line in block.splitlines() if ":" in line]
-        known = {field[0]: field[1] for field in fields}
-        kinds.append(", ".join(f"{name} {known[name]}" for name in _PROCESSOR_FIELDS if known.get(name)))
+        values = {field[0]: field[1] for field in fields}
+        kinds.append(", ".join(f"{name} {values[name]}" for name in _PROCESSOR_FIELDS if values.get(name)))
     return [kind for kind in dict.fromkeys(kinds) if kind]
 
 

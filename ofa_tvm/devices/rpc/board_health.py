@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from statistics import median, median_low
-from typing import Any
 
 import numpy as np
+
+from ofa_tvm.support.files import Record
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class BoardState:
     """What is known of a board; ``quarantine`` is why it gets no more jobs."""
 
     address: str
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Record = field(default_factory=dict)
     references_ms: list[list[float]] = field(default_factory=list)
     jobs: int = 0
     quarantine: str = ""
@@ -42,7 +43,7 @@ class BoardState:
         """Spread of the last reference timing."""
         return spread(self.references_ms[-1]) if self.references_ms else None
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """As a JSON object."""
         return {
             "board": self.address,
@@ -72,8 +73,8 @@ def complaint(state: BoardState, others: list[BoardState], limits: Limits) -> st
         return ""
     if state.spread > limits.spread:
         return f"noisy: a reference kernel's times spread by {state.spread:.2f}x; nothing else may run there"
-    known = [board.latest_ms for board in [state, *others] if board.latest_ms is not None]
-    slowness = state.latest_ms / median_low(known)
+    latest_ms = [board.latest_ms for board in [state, *others] if board.latest_ms is not None]
+    slowness = state.latest_ms / median_low(latest_ms)
     if slowness > limits.slowness:
         return f"slow: a reference kernel takes {slowness:.2f}x what it takes on the other boards"
     return ""

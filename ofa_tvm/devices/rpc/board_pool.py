@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ofa_tvm.devices.rpc.board_health import BoardState, Limits, complaint
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import DeviceUnreachable
+from ofa_tvm.support.files import Record
 
-Message = dict[str, Any]
+Message = Record
+Ask = Callable[..., Message]
 PING_S = 60.0
 MAX_LOSSES = 2
 """A job with which so many boards went away is not tried again."""
@@ -26,7 +28,7 @@ CALMER_TRIES = 3
 class Caller(Protocol):
     """A worker process that holds one board at a time; see ``devices.worker.Worker``."""
 
-    def call(self, job: str, timeout_s: float, **arguments: Any) -> Message:
+    def call(self, job: str, timeout_s: float, /, **arguments: object) -> Message:
         """Run a job."""
         ...
 
@@ -56,8 +58,8 @@ class Checks:
     Both raise DeviceUnreachable, with the reason, when a board cannot be used.
     """
 
-    connect: Callable[[Callable[..., Message]], dict[str, Any]]
-    reference_ms: Callable[[Callable[..., Message]], list[float]]
+    connect: Callable[[Ask], Record]
+    reference_ms: Callable[[Ask], list[float]]
     limits: Limits | None
 
 
@@ -66,12 +68,12 @@ class BoardPool:
 
     Args:
         workers: one for each board; closed with the pool.
-        access: first argument of every job, see ``rpc_session.Access``.
+        access: how to come to a board; part of every job's ``request``, see ``session.BoardRequest``.
         checks: how a board is checked before its first job and now and then.
         advice: what to do when no board is left.
     """
 
-    def __init__(self, workers: Sequence[Caller], access: Message, checks: Checks, advice: str) -> None:
+    def __init__(self, workers: Sequence[Caller], access: object, checks: Checks, advice: str) -> None:
         self._slots = [Slot(worker) for worker in workers]
         self._access, self._checks, self._advice = access, checks, advice
         self._free: deque[Slot] = deque()
@@ -105,11 +107,11 @@ class BoardPool:
             return
         self._check(slot, answer["board"])
 
-    def map(self, job: str, timeout_s: float, arguments: Sequence[Message]) -> Iterator[Message]:
+    def map(self, job: str, timeout_s: float, arguments: Sequence[Mapping[str, object]]) -> Iterator[Message]:
         """Answers of a job for each set of arguments, in order, as they come; see ``call``."""
         return self._threads.map(lambda values: self.call(job, timeout_s, values), arguments)
 
-    def call(self, job: str, timeout_s: float, arguments: Message) -> Message:
+    def call(self, job: str, timeout_s: float, arguments: Mapping[str, object]) -> Message:
         """Run a job; when its board vanishes, on another one.
 
         Returns:
@@ -143,10 +145,11 @@ class BoardPool:
         self._retire(slot, f"{answer['error']}, and again: {again['error']}")
         return False
 
-    def _ask(self, slot: Slot, job: str, timeout_s: float, arguments: Message) -> Message:
+    def _ask(self, slot: Slot, job: str, timeout_s: float, arguments: Mapping[str, object]) -> Message:
         avoid = [state.address for state in list(self.states.values()) if state.quarantine]
         others = len(self.active) - 1
-        answer = slot.worker.call(job, timeout_s, access=self._access, avoid=avoid, others=others, **arguments)
+        request = {"access": self._access, "avoid": avoid, "others": others}
+        answer = slot.worker.call(job, timeout_s, request=request, **arguments)
         slot.address = answer.get("board", slot.address)
         return answer
 
@@ -191,8 +194,11 @@ class BoardPool:
         if reason := complaint(state, others, self._checks.limits):
             self._retire(slot, reason)
 
-    def _asker(self, slot: Slot) -> Callable[..., Message]:
-        return lambda job, timeout_s, **arguments: self._ask(slot, job, timeout_s, arguments)
+    def _asker(self, slot: Slot) -> Ask:
+        def ask(job: str, timeout_s: float, /, **arguments: object) -> Message:
+            return self._ask(slot, job, timeout_s, arguments)
+
+        return ask
 
     def _retire(self, slot: Slot, reason: str) -> None:
         """No more jobs for a slot and its board."""

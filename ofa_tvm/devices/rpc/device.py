@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.devices.rpc.board_health import Limits
-from ofa_tvm.devices.rpc.board_pool import BoardPool, Checks, Message
+from ofa_tvm.devices.rpc.board_pool import Ask, BoardPool, Checks, Message
 from ofa_tvm.devices.rpc.tracker import WAIT_S, Tracker, how_to_attach, is_loopback
 from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.graph.kernel import KernelSpec
@@ -24,6 +23,7 @@ from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.device import Device
 from ofa_tvm.tuner.drift import REFERENCE
+from ofa_tvm.tuner.job import KernelJob, SubnetJob, SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.trial import TrialResult
 
 JOBS_MODULE = "ofa_tvm.devices.rpc.jobs"
@@ -87,35 +87,26 @@ class RpcDevice(Device):
     def trials(self, spec: KernelSpec, candidates: Sequence[Candidate], best_ms: float | None) -> Iterator[TrialResult]:
         """Results of candidates in their order, as they come."""
         self.start()
-        jobs = [self._trial(spec, candidate.schedule, self._target.tuning.repeats, best_ms) for candidate in candidates]
+        jobs = [{"job": KernelJob(spec, candidate.schedule, self._target, best_ms)} for candidate in candidates]
         return map(TrialResult.of_answer, self._pool.map("trial", self._timeout_s, jobs))
 
-    def networks(
-        self, space: str, classes: int, subnets: Sequence[str], folder: Path, plan: WindowPlan
-    ) -> list[dict[str, Any]]:
-        """Compile subnets with the records in a log's folder and time each on a board; see ``workers.subnet_jobs``."""
+    def time_subnets(self, subnets: TunedSubnets, plan: WindowPlan) -> list[SubnetTiming]:
+        """Compile subnets and time each on a board; see ``workers.subnet_jobs``."""
         self.start()
-        same = {
-            "space": space,
-            "classes": classes,
-            "folder": str(folder),
-            "target": self._target.attributes,
-            "batch": self._target.batch,
-            "plan": asdict(plan),
-        }
-        jobs = [{**same, "subnet": subnet} for subnet in subnets]
-        return list(self._pool.map("network", self._timeout_s + self._session_s, jobs))
+        job = SubnetJob(subnets, self._target, plan)
+        jobs = [{"job": job.alone(key)} for key in subnets.keys]
+        return list(map(SubnetTiming.of_answer, self._pool.map("time_subnet", self._timeout_s + self._session_s, jobs)))
 
     def load(self, library: Path) -> BoardModel:
         """A subnet's library, to be run on a board."""
         return BoardModel(library, lambda job, arguments: self.call(job, CLASSIFY_S, arguments))
 
-    def call(self, job: str, timeout_s: float, arguments: Message) -> Message:
+    def call(self, job: str, timeout_s: float, arguments: Mapping[str, object]) -> Message:
         """Run a job on any board; see ``BoardPool.call``."""
         self.start()
         return self._pool.call(job, timeout_s, arguments)
 
-    def boards(self) -> list[dict[str, Any]]:
+    def boards(self) -> list[Message]:
         """What is known of each board now, and the conditions."""
         assert self._target.rpc is not None
         conditions = {
@@ -135,24 +126,15 @@ class RpcDevice(Device):
     def _timeout_s(self) -> float:
         return self._target.tuning.timeout_s + 2 * WAIT_S
 
-    def _trial(self, spec: KernelSpec, schedule: dict[str, Any], repeats: int, best_ms: float | None) -> dict[str, Any]:
-        return {
-            "kernel": asdict(spec),
-            "candidate": schedule,
-            "target": self._target.attributes,
-            "repeats": repeats,
-            "min_repeat_ms": self._target.tuning.min_repeat_ms,
-            "best_ms": best_ms,
-        }
-
-    def _connect(self, ask: Callable[..., Message]) -> dict[str, Any]:
-        facts: dict[str, Any] = _good(ask("connect", self._timeout_s), "cannot be used")["facts"]
-        tiny = ask("trial", self._timeout_s, **self._trial(TINY_KERNEL, {}, 1, None))
+    def _connect(self, ask: Ask) -> Message:
+        facts: Message = _good(ask("connect", self._timeout_s), "cannot be used")["facts"]
+        tiny = ask("trial", self._timeout_s, job=KernelJob(TINY_KERNEL, {}, self._target.with_repeats(1)))
         _good(tiny, "does not compute what it should")
         return facts
 
-    def _reference_ms(self, ask: Callable[..., Message]) -> list[float]:
-        answer = ask("trial", self._timeout_s, **self._trial(REFERENCE, {}, REFERENCE_REPEATS, 0.0))
+    def _reference_ms(self, ask: Ask) -> list[float]:
+        job = KernelJob(REFERENCE, {}, self._target.with_repeats(REFERENCE_REPEATS), best_ms=0.0)
+        answer = ask("trial", self._timeout_s, job=job)
         return list(_good(answer, "cannot time the reference kernel")["times_ms"])
 
     def close(self) -> None:
@@ -170,7 +152,7 @@ class BoardModel:
 
     where: ClassVar = "on a board"
 
-    def __init__(self, library: Path, call: Callable[[str, Message], Message]) -> None:
+    def __init__(self, library: Path, call: Callable[[str, Mapping[str, object]], Message]) -> None:
         self._library, self._call = library, call
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -181,7 +163,7 @@ class BoardModel:
         """
         with tempfile.TemporaryDirectory() as folder:
             logits = Path(folder) / "logits.npy"
-            self._run("classify", Path(folder), images, logits=str(logits))
+            self._run("classify", Path(folder), images, logits=logits)
             answer: NDArray[np.float32] = np.load(logits)
             return answer
 
@@ -194,9 +176,9 @@ class BoardModel:
         with tempfile.TemporaryDirectory() as folder:
             return list(self._run("time_model", Path(folder), images, window_ms=window_ms)["figures"])
 
-    def _run(self, job: str, folder: Path, images: NDArray[np.float32], **arguments: Any) -> Message:
+    def _run(self, job: str, folder: Path, images: NDArray[np.float32], **arguments: object) -> Message:
         np.save(folder / "images.npy", images)
-        answer = self._call(job, {"library": str(self._library), "images": str(folder / "images.npy"), **arguments})
+        answer = self._call(job, {"library": self._library, "images": folder / "images.npy", **arguments})
         if answer["status"] != "ok":
             raise OfaTvmError(f"{self._library} does not run on the board: {answer['status']}: {answer['error']}")
         return answer

@@ -5,20 +5,30 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
-from ofa_tvm.devices.rpc.session import NEEDED, Access, Answer, Board, HeldBoard
-from ofa_tvm.devices.workers.kernel_jobs import TOLERANCE, relative_error, stored_object
+from ofa_tvm.devices.rpc.session import NEEDED, Board, BoardRequest, HeldBoard
+from ofa_tvm.devices.workers.kernel_jobs import TOLERANCE, relative_error, stored_object, wrong_output
 from ofa_tvm.devices.workers.subnet_jobs import SubnetJobs, time_in_turn
-from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
-from ofa_tvm.timing.turns import WindowPlan
+from ofa_tvm.support.files import Record
+from ofa_tvm.tuner.job import KernelJob, SubnetJob, SubnetTiming
+from ofa_tvm.tuner.trial import TrialResult
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A board answered: what it tells about itself, or the figures of a window, where that was asked."""
+
+    facts: Record = field(default_factory=dict)
+    figures: tuple[float, ...] = ()
+    status: str = "ok"
 
 
 class BoardJobs:
@@ -28,156 +38,110 @@ class BoardJobs:
         self._held = HeldBoard()
         self._subnets = SubnetJobs()
 
-    def ping(self, access: dict[str, Any], avoid: Sequence[str], others: int) -> Answer:
+    def ping(self, request: BoardRequest) -> Record:
         """Whether there is a board."""
 
-        def use(board: Board) -> Answer:
+        def use(board: Board) -> Answered:
             board.require(NEEDED[0])
-            return {"status": "ok"}
+            return Answered()
 
-        return self._held.use(Access(**access), avoid, others, use)
+        return self._held.use(request, use)
 
-    def connect(self, access: dict[str, Any], avoid: Sequence[str], others: int) -> Answer:
-        """Check that a board's server has what is needed.
+    def connect(self, request: BoardRequest) -> Record:
+        """Check that a board's server has what is needed; its facts."""
 
-        Returns:
-            ``status`` "ok" and ``facts``.
-        """
-
-        def use(board: Board) -> Answer:
+        def use(board: Board) -> Answered:
             for name in NEEDED:
                 board.require(name)
-            return {"status": "ok", "facts": board.facts(Access(**access))}
+            return Answered(board.facts(request.access))
 
-        return self._held.use(Access(**access), avoid, others, use)
+        return self._held.use(request, use)
 
-    def trial(
-        self,
-        access: dict[str, Any],
-        avoid: Sequence[str],
-        others: int,
-        kernel: dict[str, Any],
-        candidate: dict[str, Any],
-        target: dict[str, Any],
-        repeats: int,
-        min_repeat_ms: int,
-        best_ms: float | None,
-    ) -> Answer:
-        """Build a candidate, time it on a board and, if it beats ``best_ms``, check its output.
+    def trial(self, request: BoardRequest, job: KernelJob) -> Record:
+        """Build a kernel, time it on a board and, if it seems the fastest so far, check its output.
 
-        Returns:
-            As ``tuner.jobs.trial``; "crashed" or "timed_out" where that happened to the kernel, and the board lives.
+        "crashed" or "timed_out" where that happened to the kernel, and the board lives.
         """
-        spec, cache, settings = KernelSpec(**kernel), ObjectCache(target), Access(**access)
-        emitted = cache.kernel(spec, candidate)
-        inputs, program = random_inputs(spec), KernelProgram(emitted, cache.features.cores)
+        cache = ObjectCache(job.target.attributes)
+        emitted = cache.kernel(job.kernel, job.schedule)
+        inputs, program = random_inputs(job.kernel), KernelProgram(emitted, cache.features.cores)
         with tempfile.TemporaryDirectory() as name, stored_object(cache, emitted) as (code, keep):
             library = Path(name) / "kernel.so"
-            program.build(code, inputs, settings.compiler, library, standalone=False)
-
-            def use(board: Board) -> Answer:
-                return _measure(board, library, program, inputs, repeats, min_repeat_ms, best_ms)
-
-            answer = self._held.use(settings, avoid, others, use)
+            program.build(code, inputs, job.target.toolchain.linker, library, standalone=False)
+            answer = self._held.use(request, lambda board: _measure(board, library, program, inputs, job))
             if answer.get("is_checked"):
                 keep()
         return answer
 
-    def network(
-        self,
-        access: dict[str, Any],
-        avoid: Sequence[str],
-        others: int,
-        space: str,
-        classes: int,
-        subnet: str,
-        folder: str,
-        target: dict[str, Any],
-        batch: int,
-        plan: dict[str, Any],
-    ) -> Answer:
-        """Assemble a subnet with a log's winners, and time it on a board; see ``workers.subnet_jobs``."""
-        settings = Access(**access)
-        own, reference = self._subnets.assembled(space, classes, subnet, folder, target, settings.compiler, batch)
+    def time_subnet(self, request: BoardRequest, job: SubnetJob) -> Record:
+        """Assemble a job's one subnet, and time it on a board; see ``workers.subnet_jobs``."""
+        subnets, reference = self._subnets.assembled(job), self._subnets.reference(job)
 
-        def use(board: Board) -> Answer:
-            return time_in_turn([own], reference, board.model, WindowPlan(**plan))[0]
+        def use(board: Board) -> SubnetTiming:
+            (timing,) = time_in_turn(subnets, reference, board.model, job.plan)
+            return timing
 
-        return self._held.use(settings, avoid, others, use)
+        return self._held.use(request, use)
 
-    def classify(
-        self, access: dict[str, Any], avoid: Sequence[str], others: int, library: str, images: str, logits: str
-    ) -> Answer:
+    def classify(self, request: BoardRequest, library: Path, images: Path, logits: Path) -> Record:
         """Run a subnet's library on any number of images (a .npy file) and write the logits (another)."""
 
-        def use(board: Board) -> Answer:
-            model, images_read = board.kept_model(Path(library)), np.load(images)
+        def use(board: Board) -> Answered:
+            model, images_read = board.kept_model(library), np.load(images)
             padded = np.concatenate(
                 [images_read, np.zeros((-len(images_read) % model.batch, *images_read.shape[1:]), np.float32)]
             )
             batches = np.split(padded, len(padded) // model.batch)
             np.save(logits, np.concatenate([model(batch) for batch in batches])[: len(images_read)])
-            return {"status": "ok"}
+            return Answered()
 
-        return self._held.use(Access(**access), avoid, others, use)
+        return self._held.use(request, use)
 
-    def time_model(
-        self, access: dict[str, Any], avoid: Sequence[str], others: int, library: str, images: str, window_ms: float
-    ) -> Answer:
+    def time_model(self, request: BoardRequest, library: Path, images: Path, window_ms: float) -> Record:
         """Time a window of a subnet's library, loaded anew, on images of one call (a .npy file)."""
 
-        def use(board: Board) -> Answer:
-            return {"status": "ok", "figures": board.model(Path(library)).window(np.load(images), window_ms)}
+        def use(board: Board) -> Answered:
+            return Answered(figures=tuple(board.model(library).window(np.load(images), window_ms)))
 
-        return self._held.use(Access(**access), avoid, others, use)
+        return self._held.use(request, use)
 
 
-def _measure(
-    board: Board,
-    library: Path,
-    program: KernelProgram,
-    inputs: list[Array],
-    repeats: int,
-    min_repeat_ms: int,
-    best_ms: float | None,
-) -> Answer:
+def _measure(board: Board, library: Path, program: KernelProgram, inputs: list[Array], job: KernelJob) -> TrialResult:
+    timed = job.target.tuning
     module = board.load(library)
     tensor = board.tensor(np.frombuffer(program.inputs(inputs), np.uint8))
-    seconds = board.tensor(np.zeros(repeats))
-    if error := int(module["time"](tensor, seconds, 1000 * min_repeat_ms)):
+    seconds = board.tensor(np.zeros(timed.repeats))
+    if error := int(module["time"](tensor, seconds, 1000 * timed.min_repeat_ms)):
         return _ended(error)
-    times_ms = [1e3 * float(value) for value in seconds.numpy()]
-    answer: Answer = {"status": "ok", "times_ms": times_ms}
-    if best_ms is not None and min(times_ms) >= best_ms:
-        return answer
+    result = TrialResult("ok", tuple(1e3 * float(value) for value in seconds.numpy()))
+    if job.best_ms is not None and min(result.times_ms) >= job.best_ms:
+        return result
     outputs = board.tensor(np.zeros(program.output_bytes, np.uint8))
     if error := int(module["run"](tensor, outputs)):
         return _ended(error)
-    difference = relative_error(program.outputs(outputs.numpy().tobytes()), compute(program.kernel.spec, inputs))
-    if not difference < TOLERANCE:
-        return {"status": "wrong_output", "error": f"differs from the reference by {difference:.2g}"}
-    return {**answer, "is_checked": True}
+    difference = relative_error(program.outputs(outputs.numpy().tobytes()), compute(job.kernel, inputs))
+    return replace(result, is_checked=True) if difference < TOLERANCE else wrong_output(difference)
 
 
-def _ended(error: int) -> Answer:
+def _ended(error: int) -> TrialResult:
     """What the kernel's process on the board ended with; see ``kernel_program.c``."""
     if error > 0:
-        return {"status": "failed", "error": f"the board says: {os.strerror(error)}"}
+        return TrialResult("failed", error=f"the board says: {os.strerror(error)}")
     if -error == signal.SIGALRM:
-        return {"status": "timed_out", "error": "the board ended it: it took too long"}
+        return TrialResult("timed_out", error="the board ended it: it took too long")
     name = signal.Signals(-error).name
     hint = ": the board's CPU lacks an instruction that the target's mcpu has" if -error == signal.SIGILL else ""
-    return {"status": "crashed", "error": f"killed by {name} on the board{hint}"}
+    return TrialResult("crashed", error=f"killed by {name} on the board{hint}")
 
 
-def jobs() -> dict[str, Callable[..., Answer]]:
+def jobs() -> Mapping[str, Callable[..., object]]:
     """The jobs of one process."""
-    own = BoardJobs()
+    board_jobs = BoardJobs()
     return {
-        "ping": own.ping,
-        "connect": own.connect,
-        "trial": own.trial,
-        "network": own.network,
-        "classify": own.classify,
-        "time_model": own.time_model,
+        "ping": board_jobs.ping,
+        "connect": board_jobs.connect,
+        "trial": board_jobs.trial,
+        "time_subnet": board_jobs.time_subnet,
+        "classify": board_jobs.classify,
+        "time_model": board_jobs.time_model,
     }

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from pydantic_core import to_jsonable_python
 
 from ofa_tvm.compiler.loaded_model import RunnableModel
 from ofa_tvm.compiler.tvm_api.names import rpc, tvm
@@ -23,10 +24,10 @@ from ofa_tvm.devices.rpc.board_facts import board_facts
 from ofa_tvm.devices.rpc.board_probe import build_probe
 from ofa_tvm.devices.rpc.tracker import WAIT_S, Tracker
 from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.support.files import Record
 
 NEEDED = ("tvm.rpc.server.upload", "tvm.rpc.server.remove", "tvm.rpc.server.load_module", "runtime.RPCTimeEvaluator")
 MAX_TEXT = 1 << 16
-Answer = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,21 @@ class Access:
     compiler: str
 
 
+@dataclass(frozen=True)
+class BoardRequest:
+    """Which board a job may use.
+
+    Args:
+        access: how to come to one.
+        avoid: addresses of boards that are not wanted.
+        others: boards that the caller's other processes hold.
+    """
+
+    access: Access
+    avoid: tuple[str, ...] = ()
+    others: int = 0
+
+
 class NoBoard(OfaTvmError):
     """No board could be had."""
 
@@ -67,26 +83,22 @@ class Board:
         self._probe: Any = None
 
     @classmethod
-    def lease(cls, access: Access, avoid: Sequence[str], others: int) -> Self:
+    def lease(cls, request: BoardRequest) -> Self:
         """Wait for a free board.
-
-        Args:
-            access: where to ask.
-            avoid: addresses of boards that are not wanted.
-            others: boards that the caller's other processes hold.
 
         Raises:
             NoBoard: none is registered, or none became free in time.
             DeviceUnreachable: no tracker answers.
         """
+        access = request.access
         tracker = Tracker(access.tracker, access.key)
         deadline = time.monotonic() + WAIT_S
-        while len(set(tracker.boards()) - set(avoid)) > others:
+        while len(set(tracker.boards()) - set(request.avoid)) > request.others:
             left_s = deadline - time.monotonic()
             lease = tracker.request(left_s) if left_s > 0 else None
             if lease is None:
                 raise NoBoard(f"no board '{access.key}' became free within {WAIT_S:g} s")
-            if lease.address not in avoid:
+            if lease.address not in request.avoid:
                 board = cls(lease.address, rpc.connect(lease.host, lease.port, lease.word, access.session_timeout_s))
                 if access.cores:
                     board.set_cores(access)
@@ -169,7 +181,7 @@ class Board:
                 self._probe = self.load(library)
         return self._probe
 
-    def facts(self, access: Access) -> dict[str, Any]:
+    def facts(self, access: Access) -> Record:
         """What the board tells about itself."""
         read = self._load_probe(access.compiler)["read"]
         text = self.tensor(np.zeros(MAX_TEXT, np.uint8))
@@ -187,18 +199,18 @@ class HeldBoard:
     def __init__(self) -> None:
         self._board: Board | None = None
 
-    def use(self, access: Access, avoid: Sequence[str], others: int, use: Callable[[Board], Answer]) -> Answer:
+    def use(self, request: BoardRequest, use: Callable[[Board], object]) -> Record:
         """Do something on the board, or on another one.
 
         Returns:
             What ``use`` gives or, when it fails on a board that answers, "failed" with ``error``; with ``board``, the
             address. Else "no_board", when none can be had, or "lost", when the board went away.
         """
-        held = self._board
-        if held is not None and (held.age_s > access.session_timeout_s / 2 or held.address in avoid):
+        held, session_s = self._board, request.access.session_timeout_s
+        if held is not None and (held.age_s > session_s / 2 or held.address in request.avoid):
             held = self._board = None  # ends the session
         try:
-            board = self._board = held or Board.lease(access, avoid, others)
+            board = self._board = held or Board.lease(request)
         except Exception as error:  # TVM raises its own kinds
             return {"status": "no_board", "error": _reason(error)}
         try:
@@ -209,9 +221,9 @@ class HeldBoard:
             self._board = None
             # TVM says which check of its code failed; only an expired session has a reason that helps.
             expired = "expired" in str(error)
-            reason = f"its session of {access.session_timeout_s} s ended" if expired else "the connection ended"
+            reason = f"its session of {session_s} s ended" if expired else "the connection ended"
             return {"status": "lost", "error": reason, "board": board.address}
-        return {**answer, "board": board.address}
+        return {**to_jsonable_python(answer), "board": board.address}
 
 
 def _reason(error: Exception) -> str:

@@ -5,25 +5,26 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ofa_tvm.compiler.cpu.emit import EmittedKernel
 from ofa_tvm.compiler.cpu.kernel_runner import KernelRunner
 from ofa_tvm.compiler.cpu.object_cache import OBJECT_BYTES, ObjectCache, generate
-from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
+from ofa_tvm.hardware.target import Tuning
 from ofa_tvm.support.files import write_atomic
 from ofa_tvm.support.host_faults import require_space
 from ofa_tvm.tuner.drift import REFERENCE
+from ofa_tvm.tuner.job import KernelJob
+from ofa_tvm.tuner.trial import TrialResult
 
 TOLERANCE = 1e-4
 BETTER = 0.99
 """A candidate replaces the best so far when it takes less than this much of its time, both measured in turn."""
-Answer = dict[str, Any]
 
 
 @contextmanager
@@ -40,6 +41,11 @@ def stored_object(cache: ObjectCache, kernel: EmittedKernel) -> Iterator[tuple[P
         yield code, lambda: write_atomic(kept, code.read_bytes())
 
 
+def wrong_output(difference: float) -> TrialResult:
+    """The result of a kernel whose output differs by too much."""
+    return TrialResult("wrong_output", error=f"differs from numpy by {difference:.2g}")
+
+
 def relative_error(found: list[Array], expected: list[Array]) -> float:
     """Largest difference over the largest value, of all outputs."""
     pairs = zip(found, expected, strict=True)
@@ -51,110 +57,66 @@ class KernelJobs:
 
     def __init__(self) -> None:
         self._incumbents: dict[str, KernelRunner] = {}
-        self._references: dict[str, KernelRunner] = {}
+        self._references: dict[Path, KernelRunner] = {}
         self._inputs = lru_cache(maxsize=4)(random_inputs)
         self._expected = lru_cache(maxsize=4)(lambda spec: compute(spec, self._inputs(spec)))
 
-    def trial(
-        self,
-        kernel: dict[str, Any],
-        candidate: dict[str, Any],
-        target: dict[str, Any],
-        repeats: int,
-        min_repeat_ms: int,
-        best_ms: float | None,
-        reference_ms: float | None = None,
-    ) -> Answer:
-        """Build and time a candidate; when it seems the fastest so far, time both in turn, and check its output.
+    def trial(self, job: KernelJob) -> TrialResult:
+        """Build and time a kernel; when it seems the fastest so far, time both in turn, and check its output.
 
-        Args:
-            kernel: the kernel.
-            candidate: its schedule.
-            target: TVM's target attributes.
-            repeats: times to take.
-            min_repeat_ms: how long each takes.
-            best_ms: the fastest so far.
-            reference_ms: what a reference kernel usually takes; it is timed in turn with the candidate, and the
-                candidate's times are told at its usual speed. None: they are told as they are.
-
-        Returns:
-            ``status`` "ok" with ``times_ms`` (and ``reference_ms`` of now), and ``is_checked`` for a new best, whose
-            object is kept; or "wrong_output" with ``error``.
+        The object of a new best is kept.
         """
-        spec, cache = KernelSpec(**kernel), ObjectCache(target)
-        emitted = cache.kernel(spec, candidate)
+        cache = ObjectCache(job.target.attributes)
+        emitted = cache.kernel(job.kernel, job.schedule)
         with stored_object(cache, emitted) as (code, keep):
             runner = KernelRunner(emitted, code, cache.features.cores)
-            beside = None if reference_ms is None else (self._reference(cache), reference_ms)
-            answer = self._timed(runner, self._inputs(spec), repeats, min_repeat_ms, beside)
-            answer = self._judged(runner, spec, answer, repeats, min_repeat_ms, best_ms)
-            if answer.get("is_checked"):
+            result = self._judged(runner, job, self._timed(runner, job, cache))
+            if result.is_checked:
                 keep()
-        return answer
+        return result
 
     def _reference(self, cache: ObjectCache) -> KernelRunner:
         kernel = cache.kernel(REFERENCE)
         code = cache.get(REFERENCE, kernel.schedule)
-        if code.name not in self._references:
-            self._references[code.name] = KernelRunner(kernel, code, cache.features.cores)
-        return self._references[code.name]
+        if code not in self._references:
+            self._references[code] = KernelRunner(kernel, code, cache.features.cores)
+        return self._references[code]
 
-    def _timed(
-        self,
-        runner: KernelRunner,
-        inputs: list[Array],
-        repeats: int,
-        min_repeat_ms: int,
-        beside: tuple[KernelRunner, float] | None,
-    ) -> Answer:
-        """Times of a kernel; where a reference kernel and its usual time are given, at that speed."""
-        if beside is None:
-            return {"status": "ok", "times_ms": runner.time_ms(inputs, repeats, min_repeat_ms)}
-        reference, usual_ms = beside
-        times_ms, references_ms = _in_turn(runner, inputs, reference, self._inputs(REFERENCE), repeats, min_repeat_ms)
+    def _timed(self, runner: KernelRunner, job: KernelJob, cache: ObjectCache) -> TrialResult:
+        """Times of a kernel; where a reference kernel's usual time is given, at that speed."""
+        inputs, timed = self._inputs(job.kernel), job.target.tuning
+        if job.reference_ms is None:
+            return TrialResult("ok", tuple(runner.time_ms(inputs, timed.repeats, timed.min_repeat_ms)))
+        reference = self._reference(cache)
+        times_ms, references_ms = _in_turn(runner, inputs, reference, self._inputs(REFERENCE), timed)
         now_ms = min(references_ms)
-        return {
-            "status": "ok",
-            "times_ms": [usual_ms / now_ms * time_ms for time_ms in times_ms],
-            "reference_ms": now_ms,
-        }
+        usual = tuple(job.reference_ms / now_ms * time_ms for time_ms in times_ms)
+        return TrialResult("ok", usual, reference_ms=now_ms)
 
-    def _judged(
-        self,
-        runner: KernelRunner,
-        spec: KernelSpec,
-        answer: Answer,
-        repeats: int,
-        min_repeat_ms: int,
-        best_ms: float | None,
-    ) -> Answer:
-        """The answer, and for a kernel that beats the best so far whether its output is right."""
-        if best_ms is not None and min(answer["times_ms"]) >= best_ms:
-            return answer
-        inputs = self._inputs(spec)
-        incumbent = self._incumbents.get(spec.key) if best_ms is not None else None
+    def _judged(self, runner: KernelRunner, job: KernelJob, result: TrialResult) -> TrialResult:
+        """The result, and for a kernel that beats the best so far whether its output is right."""
+        if job.best_ms is not None and min(result.times_ms) >= job.best_ms:
+            return result
+        inputs = self._inputs(job.kernel)
+        incumbent = self._incumbents.get(job.kernel.key) if job.best_ms is not None else None
         if incumbent is not None:
-            mine, theirs = _in_turn(runner, inputs, incumbent, inputs, repeats, min_repeat_ms)
-            if min(mine) >= BETTER * min(theirs):
-                return answer
-        error = relative_error(runner.run(inputs), self._expected(spec))
-        if not error < TOLERANCE:
-            return {"status": "wrong_output", "error": f"differs from the reference by {error:.2g}"}
-        self._incumbents[spec.key] = runner
-        return {**answer, "is_checked": True}
+            times_ms, incumbents_ms = _in_turn(runner, inputs, incumbent, inputs, job.target.tuning)
+            if min(times_ms) >= BETTER * min(incumbents_ms):
+                return result
+        difference = relative_error(runner.run(inputs), self._expected(job.kernel))
+        if not difference < TOLERANCE:
+            return wrong_output(difference)
+        self._incumbents[job.kernel.key] = runner
+        return replace(result, is_checked=True)
 
 
 def _in_turn(
-    one: KernelRunner,
-    inputs: list[Array],
-    other: KernelRunner,
-    other_inputs: list[Array],
-    repeats: int,
-    min_repeat_ms: int,
+    kernel: KernelRunner, inputs: list[Array], other: KernelRunner, other_inputs: list[Array], timed: Tuning
 ) -> tuple[list[float], list[float]]:
     """Times of two kernels in turn: a machine that drifts does so for both."""
+    length_ms = timed.min_repeat_ms
     rounds = [
-        (one.time_ms(inputs, 1, min_repeat_ms)[0], other.time_ms(other_inputs, 1, min_repeat_ms)[0])
-        for _ in range(repeats)
+        (kernel.time_ms(inputs, 1, length_ms)[0], other.time_ms(other_inputs, 1, length_ms)[0])
+        for _ in range(timed.repeats)
     ]
-    return [mine for mine, _ in rounds], [theirs for _, theirs in rounds]
+    return [first for first, _ in rounds], [second for _, second in rounds]

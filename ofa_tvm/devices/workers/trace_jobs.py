@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
 from ofa_tvm.compiler.scheduled.trace_json import trace_from_json
 from ofa_tvm.compiler.tvm_api.names import IRModule, Schedule, Target, load_tensor_intrinsics, ms, tvm
-from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.tuner.job import KernelJob
+from ofa_tvm.tuner.trial import TrialResult
 
 
-def trace_trial(
-    kernel: dict[str, Any],
-    candidate: dict[str, Any],
-    target: dict[str, Any],
-    repeats: int,
-    min_repeat_ms: int,
-    best_ms: float | None,
-) -> dict[str, Any]:
+def trace_trial(job: KernelJob) -> TrialResult:
     """Build and time a trace, with its weights repacked. Its output is not checked, so it never wins in a log."""
     load_tensor_intrinsics()
-    spec = KernelSpec(**kernel)
-    schedule = Schedule(kernel_workload(spec))
-    trace_from_json(candidate["trace"], spec).apply_to_schedule(schedule, remove_postproc=False)
+    schedule, timed = Schedule(kernel_workload(job.kernel)), job.target.tuning
+    trace_from_json(job.schedule["trace"], job.kernel).apply_to_schedule(schedule, remove_postproc=False)
     module = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(schedule.mod)
     rng = np.random.default_rng(0)
     arrays = [tvm.runtime.tensor(rng.standard_normal(shape).astype(np.float32)) for shape in _shapes(module)]
-    built = tvm.compile(module, target=Target(target))
-    timer = built.mod.time_evaluator("main", tvm.cpu(), number=1, repeat=repeats, min_repeat_ms=min_repeat_ms)
-    times_ms = [seconds * 1e3 for seconds in timer(*arrays).results]
-    return {"status": "ok", "times_ms": times_ms}
+    built = tvm.compile(module, target=Target(job.target.attributes))
+    timer = built.mod.time_evaluator(
+        "main", tvm.cpu(), number=1, repeat=timed.repeats, min_repeat_ms=timed.min_repeat_ms
+    )
+    return TrialResult("ok", tuple(seconds * 1e3 for seconds in timer(*arrays).results))
 
 
 def _shapes(module: IRModule) -> list[tuple[int, ...]]:

@@ -2,7 +2,8 @@
 
 ``Worker`` starts a *keeper*, which imports TVM once and forks the process that does the jobs. When a job kills its
 process or outlasts its time, the keeper says so and forks the next one from its warm memory in milliseconds. Jobs
-and answers are JSON over socket pairs. The keeper ends when its parent does, however that happens.
+and answers are JSON over socket pairs; there a job's arguments become again what its annotations say. The keeper ends
+when its parent does, however that happens.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import NoReturn
+
+from pydantic import ValidationError, validate_call
+from pydantic_core import to_jsonable_python
 
 from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError
+from ofa_tvm.support.files import Record
 from ofa_tvm.support.host_faults import fault_of, is_host_fault, require_space
 
-Message = dict[str, Any]
-MakeTable = Callable[[], dict[str, Callable[..., Message]]]
+Message = Record
+MakeTable = Callable[[], Mapping[str, Callable[..., object]]]
 HOST_FAULT = "host_fault"
 _HEADER = struct.Struct("!Q")
 
@@ -37,7 +42,7 @@ class Worker(Closing):
     """Runs jobs of a module in a guarded process.
 
     Args:
-        jobs: module with a function ``jobs``, whose dict has ``function(**arguments) -> dict`` by a job's name.
+        jobs: module with a function ``jobs``, whose dict has functions by a job's name: typed arguments, an answer.
             The module is imported in the keeper, before any fork; ``jobs`` is called in each process that does them, so
             what they keep from one to the next is that process's own.
         environment: environment variables of the keeper (thread counts).
@@ -67,8 +72,8 @@ class Worker(Closing):
                 raise DeviceUnreachable(answer["error"])
             self._ready = True
 
-    def call(self, job: str, timeout_s: float, **arguments: Any) -> Message:
-        """Run a job.
+    def call(self, job: str, timeout_s: float, /, **arguments: object) -> Message:
+        """Run a job with values that JSON can say.
 
         Returns:
             The job's answer, or ``{"status": "crashed" | "timed_out" | "failed", "error": reason}``.
@@ -106,8 +111,8 @@ class Worker(Closing):
         return message
 
 
-def _send(to: socket.socket, message: Message) -> None:
-    data = json.dumps(message).encode()
+def _send(to: socket.socket, message: object) -> None:
+    data = json.dumps(message, default=to_jsonable_python).encode()
     to.sendall(_HEADER.pack(len(data)) + data)
 
 
@@ -231,15 +236,13 @@ def _fork(parent: socket.socket, make_table: MakeTable) -> tuple[int, socket.soc
 def _work(keeper: socket.socket, make_table: MakeTable) -> NoReturn:
     code = 0
     try:
-        table = make_table()
+        table = {name: validate_call(job) for name, job in make_table().items()}
         while (request := _receive(keeper)) is not None:
             try:
-                answer = table[request["job"]](**request["arguments"])
+                answer: object = table[request["job"]](**request["arguments"])
             except Exception as error:  # a job may fail in any way; its reason is the answer
-                said = error.what if isinstance(error, OfaTvmError) else str(error)
-                lines = said.strip().splitlines() or [type(error).__name__]
                 status = HOST_FAULT if is_host_fault(error) else "failed"
-                answer = {"status": status, "error": f"{type(error).__name__}: {_telling(lines)[:300]}"}
+                answer = {"status": status, "error": f"{type(error).__name__}: {_telling(error)[:300]}"}
             _send(keeper, answer)
     except BrokenPipeError:
         pass
@@ -249,8 +252,13 @@ def _work(keeper: socket.socket, make_table: MakeTable) -> NoReturn:
         os._exit(code)
 
 
-def _telling(lines: list[str]) -> str:
-    """The line of a message that says what the system said; else the last one."""
+def _telling(error: Exception) -> str:
+    """The line of its message that says what the system said; else the last one."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    said = error.what if isinstance(error, OfaTvmError) else str(error)
+    lines = said.strip().splitlines() or [type(error).__name__]
     return next((line for line in lines if is_host_fault(RuntimeError(line))), lines[-1])
 
 

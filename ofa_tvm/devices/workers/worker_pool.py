@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
-from typing import Any
 
 from ofa_tvm.devices.workers.worker import Message, Worker
 
@@ -33,11 +32,11 @@ class WorkerPool:
         for worker in self._workers:
             worker.start()
 
-    def map(self, job: str, timeout_s: float, arguments: Sequence[dict[str, Any]]) -> Iterator[Message]:
+    def map(self, job: str, timeout_s: float, arguments: Sequence[Mapping[str, object]]) -> Iterator[Message]:
         """Answers of a job for each set of arguments, in order, as they come; see ``Worker.call``."""
         return self._threads.map(lambda values: self._call(job, timeout_s, values), arguments)
 
-    def _call(self, job: str, timeout_s: float, arguments: dict[str, Any]) -> Message:
+    def _call(self, job: str, timeout_s: float, arguments: Mapping[str, object]) -> Message:
         worker = self._free.get()
         try:
             return worker.call(job, timeout_s, **arguments)

@@ -58,6 +58,6 @@ class Exhaustive(Searcher):
 
     def front(self) -> tuple[Genomes, Floats]:
         """See ``Searcher``."""
-        known = np.flatnonzero(self._known)
-        rows = known[feasible_front(self._objectives[known], self._violations[known])] if len(known) else known
+        scored = np.flatnonzero(self._known)
+        rows = scored[feasible_front(self._objectives[scored], self._violations[scored])] if len(scored) else scored
         return self._numbers.genomes(rows), self._objectives[rows]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
+from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor, PredictorQuality
 from ofa_tvm.regression.metrics import kendall_tau
 from ofa_tvm.spaces import get_space
 from ofa_tvm.spaces.subnet_table import QUANTITIES, SubnetTable
@@ -82,11 +82,11 @@ def test_interval_is_a_fraction(table, samples):
 
 
 def test_saved_predictor_predicts_the_same(predictor, table, tmp_path):
-    predictor.save(tmp_path, {"images": 10})
+    predictor.save(tmp_path, PredictorQuality(90, 10, 10, 0.8, 0.9, 0.01, 0.9, 0.02))
     genomes = SPACE.sample(np.random.default_rng(2), 500)
     loaded = AccuracyPredictor.load(tmp_path, table)
     assert all(map(np.array_equal, predictor.predict(genomes), loaded.predict(genomes)))
-    assert json.loads((tmp_path / f"{STEM}.report.json").read_text())["report"] == {"images": 10}
+    assert json.loads((tmp_path / f"{STEM}.report.json").read_text())["report"]["kendall_tau"] == 0.8
 
 
 def test_damaged_file_is_a_user_error(predictor, table, tmp_path):

@@ -21,10 +21,10 @@ class FakeWorker:
         self.address, self.script = address, {name: list(answers) for name, answers in script.items()}
         self.asked, self.calls, self.closed = [], [], False
 
-    def call(self, job, timeout_s, access, avoid, others, **arguments):
+    def call(self, job, timeout_s, /, request, **arguments):
         assert not self.closed
         self.asked.append(arguments if job == "work" else job)
-        self.calls.append((tuple(avoid), others))
+        self.calls.append((tuple(request["avoid"]), request["others"]))
         answers = self.script.get(job, ["ok"])
         status = answers.pop(0) if len(answers) > 1 else answers[0]
         if callable(status):

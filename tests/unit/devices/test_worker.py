@@ -70,7 +70,7 @@ def test_a_large_answer_arrives_whole(worker):
         ("fail", {"message": "first line\nlast line"}, "ValueError: last line"),
         ("fail", {"message": ""}, "ValueError: ValueError"),
         ("unknown", {}, "KeyError: 'unknown'"),
-        ("add", {"left": 1}, "TypeError"),
+        ("add", {"left": 1}, "ValidationError: right: Missing required argument"),
     ],
 )
 def test_an_exception_is_an_answer(worker, job, arguments, reason):

@@ -15,7 +15,7 @@ from ofa_tvm.compiler.cpu.emit.pointwise import POINTWISE
 from ofa_tvm.compiler.cpu.emit.pool import POOL
 from ofa_tvm.compiler.cpu.emit.template import Array, Template
 from ofa_tvm.compiler.cpu.emit.window import DEPTHWISE, FULL_WINDOW
-from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
 
 TEMPLATES: dict[str, Template[Any]] = {
     "pointwise": POINTWISE,
@@ -25,17 +25,14 @@ TEMPLATES: dict[str, Template[Any]] = {
     "pool": POOL,
 }
 
-Schedule = dict[str, Any]
-"""``{"template": name, "parameters": {...}}``."""
 
-
-def candidates(spec: KernelSpec, features: CpuFeatures) -> list[Schedule]:
+def candidates(spec: KernelSpec, features: CpuFeatures) -> list[KernelSchedule]:
     """Schedules worth a trial for a kernel, best guess first; the first one is its default.
 
     Raises:
         ValueError: no template accepts the kernel.
     """
-    schedules: list[Schedule] = []
+    schedules: list[KernelSchedule] = []
     for name, template in TEMPLATES.items():
         if template.accepts(spec):
             schedules += [{"template": name, "parameters": p} for p in template.candidates(spec, features)]
@@ -45,7 +42,7 @@ def candidates(spec: KernelSpec, features: CpuFeatures) -> list[Schedule]:
 
 
 @functools.lru_cache(maxsize=4096)
-def default_schedule(spec: KernelSpec, features: CpuFeatures) -> Schedule:
+def default_schedule(spec: KernelSpec, features: CpuFeatures) -> KernelSchedule:
     """What a kernel runs that nobody has tuned: the best guess."""
     return candidates(spec, features)[0]
 
@@ -55,14 +52,14 @@ class EmittedKernel:
 
     Args:
         spec: the kernel.
-        schedule: see ``Schedule``.
+        schedule: how it is computed.
         features: the CPU.
 
     Raises:
         ValueError: the schedule names no template, or parameters that it does not have.
     """
 
-    def __init__(self, spec: KernelSpec, schedule: Schedule, features: CpuFeatures) -> None:
+    def __init__(self, spec: KernelSpec, schedule: KernelSchedule, features: CpuFeatures) -> None:
         template = TEMPLATES.get(schedule.get("template", ""))
         if template is None or not template.accepts(spec):
             raise ValueError(f"schedule {schedule} does not compute kernel {spec.key}")

@@ -32,6 +32,6 @@ def cpu_features(target: Target) -> CpuFeatures:
 
     TVM's own ``llvm_get_vector_width`` says 512 bits for every x86 CPU with AVX.
     """
-    known = set(tvm.target.codegen.llvm_get_cpu_features(target))
-    lanes, registers = next((size for name, size in VECTOR_REGISTERS.items() if name in known), (4, 16))
+    instruction_sets = set(tvm.target.codegen.llvm_get_cpu_features(target))
+    lanes, registers = next((size for name, size in VECTOR_REGISTERS.items() if name in instruction_sets), (4, 16))
     return CpuFeatures(lanes, registers, int(target.attrs.get("num-cores", 1)))

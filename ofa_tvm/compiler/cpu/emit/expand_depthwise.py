@@ -118,9 +118,9 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> Any:
     depth, channels = spec.in_channels, spec.out_channels
     rows = ring_rows(spec)
     with kernel(spec.symbol) as finished:
-        share, (source, expand_weights, expand_bias, weights, bias, output, sums, ring) = arguments(
+        share, (input_map, expand_weights, expand_bias, weights, bias, output, sums, ring) = arguments(
             features.cores,
-            source=in_size**2 * depth,
+            input_map=in_size**2 * depth,
             expand_weights=depth * channels,
             expand_bias=channels if spec.bias else None,
             weights=spec.kernel_size**2 * channels,
@@ -143,7 +143,7 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> Any:
                         registers = Accumulators(count, width, lanes)
                         registers.start(expand_bias, block + channel)
                         first, at = (row * in_size + x) * depth, (block + channel) * depth
-                        multiply_add(registers, source, lambda p: first + p * depth, expand_weights, at, depth)
+                        multiply_add(registers, input_map, lambda p: first + p * depth, expand_weights, at, depth)
                         for p in range(count):
                             for vector in registers.vectors:
                                 value = activated(registers.value(p, vector), spec.activation, vector.lanes)
@@ -155,9 +155,9 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> Any:
 
             with T.serial(0, size) as y:
                 reach = spec.kernel_size - spec.padding
-                known = (y - 1) * spec.stride + reach
-                first = tirx.Select(y == 0, number(0), tirx.min(number(in_size), known))
-                with T.serial(0, tirx.min(number(in_size), known + spec.stride) - first) as new:
+                last_row = (y - 1) * spec.stride + reach
+                first = tirx.Select(y == 0, number(0), tirx.min(number(in_size), last_row))
+                with T.serial(0, tirx.min(number(in_size), last_row + spec.stride) - first) as new:
                     expand_row(keep(first + new))
 
                 def window(channel: Expr, width: int) -> None:

@@ -117,9 +117,9 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> Any:
     lanes, tasks = features.lanes, features.cores
     pixels, depth, outputs = spec.in_size**2, spec.in_channels, spec.out_channels
     with kernel(spec.symbol) as finished:
-        share, (source, scales, weights, bias, residual, output, sums, scratch) = arguments(
+        share, (input_map, scales, weights, bias, residual, output, sums, scratch) = arguments(
             tasks,
-            source=pixels * depth,
+            input_map=pixels * depth,
             scales=depth if spec.scaled else None,
             weights=depth * outputs,
             bias=outputs if spec.bias else None,
@@ -147,16 +147,16 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> Any:
                     add_to_sums(sums, channel + vector.offset, values, vector.lanes)
 
         def all_panels(pixel: Expr, count: int) -> None:
-            inputs, first = source, pixel
+            inputs, first = input_map, pixel
             if scales is not None:
-                _scale(source, scales, scratch, pixel, count, depth, lanes)
+                _scale(input_map, scales, scratch, pixel, count, depth, lanes)
                 inputs, first = scratch, number(0)
             blocks(outputs, tile.channels, lambda channel, width: one_tile(inputs, first, pixel, count, channel, width))
 
         def all_pixels(channel: Expr, width: int) -> None:
             if sums is not None:
                 clear(sums, channel, width, lanes)
-            blocks(pixels, tile.pixels, lambda pixel, count: one_tile(source, pixel, pixel, count, channel, width))
+            blocks(pixels, tile.pixels, lambda pixel, count: one_tile(input_map, pixel, pixel, count, channel, width))
 
         if tile.outer == "pixels":
             blocks(pixels, tile.pixels, all_panels, share)
@@ -165,7 +165,7 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> Any:
     return finished()
 
 
-def _scale(source: Buffer, scales: Buffer, scratch: Buffer, pixel: Expr, count: int, depth: int, lanes: int) -> None:
+def _scale(input_map: Buffer, scales: Buffer, scratch: Buffer, pixel: Expr, count: int, depth: int, lanes: int) -> None:
     """Write the inputs of some pixels times the scales of their channels."""
 
     def some_channels(channel: Expr, width: int) -> None:
@@ -173,7 +173,7 @@ def _scale(source: Buffer, scales: Buffer, scratch: Buffer, pixel: Expr, count: 
             at = channel + vector.offset
             factor = keep(load(scales, at, vector.lanes))
             for p in range(count):
-                value = load(source, (pixel + p) * depth + at, vector.lanes) * factor
+                value = load(input_map, (pixel + p) * depth + at, vector.lanes) * factor
                 store(scratch, value, p * depth + at, vector.lanes)
 
     blocks(depth, lanes, some_channels)

@@ -24,14 +24,14 @@ def emit(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> Any:
     """The ``PrimFunc``."""
     channels, lanes = spec.in_channels, features.lanes
     with kernel(spec.symbol) as finished:
-        share, (source, output) = arguments(features.cores, source=spec.in_size**2 * channels, output=channels)
+        share, (input_map, output) = arguments(features.cores, input_map=spec.in_size**2 * channels, output=channels)
 
         def some_channels(channel: Expr, width: int) -> None:
             registers = Accumulators(1, width, lanes)
             registers.start(None, number(0))
             with T.serial(0, spec.in_size**2) as pixel:
                 for vector in registers.vectors:
-                    value = load(source, pixel * channels + channel + vector.offset, vector.lanes)
+                    value = load(input_map, pixel * channels + channel + vector.offset, vector.lanes)
                     registers.add(0, vector, value)
             for vector in registers.vectors:
                 store(output, registers.value(0, vector), channel + vector.offset, vector.lanes)

@@ -41,7 +41,7 @@ class Template(Generic[Tile]):
     pack: Callable[[KernelSpec, Tile, list[Array]], list[Array]]
     scratch: Callable[[KernelSpec, Tile], int] = lambda spec, tile: 0
 
-    def candidates(self, spec: KernelSpec, features: CpuFeatures) -> list[dict[str, Any]]:
+    def candidates(self, spec: KernelSpec, features: CpuFeatures) -> list[dict[str, object]]:
         """Parameters worth a trial, best guess first."""
         ranked = dict.fromkeys(tile for _, tile in sorted(self.tiles(spec, features), key=lambda pair: pair[0]))
         return [asdict(tile) for tile in list(ranked)[:MAX_CANDIDATES]]  # type: ignore[call-overload]

@@ -199,13 +199,13 @@ class Accumulators:
 
 
 def multiply_add(
-    tile: Accumulators, source: Buffer, pixel_at: Callable[[int], Expr], weights: Buffer, at: Expr, depth: int
+    tile: Accumulators, input_map: Buffer, pixel_at: Callable[[int], Expr], weights: Buffer, at: Expr, depth: int
 ) -> None:
     """Add the product of a tile's pixels with one weight panel.
 
     Args:
         tile: the accumulators.
-        source: holds ``depth`` neighbouring inputs of each pixel.
+        input_map: holds ``depth`` neighbouring inputs of each pixel.
         pixel_at: where a pixel's inputs begin.
         weights: packed by ``pack_panels``.
         at: where the panel of the tile's channels begins.
@@ -215,7 +215,7 @@ def multiply_add(
     with T.serial(0, depth) as k:
         row = [keep(load(weights, at + k * channels + vector.offset, vector.lanes)) for vector in tile.vectors]
         for pixel in range(tile.pixels):
-            value = keep(load(source, pixel_at(pixel) + k))
+            value = keep(load(input_map, pixel_at(pixel) + k))
             for vector, weight in zip(tile.vectors, row, strict=True):
                 tile.add(pixel, vector, spread(value, vector.lanes) * weight)
 

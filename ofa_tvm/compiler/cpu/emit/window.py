@@ -113,7 +113,7 @@ def depthwise_row(
     channel: Expr,
     width: int,
     lanes: int,
-    source: Buffer,
+    input_map: Buffer,
     source_at: Callable[[Expr, int | Expr], Expr],
     weights: Buffer,
     bias: Buffer | None,
@@ -130,7 +130,7 @@ def depthwise_row(
         channel: first channel.
         width: channels.
         lanes: of a vector.
-        source: input map, or rows of it.
+        input_map: input map, or rows of it.
         source_at: where the channels of (input row, input column) begin.
         weights: (window rows, window columns, channels), flat.
         bias: by channel.
@@ -149,7 +149,7 @@ def depthwise_row(
                     for column in range(spec.kernel_size)
                 ]
                 for x, met in columns_read(spec, start, count):
-                    value = keep(load(source, source_at(row, x) + vector.offset, vector.lanes))
+                    value = keep(load(input_map, source_at(row, x) + vector.offset, vector.lanes))
                     for pixel, column in met:
                         registers.add(pixel, vector, value * taps_of_row[column])
         for vector in registers.vectors:
@@ -179,9 +179,9 @@ def depthwise(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Any:
     """The ``PrimFunc`` of a depthwise convolution."""
     channels = spec.out_channels
     with kernel(spec.symbol) as finished:
-        share, (source, weights, bias, output, sums) = arguments(
+        share, (input_map, weights, bias, output, sums) = arguments(
             features.cores,
-            source=spec.in_size**2 * channels,
+            input_map=spec.in_size**2 * channels,
             weights=spec.kernel_size**2 * channels,
             bias=channels if spec.bias else None,
             output=spec.out_size**2 * channels,
@@ -194,7 +194,7 @@ def depthwise(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Any:
 
             finish = write_pixels(spec, y, channel, output, sums)
             depthwise_row(
-                spec, y, tile.columns, channel, width, features.lanes, source, source_at, weights, bias, finish
+                spec, y, tile.columns, channel, width, features.lanes, input_map, source_at, weights, bias, finish
             )
 
         def all_rows(channel: Expr, width: int) -> None:
@@ -263,9 +263,9 @@ def full_window(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> An
     size, inputs, outputs, lanes = spec.out_size, spec.in_channels, spec.out_channels, features.lanes
     depth = spec.kernel_size**2 * inputs
     with kernel(spec.symbol) as finished:
-        share, (source, weights, bias, output) = arguments(
+        share, (input_map, weights, bias, output) = arguments(
             features.cores,
-            source=spec.in_size**2 * inputs,
+            input_map=spec.in_size**2 * inputs,
             weights=depth * outputs,
             bias=outputs if spec.bias else None,
             output=size**2 * outputs,
@@ -284,7 +284,7 @@ def full_window(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> An
                             panel = channel * depth + step * width
                             panels = [keep(load(weights, panel + v.offset, v.lanes)) for v in registers.vectors]
                             for pixel, x in met:
-                                value = keep(load(source, (row + x) * inputs + c))
+                                value = keep(load(input_map, (row + x) * inputs + c))
                                 for vector, weight in zip(registers.vectors, panels, strict=True):
                                     registers.add(pixel, vector, spread(value, vector.lanes) * weight)
                 for pixel in range(count):

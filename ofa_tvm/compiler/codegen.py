@@ -1,0 +1,129 @@
+"""How code is made for a target: whether that is a CPU or a GPU is asked here, once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.compiler.lowering import fused_kernels, layer_kernels
+from ofa_tvm.graph.fusion import fused_steps
+from ofa_tvm.graph.kernel import KernelSpec, Winners, network_kernels
+from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.graph.weights import Weights
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.spaces import SearchSpace
+
+KernelStep = tuple[tuple[str, ...], KernelSpec]
+"""The names of the layers that a kernel computes, and the kernel."""
+
+
+class Library(Protocol):
+    """A subnet's library, loaded where it can run; ``where`` says that in words, and is empty for this machine."""
+
+    where: ClassVar[str]
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (n, classes) of normalised images (n, resolution, resolution, channels)."""
+        ...
+
+    def window(self, images: NDArray[np.float32], window_ms: float) -> list[float]:
+        """Figures of single calls for about so many milliseconds; see ``timing.window.Window``."""
+        ...
+
+
+class Codegen(ABC):
+    """What a network becomes on a target, how that is compiled, and how it is loaded on this machine."""
+
+    form: ClassVar[Literal["subnet", "virtual_machine"]]
+    """How a pack's script loads a library."""
+
+    def __init__(self, target: TargetSpec) -> None:
+        self.target = target
+
+    @abstractmethod
+    def steps(self, network: NetworkSpec) -> list[KernelStep]:
+        """The kernels that a network calls, in order."""
+
+    @abstractmethod
+    def kernels(self, space: SearchSpace, resolutions: tuple[int, ...] | None = None) -> dict[str, KernelSpec]:
+        """The closed set of kernels of a space, by key."""
+
+    @abstractmethod
+    def build(self, network: NetworkSpec, weights: Weights, winners: Winners, library: Path) -> None:
+        """Compile a network with folded weights into a library.
+
+        Raises:
+            UserError: a compiler is not installed.
+            OfaTvmError: it refused the code.
+        """
+
+    @abstractmethod
+    def load(self, library: Path) -> Library:
+        """A library that was built, on this machine."""
+
+
+class CpuCodegen(Codegen):
+    """Fused kernels in a library of C functions."""
+
+    form = "subnet"
+
+    def steps(self, network: NetworkSpec) -> list[KernelStep]:
+        """One for several layers, see ``graph.fusion``."""
+        return [(step.layers, step.kernel) for step in fused_steps(network)]
+
+    def kernels(self, space: SearchSpace, resolutions: tuple[int, ...] | None = None) -> dict[str, KernelSpec]:
+        """Of ``graph.fusion``."""
+        return fused_kernels(space, resolutions)
+
+    def build(self, network: NetworkSpec, weights: Weights, winners: Winners, library: Path) -> None:
+        """See ``compiler.cpu.assembler``."""
+        from ofa_tvm.compiler.cpu.assembler import assemble
+        from ofa_tvm.compiler.cpu.object_cache import ObjectCache
+
+        target = self.target
+        cache = ObjectCache(target.attributes)
+        assemble(network, weights, winners, cache, library, target.batch, target.toolchain.linker)
+
+    def load(self, library: Path) -> Library:
+        """See ``compiler.loaded_model``."""
+        from ofa_tvm.compiler.loaded_model import LoadedModel
+
+        return LoadedModel(library)
+
+
+class CudaCodegen(Codegen):
+    """A kernel a layer, in a library for TVM's virtual machine."""
+
+    form = "virtual_machine"
+
+    def steps(self, network: NetworkSpec) -> list[KernelStep]:
+        """One a layer."""
+        return [((layer,), kernel) for layer, kernel in network_kernels(network, self.target.batch, self.target.dtype)]
+
+    def kernels(self, space: SearchSpace, resolutions: tuple[int, ...] | None = None) -> dict[str, KernelSpec]:
+        """Of every layer."""
+        return layer_kernels(space, resolutions, self.target.batch, self.target.dtype)
+
+    def build(self, network: NetworkSpec, weights: Weights, winners: Winners, library: Path) -> None:
+        """See ``compiler.cuda.build``."""
+        from ofa_tvm.compiler.cuda.build import build_network
+        from ofa_tvm.compiler.tvm_api.names import Target
+
+        target, linker = self.target, self.target.toolchain.linker
+        gpu = Target(target.attributes)
+        build_network(network, weights, winners, gpu, linker, library, target.batch, target.dtype)
+
+    def load(self, library: Path) -> Library:
+        """See ``compiler.scheduled.virtual_machine``."""
+        from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel
+
+        return VirtualMachineModel(library, "cuda")
+
+
+def codegen_of(target: TargetSpec) -> Codegen:
+    """How code is made for a target."""
+    return CudaCodegen(target) if target.is_gpu else CpuCodegen(target)

@@ -1,0 +1,79 @@
+"""A bundle in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ofa_tvm.bundle.manifest import Latency, Manifest
+from ofa_tvm.support.command import table
+from ofa_tvm.support.ledger import Cost
+
+
+def manifest_text(manifest: Manifest, cost: Cost, out: Path) -> str:
+    """What a person reads of a manifest."""
+    accuracy, latency, target = manifest.accuracy, manifest.latency, manifest.target
+    rows = [
+        ["subnet", manifest.subnet],
+        ["input", f"{manifest.input.name} {manifest.input.shape} {manifest.input.layout} {manifest.input.dtype}"],
+        ["size", f"{manifest.macs / 1e6:.1f} M MACs, {manifest.parameters / 1e6:.2f} M parameters"],
+        ["bundle", _sizes(manifest)],
+        ["needs", f"glibc {manifest.glibc} or newer" if manifest.glibc else "unknown: no readelf to ask for its glibc"],
+        ["target", f"{target.name}, {target.threads} threads ({target.fingerprint})"],
+        ["kernels", f"{target.tuned_kernels} tuned, {target.default_kernels} by default schedule, 0 trials"],
+        _speed(latency),
+    ]
+    if latency.predicted_ms is not None:
+        interval = ""
+        if latency.predicted_low_ms is not None and latency.predicted_high_ms is not None:
+            interval = f" ({latency.predicted_low_ms:.3f} to {latency.predicted_high_ms:.3f})"
+        rows.append(["predicted", f"{latency.predicted_ms:.3f} ms{interval}"])
+    top1 = "not checked" if accuracy.test_top1 is None else f"{accuracy.test_top1:.2%} of {accuracy.test_images} images"
+    rows.append(["test top-1", top1])
+    apart = accuracy.max_relative_logit_difference
+    rows.append(["logits", accuracy.how if apart is None else f"within {apart:.1e} of the torch subnet's"])
+    costs = [
+        [part.phase, f"{part.wall_s:.1f}", f"{part.cpu_s:.1f}", f"{1e3 * part.energy_kwh:.3g}"]
+        for part in (*manifest.cost, cost)
+    ]
+    return "\n".join(
+        [
+            *(f"{name:<12}{value}" for name, value in rows),
+            "",
+            "what this deployment cost",
+            table(["phase", "wall s", "CPU s", "Wh"], costs),
+            f"energy: {cost.method}",
+            f"wrote {out}",
+        ]
+    )
+
+
+def _speed(latency: Latency) -> list[str]:
+    if latency.measured_ms is not None:
+        return ["measured", f"{latency.measured_ms:.3f} ms{_windows(latency)}"]
+    if latency.estimated_ms is not None:
+        return ["estimated", f"{latency.estimated_ms:.3f} ms, no measurement"]
+    if latency.provenance == "replayed":
+        latency_ms = latency.search_estimated_ms
+        return ["replayed", "not looked up" if latency_ms is None else f"{latency_ms:.3f} ms, as the recording has it"]
+    latency_ms = latency.search_measured_ms
+    return [
+        "measured",
+        "not here" if latency_ms is None else f"{latency_ms:.3f} ms, as the search knows it from the device",
+    ]
+
+
+def _windows(latency: Latency) -> str:
+    """What stands behind a measured latency."""
+    timing = latency.timing
+    if timing is None:
+        return ""
+    low, high = timing.spread_ms(latency.percentile)
+    which = "" if latency.percentile == 50 else f", p{latency.percentile}"
+    disturbed = "" if timing.is_sound else "; disturbed by other work"
+    return f"{which} ({low:.3f} to {high:.3f} in {len(timing.windows)} windows of single calls{disturbed})"
+
+
+def _sizes(manifest: Manifest) -> str:
+    files = manifest.files
+    each = ", ".join(f"{name} {facts.bytes / 1e6:.2f}" for name, facts in files.items())
+    return f"{sum(facts.bytes for facts in files.values()) / 1e6:.2f} MB ({each})"

@@ -1,0 +1,119 @@
+"""What a device's processes are asked to do, and what they answer. Both travel as JSON between processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from pydantic import TypeAdapter
+
+from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
+from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.spaces import SubnetConfig, get_space
+from ofa_tvm.support.files import Record
+from ofa_tvm.timing.turns import WindowPlan
+from ofa_tvm.tuner.trial import TrialStatus
+
+
+@dataclass(frozen=True)
+class KernelJob:
+    """Build a kernel, time it, and check its output if it seems the fastest so far.
+
+    Args:
+        kernel: the kernel.
+        schedule: how it is computed.
+        target: what it is compiled for, and how it is timed.
+        best_ms: the fastest so far; None: its output is checked whatever it takes.
+        reference_ms: what a reference kernel took when the log began; it is timed in turn with this one, whose times
+            are normalised to that speed. None: times stay as they are.
+    """
+
+    kernel: KernelSpec
+    schedule: KernelSchedule
+    target: TargetSpec
+    best_ms: float | None = None
+    reference_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class TunedSubnets:
+    """Subnets that run the winners of a log.
+
+    Args:
+        space: name of their space.
+        classes: their number of classes.
+        keys: of the subnets.
+        folder: the log's folder; None: they run default schedules.
+    """
+
+    space: str
+    classes: int
+    keys: tuple[str, ...]
+    folder: Path | None
+
+    def alone(self, key: str) -> Self:
+        """One of them."""
+        return replace(self, keys=(key,))
+
+    @property
+    def networks(self) -> list[NetworkSpec]:
+        """What they compute."""
+        space = get_space(self.space).with_classes(self.classes)
+        return [space.network(SubnetConfig.parse(key)) for key in self.keys]
+
+
+@dataclass(frozen=True)
+class SubnetJob:
+    """Build subnets with random weights, and time them in turn.
+
+    Args:
+        subnets: the subnets.
+        target: what they are compiled for.
+        plan: how long they are timed.
+    """
+
+    subnets: TunedSubnets
+    target: TargetSpec
+    plan: WindowPlan
+
+    def alone(self, key: str) -> Self:
+        """The job for one of the subnets."""
+        return replace(self, subnets=self.subnets.alone(key))
+
+
+@dataclass(frozen=True)
+class SubnetTiming:
+    """What became of a subnet that was to be timed.
+
+    Args:
+        status: "ok", or what went wrong.
+        times_ms: of each window, the median of its undisturbed calls.
+        reference_ms: what the space's reference subnet took right after each of them, likewise.
+        figures: of each window, see ``timing.window.Window``; none where times are estimated.
+        error: why it failed.
+    """
+
+    status: TrialStatus
+    times_ms: tuple[float, ...] = ()
+    reference_ms: tuple[float, ...] = ()
+    figures: tuple[tuple[float, ...], ...] = ()
+    error: str = ""
+
+    @classmethod
+    def of_answer(cls, answer: Record) -> SubnetTiming:
+        """What a worker's answer tells."""
+        return _TIMING.validate_python(answer)
+
+
+@dataclass(frozen=True)
+class SubnetTimings:
+    """What became of a job's subnets, in their order."""
+
+    timings: tuple[SubnetTiming, ...]
+    status: TrialStatus = "ok"
+    error: str = ""
+
+
+_TIMING = TypeAdapter(SubnetTiming)
