@@ -25,7 +25,7 @@ from ofa_tvm.support.command import share, table
 RUNS = Path("runs/own")
 FIXED, SUPERNET = RUNS / "fixed", RUNS / "supernet"
 START = "efficientnet-lite0"
-SHARES = (0.25, 0.5, 0.75)
+SHARES = (0.3, 0.55, 0.8)
 """Where the budgets lie between the smallest and the largest subnet, in the logarithm of latency."""
 Record = dict[str, Any]
 

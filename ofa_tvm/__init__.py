@@ -42,7 +42,7 @@ _HOMES = {
     "subnets": ("describe", "sample"),
     "tuning": ("tune",),
 }
-"""Where what a Python program calls is defined: loaded when it is first used."""
+"""Modules that define what a Python program calls; each is loaded when it is first used."""
 
 
 def __getattr__(name: str) -> Any:

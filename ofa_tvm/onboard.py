@@ -37,7 +37,7 @@ def onboard(
     from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.support.steps import Step, run_steps
 
-    load_target(target, threads, device=device)  # what cannot be is said before anything begins
+    load_target(target, threads, device=device)  # an impossible target is reported before anything begins
     checkpoint = checkpoint_path(supernet or shipped_supernet())
     facts = read_facts(checkpoint)
     folder = out or Path("runs") / f"onboard-{Path(target).stem}"

@@ -125,7 +125,7 @@ def predict(
 
 
 def _space_and_folder(supernet: Path | None, space: str | None) -> tuple[SearchSpace, Path | None]:
-    """The space, and the training folder whose predictor tells accuracies, if there is one."""
+    """The space, and the training folder whose predictor gives accuracies, if there is one."""
     from ofa_tvm.spaces import get_space
     from ofa_tvm.supernet.facts import checkpoint_path, read_facts
     from ofa_tvm.support.shipped import shipped_supernets

@@ -17,8 +17,8 @@ Groups = NDArray[np.intp]
 def choice_steps(space: SearchSpace, genomes: Genomes) -> Floats:
     """Columns of subnets from 0 to 1, shape (n, columns).
 
-    The resolution between the smallest and the largest; whether each block runs that need not; whether each block
-    has at least its second, third, ... kernel size, and expand ratio (0 for skipped blocks).
+    The resolution between the smallest and the largest; whether each optional block runs; whether each block has at
+    least its second, third, ... kernel size, and expand ratio (0 for skipped blocks).
     """
     resolution, _, kernel, expand = space.split_genes(genomes)
     resolutions = np.asarray(space.resolutions, dtype=np.float64)

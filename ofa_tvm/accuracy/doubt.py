@@ -1,4 +1,4 @@
-"""What must be said of a supernet's accuracies before anybody searches with them."""
+"""Warnings about a supernet's accuracies, given before a search uses them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ofa_tvm.accuracy.uncertainty import standard_error
 WEAK_TAU = 0.5
 """Kendall's tau below which a predictor's order is little better than none."""
 NEEDED = 2.0
-"""Standard errors that subnets should lie apart, so that a search can tell them."""
+"""Standard errors that subnets should lie apart, so that a search can distinguish them."""
 
 
 def doubts(samples: AccuracySamples, images: int, report: PredictorQuality) -> list[str]:
-    """Sentences on too few images and a weak predictor; none where all is well.
+    """Warnings about too few images and a weak predictor; none where all is well.
 
     Args:
         samples: evaluated subnets.
@@ -24,7 +24,7 @@ def doubts(samples: AccuracySamples, images: int, report: PredictorQuality) -> l
     """
     top1 = np.asarray(list(samples.top1.values()))
     error = standard_error(float(top1.mean()), images)
-    spread = max(0.0, float(top1.var()) - error**2) ** 0.5  # counting has its share in how far counts lie apart
+    spread = max(0.0, float(top1.var()) - error**2) ** 0.5  # part of the variance comes from counting
     sentences = []
     if spread < NEEDED * error:
         enough = round(images * (NEEDED * error / max(spread, 1e-4)) ** 2, -2)

@@ -26,7 +26,7 @@ BIAS = (
     "OFA's accuracy predictor reads about 6 points too high. It ranks subnets of one resolution (160 or 192) with "
     "Spearman about .88; its figures of different resolutions cannot be compared, and at 128 it cannot be used."
 )
-"""What is known of its errors, for people."""
+"""What is known about its errors, for people."""
 
 RESOLUTIONS = tuple(range(112, 225, 16))
 """Resolutions that have an input."""

@@ -33,8 +33,8 @@ class PredictorQuality:
     """Quality of a predictor on subnets that it was not fitted to: means over a cross-validation.
 
     Args:
-        samples: that one fit has.
-        held_out: subnets that it is asked about.
+        samples: samples of one fit.
+        held_out: held-out subnets that it predicts.
         folds: of the cross-validation.
         kendall_tau: rank correlation, and ``kendall_tau_std`` its standard deviation over the folds.
         spearman: likewise, by Spearman.

@@ -42,7 +42,7 @@ def samples_folder(supernet_folder: Path, checkpoint: str) -> Path:
 
 
 class Evaluate(Protocol):
-    """From a subnet to its answers on the held-out images, or to their mean where nobody compares them."""
+    """From a subnet to its answers on the held-out images, or to their mean where they are not compared."""
 
     def __call__(self, config: SubnetConfig) -> Answers | float:
         """Evaluate."""
@@ -79,7 +79,7 @@ class AccuracySamples:
                 self._read(source / FILE_NAME)
 
     def _read(self, path: Path) -> list[Record]:
-        """Learn what a file tells of these weights' subnets; its lines about them."""
+        """Learn a file's accuracies of these weights' subnets; returns its lines about them."""
         lines = []
         for number, line in enumerate(read_jsonl(path, "accuracy samples"), 1):
             try:
@@ -93,10 +93,10 @@ class AccuracySamples:
         return lines
 
     def merge(self, path: Path) -> int:
-        """Take over samples of another machine that evaluated the same weights; how many were not known.
+        """Take over samples of another machine that evaluated the same weights; returns how many are new.
 
         Raises:
-            UserError: the file is missing or damaged, or tells nothing of these weights.
+            UserError: the file is missing or damaged, or holds nothing about these weights.
         """
         if not path.is_file():
             raise UserError(f"{path} does not exist", f"give the {FILE_NAME} of a training's or search's folder")
@@ -149,7 +149,7 @@ class AccuracySamples:
         self.evaluate(self.missing(count, seed), evaluate)
 
     def missing(self, count: int, seed: int = 0) -> list[SubnetConfig]:
-        """The random subnets that are to be evaluated until ``count`` are known."""
+        """The random subnets to evaluate until ``count`` are known."""
         rng = np.random.default_rng(seed)
         configs = [self._drawn.largest, self._drawn.smallest, *self._drawn.sample_configs(rng, count)]
         missing = max(0, count - len(self.top1))
@@ -193,7 +193,7 @@ def _unpacked(text: str, count: int) -> Answers:
     """The inverse of ``_packed``.
 
     Raises:
-        ValueError: it is not the answers of so many images.
+        ValueError: it does not hold the answers for ``count`` images.
     """
     length = (count + 7) // 8
     try:

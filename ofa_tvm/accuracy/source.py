@@ -1,4 +1,4 @@
-"""Where a search takes accuracies from: a supernet whose subnets can be evaluated, or somebody's predictor alone."""
+"""Where a search takes accuracies from: a supernet whose subnets can be evaluated, or a published predictor alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ofa_tvm.spaces import Genomes, SearchSpace, SubnetConfig
 
 Floats = NDArray[np.float64]
 COMPARED = 20
-"""Subnets whose answers say how much of an accuracy is chance."""
+"""Subnets whose answers show how much of an accuracy is chance."""
 
 
 class AccuracySource(Protocol):
@@ -25,7 +25,7 @@ class AccuracySource(Protocol):
 
     @property
     def note(self) -> str:
-        """What must be known of its figures; empty where nothing."""
+        """A caveat about its figures; empty where there is none."""
         ...
 
     @property
@@ -52,7 +52,7 @@ class AccuracySource(Protocol):
         ...
 
     def estimate(self, config: SubnetConfig) -> Estimate:
-        """What is known best of a subnet's accuracy, and how far subnets of equal accuracy may be apart in it."""
+        """The best estimate of a subnet's accuracy; its error tells how far subnets of equal accuracy may lie apart."""
         ...
 
     def report(self) -> PredictorQuality | None:
@@ -66,7 +66,7 @@ class EvaluatedAccuracy:
     Args:
         samples: evaluated subnets, enough for a predictor.
         evaluate: evaluates one more.
-        images: held-out images that it does so on.
+        images: number of held-out images that it evaluates on.
     """
 
     note = ""

@@ -1,4 +1,4 @@
-"""How far an accuracy counted on some images may be from what it would be on endless ones."""
+"""How far an accuracy counted on some images may be from its value on infinitely many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Answers = NDArray[np.bool_]
-"""Of each held-out image, in order, whether a subnet classifies it rightly."""
+"""For each held-out image, in order, whether a subnet classifies it correctly."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Estimate:
     error: float
 
     def with_prior(self, prior: Estimate) -> Estimate:
-        """What both say together, each weighted by how certain it is.
+        """Both combined, each weighted by its certainty.
 
-        The best of many counted accuracies is one that chance was kind to. Drawn towards what is known without
-        counting it, it is not (Efron and Morris, "Stein's paradox in statistics", Scientific American 1977).
+        The best of many counted accuracies owes part of its lead to chance. Shrinking it towards a prior corrects that
+        (Efron and Morris, "Stein's paradox in statistics", Scientific American 1977).
         """
         if self.error == 0 or not math.isfinite(prior.error):
             return self
@@ -34,19 +34,19 @@ class Estimate:
 
 
 def standard_error(top1: float, images: int) -> float:
-    """Of a share of right answers among independent images; none is certain after finitely many."""
+    """Standard error of a share of correct answers among independent images; never 0."""
     share = (top1 * images + 1) / (images + 2)
     return math.sqrt(share * (1 - share) / images)
 
 
 def counted(answers: Answers) -> Estimate:
-    """What answers tell of a subnet's accuracy."""
+    """A subnet's accuracy as its answers show it."""
     top1 = float(answers.mean())
     return Estimate(top1, standard_error(top1, len(answers)))
 
 
 def difference(one: Answers, other: Answers) -> Estimate:
-    """By how much a subnet is better than another on the same images: most answers agree, so it is known better."""
+    """How much better a subnet is than another on the same images: most answers agree, so the error is small."""
     apart = one.astype(np.int8) - other
     return Estimate(float(apart.mean()), float(apart.std() / math.sqrt(len(apart))))
 
@@ -54,14 +54,14 @@ def difference(one: Answers, other: Answers) -> Estimate:
 def own_noise(answers: Sequence[Answers]) -> float:
     """Standard error of a subnet's counted accuracy beside others counted on the same images.
 
-    What makes the images hard or easy for all subnets alike is not in it; infinite for fewer than two subnets.
+    It leaves out what makes images hard or easy for all subnets alike; infinite for fewer than two subnets.
     """
     pairs = [difference(one, other).error ** 2 for one, other in combinations(answers, 2)]
     return math.sqrt(float(np.mean(pairs)) / 2) if pairs else math.inf
 
 
 def predictors_error(residuals: NDArray[np.float64], error: float) -> float:
-    """Standard error of predictions alone, from residuals of counted accuracies, which have one of their own.
+    """Standard error of predictions alone, from residuals of counted accuracies, whose own error is taken out.
 
     Args:
         residuals: predicted less counted accuracies of subnets that no fit has seen, or their sizes.

@@ -28,7 +28,7 @@ class Predictor:
     """Predicts latency and accuracy of subnets; loaded once.
 
     Args:
-        supernet: whose predictor tells accuracies; or a space, without accuracies.
+        supernet: the supernet whose predictor gives accuracies; or a space, without accuracies.
         target: a target that the space is tuned for.
 
     Raises:
@@ -76,7 +76,7 @@ class Predictor:
 
 
 def predict(subnets: Iterable[Subnet], target: Target, supernet: SupernetFile | SearchSpace) -> Columns:
-    """What the models say of subnets; see ``Predictor``, which does so again without loading them again."""
+    """What the models predict for subnets; a ``Predictor`` does so repeatedly without loading them again."""
     return Predictor(supernet, target)(subnets)
 
 

@@ -21,7 +21,7 @@ class SupernetFile:
 
     Args:
         path: its checkpoint.
-        facts: what the checkpoint says of itself.
+        facts: what the checkpoint says about itself.
         space: of its subnets, with its classes.
     """
 

@@ -47,15 +47,15 @@ def search(
     """Find the most accurate subnet for each latency budget, or the whole front; measured on the target's device.
 
     Args:
-        supernet: to take subnets of.
-        target: that they are for.
+        supernet: the supernet whose subnets are searched.
+        target: the target that they will run on.
         max_latency_ms: a budget or several; none for the front.
         limits: the most that a pick may have of ``size`` (MB), ``macs`` (millions), ``memory`` (MB), ``energy`` (mJ).
-        resolutions: that may be taken; None for all that are trained.
+        resolutions: input sizes that picks may have; None for all that are trained.
         data: where the supernet's images are, as for ``train --data``.
         samples: measured subnets that the latency model starts from.
         seed: of the search.
-        out: folder of the result; None for one of this second in ``runs/``.
+        out: folder of the result; None for one in ``runs/``, named by the time.
 
     Raises:
         UserError: something cannot be read.

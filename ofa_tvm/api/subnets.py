@@ -35,7 +35,7 @@ class Description:
 
 
 def sample(space: SearchSpace, n: int, seed: int = 0) -> list[SubnetConfig]:
-    """So many different random subnets."""
+    """``n`` different random subnets."""
     return space.sample_configs(np.random.default_rng(seed), n)
 
 

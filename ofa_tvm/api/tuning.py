@@ -22,14 +22,14 @@ def tune(
     samples: int = 0,
     seed: int = 0,
 ) -> TuningReport:
-    """Tune, or go on with it; without a budget until nothing promises a gain.
+    """Tune, or resume; without a budget, until nothing promises a gain.
 
     Args:
         space: whose kernels are tuned.
         target: that they are tuned for.
-        minutes: the most.
-        trials: the most.
-        trials_per_kernel: the most of one kernel, ever; None for the target's.
+        minutes: the most minutes to spend.
+        trials: the most trials.
+        trials_per_kernel: the most trials of one kernel over all runs; None for the target's.
         resolutions: whose kernels are tuned; None for all.
         samples: random subnets to measure afterwards, from which the latency model is learned.
         seed: of the samples.

@@ -55,7 +55,7 @@ from ofa_tvm.tuner.log import TuningLog
 MAX_TOP1_DIFFERENCE: dict[DType, float] = {"float32": 0.001, "float16": 0.003}
 # Looser than a plain comparison of engines: the torch subnet runs its batch norms unfolded.
 MAX_LOGIT_DIFFERENCE: dict[DType, float] = {"float32": 1e-3, "float16": 1e-2}
-"""Of a subnet compiled in this precision from the torch subnet in float32."""
+"""Largest difference of a subnet compiled in this precision from the torch subnet in float32."""
 NOWHERE = {"pack": "measured elsewhere, by packs", "replay": "a recording"}
 COMPARED_IMAGES = 500
 TORCH_BATCH = 250
@@ -69,7 +69,7 @@ class Deployment:
 
     Args:
         supernet: where its weights come from.
-        facts: what the checkpoint says of the supernet.
+        facts: what the checkpoint says about the supernet.
         checkpoint: the checkpoint's file.
         config: the subnet.
         dataset: images for calibration and for the check.
@@ -77,8 +77,8 @@ class Deployment:
         log: the target's tuning log.
         device: where the library runs; None for this machine, or for nowhere: see ``TargetSpec.is_at_hand``.
         check_images: test images that the library must classify as the torch subnet does; 0 for none.
-        pick: what a search said of the subnet.
-        percentile: of single calls, that its latency is.
+        pick: the search's pick of the subnet, if a search made it.
+        percentile: which percentile of single calls its latency is.
         busy_cores: cores to keep busy while measuring.
         costs: what was spent before, and what each phase here costs.
     """
@@ -101,7 +101,7 @@ class Deployment:
         """Make the bundle.
 
         Raises:
-            OfaTvmError: the library does not do what the torch subnet does; ``out`` stays as it was.
+            OfaTvmError: the library does not compute what the torch subnet does; ``out`` stays as it was.
             UserError: ``out`` cannot be used, see ``write_bundle``.
         """
         return write_bundle(out, self._fill)
@@ -147,7 +147,7 @@ class Deployment:
         return codegen_of(self.target).load(folder / (NETWORK if self.target.is_gpu else LIBRARY))
 
     def _unchecked(self) -> Accuracy:
-        """What is known where the library cannot run."""
+        """What is known of the accuracy where the library cannot run."""
         return Accuracy(
             data=self.dataset.name,
             how=f"nothing was run: target {self.target.name} is {NOWHERE[self.target.device]}",

@@ -1,4 +1,4 @@
-"""A bundle: one deployed subnet as a folder, with a manifest that says what it is and how its numbers came about.
+"""A bundle: one deployed subnet as a folder, with a manifest that says what it is and how its numbers were obtained.
 
 ==================  ====================================================================================
 ``model.so``        the compiled subnet: TVM's runtime loads it as a module, ``dlopen`` as ``ofa_tvm_run``
@@ -60,8 +60,8 @@ def write_bundle(out: Path, fill: Callable[[Path], Manifest]) -> Manifest:
 
     Args:
         out: its folder.
-        fill: writes the files into the folder that it is given and returns what is to be said of them; when it
-            raises, ``out`` stays as it was.
+        fill: writes the files into the folder that it is given and returns a manifest of them; when it raises, ``out``
+            stays as it was.
 
     Returns:
         The manifest as written, with hashes.
@@ -71,7 +71,7 @@ def write_bundle(out: Path, fill: Callable[[Path], Manifest]) -> Manifest:
     """
     check_destination(out)
     out = out.resolve()
-    # A name that never was: the system's loader takes a library that it has loaded from the same path for the same.
+    # A name never used before: the system's loader takes a library at a path it has loaded from for the same library.
     staged = out.with_name(f".{out.name}-{secrets.token_hex(8)}")
     try:
         staged.mkdir(parents=True)

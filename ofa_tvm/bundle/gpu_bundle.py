@@ -14,7 +14,7 @@ from ofa_tvm.support.console import log
 
 
 def add_gpu_program(network: NetworkSpec, target: TargetSpec, folder: Path) -> None:
-    """Put what the runner calls, and what that needs to run, beside a network that was compiled for a GPU.
+    """Put the library that the runner calls, and what that needs to run, beside a network compiled for a GPU.
 
     Args:
         network: the subnet.

@@ -29,7 +29,7 @@ from ofa_tvm.support.files import Record, write_atomic
 
 @dataclass(frozen=True)
 class CompiledSubnet:
-    """What compiling a subnet took and gave.
+    """What compiling a subnet produced, and the time it took.
 
     Args:
         subnet: its key.
@@ -43,8 +43,8 @@ class CompiledSubnet:
         compiled_kernels: distinct kernels that had to be compiled.
         reference: the engine that it was compared with; None where it was not run.
         relative_error: largest difference to it over its largest output.
-        architecture: of the GPU, for which its code is.
-        device_code_bytes: how much of that there is.
+        architecture: GPU architecture that the code is for.
+        device_code_bytes: size of the GPU's code.
         trials: tuning trials, always 0.
     """
 
@@ -85,7 +85,7 @@ def compile_subnet(
     library: Path | None,
     load: Callable[[Path], Library],
 ) -> CompiledSubnet:
-    """Compile a subnet and, if it is right, keep its library; a GPU's, which need not be here, is not run.
+    """Compile a subnet and, if its output is right, keep its library; one for a GPU, maybe elsewhere, is not run.
 
     Args:
         key: the subnet's key.
@@ -98,7 +98,7 @@ def compile_subnet(
 
     Raises:
         UserError: a compiler is not installed.
-        OfaTvmError: the library computes something else than another engine, or has no code; nothing is written.
+        OfaTvmError: the library's output differs from another engine's, or it has no code; nothing is written.
     """
     kernels = {kernel.key for _, kernel in codegen_of(target).steps(network)}
     tuned = len(kernels & winners.keys())

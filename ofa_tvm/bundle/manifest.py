@@ -1,4 +1,4 @@
-"""Manifest: what a bundle says of itself."""
+"""Manifest: what a bundle says about itself."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class SupernetSource(_Part):
 
 
 class Accuracy(_Part):
-    """How often the network is right, as fractions; None where nobody looked.
+    """How often the network is right, as fractions; None where not evaluated.
 
     Args:
         data: name of the data set.
-        how: in words, how the figures were found.
+        how: in words, how the figures were obtained.
         test_images: test images that ``test_top1`` and ``torch_test_top1`` count.
         test_top1: the bundle's library.
         torch_test_top1: the torch subnet it was made from.
@@ -68,11 +68,11 @@ class Latency(_Part):
     """Milliseconds of one call.
 
     Args:
-        provenance: how the latency came about.
-        measured_ms: what ``timing`` tells, of the bundle's library; None where it was not measured.
+        provenance: how the latency was obtained.
+        measured_ms: told latency of the bundle's library, see ``timing``; None where it was not measured.
         timing: the windows behind it.
-        percentile: of single calls, that ``measured_ms`` is.
-        estimated_ms: what is estimated where there is no device; None where it was measured.
+        percentile: which percentile of single calls ``measured_ms`` is.
+        estimated_ms: the estimate where there is no device; None where it was measured.
         repeats_ms: raw repeats, in bundles of older versions.
         conditions: what changes speed, see ``TargetSpec.conditions``.
         predicted_ms: what the search predicted, with its interval.
@@ -115,7 +115,7 @@ class FileFacts(_Part):
 class Manifest(_Part):
     """What ``manifest.json`` says; ``files`` is filled in when the bundle is written.
 
-    ``glibc`` is the oldest glibc that runs the bundle; None where nobody looked.
+    ``glibc`` is the oldest glibc that runs the bundle; None where unknown.
     """
 
     format: Literal["ofa_tvm.bundle"] = FORMAT

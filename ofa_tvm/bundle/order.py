@@ -1,4 +1,4 @@
-"""What is to be deployed: as said on the command line, or as a search picked it; and the deployment of it."""
+"""What to deploy, from the command line or from a search's pick; and its deployment."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be deployed.
+    """What to deploy.
 
     Args:
         subnet: key of the subnet.
         supernet: checkpoint or training folder; None for the one that ships.
         target: what the library is for.
-        pick: what the search said of the subnet.
+        pick: the search's pick of the subnet.
         spent: what the search has cost.
-        supernet_sha256: what the search's checkpoint must still be; None where no search says so.
-        percentile: of single calls, that the search's latencies are.
+        supernet_sha256: hash that the checkpoint had in the search and must still have; None without a search.
+        percentile: which percentile of single calls the search's latencies are.
         busy_cores: cores that it kept busy while measuring.
     """
 
@@ -101,7 +101,7 @@ class Order:
     def deployment(
         self, data: str | None, logs: Path | None, check_images: int | None, device: Device | None
     ) -> Deployment:
-        """Load what it takes.
+        """Load everything that the deployment needs.
 
         Args:
             data: images, see ``supernet_images``.
@@ -113,7 +113,7 @@ class Order:
             UserError: the supernet is not the one that was searched, or something cannot be read.
         """
         meter = Meter()
-        # Both torch and TVM, so bad input is told before.
+        # These import torch and TVM; bad input is reported before.
         from ofa_tvm.bundle.deployment import COMPARED_IMAGES, Deployment
         from ofa_tvm.supernet.checkpoint import load_supernet
         from ofa_tvm.supernet.evaluate import supernet_images

@@ -124,7 +124,7 @@ def _boards(target: TargetSpec) -> Iterator[Check]:
 
 
 def _board(board: Record) -> Check:
-    """A board as ``RpcDevice.boards`` tells of it."""
+    """A check of a board as ``RpcDevice.boards`` describes it."""
     facts = board["facts"]
     parts = [facts.get("model") or ", ".join(facts.get("processors", [])) or "unknown processor"]
     if "cores_online" in facts:

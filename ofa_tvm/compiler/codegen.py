@@ -1,4 +1,4 @@
-"""How code is made for a target: whether that is a CPU or a GPU is asked here, once."""
+"""How code is made for a target: CPU or GPU is decided here, once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KernelStep = tuple[tuple[str, ...], KernelSpec]
 
 
 class Library(Protocol):
-    """A subnet's library, loaded where it can run; ``where`` says that in words, and is empty for this machine."""
+    """A subnet's library, loaded where it can run; ``where`` names that place, and is empty for this machine."""
 
     where: ClassVar[str]
 
@@ -31,7 +31,7 @@ class Library(Protocol):
         ...
 
     def window(self, images: NDArray[np.float32], window_ms: float) -> list[float]:
-        """Figures of single calls for about so many milliseconds; see ``timing.window.Window``."""
+        """Figures of single calls for about ``window_ms`` milliseconds; see ``timing.window.Window``."""
         ...
 
 
@@ -39,7 +39,7 @@ class Codegen(ABC):
     """What a network becomes on a target, how that is compiled, and how it is loaded on this machine."""
 
     form: ClassVar[Literal["subnet", "virtual_machine"]]
-    """How a pack's script loads a library."""
+    """How a pack's script loads the library."""
 
     def __init__(self, target: TargetSpec) -> None:
         self.target = target
@@ -63,7 +63,7 @@ class Codegen(ABC):
 
     @abstractmethod
     def load(self, library: Path) -> Library:
-        """A library that was built, on this machine."""
+        """Load a library that was built, on this machine."""
 
 
 class CpuCodegen(Codegen):
@@ -72,11 +72,11 @@ class CpuCodegen(Codegen):
     form = "subnet"
 
     def steps(self, network: NetworkSpec) -> list[KernelStep]:
-        """One for several layers, see ``graph.fusion``."""
+        """One kernel for several layers, see ``graph.fusion``."""
         return [(step.layers, step.kernel) for step in fused_steps(network)]
 
     def kernels(self, space: SearchSpace, resolutions: tuple[int, ...] | None = None) -> dict[str, KernelSpec]:
-        """Of ``graph.fusion``."""
+        """The kernels of ``graph.fusion``."""
         return fused_kernels(space, resolutions)
 
     def build(self, network: NetworkSpec, weights: Weights, winners: Winners, library: Path) -> None:
@@ -96,16 +96,16 @@ class CpuCodegen(Codegen):
 
 
 class CudaCodegen(Codegen):
-    """A kernel a layer, in a library for TVM's virtual machine."""
+    """One kernel per layer, in a library for TVM's virtual machine."""
 
     form = "virtual_machine"
 
     def steps(self, network: NetworkSpec) -> list[KernelStep]:
-        """One a layer."""
+        """One kernel per layer."""
         return [((layer,), kernel) for layer, kernel in network_kernels(network, self.target.batch, self.target.dtype)]
 
     def kernels(self, space: SearchSpace, resolutions: tuple[int, ...] | None = None) -> dict[str, KernelSpec]:
-        """Of every layer."""
+        """The kernels of all layers."""
         return layer_kernels(space, resolutions, self.target.batch, self.target.dtype)
 
     def build(self, network: NetworkSpec, weights: Weights, winners: Winners, library: Path) -> None:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.tvm_api.package import tvm
 
 FIGURES = 10
-"""Numbers that tell of a window."""
+"""Numbers that describe a window."""
 
 
 class RunnableModel:
-    """A subnet's library, see ``compiler.assembler``, that is loaded somewhere.
+    """A subnet's library, see ``compiler.cpu.assembler``, that is loaded somewhere.
 
     Args:
         module: TVM's module, which may be remote.
@@ -53,7 +53,7 @@ class RunnableModel:
         return answer
 
     def window(self, images: NDArray[np.float32], window_ms: float) -> list[float]:
-        """Figures of single calls for about so many milliseconds; see ``timing.window.Window``."""
+        """Figures of single calls for about ``window_ms`` milliseconds; see ``timing.window.Window``."""
         figures = tvm.runtime.tensor(np.zeros(FIGURES), self._device)
         self._module["window"](*self.bind(images), float(window_ms), figures)
         values: list[float] = figures.numpy().tolist()
@@ -64,7 +64,7 @@ class LoadedModel(RunnableModel):
     """A subnet's library, ready to run on this machine's CPU.
 
     Args:
-        library: the library. Two libraries that were ever loaded from the same path are the same to the system.
+        library: the library. The system takes libraries that were ever loaded from the same path for the same one.
     """
 
     def __init__(self, library: Path) -> None:
@@ -72,6 +72,6 @@ class LoadedModel(RunnableModel):
 
 
 def load_anew(library: Path) -> LoadedModel:
-    """Load a library once more: its code and memory lie elsewhere, which changes its speed by percents."""
+    """Load a library once more: its code and memory then lie elsewhere, which changes its speed by some percent."""
     with tempfile.TemporaryDirectory() as folder:  # to the system, a library of another name is another library
         return LoadedModel(Path(shutil.copy(library, Path(folder) / f"{Path(folder).name}.so")))

@@ -24,7 +24,7 @@ def header_folder() -> Path:
 
 
 def include_flags() -> list[str]:
-    """A compiler's options to find what was unpacked; the system's own comes first."""
+    """A compiler's options to find the unpacked header; the system's own header comes first."""
     return ["-idirafter", str(header_folder())] if (header_folder() / HEADER).is_file() else []
 
 
@@ -45,7 +45,7 @@ def install_header(compiler: str = "g++") -> None:
         compiler: what must find it.
 
     Raises:
-        OfaTvmError: it cannot be had here; says why.
+        OfaTvmError: it cannot be installed here; says why.
     """
     if shutil.which(compiler) is None:
         raise OfaTvmError(f"{compiler} is not installed", f"apt install {compiler}")
@@ -64,7 +64,7 @@ def install_header(compiler: str = "g++") -> None:
 
 
 def _unpack() -> None:
-    """Download the package with lists of our own, and take the header out of it."""
+    """Download the package with package lists of our own, and take the header out of it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("lists/partial", "archives/partial", "root"):
@@ -88,7 +88,7 @@ def _run(command: list[str], folder: Path | None = None) -> None:
     """Run a package manager's command.
 
     Raises:
-        OfaTvmError: it failed, with its last words.
+        OfaTvmError: it failed; quotes the end of its output.
     """
     settings = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:

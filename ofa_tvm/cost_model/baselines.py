@@ -1,4 +1,4 @@
-"""The latency model beside what it has to beat, at equal samples."""
+"""The latency model compared with baselines, at equal samples."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def held_out(
 
     Args:
         table: quantities of the space; without kernel times the table alone is left out.
-        samples: what is fitted.
-        asked: what is asked about.
+        samples: measured subnets to fit.
+        asked: measured subnets to predict.
         seed: of the trees.
         other_device: see ``LatencyModel.fit``.
 

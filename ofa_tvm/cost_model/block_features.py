@@ -112,7 +112,7 @@ class BlockFeatures:
         return total
 
     def table(self, coefficients: Floats) -> tuple[Floats, Floats]:
-        """What a linear model with these coefficients says of the layers outside the blocks, and of each block.
+        """What a linear model with these coefficients gives the layers outside the blocks, and each block.
 
         Returns:
             Shapes (resolutions,) and (resolutions, blocks, 1 + choices): their sums are the model's predictions.
@@ -121,6 +121,6 @@ class BlockFeatures:
 
 
 def _by_place(blocks: Floats, place: Floats) -> Floats:
-    """Columns (resolutions, blocks, choices, columns) for each place apart; ``place`` is (blocks, places), 0 or 1."""
+    """Columns (resolutions, blocks, choices, columns), separate for each place; ``place``: (blocks, places), 0 or 1."""
     parted = blocks[..., None, :] * place[None, :, None, :, None]
     return parted.reshape(*blocks.shape[:3], -1)

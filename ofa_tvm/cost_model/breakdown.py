@@ -41,8 +41,8 @@ def breakdown(
 ) -> list[Part]:
     """The calls of a subnet in order; their predicted times add up to the model's prediction.
 
-    The model knows what each block takes in company; within a block, and within the layers outside blocks, the time is
-    shared out as the kernels take it alone.
+    The model knows what each block takes within a network; inside a block, and among the layers outside blocks, that
+    time is split in proportion to the kernels' times alone.
 
     Args:
         model: the latency model.

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LatencyData:
-    """Subnets of one space and what they took on one device.
+    """Subnets of one space and their latencies on one device.
 
     Args:
         configs: n subnets.
@@ -37,7 +37,7 @@ class LatencyData:
         return LatencyData(tuple(self.configs[row] for row in rows), self.latency_ms[rows])
 
     def split(self, train: int, test: int | None, seed: int) -> tuple[LatencyData, LatencyData]:
-        """Random lines to fit and others to ask about.
+        """Random lines to fit and others to predict.
 
         Args:
             train: lines of the first.
@@ -45,7 +45,7 @@ class LatencyData:
             seed: of the order.
 
         Raises:
-            UserError: there are not so many lines.
+            UserError: there are too few lines.
         """
         wanted = train + (1 if test is None else test)
         if wanted > len(self):

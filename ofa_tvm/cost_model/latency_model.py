@@ -1,6 +1,6 @@
 """LatencyModel: how long any subnet of a space takes on one device, learned from few measured subnets.
 
-Latency adds up over blocks, so a linear base on ``BlockFeatures`` says most of it: the times of tuned kernels, where
+Latency adds up over blocks, so a linear base on ``BlockFeatures`` gives most of it: the times of tuned kernels, where
 there are any, corrected by where they run. Boosted trees learn what does not add up. Batch and threads are
 fixed for a device's measurements, so they belong to the records and not to the features.
 """
@@ -77,7 +77,7 @@ class LatencyModel:
 
     @cached_property
     def block_times(self) -> BlockTimes:
-        """What the base says of each part of a subnet; their sum is its prediction before the trees correct it."""
+        """The base's time of each part of a subnet; their sum is its prediction before the trees correct it."""
         return self.features.table(self.model.coefficients)
 
     @cached_property
@@ -141,7 +141,7 @@ class LatencyModel:
 
     @classmethod
     def load(cls, folder: Path, table: SubnetTable) -> LatencyModel:
-        """Read a saved model (of one that no other device's times went into).
+        """Read a saved model (one that was fitted without another device's times).
 
         Raises:
             UserError: files are missing or damaged, or of another schema, space or table.
@@ -151,7 +151,7 @@ class LatencyModel:
 
 
 def tree_columns(table: SubnetTable, genomes: Genomes) -> NDArray[np.float32]:
-    """What the trees see of subnets, shape (n, columns)."""
+    """Columns of subnets for the trees, shape (n, columns)."""
     area = relative_resolution(table.space, genomes)[:, None] ** 2
     columns = (table.quantities(genomes), area, ordinal_choices(table.space, genomes))
     return np.concatenate([column.astype(np.float32) for column in columns], axis=1)

@@ -18,22 +18,22 @@ _SPLITS = 2
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Errors, as fractions by method, of models fitted to so many samples."""
+    """Errors, as fractions by method, of models fitted to ``samples`` samples."""
 
     samples: int
     mape: dict[str, float]
 
 
 def learning_curve(table: SubnetTable, data: LatencyData, seed: int = 0) -> list[CurvePoint]:
-    """Mean errors of the latency model and of what it has to beat, fitted to 10, 30, 100, 300, ... samples.
+    """Mean errors of the latency model and of the baselines, fitted to 10, 30, 100, 300, ... samples.
 
     Args:
         table: quantities of the space.
-        data: measured subnets; a fifth of them is asked about, the largest size is all others.
+        data: measured subnets; a fifth of them is held out, the largest size is all others.
         seed: of the splits and the trees.
 
     Returns:
-        Of each size, means over two splits.
+        For each size, means over two splits.
     """
     most = round(len(data) * (1 - _HELD_OUT))
     points = []

@@ -1,6 +1,6 @@
-"""BlockLatencyTable: latency of subnets as the sum of block times that somebody else measured.
+"""BlockLatencyTable: latency of subnets as the sum of published block times.
 
-This is OFA's own latency model (Cai et al., ICLR 2020, appendix B): what blocks share or overlap is not in it.
+This is OFA's own latency model (Cai et al., ICLR 2020, appendix B); it ignores what blocks share or overlap.
 """
 
 from __future__ import annotations

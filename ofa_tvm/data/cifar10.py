@@ -54,10 +54,10 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
 
     Args:
         path: folder or archive; None for the cache.
-        progress: told what is being done.
+        progress: called with what is being done.
 
     Raises:
-        UserError: files are missing, damaged or cannot be had.
+        UserError: files are missing or damaged, or cannot be downloaded.
     """
     images, labels = _from_cache(progress) if path is None else _read(Path(path), path)
     return Dataset(

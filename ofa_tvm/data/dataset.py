@@ -50,8 +50,8 @@ class Preprocess:
 class Dataset:
     """A classification data set.
 
-    ``held_out`` of the training images never train: they serve predictors and the search. They are, of a fixed
-    permutation, those before the last ``held_out_end``. The test images only report.
+    ``held_out`` of the training images are never trained on: they serve predictors and the search. In a fixed
+    permutation they are those before the last ``held_out_end``. The test images are used for reports only.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """What tells these images from others, wherever they lie."""
+        """Identity of these images, wherever they are stored."""
         sha = hashlib.blake2b(digest_size=12)
         for split in (self.all_training, self.test):
             sha.update(f"{split.images.shape} {split.labels.tolist()}".encode())
@@ -79,13 +79,13 @@ class Dataset:
         return sha.hexdigest()
 
     def folds(self, count: int) -> list[Dataset]:
-        """The data set so many times, each with another part held out; every training image is held out once."""
+        """``count`` copies of the data set, each with another part held out; every training image is held out once."""
         ends = np.linspace(0, len(self.all_training), count + 1).astype(int)
         return [replace(self, held_out=int(end - start), held_out_end=int(start)) for start, end in pairwise(ends)]
 
     @cached_property
     def train(self) -> Split:
-        """Images that train."""
+        """Images to train on."""
         return self.all_training.take(np.sort(self._order[: len(self._order) - self.held_out]))
 
     @cached_property

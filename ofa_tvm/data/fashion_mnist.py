@@ -55,7 +55,7 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
 
     Args:
         path: the folder; None for where the Debian package puts it.
-        progress: not told anything, as reading takes a second.
+        progress: not called, as reading takes a second.
 
     Raises:
         UserError: files are missing or damaged.

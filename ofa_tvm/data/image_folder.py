@@ -34,7 +34,7 @@ HELD_OUT = 1000
 """Images that are held out at least, unless that is more than a quarter of them."""
 REPORT_EVERY = 10_000
 PREPARATION = 2
-"""Version of what is done to an image, so that a cache of another one is not used."""
+"""Version of the preparation of images, so that a cache of another version is not used."""
 MAX_NAMED = 20
 """Damaged images that a message names."""
 # ImageNet's, whatever the images: the first batch norm absorbs the difference.
@@ -56,10 +56,10 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
 
     Args:
         path: the folder.
-        progress: told what is being done.
+        progress: called with what is being done.
 
     Raises:
-        UserError: the layout is another, a class is empty, or an image is damaged; names the folder or file.
+        UserError: the layout differs, a class is empty, or an image is damaged; names the folder or file.
     """
     if not path:
         raise UserError("imagefolder needs a folder", "--data imagefolder:PATH")
@@ -114,7 +114,7 @@ def _is_image(file: Path) -> bool:
 
 
 def _damaged(problems: list[str]) -> UserError:
-    """All damaged images at once; of very many the first ones."""
+    """One error for all damaged images; names only the first ones of very many."""
     named = [f"image {problem}" for problem in problems[:MAX_NAMED]]
     more = [f"and {len(problems) - MAX_NAMED} more"] if len(problems) > MAX_NAMED else []
     return UserError("\n".join([*named, *more]), "replace or remove " + ("them" if len(problems) > 1 else "it"))
@@ -123,7 +123,7 @@ def _damaged(problems: list[str]) -> UserError:
 def _choose_size(paths: tuple[Path, ...]) -> int:
     sides = []
     for path in paths[:: max(1, len(paths) // SIZE_SAMPLE)]:
-        with suppress(*_DAMAGED), Image.open(path) as image:  # decoding tells of every damaged one
+        with suppress(*_DAMAGED), Image.open(path) as image:  # decoding reports every damaged one
             sides.append(min(image.size))
     return max(SIZE_STEP, min(MAX_SIZE, int(np.median(sides or [MAX_SIZE]))) // SIZE_STEP * SIZE_STEP)
 

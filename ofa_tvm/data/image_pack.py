@@ -1,7 +1,7 @@
 """A data set as a folder of losslessly compressed files, to carry to a machine without network.
 
-Images lie side by side in WebP files of a few megabytes: where only so much can be carried at once, some of the files
-go at a time. ``manifest.json`` names the classes and holds the labels and every file's SHA-256.
+Images lie side by side in WebP files of a few megabytes, so that they can be carried a few files at a time.
+``manifest.json`` names the classes and holds the labels and every file's SHA-256.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
 
     Args:
         path: the folder.
-        progress: not told anything.
+        progress: not called.
 
     Raises:
         UserError: no folder is named, or files are missing or damaged.

@@ -12,7 +12,7 @@ Picture = Image.Image
 
 
 def upright(image: Picture) -> Picture:
-    """In three colours, turned as its EXIF data say."""
+    """The image in RGB, turned as its EXIF data say."""
     return ImageOps.exif_transpose(image).convert("RGB")
 
 

@@ -23,7 +23,7 @@ DEVICES = {
     "estimate": ("ofa_tvm.devices.estimate.device", "EstimateDevice"),
     "replay": ("ofa_tvm.devices.replay", "replay_device"),
 }
-"""Module of each kind and what makes it there, which are imported when they are asked for."""
+"""Module of each kind and what makes the device there; imported when needed."""
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def library_loader(target: TargetSpec) -> Iterator[Callable[[Path], Library]]:
 
 
 def open_device(target: TargetSpec) -> Device:
-    """The device of a target, a context manager; says so when its times are no measurements.
+    """The device of a target, a context manager; logs it when its times are no measurements.
 
     Raises:
         UserError: something that it needs is missing here.
@@ -64,7 +64,7 @@ def open_device(target: TargetSpec) -> Device:
 
 @contextmanager
 def recorded_boards(folder: Path, device: Device) -> Iterator[None]:
-    """Append what is known of a device's boards to a log's folder, before and after something."""
+    """Append what is known of a device's boards to a log's folder, before and after the block."""
     _record_boards(folder, device)
     try:
         yield

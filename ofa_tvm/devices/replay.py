@@ -47,8 +47,8 @@ class ReplayDevice(SerialDevice):
     def from_log(cls, folder: Path) -> Self:
         """The recording that a tuning log's folder holds.
 
-        That is its trials, where it has them; of a log that ships, which has not, each kernel's winner and default
-        schedule; and whole subnets.
+        That is each kernel's winner and default schedule, all trials where the log has a ledger (one that ships has
+        none), and whole subnets.
 
         Raises:
             UserError: a file is damaged or has a line of an unknown form.
@@ -82,10 +82,10 @@ class ReplayDevice(SerialDevice):
         return TrialResult("failed", error="this candidate is not in the recording")
 
     def start(self) -> None:
-        """It needs none."""
+        """Nothing to wait for."""
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Nothing to end."""
 
     def subnets(self, space: SearchSpace) -> list[SubnetConfig]:
         """The subnets of a space whose latency is recorded, the only ones that can be asked for."""
@@ -131,7 +131,7 @@ def _timed(time_ms: Any, path: Path, what: str) -> TrialResult:
 
 
 def _timing(line: Record, path: Path) -> tuple[tuple[str, int, str], SubnetTiming]:
-    """A latency record: whose, and what."""
+    """The subnet of a latency record, and its timing."""
     classes = line.get("classes") or get_space(line["space"]).classes
     times, references = line["times_ms"], line["reference_ms"]
     is_sound = isinstance(line["subnet"], str) and (line["status"] != "ok" or len(times) == len(references) > 0)

@@ -5,8 +5,8 @@
 ``interleaved``     single runs in turn: each finds the others' weights there
 ==================  ====================================================================================
 
-The order within a round is drawn anew every time. Both are timed in ``WINDOWS`` windows, some time apart, as latencies
-are everywhere; what others disturb is not left out here, for nobody knows it of other engines' threads.
+The order within a round is drawn anew every time. Both are timed in ``WINDOWS`` windows, some time apart, like all
+latencies; disturbed calls are not left out here, because disturbances of other engines' threads are not known.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Speedup:
-    """Another's time over ours: geometric mean over subnets, smallest and largest."""
+    """Another engine's time over ours: geometric mean over subnets, smallest and largest."""
 
     geomean: float
     low: float
@@ -113,7 +113,7 @@ def compare(
         rng: draws weights, images and order.
 
     Raises:
-        OfaTvmError: an engine computes something else.
+        OfaTvmError: an engine's outputs differ.
     """
     weights = random_weights(network, int(rng.integers(2**31)))
     images = rng.standard_normal((1, network.resolution, network.resolution, network.in_channels), np.float32)

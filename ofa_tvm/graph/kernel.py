@@ -136,7 +136,7 @@ class KernelSpec:
 
     @property
     def data_inputs(self) -> int:
-        """Arguments before the constants: the map and, where it is scaled, the scales. A residual is behind them."""
+        """Arguments before the constants: the map and, where it is scaled, the scales. A residual follows them."""
         return 2 if self.scaled else 1
 
     @property

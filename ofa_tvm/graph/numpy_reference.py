@@ -114,7 +114,7 @@ def layer_input_shapes(spec: KernelSpec) -> list[tuple[int, ...]]:
 
 
 def layer_compute(spec: KernelSpec, inputs: Sequence[Array]) -> Array:
-    """The output of inputs of ``layer_input_shapes``."""
+    """The output for inputs of ``layer_input_shapes``."""
     input_map, *rest = inputs
     if spec.kind == "pool":
         means: Array = input_map.mean((1, 2), keepdims=True, dtype=np.float32)

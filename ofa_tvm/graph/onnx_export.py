@@ -72,7 +72,7 @@ def to_onnx(network: NetworkSpec, weights: Weights, batch: int = 1) -> onnx.Mode
 
     Args:
         network: the subnet.
-        weights: folded weights, see ``ofa_tvm.weights``.
+        weights: folded weights, see ``graph.weights``.
         batch: images per call.
 
     Returns:

@@ -19,7 +19,7 @@ def relative_error(found: NDArray[np.float32], expected: NDArray[np.float32]) ->
 
 
 def check_parity(what: str, error: float, reference: str, limit: float = MAX_RELATIVE_ERROR) -> None:
-    """Accept a relative error.
+    """Check that a relative error is acceptable.
 
     Raises:
         OfaTvmError: it is too large for float32 arithmetic in another order.

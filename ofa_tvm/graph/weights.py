@@ -60,7 +60,7 @@ def random_weights(network: NetworkSpec, seed: int = 0, period: int | None = Non
     Args:
         network: the network.
         seed: of the values.
-        period: numbers after which values repeat, so that they take little room when they are compressed.
+        period: numbers after which values repeat, so that they compress well.
     """
     rng = np.random.default_rng(seed)
     weights: dict[str, NDArray[np.float32]] = {}

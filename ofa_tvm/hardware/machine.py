@@ -20,7 +20,7 @@ def package_version(name: str) -> str:
 
 @functools.cache
 def cpu_name() -> str:
-    """The processor's name and identity as the system tells it."""
+    """The processor's name and identity as the system reports them."""
     fields = {}
     path = Path("/proc/cpuinfo")
     if path.exists():
@@ -70,7 +70,7 @@ _CPU_BY_FEATURES: tuple[tuple[str, bool | None, set[str]], ...] = (
 
 @dataclass(frozen=True)
 class LocalGpu:
-    """This machine's first NVIDIA GPU, as its driver tells it."""
+    """This machine's first NVIDIA GPU, as its driver reports it."""
 
     name: str
     arch: str

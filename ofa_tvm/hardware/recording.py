@@ -55,10 +55,10 @@ def replayed(target: TargetSpec, folder: Path, asked: Record) -> TargetSpec:
     Args:
         target: of the same kind, a CPU or a GPU.
         folder: the log's.
-        asked: what the user wants of threads, batch and dtype; None where nothing.
+        asked: threads, batch and dtype as the user asked for them; None where not given.
 
     Raises:
-        UserError: the folder holds no tuning log, or one of another kind, of other values, or of other kernels.
+        UserError: the folder holds no tuning log, or one of another kind, with other values, or of other kernels.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -94,7 +94,7 @@ def replayed(target: TargetSpec, folder: Path, asked: Record) -> TargetSpec:
 
 
 def _recording(folder: Path, conditions: Record) -> Recording:
-    """The recording with its content's hash: another recording is another one, whatever it was made under."""
+    """The recording with a hash of its content, so that recordings made under equal conditions still differ."""
     sha = hashlib.sha256()
     for name in FILES:
         content = (folder / name).read_bytes() if (folder / name).is_file() else b""

@@ -20,7 +20,7 @@ TargetAttributes = dict[str, Any]
 SCHEMA = 1
 LAYOUT = "NHWC"
 KERNEL_SET = 2
-"""Counts up when kernels of the same key no longer run the same schedules."""
+"""Version; increased when kernels of the same key no longer run the same schedules."""
 
 
 class _Part(BaseModel):
@@ -71,7 +71,7 @@ class Toolchain(_Part):
 
 
 class Measure(_Part):
-    """How a subnet is timed: windows of single calls of so many ms, and the least seconds from one to the next."""
+    """How a subnet is timed: number of windows, length of one in ms, and the least seconds from one to the next."""
 
     windows: int = Field(ge=3)
     window_ms: float = Field(gt=0)
@@ -99,7 +99,7 @@ class Rpc(_Part):
         tracker_env: environment variable that holds HOST:PORT of the tracker, or HOST:PORT:KEY.
         key: what boards of this kind are registered as.
         session_timeout_s: seconds after which a board takes itself back from a job.
-        cores: that code runs on, of big and little ones, say; empty for all.
+        cores: cores that code runs on, e.g. only the big ones; empty for all.
     """
 
     tracker_env: str
@@ -112,11 +112,11 @@ class Estimate(_Part):
     """How times are estimated without a device: instruction counts under qemu, cycles by llvm-mca, cold weights.
 
     Args:
-        llvm: major version of llvm-mca; another one may know the CPU otherwise.
+        llvm: major version of llvm-mca; another version may model the CPU differently.
         mca_cpu: the CPU model that is nearest.
         mca_options: further options of llvm-mca.
         clock_mhz: assumed clock.
-        weights_gb_s: assumed rate at which a kernel's weights arrive, which are not in the caches.
+        weights_gb_s: assumed rate at which a kernel's weights, which are not in the caches, arrive from memory.
     """
 
     llvm: int = Field(gt=0)
@@ -131,8 +131,8 @@ class Recording(_Part):
 
     Args:
         folder: the log's folder.
-        sha256: of what is recorded.
-        conditions: under which it was made, as its manifest has them.
+        sha256: of the recorded content.
+        conditions: conditions under which it was made, from its manifest.
     """
 
     folder: str
@@ -142,7 +142,7 @@ class Recording(_Part):
 
 DeviceKind = Literal["local", "rpc", "estimate", "emulated", "pack", "replay"]
 Provenance = Literal["measured", "estimated", "replayed"]
-"""How a stored time came about: measured on the device, estimated without one, or taken from a recording."""
+"""How a stored time was obtained: measured on the device, estimated without one, or taken from a recording."""
 PROVENANCE: dict[DeviceKind, Provenance] = {"estimate": "estimated", "replay": "replayed"}
 """Of devices that do not measure."""
 
@@ -150,7 +150,7 @@ PROVENANCE: dict[DeviceKind, Provenance] = {"estimate": "estimated", "replay": "
 class TargetSpec(_Part):
     """One target file, with ``native`` values filled in.
 
-    ``tracker`` is the address of the boards' tracker, HOST:PORT; it is said on the command line or in the environment.
+    ``tracker`` is the address of the boards' tracker, HOST:PORT, given on the command line or in the environment.
     ``recording`` is what ``--device replay:FOLDER`` names.
     """
 
@@ -173,14 +173,14 @@ class TargetSpec(_Part):
 
     @property
     def provenance(self) -> Provenance | Literal["emulated"]:
-        """How times of this target come about."""
+        """How times of this target are obtained."""
         return "emulated" if self.device == "emulated" else self.stored_provenance()
 
     def stored_provenance(self) -> Provenance:
-        """How times of this target come about, for what stores them.
+        """How times of this target are obtained, for callers that store them.
 
         Raises:
-            UserError: they may not be.
+            UserError: they must not be stored.
         """
         if self.device == "emulated":
             raise UserError(
@@ -210,12 +210,12 @@ class TargetSpec(_Part):
         return self.target.attributes(self.threads)
 
     def with_repeats(self, repeats: int) -> Self:
-        """The target with another number of times that are taken of a kernel."""
+        """The target with another number of repeats for each kernel."""
         return self.model_copy(update={"tuning": self.tuning.model_copy(update={"repeats": repeats})})
 
     @functools.cached_property
     def conditions(self) -> Record:
-        """What changes speed; the fingerprint is a hash of it."""
+        """Conditions that affect speed; the fingerprint is a hash of them."""
         where: Record = {}
         if self.device in ("rpc", "emulated") and self.rpc is not None:
             where = {"board": self.rpc.key}
@@ -243,7 +243,7 @@ class TargetSpec(_Part):
 
     @property
     def fingerprint(self) -> str:
-        """Readable name and hash of the conditions; logs of another fingerprint are never answers."""
+        """Readable name and hash of the conditions; a log with another fingerprint is never used as an answer."""
         text = json.dumps(self.conditions, sort_keys=True)
         where = "" if self.device == "local" else f"-{self.device}"
         chip = self.chip
@@ -254,7 +254,7 @@ class TargetSpec(_Part):
 
 
 def require_cpu(target: TargetSpec, command: str) -> None:
-    """Refuse a GPU where there is no way for it.
+    """Refuse a GPU for a command that supports CPUs only.
 
     Raises:
         UserError: the target is a GPU.

@@ -31,7 +31,7 @@ def load_target(
 ) -> TargetSpec:
     """Read a target by name or by the path of a TOML file.
 
-    A target of boards whose tracker nobody names is estimated where its file says how.
+    A target of boards is estimated where no tracker is given and its file says how to estimate.
 
     Args:
         name: ``x86``, or a path that ends with .toml.
@@ -88,7 +88,7 @@ def is_gpu_target(name: str) -> bool:
 
 
 def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSpec:
-    """The target on the device that is asked for, or on the one that there is."""
+    """The target on the requested device, or on the one that is available."""
     kind, *address = (device or target.device).split(":")
     if kind in ("local", "pack"):
         return target.model_copy(update={"device": kind})
@@ -131,7 +131,7 @@ def _resolve_native(target: TargetSpec) -> TargetSpec:
 
 
 def gpu_targets() -> list[str]:
-    """Names of the target files that say which GPU they are for."""
+    """Names of the target files for a particular GPU: ``cuda-...`` and ``jetson-orin``."""
     return [name for name in target_names() if name.startswith("cuda-") or name == "jetson-orin"]
 
 

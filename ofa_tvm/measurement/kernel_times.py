@@ -41,7 +41,7 @@ def kernel_costs(tuning_log: TuningLog, kernels: Mapping[str, KernelSpec], space
 
     Args:
         tuning_log: the records.
-        kernels: those that are asked for, by key.
+        kernels: the kernels in question, by key.
         space: name of the space that they belong to.
 
     Raises:

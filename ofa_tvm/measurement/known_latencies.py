@@ -1,4 +1,4 @@
-"""KnownLatencies: what was measured of a space's subnets, now and before, and what is told of them."""
+"""KnownLatencies: what was measured of a space's subnets, now and before, and the latencies that follow from it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ofa_tvm.tuner.latency_records import LatencyRecord, read_records, windows_o
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
 RECENT = 50
-"""Records that say how fast the machine was last."""
+"""Records that show how fast the machine was last."""
 
 
 class KnownLatencies:
     """Latencies of a tuned space, as far as they are known.
 
-    What is told of a subnet is what was measured by this process (``timing``). What was measured before, in another
-    hour, on another host or under other load, is a prior: a multiple of what the reference subnet took beside it, told
-    at what the reference takes now, and corrected by subnets that were measured both then and now.
+    A subnet's latency is what this process measured (``timing``). An earlier measurement, in another hour, on another
+    host or under other load, is a prior: a multiple of the reference subnet's time beside it, times what the reference
+    takes now, and corrected by subnets that were measured both then and now.
 
     Args:
         tuned: the space on its target, whose log's records are read.
-        percentile: of single calls, that a latency is.
+        percentile: which percentile of single calls a latency is.
         busy_cores: cores that are kept busy while measuring.
         is_live: whether a device measures: its times change from one hour to the next.
     """
@@ -70,7 +70,7 @@ class KnownLatencies:
         return subnet in self._before or subnet in self._now
 
     def needs(self, subnet: str) -> bool:
-        """Whether a subnet must be measured before something is told of it."""
+        """Whether a subnet must be measured before its latency can be reported."""
         return subnet not in self._now if self._is_live else not self.has(subnet)
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class KnownLatencies:
         return median(now or self._references_ms or [1.0])
 
     def timing(self, config: SubnetConfig) -> Timing | None:
-        """What was measured of a subnet now, or where no device is at hand, ever; None where there are no windows."""
+        """What was measured of a subnet now or, where no device measures, before; None where there are no windows."""
         records = self._now.get(config.key, []) if self._is_live else self._before.get(config.key, [])
         windows = tuple(window for record in records if record.status == "ok" for window in record.windows)
         if not windows:
@@ -102,7 +102,7 @@ class KnownLatencies:
         )
 
     def latency_ms(self, config: SubnetConfig) -> float | None:
-        """What is known of a subnet's latency: measured now or else before; None where that is nothing."""
+        """What is known of a subnet's latency: measured now or else before; None where nothing is known."""
         return self._told_ms(config, self._corrections())
 
     def known(self) -> tuple[list[SubnetConfig], np.ndarray]:
@@ -125,7 +125,7 @@ class KnownLatencies:
         return self.reference_ms * fmean(record.ratio * corrections[self._is_from_here(record)] for record in records)
 
     def _corrections(self) -> dict[bool, float]:
-        """What records from here, and all others, are wrong by: by subnets that were also measured now."""
+        """Factors that correct records from here, and all others: medians over subnets that were also measured now."""
         of_origin: dict[bool, list[float]] = {True: [], False: []}
         reference_ms = self.reference_ms
         for subnet in self._now.keys() & self._before.keys():

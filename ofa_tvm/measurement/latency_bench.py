@@ -35,13 +35,13 @@ MIN_MEASURED = 20
 MAX_FAILURES = 20
 """Failed measurements after which no more subnets are drawn."""
 GROUP = 8
-"""Subnets that are timed in turn, so that each one's windows are seconds apart and nobody waits."""
+"""Subnets that are timed in turn, so that each one's windows are seconds apart without waiting."""
 CONFIRMING = WindowPlan(windows=5, window_ms=100, gap_s=2)
-"""How the subnet is measured that is to be offered."""
+"""How a subnet is measured before it is offered."""
 ANCHORS, NEW_ANCHORS = 4, 12
 """Known subnets that are measured first, to learn how fast the machine is now; more where others were measured."""
 UNUSUAL = 1.1
-"""A machine so many times slower or faster than the records tell is worth a word."""
+"""A machine this many times slower or faster than in the records is worth a message."""
 
 
 class LatencyBench:
@@ -50,8 +50,8 @@ class LatencyBench:
     Args:
         tuned: the space on its target, measured under its conditions. Its log, where records are kept, is held
             exclusively by the caller while measuring.
-        device: times subnets; None where that happens elsewhere, see ``wanted``. A recording times what it holds.
-        percentile: of single calls, that a latency is.
+        device: times subnets; None where they are timed elsewhere, see ``wanted``. A recording gives what it holds.
+        percentile: which percentile of single calls a latency is.
         busy_cores: cores to keep busy while measuring.
     """
 
@@ -65,7 +65,7 @@ class LatencyBench:
         self._is_live = self.can_measure and self.target.provenance == "measured"
         self._known = KnownLatencies(tuned, percentile, busy_cores, self._is_live)
         self.wanted: dict[str, SubnetConfig] = {}
-        """Subnets that were to be measured, by key, where no device is at hand that can."""
+        """Subnets that should be measured, by key, but for which no device is at hand."""
 
     @property
     def can_measure(self) -> bool:
@@ -89,7 +89,7 @@ class LatencyBench:
         return self._known.latency_ms(config)
 
     def slowest_ms(self, config: SubnetConfig) -> float | None:
-        """What a budget is held against: the slowest window's, or where there are none, what is known."""
+        """The latency that a budget is compared with: the slowest window's or, without windows, what is known."""
         timing = self.timing(config)
         return self.latency_ms(config) if timing is None else timing.slowest_ms(self.percentile)
 
@@ -100,7 +100,7 @@ class LatencyBench:
     def measure(self, configs: Sequence[SubnetConfig], title: str = "measuring subnets") -> list[float | None]:
         """Latencies in ms in the given order; what a device measures is measured now, each appended at once.
 
-        None stands for a measurement that failed, or that no device is at hand for.
+        None stands for a measurement that failed, or for which no device is at hand.
         """
         new = [config for config in configs if self._known.needs(config.key)]
         timed = [config for config in new if self._device_for(config) is not None]
@@ -120,7 +120,7 @@ class LatencyBench:
         return WindowPlan(**self.target.measure.model_dump(), busy_cores=self.busy_cores)
 
     def anchor(self) -> None:
-        """Learn how fast the machine is now from subnets that are known; does nothing where none is at hand."""
+        """Learn how fast the machine is now from known subnets; does nothing where no device measures."""
         configs, latency_ms = self.known()
         if not self._is_live or not configs:
             return
@@ -140,7 +140,7 @@ class LatencyBench:
         return self.timing(config)
 
     def _measure_soundly(self, subnets: Sequence[str], plan: WindowPlan) -> list[LatencyRecord]:
-        """Measure; where others disturb it, wait and measure those subnets again."""
+        """Measure; wait and measure again those subnets that other processes disturbed."""
         wanted, records = list(subnets), list[LatencyRecord]()
 
         def measure() -> int:
@@ -191,7 +191,7 @@ class LatencyBench:
     def measure_samples(self, samples: int, seed: int = 0, resolutions: Sequence[int] | None = None) -> LatencyModel:
         """The model from ``samples`` random subnets or more, measuring those that are missing.
 
-        A subnet that fails is replaced by another one; after ``MAX_FAILURES`` the model is made of what there is.
+        A subnet that fails is replaced by another one; after ``MAX_FAILURES`` the model is fitted to what is known.
 
         Args:
             samples: subnets to know.
@@ -259,7 +259,7 @@ class LatencyBench:
         return LatencyModel.fit(self.table, configs, latency_ms)
 
     def fit_and_save(self) -> Record:
-        """Errors of the model and of what it has to beat, and what it rests on; saves the model with them."""
+        """Fit the model and save it with its report: errors of it and of the baselines, and what it rests on."""
         configs, latency_ms = self.known()
         compared = compare(self.table, configs, latency_ms)
         model = LatencyModel.fit(self.table, configs, latency_ms)
@@ -273,7 +273,7 @@ class LatencyBench:
             "mape_with_twice_the_samples": doubled(curve),
             "importance": importance(model, self.space.genomes(configs)),
         }
-        if self.percentile == 50 and not self.busy_cores:  # it is read as that
+        if self.percentile == 50 and not self.busy_cores:  # readers of the model assume this
             model.save(self.tuned.model_folder, report)
         return report
 

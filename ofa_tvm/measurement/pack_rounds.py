@@ -79,7 +79,7 @@ def run_packs(order: PackOrder, import_from: Path | None, export_to: Path | None
     """Import a pack, export the next one, or both.
 
     Raises:
-        UserError: neither was, or a pack cannot be used.
+        UserError: neither was asked for, or a pack cannot be used.
     """
     target, tuning_log = order.tuned.target, order.tuned.log
     if import_from is None and export_to is None:
@@ -99,7 +99,7 @@ def run_packs(order: PackOrder, import_from: Path | None, export_to: Path | None
 
 
 def pack_subnets(tuned: TunedSpace, subnets: Sequence[SubnetConfig], folder: Path) -> Exported | None:
-    """Build a pack of subnets alone; what it holds.
+    """Build a pack of subnets alone; returns what it holds.
 
     Raises:
         UserError: the folder cannot be used, or the target is not measured by packs.

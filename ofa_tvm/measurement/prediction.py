@@ -1,4 +1,4 @@
-"""What the models say of subnets: latency layer by layer, accuracy, sums of published latencies, and fits to files."""
+"""What the models predict: latency layer by layer, accuracy, sums of published latencies, and fits to files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ofa_tvm.tuner.tuned_space import TunedSpace
 
 @dataclass(frozen=True)
 class PredictedSubnet:
-    """What the models say of a subnet.
+    """What the models predict for a subnet.
 
     Args:
         subnet: its key.
@@ -36,7 +36,7 @@ class PredictedSubnet:
         macs: multiply-accumulates of one image.
         parameters: trainable numbers.
         peak_activation_bytes: largest sum of maps alive at once, one image.
-        parts: where the time goes, call by call; none where that was not asked.
+        parts: where the time goes, call by call; empty where not asked for.
     """
 
     subnet: str
@@ -58,12 +58,12 @@ class PredictedSubnet:
 def predictions(
     tuned: TunedSpace, configs: list[SubnetConfig], folder: Path | None, with_layers: bool
 ) -> list[PredictedSubnet]:
-    """What subnets take on a target, with the interval, how accurate and how large they are.
+    """Latencies of subnets on a target with their intervals, accuracies and sizes.
 
     Args:
         tuned: their space on the target.
         configs: the subnets.
-        folder: of the supernet whose predictor tells accuracies; None for none.
+        folder: of the supernet whose predictor gives accuracies; None for none.
         with_layers: also where the time goes, layer by layer.
 
     Raises:
@@ -136,14 +136,14 @@ def block_sums(space: SearchSpace, path: Path, configs: list[SubnetConfig]) -> l
 
 
 def fit_quality(space: SearchSpace, path: Path, base: Path | None, train: int, test: int | None, seed: int) -> Record:
-    """Fit the latency model to a file of latencies, and say how good it is on others of it.
+    """Fit the latency model to lines of a file of latencies; returns how good it is on other lines.
 
     Args:
         space: of the subnets.
         path: the file.
         base: another device's latencies to start from, or a folder of OFA's block latencies.
         train: random lines to fit.
-        test: other lines to ask about; None for all others.
+        test: other lines to predict; None for all others.
         seed: of the split.
 
     Raises:

@@ -81,7 +81,7 @@ def tune(
 
 
 def time_winners_again(tuned: TunedSpace, resolutions: tuple[int, ...]) -> int:
-    """Time the winners of a log again, see ``tuner.retime``; how many there were.
+    """Time the winners of a log again, see ``tuner.retime``; returns how many.
 
     Raises:
         DeviceUnreachable: the device cannot be used.
@@ -119,7 +119,7 @@ def _tune_kernels(
 
 
 def _measure_samples(tuned: TunedSpace, device: Device, samples: int, seed: int, resolutions: Sequence[int]) -> Record:
-    """Measure random subnets, fit the latency model, save it and say how good it is."""
+    """Measure random subnets, fit the latency model, save it and return how good it is."""
     bench = LatencyBench(tuned, device)
     warn_of_estimates(bench, resolutions)
     with _ledger(tuned).phase(f"measure {tuned.space.name}"):

@@ -31,9 +31,9 @@ from ofa_tvm.timing.window import Timing
 Floats = NDArray[np.float64]
 
 GUARD = 0.02
-"""Share of a budget that a pick leaves free: what later measurements of a subnet may differ by."""
+"""Share of a budget that a pick leaves free, as later measurements of a subnet may differ by that much."""
 FASTEST = 3
-"""Subnets, by prediction the fastest, of which one is measured before nothing is said to hold a budget."""
+"""Subnets predicted to be the fastest; they are measured before a budget is called infeasible."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Finder:
         ordered = [configs[row] for row in np.argsort(objectives[:, 0])] if configs else self._fastest()
         new = [config for config in ordered if config.key not in tried][: self.settings.finalists]
         if number == 0 and self.drawn.smallest not in new:
-            new.append(self.drawn.smallest)  # what is no better than it is not offered
+            new.append(self.drawn.smallest)  # subnets no better than it are not offered
         return new
 
     def _fastest(self) -> list[SubnetConfig]:
@@ -152,7 +152,7 @@ class Finder:
         return list({config.key: config for config in configs[:20]}.values())
 
     def _verify(self, configs: list[SubnetConfig], budget_ms: float | None) -> None:
-        """Measure and evaluate subnets, and note how far off the latencies were of those not measured before."""
+        """Measure and evaluate subnets; note the errors of predicted latencies for those not measured before."""
         if not configs:
             return
         # The models have learned from these already: their errors would flatter them.
@@ -181,13 +181,13 @@ class Finder:
         )
 
     def top1(self, config: SubnetConfig) -> float:
-        """What is known best of a subnet's accuracy: validated and predicted together, or else predicted."""
+        """The best estimate of a subnet's accuracy: validated and predicted together, or else predicted."""
         return self.accuracy.estimate(config).top1
 
     def _holds(self, config: SubnetConfig, budget_ms: float) -> bool:
-        """Whether a subnet may be offered: what is told leaves the guard free, and no window breaks the budget.
+        """Whether a subnet may be offered: its latency leaves ``GUARD`` free, and no window breaks the budget.
 
-        Where others disturbed too many windows, one that holds is enough: such a pick is offered as unsure.
+        Where too many windows are disturbed, one window within the budget is enough: the pick is offered as unsure.
         """
         latency_ms, timing = self.bench.latency_ms(config), self.bench.timing(config)
         if timing is not None and not timing.is_sound:

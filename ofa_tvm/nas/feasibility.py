@@ -32,7 +32,7 @@ def require_reachable(
         space: the space.
         drawn: the space of the resolutions that may be taken.
         limits: by name of the objective; of latency, the low end of the predicted interval counts.
-        doubt: times faster than the model says that the machine may be today.
+        doubt: factor by which the machine may be faster today than the model says.
 
     Raises:
         Infeasible: naming the limit and the nearest subnet.
@@ -52,7 +52,7 @@ def require_reachable(
 
 
 def refuse_hopeless(tuned: TunedSpace, settings: SearchSettings, budgets: Sequence[float]) -> None:
-    """Say at once that nothing can meet the limits, where the target's saved latency model knows that.
+    """Refuse at once limits that nothing can meet, where the target's saved latency model shows that.
 
     Raises:
         Infeasible: no budget can be met.
@@ -65,7 +65,7 @@ def refuse_hopeless(tuned: TunedSpace, settings: SearchSettings, budgets: Sequen
     space = tuned.space
     drawn = space.with_resolutions(settings.resolutions)
     if settings.percentile != 50 or settings.busy_cores:
-        return  # the saved model knows the median call of a machine left alone
+        return  # the saved model predicts the median call on a machine left alone
     hopeless = []
     for latency_limit in [{LATENCY: budget} for budget in budgets] or [{}]:
         limits = {**latency_limit, **except_latency}

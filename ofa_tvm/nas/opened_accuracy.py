@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class OpenedAccuracy(NamedTuple):
-    """Where accuracies come from, the SHA-256 of its file, and what numbers a pick and tests it on test images."""
+    """An accuracy source, the SHA-256 of its file, and a function that numbers a pick and tests it on test images."""
 
     source: AccuracySource
     sha256: str
@@ -47,7 +47,7 @@ class Evaluation(NamedTuple):
 
 
 class AccuracyFile(NamedTuple):
-    """Of a supernet, or of OFA's predictor (``.npz``): its space, the resolutions that it knows, and what opens it."""
+    """A supernet's or OFA's predictor's (``.npz``) file: its space, its resolutions, and the function that opens it."""
 
     space: SearchSpace
     resolutions: tuple[int, ...]
@@ -59,7 +59,7 @@ def accuracy_of(path: Path, how: Evaluation) -> AccuracyFile:
 
     Args:
         path: folder or file of the supernet, or the predictor's file.
-        how: it is evaluated.
+        how: how it is evaluated.
 
     Raises:
         UserError: it cannot be read.
@@ -88,7 +88,7 @@ def _numbered(pick: Pick, number: int) -> Pick:
 
 
 def _own_library(search: TargetSearch, threads: int) -> Library | None:
-    """Runs subnets as they will run on this machine, where it is the target: three times as fast as torch."""
+    """Runs subnets by their compiled code, three times as fast as torch; None where this CPU is not the target."""
     target = search.target
     if target.device != "local" or target.is_gpu:
         return None

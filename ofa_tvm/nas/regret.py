@@ -20,8 +20,8 @@ class Regret:
     Args:
         shipped: the target that the picks were searched for.
         on: the target that they run on.
-        top1_lost: accuracy, as a fraction, by which the best subnet is better that holds the pick's budget there (or
-            that is no slower than the pick, where it has no budget or breaks it).
+        top1_lost: accuracy lost, as a fraction, against the best subnet that holds the pick's budget there (or that is
+            no slower than the pick, where it has no budget or breaks it).
         slower: latency there over that of the fastest subnet that is as accurate, less one.
         broken_budgets: picks that take longer there than their budget.
         picks: how many were compared.

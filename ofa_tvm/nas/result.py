@@ -33,8 +33,8 @@ class Pick(_Part):
         subnet: key of the subnet.
         budget_ms: the budget it was searched for; None for a pick of the whole front.
         predicted_ms: latency, with the ends of its 90 % interval.
-        measured_ms: latency on the device, as ``timing`` tells it; None where nobody measured.
-        timing: the windows behind it; None in results of older versions, and where nobody measured.
+        measured_ms: told latency on the device, see ``timing``; None where it was not measured.
+        timing: the windows behind it; None in results of older versions, and where it was not measured.
         estimated_ms: latency as it is estimated without a device; None where it was measured.
         predicted_top1: accuracy as a fraction.
         validation_top1: accuracy on held-out training images.
@@ -78,7 +78,7 @@ class Pick(_Part):
 
     @property
     def verified_ms(self) -> float | None:
-        """What budgets are held against: measured, or estimated where there is no device."""
+        """The latency that budgets are compared with: measured, or estimated where there is no device."""
         return self.estimated_ms if self.measured_ms is None else self.measured_ms
 
 
@@ -92,7 +92,7 @@ class FrontPoint(_Part):
 
 
 class UnmetBudget(_Part):
-    """A budget that no subnet holds, with the nearest one, measured or (where that made it clear) predicted."""
+    """A budget that no subnet holds, with the nearest subnet, measured or (where that sufficed) predicted."""
 
     budget_ms: float
     nearest_ms: float
@@ -100,13 +100,13 @@ class UnmetBudget(_Part):
 
 
 class SearchRound(_Part):
-    """What one round measured, and how far off predictions of subnets were that the models had not learned from.
+    """What one round measured, and the error of predictions for subnets that the models had not learned from.
 
     Args:
-        budget_ms: that was searched for; None for the whole front.
+        budget_ms: the budget that was searched for; None for the whole front.
         finalists: subnets that were measured, by key.
         within_budget: how many of them hold it.
-        mean_latency_error: of the others' predictions, as a fraction; None where there are none.
+        mean_latency_error: of predictions for new subnets, as a fraction; None where there are none.
     """
 
     budget_ms: float | None = None
@@ -116,7 +116,7 @@ class SearchRound(_Part):
 
 
 class CurvePoint(_Part):
-    """Errors, as fractions by method, of models fitted to so many samples."""
+    """Errors, as fractions by method, of models fitted to ``samples`` samples."""
 
     samples: int
     mape: dict[str, float]
@@ -125,7 +125,7 @@ class CurvePoint(_Part):
 class LatencyQuality(_Part):
     """Cross-validated quality of the latency model and of others; ``mape`` and ``interval_coverage`` are fractions.
 
-    What results of older versions do not say is empty.
+    Fields that results of older versions lack are empty.
     """
 
     mape: float
@@ -155,17 +155,17 @@ class SearchResult(_Part):
         target: name of the target.
         target_source: the target as the user gave it, a name or a .toml file; None in results of older versions.
         device: where the user said that code runs; None for the target's own.
-        provenance: how latencies came about.
+        provenance: how latencies were obtained.
         threads: of the target.
         batch: images of one call; None, for the target's own, in results of older versions.
         dtype: of maps and weights; likewise.
         fingerprint: of the target, on the machine that searched.
         budgets_ms: the budgets that were asked for, those not met too.
-        percentile: of single calls, that latencies and budgets are.
+        percentile: which percentile of single calls latencies and budgets are.
         busy_cores: cores that were kept busy while measuring.
         infeasible: the budgets that were not met.
         unmeasured: finalists that wait for a device elsewhere, by key.
-        accuracy_note: what must be known of the accuracies; empty where nothing.
+        accuracy_note: a caveat about the accuracies; empty where there is none.
     """
 
     schema_version: Literal[1]

@@ -37,7 +37,7 @@ class SearchRequest:
         targets: one or several; each one's picks are measured on the others, too.
         budgets_ms: of latency; empty for the whole front.
         settings: how hard, and for what else.
-        resolutions: that may be taken; none for all that the supernet knows.
+        resolutions: input sizes that picks may have; empty for all that the supernet knows.
         start: files of subnets to start from, see ``spaces.architectures``.
         evaluation: how accuracies are found.
         samples: measured subnets that a latency model starts from.
@@ -59,11 +59,11 @@ class SearchRequest:
     def check(self) -> None:
         """Refuse what cannot be searched for.
 
-        That is unknown names, limits that are no positive numbers, several targets where one is measured elsewhere, a
-        pack where nothing is, energy of a GPU, and percentiles or load of what this machine does not measure.
+        That is unknown names, limits that are not positive, several targets where one is measured by packs, a pack for
+        a device that needs none, energy of a GPU, and percentiles or load for a device other than this machine.
 
         Raises:
-            UserError: naming it.
+            UserError: it cannot; names what is wrong.
         """
         settings, limits = self.settings, self.settings.limits or {}
         if settings.searcher not in SEARCHERS:
@@ -95,7 +95,7 @@ class SearchRequest:
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """What a search ended in.
+    """The outcome of a search.
 
     Args:
         searches: one for each target.
@@ -112,7 +112,7 @@ class SearchOutcome:
     folder: Path | None = None
 
     def export(self, folder: Path) -> Exported | None:
-        """Pack the finalists that are to be measured elsewhere; None where there are none."""
+        """Pack the finalists that must be measured elsewhere; None where there are none."""
         (on_target,) = self.searches
         wanted = list(on_target.bench.wanted.values())
         return pack_subnets(on_target.bench.tuned, wanted, folder) if wanted else None

@@ -14,7 +14,7 @@ class SearchSettings:
 
     ``objectives`` and ``limits`` are named as in ``OBJECTIVES``: what the front trades off besides accuracy and
     latency, and the most that any pick may cost. ``resolutions`` are those that may be taken; None for all. Latencies
-    are of this ``percentile`` of single calls, while so many ``busy_cores`` are kept busy. It begins with the
+    are of this ``percentile`` of single calls, while ``busy_cores`` cores are kept busy. The search begins with the
     subnets of the keys ``start`` and with those that were measured.
     """
 

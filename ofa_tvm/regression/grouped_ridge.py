@@ -59,7 +59,7 @@ class GroupedRidge:
             features: shape (n, columns); their scale within a group says how large their coefficients may be.
             target: shape (n,), of the order of 1.
             groups: number of the group of each column, from 0.
-            start: ``logarithms`` of a fit to similar samples, from where the way to the maximum is short.
+            start: ``logarithms`` of a fit to similar samples, to start near the maximum.
         """
         members = np.asarray(groups)
         squares = (features**2).sum(axis=0)

@@ -29,7 +29,7 @@ def save_model(
     Args:
         folder: where.
         stem: of both names.
-        model: what is kept.
+        model: the model to keep.
         space: description of the space that the model is of, with its ``name``.
         table_digest: identity of the kernel times below the model.
         report: what is known of the model.

@@ -1,8 +1,8 @@
-"""StackedRegressor: a linear base, boosted trees on what it leaves over, and a conformal interval; for tens of samples.
+"""StackedRegressor: a linear base, boosted trees on its residuals, and a conformal interval; for tens of samples.
 
 The base extrapolates and needs few samples, the trees find what is not linear. The trees learn leave-one-out
 residuals (Wolpert, Neural Networks 1992: stacking on out-of-fold predictions) and get a weight between 0 and 1 that
-fits out of fold, so that they do no harm where they have nothing to say.
+fits out of fold, so that they do no harm where they have nothing to add.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class StackedRegressor:
         return self.corrected(features.linear @ self.coefficients, lambda: features.trees)
 
     def corrected(self, base: Floats, trees: Callable[[], NDArray[np.float32]]) -> Floats:
-        """Values, shape (n,), from the answers of the base and, where the trees have a say, their columns."""
+        """Values, shape (n,), from the answers of the base and, where the trees have a weight, their columns."""
         base = np.maximum(base, self.floor)
         if self.tree_weight == 0:
             return base

@@ -10,7 +10,7 @@ from ofa_tvm.support.ledger import Cost
 
 
 def manifest_text(manifest: Manifest, cost: Cost, out: Path) -> str:
-    """What a person reads of a manifest."""
+    """A manifest as text for a person."""
     accuracy, latency, target = manifest.accuracy, manifest.latency, manifest.target
     rows = [
         ["subnet", manifest.subnet],
@@ -63,7 +63,7 @@ def _speed(latency: Latency) -> list[str]:
 
 
 def _windows(latency: Latency) -> str:
-    """What stands behind a measured latency."""
+    """The windows behind a measured latency."""
     timing = latency.timing
     if timing is None:
         return ""

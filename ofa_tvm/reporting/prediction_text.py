@@ -54,7 +54,7 @@ def sums_text(rows: Sequence[Record]) -> str:
 
 
 def fit_text(payload: Record) -> str:
-    """How good a latency model is that was fitted to a file, and what it has to beat."""
+    """How good a latency model fitted to a file is, and its baselines."""
     rows = [
         [
             name,

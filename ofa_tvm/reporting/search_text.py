@@ -1,4 +1,4 @@
-"""A search in words: tables of its picks, what disturbed it, and what it could not say."""
+"""A search in words: tables of its picks, what disturbed it, and what it could not decide."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ofa_tvm.support.ledger import Cost, total
 from ofa_tvm.timing.window import Percentile
 
 MANY = 0.1
-"""Share of a pick's calls left out that is worth a word."""
+"""Share of a pick's calls left out that is worth a line."""
 HEADERS = ("pick", "subnet", "budget ms", "predicted ms", "{} ms", "held", "predicted", "validation", "test")
 HELD = {None: "unsure", True: "yes", False: "no"}
 
 
 def text_of(outcome: SearchOutcome, pack: Path | None) -> str:
-    """Everything that a search has to say.
+    """The full report of a search.
 
     Args:
         outcome: of the search.
@@ -37,7 +37,7 @@ def text_of(outcome: SearchOutcome, pack: Path | None) -> str:
 
 
 def unmet(outcome: SearchOutcome, budgets: int, pack: Path | None) -> PartialResult | None:
-    """Names each budget that was not met, with the nearest latency measured, and each that nobody can tell of.
+    """Names each budget that was not met, with the nearest latency measured, and each that could not be decided.
 
     Args:
         outcome: of the search.
@@ -109,7 +109,7 @@ def _row(pick: Pick, percentile: Percentile) -> list[str]:
 
 
 def _disturbances(search: TargetSearch, percentile: Percentile) -> list[str]:
-    """A line for each pick of whose calls many were left out."""
+    """A line for each pick with many calls left out."""
     return [
         f"pick {pick.number}: other work interrupted {pick.timing.share_left_out:.0%} of the calls, left out here; "
         f"with them it is {pick.timing.any_ms(percentile):.3f} ms"

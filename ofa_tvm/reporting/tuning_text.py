@@ -77,7 +77,7 @@ def tuning_text(payload: Record, done: TuningReport) -> str:
 
 
 def pack_text(packs: PackRound, target: str) -> str:
-    """What was taken from a pack, and what is to be done with the next one."""
+    """What was taken from a pack, and what to do with the next one."""
     lines = []
     if (taken := packs.imported) is not None:
         lines.append(

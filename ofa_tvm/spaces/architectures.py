@@ -26,7 +26,7 @@ FORMS = 'it reads {"ks": [...], "e": [...], "d": [...], "r": 32} or {"subnet": "
 NET_CONFIG, RUN_CONFIG = "net.config", "run.config"
 KEY = re.compile(r"largest|smallest|r\d[\dx.-]*")
 ENDINGS = (".json", ".jsonl", ".csv", ".txt", ".py")
-"""Of the files that are read in a folder; a file that is named may have any."""
+"""Endings of the files that are read in a folder; a file that is named may have any."""
 
 
 def read_architectures(source: str, space: SearchSpace) -> list[SubnetConfig]:
@@ -112,7 +112,7 @@ def _architectures(values: Sequence[Any], file: Path | None, space: SearchSpace)
 
 
 def _values(text: str) -> list[Any]:
-    """What a text holds, in whichever of the forms it is written."""
+    """The values in a text, in any of the supported forms."""
     try:
         parsed = json.loads(text)
     except ValueError as error:
@@ -123,7 +123,7 @@ def _values(text: str) -> list[Any]:
 
 
 def _python(text: str) -> Any:
-    """Python's literals, also those that are given names; a list where there are several."""
+    """Python literals, assigned to names or not; a list where there are several."""
     try:
         statements = ast.parse(text.strip()).body
         values = [

@@ -1,7 +1,7 @@
 """The EfficientNet-Lite family: MBConv without squeeze-excite, ReLU6, TensorFlow's padding.
 
 Widths, depths and kernel sizes are those of Tan and Le, "EfficientNet" (ICML 2019), table 1, as Google's Lite variants
-have them. Elastic subnets lie inside the published networks, so that their weights are a start.
+have them. Elastic subnets lie inside the published networks, so that training can start from their weights.
 """
 
 from __future__ import annotations

@@ -88,4 +88,4 @@ MBV3_CIFAR_LARGE = replace(
     ),
     final_width=640,
 )
-"""For pictures of 32 pixels where there is more to spend: wider, deeper, and with more to choose from."""
+"""For pictures of 32 pixels with a larger compute budget: wider, deeper, and with more choices."""

@@ -134,7 +134,7 @@ class SearchSpace(ABC):
 
     @cached_property
     def depth_values(self) -> NDArray[np.intp]:
-        """Blocks that each depth gene of a stage stands for, shape (stages, depth choices); its last repeats."""
+        """Blocks that each depth gene of a stage stands for, shape (stages, depth choices); the last one repeats."""
         rows = [self.depths_of(stage) for stage in range(self.stages)]
         return np.asarray([row + row[-1:] * (len(self.depth_choices) - len(row)) for row in rows])
 
@@ -213,7 +213,7 @@ class SearchSpace(ABC):
         """Return the config if it lies in the space.
 
         Raises:
-            UserError: naming the first choice that does not.
+            UserError: it does not; names the first choice outside the space.
         """
         if config.resolution not in self.resolutions:
             raise UserError(

@@ -107,13 +107,13 @@ class SubnetTable:
         return peak
 
     def network_quantities(self, config: SubnetConfig) -> Floats:
-        """The same sums over the actual layers of one subnet, shape (len(QUANTITIES),): slow and beyond doubt."""
+        """The same sums over the actual layers of one subnet, shape (len(QUANTITIES),): slow, used as a check."""
         total: Floats = self._values(self.space.network(config)).sum(axis=0)
         return total
 
     @property
     def digest(self) -> str:
-        """SHA-256 that tells tables with other kernel times, or of other spaces, apart."""
+        """SHA-256 that distinguishes tables of other kernel times or other spaces."""
         sha = hashlib.sha256(self.space.name.encode())
         for array in (self._blocks, self._fixed):
             sha.update(f"{array.shape}".encode())

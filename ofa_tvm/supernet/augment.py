@@ -32,7 +32,7 @@ def preprocess(images: Tensor, preprocess: Preprocess, resolution: int) -> Tenso
 
 @lru_cache
 def _mean_and_std(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Of images of 0..255, ready on the device: to bring them there makes a GPU wait."""
+    """Mean and deviation for images of 0..255, kept on the device: copying them there makes a GPU wait."""
     first, second = (torch.tensor(values, device=device).view(1, 3, 1, 1) * 255 for values in (mean, std))
     return first, second
 
@@ -53,7 +53,7 @@ class CropAndFlip:
         self.padded = torch.from_numpy(np.pad(images, ((0, 0), sides, sides, (0, 0)), mode="reflect")).to(device)
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """A batch (n, 3, size, size) uint8 of the given rows; they and the random numbers are the CPU's."""
+        """A batch (n, 3, size, size) uint8 of the given rows; the rows and the generator are on the CPU."""
         count = len(rows)
         top, left = torch.randint(0, 2 * self.margin + 1, (2, count), generator=generator)
         flip = torch.rand(count, generator=generator) < 0.5
@@ -71,7 +71,7 @@ def cut_mix(images: Tensor, targets: Tensor, generator: torch.Generator) -> tupl
     Args:
         images: (n, 3, size, size).
         targets: (n, classes), shares of classes.
-        generator: the CPU's; the box is the same for all, of an area that is any share of the image.
+        generator: on the CPU; draws one box for all images, whose area is a uniform share of the image's.
 
     Returns:
         Images, and targets in which each class has its share of the area.

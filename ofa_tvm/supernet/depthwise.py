@@ -1,4 +1,4 @@
-"""Depthwise convolution that is fast on CPUs, above all its gradients; on GPUs without them.
+"""Depthwise convolution that is fast on CPUs, above all its gradients; on GPUs, where no gradients are wanted.
 
 The library routines behind ``torch.conv2d`` take most of a training step for 5x5 and 7x7 depthwise convolutions. Where
 a C compiler is found, ``depthwise.c`` is built once into the user's cache and used instead.
@@ -64,7 +64,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 LANES = 8
-"""Channels that are taken at a time: others than multiples of it are torch's."""
+"""Channels that are processed at a time; torch does other numbers of channels than multiples of it."""
 SIZES = (3, 5, 7)
 
 

@@ -22,7 +22,7 @@ from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
 
 PREPROCESS = Preprocess(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
-"""Of the published networks: ``(image - 127) / 128``."""
+"""The preprocessing of the published networks: ``(image - 127) / 128``."""
 PARTS = {
     "expand": ("_expand_conv", "_bn0"),
     "depthwise": ("_depthwise_conv", "_bn1"),
@@ -32,7 +32,7 @@ OUTSIDE = {"stem": ("_conv_stem", "_bn0"), "final_expand": ("_conv_head", "_bn1"
 
 
 class Published(NamedTuple):
-    """Where weights are and what they are of: the package of a file, its SHA-256, and the space around its network."""
+    """Where weights are and which network they are of: a file's package, its SHA-256, the space around its network."""
 
     package: str
     sha256: str

@@ -1,4 +1,4 @@
-"""Evaluate subnets of a supernet: extract, recalibrate batch norm, count right answers."""
+"""Evaluate subnets of a supernet: extract, recalibrate batch norm, count correct answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIBRARY_BATCH = 1000
 """Images that are given to another engine at once."""
 Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Library = Callable[[NetworkSpec, Weights], Logits]
-"""From a network and its folded weights to what answers images (n, resolution, resolution, channels) elsewhere."""
+"""From a network and its folded weights to logits of images (n, resolution, resolution, channels) by another engine."""
 
 
 def supernet_images(
@@ -42,9 +42,9 @@ def supernet_images(
 
     Args:
         source: ``name`` or ``name:PATH``; None for what the supernet was trained on.
-        facts: what the checkpoint says of the supernet.
+        facts: what the checkpoint says about the supernet.
         checkpoint: the checkpoint's file, for the message.
-        progress: told what is fetched.
+        progress: called with what is fetched.
 
     Raises:
         UserError: the images cannot be loaded, or their classes are not the supernet's.
@@ -114,10 +114,10 @@ class Evaluator:
         return torch.cat([subnet(images).argmax(1) for images in batches]).cpu()
 
     def answers(self, supernet: Supernet, config: SubnetConfig) -> NDArray[np.bool_]:
-        """Of each image, whether the recalibrated subnet classifies it rightly."""
+        """For each image, whether the recalibrated subnet classifies it correctly."""
         right: NDArray[np.bool_] = (self.predictions(self.subnet(supernet, config)) == self._labels).numpy()
         return right
 
     def top1(self, supernet: Supernet, config: SubnetConfig) -> float:
-        """Fraction of images that the recalibrated subnet classifies rightly."""
+        """Fraction of images that the recalibrated subnet classifies correctly."""
         return float(self.answers(supernet, config).mean())

@@ -1,4 +1,4 @@
-"""What a supernet's checkpoint says of itself, read without its weights."""
+"""What a supernet's checkpoint says about itself, read without its weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMAT = "ofa_tvm.supernet/1"
 
 @dataclass(frozen=True)
 class SupernetFacts:
-    """What a checkpoint says of itself.
+    """What a checkpoint says about itself.
 
     Args:
         space: name of the search space.
@@ -43,7 +43,7 @@ class SupernetFacts:
 
     @property
     def classes(self) -> int:
-        """How many there are."""
+        """Number of classes."""
         return len(self.class_names)
 
     @property
@@ -66,7 +66,7 @@ class SupernetFacts:
         return get_space(self.space).with_classes(len(self.class_names))
 
     def space_unless_other(self, asked: str | None) -> SearchSpace:
-        """``search_space``, where nobody asks for another one.
+        """``search_space``, unless another one is asked for.
 
         Raises:
             UserError: ``asked`` names another space.
@@ -82,7 +82,7 @@ def checkpoint_path(path: Path) -> Path:
     An official OFA file stands for what it was converted to.
 
     Raises:
-        UserError: it is a file of torch's that is no official OFA checkpoint.
+        UserError: it is a torch file, but not an official OFA checkpoint.
     """
     if not path.exists() and path == Path(path.name):
         path = next((folder for folder in shipped_supernets() if folder.name == path.name), path)
@@ -96,7 +96,7 @@ def checkpoint_path(path: Path) -> Path:
 
 
 def _is_torchs(path: Path) -> bool:
-    """Whether a file begins as those do that torch writes, a zip archive or a pickle."""
+    """Whether a file begins like those that torch writes: a zip archive or a pickle."""
     with path.open("rb") as file:
         return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x04")
 

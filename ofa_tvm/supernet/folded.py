@@ -17,7 +17,7 @@ from ofa_tvm.supernet.norm_activation import finish
 
 
 class FoldedSubnet:
-    """A network of folded weights (see ``ofa_tvm.weights``), in channels_last order.
+    """A network of folded weights (see ``graph.weights``), in channels_last order.
 
     Args:
         network: the subnet.
@@ -43,7 +43,7 @@ class FoldedSubnet:
         return self.run(images, self.tensors)
 
     def run(self, images: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The same with ``tensors`` in place of its own, as they are on another device."""
+        """The same with ``tensors`` in place of its own, e.g. copies on another device."""
 
         def layer(inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
             return finish(_layer(tensors, inputs, spec), spec.activation, residual)

@@ -22,7 +22,7 @@ COLUMNS, TILE = 32, 4096
 """Channels of a program: a multiple of most widths, and 64 bytes in a row; and numbers it has at a time."""
 WHOLE: dict[str, int] = {"ROWS": TILE // COLUMNS, "COLUMNS": COLUMNS, "num_warps": 4}
 SUMS: dict[str, int] = {"ROWS": 2 * TILE // COLUMNS, "COLUMNS": COLUMNS, "num_warps": 8}
-"""Where a program sums, more is on its way at once."""
+"""Launch settings of programs that sum: they keep more loads in flight."""
 
 
 class Norm:
@@ -126,7 +126,7 @@ class Depthwise:
         return below
 
     def to_taps(self, above: Tensor) -> Tensor:
-        """The gradient of the taps, like them."""
+        """The gradient of the taps, in their shape."""
         size, channels = len(self._taps), self._inputs.shape[-1]
         rows, high = above.numel() // channels, TILE // 4 // COLUMNS
         span, chunks = _spans(rows, high, 2 * PROGRAMS // (self._blocks * size))

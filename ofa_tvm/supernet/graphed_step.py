@@ -18,11 +18,11 @@ from ofa_tvm.supernet.step import Answer, Losses
 from ofa_tvm.supernet.training_device import has_triton
 
 MAX_GRAPHS = 160
-"""Networks whose launches are kept; the one that has not run for longest goes first."""
+"""Networks whose launches are kept; the least recently run one is dropped first."""
 
 
 def has_graphed_step(space: SearchSpace, device: torch.device) -> bool:
-    """Whether this step is for the space: on a GPU, with Triton, and layers that its kernels take."""
+    """Whether this step can train the space: on a GPU, with Triton, and with layers that its kernels support."""
     if not has_triton(device):
         return False
     layers = space.network(space.largest).layers
@@ -69,7 +69,7 @@ class GraphedStep:
         if self._targets.shape != targets.shape:
             self._targets, self._answers = torch.empty_like(targets), torch.empty_like(targets)
             self._loss = torch.zeros((), device=self._device)
-            self._recorder = Recorder(self._device)  # what was recorded is of the old places
+            self._recorder = Recorder(self._device)  # recordings use the old places
         torch._foreach_zero_(self._gradients)
         self._tape.refresh()
         self._passes(images, wanted, largest)

@@ -29,15 +29,15 @@ class HeldOut:
 
     @property
     def images(self) -> int:
-        """How many there are."""
+        """Number of held-out images."""
         return sum(evaluator.count for _, evaluator in self._parts)
 
     def answers(self, config: SubnetConfig) -> NDArray[np.bool_]:
-        """Of each image, whether the recalibrated subnet of its part's supernet classifies it rightly."""
+        """For each image, whether the recalibrated subnet of its part's supernet classifies it correctly."""
         return np.concatenate([evaluator.answers(supernet, config) for supernet, evaluator in self._parts])
 
     def top1(self, config: SubnetConfig) -> float:
-        """Share of right answers."""
+        """Share of correct answers."""
         return float(self.answers(config).mean())
 
 
@@ -52,7 +52,7 @@ def open_held_out(
     """The held-out images of a trained supernet, and of its cross-validation where there was one.
 
     Args:
-        folder: that it lies in.
+        folder: the supernet's folder.
         supernet: the supernet.
         facts: what its checkpoint says.
         dataset: its images.

@@ -1,4 +1,4 @@
-"""What torch's memory on the CPU is taken from."""
+"""How torch's memory on the CPU is allocated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Official OFA checkpoints (``ofa_nets``, ``ofa_checkpoints``) as supernets of ours.
+"""Official OFA checkpoints (``ofa_nets``, ``ofa_checkpoints``) as our supernets.
 
 Both generations of names are read, and static largest networks, whose kernel matrices then are identities. Only tensors
 are loaded: a file that holds anything else is refused unread.
@@ -28,7 +28,7 @@ from ofa_tvm.support.files import cache_folder, sha256_file
 
 SPACES = (MBV3, MBV3_W12, PROXYLESS)
 PREPROCESS = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-"""Of all official networks."""
+"""The preprocessing of all official networks."""
 RENAMED = {
     ".mobile_inverted_conv.": ".conv.",
     ".bn.bn.": ".bn.",
@@ -36,7 +36,7 @@ RENAMED = {
     ".linear.linear.": ".linear.",
 }
 DATA = "imagenet"
-"""What official networks were trained on; whoever evaluates them gives its images by ``--data imagefolder:PATH``."""
+"""What official networks were trained on; to evaluate them, give its images with ``--data imagefolder:PATH``."""
 FAMILIES = "give a checkpoint of OFA-MobileNetV3 or OFA-ProxylessNAS"
 OUTSIDE = {"stem": "first_conv", "classifier": "classifier", "feature_mix": "feature_mix_layer"}
 PARTS = {"expand": "inverted_bottleneck", "depthwise": "depth_conv", "project": "point_linear"}
@@ -64,7 +64,7 @@ def read_ofa(path: Path) -> Supernet:
     """The supernet of an official checkpoint.
 
     Raises:
-        UserError: it is damaged, holds more than tensors, or is of no family that is known; names what does not fit.
+        UserError: it is damaged, holds more than tensors, or is of no known family; names what does not fit.
     """
     tensors = _tensors(path)
     space = _space(tensors, path)
@@ -134,7 +134,7 @@ def _pairs(layer: LayerSpec, has_two_heads: bool) -> list[tuple[str, str]]:
         return [
             (f"{one}.{name}", f"{prefix}.{one}.{name}") for one in ("reduce", "expand") for name in ("weight", "bias")
         ]
-    if layer.name == "final_expand":  # ProxylessNAS calls its only head what is MobileNetV3's second
+    if layer.name == "final_expand":  # ProxylessNAS names its only head like MobileNetV3's second
         prefix = "final_expand_layer" if has_two_heads else "feature_mix_layer"
     else:
         prefix = OUTSIDE.get(layer.name) or f"blocks.{block}.conv.{PARTS[part]}"
@@ -143,7 +143,7 @@ def _pairs(layer: LayerSpec, has_two_heads: bool) -> list[tuple[str, str]]:
 
 
 def _matrices(layer: LayerSpec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What maps the centres of larger kernels to smaller ones, as far as the file has it."""
+    """Matrices that map the centres of larger kernels to smaller ones, as far as the file has them."""
     block = layer.name.removeprefix("block").partition("_")[0]
     matrices = {}
     for size in range(3, layer.kernel_size, 2):

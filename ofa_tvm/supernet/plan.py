@@ -1,4 +1,4 @@
-"""Plans of a training: everything that decides what it ends in, in steps."""
+"""Training plans: everything that decides a training's result, in steps."""
 
 from __future__ import annotations
 
@@ -65,19 +65,19 @@ class Plan:
         recipe: its name.
         phases: one after the other.
         batch: images a step.
-        rate_scale: times which the phases' learning rates are taken.
-        body_rate: times which those of all layers but the classifier are taken once more.
-        momentum: of SGD with Nesterov's.
+        rate_scale: factor on the phases' learning rates.
+        body_rate: further factor on the learning rates of all layers but the classifier.
+        momentum: of SGD with Nesterov momentum.
         weight_decay: of weights, not of norms and biases.
         label_smoothing: of the largest network's labels; the others learn from its answers.
         clip_norm: the gradient's largest norm.
-        random_subnets: a step trains, beside the largest and the smallest.
-        window: steps through which a few random subnets serve, one for every 32 of them; 0 for new ones each step.
+        random_subnets: random subnets that a step trains besides the largest and the smallest.
+        window: steps that share a pool of random subnets, one subnet for every 32 steps; 0 for new ones each step.
         mixed: share of the steps in which the largest network learns from pairs of images (CutMix).
         ema: decay of the running mean of weights that is the result; 0 for the weights themselves.
-        one_resolution: whether the networks of a step share one.
+        one_resolution: whether the networks of a step share one resolution.
         resolutions: that are trained; empty for all of the space.
-        teacher_share: of the largest network's loss that a teacher's answers are, where there is a teacher.
+        teacher_share: share of a teacher's answers in the largest network's loss, where there is a teacher.
         only: key of a subnet that is trained alone; empty where all are trained.
         seed: of weights, order, augmentation and subnets.
         precision: type of convolutions (float32 is TF32 on GPUs, as torch has it); the rest is float32.
@@ -105,7 +105,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Of all phases."""
+        """Steps of all phases."""
         return sum(phase.steps for phase in self.phases)
 
     def at(self, step: int) -> tuple[Phase, int]:
@@ -122,7 +122,7 @@ def _single_stage(steps: int) -> tuple[Phase, ...]:
 
 
 def _progressive(steps: int) -> tuple[Phase, ...]:
-    """Shares of OFA's phases (Cai et al., ICLR 2020, section 3.3) that served best at small scale."""
+    """Shares of OFA's phases (Cai et al., ICLR 2020, section 3.3) that worked best at small scale."""
     kernel, depth, expand = (max(1, round(share * steps)) for share in (2 / 33, 3 / 33, 8 / 33))
     largest = max(1, steps - kernel - depth - expand)
     return (
@@ -144,7 +144,7 @@ RECIPES: Mapping[Recipe, Callable[[int], tuple[Phase, ...]]] = {
     "fine-tune": _fine_tune,
 }
 VALUES: Mapping[Recipe, Mapping[str, Any]] = {"fine-tune": {"body_rate": 0.3, "weight_decay": 1e-4}}
-"""Values of a plan that a recipe has otherwise."""
+"""Values of a plan that differ from the defaults in a recipe."""
 FIXED = ("recipe", "phases")
 """Fields of a plan that its recipe decides."""
 
@@ -158,7 +158,7 @@ def make_plan(recipe: Recipe, steps: int, **values: Any) -> Plan:
         values: of other fields, as numbers or as texts.
 
     Raises:
-        UserError: there is no such field, or its value cannot be.
+        UserError: there is no such field, or its value is invalid.
     """
     names = [field.name for field in fields(Plan) if field.name not in FIXED]
     for name in values:

@@ -1,4 +1,4 @@
-"""Tensors of other people's files by our names, with words on the first that does not fit."""
+"""Tensors of third-party files under our names; the error names the first that does not fit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def own_names(
     pairs: Callable[[LayerSpec], list[tuple[str, str]]],
     path: Path,
 ) -> dict[str, Tensor]:
-    """Tensors of a file as a supernet's, those of its largest network.
+    """A file's tensors under the names that a supernet's largest network has for them.
 
     Args:
         space: of the supernet.

@@ -36,14 +36,14 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     def share(self, rows: Tensor) -> Tensor:
         """This process's part of a batch; the parts are of equal size.
 
         Raises:
-            UserError: they cannot be.
+            UserError: the batch cannot be divided equally.
         """
         if len(rows) % self.count:
             raise UserError(f"a batch of {len(rows)} cannot be divided among {self.count} processes", "change --batch")
@@ -61,12 +61,12 @@ class Ranks:
             gradient.copy_(part.view_as(gradient))
 
     def rounds(self, work: Sequence[Item]) -> Iterator[Sequence[Item]]:
-        """Pieces of work in parts, of which each process has one."""
+        """Work in rounds, in each of which every process has at most one piece."""
         size = self.count
         yield from (work[start : start + size] for start in range(0, len(work), size))
 
     def spread(self, work: Sequence[Item], do: Callable[[Item], float]) -> list[float]:
-        """Results of pieces of work, the same in every process, each done by one of them."""
+        """Do each piece of work in one process; every process gets all results."""
         results = torch.zeros(len(work), dtype=torch.float64)
         for number in range(self.rank, len(work), self.count):
             results[number] = do(work[number])
@@ -77,7 +77,7 @@ class Ranks:
         return values
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have arrived here."""
         if self.count > 1:
             dist.barrier()
 
@@ -85,7 +85,7 @@ class Ranks:
 def end_process(code: int) -> NoReturn:
     """End this process, one of several, with an exit code.
 
-    Threads of a process group abort an interpreter that is being taken down now and then; so it is not taken down.
+    Threads of a process group sometimes abort an interpreter that shuts down; so this skips the shutdown.
     """
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -45,7 +45,7 @@ def step_subnets(space: SearchSpace, plan: Plan, step: int) -> list[SubnetConfig
 
 
 def _random(rng: np.random.Generator, least: Genes, full: Genes, plan: Plan, step: int) -> Genes:
-    """Genes of random subnets, of those of the window where there is one."""
+    """Genes of random subnets, drawn from the window's pool where there is a window."""
     if not plan.window:
         return rng.integers(least, full + 1, (plan.random_subnets, len(full)))
     count = max(plan.random_subnets, plan.window // REUSED)

@@ -24,8 +24,8 @@ class Start:
     Args:
         supernet: holds them.
         preprocess: what turned images into its input.
-        class_names: what its outputs mean; empty where nobody says.
-        name: what tells them from others.
+        class_names: what its outputs mean; empty where unknown.
+        name: identifies the weights.
     """
 
     supernet: Supernet

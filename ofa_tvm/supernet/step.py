@@ -21,20 +21,20 @@ Answer = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Losses:
-    """Of a step: the largest network's, and the mean of the others' (0 where there are none); still on the device."""
+    """Losses of a step: the largest network's, and the others' mean (0 where there are none); still on the device."""
 
     largest: Tensor
     subnets: Tensor
 
 
 class Step:
-    """Makes the sum of the gradients of a step's networks the supernet's.
+    """Sets the supernet's gradients to the sum over a step's networks.
 
     Args:
         supernet: in training mode.
         plan: what decides the losses.
         values: how images are preprocessed.
-        teacher: answers beside the labels, instead of the largest network where the others learn; None for none.
+        teacher: answers beside the labels for the largest network, and in its place for the others; None for none.
     """
 
     def __init__(self, supernet: Supernet, plan: Plan, values: Preprocess, teacher: Answer | None = None) -> None:

@@ -54,7 +54,7 @@ class Norm(nn.Module):
         output = norm_activate(inputs, batch, affine, spec.activation, residual, True, 1.0, self.epsilon)
         count = inputs.numel() / inputs.shape[1]
         self.running_mean.lerp_(batch[0], 1 / self.batches)
-        self.running_var.lerp_(batch[1] * ((count - 1) / count), 1 / self.batches)  # OFA's is not the unbiased one
+        self.running_var.lerp_(batch[1] * ((count - 1) / count), 1 / self.batches)  # OFA's variance is the biased one
         return output
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
@@ -158,7 +158,7 @@ class Subnet(nn.Module):
             norm.calibrating = False
 
     def folded(self) -> dict[str, NDArray[np.float32]]:
-        """Folded weights of all layers (see ``ofa_tvm.weights``)."""
+        """Folded weights of all layers (see ``graph.weights``)."""
         arrays = {}
         for name, layer in self.layers.items():
             if isinstance(layer, Conv | SqueezeExcite | Linear):

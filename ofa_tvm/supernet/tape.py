@@ -26,16 +26,16 @@ from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.norm_activation import finish
 
 Backward = Callable[[Tensor], Tensor | None]
-"""From the gradient of a layer's output to that of its input; None where nothing wants it."""
+"""From the gradient of a layer's output to that of its input; None where nothing needs it."""
 Step = tuple[Tensor, Backward]
 MAX_PIECES, MIN_ROWS = 128, 256
 
 
 class Tape:
-    """Runs subnets over batches, and their gradients back.
+    """Runs subnets forward over batches, and gradients backward.
 
     Args:
-        supernet: on a GPU; all its parameters have gradients, of their own memory.
+        supernet: on a GPU; all its parameters have gradients, each with memory of its own.
         precision: type of maps and of matrix products.
     """
 

@@ -23,7 +23,7 @@ class Teacher:
     Args:
         subnet: the network.
         values: how its images are preprocessed.
-        name: what tells its weights from others.
+        name: identifies its weights.
     """
 
     def __init__(self, subnet: Subnet, values: Preprocess, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A training run in a folder: steps, their order, what is kept of them, and going on after an interruption."""
+"""A training run in a folder: steps, their order, what is kept of them, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ LEDGER_NAME = "ledger.jsonl"
 SAVE_S = 60.0
 """Seconds of work that an interruption costs at most."""
 REPORTS = 20
-"""Times that a training evaluates subnets and says how far it is."""
+"""Times that a training evaluates subnets and reports its progress."""
 MAX_SKIPPED = 10
 """Steps in a row without a finite gradient after which a training ends."""
 LOOK = 10
-"""Steps after which a result on the device is looked at: waiting for it holds the device up."""
+"""Steps between looks at a result on the device: waiting for it stalls the device."""
 EVALUATED, CALIBRATED = 2000, 1000
 """Held-out images that a report counts on, and training images that set its batch norms."""
 
 
 class Trainer:
-    """One training run in a folder; starting it again, on any device, goes on after the last state that was kept.
+    """One training run in a folder; starting it again, on any device, resumes from the last saved state.
 
     Args:
         space: of the supernet.
@@ -95,7 +95,7 @@ class Trainer:
         if start is not None:
             start.copy_to(self.supernet, dataset.class_names)
         self.result = self.supernet if plan.ema == 0 else deepcopy(self.supernet).requires_grad_(False)
-        """The supernet that the training ends in: the running mean of the weights, or they themselves."""
+        """The supernet that the training results in: the running mean of the weights, or the weights themselves."""
         self._update = Update(self.supernet, plan, self.result)
         self.steps_done = 0
         self._trained = False
@@ -120,7 +120,7 @@ class Trainer:
         return settings if self._teacher is None else {**settings, "teacher": self._teacher.name}
 
     def facts(self) -> SupernetFacts:
-        """What the checkpoint says of itself now."""
+        """What the checkpoint says about itself now."""
         training = {**self._settings(), "steps_done": self.steps_done}
         return SupernetFacts(
             self.space.name, self.dataset.name, self.dataset.class_names, self.dataset.preprocess, training
@@ -168,7 +168,7 @@ class Trainer:
     # Work ---------------------------------------------------------------------------------------------------
 
     def run(self) -> Path:
-        """Train what is left of the plan; the checkpoint."""
+        """Train what is left of the plan; returns the checkpoint."""
         with Task("training", self.plan.steps, self.steps_done) as task:
             while self.steps_done < self.plan.steps:
                 end = self._next_report()
@@ -186,7 +186,7 @@ class Trainer:
         return min(self.plan.steps, (self.steps_done // every + 1) * every)
 
     def _train(self, end: int, task: Task) -> None:
-        """Train up to a step, keep the state now and then, and report."""
+        """Train up to a step, save the state now and then, and report."""
         self.supernet.train()
         losses: list[Losses] = []
         note = ""

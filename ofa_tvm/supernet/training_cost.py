@@ -13,12 +13,12 @@ from ofa_tvm.support.ledger import Cost, Meter
 PLACES = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)
 """Where in the plan the steps are taken: later ones train more and smaller networks."""
 WARM_UP = {"cpu": PLACES[:1] * 2, "cuda": PLACES * 2}
-"""A GPU's step runs once, is recorded when it comes again, and has its speed from then on."""
+"""A GPU's step runs once, is recorded the second time, and has its final speed from then on."""
 ROUNDS = {"cpu": 1, "cuda": 3}
 
 
 def expected_cost(trainer: Trainer) -> Cost:
-    """Cost of all steps that are left, without evaluation; spoils the trainer, which keeps nothing of it."""
+    """Cost of the remaining steps, without evaluation; the trainer cannot be used afterwards, and saves nothing."""
     device, left = trainer.device.type, trainer.plan.steps - trainer.steps_done
     trainer.supernet.train()
     _take(trainer, WARM_UP[device])

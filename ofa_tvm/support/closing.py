@@ -1,4 +1,4 @@
-"""For what must be closed: the end of a ``with`` block does it."""
+"""Base class of what must be closed: the end of a ``with`` block closes it."""
 
 from __future__ import annotations
 

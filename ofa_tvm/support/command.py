@@ -25,7 +25,7 @@ TERMINATED = 143
 GOES_ON = "what was done is saved, the same command goes on from there"
 
 SUPERNET = "Supernet: a training's folder, a checkpoint, an official OFA file, or the name of one that ships"
-"""What the options say that take one."""
+"""Help text of the options that take a supernet."""
 
 DeviceOption = Annotated[
     str | None,
@@ -65,12 +65,12 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def run_command(function: Callable[..., None], argv: Sequence[str] | None = None, verb: str | None = None) -> int:
-    """Parse arguments, run a command, and turn what goes wrong into a message and an exit code.
+    """Parse arguments, run a command, and turn errors into a message and an exit code.
 
     Args:
         function: the command; its typed parameters are its options.
         argv: arguments; None for those of the process.
-        verb: what the command is called, unless as the function is.
+        verb: the command's name; None for the function's name.
 
     Returns:
         0 done, 1 failed, 2 bad input, 3 partial, 4 infeasible, 5 device unreachable, 130 or 143 interrupted.
@@ -113,7 +113,7 @@ def _guarded(function: Callable[..., None], begun: list[bool]) -> Callable[..., 
 
 
 def _ended(error: Record, as_json: bool) -> SystemExit:
-    """What ends a command that failed, once that is said: on stderr, and as one JSON object on stdout if asked."""
+    """Report an error on stderr, and as one JSON object on stdout if asked; returns the exit to raise."""
     kind = "" if error["code"] in (INTERRUPTED, TERMINATED) else "error: "
     log("\n  ".join([f"{kind}{error['reason']}", *error.get("hint", "").splitlines()]))
     if as_json:
@@ -122,12 +122,12 @@ def _ended(error: Record, as_json: bool) -> SystemExit:
 
 
 def _tell(error: Record) -> None:
-    with suppress(OSError):  # nobody reads it, and the exit code counts
+    with suppress(OSError):  # stdout may be closed; the exit code still tells
         print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error}), flush=True)
 
 
 def _os_error(error: OSError) -> str:
-    """What the system refused, on one line: a folder that may not be written, a file in the way, a full disk."""
+    """A system error on one line: a folder that may not be written, a file in the way, a full disk."""
     said = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error.strerror or str(error)
     return " ".join(said.split()) or type(error).__name__
 
@@ -138,7 +138,7 @@ def emit(payload: Record, as_json: bool, text: Callable[[], str]) -> None:
     Args:
         payload: the result; ``schema_version`` is added.
         as_json: print it as one JSON object.
-        text: makes what a person reads instead.
+        text: makes the text that a person reads instead.
     """
     if as_json:
         print(json.dumps({"schema_version": SCHEMA_VERSION, **payload}))
@@ -147,10 +147,10 @@ def emit(payload: Record, as_json: bool, text: Callable[[], str]) -> None:
 
 
 def emit_partly(payload: Record, as_json: bool, text: Callable[[], str], missing: PartialResult | None) -> None:
-    """``emit``, with what is missing of the result.
+    """Print the result, then raise what is missing of it, if anything is.
 
     Raises:
-        PartialResult: something is.
+        PartialResult: something is missing.
     """
     emit(payload if missing is None else payload | {"error": missing.record()}, as_json, text)
     if missing is not None:

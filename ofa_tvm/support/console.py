@@ -37,7 +37,7 @@ def duration(seconds: float) -> str:
 
 
 def wait_for(process: subprocess.Popen[Any], title: str) -> int:
-    """Wait for a program that says nothing of how far it is, and say now and then that it runs; its exit code."""
+    """Wait for a program that shows no progress, and log now and then that it runs; returns its exit code."""
     start = time.monotonic()
     while True:
         try:
@@ -81,7 +81,7 @@ class Task:
             self._bar.stop()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Say that steps were done."""
+        """Count steps as done."""
         self.done += steps
         if self._bar is not None:
             self._bar.update(self._id, completed=self.done, note=note, refresh=True)

@@ -10,11 +10,11 @@ import psutil
 
 UNLIMITED = "max"
 LOOK_S = 0.2
-"""Seconds over which other work is looked for."""
+"""Seconds for which the load of the cores is observed."""
 
 
 def idle_cores() -> int:
-    """Cores of the process that nobody keeps busy right now; at least one."""
+    """Cores of this process that are idle right now; at least one."""
     shares: list[float] = psutil.cpu_percent(LOOK_S, percpu=True)
     busy = sum(shares[core] for core in os.sched_getaffinity(0) if core < len(shares)) / 100
     return max(1, process_cores() - round(busy))

@@ -1,4 +1,4 @@
-"""How numbers lie in memory."""
+"""Number types in memory."""
 
 from __future__ import annotations
 

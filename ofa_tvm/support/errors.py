@@ -18,7 +18,7 @@ class OfaTvmError(Exception):
         self.what = what
         self.hint = hint
         self.is_told = False
-        """Whether a result that was printed says so already."""
+        """Whether a printed result contains the error already."""
 
     def record(self) -> dict[str, object]:
         """As a JSON object."""
@@ -32,7 +32,7 @@ class UserError(OfaTvmError):
 
 
 class HostFault(OfaTvmError):
-    """The machine failed (no space, no memory, no processes), not what was tried; nothing is held against that."""
+    """The machine failed (no space, memory or processes); this says nothing about what was being tried."""
 
 
 class PartialResult(OfaTvmError):

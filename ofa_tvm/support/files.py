@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 
 def cache_folder() -> Path:
-    """Folder for what can be made again: ``$OFA_TVM_CACHE``, or ``~/.cache/ofa_tvm``."""
+    """Folder for files that can be made again: ``$OFA_TVM_CACHE``, or ``~/.cache/ofa_tvm``."""
     return Path(os.environ.get("OFA_TVM_CACHE") or Path.home() / ".cache" / "ofa_tvm")
 
 

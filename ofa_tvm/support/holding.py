@@ -15,7 +15,7 @@ from ofa_tvm.support.errors import UserError
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a folder, which exists, for writing.
+    """Hold an existing folder for writing.
 
     Raises:
         UserError: another process holds it; the message names it.

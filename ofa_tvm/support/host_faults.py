@@ -1,4 +1,4 @@
-"""Faults of the machine that does the work: no space, memory or processes. They say nothing of what was tried."""
+"""Faults of the machine that does the work: no space, memory or processes. They say nothing about the work."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ERRORS = (
     *(errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE),
 )
 SAID = ("Killed signal terminated program", "virtual memory exhausted")
-"""By compilers that the system ended, or gave no memory."""
+"""Messages of compilers that the system killed or refused memory."""
 MIN_BYTES = 1 << 16
 AGAIN = "then run the same command again: what was being tried is not held against it"
 
 
 def is_host_fault(error: BaseException) -> bool:
-    """Whether an error is the machine's: by its kind, or by what the system says in it, as compilers pass it on."""
+    """Whether an error is the machine's fault: by its type, or by a system message in it that a compiler passed on."""
     if isinstance(error, MemoryError | HostFault) or (isinstance(error, OSError) and error.errno in ERRORS):
         return True
     said = str(error)
@@ -29,15 +29,15 @@ def is_host_fault(error: BaseException) -> bool:
 
 
 def fault_of(error: str) -> HostFault:
-    """The error to raise for what a job's process said."""
+    """The error to raise for the message of a job's process."""
     return HostFault(f"this machine failed, not what was tried: {error}", f"{_mend(error)}, {AGAIN}")
 
 
 def require_space(least_bytes: int = MIN_BYTES) -> None:
-    """Refuse to go on where nothing can be written: compilers that meet a full disk crash without a word.
+    """Refuse to go on when the disk is full: a compiler that meets a full disk crashes without a message.
 
     Args:
-        least_bytes: that must be free.
+        least_bytes: bytes that must be free.
 
     Raises:
         HostFault: the disk of the cache, or that of temporary files, is full.

@@ -1,4 +1,4 @@
-"""The ledger: what each phase cost in wall time, CPU time and energy, and how the energy was found.
+"""The ledger: what each phase cost in wall time, CPU time and energy, and how the energy was obtained.
 
 Energy is metered where the processor's counters (RAPL) can be read. Elsewhere it is estimated from CPU time and
 the power of one busy core, with bounds: server processors draw 3 to 12 W a core (package power at full load over
@@ -171,7 +171,7 @@ def _rapl_joules() -> dict[str, float]:
 
 
 def gpu_joules() -> float | None:
-    """Energy that the first visible NVIDIA GPU has used since its driver was loaded; None where that is not known."""
+    """Energy that the first visible NVIDIA GPU has used since its driver was loaded; None where it is unknown."""
     try:
         import pynvml  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError:

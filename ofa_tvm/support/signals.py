@@ -1,4 +1,4 @@
-"""Hold Ctrl-C and termination back while what belongs together is written."""
+"""Hold back Ctrl-C and termination while files that belong together are written."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Step:
 
 
 class StepFailed(OfaTvmError):
-    """A step ended with an error that it has explained; ``exit_code`` is the step's."""
+    """A step ended with an error that it has already reported; ``exit_code`` is the step's."""
 
     def __init__(self, step: Step, exit_code: int) -> None:
         super().__init__(f"{step.verb} ended with {exit_code}", "mend what it says, then give the same command again")
@@ -53,7 +53,7 @@ def run_steps(steps: Sequence[Step], folder: Path) -> dict[str, Record]:
 
 
 def _explain(step: Step, printed: str) -> None:
-    """Say what a failed step has only put into its result: the checks that failed."""
+    """Log what a failed step reports only in its result: the checks that failed."""
     try:
         checks = json.loads(printed).get("checks", [])
     except (json.JSONDecodeError, AttributeError):

@@ -1,1 +1,1 @@
-"""How a latency is measured and told: windows of single calls, seconds apart, in turn with others."""
+"""How a latency is measured and reported: windows of single calls, seconds apart, in turn with other subjects."""

@@ -1,4 +1,4 @@
-"""Other work on purpose: processes that each keep a core busy while something is measured."""
+"""Deliberate load: processes that each keep a core busy while something is measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# It ends with its parent: what it waits for, now and then, is the end of its input.
+# It ends with its parent: now and then it checks whether its input has ended.
 PROGRAM = """
 import select, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -20,7 +20,7 @@ while not select.select([sys.stdin], [], [], 0)[0]:
 
 @contextmanager
 def busy_cores(count: int) -> Iterator[list[int]]:
-    """Keep so many cores busy, as far as there are others, by processes that end with this one; gives their numbers."""
+    """Keep ``count`` cores busy with processes that end with this one; yields their process ids."""
     command = [sys.executable, "-S", "-E", "-c", PROGRAM]
     processes: list[subprocess.Popen[bytes]] = []
     try:

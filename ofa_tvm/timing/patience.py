@@ -1,4 +1,4 @@
-"""Measuring on a machine that others use: what is disturbed is measured again, a few times, after a while."""
+"""Measuring on a shared machine: disturbed measurements are repeated a few times, after a wait."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ WAITS_S = (5.0, 15.0, 30.0)
 
 
 def until_undisturbed(measure: Callable[[], int]) -> None:
-    """Measure; wait and measure again as long as others disturb it, but not for ever.
+    """Measure; while other processes disturb it, wait and measure again, a limited number of times.
 
     Args:
-        measure: measures what is not known soundly yet; how many subnets of it others disturbed.
+        measure: measures subnets without a sound result; returns how many of them were disturbed.
     """
     for wait_s in WAITS_S:
         disturbed = measure()

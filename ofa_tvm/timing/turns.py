@@ -1,4 +1,4 @@
-"""Windows of several subjects in turn, some seconds apart: what changes on a machine meets all of them alike."""
+"""Windows of several subjects in turn, some seconds apart: changes of the machine affect all of them alike."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """How long one measures.
+    """How long to measure.
 
     Args:
-        windows: of each subject.
+        windows: windows of each subject.
         window_ms: length of one.
         gap_s: the least time from the start of a window to the start of the same subject's next.
         busy_cores: cores to keep busy meanwhile.
@@ -28,11 +28,11 @@ class WindowPlan:
 
 
 def in_turn(subjects: Sequence[Callable[[], Result]], plan: WindowPlan) -> list[list[Result]]:
-    """What each subject gives in each of its windows.
+    """The results of each subject, one for each of its windows.
 
     Args:
         subjects: each times one window when it is called.
-        plan: how many, how far apart.
+        plan: how many windows, and how far apart.
     """
     results: list[list[Result]] = [[] for _ in subjects]
     for number in range(plan.windows):

@@ -1,4 +1,4 @@
-"""Window and Timing: what was measured of one subnet, and what is told of it."""
+"""Window and Timing: what was measured of one subnet, and the latency that follows from it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ofa_tvm.support.errors import UserError
 Percentile = Literal[50, 90, 99]
 PERCENTILES: tuple[Percentile, ...] = get_args(Percentile)
 MIN_WINDOWS = 3
-"""Undisturbed windows that a latency rests on."""
+"""Undisturbed windows that a latency needs."""
 MIN_CALLS = 3
-"""Undisturbed calls that a window rests on."""
+"""Undisturbed calls that a window needs."""
 MIN_KEPT = 0.25
 """Share of a window's calls that must be undisturbed."""
 SLOW = 1.1
-"""Times the usual that a calibration kernel takes in a window that others disturb."""
+"""A window is disturbed if its calibration kernel takes longer than the usual time multiplied by this."""
 
 
 def percentile_of(number: int) -> Percentile:
     """The percentile that a number names.
 
     Raises:
-        UserError: nothing tells it.
+        UserError: windows do not hold it.
     """
     for percentile in PERCENTILES:
         if number == percentile:
@@ -40,19 +40,19 @@ class _Part(BaseModel):
 
 
 class Window(_Part):
-    """Single calls in a row on one load of a library; as ``native/window.c`` tells it, in this order.
+    """Consecutive single calls after one load of a library; the fields are in the order of ``native/window.c``.
 
     Args:
-        p50_ms: percentiles of the calls that nothing disturbed; of all, where that is none.
+        p50_ms: percentiles of the undisturbed calls; of all calls where none is undisturbed.
         p90_ms: likewise.
         p99_ms: likewise.
         any_p50_ms: percentiles of all calls.
         any_p90_ms: likewise.
         any_p99_ms: likewise.
         calls: how many there were.
-        left_out: those among them during or right after which a thread was not on a CPU.
-        on_cpu: share of the window in which all threads were on one; 1 where a GPU works.
-        calibration_ms: the calibration kernel, timed in between; 0 where there is none.
+        left_out: calls during or right after which a thread was not on a CPU.
+        on_cpu: share of the window in which all threads were on a CPU; 1 where a GPU works.
+        calibration_ms: time of the calibration kernel, run in between; 0 where there is none.
     """
 
     p50_ms: float = Field(gt=0)
@@ -71,7 +71,7 @@ class Window(_Part):
         """From the library's figures.
 
         Raises:
-            ValueError: they cannot be.
+            ValueError: they are not possible.
         """
         if not all(math.isfinite(figure) for figure in figures):
             raise ValueError("figures of a window must be finite")
@@ -93,14 +93,14 @@ class Window(_Part):
 class Timing(_Part):
     """One subnet's windows on one host.
 
-    What is told is the median of the windows' percentiles, of those windows that nothing disturbed where there are
-    enough of them. A budget is held where the slowest window's percentile holds it.
+    The told latency is the median of the windows' percentiles, over the undisturbed windows if there are enough of
+    them. A budget is held if the slowest window's percentile holds it.
 
     Args:
         windows: in the order in which they were taken.
-        host: where, see ``host_identity``; empty for a device elsewhere.
+        host: where they were taken, see ``host_identity``; empty for a device elsewhere.
         measured_at: the end of the last window, UTC, ISO 8601.
-        usual_calibration_ms: what the calibration kernel takes on that host at best.
+        usual_calibration_ms: time of the calibration kernel on that host at best.
         busy_cores: cores that were kept busy meanwhile on purpose: then all calls count.
     """
 
@@ -112,7 +112,7 @@ class Timing(_Part):
 
     @property
     def undisturbed(self) -> tuple[Window, ...]:
-        """The windows that nothing disturbed; all of them where the host was kept busy on purpose."""
+        """The undisturbed windows; all of them where the host was kept busy on purpose."""
         if self.busy_cores:
             return self.windows
         return tuple(window for window in self.windows if not window.is_disturbed(self.usual_calibration_ms))
@@ -129,21 +129,21 @@ class Timing(_Part):
         return tuple(getattr(window, name) for window in counted)
 
     def told_ms(self, percentile: Percentile = 50) -> float:
-        """What is told of the latency."""
+        """The told latency."""
         return median(self.values_ms(percentile))
 
     def slowest_ms(self, percentile: Percentile = 50) -> float:
-        """What a budget is held against."""
+        """The slowest window's percentile, which a budget is compared with."""
         return max(self.values_ms(percentile))
 
     def spread_ms(self, percentile: Percentile = 50) -> tuple[float, float]:
-        """The fastest and the slowest window's."""
+        """The percentile in the fastest and in the slowest window."""
         values = self.values_ms(percentile)
         return min(values), max(values)
 
     @property
     def share_left_out(self) -> float:
-        """Of all calls, those during or right after which other work was done; 0 where that was wanted."""
+        """Share of calls during or right after which other work ran; 0 where the load was on purpose."""
         if self.busy_cores:
             return 0.0
         return sum(window.left_out for window in self.windows) / sum(window.calls for window in self.windows)
@@ -155,11 +155,11 @@ class Timing(_Part):
 
     @property
     def calibration_ms(self) -> float:
-        """The calibration kernel, median of the windows that count."""
+        """Time of the calibration kernel: the median of the windows that count."""
         return median(window.calibration_ms for window in (self.undisturbed if self.is_sound else self.windows))
 
 
 def usual_calibration_ms(windows: Iterable[Window]) -> float:
-    """What the calibration kernel takes in the fastest tenth of windows; 0 where nobody knows."""
+    """Time of the calibration kernel at the fastest tenth of the windows; 0 where no window has one."""
     times_ms = sorted(window.calibration_ms for window in windows if window.calibration_ms)
     return times_ms[len(times_ms) // 10] if times_ms else 0.0

@@ -1,4 +1,4 @@
-"""The plan that a training has where nobody says otherwise; nothing here needs torch."""
+"""The default plan of a training; nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from ofa_tvm.supernet.plan import Plan, Recipe, make_plan
 
 SPACE = "mbv3-cifar"
 EPOCHS, KNOWING_EPOCHS = 60.0, 10.0
-"""From nothing, and from weights that know much."""
+"""Epochs from random weights, and from trained ones."""
 MIN_STEPS = 2000
 """Steps that a plan has at least, however few images there are."""
 SMALL = 10_000
 """Training images below which a batch is smaller, so that an epoch has more steps."""
 BATCH, SMALL_BATCH = 128, 64
 GPU_BATCH, GPU_RATE_SCALE = 512, 2.0
-"""On a GPU, whose launches take as long whatever the batch."""
+"""On a GPU, whose launches take equally long for every batch size."""
 MIN_WINDOW, MAX_WINDOW, WINDOWS = 32, 1024, 40
 """Steps of a window of random subnets on a GPU, and windows of a training."""
 FOLDS, ENOUGH = 4, 1000
-"""Parts of a cross-validation where fewer images than that could be held out."""
+"""Parts of a cross-validation, used where fewer images than the second number could be held out."""
 
 
 def plan_for(
@@ -42,12 +42,12 @@ def plan_for(
         epochs: times each is seen; None for the default, and ``MIN_STEPS`` at least.
         steps: in all, instead of epochs.
         batch: images a step; None for the default.
-        knows: the training starts from weights.
+        knows: the training starts from trained weights.
         is_graphed: steps are replayed as graphs, on a GPU.
         values: of other fields of the plan.
 
     Raises:
-        UserError: there is no such field, or its value cannot be.
+        UserError: there is no such field, or its value is invalid.
     """
     if batch is None and is_graphed and images >= SMALL:
         batch, values = GPU_BATCH, {"rate_scale": GPU_RATE_SCALE, **values}

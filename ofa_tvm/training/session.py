@@ -35,7 +35,7 @@ from ofa_tvm.support.ledger import Cost, total
 from ofa_tvm.training.defaults import ENOUGH, FOLDS, SPACE, plan_for
 
 SHRUNK = 1.5
-"""Images so many times larger than what a network sees of them are worth a word."""
+"""Images this many times larger than a network's input are worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TrainingRequest:
     """What is trained.
 
     Args:
-        out: folder of the training; an unfinished one goes on.
+        out: folder of the training; an unfinished one is resumed.
         data: images, as ``load_dataset`` takes them.
         space: its name; None for that of the weights it starts from.
         init: weights to start from, as ``open_start`` takes them.
@@ -56,7 +56,7 @@ class TrainingRequest:
         values: of other fields of the plan, as numbers or as texts.
         seed: of weights, order and sampled subnets.
         device: None for the GPU if torch sees one.
-        precision: None for what is fast there.
+        precision: None for the one that is fast on the device.
         host_threads: of torch; None for the cores that are idle.
         folds: parts of a cross-validation; None for the default.
         accuracy_samples: subnets that are evaluated for an accuracy predictor; 0 for none.
@@ -91,7 +91,7 @@ class SubnetAccuracy:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What a training ended in.
+    """The outcome of a training.
 
     Args:
         checkpoint: the supernet.
@@ -119,14 +119,14 @@ class TrainingOutcome:
 
 @dataclass(frozen=True)
 class ExpectedTraining:
-    """What a training will be.
+    """What a training will do and cost.
 
     Args:
-        plan: of the one whose supernet is wanted.
+        plan: of the training whose supernet is wanted.
         images: that it trains on.
-        held_out: images that tell accuracies.
-        trainings: with those of a cross-validation.
-        cost: of all that is left of them, without evaluation.
+        held_out: images that accuracies are counted on.
+        trainings: how many there are, those of a cross-validation included.
+        cost: of all their remaining steps, without evaluation.
     """
 
     plan: Plan
@@ -151,7 +151,7 @@ class TrainingSession:
 
     Args:
         request: what is trained.
-        writes: whether it is to run; its folder is held then, until it has.
+        writes: whether it will run; its folder is then held until it has run.
 
     Raises:
         UserError: something cannot be read, or does not fit; or another process trains in that folder.
@@ -170,7 +170,7 @@ class TrainingSession:
         if precision == "bfloat16" and device.type == "cpu":
             log("bfloat16 on a CPU: a processor without instructions for it is many times slower than with float32")
         self._holding = ExitStack()
-        if writes and is_first_process():  # what cannot be written must be said now, not after hours
+        if writes and is_first_process():  # a folder that cannot be written is reported now, not after hours
             request.out.mkdir(parents=True, exist_ok=True)
             self._holding.enter_context(held(request.out))
         dataset = load_dataset(request.data, log)
@@ -196,11 +196,11 @@ class TrainingSession:
         space = space.with_classes(len(dataset.class_names))
         begun = partial(Trainer, space, plan=plan, device=device, teacher=teacher, ranks=self._ranks, start=start)
         self.trainers = _trainers(begun, dataset, request.out, folds)
-        """Those of a cross-validation, if there is one, and at last the one whose supernet is wanted."""
+        """Those of a cross-validation, if there is one, and last the one whose supernet is wanted."""
 
     @property
     def trainer(self) -> Trainer:
-        """The one whose supernet is wanted."""
+        """The trainer whose supernet is wanted."""
         return self.trainers[-1]
 
     def expected(self) -> ExpectedTraining:
@@ -234,7 +234,7 @@ class TrainingSession:
         return outcome
 
     def _train(self) -> Path:
-        """Train one after the other; the last one's checkpoint."""
+        """Run the trainings one after the other; returns the last one's checkpoint."""
         for number, trainer in enumerate(self.trainers, 1):
             if (count := len(self.trainers)) > 1:
                 role = f"part {number} of a cross-validation" if number < count else "all images"
@@ -276,7 +276,7 @@ class TrainingSession:
 
 
 def train(request: TrainingRequest) -> TrainingOutcome | None:
-    """Train a supernet, or go on with it; None in all of several processes but the first.
+    """Train a supernet, or resume; returns None in all processes but the first.
 
     Raises:
         UserError: see ``TrainingSession``.
@@ -294,7 +294,7 @@ def _require_enough(accuracy_samples: int) -> None:
 
 
 def _warn_of_shrinking(space: SearchSpace, dataset: Dataset) -> None:
-    """Say when images are made much smaller than they are, and which spaces would see more of them."""
+    """Warn when the space shrinks the images much, and name spaces that take larger ones."""
     size, most = dataset.all_training.images.shape[1], max(space.resolutions)
     if size < SHRUNK * most:
         return

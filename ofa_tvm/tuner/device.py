@@ -38,7 +38,7 @@ class Device(Closing):
         """Time subnets, in turn where it can."""
 
     def load(self, library: Path) -> Library:
-        """A subnet's library, where the device can run it.
+        """Load a subnet's library, where the device can run it.
 
         Raises:
             UserError: nothing runs there.

@@ -22,10 +22,10 @@ POPULATION = {"llvm": 64, "cuda": 32}
 ATTEMPTS = 20
 """Times that a first generation is drawn again while too few of it are valid."""
 MIN_VALID = 2
-"""Schedules that evolution may start from: of some kernels few are valid, and TVM gives up for want of more."""
+"""Schedules that evolution may start from: some kernels have few valid ones, and TVM gives up below its minimum."""
 MAX_TRIALS = 100_000
 TENSOR_CORES = "cuda-tensorcore"
-"""TVM's name of the rules whose tiles are tensor cores'."""
+"""TVM's name of the rules that make tiles for tensor cores."""
 
 
 class PooledCostModel:
@@ -99,12 +99,12 @@ class Evolution:
         plain = ms.TuneContext(workload, target=self._target, space_generator=_rules("cuda"), rand_state=seed + 1)
         try:
             on_tensor_cores = list(self._context.generate_design_space())
-        except RuntimeError:  # a shape that they cannot take, told in several ways
+        except RuntimeError:  # a shape that they cannot take, reported in several ways
             on_tensor_cores = []
         return [*on_tensor_cores, *plain.generate_design_space()]
 
     def learn(self, measured: Sequence[Record]) -> None:
-        """Know what earlier runs measured: ``trace`` as JSON and ``times_ms`` of each."""
+        """Learn from what earlier runs measured: ``trace`` as JSON and ``times_ms`` of each."""
         candidates, results = [], []
         for candidate in measured:
             trace, seconds = (

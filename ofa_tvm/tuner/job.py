@@ -25,7 +25,7 @@ class KernelJob:
         kernel: the kernel.
         schedule: how it is computed.
         target: what it is compiled for, and how it is timed.
-        best_ms: the fastest so far; None: its output is checked whatever it takes.
+        best_ms: the fastest so far; None: its output is always checked.
         reference_ms: what a reference kernel took when the log began; it is timed in turn with this one, whose times
             are normalised to that speed. None: times stay as they are.
     """
@@ -85,7 +85,7 @@ class SubnetJob:
 
 @dataclass(frozen=True)
 class SubnetTiming:
-    """What became of a subnet that was to be timed.
+    """The outcome of timing a subnet.
 
     Args:
         status: "ok", or what went wrong.
@@ -103,13 +103,13 @@ class SubnetTiming:
 
     @classmethod
     def of_answer(cls, answer: Record) -> SubnetTiming:
-        """What a worker's answer tells."""
+        """The timing in a worker's answer."""
         return _TIMING.validate_python(answer)
 
 
 @dataclass(frozen=True)
 class SubnetTimings:
-    """What became of a job's subnets, in their order."""
+    """Timings of a job's subnets, in their order."""
 
     timings: tuple[SubnetTiming, ...]
     status: TrialStatus = "ok"

@@ -15,7 +15,7 @@ from ofa_tvm.timing.window import Window
 
 FILE_NAME = "latency.jsonl"
 RECENT = 100
-"""Records that say how fast a host is at best."""
+"""Records that show how fast a host is at best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,12 @@ class LatencyRecord:
         times_ms: of each window, the median of its undisturbed calls; raw repeats in records of older versions.
         reference_ms: what the space's reference subnet took right after each of them, likewise.
         schedules: identity of the schedules that it was built with; other schedules make it stale.
-        provenance: how the times came about.
+        provenance: how the times were obtained.
         measured_at: UTC, ISO 8601.
         error: why it failed.
         classes: number of classes, where it is not the space's own.
         figures: of each window, see ``timing.window.Window``; none in records of older versions and of estimates.
-        host: where it was, see ``host_identity``; empty for a device elsewhere, and in records of older versions.
+        host: where it was measured, see ``host_identity``; empty for a device elsewhere, and in older records.
         busy_cores: cores that were kept busy meanwhile on purpose.
     """
 

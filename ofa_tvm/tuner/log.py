@@ -1,7 +1,7 @@
 """The tuning log of one target and fingerprint: what was tried, what won, in files that survive a kill.
 
 ==================  ====================================================================================
-``manifest.json``   conditions of all measurements in the folder, and the speed at which times are told
+``manifest.json``   conditions of all measurements in the folder, and the speed that times refer to
 ``kernels.jsonl``   one line per kernel and batch, the last one counts: best time, trials, winner
 ``trials.jsonl``    the ledger: one line per trial, so that nothing is measured twice (not shipped)
 ==================  ====================================================================================
@@ -40,7 +40,7 @@ def logs_root() -> Path:
 
 
 def own_root() -> Path:
-    """Where logs are written unless somebody says otherwise; logs that ship for a fingerprint are begun from there.
+    """Where logs are written by default; a log that ships for a fingerprint is copied there before it grows.
 
     ``tuning_logs/local`` of a checkout, which git ignores, or a folder of the user's: never among the logs that ship,
     nor inside an installed package, which pip removes.
@@ -91,7 +91,7 @@ class TuningLog:
         self.hides_shipped = (
             not manifest.exists() and (_folder(shipped_folder("tuning_logs"), target) / MANIFEST).exists()
         )
-        """Whether it is empty although one ships for these conditions, which another root hides."""
+        """Whether it is empty although a log ships for these conditions: another root hides that one."""
         self.target, self._conditions = target, target.conditions
         self.reference_ms: float | None = None
         self.kernels: dict[str, KernelState] = {}
@@ -210,7 +210,7 @@ class TuningLog:
         """Winning schedules of other fingerprints, by kernel: worth an early trial, never an answer.
 
         Args:
-            dissimilarity: of the conditions of another log (empty where they are not known); the least comes first.
+            dissimilarity: from another log's conditions (empty where unknown); the least dissimilar log comes first.
         """
         not_donors = (self._own.resolve(), self._shipped.resolve())
         roots = dict.fromkeys((self.root.resolve(), shipped_folder("tuning_logs").resolve()))
@@ -246,7 +246,7 @@ def best_times(folder: Path) -> dict[str, float]:
 
 
 def _conditions(folder: Path) -> Record:
-    """Under which conditions a log was measured; empty where a kill left no manifest, or a strange one."""
+    """Conditions under which a log was measured; empty where a kill left no manifest, or one of another form."""
     path = folder / MANIFEST
     manifest = read_json(path, "manifest") if path.exists() else {}
     return manifest.get("conditions", {}) if isinstance(manifest, dict) else {}

@@ -1,4 +1,4 @@
-"""Traces that were measured, kept beside a log so that a later run goes on where the search was."""
+"""Traces that were measured, kept beside a log so that a later run continues the search."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FILE_NAME = "traces.jsonl"
 
 
 def keep_traces(folder: Path, results: Sequence[tuple[Candidate, TrialResult]]) -> None:
-    """Append what was measured of traces to a log's folder."""
+    """Append measured traces to a log's folder."""
     lines = [
         {"kernel": candidate.kernel, "trace": candidate.schedule["trace"], "times_ms": list(result.times_ms)}
         for candidate, result in results
@@ -24,7 +24,7 @@ def keep_traces(folder: Path, results: Sequence[tuple[Candidate, TrialResult]]) 
 
 
 def kept_traces(folder: Path) -> dict[str, list[Record]]:
-    """``trace`` and ``times_ms`` of what was measured, by kernel."""
+    """``trace`` and ``times_ms`` of measured traces, by kernel."""
     traces: dict[str, list[Record]] = {}
     for line in read_jsonl(folder / FILE_NAME, "measured traces"):
         if {"kernel", "trace", "times_ms"} <= line.keys():

@@ -18,8 +18,8 @@ from ofa_tvm.tuner.log import TuningLog
 def retime(log: TuningLog, device: Device, kernels: Mapping[str, KernelSpec], target: TargetAttributes) -> int:
     """Replace the times of tuned kernels and of their default schedules; returns how many could be timed.
 
-    A default schedule that is the faster one, both timed in turn, becomes the winner: of many candidates, one that was
-    lucky once may have won.
+    Winner and default schedule are timed in turn, and a faster default becomes the winner: among many candidates, a
+    lucky one may have won.
 
     Args:
         log: held exclusively by the caller; each kernel is appended as it is timed.

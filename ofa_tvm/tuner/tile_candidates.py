@@ -1,7 +1,7 @@
 """Where a kernel's candidates come from: ranked tiles, winners of other logs and of neighbouring kernels.
 
-First the ranking's best guess, then the nearest CPU's winner: after these two trials `mbv3` is within a few percent of
-its end on a CPU that was never tuned, while that winner alone is far from it (``benchmarks/README.md``).
+First the ranking's best guess, then the nearest CPU's winner: on a CPU that was never tuned, these two trials bring
+`mbv3` within a few percent of its final latency; that winner alone is far from it (``benchmarks/README.md``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NEIGHBOURS = 2
 
 
 def dissimilarity(target: TargetAttributes) -> Callable[[Record], list[bool]]:
-    """How unlike a target is that of another log's conditions: in its vectors' lanes, then registers, then cores.
+    """How a target differs from that of another log's conditions: in vector lanes, then registers, then cores.
 
     Args:
         target: TVM's attributes of the target that is tuned.

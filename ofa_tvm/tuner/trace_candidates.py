@@ -1,6 +1,6 @@
 """Candidates where TVM schedules: the default, then our own designs, or MetaSchedule's space, searched by evolution.
 
-What was measured is kept, see ``traces``, so that a later run goes on where the search was.
+What was measured is kept, see ``measured_traces``, so that a later run continues the search.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a trial of a candidate gave, and what is known of a kernel after its trials."""
+"""The result of a candidate's trial, and what is known of a kernel after its trials."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TrialStatus = Literal["ok", "failed", "wrong_output", "crashed", "timed_out"]
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What became of a candidate; only a checked output can win.
+    """The outcome of a candidate's trial; only a checked output can win.
 
     ``times_ms`` are all repeats. Where a reference kernel was timed beside them, they are normalised to the speed at
     which the log began, and ``reference_ms`` is what the reference took.
@@ -29,7 +29,7 @@ class TrialResult:
 
     @classmethod
     def of_answer(cls, answer: Record) -> TrialResult:
-        """The result that a worker's answer tells."""
+        """The result in a worker's answer."""
         return _RESULT.validate_python(answer)
 
     @property
@@ -45,7 +45,7 @@ _RESULT = TypeAdapter(TrialResult)
 class KernelState:
     """What is known of a kernel: the last line of its key in ``kernels.jsonl``.
 
-    ``default_ms`` is the time of what it runs without tuning, where that was tried.
+    ``default_ms`` is the time of its default schedule, where that was tried.
     """
 
     kernel: str

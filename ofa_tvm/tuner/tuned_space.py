@@ -21,7 +21,7 @@ class Target:
     Args:
         source: its name or file.
         spec: what it is.
-        device: where it is measured, where that was said beside the name.
+        device: where it is measured, if that was named beside the target.
         logs: folder of tuning logs; None for the usual ones.
     """
 
@@ -31,7 +31,7 @@ class Target:
     logs: Path | None = None
 
     def tuned(self, space: SearchSpace) -> TunedSpace:
-        """A space with what is tuned of it here."""
+        """A space with this target and its log."""
         return TunedSpace(space, self.spec, TuningLog(self.spec, self.logs))
 
 

@@ -45,7 +45,7 @@ def kernel_frequencies(
 
 
 def patience(state: KernelState, batch: int) -> float:
-    """How much a kernel still promises: it halves with every batch that brought nothing, and ends."""
+    """How much a kernel still promises: halves with every batch without a gain, and ends at 0."""
     left: float = 0.5 ** (state.since_best / batch)
     return left if left >= ENOUGH else 0.0
 

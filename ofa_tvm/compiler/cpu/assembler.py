@@ -2,7 +2,8 @@
 
 The library calls the kernels one after the other on a planned block of memory; nothing is allocated, looked up or
 checked in between. It loads through TVM's runtime as a module with ``main(images, logits)``, or by plain ``dlopen`` as
-``ofa_tvm_run``. Several threads, its own, are woken once for a call and meet after each kernel.
+``ofa_tvm_run``. If it uses several threads, these are its own: each call wakes them once, and they meet after each
+kernel.
 """
 
 from __future__ import annotations
@@ -98,11 +99,11 @@ def compile_kernels(plan: Plan, cache: ObjectCache) -> list[Path]:
 
 
 def compile_program(plan: Plan, weights: Weights, tasks: int, batch: int, linker: str, folder: Path) -> Path:
-    """The object file of what calls a plan's kernels, with the weights in it.
+    """The object file of the code that calls a plan's kernels, with the weights in it.
 
     Args:
         plan: what to call.
-        weights: folded weights, see ``ofa_tvm.weights``.
+        weights: folded weights, see ``graph.weights``.
         tasks: threads that share each kernel.
         batch: images per call.
         linker: C compiler for where the code runs.

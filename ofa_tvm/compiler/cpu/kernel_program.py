@@ -19,7 +19,7 @@ from ofa_tvm.support.dtype import FLOAT32_BYTES
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
 MAX_SECONDS = 20
-"""A kernel that a board runs longer is ended there."""
+"""A kernel that runs longer on a board is ended there."""
 
 
 class KernelProgram:
@@ -37,7 +37,7 @@ class KernelProgram:
         self.output_bytes = sum(aligned(FLOAT32_BYTES * int(np.prod(shape))) for shape in spec.output_shapes)
 
     def inputs(self, inputs: Sequence[Array]) -> bytes:
-        """All arguments, one after the other, of inputs as ``graph.numpy_reference`` lays them; outputs are NaN."""
+        """All arguments, one after the other, from inputs as in ``graph.numpy_reference``; outputs are NaN."""
         return b"".join(data.ljust(aligned(len(data)), b"\0") for data, _ in self._arguments(inputs))
 
     def outputs(self, data: bytes) -> list[Array]:

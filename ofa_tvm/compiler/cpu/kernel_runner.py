@@ -26,15 +26,15 @@ MAX_COPIES = 32
 
 
 def copies_of(spec: KernelSpec) -> int:
-    """How many copies of its constants a kernel goes round when it is timed."""
+    """How many copies of its constants a kernel cycles through when it is timed."""
     return min(MAX_COPIES, max(1, COLD_BYTES // max(1, spec.weight_bytes)))
 
 
 class KernelRunner:
     """A kernel that is ready to run.
 
-    In a network a kernel meets its weights where other weights have driven them, so calls go round several copies that
-    together are larger than a core's own caches.
+    In a network, other weights have driven a kernel's weights out of the caches before each call, so calls cycle
+    through several copies that together are larger than a core's own caches.
 
     Args:
         kernel: the kernel.

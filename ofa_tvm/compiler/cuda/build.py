@@ -27,9 +27,9 @@ from ofa_tvm.support.dtype import DType
 
 FALLBACK = "TVM_COMPILE_FORCE_FALLBACK"
 NO_STORAGE_REWRITE = {"tirx.disable_storage_rewrite": True}
-"""TVM's pass lets float32 sums of tensor cores share memory with float16 maps, and the next one refuses that."""
+"""TVM's pass lets float32 sums of tensor cores share memory with float16 maps, and the next pass refuses that."""
 PASSES = {"relax.backend.use_cuda_graph": True}
-"""One launch of a CUDA graph for all between a network's input and output: small networks are bound by launches."""
+"""One CUDA graph launch for all between a network's input and output: small networks are bound by launches."""
 
 OWN_DEFAULTS: Mapping[str, Callable[[KernelSpec], Schedule | None]] = {
     "depthwise": schedule_depthwise,
@@ -106,7 +106,7 @@ def build_network(
 
     Args:
         network: the subnet.
-        weights: folded weights, see ``ofa_tvm.weights``.
+        weights: folded weights, see ``graph.weights``.
         winners: tuned schedules by kernel; others run the default.
         target: a GPU.
         linker: of the machine that the GPU is in.

@@ -1,4 +1,4 @@
-"""Depthwise convolutions on a GPU by default: a thread an element, where DLight makes a thread block of each."""
+"""Default schedule of depthwise convolutions on a GPU: one thread per element, where DLight makes a thread block."""
 
 from __future__ import annotations
 

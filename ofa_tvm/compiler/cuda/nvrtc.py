@@ -56,7 +56,7 @@ template <class T, class U> struct conditional<false, T, U> { typedef U type; };
 
 @dataclass(frozen=True)
 class CudaCompiler:
-    """What compiles: its name and version, and the function from source and ``sm_XX`` to a cubin."""
+    """A CUDA compiler: its name and version, and the function from source and ``sm_XX`` to a cubin."""
 
     name: str
     version: str
@@ -123,7 +123,7 @@ def _load_nvrtc() -> Any:
     libraries = [path for folder in _packages() for path in sorted(folder.glob("*/lib/libnvrtc.so.*"), reverse=True)]
     for path in [*libraries, _toolkit() / "lib64/libnvrtc.so.13", Path("libnvrtc.so.13")]:
         try:
-            # Some versions look for this part of themselves in the system's folders only; loaded is found.
+            # Some versions look for this part in the system's folders only; once loaded, it is found.
             for builtins in path.parent.glob("libnvrtc-builtins.so.*"):
                 ctypes.CDLL(str(builtins))
             return ctypes.CDLL(str(path))

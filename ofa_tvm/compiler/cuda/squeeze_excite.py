@@ -17,7 +17,7 @@ THREADS = ((32, 8), (32, 16), (32, 32), (64, 16), (128, 8))
 """Threads of a block along x and y."""
 DEFAULT_THREADS = (32, 16)
 MAX_BYTES = 512 * 1024
-"""What one block may read of an image by default. A guess: more launches cost less than one core's bandwidth beyond."""
+"""Bytes that one block may read of an image by default. A guess: beyond, more launches cost less than the reads."""
 
 
 def schedule_squeeze_excite(spec: KernelSpec, threads: tuple[int, int], pooled_apart: bool = False) -> Schedule:
@@ -42,7 +42,7 @@ def schedule_squeeze_excite(spec: KernelSpec, threads: tuple[int, int], pooled_a
         trace.set_scope(summed, 0, "local")
         *_, channel = trace.get_loops(summed)[:-reductions]
         along = trace.fuse(*trace.get_loops(summed)[-reductions:])
-        # Both are split even where one piece remains: threads without a channel must be told to read nothing.
+        # Both are split even where one piece remains: threads without a channel must be kept from reading.
         trace.bind(trace.split(channel, [None, channels])[1], "threadIdx.x")
         trace.bind(trace.split(along, [None, parts])[1], "threadIdx.y")
 

@@ -33,12 +33,12 @@ LAYOUT_FREE = "layout_free_buffers"
 
 
 def wide(value: Expr) -> Expr:
-    """A number of memory as what is computed with."""
+    """A number from memory, in the type that is computed with."""
     return value if value.dtype == "float32" else value.astype("float32")
 
 
 def narrow(spec: KernelSpec, value: Expr) -> Expr:
-    """A computed number as what memory holds."""
+    """A computed number, in the type that memory holds."""
     return value if spec.dtype == "float32" else value.astype(spec.dtype)
 
 

@@ -36,7 +36,7 @@ def kernel_constants(layer: LayerSpec, weights: Weights) -> list[NDArray[np.floa
 
 
 def _cast(builder: Any, value: Any, shape: tuple[int, ...], to: DType) -> Any:
-    """A call of an own function, because TVM cannot fuse its own cast with ours: it counts in int64."""
+    """A call of our own cast function, because TVM cannot fuse its cast with our kernels: it indexes with int64."""
     function = cast_function(shape, to).without_attr("global_symbol")
     return relax.call_tir(builder.add_func(function, f"to_{to}"), [value], relax.TensorType(shape, to))
 
@@ -46,7 +46,7 @@ def build_relax(network: NetworkSpec, weights: Weights, batch: int = 1, dtype: D
 
     Args:
         network: the subnet.
-        weights: folded weights, see ``ofa_tvm.weights``.
+        weights: folded weights, see ``graph.weights``.
         batch: images per call.
         dtype: of maps and constants between the images and the logits.
 

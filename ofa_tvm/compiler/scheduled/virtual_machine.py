@@ -22,7 +22,7 @@ from ofa_tvm.support.dtype import DType
 
 LINKER = "g++"
 MIN_CALLS = 9
-"""Of a window."""
+"""Calls of a window at least."""
 
 
 def extract_kernels(module: IRModule, network: NetworkSpec, target: Target, batch: int = 1) -> dict[str, IRModule]:
@@ -43,7 +43,7 @@ def compile_loops(
 
     Args:
         network: the subnet.
-        weights: folded weights, see ``ofa_tvm.weights``.
+        weights: folded weights, see ``graph.weights``.
         target: what the code is for.
         library: the file to write.
         batch: images per call.

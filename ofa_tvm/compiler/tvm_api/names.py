@@ -34,7 +34,7 @@ def load_tensor_intrinsics() -> None:
     """Import TVM's tensor intrinsics in about 2 s; call it before the first ``TuneContext``, which needs them.
 
     TVM's own import takes 20 s and more: every intrinsic calls ``inspect.stack``, which reads source files of all
-    loaded modules to find lines that nobody looks at.
+    loaded modules to find lines that are never used.
     """
     original = inspect.stack
     inspect.stack = _stack_without_source

@@ -21,7 +21,7 @@ STDERR = 2
 
 @contextmanager
 def without_chatter() -> Iterator[None]:
-    """Drop those lines that native code writes to stderr meanwhile; everything else comes out at the end."""
+    """Drop such lines that native code writes to stderr within the block; everything else is printed at its end."""
     sys.stderr.flush()
     original = os.dup(STDERR)
     with tempfile.TemporaryFile() as captured:

@@ -1,1 +1,1 @@
-"""Emulated boards: they prove that code is right and say nothing of its speed."""
+"""Emulated boards: they prove that code is right and say nothing about its speed."""

@@ -1,4 +1,4 @@
-"""Boards under emulation, for tests: what they compute counts, what they take does not."""
+"""Boards under emulation, for tests: their results count, their times do not."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class EmulatedDevice(RpcDevice):
 
 
 def _emulated(target: TargetSpec, tracker: str) -> TargetSpec:
-    """The target with what suits an emulated board: everything takes long there, and nothing is worth repeating."""
+    """The target with settings for an emulated board: long sessions, all cores, and nothing timed twice."""
     assert target.rpc is not None
     return target.model_copy(
         update={

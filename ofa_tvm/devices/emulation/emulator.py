@@ -1,6 +1,6 @@
 """An arm64 Linux with TVM's RPC server, to be run by qemu: made once, in the user's cache.
 
-It needs no root file system of the running machine's, no chroot and no registered binary formats: qemu runs the one
+It needs neither the running machine's root file system, nor chroot, nor registered binary formats: qemu runs the one
 Python in it, which starts further ones through the same wrapper.
 """
 

@@ -26,14 +26,14 @@ _BRANCH = re.compile(r"(b|b\.\w+|bl|blr|br|cbn?z|tbn?z|ret|j\w+|call\w*|ret\w*)(
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction: where it is, and what it says."""
+    """One instruction: its address and its text."""
 
     address: int
     text: str
 
     @property
     def is_branch(self) -> bool:
-        """Whether what comes after it in the file may not be what runs next."""
+        """Whether the next instruction to run may be another than the next one in the file."""
         return _BRANCH.match(self.text) is not None
 
 

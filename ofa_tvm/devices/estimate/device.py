@@ -1,6 +1,6 @@
 """No device at all: times estimated from instruction counts under qemu and LLVM's model of the CPU.
 
-Estimates rank; they are no measurements. On x86, where both can be had, ``benchmarks/estimates.py`` compares them. A
+Estimates rank; they are no measurements. On x86, where both are possible, ``benchmarks/estimates.py`` compares them. A
 kernel's time is its cycles at the assumed clock, and its weights at the assumed rate, since they are not in the caches.
 A network's time is the sum of its kernels'.
 """

@@ -39,21 +39,21 @@ class EmulatedKernel:
     folder: Path
 
     def command(self, inputs: list[Array], compiler: str) -> list[str]:
-        """Build the program; what runs it."""
+        """Build the program; returns the command that runs it."""
         names = [str(self.folder / name) for name in ("kernel", "inputs", "outputs")]
         Path(names[1]).write_bytes(self.program.inputs(inputs))
         self.program.build(self.code, inputs, compiler, Path(names[0]), standalone=True)
         return names
 
     def difference(self, inputs: list[Array]) -> float:
-        """Of what it wrote from numpy's, see ``relative_error``."""
+        """Difference of its output from numpy's, see ``relative_error``."""
         outputs = self.program.outputs((self.folder / "outputs").read_bytes())
         return relative_error(outputs, compute(self.program.kernel.spec, inputs))
 
 
 @contextmanager
 def emulated(job: KernelJob) -> Iterator[tuple[EmulatedKernel, Callable[[], None]]]:
-    """A job's kernel, and what keeps its object in the cache."""
+    """A job's kernel, and a function that keeps its object in the cache."""
     cache = ObjectCache(job.target.attributes)
     emitted = cache.kernel(job.kernel, job.schedule)
     with tempfile.TemporaryDirectory() as name, stored_object(cache, emitted) as (code, keep):
@@ -64,7 +64,7 @@ def trial(job: KernelJob) -> TrialResult:
     """Build a kernel, run it once under qemu, and estimate its time.
 
     Raises:
-        UserError: the target does not say how.
+        UserError: the target does not say how to estimate.
     """
     spec, target, estimate = job.kernel, job.target, job.target.estimate
     if estimate is None:

@@ -22,7 +22,7 @@ JOBS_MODULE = "ofa_tvm.devices.workers.subnet_jobs"
 GPU_JOBS_MODULE = "ofa_tvm.devices.local.gpu_jobs"
 SUBNET_TIMEOUT_S = 300
 SETTLING = 9
-"""Trials that say how fast a machine usually is."""
+"""Trials that show how fast a machine usually is."""
 
 
 class LocalDevice(SerialDevice):
@@ -84,7 +84,7 @@ class LocalDevice(SerialDevice):
             return [SubnetTiming.of_answer(timing) for timing in answer["timings"]]
         if len(subnets.keys) == 1:
             return [SubnetTiming.of_answer(answer)]
-        # One of them has failed, or taken the process down: the others shall not suffer.
+        # One of them failed or crashed the process: time each alone, so that the others are not lost.
         return [self.time_subnets(subnets.alone(key), plan)[0] for key in subnets.keys]
 
     def load(self, library: Path) -> Library:

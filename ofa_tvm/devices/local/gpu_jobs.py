@@ -1,4 +1,4 @@
-"""Jobs of the worker process for this machine's GPU: what a pack does far away, done here in one go."""
+"""Jobs of the worker process for this machine's GPU: what a pack does on a remote device, done here in one go."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ofa_tvm.tuner.trial import TrialResult
 
 
 class GpuJobs:
-    """Trials and subnets on a GPU, and what one keeps for the next: TVM's runtime, and reference subnets."""
+    """Trials and subnets on a GPU, and what one job keeps for the next: TVM's runtime, and reference subnets."""
 
     def __init__(self) -> None:
         self._machine: pack_measure.Machine | None = None
@@ -30,7 +30,7 @@ class GpuJobs:
         return self._machine
 
     def trial(self, job: KernelJob) -> TrialResult:
-        """Build, time and check a kernel; every output is checked, and times are told as they are."""
+        """Build, time and check a kernel; every output is checked, and times are not normalised."""
         timed = job.target.tuning
         tolerance = KERNEL_TOLERANCE[job.kernel.dtype]
         settings = {"repeats": timed.repeats, "min_repeat_ms": timed.min_repeat_ms, "tolerance": tolerance}

@@ -1,1 +1,1 @@
-"""Devices elsewhere: what is to be measured travels there in a folder."""
+"""Devices elsewhere: work to be measured travels there in a folder."""

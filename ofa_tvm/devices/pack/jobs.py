@@ -146,7 +146,7 @@ def subnet(job: SubnetJob, identity: str, folder: Path) -> BuiltEntry:
 
 
 def store(library: Path, identity: str, folder: Path) -> Record:
-    """Compress a library into a pack; how an entry names it."""
+    """Compress a library into a pack; returns how an entry names it."""
     name = f"{identity}.so.z"
     (folder / name).write_bytes(zlib.compress(library.read_bytes(), 9))
     return {"id": identity, "library": name}

@@ -41,7 +41,7 @@ class Imported:
 
 
 def read_manifest(folder: Path, target: TargetSpec) -> Record:
-    """A pack's manifest, which must be of a target.
+    """A pack's manifest, which must be for the target.
 
     Raises:
         UserError: it is missing, damaged, or of other conditions.
@@ -165,7 +165,7 @@ def _subnets(manifest: Record, records: list[Record], folder: Path) -> tuple[lis
 
 
 def _latency_record(entry: Record, record: Record) -> LatencyRecord | None:
-    """What a line tells of a subnet; None where it makes no sense."""
+    """The latency record in a line; None where it makes no sense."""
     result, reference_ms = _result(record), record.get("reference_ms", [])
     if result is None or not _are_times(reference_ms) or len(reference_ms) != len(result.times_ms):
         return None
@@ -227,7 +227,7 @@ def _device(folder: Path, records: list[Record]) -> Record:
 
 
 def _check_device(folder: Path, device: Record) -> None:
-    """A log holds times of one device."""
+    """Check that the results come from the same device as earlier ones: a log holds times of one device."""
     for line in read_jsonl(folder / IMPORTS_FILE, "list of packs"):
         before = line.get("device", {}).get("name")
         if before != device["name"] and "unknown" not in f"{before} {device['name']}":
@@ -238,7 +238,7 @@ def _check_device(folder: Path, device: Record) -> None:
 
 
 def _result(record: Record) -> TrialResult | None:
-    """The result that a line tells; None where its values make no sense."""
+    """The trial result in a line; None where its values make no sense."""
     status: TrialStatus | None = next(
         (known_status for known_status in get_args(TrialStatus) if known_status == record.get("status")), None
     )

@@ -62,7 +62,7 @@ def _files_of(package: str) -> dict[str, Path]:
 
 
 def cuda_runtime() -> Path | None:
-    """NVIDIA's runtime library, which TVM's needs and a driver alone does not bring."""
+    """NVIDIA's runtime library, which TVM's runtime needs and a driver alone does not include."""
     spec = find_spec("nvidia")
     packages = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
     toolkit = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
@@ -76,7 +76,7 @@ def _is_needed(path: Path) -> bool:
 
 
 def about_runtime(target: TargetSpec, folder: Path, is_there: bool) -> str:
-    """What a pack's README says of the runtime."""
+    """What a pack's README says about the runtime."""
     wheels = f"numpy apache-tvm=={metadata.version('apache-tvm')} apache-tvm-ffi=={metadata.version('apache-tvm-ffi')}"
     if is_there:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"

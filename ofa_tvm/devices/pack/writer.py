@@ -1,11 +1,11 @@
-"""Packs: what is to be measured, as a folder that travels to a device without network or compiler, and back.
+"""Packs: work to be measured, as a folder that travels to a device without network or compiler, and back.
 
 ==================  ====================================================================================
 ``manifest.json``   conditions, how to measure, and entries: candidate, files, inputs, expected outputs
 ``*.so.z``          compiled candidates, compressed
 ``*.places``        the order in which a CPU kernel takes the numbers of its inputs
-``measure.py``      what measures them, see ``pack_measure``; with ``README.txt`` and TVM's ``runtime/``
-``results.jsonl``   what came of it; this is all that has to come back
+``measure.py``      what measures them, see ``pack.measure``; with ``README.txt`` and TVM's ``runtime/``
+``results.jsonl``   the results; only this file has to come back
 ==================  ====================================================================================
 """
 
@@ -157,7 +157,7 @@ class PackWriter:
         return SubnetJob(subnets, self._target, WindowPlan(**self._target.measure.model_dump()))
 
     def _build(self, name: str, jobs: Mapping[str, KernelJob] | Mapping[str, SubnetJob]) -> list[Record]:
-        """Have entries built, by their identities; answers."""
+        """Have entries built, by identity; returns the answers."""
         arguments = [{"job": job, "identity": identity, "folder": self._folder} for identity, job in jobs.items()]
         answers = list(self._workers.map(name, BUILD_TIMEOUT_S, arguments))
         for identity, answer in zip(jobs, answers, strict=True):

@@ -1,4 +1,4 @@
-"""What a board tells about itself: its processor, clocks and temperature, from the text files of Linux."""
+"""What a board reports about itself: its processor, clocks and temperature, from the text files of Linux."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROCESSOR_FIELDS = ("model name", "CPU implementer", "CPU part", "CPU revision"
 
 
 def board_facts(read: Callable[[str], str | None]) -> Record:
-    """Facts of a board; what it does not tell is left out.
+    """Facts of a board; what it does not report is left out.
 
     Args:
         read: the text of a file on the board; None where it has none.

@@ -1,4 +1,4 @@
-"""Which boards can be trusted with timing, by what a reference kernel takes on each."""
+"""Which boards can be trusted with timing, by the time of a reference kernel on each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ofa_tvm.support.files import Record
 
 @dataclass(frozen=True)
 class Limits:
-    """What is too much.
+    """Limits beyond which a board is not trusted.
 
     Args:
         spread: the 90th percentile of a board's repeats over the fastest.

@@ -18,7 +18,7 @@ Message = Record
 Ask = Callable[..., Message]
 PING_S = 60.0
 MAX_LOSSES = 2
-"""A job with which so many boards went away is not tried again."""
+"""A job that lost this many boards is not tried again."""
 EVERY_JOBS = 50
 """Jobs of a board after which it is checked again."""
 CALMER_TRIES = 3
@@ -26,7 +26,7 @@ CALMER_TRIES = 3
 
 
 class Caller(Protocol):
-    """A worker process that holds one board at a time; see ``devices.worker.Worker``."""
+    """A worker process that holds one board at a time; see ``devices.workers.worker.Worker``."""
 
     def call(self, job: str, timeout_s: float, /, **arguments: object) -> Message:
         """Run a job."""
@@ -51,8 +51,8 @@ class Checks:
     """How a board is checked.
 
     Args:
-        connect: called with what asks a board (job, seconds, arguments); the board's facts.
-        reference_ms: likewise; the times of a reference kernel.
+        connect: called with a function that asks a board (job, seconds, arguments); returns the board's facts.
+        reference_ms: likewise; returns the times of a reference kernel.
         limits: what a board may do; None for boards whose times mean nothing.
 
     Both raise DeviceUnreachable, with the reason, when a board cannot be used.
@@ -68,7 +68,7 @@ class BoardPool:
 
     Args:
         workers: one for each board; closed with the pool.
-        access: how to come to a board; part of every job's ``request``, see ``session.BoardRequest``.
+        access: how to reach a board; part of every job's ``request``, see ``session.BoardRequest``.
         checks: how a board is checked before its first job and now and then.
         advice: what to do when no board is left.
     """
@@ -138,7 +138,7 @@ class BoardPool:
                 self._give_back(slot)
 
     def _is_there(self, slot: Slot, answer: Message) -> bool:
-        """Ask the board of a lost job; when it does not answer again, no more jobs."""
+        """Ask the board of a lost job whether it is there; if it does not answer, it gets no more jobs."""
         again = self._ask(slot, "ping", PING_S, {})
         if again["status"] == "ok":
             return True

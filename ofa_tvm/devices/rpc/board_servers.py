@@ -57,7 +57,7 @@ class BoardServers:
 
     @property
     def folder(self) -> Path:
-        """Where the servers keep what they say, and in a folder named by its port each its temporary files."""
+        """Where the servers write their logs and, each in a folder named by its port, their temporary files."""
         return Path(self._folder.name)
 
     def _start(self) -> None:

@@ -24,7 +24,7 @@ from ofa_tvm.tuner.trial import TrialResult
 
 @dataclass(frozen=True)
 class Answered:
-    """A board answered: what it tells about itself, or the figures of a window, where that was asked."""
+    """A board's answer: what it reports about itself, or the figures of a window, where asked for."""
 
     facts: Record = field(default_factory=dict)
     figures: tuple[float, ...] = ()
@@ -48,7 +48,7 @@ class BoardJobs:
         return self._held.use(request, use)
 
     def connect(self, request: BoardRequest) -> Record:
-        """Check that a board's server has what is needed; its facts."""
+        """Check that a board's server has what is needed; returns its facts."""
 
         def use(board: Board) -> Answered:
             for name in NEEDED:
@@ -124,7 +124,7 @@ def _measure(board: Board, library: Path, program: KernelProgram, inputs: list[A
 
 
 def _ended(error: int) -> TrialResult:
-    """What the kernel's process on the board ended with; see ``kernel_program.c``."""
+    """The result where the kernel's process on the board ended with an error; see ``kernel_program.c``."""
     if error > 0:
         return TrialResult("failed", error=f"the board says: {os.strerror(error)}")
     if -error == signal.SIGALRM:

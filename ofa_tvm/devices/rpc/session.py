@@ -32,7 +32,7 @@ MAX_TEXT = 1 << 16
 
 @dataclass(frozen=True)
 class Access:
-    """How to come to a board.
+    """How to reach a board.
 
     Args:
         tracker: HOST:PORT.
@@ -54,7 +54,7 @@ class BoardRequest:
     """Which board a job may use.
 
     Args:
-        access: how to come to one.
+        access: how to reach one.
         avoid: addresses of boards that are not wanted.
         others: boards that the caller's other processes hold.
     """
@@ -65,7 +65,7 @@ class BoardRequest:
 
 
 class NoBoard(OfaTvmError):
-    """No board could be had."""
+    """No board is available."""
 
 
 class Board:
@@ -124,7 +124,7 @@ class Board:
         """Check that the board's server has a function.
 
         Raises:
-            OfaTvmError: it has not.
+            OfaTvmError: it does not.
         """
         try:
             self._session.get_function(name)
@@ -134,7 +134,7 @@ class Board:
             ) from error
 
     def load(self, library: Path) -> Any:
-        """Upload a library, load it, and remove the file at once: what is loaded stays until nobody refers to it."""
+        """Upload a library, load it, and remove the file at once: what is loaded stays until nothing refers to it."""
         name = f"{os.urandom(8).hex()}.so"
         try:
             self._session.upload(str(library), name)
@@ -162,7 +162,7 @@ class Board:
         """Keep this session's process on the cores.
 
         Raises:
-            OfaTvmError: the board has them not.
+            OfaTvmError: the board does not have them.
         """
         mask = sum(1 << core for core in access.cores)
         error = int(self._load_probe(access.compiler)["set_cores"](mask))
@@ -173,7 +173,7 @@ class Board:
             )
 
     def _load_probe(self, compiler: str) -> Any:
-        """The module that asks the board's system, built once a session."""
+        """The module that queries the board's system, built once a session."""
         if self._probe is None:
             with tempfile.TemporaryDirectory() as folder:
                 library = Path(folder) / "probe.so"
@@ -182,7 +182,7 @@ class Board:
         return self._probe
 
     def facts(self, access: Access) -> Record:
-        """What the board tells about itself."""
+        """What the board reports about itself."""
         read = self._load_probe(access.compiler)["read"]
         text = self.tensor(np.zeros(MAX_TEXT, np.uint8))
 
@@ -204,7 +204,7 @@ class HeldBoard:
 
         Returns:
             What ``use`` gives or, when it fails on a board that answers, "failed" with ``error``; with ``board``, the
-            address. Else "no_board", when none can be had, or "lost", when the board went away.
+            address. Else "no_board", when none is available, or "lost", when the board went away.
         """
         held, session_s = self._board, request.access.session_timeout_s
         if held is not None and (held.age_s > session_s / 2 or held.address in request.avoid):

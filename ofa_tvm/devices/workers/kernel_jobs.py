@@ -24,12 +24,12 @@ from ofa_tvm.tuner.trial import TrialResult
 
 TOLERANCE = 1e-4
 BETTER = 0.99
-"""A candidate replaces the best so far when it takes less than this much of its time, both measured in turn."""
+"""A candidate replaces the best so far when it takes less than this share of its time, both measured in turn."""
 
 
 @contextmanager
 def stored_object(cache: ObjectCache, kernel: EmittedKernel) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """A kernel's object file, and what keeps it in the cache; else it is gone afterwards, unless it was there."""
+    """A kernel's object file, and a function that keeps it in the cache; a new one is removed unless it is kept."""
     kept = cache.path(kernel.spec, kernel.schedule)
     if kept.exists():
         yield kept, lambda: None
@@ -53,7 +53,7 @@ def relative_error(found: list[Array], expected: list[Array]) -> float:
 
 
 class KernelJobs:
-    """Trials of kernels, and what one keeps for the next: inputs, right outputs, and the best so far of each kernel."""
+    """Trials of kernels, and what a trial keeps for the next: inputs, right outputs, and each kernel's best so far."""
 
     def __init__(self) -> None:
         self._incumbents: dict[str, KernelRunner] = {}

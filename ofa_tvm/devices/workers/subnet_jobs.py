@@ -77,7 +77,7 @@ def _timing(windows: Sequence[tuple[bool, list[float], float]]) -> SubnetTiming:
 
 
 class SubnetJobs:
-    """Subnets built and timed, and what one keeps for the next: the log's winners, and reference subnets."""
+    """Subnets built and timed, and what a job keeps for the next: the log's winners, and reference subnets."""
 
     def __init__(self) -> None:
         self._read_winners = lru_cache(maxsize=1)(lambda folder, modified_ns: winners(folder))

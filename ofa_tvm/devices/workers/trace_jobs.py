@@ -1,4 +1,4 @@
-"""Trials of MetaSchedule's own candidates, in the same worker: what ours are compared with."""
+"""Trials of MetaSchedule's own candidates, in the same worker, for comparison with ours."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 ``Worker`` starts a *keeper*, which imports TVM once and forks the process that does the jobs. When a job kills its
 process or outlasts its time, the keeper says so and forks the next one from its warm memory in milliseconds. Jobs
-and answers are JSON over socket pairs; there a job's arguments become again what its annotations say. The keeper ends
-when its parent does, however that happens.
+and answers are JSON over socket pairs; arguments are converted back to the types that the job's annotations name. The
+keeper ends when its parent does, however that happens.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Worker(Closing):
     """Runs jobs of a module in a guarded process.
 
     Args:
-        jobs: module with a function ``jobs``, whose dict has functions by a job's name: typed arguments, an answer.
+        jobs: module with a function ``jobs`` that returns functions by job name, with typed arguments and an answer.
             The module is imported in the keeper, before any fork; ``jobs`` is called in each process that does them, so
             what they keep from one to the next is that process's own.
         environment: environment variables of the keeper (thread counts).
@@ -73,7 +73,7 @@ class Worker(Closing):
             self._ready = True
 
     def call(self, job: str, timeout_s: float, /, **arguments: object) -> Message:
-        """Run a job with values that JSON can say.
+        """Run a job with arguments that JSON can hold.
 
         Returns:
             The job's answer, or ``{"status": "crashed" | "timed_out" | "failed", "error": reason}``.
@@ -150,7 +150,7 @@ def _keep(parent: socket.socket, jobs: str) -> None:
     folder, code = "", 0
     try:
         try:
-            # Jobs end without clean-up, their files with the keeper.
+            # Jobs end without clean-up; the keeper removes their files at its end.
             tempfile.tempdir = os.environ["TMPDIR"] = folder = tempfile.mkdtemp(prefix="ofa_tvm-")
             make_table = importlib.import_module(jobs).jobs
             _send(parent, {"ready": True})
@@ -253,7 +253,7 @@ def _work(keeper: socket.socket, make_table: MakeTable) -> NoReturn:
 
 
 def _telling(error: Exception) -> str:
-    """The line of its message that says what the system said; else the last one."""
+    """The line of an error's message that names a fault of the host; else the last line."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

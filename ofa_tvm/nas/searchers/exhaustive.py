@@ -14,7 +14,7 @@ MAX_SUBNETS = 5_000_000
 
 
 class Exhaustive(Searcher):
-    """All subnets, each once, in an order drawn by chance: stopped early, it has seen a fair sample.
+    """All subnets, each once, in random order: stopped early, it has seen a fair sample.
 
     Raises:
         UserError: the space has more than ``MAX_SUBNETS`` subnets.
