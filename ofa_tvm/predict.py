@@ -32,7 +32,7 @@ def predict(
         list[str] | None, typer.Option(help="Key of a subnet, or largest, or smallest; repeat for several.")
     ] = None,
     arch: ArchOption = None,
-    random: Annotated[int, typer.Option(min=0, help="So many random subnets, too.")] = 0,
+    random: Annotated[int, typer.Option(min=0, max=1_000_000, help="So many random subnets, too.")] = 0,
     layers: Annotated[
         bool, typer.Option("--layers", help="Also where the time goes, layer by layer (always, for one subnet).")
     ] = False,

@@ -25,7 +25,6 @@ STEM = "accuracy_predictor"
 SCHEMA_VERSION = 2
 _AGAIN = "fit the predictor again"
 _CHUNK = 8192
-_FOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class AccuracyPredictor:
     Args:
         table: of the space; kernel times are not needed.
         model: what was learned from evaluated subnets.
-        scores: absolute errors on the fitted subnets, each left out of a fit, shape (samples,).
+        scores: absolute errors on the fitted subnets, each predicted by the others, shape (samples,).
     """
 
     table: SubnetTable
@@ -67,14 +66,13 @@ class AccuracyPredictor:
     scores: Floats
 
     @classmethod
-    def fit(cls, table: SubnetTable, configs: Sequence[SubnetConfig], top1: Floats, seed: int = 0) -> AccuracyPredictor:
-        """Learn from evaluated subnets, and once more without each tenth of them for the interval.
+    def fit(cls, table: SubnetTable, configs: Sequence[SubnetConfig], top1: Floats) -> AccuracyPredictor:
+        """Learn from evaluated subnets.
 
         Args:
             table: of the space.
             configs: n evaluated subnets.
             top1: their top-1 accuracies as fractions, shape (n,).
-            seed: of the folds.
 
         Raises:
             UserError: too few samples, or accuracies outside 0 to 1.
@@ -86,13 +84,8 @@ class AccuracyPredictor:
         if not ((top1 >= 0) & (top1 <= 1)).all():
             raise UserError("accuracies must be fractions from 0 to 1", "divide percentages by 100")
         columns, groups = choice_steps(table.space, table.space.genomes(list(configs))), step_groups(table.space)
-        order = np.random.default_rng(seed).permutation(count)
-        scores = np.empty(count)
-        for held_out in np.array_split(order, min(_FOLDS, count)):
-            kept = np.setdiff1d(order, held_out)
-            part = QuadraticModel.fit(columns[kept], groups, top1[kept])
-            scores[held_out] = np.abs(part.predict(columns[held_out]) - top1[held_out])
-        return cls(table, QuadraticModel.fit(columns, groups, top1), scores)
+        model = QuadraticModel.fit(columns, groups, top1)
+        return cls(table, model, np.abs(model.residuals))
 
     def predict(self, genomes: Genomes) -> tuple[Floats, Floats, Floats]:
         """Predicted top-1 fraction and the low and high end of its 90 % interval, each of shape (n,).

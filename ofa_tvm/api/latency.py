@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
+from ofa_tvm.api.arguments import checked
 from ofa_tvm.api.loading import SupernetFile
 from ofa_tvm.api.subnets import Subnet, configs_of
 from ofa_tvm.cost_model.latency_model import LatencyModel
@@ -51,7 +52,7 @@ class Predictor:
             return None
         return AccuracyPredictor.load(folder, SubnetTable(self._space))
 
-    def __call__(self, subnets: Iterable[Subnet]) -> Columns:
+    def __call__(self, subnets: Iterable[Subnet] | str) -> Columns:
         """Key, latency in ms with the ends of its 90 % interval, accuracy, MACs, bytes of weights of each subnet.
 
         Accuracies are NaN where nothing predicts them.
@@ -75,12 +76,14 @@ class Predictor:
         }
 
 
-def predict(subnets: Iterable[Subnet], target: Target, supernet: SupernetFile | SearchSpace) -> Columns:
+@checked
+def predict(subnets: Iterable[Subnet] | str, target: Target, supernet: SupernetFile | SearchSpace) -> Columns:
     """What the models predict for subnets; a ``Predictor`` does so repeatedly without loading them again."""
     return Predictor(supernet, target)(subnets)
 
 
-def measure(subnets: Iterable[Subnet], target: Target, space: SearchSpace) -> Columns:
+@checked
+def measure(subnets: Iterable[Subnet] | str, target: Target, space: SearchSpace) -> Columns:
     """Measure subnets on a target, now.
 
     Args:

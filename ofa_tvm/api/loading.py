@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
+
+from ofa_tvm.api.arguments import AtLeastOne, checked
 from ofa_tvm.hardware.target_files import load_target as load_spec
 from ofa_tvm.spaces import SearchSpace, get_space
 from ofa_tvm.supernet.facts import SupernetFacts, checkpoint_path, read_facts
@@ -13,6 +17,9 @@ from ofa_tvm.support.shipped import shipped_supernet
 from ofa_tvm.tuner.tuned_space import Target
 
 __all__ = ["SupernetFile", "Target", "load_space", "load_supernet", "load_target"]
+
+
+Classes = Annotated[int, Field(ge=2, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,8 @@ class SupernetFile:
     space: SearchSpace
 
 
-def load_space(name: str, classes: int | None = None) -> SearchSpace:
+@checked
+def load_space(name: str, classes: Classes | None = None) -> SearchSpace:
     """A space by its name.
 
     Args:
@@ -44,6 +52,7 @@ def load_space(name: str, classes: int | None = None) -> SearchSpace:
     return space if classes is None else space.with_classes(classes)
 
 
+@checked
 def load_supernet(path: Path | str | None = None) -> SupernetFile:
     """A supernet's facts and space.
 
@@ -58,11 +67,12 @@ def load_supernet(path: Path | str | None = None) -> SupernetFile:
     return SupernetFile(file, facts, facts.search_space)
 
 
+@checked
 def load_target(
-    name: str = "x86",
+    name: Path | str = "x86",
     *,
-    threads: int | None = None,
-    batch: int | None = None,
+    threads: AtLeastOne | None = None,
+    batch: AtLeastOne | None = None,
     dtype: DType | None = None,
     device: str | None = None,
     logs: Path | str | None = None,
@@ -80,5 +90,6 @@ def load_target(
     Raises:
         UserError: it cannot be read.
     """
-    spec = load_spec(name, threads, batch, device, dtype)
-    return Target(name, spec, device, None if logs is None else Path(logs))
+    source = str(name)
+    spec = load_spec(source, threads, batch, device, dtype)
+    return Target(source, spec, device, None if logs is None else Path(logs))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ofa_tvm.api.arguments import AtLeastOne, Count, Positive, checked
 from ofa_tvm.api.bundles import Bundle, load_bundle
 from ofa_tvm.api.loading import SupernetFile
 from ofa_tvm.bundle.order import Order
@@ -27,21 +28,22 @@ class FinishedSearch:
         UserError: it holds no finished search.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.result: SearchResult = load_search_result(folder)
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.result: SearchResult = load_search_result(self.folder)
 
 
+@checked
 def search(
     supernet: SupernetFile,
     target: Target,
-    max_latency_ms: float | Sequence[float] = (),
+    max_latency_ms: Positive | Sequence[Positive] = (),
     *,
-    limits: Mapping[str, float] | None = None,
+    limits: Mapping[str, Positive] | None = None,
     resolutions: Sequence[int] | None = None,
     data: str | None = None,
-    samples: int = SAMPLES,
-    seed: int = 0,
+    samples: AtLeastOne = SAMPLES,
+    seed: Count = 0,
     out: Path | str | None = None,
 ) -> FinishedSearch:
     """Find the most accurate subnet for each latency budget, or the whole front; measured on the target's device.
@@ -79,19 +81,20 @@ def search(
     return FinishedSearch(folder)
 
 
+@checked
 def deploy(
-    finished: FinishedSearch,
-    pick: int,
+    finished: FinishedSearch | Path | str,
+    pick: AtLeastOne,
     out: Path | str,
     *,
     data: str | None = None,
-    check_images: int | None = None,
+    check_images: Count | None = None,
     logs: Path | str | None = None,
 ) -> Bundle:
     """Write a pick of a search as a bundle: library, ONNX file, manifest and a program that runs it.
 
     Args:
-        finished: the search.
+        finished: the search, or its folder.
         pick: its number.
         out: folder of the bundle; an older bundle there is replaced.
         data: as for ``search``.
@@ -102,6 +105,7 @@ def deploy(
         UserError: there is no such pick, or its figures do not hold here.
         OfaTvmError: the library does not compute what it should.
     """
-    order = Order.of_search(finished.folder, pick, None)
+    folder = finished.folder if isinstance(finished, FinishedSearch) else Path(finished)
+    order = Order.of_search(folder, pick, None)
     order.write(Path(out), data, None if logs is None else Path(logs), check_images)
     return load_bundle(out)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ofa_tvm.api.arguments import Count, checked
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 
 Subnet = SubnetConfig | str
@@ -34,11 +35,13 @@ class Description:
     layers: tuple[tuple[str, str], ...]
 
 
-def sample(space: SearchSpace, n: int, seed: int = 0) -> list[SubnetConfig]:
+@checked
+def sample(space: SearchSpace, n: Count, seed: Count = 0) -> list[SubnetConfig]:
     """``n`` different random subnets."""
     return space.sample_configs(np.random.default_rng(seed), n)
 
 
+@checked
 def describe(space: SearchSpace, subnet: Subnet) -> Description:
     """What a subnet is.
 
@@ -57,10 +60,11 @@ def describe(space: SearchSpace, subnet: Subnet) -> Description:
     )
 
 
-def configs_of(space: SearchSpace, subnets: Iterable[Subnet]) -> list[SubnetConfig]:
+def configs_of(space: SearchSpace, subnets: Iterable[Subnet] | str) -> list[SubnetConfig]:
     """Subnets by key or as they are.
 
     Raises:
         UserError: the space has no such subnet.
     """
-    return [space.parse(subnet) if isinstance(subnet, str) else subnet for subnet in subnets]
+    several = [subnets] if isinstance(subnets, str) else subnets
+    return [space.parse(subnet) if isinstance(subnet, str) else space.validate(subnet) for subnet in several]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ofa_tvm.api.arguments import AtLeastOne, Count, Positive, checked
 from ofa_tvm.measurement import tuning_session
 from ofa_tvm.measurement.tuning_session import TuningReport
 from ofa_tvm.spaces import SearchSpace
@@ -11,16 +12,17 @@ from ofa_tvm.tuner.loop import Budget
 from ofa_tvm.tuner.tuned_space import Target
 
 
+@checked
 def tune(
     space: SearchSpace,
     target: Target,
     *,
-    minutes: float | None = None,
-    trials: int | None = None,
-    trials_per_kernel: int | None = None,
+    minutes: Positive | None = None,
+    trials: Count | None = None,
+    trials_per_kernel: AtLeastOne | None = None,
     resolutions: Sequence[int] | None = None,
-    samples: int = 0,
-    seed: int = 0,
+    samples: Count = 0,
+    seed: Count = 0,
 ) -> TuningReport:
     """Tune, or resume; without a budget, until nothing promises a gain.
 

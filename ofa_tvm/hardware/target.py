@@ -24,7 +24,7 @@ KERNEL_SET = 2
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Gpu(_Part):
@@ -161,7 +161,7 @@ class TargetSpec(_Part):
     threads: int = Field(gt=0)
     batch: int = Field(gt=0)
     dtype: DType
-    library_suffix: str
+    library_suffix: str = Field(pattern=r"^\.[A-Za-z0-9.]+$")
     target: CompilerTarget
     toolchain: Toolchain
     measure: Measure

@@ -10,7 +10,7 @@ from ofa_tvm.devices import open_device, recorded_boards
 from ofa_tvm.measurement.latency_bench import LatencyBench, warn_of_estimates
 from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.support.files import Record
-from ofa_tvm.support.ledger import Cost, Ledger
+from ofa_tvm.support.ledger import Cost, Ledger, total
 from ofa_tvm.tuner.candidate_sources import candidate_sources
 from ofa_tvm.tuner.coverage import Coverage, coverage
 from ofa_tvm.tuner.device import Device
@@ -24,7 +24,7 @@ class TuningReport:
 
     Args:
         summary: trials and why they ended.
-        cost: of the trials.
+        cost: of the trials, and of measuring subnets.
         coverage: what is tuned by now.
         latency_model: how good the latency model is; None where no subnets were asked for.
     """
@@ -76,7 +76,10 @@ def tune(
     sizes = tuned.space.choose_resolutions(resolutions)
     with tuned.log.exclusive(), _opened(tuned) as device:
         summary, cost = _tune_kernels(tuned, sizes, device, budget, transfer)
-        report = _measure_samples(tuned, device, samples, seed, sizes) if samples else None
+        report = None
+        if samples:
+            report, measuring = _measure_samples(tuned, device, samples, seed, sizes)
+            cost = total(f"tune {tuned.space.name} and measure subnets", [cost, measuring])
     return TuningReport(summary, cost, coverage(tuned, sizes), report)
 
 
@@ -118,13 +121,17 @@ def _tune_kernels(
     return done, cost
 
 
-def _measure_samples(tuned: TunedSpace, device: Device, samples: int, seed: int, resolutions: Sequence[int]) -> Record:
-    """Measure random subnets, fit the latency model, save it and return how good it is."""
+def _measure_samples(
+    tuned: TunedSpace, device: Device, samples: int, seed: int, resolutions: Sequence[int]
+) -> tuple[Record, Cost]:
+    """Measure random subnets, fit the latency model, save it; how good it is, and what that cost."""
     bench = LatencyBench(tuned, device)
     warn_of_estimates(bench, resolutions)
-    with _ledger(tuned).phase(f"measure {tuned.space.name}"):
+    phase = f"measure {tuned.space.name}"
+    with _ledger(tuned).phase(phase) as meter:
         bench.measure_samples(samples, seed, resolutions)
-    return bench.fit_and_save()
+        report = bench.fit_and_save()
+        return report, meter.read(phase)
 
 
 def planned_trials(tuned: TunedSpace, resolutions: tuple[int, ...], budget: Budget) -> int:

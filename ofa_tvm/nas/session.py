@@ -13,17 +13,21 @@ from ofa_tvm.nas.feasibility import refuse_hopeless
 from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
 from ofa_tvm.nas.opened_accuracy import Evaluation, accuracy_of
 from ofa_tvm.nas.regret import Regret
+from ofa_tvm.nas.result import FILE_NAME
 from ofa_tvm.nas.searchers import SEARCHERS
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.nas.target_search import TargetSearch, cross_target, write_regret
 from ofa_tvm.spaces.architectures import read_architectures
 from ofa_tvm.supernet.facts import checkpoint_path
+from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.tuned_space import Target
 
 COSTS = tuple(name for name in OBJECTIVES if name != LATENCY)
 """What a search may limit or minimise besides latency."""
+OWN_FILES = {FILE_NAME, "ledger.jsonl"}
+"""By which a search's folder is known."""
 SAMPLES = 60
 """Measured subnets that a latency model starts from by default."""
 
@@ -129,6 +133,21 @@ class SearchOutcome:
         }
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds other things than a search.
+
+    Raises:
+        UserError: it does, or it is a file.
+    """
+    if not folder.exists():
+        return
+    inside = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    is_own = any(any(folder.glob(pattern)) for name in OWN_FILES for pattern in (name, f"*/{name}"))
+    if inside and not is_own:
+        others = ", ".join(sorted(inside)[:3])
+        raise UserError(f"{folder} holds something else: {others}", "name another folder with --out")
+
+
 def search(request: SearchRequest) -> SearchOutcome:
     """Find and verify the picks; results are written to the request's folder.
 
@@ -137,6 +156,7 @@ def search(request: SearchRequest) -> SearchOutcome:
         Infeasible: no budget can be met.
     """
     request.check()
+    _check_folder(request.folder)
     space, trained, open_accuracy = accuracy_of(request.supernet, request.evaluation)
     settings = replace(
         request.settings,
@@ -156,11 +176,14 @@ def search(request: SearchRequest) -> SearchOutcome:
             device = None if target.spec.device == "pack" else stack.enter_context(open_device(target.spec))
             folder = request.folder if len(request.targets) == 1 else request.folder / target.spec.name
             searches.append(TargetSearch(target, tuned, device, folder, settings))
-        accuracy, sha256, tested = open_accuracy(searches[0])
+        log(f"opening {request.supernet}")
+        with searches[0].ledger.phase("open the supernet"):
+            accuracy, sha256, tested = open_accuracy(searches[0])
         for on_target in searches:
             on_target.measure(request.samples)
             on_target.search(accuracy, request.budgets_ms)
-            on_target.picks = [tested(pick, number) for number, pick in enumerate(on_target.picks, 1)]
+            with on_target.ledger.phase("count test images"):
+                on_target.picks = [tested(pick, number) for number, pick in enumerate(on_target.picks, 1)]
         matrix = cross_target(searches) if len(searches) > 1 else []
     path = checkpoint_path(request.supernet)
     results = [on_target.result(path, sha256, accuracy, request.budgets_ms) for on_target in searches]

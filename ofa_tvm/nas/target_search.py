@@ -96,6 +96,8 @@ class TargetSearch:
 
     def result(self, supernet: Path, sha256: str, accuracy: AccuracySource, budgets: Sequence[float]) -> Record:
         """What ``search_result`` reads; written to the folder too."""
+        with self.ledger.phase("rate the models"):
+            latency_quality, accuracy_quality = self.bench.fit_and_save(), accuracy.report()
         payload = {
             "space": self.bench.space.name,
             "supernet": str(supernet),
@@ -117,8 +119,8 @@ class TargetSearch:
             "front": _records(self.front),
             "unmeasured": list(self.bench.wanted),
             "rounds": _records(self.finder.rounds),
-            "cost_model": self.bench.fit_and_save(),
-            "accuracy_predictor": None if (quality := accuracy.report()) is None else asdict(quality),
+            "cost_model": latency_quality,
+            "accuracy_predictor": None if accuracy_quality is None else asdict(accuracy_quality),
             "accuracy_note": accuracy.note,
             "cost": [cost.record() for cost in self.ledger.costs()[self._earlier_phases :]],
             "folder": str(self.folder),

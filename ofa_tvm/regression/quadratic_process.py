@@ -8,7 +8,7 @@ weights, amplitude and noise maximise the posterior. A polynomial kernel leaves 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,13 @@ class QuadraticModel:
     Args:
         matrix: M of ``[1, x] M [1, x]^T``, symmetric, shape (1 + columns, 1 + columns).
         noise: estimated standard deviation of samples around the model, in the target's unit.
+        residuals: of each sample, its value less what the others predict for it, with the weights that all of them
+            gave, shape (n,); empty in a model that was read from a file.
     """
 
     matrix: Floats
     noise: float
+    residuals: Floats = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     @threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]  # more slow small matrices down
@@ -58,10 +61,12 @@ class QuadraticModel:
         amplitude, noise, weights = _unpack(optimum.x, groups)
         weighted = np.concatenate([np.ones((len(columns), 1)), columns * weights], axis=1)
         covariance = amplitude * (1 + weighted[:, 1:] @ columns.T) ** 2 + noise * np.eye(len(columns))
-        solved = cho_solve(cho_factor(covariance), standard)
+        inverse = cho_solve(cho_factor(covariance), np.eye(len(columns)))
+        solved = inverse @ standard
         matrix = scale * amplitude * (weighted.T * solved) @ weighted
         matrix[0, 0] += mean
-        return cls(matrix, scale * float(np.sqrt(noise)))
+        residuals = scale * solved / np.diag(inverse)  # leave-one-out in closed form: same book, equation 5.12
+        return cls(matrix, scale * float(np.sqrt(noise)), residuals)
 
     def predict(self, columns: Floats) -> Floats:
         """Values, shape (n,), of columns (n, columns)."""

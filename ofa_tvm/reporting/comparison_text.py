@@ -29,6 +29,7 @@ def comparison_text(payload: Record) -> str:
     lines += [
         "",
         f"an engine's windows are {apart:.1%} apart, in the median",
+        "blocks are like a network that runs again and again; interleaved runs find the caches of other programs",
         f"outputs agree within {error:.1e} of the largest logit",
     ]
     return "\n".join(lines)

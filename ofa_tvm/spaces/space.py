@@ -332,7 +332,8 @@ class SearchSpace(ABC):
 
     def genomes(self, configs: list[SubnetConfig]) -> Genomes:
         """Canonical genomes of configs, shape (len(configs), genes)."""
-        return np.stack([self.genome(config) for config in configs])
+        rows = [self.genome(config) for config in configs]
+        return np.stack(rows) if rows else np.zeros((0, len(self.gene_sizes)), dtype=np.int8)
 
     def config(self, genome: Genomes) -> SubnetConfig:
         """The config of one genome row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import signal
@@ -16,8 +17,9 @@ import typer
 
 from ofa_tvm.support.console import log
 from ofa_tvm.support.dtype import DType
-from ofa_tvm.support.errors import OfaTvmError, PartialResult, UserError
+from ofa_tvm.support.errors import HostFault, OfaTvmError, PartialResult, UserError
 from ofa_tvm.support.files import Record
+from ofa_tvm.support.host_faults import AGAIN
 
 SCHEMA_VERSION = 1
 INTERRUPTED = 130
@@ -105,7 +107,7 @@ def _guarded(function: Callable[..., None], begun: list[bool]) -> Callable[..., 
         except BrokenPipeError:
             raise  # the reader of stdout has gone; click ends quietly
         except OSError as error:
-            raise _ended(UserError(_os_error(error)).record(), as_json) from None
+            raise _ended(_refused(error).record(), as_json) from None
         finally:
             signal.signal(signal.SIGTERM, before)
 
@@ -124,6 +126,13 @@ def _ended(error: Record, as_json: bool) -> SystemExit:
 def _tell(error: Record) -> None:
     with suppress(OSError):  # stdout may be closed; the exit code still tells
         print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error}), flush=True)
+
+
+def _refused(error: OSError) -> OfaTvmError:
+    """A full disk is the machine's fault; everything else that the system refuses was asked for."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HostFault(_os_error(error), f"make room there, {AGAIN}")
+    return UserError(_os_error(error))
 
 
 def _os_error(error: OSError) -> str:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 stderr = Console(stderr=True, highlight=False)
 PLAIN_LINE_EVERY_S = 15.0
@@ -47,13 +47,20 @@ def wait_for(process: subprocess.Popen[Any], title: str) -> int:
 
 
 class Task:
-    """Progress of one piece of work; ``with Task("tuning", 186) as task: task.advance()``."""
+    """Progress of one piece of work; ``with Task("tuning", 186) as task: task.advance()``.
 
-    def __init__(self, title: str, total: int, done: int = 0) -> None:
+    Args:
+        title: what is done.
+        total: steps of it.
+        done: steps that an earlier run did.
+        seconds: after which it ends anyway; None for no such limit.
+    """
+
+    def __init__(self, title: str, total: int, done: int = 0, seconds: float | None = None) -> None:
         self.title = title
         self.total = total
         self.done = done
-        self._resumed = done
+        self._resumed, self._seconds = done, seconds
         self._start = self._last = time.monotonic()
         self._bar: Progress | None = None
 
@@ -65,13 +72,13 @@ class Task:
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TextColumn("left"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[left]}"),
                 TextColumn("{task.fields[note]}"),
             )
             # Drawn by ``advance`` alone: nothing is drawn while something is timed.
             self._bar = Progress(*columns, console=stderr, auto_refresh=False)
             self._bar.start()
-            self._id = self._bar.add_task(self.title, total=self.total, completed=self.done, note="")
+            self._id = self._bar.add_task(self.title, total=self.total, completed=self.done, note="", left="-")
         return self
 
     def __exit__(
@@ -83,13 +90,14 @@ class Task:
     def advance(self, steps: int = 1, note: str = "") -> None:
         """Count steps as done."""
         self.done += steps
-        if self._bar is not None:
-            self._bar.update(self._id, completed=self.done, note=note, refresh=True)
-            return
         now = time.monotonic()
+        elapsed, worked = now - self._start, self.done - self._resumed
+        left = elapsed / worked * max(0, self.total - self.done) if worked else 0.0
+        if self._seconds is not None:
+            left = min(left, max(0.0, self._seconds - elapsed))
+        if self._bar is not None:
+            self._bar.update(self._id, completed=self.done, note=note, left=duration(left), refresh=True)
+            return
         if now - self._last >= PLAIN_LINE_EVERY_S or self.done >= self.total:
             self._last = now
-            elapsed = now - self._start
-            worked = self.done - self._resumed
-            left = elapsed / worked * max(0, self.total - self.done) if worked else 0.0
             log(f"{self.title}: {self.done}/{self.total}, {duration(elapsed)}, {duration(left)} left  {note}".rstrip())

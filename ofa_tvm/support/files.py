@@ -18,6 +18,8 @@ from ofa_tvm.support.errors import UserError
 
 Record = dict[str, Any]
 """A JSON object, where one is read or written."""
+Content = str | bytes | Callable[[Path], object]
+"""Of a file: text, bytes, or a function that writes the file at the path it is given."""
 
 
 def cache_folder() -> Path:
@@ -31,25 +33,35 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
+def write_atomic(path: Path, content: Content) -> None:
     """Write a whole file so that a reader sees the old one or the new one, never a part.
+
+    A link is followed; what is no regular file (a device, a pipe) is written to as it is.
 
     Args:
         path: the file.
         content: text, bytes, or a function that writes the file at the path it is given.
     """
+    if path.exists() and not path.is_file():
+        _write(path, content)
+        return
+    path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        if callable(content):
-            content(temporary)
-        else:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        _write(temporary, content)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: Content) -> None:
+    if callable(content):
+        content(path)
+    else:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from ofa_tvm.graph.kernel import KernelSchedule
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.errors import UserError
@@ -272,7 +274,9 @@ def kernel_states(folder: Path) -> dict[str, KernelState]:
     states = {}
     for number, line in enumerate(_lines(path, "tuning log", "kernel"), 1):
         try:
-            states[line["kernel"]] = KernelState(**line)
-        except TypeError as error:
-            raise UserError(f"{path}, line {number}, is of an unknown form: {error}", _OTHER_VERSION) from error
+            states[line["kernel"]] = KernelState.of_record(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"'{'.'.join(map(str, first['loc']))}': {first['msg']}"
+            raise UserError(f"{path}, line {number}, is of an unknown form: {what}", _OTHER_VERSION) from error
     return states

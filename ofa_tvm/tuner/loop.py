@@ -119,7 +119,7 @@ class Tuner:
         touched = set()
         planned = sum(max(0, budget.trials_per_kernel - self._trials(key)) for key in self._kernels)
         total = planned if budget.trials is None else min(planned, budget.trials)
-        with Task("tuning", total) as task:
+        with Task("tuning", total, seconds=budget.seconds) as task:
             for key in self.order(budget.trials_per_kernel):
                 if budget.trials is not None and done >= budget.trials:
                     stopped_by = "trial budget"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from ofa_tvm.graph.kernel import KernelSchedule
 from ofa_tvm.support.files import Record
 
+Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True)]
 TrialStatus = Literal["ok", "failed", "wrong_output", "crashed", "timed_out"]
 
 
@@ -48,11 +50,25 @@ class KernelState:
     ``default_ms`` is the time of its default schedule, where that was tried.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     kernel: str
-    best_ms: float | None = None
-    default_ms: float | None = None
-    trials: int = 0
-    failures: int = 0
-    since_best: int = 0
+    best_ms: Milliseconds | None = None
+    default_ms: Milliseconds | None = None
+    trials: Count = 0
+    failures: Count = 0
+    since_best: Count = 0
     schedule: KernelSchedule | None = None
     source: str = ""
+
+    @classmethod
+    def of_record(cls, line: Record) -> KernelState:
+        """The state that a line tells.
+
+        Raises:
+            ValidationError: it is not one.
+        """
+        return _STATE.validate_python(line)
+
+
+_STATE = TypeAdapter(KernelState)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,3 +124,27 @@ def test_pictures_are_seen_as_the_bundles_program_sees_them(tmp_path):
     assert square.shape == (25, 25, 3) and square.dtype == np.float32
     half = pixels[:, 15:65].reshape(25, 2, 25, 2, 3).mean((1, 3))
     assert abs(float(square[5:20, 5:20].mean() - half[5:20, 5:20].mean())) < 3
+
+
+API: Any = ofa_tvm
+"""Without types, as a program that makes mistakes."""
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: API.sample("mbv3", 3), "argument space: Input should be an instance of SearchSpace, not 'mbv3'"),
+        (lambda: API.sample(load_space("mbv3"), -1), "sample: argument n"),
+        (lambda: API.load_space("mbv3", classes=1), "argument classes"),
+        (lambda: API.load_target("x86", threads=0), "argument threads"),
+        (lambda: API.describe(load_space("mbv3"), "r28.3x2-3x2.3x2-3x2.3x2-3x2"), "not in space mbv3"),
+        (lambda: API.describe(load_space("mbv3"), sample(load_space("mbv3-cifar"), 1)[0]), "not in space mbv3"),
+        (lambda: API.search(load_supernet(), load_target(), "soon"), "argument max_latency_ms"),
+        (lambda: API.search(load_supernet(), "x86", 0.2), "argument target"),
+        (lambda: API.tune(load_space("mbv3"), load_target(), minutes=-1), "argument minutes"),
+        (lambda: API.deploy("no-such-folder", 1, "out"), "no finished search"),
+    ],
+)
+def test_what_does_not_fit_is_named(call, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        call()

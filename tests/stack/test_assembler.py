@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from ofa_tvm.compiler.cpu.assembler import assemble, make_plan
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel, load_anew
 from ofa_tvm.compiler.tvm_api.names import tvm
+from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target_files import load_target
@@ -222,3 +224,24 @@ def test_the_library_needs_little(small):
         "__gmon_start__",
     }
     assert {name for name in needed if not name.startswith("_ITM_")} <= known
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"template": "nosuch", "parameters": {}},
+        {"trace": "x"},
+        {"template": "pointwise"},
+        {"template": "pointwise", "parameters": "abc"},
+        {"template": "pointwise", "parameters": {"pixels": 4, "channels": 0}},
+        {"template": "pointwise", "parameters": {"pixels": 4, "channels": 4.5}},
+        {"template": "pointwise", "parameters": {"pixels": 4, "channels": 8, "colour": 1}},
+    ],
+)
+def test_a_schedule_that_cannot_be_is_a_damaged_log(tmp_path, schedule):
+    network = MBV3_CIFAR.network(MBV3_CIFAR.smallest)
+    kernel = next(
+        step.kernel for step in fused_steps(network) if step.kernel.kernel_size == 1 and step.kernel.kind == "conv"
+    )
+    with pytest.raises(UserError, match=r"the tuning log is damaged: .*" + re.escape(kernel.key)):
+        assemble(network, random_weights(network), {kernel.key: schedule}, cache(), tmp_path / "subnet.so", 1, LINKER)

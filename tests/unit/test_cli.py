@@ -132,7 +132,7 @@ def test_errors_have_their_exit_code_and_no_traceback(capfd, error, code):
                 "nearest": {"limit": "latency_ms", "value": 2.5, "subnet": "r32.3x2"},
             },
         ),
-        (OSError(28, "No space left on device"), {"code": 2, "reason": "No space left on device", "hint": ""}),
+        (PermissionError(13, "Permission denied"), {"code": 2, "reason": "Permission denied", "hint": ""}),
     ],
 )
 def test_errors_are_json_where_results_are(capfd, error, record):
@@ -146,13 +146,18 @@ def test_errors_are_json_where_results_are(capfd, error, record):
     ("error", "said"),
     [
         (PermissionError(13, "Permission denied", "/out"), "/out: Permission denied"),
-        (OSError(28, "No space left on device"), "No space left on device"),
         (OSError("no number,\nand two lines"), "no number, and two lines"),
     ],
 )
 def test_what_the_system_refuses_is_one_line_and_ends_with_2(capfd, error, said):
     assert Command(raising(error)).run() == 2
     assert capfd.readouterr() == ("", f"error: {said}\n")
+
+
+def test_a_full_disk_is_the_machines_fault(capfd):
+    assert Command(raising(OSError(28, "No space left on device", "/out"))).run() == 1
+    said = capfd.readouterr().err
+    assert said.startswith("error: /out: No space left on device\n  make room there")
 
 
 def test_a_closed_pipe_is_no_error(capfd):

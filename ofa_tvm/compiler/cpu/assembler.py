@@ -24,7 +24,7 @@ from ofa_tvm.compiler.cpu.memory_plan import Lifetime, aligned, plan_memory
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.graph.fusion import Step, fused_steps
-from ofa_tvm.graph.kernel import Winners
+from ofa_tvm.graph.kernel import KernelSpec, Winners
 from ofa_tvm.graph.network import INPUT, NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.cores import process_cores
@@ -66,7 +66,7 @@ def make_plan(network: NetworkSpec, winners: Winners, cache: ObjectCache) -> Pla
         cache: makes kernels.
     """
     steps = fused_steps(network)
-    kernels = tuple(cache.kernel(step.kernel, winners.get(step.kernel.key)) for step in steps)
+    kernels = tuple(_emitted(step.kernel, winners, cache) for step in steps)
     last_step = len(steps) - 1
     last_read = {name: index for index, step in enumerate(steps) for name in step.reads}
     scratch_bytes = aligned(FLOAT32_BYTES * max(kernel.scratch_floats for kernel in kernels))
@@ -83,6 +83,16 @@ def make_plan(network: NetworkSpec, winners: Winners, cache: ObjectCache) -> Pla
     offsets, arena_bytes = plan_memory(tensors)
     offsets[LOGITS_COPY] = offsets[logits]
     return Plan(network, steps, kernels, offsets, arena_bytes, scratch_bytes)
+
+
+def _emitted(kernel: KernelSpec, winners: Winners, cache: ObjectCache) -> EmittedKernel:
+    try:
+        return cache.kernel(kernel, winners.get(kernel.key))
+    except ValueError as error:
+        raise UserError(
+            f"the tuning log is damaged: {error}",
+            f"remove the lines of {kernel.key} from its kernels.jsonl, or tune again",
+        ) from error
 
 
 def _image_floats(network: NetworkSpec) -> int:

@@ -93,8 +93,12 @@ class PackWriter:
         self._entries: list[Record] = []
         self._reference: Record | None = None
         self._workers = WorkerPool([Worker(JOBS_MODULE) for _ in range(min(process_cores(), MAX_WORKERS))])
-        self._has_runtime = copy_runtime(target, folder)
-        shutil.copyfile(pack_measure.__file__, folder / "measure.py")
+        try:
+            self._has_runtime = copy_runtime(target, folder)
+            shutil.copyfile(pack_measure.__file__, folder / "measure.py")
+        except OSError:
+            shutil.rmtree(folder)  # it was empty before
+            raise
 
     @property
     def size_bytes(self) -> int:

@@ -56,6 +56,10 @@ def test_matrix_is_the_mean_of_the_gaussian_process(data, monkeypatch):
     solved = np.linalg.solve(kernel(columns, columns) + noise * np.eye(100), standard)
     expected = target.mean() + target.std() * kernel(unseen, columns) @ solved
     np.testing.assert_allclose(model.predict(unseen), expected, rtol=1e-9)
+    kept = np.arange(100) != 17
+    solved = np.linalg.solve(kernel(columns[kept], columns[kept]) + noise * np.eye(99), standard[kept])
+    without = target.mean() + target.std() * kernel(columns[17:18], columns[kept]) @ solved
+    assert model.residuals[17] == pytest.approx((target[17] - without).item(), rel=1e-6)
 
 
 @pytest.mark.seconds(10)

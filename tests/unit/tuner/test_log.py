@@ -140,6 +140,30 @@ def test_unknown_fields_of_a_kernel_are_refused(log, target, tmp_path):
         TuningLog(target, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("best_ms", "x"),
+        ("best_ms", float("nan")),
+        ("best_ms", float("inf")),
+        ("best_ms", -1),
+        ("best_ms", True),
+        ("trials", "x"),
+        ("trials", -1),
+        ("trials", 1.5),
+        ("schedule", []),
+        ("schedule", "abc"),
+        ("kernel", 5),
+    ],
+)
+def test_values_that_cannot_be_are_refused(log, target, tmp_path, field, value):
+    commit(log, 3.0)
+    path = log.folder / "kernels.jsonl"
+    path.write_text(json.dumps({"kernel": FIRST, field: value}) + "\n")
+    with pytest.raises(UserError, match=rf"kernels.jsonl, line 1, is of an unknown form: '{field}"):
+        TuningLog(target, tmp_path)
+
+
 def test_a_kill_between_files_keeps_the_winner(log, target, tmp_path, monkeypatch):
     def killed_at_the_ledger(path, records):
         if path.name == "trials.jsonl":

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.expand_depthwise import EXPAND_DEPTHWISE
 from ofa_tvm.compiler.cpu.emit.pointwise import POINTWISE
@@ -47,6 +49,11 @@ def default_schedule(spec: KernelSpec, features: CpuFeatures) -> KernelSchedule:
     return candidates(spec, features)[0]
 
 
+@functools.cache
+def _tile_type(tile: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(tile)
+
+
 class EmittedKernel:
     """A kernel with a schedule: code, constants and scratch memory.
 
@@ -64,9 +71,13 @@ class EmittedKernel:
         if template is None or not template.accepts(spec):
             raise ValueError(f"schedule {schedule} does not compute kernel {spec.key}")
         try:
-            self._tile = template.tile(**schedule["parameters"])
-        except TypeError as error:
-            raise ValueError(f"schedule {schedule} of kernel {spec.key}: {error}") from error
+            parameters = vars(template.tile(**schedule.get("parameters", {})))
+            self._tile = _tile_type(template.tile).validate_python(parameters)
+        except (TypeError, ValidationError) as error:
+            said = str(error).splitlines()
+            raise ValueError(f"schedule {schedule} of kernel {spec.key}: {' '.join(said[:3])}") from error
+        if not all(value > 0 for value in vars(self._tile).values() if isinstance(value, int)):
+            raise ValueError(f"schedule {schedule} of kernel {spec.key}: sizes must be positive")
         self.spec, self.schedule = spec, schedule
         self._template, self._features = template, features
 
