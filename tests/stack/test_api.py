@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -126,25 +127,32 @@ def test_pictures_are_seen_as_the_bundles_program_sees_them(tmp_path):
     assert abs(float(square[5:20, 5:20].mean() - half[5:20, 5:20].mean())) < 3
 
 
-API: Any = ofa_tvm
-"""Without types, as a program that makes mistakes."""
+def call(module: str, name: str) -> Any:
+    """A function without types, as a program that makes mistakes has it; a command's module may hide its short name."""
+    return getattr(import_module(f"ofa_tvm.api.{module}"), name)
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("mistake", "said"),
     [
-        (lambda: API.sample("mbv3", 3), "argument space: Input should be an instance of SearchSpace, not 'mbv3'"),
-        (lambda: API.sample(load_space("mbv3"), -1), "sample: argument n"),
-        (lambda: API.load_space("mbv3", classes=1), "argument classes"),
-        (lambda: API.load_target("x86", threads=0), "argument threads"),
-        (lambda: API.describe(load_space("mbv3"), "r28.3x2-3x2.3x2-3x2.3x2-3x2"), "not in space mbv3"),
-        (lambda: API.describe(load_space("mbv3"), sample(load_space("mbv3-cifar"), 1)[0]), "not in space mbv3"),
-        (lambda: API.search(load_supernet(), load_target(), "soon"), "argument max_latency_ms"),
-        (lambda: API.search(load_supernet(), "x86", 0.2), "argument target"),
-        (lambda: API.tune(load_space("mbv3"), load_target(), minutes=-1), "argument minutes"),
-        (lambda: API.deploy("no-such-folder", 1, "out"), "no finished search"),
+        (
+            lambda: call("subnets", "sample")("mbv3", 3),
+            "argument space: Input should be an instance of SearchSpace, not 'mbv3'",
+        ),
+        (lambda: call("subnets", "sample")(load_space("mbv3"), -1), "sample: argument n"),
+        (lambda: call("loading", "load_space")("mbv3", classes=1), "argument classes"),
+        (lambda: call("loading", "load_target")("x86", threads=0), "argument threads"),
+        (lambda: call("subnets", "describe")(load_space("mbv3"), "r28.3x2-3x2.3x2-3x2.3x2-3x2"), "not in space mbv3"),
+        (
+            lambda: call("subnets", "describe")(load_space("mbv3"), sample(load_space("mbv3-cifar"), 1)[0]),
+            "not in space mbv3",
+        ),
+        (lambda: call("searching", "search")(load_supernet(), load_target(), "soon"), "argument max_latency_ms"),
+        (lambda: call("searching", "search")(load_supernet(), "x86", 0.2), "argument target"),
+        (lambda: call("tuning", "tune")(load_space("mbv3"), load_target(), minutes=-1), "argument minutes"),
+        (lambda: call("searching", "deploy")("no-such-folder", 1, "out"), "no finished search"),
     ],
 )
-def test_what_does_not_fit_is_named(call, said):
+def test_what_does_not_fit_is_named(mistake, said):
     with pytest.raises(UserError, match=re.escape(said)):
-        call()
+        mistake()

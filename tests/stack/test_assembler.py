@@ -245,3 +245,9 @@ def test_a_schedule_that_cannot_be_is_a_damaged_log(tmp_path, schedule):
     )
     with pytest.raises(UserError, match=r"the tuning log is damaged: .*" + re.escape(kernel.key)):
         assemble(network, random_weights(network), {kernel.key: schedule}, cache(), tmp_path / "subnet.so", 1, LINKER)
+
+
+@pytest.mark.parametrize("mcpu", ["foo cpu", "cortex-a76"])
+def test_a_cpu_that_llvm_does_not_know_is_refused(mcpu):
+    with pytest.raises(UserError, match=f"LLVM knows no CPU '{mcpu}' for x86_64"):
+        ObjectCache({**load_target("x86").attributes, "mcpu": mcpu})

@@ -17,6 +17,7 @@ from ofa_tvm.compiler.cpu.emit import EmittedKernel, default_schedule
 from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
 from ofa_tvm.compiler.tvm_api.names import IRModule, Target, tirx, tvm
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
+from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, cache_folder, write_atomic
 from ofa_tvm.support.host_faults import require_space
 
@@ -41,9 +42,13 @@ class ObjectCache:
     Args:
         attributes: TVM's target attributes; ``num-cores`` threads share each kernel.
         folder: where they are kept (default: in the user's cache).
+
+    Raises:
+        UserError: LLVM does not know the CPU; it would generate code for any CPU without a word.
     """
 
     def __init__(self, attributes: Record, folder: Path | None = None) -> None:
+        _require_cpu(str(attributes["mcpu"]), str(attributes.get("mtriple", "")))
         self.target = Target({**attributes, "opt-level": OPTIMIZATION})
         self.features = cpu_features(self.target)
         self._folder = folder or cache_folder() / "kernels"
@@ -70,6 +75,14 @@ class ObjectCache:
             code = generate(self.kernel(spec, schedule), self.target)
             write_atomic(path, lambda temporary: code.write_to_file(str(temporary), "o"))
         return path
+
+
+@functools.cache
+def _require_cpu(mcpu: str, triple: str) -> None:
+    codegen = tvm.target.codegen
+    triple = triple or codegen.llvm_get_system_triple()
+    if not codegen.llvm_is_valid_cpu(mcpu, triple):
+        raise UserError(f"LLVM knows no CPU '{mcpu}' for {triple}", "see mcpu and mtriple in the target's file")
 
 
 @functools.cache
