@@ -104,7 +104,7 @@ def compile_subnet(
     tuned = len(kernels & winners.keys())
     with tempfile.TemporaryDirectory() as folder:
         stage, new = _Stages(), Path(folder) / f"{key}{target.library_suffix}"
-        build = _Build(network, weights, target, winners, new)
+        build = _Build(network, weights, target, winners, new, len(kernels))
         facts = build.for_gpu(stage) if target.is_gpu else build.for_cpu(stage, load)
         if library is not None:
             with stage("export"):
@@ -135,6 +135,7 @@ class _Build:
     target: TargetSpec
     winners: Winners
     library: Path
+    distinct_kernels: int
 
     def for_gpu(self, stage: _Stages) -> _Facts:
         """Compile; nothing is run."""
@@ -144,8 +145,7 @@ class _Build:
             size = sum(map(len, machine_code(self.library)))
         if not size:
             raise OfaTvmError("the library holds no device code", "see 'python -m ofa_tvm.doctor --target'")
-        compiled = len({kernel.key for _, kernel in codegen.steps(self.network)})
-        return _Facts(compiled, architecture=self.target.chip, device_code_bytes=size)
+        return _Facts(self.distinct_kernels, architecture=self.target.chip, device_code_bytes=size)
 
     def for_cpu(self, stage: _Stages, load: Callable[[Path], Library]) -> _Facts:
         """Compile, run and compare."""

@@ -233,3 +233,11 @@ def test_a_device_elsewhere_that_measured_nothing_says_what_to_do(run, tiny_spac
     measured_elsewhere(tmp_path, [], tiny_space)
     assert run("--device", "pack") == 3
     assert "tune --export-pack FOLDER --samples" in capsys.readouterr().err
+
+
+def test_a_folder_of_other_things_is_refused_and_stays_as_it_was(run, tmp_path, capsys) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    assert run("--max-latency-ms", "100") == 2
+    assert "holds something else: mine.txt" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]

@@ -269,3 +269,11 @@ def test_progress_that_resumes_reckons_with_its_own_work_only(capsys, clock):
         clock["s"] += 20
         task.advance()
     assert capsys.readouterr().err == "tuning: 9/10, 20 s, 20 s left\n"
+
+
+def test_progress_knows_when_it_ends_anyway(capsys, clock):
+    with console.Task("tuning", 10, seconds=60) as task:
+        for _ in range(2):
+            clock["s"] += 20
+            task.advance()
+    assert [line.split(", ")[-1] for line in capsys.readouterr().err.splitlines()] == ["40 s left", "20 s left"]

@@ -270,3 +270,19 @@ def test_a_gpu_target_that_is_incomplete_is_refused(tmp_path, change):
     path.write_text(text.replace(*change))
     with pytest.raises(UserError, match=r"gpu\.toml: .*target"):
         load_target(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (("timeout_s = 20", "timeout_s = inf"), "timeout_s"),
+        (('library_suffix = "', 'library_suffix = "/../'), "library_suffix"),
+    ],
+)
+def test_values_that_no_work_could_be_done_with_are_refused(tmp_path, change, key):
+    text = (shipped_folder("targets") / "x86.toml").read_text()
+    assert change[0] in text
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace(*change))
+    with pytest.raises(UserError, match=rf"mine\.toml: .*{key}"):
+        load_target(str(path))
