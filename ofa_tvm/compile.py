@@ -22,6 +22,7 @@ from ofa_tvm.support.command import (
 )
 
 if TYPE_CHECKING:
+    from ofa_tvm.support.dtype import DType
     from ofa_tvm.bundle.library import CompiledSubnet
     from ofa_tvm.graph.weights import Weights
     from ofa_tvm.spaces import SearchSpace, SubnetConfig
@@ -67,7 +68,7 @@ def compile_subnets(
     from ofa_tvm.tuner.log import TuningLog
 
     spec = load_target(target, threads, batch, device, dtype)
-    search_space, weights_of = _trained(supernet, space) if supernet else _untrained(space or DEFAULT_SPACE, seed)
+    search_space, weights_of = _trained(supernet, space) if supernet else _untrained(space or DEFAULT_SPACE, seed, spec.dtype)
     configs = choose_subnets(search_space, subnet or (), arch or (), random, resolution, np.random.default_rng(seed))
     use_threads(spec.threads)
     winners = TuningLog(spec, logs).winners
@@ -90,13 +91,13 @@ def compile_subnets(
     emit(payload, json, lambda: compiled_text(compiled, spec.fingerprint))
 
 
-def _untrained(name: str, seed: int) -> tuple[SearchSpace, WeightsOf]:
+def _untrained(name: str, seed: int, dtype: DType) -> tuple[SearchSpace, WeightsOf]:
     """A space with random weights."""
-    from ofa_tvm.graph.weights import random_weights
+    from ofa_tvm.graph.quantisation import untrained_weights
     from ofa_tvm.spaces import get_space
 
     space = get_space(name)
-    return space, lambda config: random_weights(space.network(config), seed)
+    return space, lambda config: untrained_weights(space.network(config), dtype, seed)
 
 
 def _trained(path: Path, space: str | None) -> tuple[SearchSpace, WeightsOf]:

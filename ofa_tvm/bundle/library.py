@@ -20,7 +20,9 @@ from ofa_tvm.compiler.cuda.device_code import machine_code
 from ofa_tvm.engines import reference_engine
 from ofa_tvm.graph.kernel import Winners
 from ofa_tvm.graph.network import NetworkSpec
-from ofa_tvm.graph.parity import check_parity, relative_error
+from ofa_tvm.graph.numpy_reference import network_logits
+from ofa_tvm.graph.parity import MAX_LEVELS_ERROR, MAX_RELATIVE_ERROR, check_parity, relative_error
+from ofa_tvm.graph.quantisation import is_quantised
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.errors import OfaTvmError
@@ -155,7 +157,7 @@ class _Build:
         images = np.random.default_rng(0).standard_normal(shape, np.float32)
         with ThreadPoolExecutor(1) as thread:
             with stage("plan"):
-                plan = make_plan(network, self.winners, cache)
+                plan = make_plan(network, self.winners, cache, target.dtype)
                 paths = {cache.path(kernel.spec, kernel.schedule) for kernel in plan.kernels}
                 new = {path for path in paths if not path.exists()}
             with stage("kernels"):
@@ -170,7 +172,8 @@ class _Build:
             with stage("check"):
                 reference, reference_logits = expected.result()
                 error = relative_error(logits, reference_logits)
-            check_parity("the compiled subnet", error, reference)
+            limit = MAX_LEVELS_ERROR if target.dtype == "int8" else MAX_RELATIVE_ERROR
+            check_parity("the compiled subnet", error, reference, limit)
         return _Facts(len(new), reference, error)
 
 
@@ -178,6 +181,8 @@ def _reference_logits(
     network: NetworkSpec, weights: Weights, images: NDArray[np.float32], threads: int
 ) -> tuple[str, NDArray[np.float32]]:
     """The name of another engine, and its logits of the images one by one."""
+    if is_quantised(weights):
+        return "numpy", network_logits(network, weights, images)
     name, engine = reference_engine()
     model = engine.prepare(network, weights, threads)
     return name, np.concatenate([model(image[None]) for image in images])

@@ -73,11 +73,11 @@ class CpuCodegen(Codegen):
 
     def steps(self, network: NetworkSpec) -> list[KernelStep]:
         """One kernel for several layers, see ``graph.fusion``."""
-        return [(step.layers, step.kernel) for step in fused_steps(network)]
+        return [(step.layers, step.kernel) for step in fused_steps(network, self.target.dtype)]
 
     def kernels(self, space: SearchSpace, resolutions: tuple[int, ...] | None = None) -> dict[str, KernelSpec]:
         """The kernels of ``graph.fusion``."""
-        return fused_kernels(space, resolutions)
+        return fused_kernels(space, resolutions, self.target.dtype)
 
     def build(self, network: NetworkSpec, weights: Weights, winners: Winners, library: Path) -> None:
         """See ``compiler.cpu.assembler``."""

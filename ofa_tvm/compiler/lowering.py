@@ -44,6 +44,8 @@ def layer_kernels(
     )
 
 
-def fused_kernels(space: SearchSpace, resolutions: tuple[int, ...] | None = None) -> dict[str, KernelSpec]:
+def fused_kernels(
+    space: SearchSpace, resolutions: tuple[int, ...] | None = None, dtype: DType = "float32"
+) -> dict[str, KernelSpec]:
     """The closed set of kernels of ``fused_steps``, by key."""
-    return every_kernel(space, resolutions, fused_calls)
+    return every_kernel(space, resolutions, lambda network: fused_calls(network, dtype))

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ofa_tvm.graph.kernel import KernelSpec, layer_kernel
 from ofa_tvm.graph.network import LayerSpec, NetworkSpec
 from ofa_tvm.graph.weights import Weights
+from ofa_tvm.support.dtype import DType
 
 SUMS = ".sums"
 HIDDEN = ".hidden"
@@ -40,6 +41,7 @@ class Step:
         writes: tensors written: [map], [sums].
         weights: names of its folded arrays in the order of ``KernelSpec.weight_shapes``.
         pixels: the first array is divided by this.
+        summed: the map whose sums a dense kernel reads.
     """
 
     kernel: KernelSpec
@@ -48,14 +50,20 @@ class Step:
     writes: tuple[str, ...]
     weights: tuple[str, ...]
     pixels: int = 1
+    summed: str | None = None
+
+    def arrays(self, weights: Weights) -> list[NDArray[np.float32]]:
+        """Its folded arrays in the layouts of a float kernel's ``weight_shapes``."""
+        shapes = replace(self.kernel, dtype="float32").weight_shapes
+        arrays = (_channels_last(weights[name]) for name in self.weights)
+        return [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
 
     def constants(self, weights: Weights) -> list[NDArray[np.float32]]:
-        """The arrays in the layouts of ``KernelSpec.weight_shapes``."""
-        arrays = [_channels_last(weights[name]) for name in self.weights]
+        """The constants of a float kernel; those of an int8 kernel come from ``quantisation``."""
+        arrays = self.arrays(weights)
         if self.pixels > 1:
             arrays[0] = arrays[0] / np.float32(self.pixels)
-        shapes = self.kernel.weight_shapes
-        return [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
+        return arrays
 
 
 def _channels_last(array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -64,18 +72,19 @@ def _channels_last(array: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(array.transpose(order), dtype=np.float32)
 
 
-def fused_steps(network: NetworkSpec) -> tuple[Step, ...]:
+def fused_steps(network: NetworkSpec, dtype: DType = "float32") -> tuple[Step, ...]:
     """The calls that run a network on a CPU, in order."""
-    return _Fusion(network).steps
+    return _Fusion(network, dtype).steps
 
 
-def fused_calls(network: NetworkSpec) -> list[KernelSpec]:
+def fused_calls(network: NetworkSpec, dtype: DType = "float32") -> list[KernelSpec]:
     """The kernels of ``fused_steps``, in order."""
-    return [step.kernel for step in fused_steps(network)]
+    return [step.kernel for step in fused_steps(network, dtype)]
 
 
 class _Fusion:
-    def __init__(self, network: NetworkSpec) -> None:
+    def __init__(self, network: NetworkSpec, dtype: DType) -> None:
+        self._dtype: DType = dtype
         self._layers = {layer.name: layer for layer in network.layers}
         self._readers: dict[str, list[LayerSpec]] = {}
         for layer in network.layers:
@@ -122,7 +131,7 @@ class _Fusion:
 
     def _step(self, layer: LayerSpec) -> Step:
         gate = self._gate(layer)
-        kernel = layer_kernel(layer, scaled=gate is not None)
+        kernel = layer_kernel(layer, scaled=gate is not None, dtype=self._dtype)
         reads = [layer.input] if gate is None else [gate.input, gate.name]
         layers = [layer]
         before = self._layers.get(layer.input)
@@ -140,15 +149,15 @@ class _Fusion:
             kernel = replace(kernel, pooled=True)
             writes = [readers[0].name]
             layers.append(readers[0])
-        if kernel.in_size == 1 and kernel.kind == "conv" and kernel.kernel_size == 1:
+        if self._is_dense(layer) and kernel.kind == "conv":
             kernel = replace(kernel, kind="dense")
-        pixels = 1
+        pixels, summed = 1, None
         if before is not None and before.kind == "global_pool":
             if kernel.kind != "dense":
                 raise ValueError(
                     f"layer {layer.name}: only a linear layer or a 1x1 conv can read the mean {before.name}"
                 )
-            pixels = before.in_size**2
+            pixels, summed = before.in_size**2, before.input
         return Step(
             kernel,
             tuple(fused.name for fused in layers),
@@ -156,16 +165,25 @@ class _Fusion:
             tuple(writes),
             tuple(name for fused in layers for name in _arrays(fused)),
             pixels,
+            summed,
         )
+
+    def _is_dense(self, layer: LayerSpec | None) -> bool:
+        """Whether a layer's output is a vector; of int8 networks only where its input is one, because maps are u8."""
+        if layer is None or layer.kind in ("global_pool", "linear"):
+            return layer is not None
+        is_pixel = layer.kind == "conv" and layer.in_size == 1 and layer.kernel_size == 1
+        return is_pixel and (self._dtype == "float32" or self._is_dense(self._layers.get(layer.input)))
 
     def _squeeze_excite(self, layer: LayerSpec) -> list[Step]:
         channels, hidden, name = layer.in_channels, layer.hidden_channels, layer.name
-        reduce = KernelSpec("dense", channels, hidden, 1, activation="relu", bias=True)
-        expand = KernelSpec("dense", hidden, channels, 1, activation="hard_sigmoid", bias=True)
+        dense = KernelSpec("dense", channels, hidden, 1, bias=True, dtype=self._dtype)
+        reduce = replace(dense, activation="relu")
+        expand = replace(dense, in_channels=hidden, out_channels=channels, activation="hard_sigmoid")
         first = (f"{name}.reduce.weight", f"{name}.reduce.bias")
         second = (f"{name}.expand.weight", f"{name}.expand.bias")
         return [
-            Step(reduce, (name,), (layer.input + SUMS,), (name + HIDDEN,), first, layer.in_size**2),
+            Step(reduce, (name,), (layer.input + SUMS,), (name + HIDDEN,), first, layer.in_size**2, layer.input),
             Step(expand, (name,), (name + HIDDEN,), (name,), second),
         ]
 

@@ -15,6 +15,10 @@ linear              ``dense``: matrix-vector product and bias
 ==================  ================================================================================
 
 Maps lie in memory as (batch, size, size, channels).
+
+With ``dtype="int8"`` maps are u8 and weights s8; see ``quantised_arrays`` for the constants, and ``int8_reference`` for
+what they mean. Vectors (sums, channel scales, logits), images and the weights of a convolution that reads an image stay
+float32.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ofa_tvm.graph.network import Activation, LayerSpec, NetworkSpec
-from ofa_tvm.support.dtype import DTYPE_BYTES, DType
+from ofa_tvm.support.dtype import DTYPE_SUFFIX, ArrayType, DType, NumberType
 
 KernelKind = Literal["conv", "depthwise", "expand_depthwise", "squeeze_excite", "pool", "dense"]
 
@@ -57,7 +61,7 @@ class KernelSpec:
         scaled: the input is multiplied by (batch, 1, 1, in_channels) scales first.
         pooled: the sums of the output's channels over the map are given too; those of a ``conv`` instead of the map.
         shifted: the window begins one pixel later than centred, see ``LayerSpec``.
-        dtype: of maps and constants in memory; sums and what follows them are float32.
+        dtype: of maps and constants in memory; sums and what follows them are float32 (int8: see above).
     """
 
     kind: KernelKind
@@ -98,7 +102,7 @@ class KernelSpec:
         }
         parts += [name for name, is_set in flags.items() if is_set]
         parts.append(f"b{self.batch}")
-        return "_".join(parts if self.dtype == "float32" else [*parts, "f16"])
+        return "_".join(parts if self.dtype == "float32" else [*parts, DTYPE_SUFFIX[self.dtype]])
 
     @property
     def symbol(self) -> str:
@@ -140,14 +144,51 @@ class KernelSpec:
         return 2 if self.scaled else 1
 
     @property
+    def reads_image(self) -> bool:
+        """Whether its input is an image: of a full convolution with a window, which no layer but a stem has."""
+        return self.kind == "conv" and self.kernel_size > 1
+
+    @property
+    def input_type(self) -> ArrayType:
+        """The first argument."""
+        is_map = self.kind != "dense" and not self.reads_image
+        return ArrayType(self.input_shape, self._map_type if is_map else self._vector_type)
+
+    @property
+    def output_types(self) -> tuple[ArrayType, ...]:
+        """All results: the map, if there is one, and the sums of a pooled kernel."""
+        is_vector = self.kind in ("dense", "pool", "squeeze_excite")
+        output = ArrayType(self.output_shape, self._vector_type if is_vector else self._map_type)
+        sums = (ArrayType((self.batch, self.out_channels), self._vector_type),) if self.pooled else ()
+        return (output, *sums) if self.has_map else sums
+
+    @property
+    def _map_type(self) -> NumberType:
+        return "uint8" if self.dtype == "int8" else self.dtype
+
+    @property
+    def _vector_type(self) -> NumberType:
+        return "float32" if self.dtype == "int8" else self.dtype
+
+    @property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of all results: the map, if there is one, and the sums of a pooled kernel."""
-        sums = ((self.batch, self.out_channels),) if self.pooled else ()
-        return (self.output_shape, *sums) if self.has_map else sums
+        """Shapes of all results, see ``output_types``."""
+        return tuple(output.shape for output in self.output_types)
 
     @property
     def weight_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the constant arguments: weights (HWIO, (k, k, channels) or (in, out)), each before its bias."""
+        """Shapes of the constant arguments, see ``weight_types``."""
+        return tuple(weight.shape for weight in self.weight_types)
+
+    @property
+    def weight_types(self) -> tuple[ArrayType, ...]:
+        """The constant arguments: weights (HWIO, (k, k, channels) or (in, out)), each before its bias."""
+        if self.dtype == "int8":
+            return quantised_arrays(self)
+        return tuple(ArrayType(shape, self.dtype) for shape in self._float_shapes)
+
+    @property
+    def _float_shapes(self) -> tuple[tuple[int, ...], ...]:
         inputs, outputs, hidden = self.in_channels, self.out_channels, self.hidden_channels
         vector = ((outputs,),) if self.bias else ()
         match self.kind:
@@ -192,21 +233,49 @@ class KernelSpec:
     @property
     def weight_bytes(self) -> int:
         """Bytes of constants read."""
-        return DTYPE_BYTES[self.dtype] * sum(_elements(shape) for shape in self.weight_shapes)
+        return sum(weight.nbytes for weight in self.weight_types)
 
     @property
     def activation_bytes(self) -> int:
         """Bytes of maps read and written, each once."""
-        read = _elements(self.input_shape) + (self.batch * self.in_channels if self.scaled else 0)
-        residual = _elements(self.output_shape) if self.residual else 0
-        return DTYPE_BYTES[self.dtype] * (read + residual + sum(map(_elements, self.output_shapes)))
+        scales = ArrayType((self.batch, self.in_channels), self._vector_type).nbytes if self.scaled else 0
+        residual = ArrayType(self.output_shape, self._map_type).nbytes if self.residual else 0
+        return self.input_type.nbytes + scales + residual + sum(output.nbytes for output in self.output_types)
 
 
-def _elements(shape: tuple[int, ...]) -> int:
-    total = 1
-    for extent in shape:
-        total *= extent
-    return total
+def end_rows(spec: KernelSpec) -> int:
+    """Rows of an int8 kernel's ``ends``, see ``quantised_arrays``."""
+    return {"hard_swish": 5}.get(spec.activation, 2) + spec.residual
+
+
+def quantised_arrays(spec: KernelSpec) -> tuple[ArrayType, ...]:
+    """The constant arguments of an int8 kernel.
+
+    ``ends`` turn sums of products into the output, by channel: scale, plus; with hard-swish also the gate's scale and
+    plus, and the output's zero point; with a residual its scale. ``zeros`` are zero points of what a depthwise
+    convolution reads, which pad its map. ``inputs`` are scale and plus that turn a dense kernel's vector into u8, and
+    those by which channel scales are multiplied: ratio, negative zero point times ratio, and the zero point after it.
+    """
+    inputs, outputs, k = spec.in_channels, spec.out_channels, spec.kernel_size
+    ends = ArrayType((end_rows(spec), outputs), "float32")
+    zeros = ArrayType((outputs,), "uint8")
+    window = ArrayType((k, k, outputs), "int8")
+    match spec.kind:
+        case "conv" if spec.reads_image:
+            return ArrayType((k, k, inputs, outputs), "float32"), ends
+        case "conv":
+            gating = (ArrayType((3, inputs), "float32"),) if spec.scaled else ()
+            return (*gating, ArrayType((inputs, outputs), "int8"), ends)
+        case "depthwise":
+            return zeros, window, ends
+        case "expand_depthwise":
+            return ArrayType((inputs, outputs), "int8"), ends, zeros, window, ends
+        case "dense":
+            return ArrayType((2, inputs), "float32"), ArrayType((inputs, outputs), "int8"), ends
+        case "pool":
+            return ()
+        case "squeeze_excite":
+            raise ValueError(f"{spec.key}: int8 squeeze-excite is two dense kernels")
 
 
 def layer_kernel(layer: LayerSpec, batch: int = 1, scaled: bool = False, dtype: DType = "float32") -> KernelSpec:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ofa_tvm.graph.fusion import fused_steps
+from ofa_tvm.graph.int8_reference import int8_compute, random_int8_inputs
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import INPUT, Activation, NetworkSpec
+from ofa_tvm.graph.quantisation import is_quantised, step_constants
 from ofa_tvm.graph.weights import Weights
+from ofa_tvm.graph.windows import depthwise, full_window
 
 Array = NDArray[np.float32]
 
@@ -32,6 +34,8 @@ def input_shapes(spec: KernelSpec) -> list[tuple[int, ...]]:
 
 def random_inputs(spec: KernelSpec, seed: int = 0) -> list[Array]:
     """Random arrays of ``input_shapes``; matrices are small enough to keep results in range."""
+    if spec.dtype == "int8":
+        return random_int8_inputs(spec, seed)
     rng = np.random.default_rng(seed)
     arrays = [rng.standard_normal(shape, np.float32) for shape in input_shapes(spec)]
     return [array / np.sqrt(np.float32(array[..., 0].size)) if array.ndim > 1 else array for array in arrays]
@@ -43,19 +47,21 @@ def compute(spec: KernelSpec, inputs: Sequence[Array]) -> list[Array]:
     Raises:
         ValueError: the kernel's kind has no such form.
     """
+    if spec.dtype == "int8":
+        return int8_compute(spec, inputs)
     input_map, *rest = inputs
     if spec.scaled:
         input_map, rest = input_map * rest[0][:, None, None, :], rest[1:]
     residual = rest.pop() if spec.residual else None
     match spec.kind:
         case "conv":
-            total = _window(spec, input_map) @ rest[0].reshape(-1, spec.out_channels)
+            total = full_window(spec, input_map, rest[0])
         case "depthwise":
-            total = _depthwise(spec, input_map, rest[0])
+            total = depthwise(spec, input_map, rest[0])
         case "expand_depthwise":
             half = len(rest) // 2
             expanded = _finish(input_map @ rest[0], rest[1:half], None, spec.activation)
-            total, rest = _depthwise(spec, expanded, rest[half]), rest[half:]
+            total, rest = depthwise(spec, expanded, rest[half]), rest[half:]
         case "dense":
             total = input_map.reshape(spec.batch, -1) @ rest[0]
         case "pool":
@@ -83,29 +89,6 @@ def _finish(total: Array, bias: Sequence[Array], residual: Array | None, activat
     return results[activation]
 
 
-def _windows(spec: KernelSpec, input_map: Array) -> Array:
-    """(batch, y, x, channels, ky, kx) view of the padded map."""
-    k = spec.kernel_size
-    sides = (spec.padding, k // 2)
-    padded = np.pad(input_map, ((0, 0), sides, sides, (0, 0)))
-    view: Array = sliding_window_view(padded, (k, k), axis=(1, 2))
-    return view[:, :: spec.stride, :: spec.stride]
-
-
-def _window(spec: KernelSpec, input_map: Array) -> Array:
-    view = _windows(spec, input_map).transpose(0, 1, 2, 4, 5, 3)
-    return np.ascontiguousarray(view).reshape(*view.shape[:3], -1)
-
-
-def _depthwise(spec: KernelSpec, input_map: Array, weight: Array) -> Array:
-    windows = _windows(spec, input_map)
-    total = np.zeros(windows.shape[:4], np.float32)
-    for ky in range(spec.kernel_size):
-        for kx in range(spec.kernel_size):
-            total += windows[..., ky, kx] * weight[ky, kx]
-    return total
-
-
 def layer_input_shapes(spec: KernelSpec) -> list[tuple[int, ...]]:
     """Shapes of the arguments that ``compiler.scheduled.kernel_tir`` reads, in order."""
     scales = [(spec.batch, 1, 1, spec.in_channels)] if spec.scaled else []
@@ -131,16 +114,19 @@ def layer_compute(spec: KernelSpec, inputs: Sequence[Array]) -> Array:
 
 
 def network_logits(network: NetworkSpec, weights: Weights, images: Array) -> Array:
-    """Logits (batch, classes) of normalised images (batch, resolution, resolution, channels)."""
+    """Logits (batch, classes) of normalised images (batch, resolution, resolution, channels).
+
+    With the weights of a quantised network (``graph.quantisation``) these are the logits of its int8 kernels.
+    """
     return np.concatenate([_logits(network, weights, image[None]) for image in images])
 
 
 def _logits(network: NetworkSpec, weights: Weights, image: Array) -> Array:
     values = {INPUT: image}
-    for step in fused_steps(network):
+    for step in fused_steps(network, "int8" if is_quantised(weights) else "float32"):
         data = [values[name] for name in step.reads]
         data[0] = data[0].reshape(step.kernel.input_shape)
         last = step.kernel.data_inputs
-        outputs = compute(step.kernel, [*data[:last], *step.constants(weights), *data[last:]])
+        outputs = compute(step.kernel, [*data[:last], *step_constants(step, weights), *data[last:]])
         values |= dict(zip(step.writes, outputs, strict=True))
     return values[network.layers[-1].name].reshape(1, -1)

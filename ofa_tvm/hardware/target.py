@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ofa_tvm.hardware.machine import cpu_name, local_gpu, package_version
-from ofa_tvm.support.dtype import DType
+from ofa_tvm.support.dtype import DTYPE_SUFFIX, DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record
 
@@ -247,7 +247,7 @@ class TargetSpec(_Part):
         text = json.dumps(self.conditions, sort_keys=True)
         where = "" if self.device == "local" else f"-{self.device}"
         chip = self.chip
-        dtype = "" if self.dtype == "float32" else "-f16"
+        dtype = f"-{suffix}" if (suffix := DTYPE_SUFFIX[self.dtype]) else ""
         readable = f"{chip}-{self.threads}t-b{self.batch}{dtype}{where}".lower()
         readable = re.sub(r"[^a-z0-9]+", "-", readable).strip("-")
         return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -60,6 +60,8 @@ def load_target(
         raise UserError(f"{path}: {_explain(error)}", "see targets/x86.toml for a complete file") from error
     if target.dtype == "float16" and not target.is_gpu:
         raise UserError(f"target {target.name} is a CPU: float16 is for GPUs", f"{', '.join(gpu_targets())}, cuda")
+    if target.dtype == "int8" and target.is_gpu:
+        raise UserError(f"target {target.name} is a GPU: int8 is for CPUs", "float16 is what makes GPUs faster")
     if device is not None and device.partition(":")[0] == "replay":
         if not (folder := device.partition(":")[2]):
             raise UserError("--device replay does not say which tuning log answers", "write replay:FOLDER")

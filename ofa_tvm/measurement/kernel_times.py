@@ -9,15 +9,16 @@ from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.spaces.subnet_table import SubnetTable
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
-def kernel_keys(network: NetworkSpec) -> list[list[str]]:
+def kernel_keys(network: NetworkSpec, dtype: DType = "float32") -> list[list[str]]:
     """Keys of the fused kernels that end with each layer, as ``SubnetTable`` asks for them."""
     keys: dict[str, list[str]] = {layer.name: [] for layer in network.layers}
-    for step in fused_steps(network):
+    for step in fused_steps(network, dtype):
         keys[step.layers[-1]].append(step.kernel.key)
     return list(keys.values())
 
@@ -86,6 +87,7 @@ def latency_table(tuned: TunedSpace) -> tuple[SubnetTable, int]:
         PartialResult: no kernel of the space is tuned.
     """
     costs, estimated = call_costs(tuned)
+    dtype = tuned.target.dtype
     if not tuned.target.is_gpu:
-        return SubnetTable(tuned.space, costs, kernel_keys), estimated
+        return SubnetTable(tuned.space, costs, lambda network: kernel_keys(network, dtype)), estimated
     return SubnetTable(tuned.space, costs, lambda network: [[call.key] for call in tuned.calls(network)]), estimated

@@ -26,9 +26,10 @@ from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.graph.fusion import Step, fused_steps
 from ofa_tvm.graph.kernel import KernelSpec, Winners
 from ofa_tvm.graph.network import INPUT, NetworkSpec
+from ofa_tvm.graph.quantisation import is_quantised, step_constants
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.cores import process_cores
-from ofa_tvm.support.dtype import FLOAT32_BYTES
+from ofa_tvm.support.dtype import FLOAT32_BYTES, DType
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
 SOURCES = ("stack_place.h", "program.c", "window.c", "packed.c", "subnet_calls.c")
@@ -57,23 +58,24 @@ class Plan:
     scratch_bytes: int
 
 
-def make_plan(network: NetworkSpec, winners: Winners, cache: ObjectCache) -> Plan:
+def make_plan(network: NetworkSpec, winners: Winners, cache: ObjectCache, dtype: DType = "float32") -> Plan:
     """Choose kernels and places for the tensors of a network.
 
     Args:
         network: the network.
         winners: tuned schedules by kernel; other kernels get their default.
         cache: makes kernels.
+        dtype: of its maps and weights.
     """
-    steps = fused_steps(network)
+    steps = fused_steps(network, dtype)
     kernels = tuple(_emitted(step.kernel, winners, cache) for step in steps)
     last_step = len(steps) - 1
     last_read = {name: index for index, step in enumerate(steps) for name in step.reads}
     scratch_bytes = aligned(FLOAT32_BYTES * max(kernel.scratch_floats for kernel in kernels))
     tensors = [
-        Lifetime(name, FLOAT32_BYTES * int(np.prod(shape)), index, last_read.get(name, last_step))
+        Lifetime(name, output.nbytes, index, last_read.get(name, last_step))
         for index, step in enumerate(steps)
-        for name, shape in zip(step.writes, step.kernel.output_shapes, strict=True)
+        for name, output in zip(step.writes, step.kernel.output_types, strict=True)
     ]
     logits = steps[-1].writes[-1]
     tensors += [
@@ -156,8 +158,12 @@ def _run(command: list[str]) -> None:
 def assemble(
     network: NetworkSpec, weights: Weights, winners: Winners, cache: ObjectCache, library: Path, batch: int, linker: str
 ) -> None:
-    """Plan, compile and link a network; see ``make_plan``, ``compile_program`` and ``link``."""
-    plan, tasks = make_plan(network, winners, cache), cache.features.cores
+    """Plan, compile and link a network; see ``make_plan``, ``compile_program`` and ``link``.
+
+    Weights with scales (``graph.quantisation``) make an int8 network.
+    """
+    plan = make_plan(network, winners, cache, "int8" if is_quantised(weights) else "float32")
+    tasks = cache.features.cores
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
         program = thread.submit(compile_program, plan, weights, tasks, batch, linker, Path(folder))
         objects = compile_kernels(plan, cache)
@@ -170,8 +176,8 @@ def _write_weights(plan: Plan, weights: Weights, path: Path) -> list[list[int]]:
     with path.open("wb") as file:
         for step, kernel in zip(plan.steps, plan.kernels, strict=True):
             step_starts = []
-            for array in kernel.pack(step.constants(weights)):
-                data = np.ascontiguousarray(array, dtype=np.float32).tobytes()
+            for array in kernel.pack(step_constants(step, weights)):
+                data = np.ascontiguousarray(array).tobytes()
                 step_starts.append(at)
                 file.write(data.ljust(aligned(len(data)), b"\0"))
                 at += aligned(len(data))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ofa_tvm.compiler.cpu.emit import EmittedKernel
 from ofa_tvm.compiler.cpu.emit.template import Array
-from ofa_tvm.compiler.cpu.kernel_runner import copies_of
+from ofa_tvm.compiler.cpu.kernel_runner import blank, copies_of
 from ofa_tvm.compiler.cpu.memory_plan import aligned
 from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.support.dtype import FLOAT32_BYTES
@@ -34,7 +34,7 @@ class KernelProgram:
         self.kernel, self.tasks = kernel, tasks
         spec = kernel.spec
         self._scratch_bytes = aligned(FLOAT32_BYTES * kernel.scratch_floats)
-        self.output_bytes = sum(aligned(FLOAT32_BYTES * int(np.prod(shape))) for shape in spec.output_shapes)
+        self.output_bytes = sum(aligned(output.nbytes) for output in spec.output_types)
 
     def inputs(self, inputs: Sequence[Array]) -> bytes:
         """All arguments, one after the other, from inputs as in ``graph.numpy_reference``; outputs are NaN."""
@@ -43,10 +43,9 @@ class KernelProgram:
     def outputs(self, data: bytes) -> list[Array]:
         """What the kernel wrote, from the bytes that ``run`` gives."""
         arrays, at = [], 0
-        for shape in self.kernel.spec.output_shapes:
-            count = int(np.prod(shape))
-            arrays.append(np.frombuffer(data, np.float32, count, at).reshape(shape))
-            at += aligned(FLOAT32_BYTES * count)
+        for output in self.kernel.spec.output_types:
+            arrays.append(np.frombuffer(data, output.dtype, output.elements, at).reshape(output.shape))
+            at += aligned(output.nbytes)
         return arrays
 
     def build(self, code: Path, inputs: Sequence[Array], compiler: str, program: Path, standalone: bool) -> None:
@@ -74,7 +73,7 @@ class KernelProgram:
         arguments += [(_bytes(array), True) for array in constants]
         if spec.residual:
             arguments.append((_bytes(inputs[-1]), False))
-        arguments += [(_bytes(np.full(shape, np.nan, np.float32)), False) for shape in spec.output_shapes]
+        arguments += [(_bytes(blank(output)), False) for output in spec.output_types]
         if self._scratch_bytes:
             arguments.append((bytes(self.tasks * self._scratch_bytes), False))
         return arguments
@@ -152,4 +151,4 @@ def require_compiler(compiler: str) -> None:
 
 
 def _bytes(array: Array) -> bytes:
-    return np.ascontiguousarray(array, np.float32).tobytes()
+    return np.ascontiguousarray(array).tobytes()

@@ -17,7 +17,7 @@ from ofa_tvm.compiler.cpu.emit.template import Array
 from ofa_tvm.compiler.cpu.memory_plan import ALIGNMENT, aligned
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.support.c_library import c_compiler, native_library
-from ofa_tvm.support.dtype import FLOAT32_BYTES
+from ofa_tvm.support.dtype import FLOAT32_BYTES, ArrayType
 from ofa_tvm.support.errors import OfaTvmError, UserError
 
 MAX_ARGUMENTS = 10
@@ -28,6 +28,13 @@ MAX_COPIES = 32
 def copies_of(spec: KernelSpec) -> int:
     """How many copies of its constants a kernel cycles through when it is timed."""
     return min(MAX_COPIES, max(1, COLD_BYTES // max(1, spec.weight_bytes)))
+
+
+def blank(output: ArrayType) -> Array:
+    """An output before a kernel writes it: NaN, or bytes that are not all the same."""
+    if output.dtype == "float32":
+        return np.full(output.shape, np.nan, np.float32)
+    return (np.arange(output.elements) * 91 % 256).astype(output.dtype).reshape(output.shape)
 
 
 class KernelRunner:
@@ -112,8 +119,8 @@ class _Arguments:
         if spec.residual:
             self._add(inputs[-1], 1)
         self._first_output = len(self._arrays)
-        for shape in spec.output_shapes:
-            self._add(np.full(shape, np.nan, np.float32), 1)
+        for output in spec.output_types:
+            self._add(blank(output), 1)
         self.scratch_bytes = aligned(FLOAT32_BYTES * kernel.scratch_floats)
         self.scratch_argument = len(self.addresses) if self.scratch_bytes else -1
         if self.scratch_bytes:
@@ -128,16 +135,16 @@ class _Arguments:
         start = -memory.ctypes.data % ALIGNMENT
         for copy in range(copies):
             at = start + copy * step
-            memory[at : at + array.nbytes] = np.frombuffer(np.ascontiguousarray(array, np.float32), np.uint8)
+            memory[at : at + array.nbytes] = np.frombuffer(np.ascontiguousarray(array), np.uint8)
         self._arrays.append(memory[start:])
         self.addresses.append(memory.ctypes.data + start)
         self.steps.append(step if copies > 1 else 0)
 
     def outputs(self) -> list[Array]:
         """What the kernel wrote."""
-        shapes = self._spec.output_shapes
-        outputs = self._arrays[self._first_output :][: len(shapes)]
+        types = self._spec.output_types
+        outputs = self._arrays[self._first_output :][: len(types)]
         return [
-            memory.view(np.float32)[: int(np.prod(shape))].reshape(shape)
-            for memory, shape in zip(outputs, shapes, strict=True)
+            memory[: output.nbytes].view(output.dtype).reshape(output.shape)
+            for memory, output in zip(outputs, types, strict=True)
         ]

@@ -81,7 +81,7 @@ class EstimateDevice(Device):
 
     def _sum(self, network: NetworkSpec, best_ms: Mapping[str, float]) -> SubnetTiming:
         total_ms = 0.0
-        for step in fused_steps(network):
+        for step in fused_steps(network, self._target.dtype):
             kernel_ms = best_ms.get(step.kernel.key) or self._default_ms(step.kernel)
             if kernel_ms is None:
                 return SubnetTiming("failed", error=f"kernel {step.kernel.key} cannot be estimated")

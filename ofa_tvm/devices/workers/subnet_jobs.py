@@ -21,7 +21,7 @@ from ofa_tvm.devices.workers.kernel_jobs import KernelJobs
 from ofa_tvm.devices.workers.trace_jobs import trace_trial
 from ofa_tvm.graph.kernel import Winners
 from ofa_tvm.graph.network import NetworkSpec
-from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.graph.quantisation import untrained_weights
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import get_space
 from ofa_tvm.timing.busy_cores import busy_cores
@@ -41,7 +41,8 @@ class AssembledSubnet:
         self.library = Path(self._folder.name) / "subnet.so"
         cache = ObjectCache(target.attributes)
         linker = target.toolchain.linker
-        assemble(network, random_weights(network), winners, cache, self.library, target.batch, linker)
+        weights = untrained_weights(network, target.dtype)
+        assemble(network, weights, winners, cache, self.library, target.batch, linker)
         shape = (target.batch, network.resolution, network.resolution, network.in_channels)
         self.images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 

@@ -13,6 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.expand_depthwise import EXPAND_DEPTHWISE
+from ofa_tvm.compiler.cpu.emit.int8_dense import INT8_DENSE
+from ofa_tvm.compiler.cpu.emit.int8_depthwise import INT8_DEPTHWISE
+from ofa_tvm.compiler.cpu.emit.int8_expand_depthwise import INT8_EXPAND_DEPTHWISE
+from ofa_tvm.compiler.cpu.emit.int8_image import INT8_POOL, INT8_STEM
+from ofa_tvm.compiler.cpu.emit.int8_pointwise import INT8_POINTWISE
 from ofa_tvm.compiler.cpu.emit.pointwise import POINTWISE
 from ofa_tvm.compiler.cpu.emit.pool import POOL
 from ofa_tvm.compiler.cpu.emit.template import Array, Template
@@ -25,6 +30,12 @@ TEMPLATES: dict[str, Template[Any]] = {
     "depthwise": DEPTHWISE,
     "expand_depthwise": EXPAND_DEPTHWISE,
     "pool": POOL,
+    "int8_pointwise": INT8_POINTWISE,
+    "int8_dense": INT8_DENSE,
+    "int8_stem": INT8_STEM,
+    "int8_depthwise": INT8_DEPTHWISE,
+    "int8_expand_depthwise": INT8_EXPAND_DEPTHWISE,
+    "int8_pool": INT8_POOL,
 }
 
 
@@ -86,8 +97,8 @@ class EmittedKernel:
         return self._template.emit(self.spec, self._tile, self._features)
 
     def pack(self, constants: list[Array]) -> list[Array]:
-        """Constants (``KernelSpec.weight_shapes``) as the code reads them."""
-        return self._template.pack(self.spec, self._tile, constants)
+        """Constants (``KernelSpec.weight_types``) as the code reads them."""
+        return self._template.pack(self.spec, self._tile, constants, self._features)
 
     @property
     def scratch_floats(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ofa_tvm.compiler.tvm_api.names import Target, tvm
 
@@ -15,11 +16,13 @@ class CpuFeatures:
         lanes: float32 numbers in a vector register.
         registers: vector registers.
         cores: threads that share a kernel.
+        dot: the instruction that multiplies and adds four bytes a lane; None where there is none.
     """
 
     lanes: int
     registers: int
     cores: int
+    dot: Literal["vnni"] | None = None
 
 
 # LLVM's feature, and the lanes and registers that come with it; the first one that a target has counts. Adding an
@@ -34,4 +37,5 @@ def cpu_features(target: Target) -> CpuFeatures:
     """
     instruction_sets = set(tvm.target.codegen.llvm_get_cpu_features(target))
     lanes, registers = next((size for name, size in VECTOR_REGISTERS.items() if name in instruction_sets), (4, 16))
-    return CpuFeatures(lanes, registers, int(target.attrs.get("num-cores", 1)))
+    has_dot = {"avx512vnni", "avx512vl"} <= instruction_sets or ("avxvnni" in instruction_sets and lanes == 8)
+    return CpuFeatures(lanes, registers, int(target.attrs.get("num-cores", 1)), "vnni" if has_dot else None)

@@ -16,6 +16,7 @@ from ofa_tvm.compiler.cpu.emit.template import (
     Template,
     block_sizes,
     fits,
+    is_float,
     panel_widths,
     shared_blocks,
     tile_cycles,
@@ -181,7 +182,7 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> Any:
     return finished()
 
 
-def pack(spec: KernelSpec, tile: ExpandTile, constants: list[Array]) -> list[Array]:
+def pack(spec: KernelSpec, tile: ExpandTile, constants: list[Array], features: CpuFeatures) -> list[Array]:
     """Weights of the 1x1 convolution in panels, the rest as it is."""
     return [pack_panels(constants[0], tile.channels, tile.panel), *constants[1:]]
 
@@ -193,7 +194,7 @@ def scratch_floats(spec: KernelSpec, tile: ExpandTile) -> int:
 
 EXPAND_DEPTHWISE = Template(
     ExpandTile,
-    lambda spec: spec.kind == "expand_depthwise" and spec.batch == 1,
+    lambda spec: spec.kind == "expand_depthwise" and is_float(spec),
     tiles,
     emit,
     pack,

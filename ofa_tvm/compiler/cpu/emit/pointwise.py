@@ -15,6 +15,7 @@ from ofa_tvm.compiler.cpu.emit.template import (
     Template,
     block_sizes,
     fits,
+    is_float,
     panel_widths,
     shared_blocks,
     tile_cycles,
@@ -65,7 +66,7 @@ class PointwiseTile:
 
 def accepts(spec: KernelSpec) -> bool:
     """1x1 convolutions of stride 1 and dense layers, one image."""
-    return spec.batch == 1 and spec.kind in ("conv", "dense") and spec.kernel_size == 1 and spec.stride == 1
+    return is_float(spec) and spec.kind in ("conv", "dense") and spec.kernel_size == 1 and spec.stride == 1
 
 
 def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, PointwiseTile]]:
@@ -179,7 +180,7 @@ def _scale(input_map: Buffer, scales: Buffer, scratch: Buffer, pixel: Expr, coun
     blocks(depth, lanes, some_channels)
 
 
-def pack(spec: KernelSpec, tile: PointwiseTile, constants: list[Array]) -> list[Array]:
+def pack(spec: KernelSpec, tile: PointwiseTile, constants: list[Array], features: CpuFeatures) -> list[Array]:
     """Weights in panels, then the bias."""
     matrix = constants[0].reshape(spec.in_channels, spec.out_channels)
     return [pack_panels(matrix, tile.channels), *constants[1:]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.template import Array, Template, panel_widths
+from ofa_tvm.compiler.cpu.emit.template import Array, Template, is_float, panel_widths
 from ofa_tvm.compiler.cpu.emit.vector_ir import Accumulators, Expr, arguments, blocks, kernel, load, number, store
 from ofa_tvm.compiler.tvm_api.names import T
 from ofa_tvm.graph.kernel import KernelSpec
@@ -40,13 +40,13 @@ def emit(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> Any:
     return finished()
 
 
-def _tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, PoolTile]]:
+def pool_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, PoolTile]]:
     for channels in panel_widths(spec.in_channels, features) or [spec.in_channels]:
         yield -channels, PoolTile(channels)
 
 
-def _pack(spec: KernelSpec, tile: PoolTile, constants: list[Array]) -> list[Array]:
+def _pack(spec: KernelSpec, tile: PoolTile, constants: list[Array], features: CpuFeatures) -> list[Array]:
     return constants
 
 
-POOL = Template(PoolTile, lambda spec: spec.kind == "pool" and spec.batch == 1, _tiles, emit, _pack)
+POOL = Template(PoolTile, lambda spec: spec.kind == "pool" and is_float(spec), pool_tiles, emit, _pack)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
@@ -16,7 +15,7 @@ FMA_LATENCY_CYCLES = 4
 PER_CYCLE = 2
 MAX_CANDIDATES = 24
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 Tile = TypeVar("Tile")
 
 
@@ -30,7 +29,7 @@ class Template(Generic[Tile]):
         tiles: tiles of a kernel worth a trial with their expected cycles, in any order.
         emit: the ``PrimFunc`` of a kernel with a tile. Its arguments are the task, source, [scales], weights,
             [residual], [map], [sums], [scratch], all flat.
-        pack: the constant arrays (``KernelSpec.weight_shapes``) in the order in which the kernel reads them.
+        pack: the constant arrays (``KernelSpec.weight_types``) in the order in which the kernel reads them.
         scratch: floats of scratch memory that each thread needs.
     """
 
@@ -38,13 +37,18 @@ class Template(Generic[Tile]):
     accepts: Callable[[KernelSpec], bool]
     tiles: Callable[[KernelSpec, CpuFeatures], Iterable[tuple[float, Tile]]]
     emit: Callable[[KernelSpec, Tile, CpuFeatures], Any]
-    pack: Callable[[KernelSpec, Tile, list[Array]], list[Array]]
+    pack: Callable[[KernelSpec, Tile, list[Array], CpuFeatures], list[Array]]
     scratch: Callable[[KernelSpec, Tile], int] = lambda spec, tile: 0
 
     def candidates(self, spec: KernelSpec, features: CpuFeatures) -> list[dict[str, object]]:
         """Parameters worth a trial, best guess first."""
         ranked = dict.fromkeys(tile for _, tile in sorted(self.tiles(spec, features), key=lambda pair: pair[0]))
         return [asdict(tile) for tile in list(ranked)[:MAX_CANDIDATES]]  # type: ignore[call-overload]
+
+
+def is_float(spec: KernelSpec) -> bool:
+    """Whether a float32 template computes a kernel: one image a call."""
+    return spec.dtype == "float32" and spec.batch == 1
 
 
 def block_sizes(total: int, size: int) -> list[tuple[int, int]]:

@@ -68,11 +68,19 @@ def arguments(tasks: int, **elements: int | None) -> tuple[Share, list[Buffer]]:
     Returns:
         The share, and a buffer (or None) for each array.
     """
+    arrays = {name: None if count is None else (FLOAT, count) for name, count in elements.items()}
+    return typed_arguments(tasks, **arrays)
+
+
+def typed_arguments(tasks: int, **arrays: tuple[str, int] | None) -> tuple[Share, list[Buffer]]:
+    """``arguments`` of any number type: the type and the elements of each array."""
     task = T.arg("task", tirx.Var("task", "int32"))
-    present = {name: count for name, count in elements.items() if count is not None}
-    pointers = {name: T.arg(name, T.handle(FLOAT)) for name in present}
-    buffers = {name: T.decl_buffer((max(1, count),), FLOAT, data=pointers[name]) for name, count in present.items()}
-    return Share(task, tasks), [buffers.get(name) for name in elements]
+    present = {name: array for name, array in arrays.items() if array is not None}
+    pointers = {name: T.arg(name, T.handle(dtype)) for name, (dtype, _) in present.items()}
+    buffers = {
+        name: T.decl_buffer((max(1, count),), dtype, data=pointers[name]) for name, (dtype, count) in present.items()
+    }
+    return Share(task, tasks), [buffers.get(name) for name in arrays]
 
 
 def number(value: int) -> Expr:

@@ -18,6 +18,7 @@ from ofa_tvm.compiler.cpu.emit.template import (
     Array,
     Template,
     block_sizes,
+    is_float,
     panel_widths,
     shared_blocks,
     tile_cycles,
@@ -245,13 +246,13 @@ def _depthwise_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[
             yield row * spec.out_size * uneven, WindowTile(columns, channels)
 
 
-def _as_they_are(spec: KernelSpec, tile: WindowTile, constants: list[Array]) -> list[Array]:
+def _as_they_are(spec: KernelSpec, tile: WindowTile, constants: list[Array], features: CpuFeatures) -> list[Array]:
     return constants
 
 
 DEPTHWISE = Template(
     WindowTile,
-    lambda spec: spec.kind == "depthwise" and spec.batch == 1,
+    lambda spec: spec.kind == "depthwise" and is_float(spec),
     _depthwise_tiles,
     depthwise,
     _as_they_are,
@@ -304,7 +305,7 @@ def full_window(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> An
     return finished()
 
 
-def _window_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, WindowTile]]:
+def window_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, WindowTile]]:
     depth = spec.kernel_size**2 * spec.in_channels
     for channels in panel_widths(spec.out_channels, features):
         vectors = -(-channels // features.lanes)
@@ -320,14 +321,14 @@ def _window_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[flo
             yield cycles * spec.out_size * uneven, WindowTile(columns, channels)
 
 
-def _pack_window(spec: KernelSpec, tile: WindowTile, constants: list[Array]) -> list[Array]:
+def _pack_window(spec: KernelSpec, tile: WindowTile, constants: list[Array], features: CpuFeatures) -> list[Array]:
     matrix = constants[0].reshape(-1, spec.out_channels)
     return [pack_panels(matrix, tile.channels), *constants[1:]]
 
 
 def _is_full_window(spec: KernelSpec) -> bool:
-    plain = not (spec.scaled or spec.residual or spec.pooled) and spec.batch == 1
+    plain = not (spec.scaled or spec.residual or spec.pooled) and is_float(spec)
     return spec.kind == "conv" and plain and (spec.kernel_size > 1 or spec.stride > 1)
 
 
-FULL_WINDOW = Template(WindowTile, _is_full_window, _window_tiles, full_window, _pack_window)
+FULL_WINDOW = Template(WindowTile, _is_full_window, window_tiles, full_window, _pack_window)

@@ -1,0 +1,152 @@
+"""Dense layers of an int8 network: a float32 vector becomes u8, meets s8 weights, and leaves as float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
+from ofa_tvm.compiler.cpu.emit.int8_ir import (
+    WORD,
+    Ends,
+    WordTile,
+    clipped,
+    ends_argument,
+    fused,
+    is_int8,
+    multiply_words,
+    pack_words,
+    shuffled,
+    word_count,
+    write_levels,
+)
+from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, shared_blocks, tile_cycles
+from ofa_tvm.compiler.cpu.emit.vector_ir import (
+    FLOAT,
+    Buffer,
+    Expr,
+    blocks,
+    keep,
+    kernel,
+    load,
+    number,
+    store,
+    typed_arguments,
+)
+from ofa_tvm.graph.kernel import KernelSpec
+
+LARGE_PANELS = 16
+
+
+@dataclass(frozen=True)
+class DenseTile:
+    """Outputs whose sums are computed at a time."""
+
+    channels: int
+
+
+def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, DenseTile]]:
+    """As many sums at a time as hide the latency; wide panels stream better."""
+    words = spec.in_channels // WORD
+    for count in (8, 4, 12, 6, 2, 16, 1):
+        channels = count * features.lanes
+        if count > min(LARGE_PANELS, features.registers - 2) or channels >= 2 * max(features.lanes, spec.out_channels):
+            continue
+        steps = sum(
+            many * tile_cycles(1, width, features.lanes) for width, many in block_sizes(spec.out_channels, channels)
+        )
+        uneven = shared_blocks(spec.out_channels, channels, features.cores)
+        yield steps * words * uneven, DenseTile(min(channels, WORD * word_count(spec.out_channels)))
+
+
+def emit(spec: KernelSpec, tile: DenseTile, features: CpuFeatures) -> Any:
+    """The ``PrimFunc``."""
+    lanes, depth = features.lanes, spec.in_channels
+    outputs = WORD * word_count(spec.out_channels)
+    depth_words = depth // WORD
+    with kernel(spec.symbol) as finished:
+        share, (source, inputs, weights, ends_rows, output, levels) = typed_arguments(
+            features.cores,
+            source=(FLOAT, depth),
+            inputs=(FLOAT, 2 * depth),
+            weights=("int32", depth_words * outputs),
+            ends=ends_argument(spec, outputs),
+            output=(FLOAT, spec.out_channels),
+            levels=("int32", depth_words),
+        )
+        ends = Ends(ends_rows, outputs, spec.activation)
+
+        def to_levels(channel: Expr, width: int) -> None:
+            def value(_: int, offset: int, live: int) -> Expr:
+                at = channel + offset
+                return fused(load(source, at, live), load(inputs, at, live), load(inputs, depth + at, live), live)
+
+            write_levels(value, 1, width, WORD, levels, lambda _, offset: (channel + offset) // WORD)
+
+        def panel(channel: Expr, width: int, missing: int = 0) -> None:
+            registers = WordTile(1, width, lanes)
+            multiply_words(registers, levels, lambda _: number(0), weights, channel * depth_words, depth_words)
+            for vector in registers.vectors:
+                sums = registers.floats(0, vector.offset, vector.lanes)
+                value = keep(_activated(sums, ends, channel + vector.offset, vector.lanes))
+                beyond = missing if vector == registers.vectors[-1] else 0
+                _store(output, value, channel + vector.offset, vector.lanes - beyond, vector.lanes)
+
+        blocks(depth, 4 * WORD, to_levels)
+        whole = _whole_panels(spec, tile)
+        if whole:
+            blocks(whole, tile.channels, panel, share)
+        if whole < outputs:
+            beyond = outputs - spec.out_channels
+            blocks(outputs - whole, outputs - whole, lambda _, width: panel(number(whole), width, beyond), share)
+    return finished()
+
+
+def _whole_panels(spec: KernelSpec, tile: DenseTile) -> int:
+    """Outputs whose panels write only whole words; a panel of its own writes the rest."""
+    if spec.out_channels % WORD == 0:
+        return spec.out_channels
+    return 0 if tile.channels >= spec.out_channels else spec.out_channels // WORD * WORD
+
+
+def _store(output: Buffer, value: Expr, at: Expr, live: int, lanes: int) -> None:
+    if live == lanes:
+        store(output, value, at, lanes)
+        return
+    for lane in range(live):
+        store(output, shuffled(value, [lane]), at + lane)
+
+
+def _activated(sums: Expr, ends: Ends, channel: Expr, lanes: int) -> Expr:
+    value = ends.levels(sums, channel, lanes)
+    match ends.activation:
+        case "relu":
+            return clipped(value, 0, float("inf"), lanes)
+        case "relu6":
+            return clipped(value, 0, 6, lanes)
+        case "hard_sigmoid":
+            return clipped(value, 0, 1, lanes)
+    return value
+
+
+def pack(spec: KernelSpec, tile: DenseTile, constants: list[NDArray[Any]], features: CpuFeatures) -> list[Any]:
+    """Inputs' ends, weights in panels of words, and outputs' ends, filled up to whole words."""
+    inputs, weights, ends = constants
+    filled = np.pad(ends, ((0, 0), (0, -spec.out_channels % WORD)))
+    whole = _whole_panels(spec, tile)
+    panels = [pack_words(part, tile.channels) for part in (weights[:, :whole], weights[:, whole:]) if part.size]
+    return [inputs, np.concatenate(panels), filled]
+
+
+INT8_DENSE = Template(
+    DenseTile,
+    lambda spec: is_int8(spec, "dense") and spec.in_channels % WORD == 0,
+    tiles,
+    emit,
+    pack,
+    lambda spec, tile: spec.in_channels // WORD,
+)

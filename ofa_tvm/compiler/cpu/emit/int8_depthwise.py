@@ -1,0 +1,141 @@
+"""Depthwise convolutions of u8 maps, and the sums that squeeze-excite pools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
+from ofa_tvm.compiler.cpu.emit.int8_ir import WORD, Ends, bits, close_sums, ends_argument, is_int8, wide
+from ofa_tvm.compiler.cpu.emit.row_ring import ROWS, DeepTile, Phases, RowRing, interleaved, ring_words
+from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, shared_blocks
+from ofa_tvm.compiler.cpu.emit.vector_ir import (
+    FLOAT,
+    Expr,
+    blocks,
+    clear,
+    keep,
+    kernel,
+    load,
+    typed_arguments,
+    vectors,
+)
+from ofa_tvm.compiler.tvm_api.names import T
+from ofa_tvm.graph.kernel import KernelSpec
+
+TILE_CYCLES = 8.0
+MAX_COLUMNS = 28
+
+
+@dataclass(frozen=True)
+class Int8DepthwiseTile:
+    """How a depthwise convolution is cut.
+
+    Args:
+        channels: that go through one ring of rows; of a register tile there is one vector of them.
+        columns: pixels of a register tile.
+    """
+
+    channels: int
+    columns: int
+
+
+def emit(spec: KernelSpec, tile: Int8DepthwiseTile, features: CpuFeatures) -> Any:
+    """The ``PrimFunc``."""
+    lanes, size, channels = features.lanes, spec.in_size, spec.out_channels
+    words = channels // WORD
+    with kernel(spec.symbol) as finished:
+        share, (input_map, zeros, weights, ends_rows, output, sums, ring) = typed_arguments(
+            features.cores,
+            input_map=("int32", size**2 * words),
+            zeros=("int32", channels),
+            weights=("int32", len(Phases(spec).pairs()) * spec.kernel_size * channels),
+            ends=ends_argument(spec, channels),
+            output=("int32", spec.out_size**2 * words),
+            sums=(FLOAT, channels) if spec.pooled else None,
+            ring=("int32", ring_words(spec, tile.channels)),
+        )
+        ends, deep = Ends(ends_rows, channels, spec.activation), DeepTile(tile.columns, lanes)
+
+        def some_channels(block: Expr, width: int) -> None:
+            if sums is not None:
+                clear(sums, block, width, lanes)
+            own = RowRing(spec, ring, width, lanes, zeros, block)
+
+            def fill(group: Expr, live: int) -> None:
+                with T.serial(0, size) as column:
+                    for vector in vectors(width, lanes):
+                        as_bytes = wide("uint8", vector.lanes)
+                        rows = []
+                        for row in range(ROWS):
+                            at = ((group * ROWS + row) * size + column) * channels + block + vector.offset
+                            if row < live:
+                                rows.append(keep(bits(load(input_map, at // WORD, vector.lanes // WORD), as_bytes)))
+                            else:
+                                rows.append(keep(own.zero(vector.offset, vector.lanes).astype(as_bytes)))
+                        own.write(interleaved(rows, vector.lanes), group, column, vector.offset, vector.lanes)
+
+            own.run(
+                fill, lambda group, phase: own.depthwise(group, phase, deep, weights, ends, output, sums)
+            )
+            if sums is not None:
+                close_sums(sums, block, width, lanes)
+
+        blocks(channels, tile.channels, some_channels, share)
+    return finished()
+
+
+def deep_cycles(spec: KernelSpec, columns: int, channels: int, lanes: int) -> float:
+    """Expected cycles of four input rows' output rows, so many channels."""
+    count = -(-channels // lanes)
+    pairs = len(Phases(spec).pairs())
+    total = 0.0
+    for pixels, times in block_sizes(spec.out_size, columns):
+        loads = (pixels - 1) * spec.stride + 2 * spec.kernel_size
+        work = pairs * count * max(pixels * spec.kernel_size, loads) / 2
+        total += times * (work + Phases(spec).count * (TILE_CYCLES + count * -(-pixels // 4) * 12))
+    return total
+
+
+def deep_fits(spec: KernelSpec, columns: int, channels: int, features: CpuFeatures) -> bool:
+    """Whether a register tile leaves room for a column's weights and a word."""
+    return columns * -(-channels // features.lanes) + spec.kernel_size + 1 <= features.registers
+
+
+def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Int8DepthwiseTile]]:
+    """Tiles that fit the registers, with their expected cycles."""
+    lanes = features.lanes
+    for channels in sorted({min(spec.out_channels, lanes * count) for count in (1, 2, 4)}):
+        for columns in range(1, min(MAX_COLUMNS, spec.out_size) + 1):
+            if not deep_fits(spec, columns, lanes, features):
+                break
+            row = sum(
+                many * deep_cycles(spec, columns, width, lanes) for width, many in block_sizes(spec.out_channels, lanes)
+            )
+            uneven = shared_blocks(spec.out_channels, channels, features.cores)
+            yield row * spec.in_size / ROWS * uneven, Int8DepthwiseTile(channels, columns)
+
+
+def words_of_zeros(zeros: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Zero points as words of four."""
+    return np.repeat(zeros, WORD)
+
+
+def pack(spec: KernelSpec, tile: Int8DepthwiseTile, constants: list[NDArray[Any]], features: CpuFeatures) -> list[Any]:
+    """Zero points as words, weights as words of four rows, ends; channels as they are."""
+    zeros, window, ends = constants
+    return [words_of_zeros(zeros), Phases(spec).pack(window), ends]
+
+
+INT8_DEPTHWISE = Template(
+    Int8DepthwiseTile,
+    lambda spec: is_int8(spec, "depthwise"),
+    tiles,
+    emit,
+    pack,
+    lambda spec, tile: ring_words(spec, tile.channels),
+)

@@ -1,0 +1,181 @@
+"""A 1x1 convolution and the depthwise convolution behind it as one int8 kernel; the expanded map stays in a ring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
+from ofa_tvm.compiler.cpu.emit.expand_depthwise import ExpandTile
+from ofa_tvm.compiler.cpu.emit.int8_depthwise import deep_cycles, deep_fits, words_of_zeros
+from ofa_tvm.compiler.cpu.emit.int8_ir import (
+    WORD,
+    Ends,
+    WordTile,
+    close_sums,
+    dealt_order,
+    ends_argument,
+    is_int8,
+    multiply_words,
+    pack_words,
+    rounded,
+)
+from ofa_tvm.compiler.cpu.emit.row_ring import ROWS, DeepTile, Phases, RowRing, ring_words, rows_as_words
+from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, fits, panel_widths, shared_blocks, tile_cycles
+from ofa_tvm.compiler.cpu.emit.vector_ir import (
+    FLOAT,
+    Expr,
+    blocks,
+    clear,
+    kernel,
+    typed_arguments,
+)
+from ofa_tvm.graph.kernel import KernelSpec
+
+TILE_CYCLES = 8.0
+END_CYCLES = {"hard_swish": 9.0}
+PLAIN_END_CYCLES = 5.0
+RING_VECTORS = (2, 3, 4, 6, 1, 8)
+"""Widths of a ring worth a trial."""
+NEAR_CACHE_BYTES = 32768
+BEYOND_NEAR_CACHE = 1.15
+MAX_COLUMNS = 14
+
+
+def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, ExpandTile]]:
+    """Tiles that fit the registers, with their expected cycles; ``pixels`` are columns of four rows each."""
+    lanes, outputs = features.lanes, spec.out_channels
+    for channels in sorted({min(outputs, lanes * count) for count in RING_VECTORS}):
+        uneven = shared_blocks(outputs, channels, features.cores)
+        far = BEYOND_NEAR_CACHE if WORD * ring_words(spec, channels) > NEAR_CACHE_BYTES else 1.0
+        expands = sorted(_expand_tiles(spec, channels, features))[:3]
+        deeps = sorted(_deep_tiles(spec, channels, features))[:3]
+        for expand, panel, pixels in expands:
+            for depthwise, deep, columns in deeps:
+                cycles = outputs / channels * (expand + depthwise) * far * uneven
+                yield cycles, ExpandTile(channels, -pixels, panel, -columns, deep)
+
+
+def _expand_tiles(spec: KernelSpec, channels: int, features: CpuFeatures) -> Iterator[tuple[float, int, int]]:
+    """(cycles of a group of rows, panel, -columns)."""
+    end = END_CYCLES.get(spec.activation, PLAIN_END_CYCLES)
+    for panel in panel_widths(channels, features):
+        for columns in range(1, min(MAX_COLUMNS, spec.in_size) + 1):
+            if not fits(ROWS * columns, panel, features):
+                break
+            words = spec.in_channels // WORD
+            cycles = sum(
+                times * many * (words * tile_cycles(ROWS * count, width, features.lanes) + TILE_CYCLES)
+                for count, times in block_sizes(spec.in_size, columns)
+                for width, many in block_sizes(channels, panel)
+            )
+            vectors = sum(many * -(-width // features.lanes) for width, many in block_sizes(channels, panel))
+            yield cycles + vectors * spec.in_size * ROWS * end / 2, panel, -columns
+
+
+def _deep_tiles(spec: KernelSpec, channels: int, features: CpuFeatures) -> Iterator[tuple[float, int, int]]:
+    """(cycles of a group of rows, channels, -columns)."""
+    lanes = features.lanes
+    widths = [lanes] if spec.pooled else [width for width in (lanes, 2 * lanes, 4 * lanes) if width <= channels]
+    for deep in widths or [channels]:
+        for columns in range(1, min(2 * MAX_COLUMNS, spec.out_size) + 1):
+            if not deep_fits(spec, columns, deep, features):
+                break
+            parts = block_sizes(channels, deep)
+            yield sum(many * deep_cycles(spec, columns, width, lanes) for width, many in parts), deep, -columns
+
+
+def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> Any:
+    """The ``PrimFunc``.
+
+    Raises:
+        ValueError: the tile does not suit a pooled kernel.
+    """
+    lanes, size, depth, channels = features.lanes, spec.in_size, spec.in_channels, spec.out_channels
+    if spec.pooled and tile.deep > lanes:
+        raise ValueError(f"{spec.key} cannot have deep={tile.deep}")
+    depth_words = depth // WORD
+    with kernel(spec.symbol) as finished:
+        share, (input_map, expand_weights, expand_rows, zeros, weights, ends_rows, output, sums, ring) = (
+            typed_arguments(
+                features.cores,
+                input_map=("int32", size**2 * depth_words),
+                expand_weights=("int32", depth_words * channels),
+                expand_ends=ends_argument(spec, channels),
+                zeros=("int32", channels),
+                weights=("int32", len(Phases(spec).pairs()) * spec.kernel_size * channels),
+                ends=ends_argument(spec, channels),
+                output=("int32", spec.out_size**2 * channels // WORD),
+                sums=(FLOAT, channels) if spec.pooled else None,
+                ring=("int32", ring_words(spec, tile.channels)),
+            )
+        )
+        expand_ends = Ends(expand_rows, channels, spec.activation)
+        ends, deep = Ends(ends_rows, channels, spec.activation), DeepTile(tile.columns, tile.deep)
+
+        def some_channels(block: Expr, block_width: int) -> None:
+            if sums is not None:
+                clear(sums, block, block_width, lanes)
+            own = RowRing(spec, ring, block_width, lanes, zeros, block)
+
+            def expand(group: Expr, live: int) -> None:
+                def panel(channel: Expr, width: int) -> None:
+                    def one_tile(column: Expr, count: int) -> None:
+                        registers = WordTile(live * count, width, lanes)
+
+                        def pixel_at(pixel: int) -> Expr:
+                            row, along = divmod(pixel, count)
+                            return ((group * ROWS + row) * size + column + along) * depth_words
+
+                        at = (block + channel) * depth_words
+                        multiply_words(registers, input_map, pixel_at, expand_weights, at, depth_words)
+                        for vector in registers.vectors:
+                            first = channel + vector.offset
+                            for along in range(count):
+                                rows = []
+                                for row in range(ROWS):
+                                    if row < live:
+                                        total = registers.floats(row * count + along, vector.offset, vector.lanes)
+                                        levels = expand_ends.levels(total, block + first, vector.lanes)
+                                        rows.append(rounded(levels, vector.lanes))
+                                    else:
+                                        rows.append(own.zero(first, vector.lanes))
+                                words = rows_as_words(rows, vector.lanes)
+                                own.write(words, group, column + along, first, vector.lanes)
+
+                    blocks(size, tile.pixels, one_tile)
+
+                blocks(block_width, tile.panel, panel)
+
+            own.run(expand, lambda group, phase: own.depthwise(group, phase, deep, weights, ends, output, sums))
+            if sums is not None:
+                close_sums(sums, block, block_width, lanes)
+
+        blocks(channels, tile.channels, some_channels, share)
+    return finished()
+
+
+def pack(spec: KernelSpec, tile: ExpandTile, constants: list[NDArray[Any]], features: CpuFeatures) -> list[Any]:
+    """All with channels dealt: weights in panels of words, ends, zero points, weights of four rows, ends."""
+    expand, expand_ends, zeros, window, ends = constants
+    order = dealt_order(spec.out_channels, features.lanes, tile.channels, tile.deep)
+    return [
+        pack_words(expand[:, order], tile.channels, tile.panel),
+        np.ascontiguousarray(expand_ends[:, order]),
+        words_of_zeros(zeros[order]),
+        Phases(spec).pack(window[:, :, order]),
+        np.ascontiguousarray(ends[:, order]),
+    ]
+
+
+INT8_EXPAND_DEPTHWISE = Template(
+    ExpandTile,
+    lambda spec: is_int8(spec, "expand_depthwise"),
+    tiles,
+    emit,
+    pack,
+    lambda spec, tile: ring_words(spec, tile.channels),
+)

@@ -1,0 +1,192 @@
+"""1x1 convolutions of u8 maps with s8 weights: a matrix product in register tiles, fused to its ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
+from ofa_tvm.compiler.cpu.emit.int8_ir import (
+    NARROWED,
+    WORD,
+    Ends,
+    Group,
+    WordTile,
+    add_sums,
+    close_sums,
+    dealt_order,
+    ends_argument,
+    fused,
+    group_of,
+    is_int8,
+    load_levels,
+    multiply_words,
+    pack_words,
+    write_levels,
+)
+from ofa_tvm.compiler.cpu.emit.pointwise import PointwiseTile
+from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, fits, panel_widths, shared_blocks, tile_cycles
+from ofa_tvm.compiler.cpu.emit.vector_ir import (
+    FLOAT,
+    Buffer,
+    Expr,
+    blocks,
+    clear,
+    keep,
+    kernel,
+    load,
+    number,
+    typed_arguments,
+)
+from ofa_tvm.graph.kernel import KernelSpec
+
+MAX_PIXELS = 28
+TILE_CYCLES = 8.0
+END_CYCLES = {"hard_swish": 8.0}
+"""Cycles of a vector's way from sums to bytes."""
+PLAIN_END_CYCLES = 4.0
+SMALL_PANEL_BYTES = 16384
+
+
+def accepts(spec: KernelSpec) -> bool:
+    """1x1 convolutions of stride 1, one image; a residual only where no activation follows."""
+    is_pointwise = is_int8(spec, "conv") and spec.kernel_size == 1 and spec.stride == 1
+    return is_pointwise and (not spec.residual or spec.activation == "none")
+
+
+def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, PointwiseTile]]:
+    """Tiles that fit the registers, with their expected cycles; a pooled kernel's are one vector wide."""
+    area, outputs, words = spec.in_size**2, spec.out_channels, spec.in_channels // WORD
+    widths = panel_widths(outputs, features)
+    for channels in widths[:1] if spec.pooled else widths:
+        for pixels in range(1, min(MAX_PIXELS, area) + 1):
+            if not fits(pixels, channels, features):
+                break
+            cycles = sum(
+                times * many * _tile_cycles(spec, words, count, width, features.lanes)
+                for count, times in block_sizes(area, pixels)
+                for width, many in block_sizes(outputs, channels)
+            )
+            if not spec.pooled:
+                yield cycles * shared_blocks(area, pixels, features.cores), PointwiseTile(pixels, channels, "pixels")
+            if not spec.scaled:
+                uneven = shared_blocks(outputs, channels, features.cores)
+                order = 0.98 if spec.in_channels * channels > SMALL_PANEL_BYTES else 1.02
+                yield cycles * uneven * order, PointwiseTile(pixels, channels, "channels")
+
+
+def _tile_cycles(spec: KernelSpec, words: int, pixels: int, width: int, lanes: int) -> float:
+    narrow = -(-width // lanes)
+    # Packs take four vectors of sums: pixels that do not fill them cost as if they did.
+    ends = -(-pixels * narrow // NARROWED) * NARROWED * END_CYCLES.get(spec.activation, PLAIN_END_CYCLES) / 2
+    return words * tile_cycles(pixels, width, lanes) + TILE_CYCLES + ends
+
+
+def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> Any:
+    """The ``PrimFunc``.
+
+    Raises:
+        ValueError: the tile does not suit a scaled or pooled kernel.
+    """
+    wrong_order = (spec.scaled and tile.outer == "channels") or (spec.pooled and tile.outer == "pixels")
+    if wrong_order or (spec.pooled and tile.channels > features.lanes):
+        raise ValueError(f"{spec.key} cannot have outer='{tile.outer}', channels={tile.channels}")
+    lanes = features.lanes
+    pixels, depth, outputs = spec.in_size**2, spec.in_channels, spec.out_channels
+    depth_words, output_words = depth // WORD, outputs // WORD
+    with kernel(spec.symbol) as finished:
+        share, (input_map, scales, gating, weights, ends_rows, residual, output, sums, scratch) = typed_arguments(
+            features.cores,
+            input_map=("int32", pixels * depth_words),
+            scales=(FLOAT, depth) if spec.scaled else None,
+            gating=(FLOAT, 3 * depth) if spec.scaled else None,
+            weights=("int32", depth_words * outputs),
+            ends=ends_argument(spec, outputs),
+            residual=("int32", pixels * output_words) if spec.residual else None,
+            output=None if spec.pooled else ("int32", pixels * output_words),
+            sums=(FLOAT, outputs) if spec.pooled else None,
+            scratch=("int32", scratch_floats(spec, tile)) if spec.scaled else None,
+        )
+        ends = Ends(ends_rows, outputs, spec.activation)
+
+        def one_tile(words: Buffer, first: Expr, pixel: Expr, count: int, channel: Expr, width: int) -> None:
+            registers = WordTile(count, width, lanes)
+            at = channel * depth_words
+            multiply_words(registers, words, lambda p: (first + p) * depth_words, weights, at, depth_words)
+
+            def place(p: int, offset: int) -> Expr:
+                return (pixel + p) * output_words + (channel + offset) // WORD
+
+            def value(p: int, offset: int, live: int) -> Expr:
+                added = None
+                if residual is not None:
+                    group, vector = group_of(width, lanes, offset)
+                    added = load_levels(residual, place(p, group.offset), group, vector)
+                return ends.levels(registers.floats(p, offset, live), channel + offset, live, added)
+
+            def summed(data: Expr, group: Group, live: int) -> None:
+                add_sums(sums, channel + group.offset, data, live, group.lanes)
+
+            write_levels(value, count, width, lanes, output, place, summed if spec.pooled else None)
+
+        def all_panels(pixel: Expr, count: int) -> None:
+            words, first = input_map, pixel
+            if scales is not None:
+                _scale(input_map, scales, gating, scratch, pixel, count, depth, lanes)
+                words, first = scratch, number(0)
+            blocks(outputs, tile.channels, lambda channel, width: one_tile(words, first, pixel, count, channel, width))
+
+        def all_pixels(channel: Expr, width: int) -> None:
+            if sums is not None:
+                clear(sums, channel, width, lanes)
+            blocks(pixels, tile.pixels, lambda pixel, count: one_tile(input_map, pixel, pixel, count, channel, width))
+            if sums is not None:
+                close_sums(sums, channel, width, lanes)
+
+        if tile.outer == "pixels":
+            blocks(pixels, tile.pixels, all_panels, share)
+        else:
+            blocks(outputs, tile.channels, all_pixels, share)
+    return finished()
+
+
+def _scale(
+    input_map: Buffer, scales: Buffer, gating: Buffer, scratch: Buffer, pixel: Expr, count: int, depth: int, lanes: int
+) -> None:
+    """Write the levels of some pixels times the scales of their channels."""
+
+    def some_channels(channel: Expr, width: int) -> None:
+        factors: dict[int, tuple[Expr, Expr]] = {}
+
+        def value(p: int, offset: int, live: int) -> Expr:
+            at = channel + offset
+            if offset not in factors:
+                scale = keep(load(scales, at, live))
+                plus = fused(scale, load(gating, depth + at, live), load(gating, 2 * depth + at, live), live)
+                factors[offset] = keep(scale * load(gating, at, live)), keep(plus)
+            factor, plus = factors[offset]
+            word = ((pixel + p) * depth + at) // WORD
+            return fused(load_levels(input_map, word, Group(offset, live, 1), 0), factor, plus, live)
+
+        write_levels(value, count, width, lanes, scratch, lambda p, offset: (p * depth + channel + offset) // WORD)
+
+    blocks(depth, lanes, some_channels)
+
+
+def pack(spec: KernelSpec, tile: PointwiseTile, constants: list[NDArray[Any]], features: CpuFeatures) -> list[Any]:
+    """Weights in panels of words and ends, both with channels dealt."""
+    *gating, weights, ends = constants
+    order = dealt_order(spec.out_channels, features.lanes, tile.channels)
+    return [*gating, pack_words(weights[:, order], tile.channels), np.ascontiguousarray(ends[:, order])]
+
+
+def scratch_floats(spec: KernelSpec, tile: PointwiseTile) -> int:
+    """The scaled levels of one tile."""
+    return tile.pixels * spec.in_channels // WORD if spec.scaled else 0
+
+
+INT8_POINTWISE = Template(PointwiseTile, accepts, tiles, emit, pack, scratch_floats)
+

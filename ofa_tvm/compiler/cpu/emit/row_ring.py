@@ -1,0 +1,233 @@
+"""Depthwise convolutions of u8 maps, four rows in a word, so that one dot product does four rows of a window's column.
+
+Some channels of a map at a time go through a ring of words: ``[slot][column, padded][channel]``, each word of four
+neighbouring rows of a channel. Groups of four rows take turns in four slots, the one of rows ``4g`` to ``4g+3`` is
+``(g + 1) mod 4``. Padding holds the zero points. Output rows that are a multiple of four input rows apart have the
+same phase: the same groups, and the same words of weights, which are zero where a row has no tap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.compiler.cpu.emit.int8_ir import (
+    NARROWED,
+    WORD,
+    Ends,
+    Group,
+    WordTile,
+    add_sums,
+    bits,
+    filled,
+    narrowed,
+    pixel_words,
+    wide,
+    write_levels,
+)
+from ofa_tvm.compiler.cpu.emit.vector_ir import Buffer, Expr, blocks, keep, load, number, store, vectors
+from ofa_tvm.compiler.tvm_api.names import T, tirx
+from ofa_tvm.graph.kernel import KernelSpec
+
+ROWS = NARROWED
+"""Rows of a group."""
+SLOTS = 4
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Which groups of rows an output row needs, by its phase.
+
+    Args:
+        spec: a kernel with a depthwise convolution.
+    """
+
+    spec: KernelSpec
+
+    @property
+    def count(self) -> int:
+        """Output rows for each group of input rows."""
+        return ROWS // self.spec.stride
+
+    def first_row(self, phase: int) -> int:
+        """The first input row of a window, from that of its group."""
+        return phase * self.spec.stride - self.spec.padding
+
+    def groups(self, phase: int) -> range:
+        """The groups that a phase reads, from its own."""
+        first = self.first_row(phase)
+        return range(first // ROWS, (first + self.spec.kernel_size - 1) // ROWS + 1)
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """(phase, group) in the order of the weights."""
+        return [(phase, group) for phase in range(self.count) for group in self.groups(phase)]
+
+    def pack(self, window: NDArray[np.int8]) -> NDArray[np.int8]:
+        """A window (k, k, channels) as words of four rows for each of ``pairs``: (pair, column, channel, row)."""
+        k, _, channels = window.shape
+        words = np.zeros((len(self.pairs()), k, channels, ROWS), np.int8)
+        for index, (phase, group) in enumerate(self.pairs()):
+            for row in range(ROWS):
+                tap = ROWS * group + row - self.first_row(phase)
+                if 0 <= tap < k:
+                    words[index, :, :, row] = window[tap]
+        return words
+
+
+def ring_words(spec: KernelSpec, channels: int) -> int:
+    """Words of the ring."""
+    return SLOTS * _columns(spec) * channels
+
+
+def _columns(spec: KernelSpec) -> int:
+    return spec.in_size + 2 * (spec.kernel_size // 2)
+
+
+@dataclass(frozen=True)
+class DeepTile:
+    """Register tile of the depthwise part: ``columns`` pixels of a row times ``channels``."""
+
+    columns: int
+    channels: int
+
+
+class RowRing:
+    """A ring for some channels of one map.
+
+    Args:
+        spec: a kernel with a depthwise convolution.
+        ring: its words.
+        width: channels.
+        lanes: of a vector.
+        zeros: words of four zero points.
+        block: the first channel.
+    """
+
+    def __init__(self, spec: KernelSpec, ring: Buffer, width: int, lanes: int, zeros: Buffer, block: Expr) -> None:
+        self.spec, self.lanes = spec, lanes
+        self._ring, self._width, self._zeros, self._block = ring, width, zeros, block
+        self._phases = Phases(spec)
+
+    def run(self, fill: Callable[[Expr, int], None], output_row: Callable[[Expr, int], None]) -> None:
+        """Fill the ring group by group, and compute output rows as soon as their groups are there.
+
+        Args:
+            fill: writes a group: its number, and how many of its rows are on the map.
+            output_row: computes an output row, of a group, and its phase.
+        """
+        size, out_size = self.spec.in_size, self.spec.out_size
+        whole, rest = divmod(size, ROWS)
+        last = whole + (rest > 0) - 1
+        for slot in range(SLOTS):
+            for column in self._outside():
+                self._pad(slot, number(column))
+        self._pad_group(number(-1))
+        per_group = self._phases.count
+        with T.serial(0, last + 1) as group:
+            if whole:
+                first = tirx.Select(group == 0, number(0), group + 1)
+                with T.serial(first, tirx.min(number(whole), group + 2)) as new:
+                    fill(new, ROWS)
+            if rest:
+                comes_now = group == max(0, whole - 1)
+                with T.serial(0, tirx.Select(comes_now, number(1), number(0))):
+                    fill(number(whole), rest)
+            with T.serial(0, tirx.Select(group == last, number(1), number(0))):
+                self._pad_group(number(last + 1))
+            for phase in range(per_group):
+                if last * per_group + phase < out_size:
+                    output_row(group, phase)
+                else:
+                    with T.serial(0, tirx.Select(group == last, number(0), number(1))):
+                        output_row(group, phase)
+
+    def _outside(self) -> list[int]:
+        side = self.spec.kernel_size // 2
+        return [*range(side), *range(side + self.spec.in_size, _columns(self.spec))]
+
+    def _pad_group(self, group: Expr) -> None:
+        side = self.spec.kernel_size // 2
+        with T.serial(side, side + self.spec.in_size) as column:
+            self._pad(tirx.floormod(group + 1, SLOTS), column)
+
+    def _pad(self, slot: Expr | int, column: Expr) -> None:
+        for vector in vectors(self._width, self.lanes):
+            value = load(self._zeros, self._block + vector.offset, vector.lanes)
+            at = (slot * _columns(self.spec) + column) * self._width + vector.offset
+            store(self._ring, value, at, vector.lanes)
+
+    def at(self, group: Expr, column: Expr | int) -> Expr:
+        """The word of the first channel at a column of the map; columns before it are negative."""
+        slot = tirx.floormod(group + 1, SLOTS)
+        return (slot * _columns(self.spec) + column + self.spec.kernel_size // 2) * self._width
+
+    def zero(self, channel: Expr | int, lanes: int) -> Expr:
+        """Zero points of channels as int32."""
+        words = load(self._zeros, self._block + channel, lanes)
+        return keep(tirx.bitwise_and(words, filled(255, "int32", lanes)))
+
+    def write(self, words: Expr, group: Expr, column: Expr, channel: Expr | int, lanes: int) -> None:
+        """Write a column's words of some channels."""
+        store(self._ring, words, self.at(group, column) + channel, lanes)
+
+    def depthwise(
+        self,
+        group: Expr,
+        phase: int,
+        tile: DeepTile,
+        weights: Buffer,
+        ends: Ends,
+        output: Buffer,
+        sums: Buffer | None,
+    ) -> None:
+        """One output row of all channels of the ring."""
+        spec, k, lanes = self.spec, self.spec.kernel_size, self.lanes
+        pairs = self._phases.pairs()
+        row = group * self._phases.count + phase
+
+        def panel(channel: Expr, width: int) -> None:
+            first_channel = self._block + channel
+
+            def one_tile(start: Expr, count: int) -> None:
+                registers = WordTile(count, width, lanes)
+                for vector in registers.vectors:
+                    for needed in self._phases.groups(phase):
+                        at = (pairs.index((phase, needed)) * k) * spec.out_channels + first_channel + vector.offset
+                        taps = [keep(load(weights, at + x * spec.out_channels, vector.lanes)) for x in range(k)]
+                        first = self.at(group + needed, start * spec.stride - spec.padding) + channel + vector.offset
+                        first = keep(first)
+                        for x in range((count - 1) * spec.stride + k):
+                            word = keep(load(self._ring, first + x * self._width, vector.lanes))
+                            for pixel in range(count):
+                                if 0 <= (tap := x - pixel * spec.stride) < k:
+                                    registers.add_dot(pixel, vector.offset, vector.lanes, word, taps[tap])
+
+                def value(pixel: int, offset: int, live: int) -> Expr:
+                    return ends.levels(registers.floats(pixel, offset, live), first_channel + offset, live)
+
+                def summed(words: Expr, own: Group, live: int) -> None:
+                    add_sums(sums, first_channel + own.offset, words, live, own.lanes)
+
+                def place(pixel: int, offset: int) -> Expr:
+                    pixels = row * spec.out_size + start + pixel
+                    return (pixels * spec.out_channels + first_channel + offset) // WORD
+
+                write_levels(value, count, width, lanes, output, place, None if sums is None else summed)
+
+            blocks(spec.out_size, tile.columns, one_tile)
+
+        blocks(self._width, tile.channels, panel)
+
+
+def rows_as_words(rows: list[Expr], lanes: int) -> Expr:
+    """Int32 levels of four rows, saturated, as words of the four rows of a channel."""
+    return pixel_words(narrowed(rows, lanes), Group(0, lanes, 1))
+
+
+def interleaved(rows: list[Expr], lanes: int) -> Expr:
+    """The bytes of four rows, each of ``lanes`` channels, as words of the four rows of a channel."""
+    order = [number(row * lanes + channel) for channel in range(lanes) for row in range(ROWS)]
+    return keep(bits(tirx.Shuffle(rows, order), wide("int32", lanes)))
