@@ -16,6 +16,7 @@ from ofa_tvm.accuracy.uncertainty import Answers
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.console import Task
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, append_jsonl, cache_folder, read_jsonl
 
@@ -26,12 +27,17 @@ FOLDS = 4
 MIN_HELD_OUT = 10
 """Subnets that ``AccuracySamples.report`` holds out of a fit at least."""
 MIN_EVALUATED = 60
+MIN_COMPARED = 8
+"""Subnets in both precisions before their mean difference counts."""
 IDENTITY_DIGITS = 16
 
 
-def weights_identity(sha256: str) -> str:
-    """How samples name the checkpoint that they belong to: the start of its SHA-256."""
-    return sha256[:IDENTITY_DIGITS]
+def weights_identity(sha256: str, dtype: DType = "float32") -> str:
+    """How samples name the checkpoint that they belong to: the start of its SHA-256, and a precision that counts.
+
+    float16 keeps accuracies; int8 moves them.
+    """
+    return sha256[:IDENTITY_DIGITS] + ("-i8" if dtype == "int8" else "")
 
 
 def samples_folder(supernet_folder: Path, checkpoint: str) -> Path:
@@ -58,6 +64,7 @@ class AccuracySamples:
         checkpoint: identity of the weights; samples of other weights are not used.
         shipped: folder of samples that are only read.
         resolutions: input sizes of random subnets; empty for all of the space.
+        relative: samples of the same weights in another precision, from which the predictor learns, too.
     """
 
     def __init__(
@@ -67,8 +74,9 @@ class AccuracySamples:
         checkpoint: str,
         shipped: Path | None = None,
         resolutions: Sequence[int] = (),
+        relative: AccuracySamples | None = None,
     ) -> None:
-        self.space, self.folder, self._checkpoint = space, folder, checkpoint
+        self.space, self.folder, self._checkpoint, self._relative = space, folder, checkpoint, relative
         self._drawn = space.with_resolutions(resolutions)
         self.table = SubnetTable(space)
         self.top1: dict[str, float] = {}
@@ -152,26 +160,44 @@ class AccuracySamples:
         """The random subnets to evaluate until ``count`` are known."""
         rng = np.random.default_rng(seed)
         configs = [self._drawn.largest, self._drawn.smallest, *self._drawn.sample_configs(rng, count)]
-        missing = max(0, count - len(self.top1))
-        return [config for config in configs if config.key not in self.top1][:missing]
+        known = self._learnt
+        missing = max(0, count - len(known))
+        return [config for config in configs if config.key not in known][:missing]
+
+    @property
+    def _learnt(self) -> dict[str, float]:
+        """What the predictor learns from: accuracies of the other precision moved by the mean difference."""
+        if self._relative is None:
+            return self.top1
+        others = self._relative.top1
+        both = [self.top1[key] - others[key] for key in self.top1.keys() & others.keys()]
+        difference = float(np.mean(both)) if len(both) >= MIN_COMPARED else 0.0
+        return {key: top1 + difference for key, top1 in others.items()} | self.top1
 
     def predictor(self) -> AccuracyPredictor:
         """The predictor fitted to everything known."""
-        configs = [SubnetConfig.parse(key) for key in self.top1]
-        return AccuracyPredictor.fit(self.table, configs, np.asarray(list(self.top1.values())))
+        learnt = self._learnt
+        configs = [SubnetConfig.parse(key) for key in learnt]
+        return AccuracyPredictor.fit(self.table, configs, np.asarray(list(learnt.values())))
 
     def report(self, seed: int = 0) -> PredictorQuality:
         """Quality on samples that a fit has not seen: the mean over a cross-validation in quarters.
 
         Every sample is held out once. Fewer than ``4 * MIN_HELD_OUT`` samples are held out in larger shares.
         """
-        keys = [str(key) for key in np.random.default_rng(seed).permutation(sorted(self.top1))]
+        learnt = self._learnt
+        keys = [str(key) for key in np.random.default_rng(seed).permutation(sorted(learnt))]
+
+        def known(rows: NDArray[np.intp]) -> tuple[list[SubnetConfig], Floats]:
+            chosen = [keys[row] for row in rows]
+            return [SubnetConfig.parse(key) for key in chosen], np.asarray([learnt[key] for key in chosen])
+
         rows = np.arange(len(keys))
         folds = np.array_split(rows, max(2, min(FOLDS, len(keys) // MIN_HELD_OUT)))
         qualities = []
         for held_out in folds:
-            fitted = AccuracyPredictor.fit(self.table, *self._known(keys, np.setdiff1d(rows, held_out)))
-            qualities.append(fitted.evaluate(*self._known(keys, held_out)))
+            fitted = AccuracyPredictor.fit(self.table, *known(np.setdiff1d(rows, held_out)))
+            qualities.append(fitted.evaluate(*known(held_out)))
         return PredictorQuality(
             samples=len(keys) - len(folds[0]),
             held_out=len(folds[0]),
@@ -179,11 +205,6 @@ class AccuracySamples:
             kendall_tau_std=float(np.std([quality["kendall_tau"] for quality in qualities], ddof=1)),
             **{name: float(np.mean([quality[name] for quality in qualities])) for name in qualities[0]},
         )
-
-    def _known(self, keys: Sequence[str], rows: NDArray[np.intp]) -> tuple[list[SubnetConfig], Floats]:
-        chosen = [keys[row] for row in rows]
-        return [SubnetConfig.parse(key) for key in chosen], np.asarray([self.top1[key] for key in chosen])
-
 
 def _packed(answers: Answers) -> str:
     return base64.b64encode(zlib.compress(np.packbits(answers).tobytes(), 9)).decode()

@@ -1,4 +1,8 @@
-"""From NetworkSpec and weights to ONNX, for comparison with other engines."""
+"""From NetworkSpec and weights to ONNX, for comparison with other engines.
+
+The weights of a quantised network (``graph.quantisation``) give its QDQ form: the same levels, as QuantizeLinear and
+DequantizeLinear around each tensor, so that other engines compute what int8 kernels do up to the rounding of float32.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from ofa_tvm.graph.fusion import HIDDEN, SUMS
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.graph.quantisation import symmetric
 from ofa_tvm.graph.weights import Weights, weight_shapes
 
 OPSET = 17
@@ -19,52 +26,112 @@ IMAGE = "image"
 LOGITS = "logits"
 
 
-def _squeeze_excite_nodes(layer: LayerSpec, input_map: str, output: str) -> list[onnx.NodeProto]:
-    name = layer.name
-    pooled, reduced, hidden, expanded, gate = (
-        f"{name}.{part}" for part in ("pooled", "reduced", "hidden", "expanded", "gate")
-    )
-    return [
-        helper.make_node("GlobalAveragePool", [input_map], [pooled]),
-        helper.make_node("Conv", [pooled, f"{name}.reduce.weight", f"{name}.reduce.bias"], [reduced]),
-        helper.make_node("Relu", [reduced], [hidden]),
-        helper.make_node("Conv", [hidden, f"{name}.expand.weight", f"{name}.expand.bias"], [expanded]),
-        helper.make_node("HardSigmoid", [expanded], [gate], alpha=1 / 6, beta=0.5),
-        helper.make_node("Mul", [input_map, gate], [output]),
-    ]
+class _Graph:
+    """Nodes and constants of a network."""
 
+    def __init__(self, network: NetworkSpec, weights: Weights) -> None:
+        self._weights = weights
+        self.nodes: list[onnx.NodeProto] = []
+        self.arrays: list[onnx.TensorProto] = []
+        values = {INPUT: IMAGE}
+        if any(layer.activation == "relu6" for layer in network.layers):
+            self._constant(ZERO, np.float32(0))
+            self._constant(SIX, np.float32(6))
+        for layer in network.layers:
+            is_last = layer is network.layers[-1]
+            residual = None if layer.residual is None else values[layer.residual]
+            output = LOGITS if is_last else layer.name
+            if layer.kind == "squeeze_excite":
+                self._squeeze_excite(layer, values[layer.input])
+            else:
+                self._layer(layer, values[layer.input], residual, output)
+            values[layer.name] = output if is_last else self._levels(layer.name, output)
 
-def _layer_nodes(layer: LayerSpec, input_map: str, residual: str | None, output: str) -> list[onnx.NodeProto]:
-    name = layer.name
-    if layer.kind == "squeeze_excite":
-        return _squeeze_excite_nodes(layer, input_map, output)
-    affine = [f"{name}.weight", f"{name}.bias"] if layer.norm or layer.bias else [f"{name}.weight"]
-    steps: list[tuple[str, list[str], dict[str, Any]]] = []
-    match layer.kind:
-        case "global_pool":
-            steps.append(("GlobalAveragePool", [], {}))
-        case "linear":
-            steps.append(("Flatten", [], {}))
-            steps.append(("Gemm", affine, {"transB": 1}))
-        case "conv" | "depthwise":
-            attributes = {
-                "kernel_shape": [layer.kernel_size] * 2,
-                "pads": [pad for pad in layer.pads for _ in "yx"],
-                "strides": [layer.stride] * 2,
-                "group": layer.out_channels if layer.kind == "depthwise" else 1,
-            }
-            steps.append(("Conv", affine, attributes))
-    if residual is not None:
-        steps.append(("Add", [residual], {}))
-    if layer.activation == "relu6":
-        steps.append(("Clip", [ZERO, SIX], {}))
-    elif layer.activation != "none":
-        steps.append(({"relu": "Relu", "hard_swish": "HardSwish"}[layer.activation], [], {}))
-    names = [input_map, *(f"{name}.step{index}" for index in range(1, len(steps))), output]
-    return [
-        helper.make_node(operator, [before, *others], [after], **attributes)
-        for (operator, others, attributes), before, after in zip(steps, names, names[1:], strict=False)
-    ]
+    def _add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def _constant(self, name: str, array: NDArray[Any] | np.generic) -> str:
+        self.arrays.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def _levels(self, tensor: str, value: str) -> str:
+        """A tensor that has passed through its levels, if it has any."""
+        if f"{tensor}.scale" not in self._weights:
+            return value
+        scale, zero = self._weights[f"{tensor}.scale"], self._weights[f"{tensor}.zero"]
+        if scale.size == 1:
+            return self._passed(tensor, value, scale[0], zero[0])
+        # ONNX Runtime 1.32 fuses operators that refuse scales by channel, so these stand beside as products and sums.
+        shape = (1, scale.size, 1, 1)
+        by = self._constant(f"{tensor}.scale", scale.reshape(shape))
+        zeros = self._constant(f"{tensor}.zeros", zero.reshape(shape))
+        shifted = self._add("Add", [self._add("Div", [value, by], f"{tensor}.divided"), zeros], f"{tensor}.shifted")
+        levels = self._passed(f"{tensor}.each", shifted, np.float32(1), np.float32(0))
+        return self._add("Mul", [self._add("Sub", [levels, zeros], f"{tensor}.centred"), by], f"{tensor}.real")
+
+    def _passed(self, tensor: str, value: str, scale: np.float32, zero: np.float32) -> str:
+        ends = [self._constant(f"{tensor}.scale", scale), self._constant(f"{tensor}.zero", np.uint8(zero))]
+        quantised = self._add("QuantizeLinear", [value, *ends], f"{tensor}.quantised")
+        return self._add("DequantizeLinear", [quantised, *ends], f"{tensor}.levels")
+
+    def _affine(self, layer: LayerSpec, part: str = "", source: str | None = None) -> list[str]:
+        """The names of a layer's weight and bias; s8 where the tensor that they meet has levels."""
+        prefix = f"{layer.name}.{part}"
+        names = [name for name in weight_shapes(layer) if name.startswith(prefix)]
+        has_levels = f"{source or layer.input}.scale" in self._weights
+        for name in names:
+            array = self._weights[name]
+            # The dense layers of squeeze-excite run as 1x1 convolutions.
+            is_pointwise = layer.kind == "squeeze_excite" and array.ndim == 2
+            shaped = np.ascontiguousarray(array[:, :, None, None] if is_pointwise else array, dtype=np.float32)
+            if array.ndim > 1 and has_levels:
+                quantised, scale = symmetric(shaped.astype(np.float64), tuple(range(1, shaped.ndim)))
+                parts = [
+                    self._constant(f"{name}.quantised", quantised),
+                    self._constant(f"{name}.scale", scale.astype(np.float32)),
+                ]
+                self._add("DequantizeLinear", parts, name, axis=0)
+            else:
+                self._constant(name, shaped)
+        return names
+
+    def _squeeze_excite(self, layer: LayerSpec, input_map: str) -> None:
+        name = layer.name
+        sums, hidden = layer.input + SUMS, name + HIDDEN
+        pooled = self._levels(sums, self._add("GlobalAveragePool", [input_map], f"{name}.pooled"))
+        reduced = self._add("Conv", [pooled, *self._affine(layer, "reduce", sums)], f"{name}.reduced")
+        rectified = self._levels(hidden, self._add("Relu", [reduced], f"{name}.rectified"))
+        expanded = self._add("Conv", [rectified, *self._affine(layer, "expand", hidden)], f"{name}.expanded")
+        gate = self._add("HardSigmoid", [expanded], f"{name}.gate", alpha=1 / 6, beta=0.5)
+        self._add("Mul", [input_map, gate], name)
+
+    def _layer(self, layer: LayerSpec, input_map: str, residual: str | None, output: str) -> None:
+        steps: list[tuple[str, list[str], dict[str, Any]]] = []
+        match layer.kind:
+            case "global_pool":
+                steps.append(("GlobalAveragePool", [], {}))
+            case "linear":
+                steps.append(("Flatten", [], {}))
+                steps.append(("Gemm", self._affine(layer), {"transB": 1}))
+            case "conv" | "depthwise":
+                attributes = {
+                    "kernel_shape": [layer.kernel_size] * 2,
+                    "pads": [pad for pad in layer.pads for _ in "yx"],
+                    "strides": [layer.stride] * 2,
+                    "group": layer.out_channels if layer.kind == "depthwise" else 1,
+                }
+                steps.append(("Conv", self._affine(layer), attributes))
+        if residual is not None:
+            steps.append(("Add", [residual], {}))
+        if layer.activation == "relu6":
+            steps.append(("Clip", [ZERO, SIX], {}))
+        elif layer.activation != "none":
+            steps.append(({"relu": "Relu", "hard_swish": "HardSwish"}[layer.activation], [], {}))
+        value = input_map
+        for index, (operator, others, attributes) in enumerate(steps, 1):
+            after = output if index == len(steps) else f"{layer.name}.step{index}"
+            value = self._add(operator, [value, *others], after, **attributes)
 
 
 def to_onnx(network: NetworkSpec, weights: Weights, batch: int = 1) -> onnx.ModelProto:
@@ -72,37 +139,21 @@ def to_onnx(network: NetworkSpec, weights: Weights, batch: int = 1) -> onnx.Mode
 
     Args:
         network: the subnet.
-        weights: folded weights, see ``graph.weights``.
+        weights: folded weights, see ``graph.weights``, with scales for its QDQ form.
         batch: images per call.
 
     Returns:
         A model from ``image`` (batch, in_channels, resolution, resolution), normalised float32, to ``logits``
         (batch, classes).
     """
-    values = {INPUT: IMAGE, **{layer.name: layer.name for layer in network.layers}}
-    values[network.layers[-1].name] = LOGITS
-    nodes: list[onnx.NodeProto] = []
-    arrays: list[onnx.TensorProto] = []
-    if any(layer.activation == "relu6" for layer in network.layers):
-        arrays += [
-            numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in ((ZERO, 0), (SIX, 6))
-        ]
-    for layer in network.layers:
-        residual = None if layer.residual is None else values[layer.residual]
-        nodes += _layer_nodes(layer, values[layer.input], residual, values[layer.name])
-        for name, shape in weight_shapes(layer).items():
-            array = weights[name]
-            # The dense layers of squeeze-excite run as 1x1 convolutions.
-            is_pointwise = layer.kind == "squeeze_excite" and len(shape) == 2
-            shaped = array[:, :, None, None] if is_pointwise else array
-            arrays.append(numpy_helper.from_array(np.ascontiguousarray(shaped, dtype=np.float32), name))
+    built = _Graph(network, weights)
     image_shape = [batch, network.in_channels, network.resolution, network.resolution]
     graph = helper.make_graph(
-        nodes,
+        built.nodes,
         "subnet",
         [helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT, image_shape)],
         [helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, [batch, network.classes])],
-        arrays,
+        built.arrays,
     )
     opset = helper.make_opsetid("", OPSET)
     return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="ofa_tvm")

@@ -39,11 +39,13 @@ class QuantisedTensor:
         name: of the layer that gives it, or a name of ``fusion.Step``.
         activation: what its values have passed; ``none`` where they can have either sign.
         channels: how many scales it can have without cost, because its readers take one by channel; or 1.
+        is_vector: it is no map, but the input of a dense kernel.
     """
 
     name: str
     activation: Activation
-    channels: int
+    channels: int = 1
+    is_vector: bool = False
 
     @property
     def is_positive(self) -> bool:
@@ -56,28 +58,24 @@ def quantised_tensors(network: NetworkSpec) -> tuple[QuantisedTensor, ...]:
     layers = {layer.name: layer for layer in network.layers}
     tensors: dict[str, QuantisedTensor] = {}
 
-    def add(name: str, activation: Activation, channels: int = 1) -> None:
-        tensors.setdefault(name, QuantisedTensor(name, activation, channels))
-
     for step in fused_steps(network, "int8"):
         for name in step.layers:
             layer = layers[name]
             if layer.kind in ("conv", "depthwise") and step.kernel.kind != "dense":
                 is_free = _takes_scales_by_channel(network, layer)
-                add(name, layer.activation, layer.out_channels if is_free else 1)
+                tensors[name] = QuantisedTensor(name, layer.activation, layer.out_channels if is_free else 1)
         if step.kernel.scaled:
-            add(step.reads[1], "none")
+            tensors[step.reads[1]] = QuantisedTensor(step.reads[1], "none")
         if step.kernel.kind == "dense":
-            source = layers.get(step.reads[0])
-            read_activation: Activation = "none" if source is None else source.activation
-            add(step.reads[0], "relu" if step.reads[0].endswith(HIDDEN) else read_activation)
+            name = step.reads[0]
+            tensors[name] = QuantisedTensor(name, "relu" if name.endswith(HIDDEN) else "none", is_vector=True)
     return tuple(tensors.values())
 
 
 def _takes_scales_by_channel(network: NetworkSpec, layer: LayerSpec) -> bool:
-    """Whether all readers of a map multiply by channel anyway: depthwise, squeeze-excite, an added residual."""
+    """Whether all readers of a map treat channels apart: depthwise, squeeze-excite, pooling, an added residual."""
     as_input = [reader.kind for reader in network.layers if reader.input == layer.name]
-    return all(kind in ("depthwise", "squeeze_excite") for kind in as_input)
+    return all(kind in ("depthwise", "squeeze_excite", "global_pool") for kind in as_input)
 
 
 def scale_arrays(tensor: QuantisedTensor, low: NDArray[Any], high: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
@@ -186,14 +184,14 @@ class _Constants:
         """A matrix (in, out) whose input has these scales."""
         weight, bias = self._weight(index)
         weight = weight.reshape(-1, self._kernel.out_channels) * source.scale.reshape(-1, 1)
-        quantised, scale = _symmetric(weight, 0)
+        quantised, scale = symmetric(weight, 0)
         zeros = np.broadcast_to(source.zero, weight.shape[0])
         return _Product(quantised, scale, bias - zeros @ quantised.astype(np.float64) * scale)
 
     def _depthwise(self, index: int, source: str, target: str) -> list[NDArray[Any]]:
         scales = self._scales(source)
         weight, bias = self._weight(index)
-        quantised, scale = _symmetric(weight, (0, 1))
+        quantised, scale = symmetric(weight, (0, 1))
         scale = scale * scales.scale
         zeros = np.broadcast_to(scales.zero, self._kernel.out_channels)
         product = _Product(quantised, scale, bias - zeros * quantised.sum((0, 1), np.float64) * scale)
@@ -246,8 +244,8 @@ def _rows(rows: list[Double], channels: int) -> NDArray[np.float32]:
     return np.stack([np.broadcast_to(row, channels) for row in rows]).astype(np.float32)
 
 
-def _symmetric(weight: Double, axis: int | tuple[int, ...]) -> tuple[NDArray[np.int8], Double]:
-    """Weights as s8, and the scale of each output channel."""
+def symmetric(weight: Double, axis: int | tuple[int, ...]) -> tuple[NDArray[np.int8], Double]:
+    """Weights as s8, and the scale of each output channel: what is left of the shape without the axes."""
     largest = np.abs(weight).max(axis)
     scale = np.where(largest > 0, largest, 1.0) / MOST
-    return np.rint(weight / scale).astype(np.int8), scale
+    return np.rint(weight / np.expand_dims(scale, axis)).astype(np.int8), scale

@@ -13,11 +13,13 @@ from ofa_tvm.accuracy.source import AccuracySource, EvaluatedAccuracy, Published
 from ofa_tvm.accuracy.uncertainty import standard_error
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.nas.result import Pick
 from ofa_tvm.nas.target_search import TargetSearch
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.supernet.facts import SupernetFacts, checkpoint_path, read_facts
 from ofa_tvm.support.console import log
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.files import sha256_file
 
 if TYPE_CHECKING:
@@ -88,10 +90,15 @@ def _numbered(pick: Pick, number: int) -> Pick:
 
 
 def _own_library(search: TargetSearch, threads: int) -> Library | None:
-    """Runs subnets by their compiled code, three times as fast as torch; None where this CPU is not the target."""
+    """Runs subnets by their compiled code, three times as fast as torch; None where this CPU is not the target.
+
+    What int8 kernels compute is the same on every CPU, so this one stands in for others.
+    """
     target = search.target
     if target.device != "local" or target.is_gpu:
-        return None
+        if target.dtype != "int8":
+            return None
+        target = load_target("x86", dtype="int8")
     copies = max(1, threads // target.threads)
 
     def library(network: NetworkSpec, weights: Weights) -> Logits:
@@ -112,18 +119,25 @@ def _evaluated(path: Path, facts: SupernetFacts, how: Evaluation, search: Target
     supernet, _ = load_supernet(path)
     dataset = supernet_images(how.data, facts, path, log)
     library = _own_library(search, threads)
-    held_out = open_held_out(path.parent, supernet, facts, dataset, library)
+    dtype = search.target.dtype
+    held_out = open_held_out(path.parent, supernet, facts, dataset, library, dtype)
     sha256 = sha256_file(path)
-    identity = weights_identity(sha256)
-    users_samples = samples_folder(path.parent, identity)
-    samples = AccuracySamples(supernet.space, users_samples, identity, path.parent, facts.resolutions)
+    users_samples = samples_folder(path.parent, weights_identity(sha256))
 
+    def samples_of(precision: DType, relative: AccuracySamples | None = None) -> AccuracySamples:
+        identity = weights_identity(sha256, precision)
+        return AccuracySamples(supernet.space, users_samples, identity, path.parent, facts.resolutions, relative)
+
+    samples = samples_of("float32")
+    if dtype == "int8":
+        samples = samples_of("int8", relative=samples)
     for file in how.accuracies:
         log(f"{samples.merge(file)} accuracies of {file} are new")
 
     def tested(pick: Pick, number: int) -> Pick:
         log(f"pick {number}: accuracy on {len(dataset.test)} test images ...")
-        top1 = Evaluator(dataset, dataset.test, library=library).top1(supernet, SubnetConfig.parse(pick.subnet))
+        evaluator = Evaluator(dataset, dataset.test, library=library, dtype=dtype)
+        top1 = evaluator.top1(supernet, SubnetConfig.parse(pick.subnet))
         test = {"test_top1": top1, "test_error": standard_error(top1, len(dataset.test))}
         return _numbered(pick, number).model_copy(update=test)
 

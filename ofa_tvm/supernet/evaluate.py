@@ -21,11 +21,14 @@ from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.host_memory import keep_freed_memory
 from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.quantise import quantised
 from ofa_tvm.supernet.subnet import Subnet, extract
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 
 CPU = torch.device("cpu")
 CALIBRATION_BATCH = 250
+QUANTISATION_IMAGES = 500
 BATCH = {"cpu": 50, "cuda": 1000}
 """Images that are classified at once: the maps of more do not stay in a CPU's caches."""
 LIBRARY_BATCH = 1000
@@ -69,6 +72,7 @@ class Evaluator:
         calibration_images: how many images set the batch-norm statistics (OFA uses 2,000).
         device: where the supernets are.
         library: runs the recalibrated subnets; None for torch.
+        dtype: of what is evaluated; int8 needs a library.
     """
 
     def __init__(
@@ -78,8 +82,9 @@ class Evaluator:
         calibration_images: int = 2000,
         device: torch.device = CPU,
         library: Library | None = None,
+        dtype: DType = "float32",
     ) -> None:
-        self._library = library
+        self._library, self._dtype = library, dtype
         keep_freed_memory()
         self._preprocess = dataset.preprocess
         self._labels = torch.from_numpy(split.labels)
@@ -102,11 +107,18 @@ class Evaluator:
         subnet.calibrate(self._batches(self._calibration, config.resolution, CALIBRATION_BATCH))
         return subnet
 
+    def weights(self, subnet: Subnet) -> Weights:
+        """Folded weights of a recalibrated subnet; of int8 with scales, from some of the calibration images."""
+        if self._dtype != "int8":
+            return subnet.folded()
+        images = self._calibration[:QUANTISATION_IMAGES]
+        return quantised(subnet, self._batches(images, subnet.network.resolution, CALIBRATION_BATCH))
+
     @torch.inference_mode()
     def predictions(self, subnet: Subnet) -> Tensor:
         """Class numbers of all images of the split, shape (n,), on the CPU."""
         if self._library is not None:
-            logits = self._library(subnet.network, subnet.folded())
+            logits = self._library(subnet.network, self.weights(subnet))
             batches = self._batches(self._images, subnet.network.resolution, LIBRARY_BATCH)
             outputs = [logits(images.permute(0, 2, 3, 1).contiguous().numpy()) for images in batches]
             return torch.from_numpy(np.concatenate([output.argmax(1) for output in outputs]))

@@ -14,6 +14,7 @@ from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.evaluate import Evaluator, Library
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 
 
@@ -47,7 +48,12 @@ def fold_folder(folder: Path, number: int) -> Path:
 
 
 def open_held_out(
-    folder: Path, supernet: Supernet, facts: SupernetFacts, dataset: Dataset, library: Library | None = None
+    folder: Path,
+    supernet: Supernet,
+    facts: SupernetFacts,
+    dataset: Dataset,
+    library: Library | None = None,
+    dtype: DType = "float32",
 ) -> HeldOut:
     """The held-out images of a trained supernet, and of its cross-validation where there was one.
 
@@ -57,12 +63,13 @@ def open_held_out(
         facts: what its checkpoint says.
         dataset: its images.
         library: runs the recalibrated subnets; None for torch.
+        dtype: of what is evaluated; int8 needs a library.
 
     Raises:
         UserError: a supernet of the cross-validation is missing or belongs to another training.
     """
     if facts.folds == 1:
-        return HeldOut([(supernet, Evaluator(dataset, dataset.validation, library=library))])
+        return HeldOut([(supernet, Evaluator(dataset, dataset.validation, library=library, dtype=dtype))])
     parts = []
     for number, fold in enumerate(dataset.folds(facts.folds)):
         path = fold_folder(folder, number)
@@ -77,5 +84,5 @@ def open_held_out(
             raise UserError(
                 f"{path} belongs to another training than {folder}", "copy the whole folder of the training"
             )
-        parts.append((part, Evaluator(fold, fold.validation, library=library)))
+        parts.append((part, Evaluator(fold, fold.validation, library=library, dtype=dtype)))
     return HeldOut(parts)
