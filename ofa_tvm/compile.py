@@ -22,10 +22,10 @@ from ofa_tvm.support.command import (
 )
 
 if TYPE_CHECKING:
-    from ofa_tvm.support.dtype import DType
     from ofa_tvm.bundle.library import CompiledSubnet
     from ofa_tvm.graph.weights import Weights
     from ofa_tvm.spaces import SearchSpace, SubnetConfig
+    from ofa_tvm.support.dtype import DType
 
     WeightsOf = Callable[[SubnetConfig], Weights]
 
@@ -68,7 +68,9 @@ def compile_subnets(
     from ofa_tvm.tuner.log import TuningLog
 
     spec = load_target(target, threads, batch, device, dtype)
-    search_space, weights_of = _trained(supernet, space) if supernet else _untrained(space or DEFAULT_SPACE, seed, spec.dtype)
+    search_space, weights_of = (
+        _trained(supernet, space) if supernet else _untrained(space or DEFAULT_SPACE, seed, spec.dtype)
+    )
     configs = choose_subnets(search_space, subnet or (), arch or (), random, resolution, np.random.default_rng(seed))
     use_threads(spec.threads)
     winners = TuningLog(spec, logs).winners

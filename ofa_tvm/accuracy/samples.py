@@ -206,6 +206,7 @@ class AccuracySamples:
             **{name: float(np.mean([quality[name] for quality in qualities])) for name in qualities[0]},
         )
 
+
 def _packed(answers: Answers) -> str:
     return base64.b64encode(zlib.compress(np.packbits(answers).tobytes(), 9)).decode()
 

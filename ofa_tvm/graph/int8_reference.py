@@ -1,4 +1,4 @@
-"""What int8 kernels compute, bit for bit, but for a float32 convolution's order of additions.
+"""What int8 kernels compute, bit for bit.
 
 Products of u8 and s8 add up in int32. What follows is float32 with fused multiply-adds, rounded to the nearest even
 number and saturated to u8; ``kernel.quantised_arrays`` describes the constants.
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_tvm.graph.biased_sums import BIAS, biased_ends, sums_are_biased
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.windows import depthwise, full_window
 
@@ -31,13 +32,18 @@ def random_int8_inputs(spec: KernelSpec, seed: int = 0) -> list[Values]:
         elif index == 0:
             arrays.append(_random_inputs(rng, *constant.shape))
         else:
-            depth = spec.in_channels if spec.kind != "depthwise" else spec.kernel_size**2
-            if spec.kind == "expand_depthwise" and index == len(spec.weight_types) - 1:
-                depth = spec.kernel_size**2
-            arrays.append(_random_ends(rng, spec, depth))
+            is_last = index == len(spec.weight_types) - 1
+            arrays.append(_random_ends(rng, spec, _depth(spec, is_last)))
     if spec.residual:
         arrays.append(_random(rng, "uint8", spec.output_shape))
     return arrays
+
+
+def _depth(spec: KernelSpec, is_last: bool) -> int:
+    """Products of a sum that goes into a kernel's last, or first, ends."""
+    if spec.kind == "depthwise" or (spec.kind == "expand_depthwise" and is_last):
+        return spec.kernel_size**2
+    return spec.in_channels * (spec.kernel_size**2 if spec.reads_image else 1)
 
 
 def _random(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Values:
@@ -57,8 +63,7 @@ def _random_inputs(rng: np.random.Generator, rows: int, channels: int) -> Floats
 
 def _random_ends(rng: np.random.Generator, spec: KernelSpec, depth: int) -> Floats:
     """Ends whose outputs spread over the levels, some beyond them."""
-    is_float = spec.reads_image
-    spread = (1 if is_float else 127 * 74) * depth**0.5 * (spec.kernel_size if is_float else 1)
+    spread = 127 * 74 * depth**0.5
     if spec.kind == "dense":
         scale = (0.5 + rng.random(spec.out_channels)) * 3 / spread
         plus = rng.standard_normal(spec.out_channels)
@@ -84,18 +89,17 @@ def int8_compute(spec: KernelSpec, inputs: Sequence[Values]) -> list[Values]:
         case "dense":
             return [_dense(spec, source, *rest)]
         case "conv" if spec.reads_image:
-            weight, ends = rest
-            result = _end(spec, full_window(spec, source, weight), ends, residual)
+            result = _image(spec, source, *rest)
         case "conv":
             if scales is not None:
                 source = _scaled(source, scales, rest.pop(0))
             weight, ends = rest
-            result = _end(spec, _product(source, weight), ends, residual)
+            result = _end(spec, _product(source, weight), ends, residual, spec.in_channels)
         case "depthwise":
             result = _depthwise(spec, source, *rest)
         case _:
             weight, ends, *deep = rest
-            expanded = _end(spec, _product(source, weight), ends, None)
+            expanded = _end(spec, _product(source, weight), ends, None, spec.in_channels)
             result = _depthwise(spec, expanded, *deep)
     sums = [result.sum((1, 2), np.int64).astype(np.float32)] if spec.pooled else []
     return [result, *sums] if spec.has_map else sums
@@ -123,8 +127,13 @@ def _swish(sums: Floats, ends: Floats) -> Floats:
     return _fused(_fused(sums, ends[0], ends[1]), gate, ends[4])
 
 
-def _end(spec: KernelSpec, sums: Values, ends: Floats, residual: Values | None) -> NDArray[np.uint8]:
+def _end(
+    spec: KernelSpec, sums: Values, ends: Floats, residual: Values | None, depth: int | None = None
+) -> NDArray[np.uint8]:
+    """Levels from sums of ``depth`` products."""
     floats = sums.astype(np.float32)
+    if depth is not None and sums_are_biased(depth):
+        floats, ends = floats + np.float32(BIAS), biased_ends(ends, depth)
     if spec.activation == "hard_swish":
         return _levels(_swish(floats, ends))
     plus: Values = ends[1] if residual is None else _fused(residual, ends[-1], ends[1])
@@ -137,12 +146,22 @@ def _scaled(source: Values, scales: Floats, gating: Floats) -> NDArray[np.uint8]
     return _levels(_fused(source, factor[:, None, None, :], plus[:, None, None, :]))
 
 
+def _image(
+    spec: KernelSpec, source: Floats, inputs: Floats, zeros: Values, weight: Values, ends: Floats
+) -> NDArray[np.uint8]:
+    """A convolution of an image's levels, padded by their zero points."""
+    shifted = _levels(_fused(source, inputs[0], inputs[1])).astype(np.float64) - zeros
+    sums = full_window(spec, shifted, weight.astype(np.float64))
+    sums += zeros.astype(np.float64) @ weight.astype(np.float64).sum((0, 1))
+    return _end(spec, sums, ends, None, spec.kernel_size**2 * spec.in_channels)
+
+
 def _depthwise(spec: KernelSpec, source: Values, zeros: Values, weight: Values, ends: Floats) -> NDArray[np.uint8]:
     """Padded by the zero points of its channels, which are 0 once they are subtracted."""
     shifted = source.astype(np.int32) - zeros.astype(np.int32)
     sums = depthwise(spec, shifted, weight.astype(np.int32))
     sums += zeros.astype(np.int32) * weight.sum((0, 1), np.int32)
-    return _end(spec, sums, ends, None)
+    return _end(spec, sums, ends, None, spec.kernel_size**2)
 
 
 def _dense(spec: KernelSpec, source: Floats, inputs: Floats, weight: Values, ends: Floats) -> Floats:

@@ -17,8 +17,7 @@ linear              ``dense``: matrix-vector product and bias
 Maps lie in memory as (batch, size, size, channels).
 
 With ``dtype="int8"`` maps are u8 and weights s8; see ``quantised_arrays`` for the constants, and ``int8_reference`` for
-what they mean. Vectors (sums, channel scales, logits), images and the weights of a convolution that reads an image stay
-float32.
+what they mean. Images and vectors (sums, channel scales, logits) stay float32.
 """
 
 from __future__ import annotations
@@ -253,8 +252,9 @@ def quantised_arrays(spec: KernelSpec) -> tuple[ArrayType, ...]:
 
     ``ends`` turn sums of products into the output, by channel: scale, plus; with hard-swish also the gate's scale and
     plus, and the output's zero point; with a residual its scale. ``zeros`` are zero points of what a depthwise
-    convolution reads, which pad its map. ``inputs`` are scale and plus that turn a dense kernel's vector into u8, and
-    those by which channel scales are multiplied: ratio, negative zero point times ratio, and the zero point after it.
+    convolution, or one of an image, reads; they pad its map. ``inputs`` are scale and plus that turn an image or a
+    dense kernel's vector into u8, and those by which channel scales are multiplied: ratio, negative zero point times
+    ratio, and the zero point after it.
     """
     inputs, outputs, k = spec.in_channels, spec.out_channels, spec.kernel_size
     ends = ArrayType((end_rows(spec), outputs), "float32")
@@ -262,7 +262,8 @@ def quantised_arrays(spec: KernelSpec) -> tuple[ArrayType, ...]:
     window = ArrayType((k, k, outputs), "int8")
     match spec.kind:
         case "conv" if spec.reads_image:
-            return ArrayType((k, k, inputs, outputs), "float32"), ends
+            levels = ArrayType((2, inputs), "float32"), ArrayType((inputs,), "uint8")
+            return (*levels, ArrayType((k, k, inputs, outputs), "int8"), ends)
         case "conv":
             gating = (ArrayType((3, inputs), "float32"),) if spec.scaled else ()
             return (*gating, ArrayType((inputs, outputs), "int8"), ends)

@@ -6,6 +6,7 @@ DequantizeLinear around each tensor, so that other engines compute what int8 ker
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ ZERO, SIX = "zero", "six"
 IMAGE = "image"
 LOGITS = "logits"
 
+Attribute = int | float | list[int]
+Attributes = Mapping[str, Attribute]
+
 
 class _Graph:
     """Nodes and constants of a network."""
@@ -33,7 +37,7 @@ class _Graph:
         self._weights = weights
         self.nodes: list[onnx.NodeProto] = []
         self.arrays: list[onnx.TensorProto] = []
-        values = {INPUT: IMAGE}
+        values = {INPUT: self._levels(INPUT, IMAGE)}
         if any(layer.activation == "relu6" for layer in network.layers):
             self._constant(ZERO, np.float32(0))
             self._constant(SIX, np.float32(6))
@@ -47,8 +51,10 @@ class _Graph:
                 self._layer(layer, values[layer.input], residual, output)
             values[layer.name] = output if is_last else self._levels(layer.name, output)
 
-    def _add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+    def _add(self, operator: str, inputs: list[str], output: str, **attributes: Attribute) -> str:
+        node = helper.make_node(operator, inputs, [output])
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+        self.nodes.append(node)
         return output
 
     def _constant(self, name: str, array: NDArray[Any] | np.generic) -> str:
@@ -107,7 +113,7 @@ class _Graph:
         self._add("Mul", [input_map, gate], name)
 
     def _layer(self, layer: LayerSpec, input_map: str, residual: str | None, output: str) -> None:
-        steps: list[tuple[str, list[str], dict[str, Any]]] = []
+        steps: list[tuple[str, list[str], Attributes]] = []
         match layer.kind:
             case "global_pool":
                 steps.append(("GlobalAveragePool", [], {}))
@@ -115,13 +121,13 @@ class _Graph:
                 steps.append(("Flatten", [], {}))
                 steps.append(("Gemm", self._affine(layer), {"transB": 1}))
             case "conv" | "depthwise":
-                attributes = {
+                window: Attributes = {
                     "kernel_shape": [layer.kernel_size] * 2,
                     "pads": [pad for pad in layer.pads for _ in "yx"],
                     "strides": [layer.stride] * 2,
                     "group": layer.out_channels if layer.kind == "depthwise" else 1,
                 }
-                steps.append(("Conv", self._affine(layer), attributes))
+                steps.append(("Conv", self._affine(layer), window))
         if residual is not None:
             steps.append(("Add", [residual], {}))
         if layer.activation == "relu6":

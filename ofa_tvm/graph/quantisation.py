@@ -1,9 +1,9 @@
 """Quantised networks: scales and zero points of their maps, and the constants of int8 kernels.
 
 A map's u8 value ``q`` stands for ``scale * (q - zero)``. The weights of a quantised network hold, beside the folded
-arrays, ``<tensor>.scale`` and ``<tensor>.zero`` for each of ``quantised_tensors``: one number, or one by channel. Weights
-are s8 per output channel, symmetric; what an input's scales and zero points contribute is folded into them and into
-``ends`` (``kernel.quantised_arrays``), so kernels know neither.
+arrays, ``<tensor>.scale`` and ``<tensor>.zero`` for each of ``quantised_tensors``: one number, or one by channel.
+Weights are s8 per output channel, symmetric; what an input's scales and zero points contribute is folded into them and
+into ``ends`` (``kernel.quantised_arrays``), so kernels know neither.
 
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.graph.fusion import HIDDEN, Step, fused_steps
-from ofa_tvm.graph.network import Activation, LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import INPUT, Activation, LayerSpec, NetworkSpec
 from ofa_tvm.graph.weights import Weights, random_weights
 from ofa_tvm.support.dtype import DType
 
@@ -54,9 +54,9 @@ class QuantisedTensor:
 
 
 def quantised_tensors(network: NetworkSpec) -> tuple[QuantisedTensor, ...]:
-    """The tensors of a network that are u8: maps, scaled maps, and the inputs of dense kernels."""
+    """The tensors of a network that are u8: the image, maps, scaled maps, and the inputs of dense kernels."""
     layers = {layer.name: layer for layer in network.layers}
-    tensors: dict[str, QuantisedTensor] = {}
+    tensors = {INPUT: QuantisedTensor(INPUT, "none", network.in_channels)}
 
     for step in fused_steps(network, "int8"):
         for name in step.layers:
@@ -150,9 +150,7 @@ class _Constants:
             case "pool":
                 return []
             case "conv" if kernel.reads_image:
-                weight, bias = self._weight(0)
-                image = _Product(np.empty(0, np.int8), np.ones(kernel.out_channels), bias)
-                return [weight.astype(np.float32), self._ends(image, step.layers[0])]
+                return self._image()
             case "conv":
                 source = self._scales(step.reads[1] if kernel.scaled else step.reads[0])
                 product = self._product(0, source)
@@ -166,6 +164,15 @@ class _Constants:
                 return [product.weights, self._ends(product, expand), *self._depthwise(1, expand, deep)]
             case _:
                 return self._dense()
+
+    def _image(self) -> list[NDArray[Any]]:
+        source = self._scales(INPUT)
+        weight, bias = self._weight(0)
+        quantised, scale = symmetric(weight * source.scale[:, None], (0, 1, 2))
+        zeros = quantised.astype(np.float64).sum((0, 1)).T @ source.zero
+        product = _Product(quantised, scale, bias - zeros * scale)
+        inputs = _rows([1 / source.scale, source.zero], self._kernel.in_channels)
+        return [inputs, source.zero.astype(np.uint8), quantised, self._ends(product, self._step.layers[0])]
 
     def _weight(self, index: int) -> tuple[Double, Double]:
         """A weight and its bias."""

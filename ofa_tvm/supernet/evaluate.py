@@ -112,7 +112,9 @@ class Evaluator:
         if self._dtype != "int8":
             return subnet.folded()
         images = self._calibration[:QUANTISATION_IMAGES]
-        return quantised(subnet, self._batches(images, subnet.network.resolution, CALIBRATION_BATCH))
+        batches = self._batches(images, subnet.network.resolution, CALIBRATION_BATCH)
+        mean, std = np.array(self._preprocess.mean), np.array(self._preprocess.std)
+        return quantised(subnet, batches, (-mean / std, (1 - mean) / std))
 
     @torch.inference_mode()
     def predictions(self, subnet: Subnet) -> Tensor:

@@ -86,7 +86,7 @@ class _Observed:
 
     def __init__(self, subnet: Subnet) -> None:
         self._subnet = subnet
-        self.observers = {tensor.name: Observer(tensor) for tensor in quantised_tensors(subnet.network)}
+        self.observers = {tensor.name: Observer(tensor) for tensor in quantised_tensors(subnet.network)[1:]}
 
     def __call__(self, name: str) -> Layer:
         """What runs a layer and looks at its output."""
@@ -112,18 +112,22 @@ class _Observed:
 
 
 @torch.inference_mode()
-def quantised(subnet: Subnet, batches: Iterable[Tensor]) -> dict[str, NDArray[np.float32]]:
+def quantised(
+    subnet: Subnet, batches: Iterable[Tensor], image_range: tuple[Doubles, Doubles]
+) -> dict[str, NDArray[np.float32]]:
     """Folded weights of a recalibrated subnet with the scales of its int8 form.
 
     Args:
         subnet: the subnet.
         batches: preprocessed images (n, 3, resolution, resolution).
+        image_range: what black and white become in each channel, so that an image's levels are its own.
     """
     network: NetworkSpec = subnet.network
+    image, *_ = quantised_tensors(network)
     observed = _Observed(subnet)
     for images in batches:
         run(network, images, observed)
-    weights = subnet.folded()
+    weights = subnet.folded() | scale_arrays(image, *image_range)
     for observer in observed.observers.values():
         weights |= observer.scales()
     return weights

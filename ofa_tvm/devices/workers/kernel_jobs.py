@@ -25,8 +25,6 @@ from ofa_tvm.tuner.trial import TrialResult
 
 TOLERANCE = 1e-4
 EXACT = 1e-12
-ONE_LEVEL = 1 / 100
-"""Of a map whose largest level is at least 100."""
 BETTER = 0.99
 """A candidate replaces the best so far when it takes less than this share of its time, both measured in turn."""
 
@@ -57,10 +55,8 @@ def relative_error(found: list[Array], expected: list[Array]) -> float:
 
 
 def tolerance(kernel: KernelSpec) -> float:
-    """The difference that a kernel may show: int8 kernels none, but for one level where float32 sums are rounded."""
-    if kernel.dtype != "int8":
-        return TOLERANCE
-    return ONE_LEVEL if kernel.reads_image else EXACT
+    """The difference that a kernel may show: int8 kernels none."""
+    return EXACT if kernel.dtype == "int8" else TOLERANCE
 
 
 class KernelJobs:

@@ -16,11 +16,12 @@ from ofa_tvm.compiler.cpu.emit.expand_depthwise import EXPAND_DEPTHWISE
 from ofa_tvm.compiler.cpu.emit.int8_dense import INT8_DENSE
 from ofa_tvm.compiler.cpu.emit.int8_depthwise import INT8_DEPTHWISE
 from ofa_tvm.compiler.cpu.emit.int8_expand_depthwise import INT8_EXPAND_DEPTHWISE
-from ofa_tvm.compiler.cpu.emit.int8_image import INT8_POOL, INT8_STEM
+from ofa_tvm.compiler.cpu.emit.int8_image import INT8_IMAGE, INT8_POOL
 from ofa_tvm.compiler.cpu.emit.int8_pointwise import INT8_POINTWISE
 from ofa_tvm.compiler.cpu.emit.pointwise import POINTWISE
 from ofa_tvm.compiler.cpu.emit.pool import POOL
 from ofa_tvm.compiler.cpu.emit.template import Array, Template
+from ofa_tvm.compiler.cpu.emit.vector_ir import PrimFunc
 from ofa_tvm.compiler.cpu.emit.window import DEPTHWISE, FULL_WINDOW
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
 
@@ -32,11 +33,14 @@ TEMPLATES: dict[str, Template[Any]] = {
     "pool": POOL,
     "int8_pointwise": INT8_POINTWISE,
     "int8_dense": INT8_DENSE,
-    "int8_stem": INT8_STEM,
+    "int8_image": INT8_IMAGE,
     "int8_depthwise": INT8_DEPTHWISE,
     "int8_expand_depthwise": INT8_EXPAND_DEPTHWISE,
     "int8_pool": INT8_POOL,
 }
+
+
+INT8_NEEDS = "int8 kernels need AVX2 on x86, and other CPUs do not have them yet"
 
 
 def candidates(spec: KernelSpec, features: CpuFeatures) -> list[KernelSchedule]:
@@ -51,6 +55,8 @@ def candidates(spec: KernelSpec, features: CpuFeatures) -> list[KernelSchedule]:
             schedules += [{"template": name, "parameters": p} for p in template.candidates(spec, features)]
     if not schedules:
         raise ValueError(f"no template computes kernel {spec.key}")
+    if spec.dtype == "int8" and features.dot is None:
+        raise ValueError(f"this CPU cannot compute kernel {spec.key}: {INT8_NEEDS}")
     return schedules
 
 
@@ -92,7 +98,7 @@ class EmittedKernel:
         self.spec, self.schedule = spec, schedule
         self._template, self._features = template, features
 
-    def function(self) -> Any:
+    def function(self) -> PrimFunc:
         """The ``PrimFunc``."""
         return self._template.emit(self.spec, self._tile, self._features)
 

@@ -7,6 +7,9 @@ from typing import Literal
 
 from ofa_tvm.compiler.tvm_api.names import Target, tvm
 
+Dot = Literal["vnni", "madd"]
+"""One instruction, or two on pairs of 16 bits, which is exact as well and no faster than float32."""
+
 
 @dataclass(frozen=True)
 class CpuFeatures:
@@ -16,13 +19,13 @@ class CpuFeatures:
         lanes: float32 numbers in a vector register.
         registers: vector registers.
         cores: threads that share a kernel.
-        dot: the instruction that multiplies and adds four bytes a lane; None where there is none.
+        dot: how four bytes of a lane are multiplied and added; None where int8 kernels are not emitted.
     """
 
     lanes: int
     registers: int
     cores: int
-    dot: Literal["vnni"] | None = None
+    dot: Dot | None = None
 
 
 # LLVM's feature, and the lanes and registers that come with it; the first one that a target has counts. Adding an
@@ -37,5 +40,11 @@ def cpu_features(target: Target) -> CpuFeatures:
     """
     instruction_sets = set(tvm.target.codegen.llvm_get_cpu_features(target))
     lanes, registers = next((size for name, size in VECTOR_REGISTERS.items() if name in instruction_sets), (4, 16))
-    has_dot = {"avx512vnni", "avx512vl"} <= instruction_sets or ("avxvnni" in instruction_sets and lanes == 8)
-    return CpuFeatures(lanes, registers, int(target.attrs.get("num-cores", 1)), "vnni" if has_dot else None)
+    return CpuFeatures(lanes, registers, int(target.attrs.get("num-cores", 1)), _dot(instruction_sets, lanes))
+
+
+def _dot(instruction_sets: set[str], lanes: int) -> Dot | None:
+    if {"avx512vnni", "avx512vl"} <= instruction_sets or ("avxvnni" in instruction_sets and lanes == 8):
+        return "vnni"
+    has_pairs = {"avx512bw", "avx512vl"} <= instruction_sets if lanes == 16 else "avx2" in instruction_sets
+    return "madd" if has_pairs else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import (
@@ -24,6 +23,7 @@ from ofa_tvm.compiler.cpu.emit.template import (
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     Accumulators,
     Expr,
+    PrimFunc,
     activated,
     arguments,
     blocks,
@@ -113,7 +113,7 @@ def _deep_tiles(spec: KernelSpec, channels: int, features: CpuFeatures) -> Itera
             yield cycles, deep, columns
 
 
-def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> Any:
+def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc`` of a pair."""
     in_size, size, lanes = spec.in_size, spec.out_size, features.lanes
     depth, channels = spec.in_channels, spec.out_channels

@@ -29,6 +29,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
     Buffer,
     Expr,
+    PrimFunc,
     blocks,
     keep,
     kernel,
@@ -63,9 +64,9 @@ def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Dens
         yield steps * words * uneven, DenseTile(min(channels, WORD * word_count(spec.out_channels)))
 
 
-def emit(spec: KernelSpec, tile: DenseTile, features: CpuFeatures) -> Any:
+def emit(spec: KernelSpec, tile: DenseTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``."""
-    lanes, depth = features.lanes, spec.in_channels
+    depth = spec.in_channels
     outputs = WORD * word_count(spec.out_channels)
     depth_words = depth // WORD
     with kernel(spec.symbol) as finished:
@@ -88,7 +89,7 @@ def emit(spec: KernelSpec, tile: DenseTile, features: CpuFeatures) -> Any:
             write_levels(value, 1, width, WORD, levels, lambda _, offset: (channel + offset) // WORD)
 
         def panel(channel: Expr, width: int, missing: int = 0) -> None:
-            registers = WordTile(1, width, lanes)
+            registers = WordTile(1, width, features)
             multiply_words(registers, levels, lambda _: number(0), weights, channel * depth_words, depth_words)
             for vector in registers.vectors:
                 sums = registers.floats(0, vector.offset, vector.lanes)

@@ -16,6 +16,7 @@ from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, shared_blo
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
     Expr,
+    PrimFunc,
     blocks,
     clear,
     keep,
@@ -25,10 +26,12 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     vectors,
 )
 from ofa_tvm.compiler.tvm_api.names import T
+from ofa_tvm.graph.biased_sums import biased_ends
 from ofa_tvm.graph.kernel import KernelSpec
 
 TILE_CYCLES = 8.0
 MAX_COLUMNS = 28
+SPARE_REGISTERS = 4
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Int8DepthwiseTile:
     columns: int
 
 
-def emit(spec: KernelSpec, tile: Int8DepthwiseTile, features: CpuFeatures) -> Any:
+def emit(spec: KernelSpec, tile: Int8DepthwiseTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``."""
     lanes, size, channels = features.lanes, spec.in_size, spec.out_channels
     words = channels // WORD
@@ -64,7 +67,7 @@ def emit(spec: KernelSpec, tile: Int8DepthwiseTile, features: CpuFeatures) -> An
         def some_channels(block: Expr, width: int) -> None:
             if sums is not None:
                 clear(sums, block, width, lanes)
-            own = RowRing(spec, ring, width, lanes, zeros, block)
+            own = RowRing(spec, ring, width, features, zeros, block)
 
             def fill(group: Expr, live: int) -> None:
                 with T.serial(0, size) as column:
@@ -79,9 +82,7 @@ def emit(spec: KernelSpec, tile: Int8DepthwiseTile, features: CpuFeatures) -> An
                                 rows.append(keep(own.zero(vector.offset, vector.lanes).astype(as_bytes)))
                         own.write(interleaved(rows, vector.lanes), group, column, vector.offset, vector.lanes)
 
-            own.run(
-                fill, lambda group, phase: own.depthwise(group, phase, deep, weights, ends, output, sums)
-            )
+            own.run(fill, lambda group, phase: own.depthwise(group, phase, deep, weights, ends, output, sums))
             if sums is not None:
                 close_sums(sums, block, width, lanes)
 
@@ -103,7 +104,7 @@ def deep_cycles(spec: KernelSpec, columns: int, channels: int, lanes: int) -> fl
 
 def deep_fits(spec: KernelSpec, columns: int, channels: int, features: CpuFeatures) -> bool:
     """Whether a register tile leaves room for a column's weights and a word."""
-    return columns * -(-channels // features.lanes) + spec.kernel_size + 1 <= features.registers
+    return columns * -(-channels // features.lanes) + spec.kernel_size + SPARE_REGISTERS <= features.registers
 
 
 def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Int8DepthwiseTile]]:
@@ -128,7 +129,7 @@ def words_of_zeros(zeros: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def pack(spec: KernelSpec, tile: Int8DepthwiseTile, constants: list[NDArray[Any]], features: CpuFeatures) -> list[Any]:
     """Zero points as words, weights as words of four rows, ends; channels as they are."""
     zeros, window, ends = constants
-    return [words_of_zeros(zeros), Phases(spec).pack(window), ends]
+    return [words_of_zeros(zeros), Phases(spec).pack(window), biased_ends(ends, spec.kernel_size**2)]
 
 
 INT8_DEPTHWISE = Template(

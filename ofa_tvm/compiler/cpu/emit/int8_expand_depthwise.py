@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
@@ -28,11 +27,13 @@ from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, fits, pane
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
     Expr,
+    PrimFunc,
     blocks,
     clear,
     kernel,
     typed_arguments,
 )
+from ofa_tvm.graph.biased_sums import biased_ends
 from ofa_tvm.graph.kernel import KernelSpec
 
 TILE_CYCLES = 8.0
@@ -88,7 +89,7 @@ def _deep_tiles(spec: KernelSpec, channels: int, features: CpuFeatures) -> Itera
             yield sum(many * deep_cycles(spec, columns, width, lanes) for width, many in parts), deep, -columns
 
 
-def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> Any:
+def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``.
 
     Raises:
@@ -119,12 +120,12 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> Any:
         def some_channels(block: Expr, block_width: int) -> None:
             if sums is not None:
                 clear(sums, block, block_width, lanes)
-            own = RowRing(spec, ring, block_width, lanes, zeros, block)
+            own = RowRing(spec, ring, block_width, features, zeros, block)
 
             def expand(group: Expr, live: int) -> None:
                 def panel(channel: Expr, width: int) -> None:
                     def one_tile(column: Expr, count: int) -> None:
-                        registers = WordTile(live * count, width, lanes)
+                        registers = WordTile(live * count, width, features, depth)
 
                         def pixel_at(pixel: int) -> Expr:
                             row, along = divmod(pixel, count)
@@ -164,10 +165,10 @@ def pack(spec: KernelSpec, tile: ExpandTile, constants: list[NDArray[Any]], feat
     order = dealt_order(spec.out_channels, features.lanes, tile.channels, tile.deep)
     return [
         pack_words(expand[:, order], tile.channels, tile.panel),
-        np.ascontiguousarray(expand_ends[:, order]),
+        biased_ends(expand_ends[:, order], spec.in_channels),
         words_of_zeros(zeros[order]),
         Phases(spec).pack(window[:, :, order]),
-        np.ascontiguousarray(ends[:, order]),
+        biased_ends(ends[:, order], spec.kernel_size**2),
     ]
 
 

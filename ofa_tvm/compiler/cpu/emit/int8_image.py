@@ -1,7 +1,9 @@
-"""What stands at the ends of an int8 network's maps: the convolution of a float32 image, and sums of a u8 map."""
+"""Where an int8 network's maps begin and end: the convolution of a float32 image, and sums of a u8 map."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,120 +11,240 @@ from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.int8_ir import (
+    NARROWED,
     WORD,
     Ends,
     Group,
     WordTile,
+    bits,
     dealt_order,
     ends_argument,
+    filled,
+    fused,
     is_int8,
     load_levels,
+    narrowed,
+    pack_words,
+    rounded,
+    shuffled,
+    wide,
     word_count,
     write_levels,
 )
 from ofa_tvm.compiler.cpu.emit.pool import PoolTile, pool_tiles
-from ofa_tvm.compiler.cpu.emit.template import Template
+from ofa_tvm.compiler.cpu.emit.template import (
+    Template,
+    as_they_are,
+    block_sizes,
+    fits,
+    panel_widths,
+    tile_cycles,
+)
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
+    Buffer,
     Expr,
+    PrimFunc,
     blocks,
     keep,
     kernel,
     load,
-    pack_panels,
+    number,
     spread,
     store,
     typed_arguments,
 )
-from ofa_tvm.compiler.cpu.emit.window import WindowTile, taps, tiles_of_row, window_rows, window_tiles
-from ofa_tvm.compiler.tvm_api.names import T
+from ofa_tvm.compiler.cpu.emit.window import WindowTile
+from ofa_tvm.compiler.tvm_api.names import T, tirx
+from ofa_tvm.graph.biased_sums import biased_ends
 from ofa_tvm.graph.kernel import KernelSpec
 
+TILE_CYCLES = 16.0
+MAX_COLUMNS = 28
 
-def emit_stem(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Any:
-    """The ``PrimFunc`` of a full convolution of a float32 image: products in float32, levels as output."""
-    size, inputs, outputs, lanes = spec.out_size, spec.in_channels, spec.out_channels, features.lanes
-    depth = spec.kernel_size**2 * inputs
+
+def emit_image(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> PrimFunc:
+    """The ``PrimFunc`` of a full convolution of a float32 image, whose rows become levels in a ring: a word a pixel."""
+    size, outputs, lanes, k = spec.out_size, spec.out_channels, features.lanes, spec.kernel_size
     with kernel(spec.symbol) as finished:
-        share, (image, weights, ends_rows, output) = typed_arguments(
+        share, (image, inputs, zeros, weights, ends_rows, output, ring) = typed_arguments(
             features.cores,
-            image=(FLOAT, spec.in_size**2 * inputs),
-            weights=(FLOAT, depth * outputs),
+            image=(FLOAT, spec.in_size**2 * spec.in_channels),
+            inputs=(FLOAT, 2 * spec.in_channels * lanes),
+            zeros=("int32", 1),
+            weights=("int32", k * k * outputs),
             ends=ends_argument(spec, outputs),
             output=("int32", size**2 * outputs // WORD),
+            ring=("int32", image_ring_words(spec)),
         )
         ends = Ends(ends_rows, outputs, spec.activation)
+        rows = _ImageRows(spec, lanes, image, inputs, zeros, ring)
 
-        def one_row(y: Expr, channel: Expr, width: int) -> None:
-            def one_tile(start: int | Expr, count: int) -> None:
-                registers = WordTile(count, width, lanes, FLOAT)
-                with window_rows(spec, y) as ky:
-                    row = (y * spec.stride - spec.padding + ky) * spec.in_size
-                    for kx in range(spec.kernel_size):
-                        met = taps(spec, start, count, kx)
-                        for c in range(inputs):
-                            panel = channel * depth + ((ky * spec.kernel_size + kx) * inputs + c) * width
-                            panels = [keep(load(weights, panel + v.offset, v.lanes)) for v in registers.vectors]
-                            for pixel, x in met:
-                                value = keep(load(image, (row + x) * inputs + c))
-                                for vector, weight in zip(registers.vectors, panels, strict=True):
-                                    factor = spread(value, vector.lanes)
+        def one_row(y: Expr) -> None:
+            def panel(channel: Expr, width: int) -> None:
+                def one_tile(start: Expr, count: int) -> None:
+                    registers = WordTile(count, width, features, k * k * spec.in_channels)
+                    with T.serial(0, k) as ky:
+                        first = keep(rows.at(y * spec.stride - spec.padding + ky, start * spec.stride - spec.padding))
+                        for kx in range(k):
+                            at = (channel * k + ky * width) * k + kx * width
+                            row = [keep(load(weights, at + v.offset, v.lanes)) for v in registers.vectors]
+                            for pixel in range(count):
+                                word = keep(load(ring, first + pixel * spec.stride + kx))
+                                for vector, weight in zip(registers.vectors, row, strict=True):
+                                    levels = spread(word, vector.lanes)
+                                    registers.add_dot(pixel, vector.offset, vector.lanes, levels, weight)
 
-                                    def more(total: Expr, factor: Expr = factor, weight: Expr = weight) -> Expr:
-                                        return total + factor * weight
+                    def value_of(pixel: int, offset: int, live: int) -> Expr:
+                        return ends.levels(registers.floats(pixel, offset, live), channel + offset, live)
 
-                                    registers.update(pixel, vector.offset, vector.lanes, more)
+                    def place(pixel: int, offset: int) -> Expr:
+                        return ((y * size + start + pixel) * outputs + channel + offset) // WORD
 
-                def value_of(pixel: int, offset: int, live: int) -> Expr:
-                    return ends.levels(registers.floats(pixel, offset, live), channel + offset, live)
+                    write_levels(value_of, count, width, lanes, output, place)
 
-                def place(pixel: int, offset: int) -> Expr:
-                    return ((y * size + start + pixel) * outputs + channel + offset) // WORD
+                blocks(size, tile.columns, one_tile)
 
-                write_levels(value_of, count, width, lanes, output, place)
+            blocks(outputs, tile.channels, panel)
 
-            tiles_of_row(spec, tile.columns, one_tile)
-
-        blocks(
-            size,
-            1,
-            lambda y, _: blocks(outputs, tile.channels, lambda channel, width: one_row(y, channel, width)),
-            share,
-        )
+        rows.pad_sides()
+        first_row = tirx.floordiv(share.task * size, share.tasks)
+        with T.serial(first_row, tirx.floordiv((share.task + 1) * size, share.tasks)) as y:
+            top = keep(y * spec.stride - spec.padding)
+            known = tirx.Select(y == first_row, number(0), number(max(0, k - spec.stride)))
+            with T.serial(top + known, top + k) as row:
+                rows.fill(row)
+            one_row(y)
     return finished()
 
 
-def pack_stem(spec: KernelSpec, tile: WindowTile, constants: list[NDArray[Any]], features: CpuFeatures) -> list[Any]:
-    """Weights in panels and ends, channels dealt."""
-    weights, ends = constants
+def image_ring_words(spec: KernelSpec) -> int:
+    """Words of the ring of an image's rows."""
+    return _slots(spec) * _columns(spec)
+
+
+def _slots(spec: KernelSpec) -> int:
+    return 1 << (spec.kernel_size - 1).bit_length()
+
+
+def _columns(spec: KernelSpec) -> int:
+    return spec.in_size + 2 * (spec.kernel_size // 2)
+
+
+@dataclass(frozen=True)
+class _ImageRows:
+    """Rows of an image as words of the levels of a pixel's channels, padded by zero points."""
+
+    spec: KernelSpec
+    lanes: int
+    image: Buffer
+    inputs: Buffer
+    zeros: Buffer
+    ring: Buffer
+
+    def at(self, row: Expr, column: Expr) -> Expr:
+        """The word of a pixel; rows and columns before the map are negative."""
+        slots = _slots(self.spec)
+        slot = tirx.floormod(row + slots, slots)
+        return slot * _columns(self.spec) + column + self.spec.kernel_size // 2
+
+    def pad_sides(self) -> None:
+        """Fill the columns beside the map."""
+        side, columns = self.spec.kernel_size // 2, _columns(self.spec)
+        for slot in range(_slots(self.spec)):
+            for column in (*range(side), *range(columns - side, columns)):
+                store(self.ring, load(self.zeros, number(0)), number(slot * columns + column))
+
+    def fill(self, row: Expr) -> None:
+        """Write a row, which may lie beside the map."""
+        is_inside = tirx.all(row >= 0, row < self.spec.in_size)
+        with T.serial(0, tirx.Select(is_inside, number(1), number(0))):
+            self._fill_inside(row)
+        with T.serial(0, tirx.Select(is_inside, number(0), number(self.spec.in_size))) as column:
+            store(self.ring, load(self.zeros, number(0)), self.at(row, column))
+
+    def _fill_inside(self, row: Expr) -> None:
+        size, channels, lanes = self.spec.in_size, self.spec.in_channels, self.lanes
+        while lanes > size:
+            lanes //= 2
+        with T.serial(0, -(-size // lanes)) as block:
+            column = keep(tirx.min(block * lanes, number(size - lanes)))  # the last block begins earlier
+            levels = []
+            for vector in range(channels):
+                value = load(self.image, (row * size + column) * channels + vector * lanes, lanes)
+                scale = load(self.inputs, number(vector * lanes), lanes)
+                plus = load(self.inputs, number(channels * self.lanes + vector * lanes), lanes)
+                levels.append(keep(rounded(fused(value, scale, plus, lanes), lanes)))
+            levels += [filled(0, "int32", lanes)] * (NARROWED - channels)
+            words = bits(shuffled(narrowed(levels, lanes), self._pixels(lanes)), wide("int32", lanes))
+            store(self.ring, words, self.at(row, column), lanes)
+
+    def _pixels(self, lanes: int) -> list[int]:
+        """Where narrowed vectors hold the bytes of each pixel's word."""
+        channels, last = self.spec.in_channels, WORD * (NARROWED - 1)
+
+        def place(number_of: int) -> int:
+            vector, lane = divmod(number_of, lanes)
+            return 16 * (lane // WORD) + WORD * vector + lane % WORD
+
+        return [
+            place(pixel * channels + byte) if byte < channels else last
+            for pixel in range(lanes)
+            for byte in range(WORD)
+        ]
+
+
+def image_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, WindowTile]]:
+    """Tiles that fit the registers, with their expected cycles of a row."""
+    for channels in panel_widths(spec.out_channels, features):
+        for columns in range(1, min(MAX_COLUMNS, spec.out_size) + 1):
+            if not fits(columns, channels, features):
+                break
+            cycles = sum(
+                times * many * (spec.kernel_size**2 * tile_cycles(count, width, features.lanes) + TILE_CYCLES)
+                for count, times in block_sizes(spec.out_size, columns)
+                for width, many in block_sizes(spec.out_channels, channels)
+            )
+            yield cycles, WindowTile(columns, channels)
+
+
+def pack_image(spec: KernelSpec, tile: WindowTile, constants: list[NDArray[Any]], features: CpuFeatures) -> list[Any]:
+    """Inputs' ends repeated for the lanes, a word of zero points; weights in panels of words and ends, dealt."""
+    inputs, zeros, weights, ends = constants
     order = dealt_order(spec.out_channels, features.lanes, tile.channels)
-    matrix = weights.reshape(-1, spec.out_channels)[:, order]
-    return [pack_panels(matrix, tile.channels), np.ascontiguousarray(ends[:, order])]
+    missing = WORD - spec.in_channels
+    words = np.pad(weights, ((0, 0), (0, 0), (0, missing), (0, 0))).reshape(-1, spec.out_channels)
+    repeated = np.tile(inputs, features.lanes).astype(np.float32)
+    depth = spec.kernel_size**2 * spec.in_channels
+    packed = pack_words(words[:, order], tile.channels)
+    return [repeated, np.pad(zeros, (0, missing)), packed, biased_ends(ends[:, order], depth)]
 
 
-def _is_stem(spec: KernelSpec) -> bool:
-    plain = not (spec.scaled or spec.residual or spec.pooled) and spec.batch == 1
+def _is_image(spec: KernelSpec) -> bool:
+    plain = not (spec.scaled or spec.residual or spec.pooled) and spec.batch == 1 and spec.in_channels <= WORD
     return spec.dtype == "int8" and plain and spec.reads_image and spec.out_channels % WORD == 0
 
 
-INT8_STEM = Template(WindowTile, _is_stem, window_tiles, emit_stem, pack_stem)
+INT8_IMAGE = Template(
+    WindowTile, _is_image, image_tiles, emit_image, pack_image, lambda spec, tile: image_ring_words(spec)
+)
 
 
-def emit_pool(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> Any:
+def emit_pool(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc`` that adds up the levels of each channel; float32 is exact as far as maps reach."""
-    channels, lanes = spec.in_channels, features.lanes
+    channels = spec.in_channels
     with kernel(spec.symbol) as finished:
         share, (input_map, output) = typed_arguments(
             features.cores, input_map=("int32", spec.in_size**2 * word_count(channels)), output=(FLOAT, channels)
         )
 
         def some_channels(channel: Expr, width: int) -> None:
-            registers = WordTile(1, width, lanes, FLOAT)
+            registers = WordTile(1, width, features, dtype=FLOAT)
             with T.serial(0, spec.in_size**2) as pixel:
                 for vector in registers.vectors:
                     at = (pixel * channels + channel + vector.offset) // WORD
                     levels = load_levels(input_map, at, Group(0, vector.lanes, 1), 0)
-                    registers.update(0, vector.offset, vector.lanes, lambda total, levels=levels: total + levels)
+                    registers.add(0, vector.offset, vector.lanes, levels)
             for vector in registers.vectors:
                 store(output, registers.floats(0, vector.offset, vector.lanes), channel + vector.offset, vector.lanes)
 
@@ -130,7 +252,4 @@ def emit_pool(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> Any:
     return finished()
 
 
-INT8_POOL = Template(
-    PoolTile, lambda spec: is_int8(spec, "pool"), pool_tiles, emit_pool, lambda spec, tile, constants, features: constants
-)
-
+INT8_POOL = Template(PoolTile, lambda spec: is_int8(spec, "pool"), pool_tiles, emit_pool, as_they_are)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
+from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures, Dot
 from ofa_tvm.compiler.cpu.emit.vector_ir import FLOAT, Buffer, Expr, keep, load, number, spread, store, vectors
 from ofa_tvm.compiler.tvm_api.names import T, tirx
+from ofa_tvm.graph.biased_sums import BIAS_BITS, sums_are_biased
 from ofa_tvm.graph.kernel import KernelSpec, end_rows
 from ofa_tvm.graph.network import Activation
 
@@ -27,6 +27,7 @@ NARROWED = 4
 """Vectors that are packed into one."""
 
 _DOT = {16: "llvm.x86.avx512.vpdpbusd.512", 8: "llvm.x86.avx512.vpdpbusd.256", 4: "llvm.x86.avx512.vpdpbusd.128"}
+_MULTIPLY_PAIRS = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}
 _PACK_TO_16_BITS = {
     16: "llvm.x86.avx512.packssdw.512",
     8: "llvm.x86.avx2.packssdw",
@@ -72,10 +73,20 @@ def fused(factor: Expr, other: Expr, plus: Expr, lanes: int) -> Expr:
     return call(wide(FLOAT, lanes), "llvm.fma", factor, other, plus)
 
 
-def dot(total: Expr, levels: Expr, weights: Expr, lanes: int) -> Expr:
+def dot(total: Expr, levels: Expr, weights: Expr, lanes: int, how: Dot) -> Expr:
     """``total`` (int32) plus the products of four unsigned and four signed bytes of each lane."""
-    as_bytes = f"int8x{WORD * lanes}"
-    return call(f"int32x{lanes}", _DOT[lanes], total, bits(levels, as_bytes), bits(weights, as_bytes))
+    if how == "vnni":
+        as_bytes = f"int8x{WORD * lanes}"
+        return call(f"int32x{lanes}", _DOT[lanes], total, bits(levels, as_bytes), bits(weights, as_bytes))
+    pairs, eight = f"int16x{2 * lanes}", filled(8, "int16", 2 * lanes)
+    level_pairs, weight_pairs = bits(levels, f"uint16x{2 * lanes}"), bits(weights, pairs)
+    even = tirx.bitwise_and(level_pairs, filled(255, "uint16", 2 * lanes))
+    odd = tirx.shift_right(level_pairs, filled(8, "uint16", 2 * lanes))
+    even_weights = tirx.shift_right(tirx.shift_left(weight_pairs, eight), eight)
+    for some_levels, some_weights in ((even, even_weights), (odd, tirx.shift_right(weight_pairs, eight))):
+        products = call(f"int32x{lanes}", _MULTIPLY_PAIRS[lanes], bits(some_levels, pairs), some_weights)
+        total = total + products
+    return total
 
 
 def rounded(value: Expr, lanes: int) -> Expr:
@@ -174,15 +185,27 @@ def pack_words(matrix: NDArray[np.int8], *sizes: int) -> NDArray[np.int8]:
 
 
 class WordTile:
-    """A register tile of int32 sums: ``pixels`` times the vectors of ``channels``."""
+    """A register tile of sums: ``pixels`` times the vectors of ``channels``.
 
-    def __init__(self, pixels: int, channels: int, lanes: int, dtype: str = "int32") -> None:
-        self.pixels, self.vectors, self._dtype = pixels, vectors(channels, lanes), dtype
-        self._channels = channels
+    Args:
+        pixels: of the tile.
+        channels: of the tile.
+        features: of the CPU.
+        depth: products that each sum gets; None where they are none of bytes.
+        dtype: of the sums.
+    """
+
+    def __init__(
+        self, pixels: int, channels: int, features: CpuFeatures, depth: int | None = None, dtype: str = "int32"
+    ) -> None:
+        self.pixels, self.vectors, self._dtype = pixels, vectors(channels, features.lanes), dtype
+        self._dot: Dot = features.dot or "madd"
+        self._channels, self._is_biased = channels, depth is not None and sums_are_biased(depth)
+        start = BIAS_BITS if self._is_biased else 0
         self._registers = T.alloc_buffer((pixels * channels,), dtype, scope="local")
         for vector in self.vectors:
             for pixel in range(pixels):
-                store(self._registers, filled(0, dtype, vector.lanes), self._at(pixel, vector.offset), vector.lanes)
+                store(self._registers, filled(start, dtype, vector.lanes), self._at(pixel, vector.offset), vector.lanes)
 
     def update(self, pixel: int, offset: int, lanes: int, change: Callable[[Expr], Expr]) -> None:
         """Replace a pixel's vector."""
@@ -191,11 +214,17 @@ class WordTile:
 
     def add_dot(self, pixel: int, offset: int, lanes: int, levels: Expr, weights: Expr) -> None:
         """Add the products of four bytes a lane."""
-        self.update(pixel, offset, lanes, lambda total: dot(total, levels, weights, lanes))
+        self.update(pixel, offset, lanes, lambda total: dot(total, levels, weights, lanes, self._dot))
+
+    def add(self, pixel: int, offset: int, lanes: int, value: Expr) -> None:
+        """Add a vector."""
+        self.update(pixel, offset, lanes, lambda total: total + value)
 
     def floats(self, pixel: int, offset: int, lanes: int) -> Expr:
-        """A pixel's sums as float32."""
+        """A pixel's sums as float32, biased if they are (``graph.biased_sums``)."""
         value = load(self._registers, self._at(pixel, offset), lanes)
+        if self._is_biased:
+            return keep(bits(value, wide(FLOAT, lanes)))
         return keep(value if self._dtype == FLOAT else value.astype(wide(FLOAT, lanes)))
 
     def _at(self, pixel: int, offset: int) -> Expr:
@@ -282,7 +311,7 @@ def write_levels(
             if summed is not None:
                 summed(pixel_words(data, group), group, live)
             if buffer is not None:
-                _store_pixels(data, group, live, buffer, lambda pixel, at=first: place(at + pixel, group.offset))
+                _store_pixels(data, group, buffer, [place(first + pixel, group.offset) for pixel in range(live)])
 
 
 def pixel_words(data: Expr, group: Group) -> Expr:
@@ -292,7 +321,7 @@ def pixel_words(data: Expr, group: Group) -> Expr:
     return keep(bits(shuffled(data, order), wide("int32", group.lanes)))
 
 
-def _store_pixels(data: Expr, group: Group, live: int, buffer: Buffer, place: Callable[[int], Expr]) -> None:
+def _store_pixels(data: Expr, group: Group, buffer: Buffer, places: list[Expr]) -> None:
     words, per_pixel = group.lanes, group.width // WORD
     data = bits(data, wide("int32", words))
     if group.pixels > 1 and group.lanes > WORD:
@@ -307,9 +336,9 @@ def _store_pixels(data: Expr, group: Group, live: int, buffer: Buffer, place: Ca
         data = keep(shuffled(data, order))
     else:
         data = keep(data)
-    for pixel in range(live):
+    for pixel, at in enumerate(places):
         own = data if per_pixel == words else shuffled(data, [pixel * per_pixel + word for word in range(per_pixel)])
-        store(buffer, own, place(pixel), per_pixel)
+        store(buffer, own, at, per_pixel)
 
 
 def load_levels(buffer: Buffer, at: Expr, group: Group, vector: int) -> Expr:
@@ -330,10 +359,11 @@ def group_of(width: int, lanes: int, offset: int) -> tuple[Group, int]:
     raise ValueError(f"no lane {offset} in a tile of {width}")
 
 
-def add_sums(sums: Buffer, at: Expr, words: Expr, live: int, lanes: int) -> None:
+def add_sums(sums: Buffer, at: Expr, words: Expr, live: int, group: Group, features: CpuFeatures) -> None:
     """Add words of pixels to sums of their channels, which are int32 in a float32 buffer until ``close_sums``."""
+    lanes = group.lanes
     ones = filled(sum(1 << 8 * pixel for pixel in range(live)), "int32", lanes)
-    total = dot(bits(load(sums, at, lanes), wide("int32", lanes)), words, ones, lanes)
+    total = dot(bits(load(sums, at, lanes), wide("int32", lanes)), words, ones, lanes, features.dot or "madd")
     store(sums, bits(total, wide(FLOAT, lanes)), at, lanes)
 
 
@@ -342,9 +372,3 @@ def close_sums(sums: Buffer, at: Expr, width: int, lanes: int) -> None:
     for vector in vectors(width, lanes):
         as_int = bits(load(sums, at + vector.offset, vector.lanes), wide("int32", vector.lanes))
         store(sums, as_int.astype(wide(FLOAT, vector.lanes)), at + vector.offset, vector.lanes)
-
-
-def is_supported(features: CpuFeatures) -> bool:
-    """Whether a CPU has the instructions."""
-    return features.dot == "vnni"
-

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
@@ -33,6 +33,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
     Buffer,
     Expr,
+    PrimFunc,
     blocks,
     clear,
     keep,
@@ -41,6 +42,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     number,
     typed_arguments,
 )
+from ofa_tvm.graph.biased_sums import biased_ends
 from ofa_tvm.graph.kernel import KernelSpec
 
 MAX_PIXELS = 28
@@ -85,7 +87,7 @@ def _tile_cycles(spec: KernelSpec, words: int, pixels: int, width: int, lanes: i
     return words * tile_cycles(pixels, width, lanes) + TILE_CYCLES + ends
 
 
-def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> Any:
+def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``.
 
     Raises:
@@ -111,9 +113,10 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> Any:
             scratch=("int32", scratch_floats(spec, tile)) if spec.scaled else None,
         )
         ends = Ends(ends_rows, outputs, spec.activation)
+        gate = _Gate(input_map, scales, gating, scratch, depth, lanes)
 
         def one_tile(words: Buffer, first: Expr, pixel: Expr, count: int, channel: Expr, width: int) -> None:
-            registers = WordTile(count, width, lanes)
+            registers = WordTile(count, width, features, depth)
             at = channel * depth_words
             multiply_words(registers, words, lambda p: (first + p) * depth_words, weights, at, depth_words)
 
@@ -128,14 +131,14 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> Any:
                 return ends.levels(registers.floats(p, offset, live), channel + offset, live, added)
 
             def summed(data: Expr, group: Group, live: int) -> None:
-                add_sums(sums, channel + group.offset, data, live, group.lanes)
+                add_sums(sums, channel + group.offset, data, live, group, features)
 
             write_levels(value, count, width, lanes, output, place, summed if spec.pooled else None)
 
         def all_panels(pixel: Expr, count: int) -> None:
             words, first = input_map, pixel
             if scales is not None:
-                _scale(input_map, scales, gating, scratch, pixel, count, depth, lanes)
+                gate.write(pixel, count)
                 words, first = scratch, number(0)
             blocks(outputs, tile.channels, lambda channel, width: one_tile(words, first, pixel, count, channel, width))
 
@@ -153,34 +156,49 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> Any:
     return finished()
 
 
-def _scale(
-    input_map: Buffer, scales: Buffer, gating: Buffer, scratch: Buffer, pixel: Expr, count: int, depth: int, lanes: int
-) -> None:
-    """Write the levels of some pixels times the scales of their channels."""
+@dataclass(frozen=True)
+class _Gate:
+    """Levels of a map times the scales of their channels."""
 
-    def some_channels(channel: Expr, width: int) -> None:
+    input_map: Buffer
+    scales: Buffer
+    gating: Buffer
+    scratch: Buffer
+    depth: int
+    lanes: int
+
+    def write(self, pixel: Expr, count: int) -> None:
+        """Write some pixels to scratch memory."""
+        blocks(self.depth, self.lanes, lambda channel, width: self._some_channels(pixel, count, channel, width))
+
+    def _some_channels(self, pixel: Expr, count: int, channel: Expr, width: int) -> None:
         factors: dict[int, tuple[Expr, Expr]] = {}
 
         def value(p: int, offset: int, live: int) -> Expr:
             at = channel + offset
             if offset not in factors:
-                scale = keep(load(scales, at, live))
-                plus = fused(scale, load(gating, depth + at, live), load(gating, 2 * depth + at, live), live)
-                factors[offset] = keep(scale * load(gating, at, live)), keep(plus)
+                factors[offset] = self._factor(at, live)
             factor, plus = factors[offset]
-            word = ((pixel + p) * depth + at) // WORD
-            return fused(load_levels(input_map, word, Group(offset, live, 1), 0), factor, plus, live)
+            word = ((pixel + p) * self.depth + at) // WORD
+            return fused(load_levels(self.input_map, word, Group(offset, live, 1), 0), factor, plus, live)
 
-        write_levels(value, count, width, lanes, scratch, lambda p, offset: (p * depth + channel + offset) // WORD)
+        def place(p: int, offset: int) -> Expr:
+            return (p * self.depth + channel + offset) // WORD
 
-    blocks(depth, lanes, some_channels)
+        write_levels(value, count, width, self.lanes, self.scratch, place)
+
+    def _factor(self, at: Expr, lanes: int) -> tuple[Expr, Expr]:
+        """By what levels are multiplied, and what is added."""
+        scale = keep(load(self.scales, at, lanes))
+        ratio, negative, zero = (load(self.gating, row * self.depth + at, lanes) for row in range(3))
+        return keep(scale * ratio), keep(fused(scale, negative, zero, lanes))
 
 
 def pack(spec: KernelSpec, tile: PointwiseTile, constants: list[NDArray[Any]], features: CpuFeatures) -> list[Any]:
     """Weights in panels of words and ends, both with channels dealt."""
     *gating, weights, ends = constants
     order = dealt_order(spec.out_channels, features.lanes, tile.channels)
-    return [*gating, pack_words(weights[:, order], tile.channels), np.ascontiguousarray(ends[:, order])]
+    return [*gating, pack_words(weights[:, order], tile.channels), biased_ends(ends[:, order], spec.in_channels)]
 
 
 def scratch_floats(spec: KernelSpec, tile: PointwiseTile) -> int:
@@ -189,4 +207,3 @@ def scratch_floats(spec: KernelSpec, tile: PointwiseTile) -> int:
 
 
 INT8_POINTWISE = Template(PointwiseTile, accepts, tiles, emit, pack, scratch_floats)
-

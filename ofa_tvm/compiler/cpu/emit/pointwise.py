@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import (
@@ -24,6 +24,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     Accumulators,
     Buffer,
     Expr,
+    PrimFunc,
     activated,
     add_to_sums,
     arguments,
@@ -107,7 +108,7 @@ def _matrix_vector_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tu
         yield steps * spec.in_channels * uneven, PointwiseTile(1, min(channels, spec.out_channels), "channels")
 
 
-def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> Any:
+def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``.
 
     Raises:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.template import Array, Template, is_float, panel_widths
-from ofa_tvm.compiler.cpu.emit.vector_ir import Accumulators, Expr, arguments, blocks, kernel, load, number, store
+from ofa_tvm.compiler.cpu.emit.template import Template, as_they_are, is_float, panel_widths
+from ofa_tvm.compiler.cpu.emit.vector_ir import (
+    Accumulators,
+    Expr,
+    PrimFunc,
+    arguments,
+    blocks,
+    kernel,
+    load,
+    number,
+    store,
+)
 from ofa_tvm.compiler.tvm_api.names import T
 from ofa_tvm.graph.kernel import KernelSpec
 
@@ -20,7 +29,7 @@ class PoolTile:
     channels: int
 
 
-def emit(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> Any:
+def emit(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``."""
     channels, lanes = spec.in_channels, features.lanes
     with kernel(spec.symbol) as finished:
@@ -41,12 +50,9 @@ def emit(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> Any:
 
 
 def pool_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, PoolTile]]:
+    """Wide tiles first."""
     for channels in panel_widths(spec.in_channels, features) or [spec.in_channels]:
         yield -channels, PoolTile(channels)
 
 
-def _pack(spec: KernelSpec, tile: PoolTile, constants: list[Array], features: CpuFeatures) -> list[Array]:
-    return constants
-
-
-POOL = Template(PoolTile, lambda spec: spec.kind == "pool" and is_float(spec), pool_tiles, emit, _pack)
+POOL = Template(PoolTile, lambda spec: spec.kind == "pool" and is_float(spec), pool_tiles, emit, as_they_are)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.int8_ir import (
     NARROWED,
     WORD,
@@ -101,13 +102,15 @@ class RowRing:
         spec: a kernel with a depthwise convolution.
         ring: its words.
         width: channels.
-        lanes: of a vector.
+        features: of the CPU.
         zeros: words of four zero points.
         block: the first channel.
     """
 
-    def __init__(self, spec: KernelSpec, ring: Buffer, width: int, lanes: int, zeros: Buffer, block: Expr) -> None:
-        self.spec, self.lanes = spec, lanes
+    def __init__(
+        self, spec: KernelSpec, ring: Buffer, width: int, features: CpuFeatures, zeros: Buffer, block: Expr
+    ) -> None:
+        self.spec, self._features, self.lanes = spec, features, features.lanes
         self._ring, self._width, self._zeros, self._block = ring, width, zeros, block
         self._phases = Phases(spec)
 
@@ -185,20 +188,22 @@ class RowRing:
     ) -> None:
         """One output row of all channels of the ring."""
         spec, k, lanes = self.spec, self.spec.kernel_size, self.lanes
-        pairs = self._phases.pairs()
+        needed = self._phases.groups(phase)
+        first_pair = self._phases.pairs().index((phase, needed[0]))
         row = group * self._phases.count + phase
 
         def panel(channel: Expr, width: int) -> None:
             first_channel = self._block + channel
 
             def one_tile(start: Expr, count: int) -> None:
-                registers = WordTile(count, width, lanes)
-                for vector in registers.vectors:
-                    for needed in self._phases.groups(phase):
-                        at = (pairs.index((phase, needed)) * k) * spec.out_channels + first_channel + vector.offset
+                registers = WordTile(count, width, self._features, k * k)
+                # A loop, not written out: LLVM would mix its parts, and run out of registers.
+                with T.serial(0, len(needed)) as number_of:
+                    words = keep(self.at(group + needed[0] + number_of, start * spec.stride - spec.padding) + channel)
+                    for vector in registers.vectors:
+                        at = ((first_pair + number_of) * k) * spec.out_channels + first_channel + vector.offset
                         taps = [keep(load(weights, at + x * spec.out_channels, vector.lanes)) for x in range(k)]
-                        first = self.at(group + needed, start * spec.stride - spec.padding) + channel + vector.offset
-                        first = keep(first)
+                        first = words + vector.offset
                         for x in range((count - 1) * spec.stride + k):
                             word = keep(load(self._ring, first + x * self._width, vector.lanes))
                             for pixel in range(count):
@@ -209,7 +214,7 @@ class RowRing:
                     return ends.levels(registers.floats(pixel, offset, live), first_channel + offset, live)
 
                 def summed(words: Expr, own: Group, live: int) -> None:
-                    add_sums(sums, first_channel + own.offset, words, live, own.lanes)
+                    add_sums(sums, first_channel + own.offset, words, live, own, self._features)
 
                 def place(pixel: int, offset: int) -> Expr:
                     pixels = row * spec.out_size + start + pixel

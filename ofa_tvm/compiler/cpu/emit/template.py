@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
+from ofa_tvm.compiler.cpu.emit.vector_ir import PrimFunc
 from ofa_tvm.graph.kernel import KernelSpec
 
 FMA_LATENCY_CYCLES = 4
@@ -36,7 +37,7 @@ class Template(Generic[Tile]):
     tile: Callable[..., Tile]
     accepts: Callable[[KernelSpec], bool]
     tiles: Callable[[KernelSpec, CpuFeatures], Iterable[tuple[float, Tile]]]
-    emit: Callable[[KernelSpec, Tile, CpuFeatures], Any]
+    emit: Callable[[KernelSpec, Tile, CpuFeatures], PrimFunc]
     pack: Callable[[KernelSpec, Tile, list[Array], CpuFeatures], list[Array]]
     scratch: Callable[[KernelSpec, Tile], int] = lambda spec, tile: 0
 
@@ -49,6 +50,11 @@ class Template(Generic[Tile]):
 def is_float(spec: KernelSpec) -> bool:
     """Whether a float32 template computes a kernel: one image a call."""
     return spec.dtype == "float32" and spec.batch == 1
+
+
+def as_they_are(spec: KernelSpec, tile: object, constants: list[Array], features: CpuFeatures) -> list[Array]:
+    """A ``Template.pack`` that changes nothing."""
+    return constants
 
 
 def block_sizes(total: int, size: int) -> list[tuple[int, int]]:

@@ -19,6 +19,8 @@ from ofa_tvm.graph.network import Activation
 
 Buffer = Any
 Expr = Any
+PrimFunc = Any
+Frame = Any
 FLOAT = "float32"
 
 
@@ -50,7 +52,7 @@ class Share:
 
 
 @contextmanager
-def kernel(name: str) -> Iterator[Callable[[], Any]]:
+def kernel(name: str) -> Iterator[Callable[[], PrimFunc]]:
     """Open a function of that name; the call that it gives returns the ``PrimFunc`` once it is closed."""
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import (
@@ -17,6 +16,7 @@ from ofa_tvm.compiler.cpu.emit.template import (
     PER_CYCLE,
     Array,
     Template,
+    as_they_are,
     block_sizes,
     is_float,
     panel_widths,
@@ -27,6 +27,8 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     Accumulators,
     Buffer,
     Expr,
+    Frame,
+    PrimFunc,
     Vector,
     activated,
     add_to_sums,
@@ -81,7 +83,7 @@ def _is_inside(spec: KernelSpec, start: int, columns: int) -> bool:
     return first >= 0 and last < spec.in_size and start + columns <= spec.out_size
 
 
-def window_rows(spec: KernelSpec, y: Expr) -> Any:
+def window_rows(spec: KernelSpec, y: Expr) -> Frame:
     """A loop over those rows of the window at output row ``y`` that lie on the map."""
     top = y * spec.stride - spec.padding
     return T.serial(tirx.max(number(0), 0 - top), tirx.min(number(spec.kernel_size), spec.in_size - top))
@@ -176,7 +178,7 @@ def write_pixels(
     return finish
 
 
-def depthwise(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Any:
+def depthwise(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc`` of a depthwise convolution."""
     channels = spec.out_channels
     with kernel(spec.symbol) as finished:
@@ -246,20 +248,16 @@ def _depthwise_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[
             yield row * spec.out_size * uneven, WindowTile(columns, channels)
 
 
-def _as_they_are(spec: KernelSpec, tile: WindowTile, constants: list[Array], features: CpuFeatures) -> list[Array]:
-    return constants
-
-
 DEPTHWISE = Template(
     WindowTile,
     lambda spec: spec.kind == "depthwise" and is_float(spec),
     _depthwise_tiles,
     depthwise,
-    _as_they_are,
+    as_they_are,
 )
 
 
-def full_window(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Any:
+def full_window(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc`` of a full convolution with few input channels (a stem)."""
     size, inputs, outputs, lanes = spec.out_size, spec.in_channels, spec.out_channels, features.lanes
     depth = spec.kernel_size**2 * inputs
@@ -305,7 +303,7 @@ def full_window(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> An
     return finished()
 
 
-def window_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, WindowTile]]:
+def _window_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, WindowTile]]:
     depth = spec.kernel_size**2 * spec.in_channels
     for channels in panel_widths(spec.out_channels, features):
         vectors = -(-channels // features.lanes)
@@ -331,4 +329,4 @@ def _is_full_window(spec: KernelSpec) -> bool:
     return spec.kind == "conv" and plain and (spec.kernel_size > 1 or spec.stride > 1)
 
 
-FULL_WINDOW = Template(WindowTile, _is_full_window, window_tiles, full_window, _pack_window)
+FULL_WINDOW = Template(WindowTile, _is_full_window, _window_tiles, full_window, _pack_window)
