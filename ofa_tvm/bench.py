@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_tvm.support.command import ArchOption, JsonFlag, LogsOption, emit, run_command
+from ofa_tvm.support.command import ArchOption, DTypeOption, JsonFlag, LogsOption, emit, run_command
 from ofa_tvm.support.files import Record
 
 if TYPE_CHECKING:
     from ofa_tvm.engines.base import Engine
+    from ofa_tvm.engines.own_library import CpuDType
 
 OURS = "ofa_tvm"
 
@@ -29,16 +30,18 @@ def bench(
     against: Annotated[
         str,
         typer.Option(
-            help="What to compare with, with commas between them: ort, openvino, torch, default (our kernels before "
-            "any tuning), loops (TVM's unscheduled loops)."
+            help="What to compare with, with commas between them: ort, ort-int8, ort-int8-qoperator, openvino, "
+            "openvino-as-installed, openvino-int8 (needs nncf), torch, float32 (our float32), default (our kernels "
+            "before any tuning), loops (TVM's unscheduled loops)."
         ),
     ] = "ort,openvino,torch",
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
     seconds: Annotated[float, typer.Option(min=0.0, help="Timing of one subnet, all engines together.")] = 4.0,
+    dtype: DTypeOption = None,
     logs: LogsOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Time subnets (random weights, batch 1, float32) against other engines.
+    """Time subnets (random weights, batch 1) against other engines.
 
     Outputs are compared first. Every run is timed by two protocols, each in three windows some time apart: blocks of 20
     runs of an engine in turn, and single runs in turn. A speedup is the other engine's median over ours; above 1 we are
@@ -47,6 +50,7 @@ def bench(
     import numpy as np
 
     from ofa_tvm.engines.comparison import PROTOCOLS, compare
+    from ofa_tvm.engines.own_library import cpu_dtype
     from ofa_tvm.hardware.machine import cpu_name
     from ofa_tvm.hardware.target import require_cpu
     from ofa_tvm.hardware.target_files import load_target
@@ -55,12 +59,12 @@ def bench(
     from ofa_tvm.spaces.subnet_arguments import choose_subnets
     from ofa_tvm.support.console import log
 
-    search_space, spec = get_space(space), load_target(target, threads, batch=1)
+    search_space, spec = get_space(space), load_target(target, threads, batch=1, dtype=dtype)
     require_cpu(spec, "bench")
     rng = np.random.default_rng(seed)
     size = search_space.resolutions[-1] if resolution is None else resolution
     configs = choose_subnets(search_space, subnet or (), arch or (), subnets, size, rng)
-    engines, missing = _engines(against, target, logs)
+    engines, missing = _engines(against, target, cpu_dtype(spec.dtype), logs)
     rows: list[Record] = []
     for number, config in enumerate(configs, 1):
         log(f"subnet {number} of {len(configs)}: {config.key}")
@@ -75,7 +79,7 @@ def bench(
         "target": spec.name,
         "fingerprint": spec.fingerprint,
         "protocols": {name: f"{_counted(runs)} of an engine in turn" for name, runs in PROTOCOLS.items()},
-        "engines": {name: {"version": engine.version, "settings": engine.settings} for name, engine in engines.items()},
+        "engines": {name: engine.record() for name, engine in engines.items()},
         "not_installed": missing,
         "subnets": rows,
         "geomean_speedup": _speedups(rows, engines),
@@ -83,7 +87,7 @@ def bench(
     emit(payload, json, lambda: comparison_text(payload))
 
 
-def _engines(against: str, target: str, logs: Path | None) -> tuple[dict[str, Engine], list[str]]:
+def _engines(against: str, target: str, dtype: CpuDType, logs: Path | None) -> tuple[dict[str, Engine], list[str]]:
     """Engines to time, ours first, and the names of those that are not installed."""
     from ofa_tvm.engines import ENGINES
     from ofa_tvm.engines.own_library import OfaTvm
@@ -91,9 +95,10 @@ def _engines(against: str, target: str, logs: Path | None) -> tuple[dict[str, En
     from ofa_tvm.support.console import log
     from ofa_tvm.support.errors import UserError
 
-    engines: dict[str, Engine] = {OURS: OfaTvm(target, logs)}
+    engines: dict[str, Engine] = {OURS: OfaTvm(target, logs, dtype=dtype)}
     choices: dict[str, Callable[[], Engine]] = {name: make for name, make in ENGINES.items() if name != OURS}
-    choices["default"] = lambda: OfaTvm(target, logs, tuned=False)
+    choices["default"] = lambda: OfaTvm(target, logs, tuned=False, dtype=dtype)
+    choices["float32"] = lambda: OfaTvm(target, logs)
     choices["loops"] = lambda: TvmLoops(target)
     missing = []
     for name in filter(None, (name.strip() for name in against.split(","))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,16 +14,13 @@ from ofa_tvm.support.command import (
     ArchOption,
     BatchOption,
     DeviceOption,
-    DTypeOption,
     HostThreadsOption,
     JsonFlag,
     LogsOption,
     emit_partly,
     run_command,
 )
-
-if TYPE_CHECKING:
-    pass
+from ofa_tvm.support.dtype import AUTO, AnyDType
 
 COSTS = ("size", "macs", "memory", "energy")
 """What the limits are of, in the order of their options."""
@@ -72,7 +69,7 @@ def search(
     host_threads: HostThreadsOption = None,
     device: DeviceOption = None,
     batch: BatchOption = None,
-    dtype: DTypeOption = None,
+    dtype: Annotated[AnyDType | None, typer.Option(help="As for tune; auto: the best of each.")] = None,
     samples: Annotated[int, typer.Option(min=20, help="Measured subnets that the latency model starts from.")] = 60,
     searcher: Annotated[str, typer.Option(help="nsga2, random or exhaustive.")] = "nsga2",
     evaluations: Annotated[int, typer.Option(min=100, help="Candidates that one search predicts.")] = 20_000,
@@ -95,7 +92,6 @@ def search(
     """
     from datetime import UTC, datetime
 
-    from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.nas.opened_accuracy import Evaluation
     from ofa_tvm.nas.session import SearchRequest
     from ofa_tvm.nas.session import search as run_search
@@ -108,10 +104,9 @@ def search(
 
     names = list(dict.fromkeys(target or ["x86"]))
     device = device or ("pack" if export_pack is not None else None)
-    if device is not None and len(names) > 1:
-        raise UserError(
-            "--device and --export-pack are for one target", "search each target alone, or leave it to their files"
-        )
+    if len(names) > 1 and (device is not None or dtype == "auto"):
+        raise UserError("--device, --export-pack and --dtype auto are for one target", "search each target alone")
+    kinds = AUTO if dtype == "auto" else (dtype,)
     limits = zip(COSTS, (max_size_mb, max_mmacs, max_memory_mb, max_energy_mj), strict=True)
     settings = SearchSettings(
         searcher=searcher,
@@ -125,7 +120,7 @@ def search(
     )
     request = SearchRequest(
         supernet or shipped_supernet(),
-        [Target(name, load_target(name, threads, batch, device, dtype), device, logs) for name in names],
+        [Target.named(name, threads, batch, device, kind, logs) for name in names for kind in kinds],
         out or Path("runs") / f"search-{datetime.now(UTC):%Y%m%d-%H%M%S}",
         sorted(max_latency_ms or []),
         settings,
@@ -134,6 +129,7 @@ def search(
         Evaluation(data, host_threads, accuracies or ()),
         samples,
         export_pack is not None,
+        merges=dtype == "auto",
     )
     outcome = run_search(request)
     exported = None if export_pack is None else outcome.export(export_pack)

@@ -10,6 +10,7 @@ from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.device import Device
@@ -75,11 +76,11 @@ class FormulaDevice(Device):
         return 1.0
 
 
-def tuned_log(folder: Path, space: SearchSpace, target: str = "x86") -> TuningLog:
+def tuned_log(folder: Path, space: SearchSpace, target: str = "x86", dtype: DType = "float32") -> TuningLog:
     """A log of all kernels of a space."""
-    log = TuningLog(load_target(target), folder)
+    log = TuningLog(load_target(target, dtype=dtype), folder)
     log.folder.mkdir(parents=True)
-    for key, kernel in fused_kernels(space).items():
+    for key, kernel in fused_kernels(space, dtype=dtype).items():
         result = TrialResult("ok", (kernel_ms(kernel),), is_checked=True)
         log.commit(key, [(Candidate(key, "default", {}), result)])
     return log

@@ -24,6 +24,7 @@ from ofa_tvm.compiler.runner_build import add_runner, oldest_glibc
 from ofa_tvm.compiler.threads import use_threads
 from ofa_tvm.compiler.tvm_api.names import tvm
 from ofa_tvm.data.dataset import Dataset
+from ofa_tvm.graph.numpy_reference import network_logits
 from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.parity import check_parity, relative_error
 from ofa_tvm.graph.weights import Weights, digest
@@ -52,12 +53,20 @@ from ofa_tvm.tuner.job import TunedSubnets
 from ofa_tvm.tuner.latency_records import windows_on
 from ofa_tvm.tuner.log import TuningLog
 
-MAX_TOP1_DIFFERENCE: dict[DType, float] = {"float32": 0.001, "float16": 0.003}
+MAX_TOP1_DIFFERENCE: dict[DType, float] = {"float32": 0.001, "float16": 0.003, "int8": 0.003}
+"""From the torch subnet in float32; int8 may lose as much before chance is taken off, see ``check_accuracy``."""
 # Looser than a plain comparison of engines: the torch subnet runs its batch norms unfolded.
-MAX_LOGIT_DIFFERENCE: dict[DType, float] = {"float32": 1e-3, "float16": 1e-2}
-"""Largest difference of a subnet compiled in this precision from the torch subnet in float32."""
+MAX_LOGIT_DIFFERENCE: dict[DType, float] = {"float32": 1e-3, "float16": 1e-2, "int8": 1e-5}
+"""Largest difference of a subnet compiled in this precision from its reference."""
+REFERENCES: dict[DType, str] = {
+    "float32": "the torch subnet",
+    "float16": "the torch subnet",
+    "int8": "the int8 network in numpy",
+}
+SIGMAS = 1.96
+"""Of a 95 % interval."""
 NOWHERE = {"pack": "measured elsewhere, by packs", "replay": "a recording"}
-COMPARED_IMAGES = 500
+COMPARED_IMAGES: dict[DType, int] = {"float32": 500, "float16": 500, "int8": 8}
 TORCH_BATCH = 250
 
 Images = NDArray[np.float32]
@@ -109,9 +118,9 @@ class Deployment:
     def _fill(self, folder: Path) -> Manifest:
         use_threads(self.target.threads)
         with self._phase("extract and calibrate"):
-            evaluator = Evaluator(self.dataset, self.dataset.test)
+            evaluator = Evaluator(self.dataset, self.dataset.test, dtype=self.target.dtype)
             subnet = evaluator.subnet(self.supernet, self.config)
-            weights = subnet.folded()
+            weights = evaluator.weights(subnet)
         with self._phase("export ONNX"):
             model = to_onnx(subnet.network, weights, self.target.batch)
             onnx.checker.check_model(model, full_check=True)
@@ -122,7 +131,7 @@ class Deployment:
             add_runner(folder / RUNNER, self.target.toolchain.linker)
         library = self._load(folder) if self.target.is_at_hand else None
         with self._phase("check"):
-            accuracy = self._unchecked() if library is None else self._check(library, subnet)
+            accuracy = self._unchecked() if library is None else self._check(library, subnet, weights)
         with self._phase("measure"):
             latency = self._latency(library, folder)
         manifest = self._manifest(subnet, weights, accuracy, latency)
@@ -165,48 +174,48 @@ class Deployment:
                 yield start
                 task.advance(min(starts.step, total - start))
 
-    def _check(self, library: Library, subnet: Subnet) -> Accuracy:
-        """Run the same images through the library and the torch subnet."""
-        test = self.dataset.test
-        counted = min(self.check_images, len(test))
-        where, per_call, dtype = library.where, self.target.batch, self.target.dtype
+    def _check(self, library: Library, subnet: Subnet, weights: Weights) -> Accuracy:
+        """Run the same images through the library, the torch subnet, and for int8 through its numpy reference."""
+        test, dtype = self.dataset.test, self.target.dtype
+        counted, compared = min(self.check_images, len(test)), min(COMPARED_IMAGES[dtype], len(test))
+        per_call = self.target.batch
         if self.device is not None:
             per_call = TORCH_BATCH  # the runner and a board take many at once, and asking them takes time
-        compared = min(COMPARED_IMAGES, len(test))
-        right, torch_right = 0, 0
+        right = torch_right = np.empty(0, bool)
         answers, expected = [], []
         images_in_all = max(counted, compared)
         for start in self._shown(range(0, images_in_all, TORCH_BATCH), "checking images", images_in_all):
             rows = slice(start, min(start + TORCH_BATCH, images_in_all))
             images = preprocess(to_tensor(test.images[rows]), self.facts.preprocess, self.config.resolution)
             torch_logits: Images = subnet(images).numpy()
-            logits = run_in_batches(library, images.permute(0, 2, 3, 1).numpy(), per_call)
+            channels_last = images.permute(0, 2, 3, 1).numpy()
+            logits = run_in_batches(library, channels_last, per_call)
             labels = test.labels[rows][: max(0, counted - start)]
-            right += int((logits[: len(labels)].argmax(1) == labels).sum())
-            torch_right += int((torch_logits[: len(labels)].argmax(1) == labels).sum())
+            right = np.append(right, logits[: len(labels)].argmax(1) == labels)
+            torch_right = np.append(torch_right, torch_logits[: len(labels)].argmax(1) == labels)
             if start < compared:
-                answers.append(logits)
-                expected.append(torch_logits)
-        difference = relative_error(np.concatenate(answers)[:compared], np.concatenate(expected)[:compared])
-        check_parity("the compiled library", difference, "the torch subnet", MAX_LOGIT_DIFFERENCE[dtype])
-        if abs(right - torch_right) > MAX_TOP1_DIFFERENCE[dtype] * counted:
-            raise OfaTvmError(
-                f"the compiled library is right on {right} of {counted} images, the torch subnet on {torch_right}",
-                "no bundle was written; please report the subnet's key, the target and the versions",
-            )
+                answers.append(logits[: compared - start])
+                if dtype == "int8":
+                    torch_logits = network_logits(subnet.network, weights, channels_last[: compared - start])
+                expected.append(torch_logits[: compared - start])
+        difference = relative_error(np.concatenate(answers), np.concatenate(expected))
+        reference = REFERENCES[dtype]
+        check_parity("the compiled library", difference, reference, MAX_LOGIT_DIFFERENCE[dtype])
+        check_accuracy(right, torch_right, dtype)
         how = (
-            f"{counted} test images through the bundle's library {where}".rstrip()
+            f"{counted} test images through the bundle's library {library.where}".rstrip()
             if counted
             else "accuracy was not checked"
         )
         return Accuracy(
             data=self.dataset.name,
-            how=f"{how}; logits of {compared} images compared with the torch subnet",
+            how=f"{how}; logits of {compared} images compared with {reference}",
             test_images=counted,
-            test_top1=right / counted if counted else None,
-            torch_test_top1=torch_right / counted if counted else None,
+            test_top1=float(right.mean()) if counted else None,
+            torch_test_top1=float(torch_right.mean()) if counted else None,
             compared_images=compared,
             max_relative_logit_difference=difference,
+            reference=reference,
             validation_top1=self.pick.validation_top1 if self.pick else None,
             predicted_top1=self.pick.predicted_top1 if self.pick else None,
         )
@@ -292,6 +301,7 @@ class Deployment:
             classes=network.classes,
             macs=network.macs,
             parameters=network.parameters,
+            dtype=target.dtype,
             accuracy=accuracy,
             latency=latency,
             target=TargetFacts(
@@ -304,6 +314,31 @@ class Deployment:
             ),
             versions=_versions(),
             cost=tuple(self.costs),
+        )
+
+
+def check_accuracy(right: NDArray[np.bool_], torch_right: NDArray[np.bool_], dtype: DType) -> None:
+    """Compare a library's answers to the same images with the torch subnet's.
+
+    Raises:
+        OfaTvmError: they differ by more than the precision may; for int8, by a loss that chance does not explain.
+    """
+    count, most = len(right), MAX_TOP1_DIFFERENCE[dtype]
+    lost, won = int((torch_right & ~right).sum()), int((right & ~torch_right).sum())
+    if dtype != "int8":
+        if abs(lost - won) > most * count:
+            raise OfaTvmError(
+                f"the compiled library is right on {right.sum()} of {count} images, the torch subnet on "
+                f"{torch_right.sum()}",
+                "no bundle was written; please report the subnet's key, the target and the versions",
+            )
+        return
+    certain = lost - won - SIGMAS * (lost + won) ** 0.5
+    if certain > most * count:
+        raise OfaTvmError(
+            f"int8 costs this subnet {100 * (lost - won) / count:.2f} points on {count} images, more than "
+            f"{100 * most:g}: right on {right.sum()}, in float32 on {torch_right.sum()}",
+            "no bundle was written; deploy it with --dtype float32, or another subnet",
         )
 
 

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ofa_tvm.hardware.target import Provenance, TargetAttributes
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost
 from ofa_tvm.timing.window import Percentile, Timing
@@ -47,8 +48,9 @@ class Accuracy(_Part):
         test_top1: the bundle's library.
         torch_test_top1: the torch subnet it was made from.
         compared_images: images that ``max_relative_logit_difference`` covers.
-        max_relative_logit_difference: largest difference to the torch subnet over the largest logit; None where the
+        max_relative_logit_difference: largest difference to the reference over the largest logit; None where the
             library could not run.
+        reference: what logits were compared with.
         validation_top1: on held-out training images, as the search found it.
         predicted_top1: as the search predicted it.
     """
@@ -60,6 +62,7 @@ class Accuracy(_Part):
     torch_test_top1: float | None = None
     compared_images: int
     max_relative_logit_difference: float | None = None
+    reference: str = "the torch subnet"
     validation_top1: float | None = None
     predicted_top1: float | None = None
 
@@ -115,7 +118,8 @@ class FileFacts(_Part):
 class Manifest(_Part):
     """What ``manifest.json`` says; ``files`` is filled in when the bundle is written.
 
-    ``glibc`` is the oldest glibc that runs the bundle; None where unknown.
+    ``glibc`` is the oldest glibc that runs the bundle; None where unknown. ``dtype`` is that of all layers' maps and
+    weights; images and logits are float32.
     """
 
     format: Literal["ofa_tvm.bundle"] = FORMAT
@@ -131,6 +135,7 @@ class Manifest(_Part):
     classes: int
     macs: int
     parameters: int
+    dtype: DType = "float32"
     accuracy: Accuracy
     latency: Latency
     target: TargetFacts

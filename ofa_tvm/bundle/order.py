@@ -69,7 +69,7 @@ class Order:
         return cls(
             subnet=chosen.subnet,
             supernet=supernet or result.supernet,
-            target=_searched_target(result),
+            target=_searched_target(result, chosen),
             pick=chosen,
             spent=result.cost,
             supernet_sha256=result.supernet_sha256,
@@ -123,7 +123,7 @@ class Order:
         model, facts = load_supernet(checkpoint)
         dataset = supernet_images(data, facts, checkpoint, log)
         if check_images is None:  # emulation takes a tenth of a second an image
-            check_images = COMPARED_IMAGES if self.target.provenance == "estimated" else len(dataset.test)
+            check_images = COMPARED_IMAGES["float32"] if self.target.provenance == "estimated" else len(dataset.test)
         return Deployment(
             supernet=model,
             facts=facts,
@@ -154,21 +154,22 @@ def written_subnet(source: str, supernet: Path | None) -> str:
     return configs[0].key
 
 
-def _searched_target(result: SearchResult) -> TargetSpec:
-    """The target that a search was made for.
+def _searched_target(result: SearchResult, pick: Pick) -> TargetSpec:
+    """The target that a search was made for, in the precision of a pick.
 
     Raises:
         UserError: its file is gone or changed, or this is another machine: the search's figures do not hold here.
     """
     hint = "search again here, or deploy without the search's figures: --subnet KEY with --target"
-    source = result.target_source or result.target
+    source, dtype = result.target_source or result.target, pick.dtype or result.dtype
+    fingerprint = result.fingerprint if pick.dtype is None else result.fingerprints.get(pick.dtype)
     try:
-        target = load_target(source, result.threads, result.batch, result.device, result.dtype)
+        target = load_target(source, result.threads, result.batch, result.device, dtype)
     except UserError as error:
         raise UserError(f"the target of the search, '{source}', cannot be used here: {error.what}", hint) from error
-    if target.fingerprint != result.fingerprint:
+    if target.fingerprint != fingerprint:
         raise UserError(
-            f"the search was made on another machine or target: {result.fingerprint}, "
+            f"the search was made on another machine or target: {fingerprint}, "
             f"but '{source}' is {target.fingerprint} here",
             hint,
         )

@@ -1,22 +1,26 @@
 """Engines that run the same subnet, each behind the same two calls. A new engine is one file and one line here.
 
-All engines compute in float32 from the same folded weights. Imports happen in ``prepare``: an engine that is not
-installed is only missing.
+All engines get the same folded weights, and each says in what precision it computes. Imports happen in ``prepare``: an
+engine that is not installed is only missing.
 """
 
 from __future__ import annotations
 
 from ofa_tvm.engines.base import Engine
 from ofa_tvm.engines.eager_torch import Torch
-from ofa_tvm.engines.onnx_runtime import OnnxRuntime
-from ofa_tvm.engines.open_vino import OpenVino
+from ofa_tvm.engines.onnx_runtime import OnnxRuntime, OnnxRuntimeInt8, OnnxRuntimeQOperator
+from ofa_tvm.engines.open_vino import OpenVino, OpenVinoAsInstalled, OpenVinoInt8
 from ofa_tvm.engines.own_library import OfaTvm
 from ofa_tvm.engines.tvm_loops import TvmLoops
 
 ENGINES: dict[str, type[Engine]] = {
     "ofa_tvm": OfaTvm,
     "ort": OnnxRuntime,
+    "ort-int8": OnnxRuntimeInt8,
+    "ort-int8-qoperator": OnnxRuntimeQOperator,
     "openvino": OpenVino,
+    "openvino-as-installed": OpenVinoAsInstalled,
+    "openvino-int8": OpenVinoInt8,
     "torch": Torch,
     "loops": TvmLoops,
 }

@@ -5,16 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
+from ofa_tvm.support.files import Record
 
 Array = NDArray[np.float32]
-
+Precision = Literal["float32", "bfloat16", "int8"]
+CALIBRATION_IMAGES = 32
 
 Call = Callable[[], Any]
 
@@ -43,11 +45,12 @@ class Model(ABC):
 class Engine(ABC):
     """Something that runs networks.
 
-    ``package`` is the distribution that it needs, ``settings`` say how it is run.
+    ``package`` is the distribution that it needs, ``settings`` say how it is run, and ``precision`` in what.
     """
 
     package: ClassVar[str]
     settings: ClassVar[str]
+    precision: ClassVar[Precision] = "float32"
 
     @property
     def version(self) -> str | None:
@@ -57,9 +60,19 @@ class Engine(ABC):
         except PackageNotFoundError:
             return None
 
+    def record(self) -> Record:
+        """What it is, as a JSON object."""
+        return {"version": self.version, "settings": self.settings, "precision": self.precision}
+
     @abstractmethod
     def prepare(self, network: NetworkSpec, weights: Weights, threads: int) -> Model:
         """Make a network ready for images of batch 1."""
+
+
+def calibration_images(network: NetworkSpec) -> Array:
+    """Images of which an engine learns ranges, where weights are random: (n, resolution, resolution, channels)."""
+    shape = (CALIBRATION_IMAGES, network.resolution, network.resolution, network.in_channels)
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
 def channels_first(images: Array) -> Array:

@@ -167,6 +167,8 @@ def _depthwise(spec: KernelSpec, source: Values, zeros: Values, weight: Values, 
 def _dense(spec: KernelSpec, source: Floats, inputs: Floats, weight: Values, ends: Floats) -> Floats:
     levels = _levels(_fused(source.reshape(spec.batch, -1), inputs[0], inputs[1]))
     sums = _product(levels, weight).astype(np.float32)
+    if sums_are_biased(spec.in_channels):
+        sums, ends = sums + np.float32(BIAS), biased_ends(ends, spec.in_channels)
     if spec.activation == "hard_swish":
         return _swish(sums, ends)
     total = _fused(sums, ends[0], ends[1])

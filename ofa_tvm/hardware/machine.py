@@ -34,8 +34,21 @@ def cpu_name() -> str:
 
 def native_mcpu() -> str:
     """LLVM's name of this machine's CPU, lowered to what the visible features support."""
+    return mcpu_of(_cpuinfo())
+
+
+def cpu_flags() -> set[str]:
+    """What this machine's x86 CPU can do, as ``/proc/cpuinfo`` names it; empty for others."""
+    return _flags(_cpuinfo())
+
+
+def _cpuinfo() -> str:
     path = Path("/proc/cpuinfo")
-    return mcpu_of(path.read_text() if path.exists() else "")
+    return path.read_text() if path.exists() else ""
+
+
+def _flags(cpuinfo: str) -> set[str]:
+    return next((set(line.split(":")[1].split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set())
 
 
 def mcpu_of(cpuinfo: str) -> str:
@@ -43,7 +56,7 @@ def mcpu_of(cpuinfo: str) -> str:
 
     Virtual machines often report a CPU whose newest features they hide, so the name is chosen by features.
     """
-    flags = next((set(line.split(":")[1].split()) for line in cpuinfo.splitlines() if line.startswith("flags")), set())
+    flags = _flags(cpuinfo)
     amd = "AuthenticAMD" in cpuinfo
     for name, vendor_amd, needed in _CPU_BY_FEATURES:
         if vendor_amd in (None, amd) and needed <= flags:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ofa_tvm.hardware.machine import local_gpu, native_mcpu
+from ofa_tvm.hardware.machine import cpu_flags, local_gpu, native_mcpu
 from ofa_tvm.hardware.recording import replayed
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.cores import process_cores
@@ -69,6 +69,8 @@ def load_target(
     target = _with_device(target, device, path)
     if target.rpc is not None and target.rpc.cores and len(set(target.rpc.cores)) < target.threads:
         raise UserError(f"{path}: key 'rpc.cores': {target.threads} threads need as many cores")
+    if target.dtype == "int8":
+        _require_int8(target)
     available = process_cores()
     if target.device == "local" and target.threads > available:
         raise UserError(
@@ -77,6 +79,23 @@ def load_target(
             "give it more cores (taskset, the container's limit), or fewer threads: --threads",
         )
     return _resolve_native(target)
+
+
+def _require_int8(target: TargetSpec) -> None:
+    """Refuse int8 where there is no code for it, or nothing to measure it.
+
+    Raises:
+        UserError: the target is a GPU, no x86 CPU with AVX2, or a device elsewhere.
+    """
+    triple = target.target.mtriple
+    if target.is_gpu:
+        raise UserError(f"target {target.name} is a GPU: int8 is for CPUs", "float16 is what makes GPUs faster")
+    if triple is not None and not triple.startswith("x86_64"):
+        raise UserError(f"target {target.name} is no x86 CPU: int8 is for these only so far", "leave out --dtype")
+    if target.device != "local":
+        raise UserError(f"int8 is measured on this machine only so far, not by device '{target.device}'")
+    if "avx2" not in cpu_flags():
+        raise UserError("this CPU has no AVX2, which int8 needs", "leave out --dtype")
 
 
 def is_gpu_target(name: str) -> bool:

@@ -46,6 +46,7 @@ class Pick(_Part):
         parameters: trainable numbers.
         peak_activation_bytes: largest sum of maps alive at once, one image; None in results of older versions.
         objectives: values of the objectives that the search had besides accuracy and latency.
+        dtype: its precision, where the search was in several.
         held: whether the slowest window of all measurements kept the budget; None where there is no budget, or where
             others disturbed the machine too much to say.
     """
@@ -69,6 +70,7 @@ class Pick(_Part):
     parameters: int
     peak_activation_bytes: int | None = None
     objectives: dict[str, float] = {}
+    dtype: DType | None = None
     held: bool | None = None
 
     @property
@@ -83,12 +85,13 @@ class Pick(_Part):
 
 
 class FrontPoint(_Part):
-    """One subnet of the predicted front."""
+    """One subnet of the predicted front; ``dtype`` is its precision, where the search was in several."""
 
     subnet: str
     predicted_ms: float
     predicted_top1: float
     objectives: dict[str, float] = {}
+    dtype: DType | None = None
 
 
 class UnmetBudget(_Part):
@@ -158,8 +161,9 @@ class SearchResult(_Part):
         provenance: how latencies were obtained.
         threads: of the target.
         batch: images of one call; None, for the target's own, in results of older versions.
-        dtype: of maps and weights; likewise.
+        dtype: of maps and weights; likewise, and None where the search was in several precisions.
         fingerprint: of the target, on the machine that searched.
+        fingerprints: likewise of each precision, where the search was in several.
         budgets_ms: the budgets that were asked for, those not met too.
         percentile: which percentile of single calls latencies and budgets are.
         busy_cores: cores that were kept busy while measuring.
@@ -180,6 +184,7 @@ class SearchResult(_Part):
     batch: int | None = None
     dtype: DType | None = None
     fingerprint: str
+    fingerprints: dict[DType, str] = {}
     budgets_ms: tuple[float, ...] = ()
     percentile: Percentile = 50
     busy_cores: int = 0

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.measurement.pack_rounds import Exported, pack_subnets
 from ofa_tvm.nas.feasibility import refuse_hopeless
 from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
-from ofa_tvm.nas.opened_accuracy import Evaluation, accuracy_of
+from ofa_tvm.nas.opened_accuracy import Evaluation, OpenedAccuracy, accuracy_of
+from ofa_tvm.nas.precisions import Precisions
 from ofa_tvm.nas.regret import Regret
 from ofa_tvm.nas.result import FILE_NAME
 from ofa_tvm.nas.searchers import SEARCHERS
@@ -20,10 +22,12 @@ from ofa_tvm.nas.target_search import TargetSearch, cross_target, write_regret
 from ofa_tvm.spaces.architectures import read_architectures
 from ofa_tvm.supernet.facts import checkpoint_path
 from ofa_tvm.support.console import log
-from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.dtype import DType
+from ofa_tvm.support.errors import Infeasible, UserError
 from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.tuned_space import Target
 
+Item = TypeVar("Item")
 COSTS = tuple(name for name in OBJECTIVES if name != LATENCY)
 """What a search may limit or minimise besides latency."""
 OWN_FILES = {FILE_NAME, "ledger.jsonl"}
@@ -46,6 +50,7 @@ class SearchRequest:
         evaluation: how accuracies are found.
         samples: measured subnets that a latency model starts from.
         exports: whether finalists go into a pack instead of onto a device.
+        merges: the targets are precisions of one device, whose best picks become one result.
         folder: of the result.
     """
 
@@ -59,6 +64,7 @@ class SearchRequest:
     evaluation: Evaluation = field(default_factory=Evaluation)
     samples: int = SAMPLES
     exports: bool = False
+    merges: bool = False
 
     def check(self) -> None:
         """Refuse what cannot be searched for.
@@ -102,14 +108,14 @@ class SearchOutcome:
     """The outcome of a search.
 
     Args:
-        searches: one for each target.
+        searches: one for each target; one for all precisions of a target.
         results: of each, as ``result.json`` has it.
         regret: of each target's picks on each target, where there are several.
         regret_file: where that was written.
         folder: of the search.
     """
 
-    searches: Sequence[TargetSearch]
+    searches: Sequence[TargetSearch | Precisions]
     results: Sequence[Record]
     regret: Sequence[Regret] = ()
     regret_file: Path | None = None
@@ -118,6 +124,8 @@ class SearchOutcome:
     def export(self, folder: Path) -> Exported | None:
         """Pack the finalists that must be measured elsewhere; None where there are none."""
         (on_target,) = self.searches
+        if isinstance(on_target, Precisions):
+            return None
         wanted = list(on_target.bench.wanted.values())
         return pack_subnets(on_target.bench.tuned, wanted, folder) if wanted else None
 
@@ -163,29 +171,67 @@ def search(request: SearchRequest) -> SearchOutcome:
         resolutions=space.choose_resolutions(request.resolutions or trained),
         start=tuple(config.key for source in request.start for config in read_architectures(source, space)),
     )
-    tuned_spaces = [target.tuned(space) for target in request.targets]
-    for tuned in tuned_spaces:
-        refuse_hopeless(tuned, settings, request.budgets_ms)
+    tuned_spaces = [(target, target.tuned(space)) for target in request.targets]
+    hopeful = _each(tuned_spaces, lambda pair: refuse_hopeless(pair[1], settings, request.budgets_ms), request.merges)
 
     from ofa_tvm.devices import open_device  # slow to import
 
     with ExitStack() as stack:
         searches = []
-        for target, tuned in zip(request.targets, tuned_spaces, strict=True):
+        for target, tuned in hopeful:
             stack.enter_context(tuned.log.exclusive())
             device = None if target.spec.device == "pack" else stack.enter_context(open_device(target.spec))
-            folder = request.folder if len(request.targets) == 1 else request.folder / target.spec.name
+            part = target.spec.dtype if request.merges else target.spec.name
+            folder = request.folder if len(request.targets) == 1 else request.folder / part
             searches.append(TargetSearch(target, tuned, device, folder, settings))
         log(f"opening {request.supernet}")
-        with searches[0].ledger.phase("open the supernet"):
-            accuracy, sha256, tested = open_accuracy(searches[0])
+        opened: dict[DType, OpenedAccuracy] = {}
         for on_target in searches:
+            if on_target.target.dtype not in opened:
+                with on_target.ledger.phase("open the supernet"):
+                    opened[on_target.target.dtype] = open_accuracy(on_target)
+
+        def run(on_target: TargetSearch) -> None:
+            accuracy = opened[on_target.target.dtype]
             on_target.measure(request.samples)
-            on_target.search(accuracy, request.budgets_ms)
+            on_target.search(accuracy.source, request.budgets_ms)
             with on_target.ledger.phase("count test images"):
-                on_target.picks = [tested(pick, number) for number, pick in enumerate(on_target.picks, 1)]
-        matrix = cross_target(searches) if len(searches) > 1 else []
+                on_target.picks = [accuracy.tested(pick, number) for number, pick in enumerate(on_target.picks, 1)]
+
+        searches = _each(searches, run, request.merges)
+        matrix = cross_target(searches) if len(searches) > 1 and not request.merges else []
     path = checkpoint_path(request.supernet)
-    results = [on_target.result(path, sha256, accuracy, request.budgets_ms) for on_target in searches]
+    results = []
+    for on_target in searches:
+        source, sha256, _ = opened[on_target.target.dtype]
+        results.append(on_target.result(path, sha256, source, request.budgets_ms))
+    if request.merges:
+        precisions = Precisions(searches, request.folder)
+        return SearchOutcome([precisions], [precisions.result(results)], folder=request.folder)
     regret_file = write_regret(request.folder, matrix) if matrix else None
     return SearchOutcome(searches, results, matrix, regret_file, request.folder)
+
+
+def _each(items: Sequence[Item], do: Callable[[Item], None], one_suffices: bool) -> list[Item]:
+    """Do something with each item; returns those for which it could be done.
+
+    Args:
+        items: the items.
+        do: what to do.
+        one_suffices: whether ``Infeasible`` counts only if it is raised for all.
+
+    Raises:
+        Infeasible: what was to be done cannot be.
+    """
+    done, last = [], None
+    for item in items:
+        try:
+            do(item)
+            done.append(item)
+        except Infeasible as error:
+            if not one_suffices:
+                raise
+            last = error
+    if last is not None and not done:
+        raise last
+    return done

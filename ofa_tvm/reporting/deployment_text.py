@@ -15,7 +15,7 @@ def manifest_text(manifest: Manifest, cost: Cost, out: Path) -> str:
     rows = [
         ["subnet", manifest.subnet],
         ["input", f"{manifest.input.name} {manifest.input.shape} {manifest.input.layout} {manifest.input.dtype}"],
-        ["size", f"{manifest.macs / 1e6:.1f} M MACs, {manifest.parameters / 1e6:.2f} M parameters"],
+        ["size", f"{manifest.macs / 1e6:.1f} M MACs, {manifest.parameters / 1e6:.2f} M parameters, {manifest.dtype}"],
         ["bundle", _sizes(manifest)],
         ["needs", f"glibc {manifest.glibc} or newer" if manifest.glibc else "unknown: no readelf to ask for its glibc"],
         ["target", f"{target.name}, {target.threads} threads ({target.fingerprint})"],
@@ -27,10 +27,9 @@ def manifest_text(manifest: Manifest, cost: Cost, out: Path) -> str:
         if latency.predicted_low_ms is not None and latency.predicted_high_ms is not None:
             interval = f" ({latency.predicted_low_ms:.3f} to {latency.predicted_high_ms:.3f})"
         rows.append(["predicted", f"{latency.predicted_ms:.3f} ms{interval}"])
-    top1 = "not checked" if accuracy.test_top1 is None else f"{accuracy.test_top1:.2%} of {accuracy.test_images} images"
-    rows.append(["test top-1", top1])
+    rows.append(["test top-1", _top1(manifest)])
     apart = accuracy.max_relative_logit_difference
-    rows.append(["logits", accuracy.how if apart is None else f"within {apart:.1e} of the torch subnet's"])
+    rows.append(["logits", accuracy.how if apart is None else f"within {apart:.1e} of those of {accuracy.reference}"])
     costs = [
         [part.phase, f"{part.wall_s:.1f}", f"{part.cpu_s:.1f}", f"{1e3 * part.energy_kwh:.3g}"]
         for part in (*manifest.cost, cost)
@@ -45,6 +44,14 @@ def manifest_text(manifest: Manifest, cost: Cost, out: Path) -> str:
             f"wrote {out}",
         ]
     )
+
+
+def _top1(manifest: Manifest) -> str:
+    accuracy = manifest.accuracy
+    if accuracy.test_top1 is None:
+        return "not checked"
+    in_float32 = "" if accuracy.torch_test_top1 is None else f" ({accuracy.torch_test_top1:.2%} in float32)"
+    return f"{accuracy.test_top1:.2%} of {accuracy.test_images} images{in_float32 if manifest.dtype == 'int8' else ''}"
 
 
 def _speed(latency: Latency) -> list[str]:

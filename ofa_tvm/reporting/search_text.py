@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ofa_tvm.nas.objectives import OBJECTIVES
+from ofa_tvm.nas.precisions import Precisions
 from ofa_tvm.nas.regret import Regret
 from ofa_tvm.nas.result import FILE_NAME, Pick
 from ofa_tvm.nas.session import SearchOutcome
@@ -72,11 +73,16 @@ def unmet(outcome: SearchOutcome, budgets: int, pack: Path | None) -> PartialRes
     return None
 
 
-def _target_text(search: TargetSearch, result: Record, pack: Path | None) -> str:
+def _target_text(search: TargetSearch | Precisions, result: Record, pack: Path | None) -> str:
     costs = [Cost(**cost) for cost in result["cost"]]
     objectives = sorted(search.picks[0].objectives) if search.picks else []
+    is_mixed = isinstance(search, Precisions)
     rows = [
-        [*_row(pick, result["percentile"]), *(f"{pick.objectives[name]:.3f}" for name in objectives)]
+        [
+            *_row(pick, result["percentile"]),
+            *([str(pick.dtype)] if is_mixed else []),
+            *(f"{pick.objectives[name]:.3f}" for name in objectives),
+        ]
         for pick in search.picks
     ]
     lines = [f"{result['space']} on {result['target']}, {result['threads']} threads"]
@@ -87,6 +93,7 @@ def _target_text(search: TargetSearch, result: Record, pack: Path | None) -> str
         busy = f" beside {result['busy_cores']} other busy processes" if result["busy_cores"] else ""
         lines.append(f"latencies are the p{result['percentile']} of single calls{busy}")
     headers = [header.format(result["provenance"]) for header in HEADERS]
+    headers += ["precision"] if is_mixed else []
     units = [f"{name} {OBJECTIVES[name].unit}" for name in objectives]
     lines += [table([*headers, *units], rows), *_disturbances(search, result["percentile"]), ""]
     if result["unmeasured"]:
@@ -108,7 +115,7 @@ def _row(pick: Pick, percentile: Percentile) -> list[str]:
     return [str(pick.number), pick.subnet, budget, predicted, verified, held, *accuracy]
 
 
-def _disturbances(search: TargetSearch, percentile: Percentile) -> list[str]:
+def _disturbances(search: TargetSearch | Precisions, percentile: Percentile) -> list[str]:
     """A line for each pick with many calls left out."""
     return [
         f"pick {pick.number}: other work interrupted {pick.timing.share_left_out:.0%} of the calls, left out here; "
@@ -118,7 +125,7 @@ def _disturbances(search: TargetSearch, percentile: Percentile) -> list[str]:
     ]
 
 
-def _waiting_hint(search: TargetSearch, pack: Path | None) -> str:
+def _waiting_hint(search: TargetSearch | Precisions, pack: Path | None) -> str:
     """How finalists that wait for a device elsewhere are measured."""
     if search.target.device == "replay":
         return "they are not in the recording; search on the device itself to have them measured"

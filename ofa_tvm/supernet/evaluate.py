@@ -120,12 +120,15 @@ class Evaluator:
     def predictions(self, subnet: Subnet) -> Tensor:
         """Class numbers of all images of the split, shape (n,), on the CPU."""
         if self._library is not None:
-            logits = self._library(subnet.network, self.weights(subnet))
-            batches = self._batches(self._images, subnet.network.resolution, LIBRARY_BATCH)
-            outputs = [logits(images.permute(0, 2, 3, 1).contiguous().numpy()) for images in batches]
-            return torch.from_numpy(np.concatenate([output.argmax(1) for output in outputs]))
+            logits = self.logits(subnet, self._library(subnet.network, self.weights(subnet)))
+            return torch.from_numpy(logits.argmax(1))
         batches = self._batches(self._images, subnet.network.resolution, BATCH[self._images.device.type])
         return torch.cat([subnet(images).argmax(1) for images in batches]).cpu()
+
+    def logits(self, subnet: Subnet, library: Logits) -> NDArray[np.float32]:
+        """What another engine makes of all images of the split, shape (n, classes)."""
+        batches = self._batches(self._images, subnet.network.resolution, LIBRARY_BATCH)
+        return np.concatenate([library(images.permute(0, 2, 3, 1).contiguous().numpy()) for images in batches])
 
     def answers(self, supernet: Supernet, config: SubnetConfig) -> NDArray[np.bool_]:
         """For each image, whether the recalibrated subnet classifies it correctly."""

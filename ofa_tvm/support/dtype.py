@@ -7,6 +7,9 @@ from math import prod
 from typing import Literal
 
 DType = Literal["float32", "float16", "int8"]
+AnyDType = Literal["float32", "float16", "int8", "auto"]
+"""``auto`` is the best of ``AUTO``."""
+AUTO: tuple[DType, ...] = ("float32", "int8")
 DTYPE_BYTES: dict[DType, int] = {"float32": 4, "float16": 2, "int8": 1}
 DTYPE_SUFFIX: dict[DType, str] = {"float32": "", "float16": "f16", "int8": "i8"}
 """How names of files and kernels tell the type."""

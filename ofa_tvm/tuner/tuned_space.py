@@ -9,7 +9,9 @@ from ofa_tvm.compiler.codegen import KernelStep, codegen_of
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.urgency import kernel_frequencies
 
@@ -29,6 +31,19 @@ class Target:
     spec: TargetSpec
     device: str | None = None
     logs: Path | None = None
+
+    @classmethod
+    def named(
+        cls,
+        source: str,
+        threads: int | None = None,
+        batch: int | None = None,
+        device: str | None = None,
+        dtype: DType | None = None,
+        logs: Path | None = None,
+    ) -> Target:
+        """A target read by its name or file, see ``load_target``."""
+        return cls(source, load_target(source, threads, batch, device, dtype), device, logs)
 
     def tuned(self, space: SearchSpace) -> TunedSpace:
         """A space with this target and its log."""

@@ -22,6 +22,7 @@ from ofa_tvm.compiler.loaded_model import LoadedModel
 from ofa_tvm.compiler.scheduled import virtual_machine
 from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel, compile_loops
 from ofa_tvm.compiler.tvm_api.names import Target
+from ofa_tvm.hardware.machine import cpu_flags
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.supernet.augment import preprocess, to_tensor
@@ -29,10 +30,12 @@ from ofa_tvm.supernet.checkpoint import load_supernet, save_supernet
 from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import estimated
 from ofa_tvm.support.shipped import shipped_folder
 
+needs_int8 = pytest.mark.skipif("avx2" not in cpu_flags(), reason="int8 needs AVX2")
 SUBNET = "r12.5x4.3x2-7x4"
 
 
@@ -106,6 +109,42 @@ def test_bundle_runs_and_says_what_it_is(run, checkpoint, tmp_path, capsys, tiny
     accuracy = verify_bundle(bundle).accuracy
     assert (accuracy.test_images, accuracy.test_top1) == (0, None)
     assert "not checked" in accuracy.how
+
+
+@needs_int8
+def test_an_int8_bundle_is_checked_bit_for_bit(run, tmp_path, capsys):
+    assert run("--subnet", SUBNET, "--dtype", "int8") == 0
+    text = capsys.readouterr().out
+    assert "in float32)" in text
+    assert "of those of the int8 network in numpy" in text
+    manifest = verify_bundle(tmp_path / "bundle")
+    assert manifest.dtype == "int8"
+    assert "-i8-" in manifest.target.fingerprint
+    assert manifest.accuracy.max_relative_logit_difference == 0
+    model = onnx.load(tmp_path / "bundle" / ONNX)
+    assert "QuantizeLinear" in {node.op_type for node in model.graph.node}
+
+
+@pytest.mark.parametrize(("lost", "is_refused"), [(4, False), (100, True)])
+def test_int8_may_not_lose_more_than_chance_explains(lost, is_refused):
+    right = np.arange(1000) < 900
+    still_right = right & (np.arange(1000) >= lost)
+    if is_refused:
+        with pytest.raises(OfaTvmError, match=r"int8 costs this subnet 10\.00 points"):
+            deployment.check_accuracy(still_right, right, "int8")
+    else:
+        deployment.check_accuracy(still_right, right, "int8")
+
+
+@needs_int8
+def test_a_pick_in_its_own_precision(run, checkpoint, tmp_path, capsys):
+    fingerprints = {dtype: load_target("x86", 1, dtype=dtype).fingerprint for dtype in ("float32", "int8")}
+    folder = search_folder(tmp_path / "search", checkpoint, fingerprints=fingerprints)
+    result = json.loads((tmp_path / "search" / "result.json").read_text())
+    result["picks"][0]["dtype"] = "int8"
+    (tmp_path / "search" / "result.json").write_text(json.dumps(result))
+    assert run("--from", folder, "--pick", "1", supernet=None) == 0
+    assert verify_bundle(tmp_path / "bundle").dtype == "int8"
 
 
 def search_folder(folder, checkpoint, **changes):

@@ -164,18 +164,20 @@ def test_a_kernel_that_no_template_computes_is_named():
 
 
 @pytest.mark.parametrize(
-    ("attributes", "lanes", "registers"),
+    ("attributes", "lanes", "registers", "dot"),
     [
-        ({"mcpu": "znver5"}, 16, 32),
-        ({"mcpu": "skylake-avx512"}, 16, 32),
-        ({"mcpu": "haswell"}, 8, 16),
-        ({"mcpu": "x86-64"}, 4, 16),
-        ({"mcpu": "cortex-a76", "mtriple": "aarch64-linux-gnu"}, 4, 32),
+        ({"mcpu": "znver5"}, 16, 32, "vnni"),
+        ({"mcpu": "skylake-avx512"}, 16, 32, "madd"),
+        ({"mcpu": "alderlake"}, 8, 16, "vnni"),
+        ({"mcpu": "haswell"}, 8, 16, "madd"),
+        ({"mcpu": "x86-64"}, 4, 16, None),
+        ({"mcpu": "cortex-a76", "mtriple": "aarch64-linux-gnu"}, 4, 32, "sdot"),
+        ({"mcpu": "cortex-a72", "mtriple": "aarch64-linux-gnu"}, 4, 32, None),
     ],
 )
-def test_vector_registers_of_a_target(attributes, lanes, registers):
+def test_vector_registers_of_a_target(attributes, lanes, registers, dot):
     found = cpu_features(Target({"kind": "llvm", **attributes, "num-cores": 2}))
-    assert found == CpuFeatures(lanes, registers, 2)
+    assert found == CpuFeatures(lanes, registers, 2, dot)
 
 
 ASSEMBLY = {

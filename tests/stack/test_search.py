@@ -14,6 +14,7 @@ import ofa_tvm.search as search_command
 from ofa_tvm import data
 from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.data.dataset import Preprocess
+from ofa_tvm.hardware.machine import cpu_flags
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement import pack_rounds
 from ofa_tvm.measurement.latency_bench import LatencyBench
@@ -31,6 +32,8 @@ from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
 from ofa_tvm.tuner.tuned_space import TunedSpace
+
+needs_int8 = pytest.mark.skipif("avx2" not in cpu_flags(), reason="int8 needs AVX2")
 
 
 @pytest.fixture
@@ -78,6 +81,30 @@ def test_one_budget_that_cannot_be_met_leaves_the_others(run, tmp_path, capsys) 
     assert result.target_source == str(tmp_path / "mine.toml")
     assert result.target == "mine"
     assert result.supernet_sha256 == sha256_file(tmp_path / "supernet.safetensors")
+
+
+@needs_int8
+def test_each_budget_gets_the_better_precision(run, tiny_space, tmp_path, monkeypatch, capsys) -> None:
+    tuned_log(tmp_path / "logs", tiny_space, str(tmp_path / "mine.toml"), "int8")
+    device = "ofa_tvm.devices.local.device.LocalDevice"
+    monkeypatch.setattr(device, lambda target: FormulaDevice(0.01 if target.dtype == "int8" else 1.0, 0.0))
+    assert run("--max-latency-ms", "0.001", "--max-latency-ms", "100", "--dtype", "auto") == 0
+    assert "precision" in capsys.readouterr().out
+    result = load_search_result(tmp_path / "out")
+    assert [(pick.number, pick.budget_ms) for pick in result.picks] == [(1, 0.001), (2, 100.0)]
+    assert result.picks[0].dtype == "int8"  # float32 takes a hundred times as long
+    assert set(result.fingerprints) == {"float32", "int8"}
+    assert result.dtype is None
+    assert {load_search_result(tmp_path / "out" / name).dtype for name in ("float32", "int8")} == {"float32", "int8"}
+    assert all("int8: " in cost.phase or "float32: " in cost.phase for cost in result.cost)
+
+
+@needs_int8
+def test_no_precision_meets_the_budget(run, tiny_space, tmp_path, capsys) -> None:
+    tuned_log(tmp_path / "logs", tiny_space, str(tmp_path / "mine.toml"), "int8")
+    assert run("--max-latency-ms", "1e-9", "--dtype", "auto") == 4
+    assert run("--target", "arm", "--dtype", "auto") == 2
+    assert "one target" in capsys.readouterr().err
 
 
 def test_on_a_disturbed_machine_a_budget_is_unsure_and_the_search_ends_with_3(

@@ -40,7 +40,7 @@ TEMPLATES: dict[str, Template[Any]] = {
 }
 
 
-INT8_NEEDS = "int8 kernels need AVX2 on x86, and other CPUs do not have them yet"
+INT8_NEEDS = "int8 kernels need AVX2 on x86 and dot products (+dotprod) on ARM"
 
 
 def candidates(spec: KernelSpec, features: CpuFeatures) -> list[KernelSchedule]:

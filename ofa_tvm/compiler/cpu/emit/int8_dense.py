@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,18 @@ from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.int8_ir import (
-    WORD,
     Ends,
     WordTile,
-    clipped,
     ends_argument,
-    fused,
     is_int8,
     multiply_words,
     pack_words,
+    panel_words,
     shuffled,
     word_count,
     write_levels,
 )
+from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, clipped, fused
 from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, shared_blocks, tile_cycles
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
@@ -38,6 +37,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     store,
     typed_arguments,
 )
+from ofa_tvm.graph.biased_sums import biased_ends
 from ofa_tvm.graph.kernel import KernelSpec
 
 LARGE_PANELS = 16
@@ -74,23 +74,26 @@ def emit(spec: KernelSpec, tile: DenseTile, features: CpuFeatures) -> PrimFunc:
             features.cores,
             source=(FLOAT, depth),
             inputs=(FLOAT, 2 * depth),
-            weights=("int32", depth_words * outputs),
+            weights=("int32", panel_words(depth_words, features) * outputs),
             ends=ends_argument(spec, outputs),
             output=(FLOAT, spec.out_channels),
             levels=("int32", depth_words),
         )
         ends = Ends(ends_rows, outputs, spec.activation)
 
+        narrow = replace(features, lanes=WORD)
+
         def to_levels(channel: Expr, width: int) -> None:
             def value(_: int, offset: int, live: int) -> Expr:
                 at = channel + offset
                 return fused(load(source, at, live), load(inputs, at, live), load(inputs, depth + at, live), live)
 
-            write_levels(value, 1, width, WORD, levels, lambda _, offset: (channel + offset) // WORD)
+            write_levels(value, 1, width, narrow, levels, lambda _, offset: (channel + offset) // WORD)
 
         def panel(channel: Expr, width: int, missing: int = 0) -> None:
-            registers = WordTile(1, width, features)
-            multiply_words(registers, levels, lambda _: number(0), weights, channel * depth_words, depth_words)
+            at = channel * panel_words(depth_words, features)
+            registers = WordTile(1, width, features, depth, (weights, at))
+            multiply_words(registers, levels, lambda _: number(0), weights, at, depth_words)
             for vector in registers.vectors:
                 sums = registers.floats(0, vector.offset, vector.lanes)
                 value = keep(_activated(sums, ends, channel + vector.offset, vector.lanes))
@@ -137,9 +140,11 @@ def _activated(sums: Expr, ends: Ends, channel: Expr, lanes: int) -> Expr:
 def pack(spec: KernelSpec, tile: DenseTile, constants: list[NDArray[Any]], features: CpuFeatures) -> list[Any]:
     """Inputs' ends, weights in panels of words, and outputs' ends, filled up to whole words."""
     inputs, weights, ends = constants
-    filled = np.pad(ends, ((0, 0), (0, -spec.out_channels % WORD)))
+    filled = np.pad(biased_ends(ends, spec.in_channels), ((0, 0), (0, -spec.out_channels % WORD)))
     whole = _whole_panels(spec, tile)
-    panels = [pack_words(part, tile.channels) for part in (weights[:, :whole], weights[:, whole:]) if part.size]
+    panels = [
+        pack_words(part, features, tile.channels) for part in (weights[:, :whole], weights[:, whole:]) if part.size
+    ]
     return [inputs, np.concatenate(panels), filled]
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.int8_ir import WORD, Ends, bits, close_sums, ends_argument, is_int8, wide
+from ofa_tvm.compiler.cpu.emit.int8_ir import Ends, close_sums, ends_argument, is_int8
+from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, wide
 from ofa_tvm.compiler.cpu.emit.row_ring import ROWS, DeepTile, Phases, RowRing, interleaved, ring_words
 from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, shared_blocks
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
@@ -56,7 +57,7 @@ def emit(spec: KernelSpec, tile: Int8DepthwiseTile, features: CpuFeatures) -> Pr
             features.cores,
             input_map=("int32", size**2 * words),
             zeros=("int32", channels),
-            weights=("int32", len(Phases(spec).pairs()) * spec.kernel_size * channels),
+            weights=("int32", Phases(spec).words(features)),
             ends=ends_argument(spec, channels),
             output=("int32", spec.out_size**2 * words),
             sums=(FLOAT, channels) if spec.pooled else None,
@@ -129,7 +130,7 @@ def words_of_zeros(zeros: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def pack(spec: KernelSpec, tile: Int8DepthwiseTile, constants: list[NDArray[Any]], features: CpuFeatures) -> list[Any]:
     """Zero points as words, weights as words of four rows, ends; channels as they are."""
     zeros, window, ends = constants
-    return [words_of_zeros(zeros), Phases(spec).pack(window), biased_ends(ends, spec.kernel_size**2)]
+    return [words_of_zeros(zeros), Phases(spec).pack(window, features), biased_ends(ends, spec.kernel_size**2)]
 
 
 INT8_DEPTHWISE = Template(

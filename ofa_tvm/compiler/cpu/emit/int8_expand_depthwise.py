@@ -11,19 +11,21 @@ from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.expand_depthwise import ExpandTile
 from ofa_tvm.compiler.cpu.emit.int8_depthwise import deep_cycles, deep_fits, words_of_zeros
 from ofa_tvm.compiler.cpu.emit.int8_ir import (
-    WORD,
     Ends,
     WordTile,
     close_sums,
     dealt_order,
+    dot_of,
     ends_argument,
     is_int8,
     multiply_words,
     pack_words,
-    rounded,
+    panel_words,
+    word_tile_fits,
 )
+from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, rounded
 from ofa_tvm.compiler.cpu.emit.row_ring import ROWS, DeepTile, Phases, RowRing, ring_words, rows_as_words
-from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, fits, panel_widths, shared_blocks, tile_cycles
+from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, panel_widths, shared_blocks, tile_cycles
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
     Expr,
@@ -65,7 +67,7 @@ def _expand_tiles(spec: KernelSpec, channels: int, features: CpuFeatures) -> Ite
     end = END_CYCLES.get(spec.activation, PLAIN_END_CYCLES)
     for panel in panel_widths(channels, features):
         for columns in range(1, min(MAX_COLUMNS, spec.in_size) + 1):
-            if not fits(ROWS * columns, panel, features):
+            if not word_tile_fits(ROWS * columns, panel, features):
                 break
             words = spec.in_channels // WORD
             cycles = sum(
@@ -104,10 +106,10 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
             typed_arguments(
                 features.cores,
                 input_map=("int32", size**2 * depth_words),
-                expand_weights=("int32", depth_words * channels),
+                expand_weights=("int32", panel_words(depth_words, features) * channels),
                 expand_ends=ends_argument(spec, channels),
                 zeros=("int32", channels),
-                weights=("int32", len(Phases(spec).pairs()) * spec.kernel_size * channels),
+                weights=("int32", Phases(spec).words(features)),
                 ends=ends_argument(spec, channels),
                 output=("int32", spec.out_size**2 * channels // WORD),
                 sums=(FLOAT, channels) if spec.pooled else None,
@@ -125,13 +127,13 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
             def expand(group: Expr, live: int) -> None:
                 def panel(channel: Expr, width: int) -> None:
                     def one_tile(column: Expr, count: int) -> None:
-                        registers = WordTile(live * count, width, features, depth)
+                        at = (block + channel) * panel_words(depth_words, features)
+                        registers = WordTile(live * count, width, features, depth, (expand_weights, at))
 
                         def pixel_at(pixel: int) -> Expr:
                             row, along = divmod(pixel, count)
                             return ((group * ROWS + row) * size + column + along) * depth_words
 
-                        at = (block + channel) * depth_words
                         multiply_words(registers, input_map, pixel_at, expand_weights, at, depth_words)
                         for vector in registers.vectors:
                             first = channel + vector.offset
@@ -141,10 +143,10 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
                                     if row < live:
                                         total = registers.floats(row * count + along, vector.offset, vector.lanes)
                                         levels = expand_ends.levels(total, block + first, vector.lanes)
-                                        rows.append(rounded(levels, vector.lanes))
+                                        rows.append(rounded(levels, vector.lanes, dot_of(features)))
                                     else:
                                         rows.append(own.zero(first, vector.lanes))
-                                words = rows_as_words(rows, vector.lanes)
+                                words = rows_as_words(rows, vector.lanes, features)
                                 own.write(words, group, column + along, first, vector.lanes)
 
                     blocks(size, tile.pixels, one_tile)
@@ -164,10 +166,10 @@ def pack(spec: KernelSpec, tile: ExpandTile, constants: list[NDArray[Any]], feat
     expand, expand_ends, zeros, window, ends = constants
     order = dealt_order(spec.out_channels, features.lanes, tile.channels, tile.deep)
     return [
-        pack_words(expand[:, order], tile.channels, tile.panel),
+        pack_words(expand[:, order], features, tile.channels, tile.panel),
         biased_ends(expand_ends[:, order], spec.in_channels),
         words_of_zeros(zeros[order]),
-        Phases(spec).pack(window[:, :, order]),
+        Phases(spec).pack(window[:, :, order], features),
         biased_ends(ends[:, order], spec.kernel_size**2),
     ]
 

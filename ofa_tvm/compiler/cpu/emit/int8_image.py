@@ -12,31 +12,29 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.int8_ir import (
     NARROWED,
-    WORD,
     Ends,
     Group,
     WordTile,
-    bits,
+    as_factor,
     dealt_order,
+    dot_of,
     ends_argument,
-    filled,
-    fused,
+    has_starts,
     is_int8,
     load_levels,
-    narrowed,
     pack_words,
-    rounded,
+    panel_words,
     shuffled,
-    wide,
     word_count,
+    word_tile_fits,
     write_levels,
 )
+from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, filled, fused, narrowed, rounded, wide
 from ofa_tvm.compiler.cpu.emit.pool import PoolTile, pool_tiles
 from ofa_tvm.compiler.cpu.emit.template import (
     Template,
     as_they_are,
     block_sizes,
-    fits,
     panel_widths,
     tile_cycles,
 )
@@ -72,25 +70,26 @@ def emit_image(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Pri
             image=(FLOAT, spec.in_size**2 * spec.in_channels),
             inputs=(FLOAT, 2 * spec.in_channels * lanes),
             zeros=("int32", 1),
-            weights=("int32", k * k * outputs),
+            weights=("int32", panel_words(k * k, features) * outputs),
             ends=ends_argument(spec, outputs),
             output=("int32", size**2 * outputs // WORD),
             ring=("int32", image_ring_words(spec)),
         )
         ends = Ends(ends_rows, outputs, spec.activation)
-        rows = _ImageRows(spec, lanes, image, inputs, zeros, ring)
+        rows = _ImageRows(spec, features, image, inputs, zeros, ring)
 
         def one_row(y: Expr) -> None:
             def panel(channel: Expr, width: int) -> None:
                 def one_tile(start: Expr, count: int) -> None:
-                    registers = WordTile(count, width, features, k * k * spec.in_channels)
+                    panel_at = channel * panel_words(k * k, features)
+                    registers = WordTile(count, width, features, k * k * spec.in_channels, (weights, panel_at))
                     with T.serial(0, k) as ky:
                         first = keep(rows.at(y * spec.stride - spec.padding + ky, start * spec.stride - spec.padding))
                         for kx in range(k):
-                            at = (channel * k + ky * width) * k + kx * width
+                            at = panel_at + (ky * k + kx + has_starts(features)) * width
                             row = [keep(load(weights, at + v.offset, v.lanes)) for v in registers.vectors]
                             for pixel in range(count):
-                                word = keep(load(ring, first + pixel * spec.stride + kx))
+                                word = keep(as_factor(load(ring, first + pixel * spec.stride + kx), 1, features))
                                 for vector, weight in zip(registers.vectors, row, strict=True):
                                     levels = spread(word, vector.lanes)
                                     registers.add_dot(pixel, vector.offset, vector.lanes, levels, weight)
@@ -101,7 +100,7 @@ def emit_image(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Pri
                     def place(pixel: int, offset: int) -> Expr:
                         return ((y * size + start + pixel) * outputs + channel + offset) // WORD
 
-                    write_levels(value_of, count, width, lanes, output, place)
+                    write_levels(value_of, count, width, features, output, place)
 
                 blocks(size, tile.columns, one_tile)
 
@@ -136,7 +135,7 @@ class _ImageRows:
     """Rows of an image as words of the levels of a pixel's channels, padded by zero points."""
 
     spec: KernelSpec
-    lanes: int
+    features: CpuFeatures
     image: Buffer
     inputs: Buffer
     zeros: Buffer
@@ -164,7 +163,7 @@ class _ImageRows:
             store(self.ring, load(self.zeros, number(0)), self.at(row, column))
 
     def _fill_inside(self, row: Expr) -> None:
-        size, channels, lanes = self.spec.in_size, self.spec.in_channels, self.lanes
+        size, channels, lanes = self.spec.in_size, self.spec.in_channels, self.features.lanes
         while lanes > size:
             lanes //= 2
         with T.serial(0, -(-size // lanes)) as block:
@@ -173,10 +172,12 @@ class _ImageRows:
             for vector in range(channels):
                 value = load(self.image, (row * size + column) * channels + vector * lanes, lanes)
                 scale = load(self.inputs, number(vector * lanes), lanes)
-                plus = load(self.inputs, number(channels * self.lanes + vector * lanes), lanes)
-                levels.append(keep(rounded(fused(value, scale, plus, lanes), lanes)))
+                plus = load(self.inputs, number(channels * self.features.lanes + vector * lanes), lanes)
+                levels.append(keep(rounded(fused(value, scale, plus, lanes), lanes, dot_of(self.features))))
             levels += [filled(0, "int32", lanes)] * (NARROWED - channels)
-            words = bits(shuffled(narrowed(levels, lanes), self._pixels(lanes)), wide("int32", lanes))
+            words = bits(
+                shuffled(narrowed(levels, lanes, dot_of(self.features)), self._pixels(lanes)), wide("int32", lanes)
+            )
             store(self.ring, words, self.at(row, column), lanes)
 
     def _pixels(self, lanes: int) -> list[int]:
@@ -198,7 +199,7 @@ def image_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float
     """Tiles that fit the registers, with their expected cycles of a row."""
     for channels in panel_widths(spec.out_channels, features):
         for columns in range(1, min(MAX_COLUMNS, spec.out_size) + 1):
-            if not fits(columns, channels, features):
+            if not word_tile_fits(columns, channels, features):
                 break
             cycles = sum(
                 times * many * (spec.kernel_size**2 * tile_cycles(count, width, features.lanes) + TILE_CYCLES)
@@ -216,7 +217,7 @@ def pack_image(spec: KernelSpec, tile: WindowTile, constants: list[NDArray[Any]]
     words = np.pad(weights, ((0, 0), (0, 0), (0, missing), (0, 0))).reshape(-1, spec.out_channels)
     repeated = np.tile(inputs, features.lanes).astype(np.float32)
     depth = spec.kernel_size**2 * spec.in_channels
-    packed = pack_words(words[:, order], tile.channels)
+    packed = pack_words(words[:, order], features, tile.channels)
     return [repeated, np.pad(zeros, (0, missing)), packed, biased_ends(ends[:, order], depth)]
 
 
@@ -239,7 +240,7 @@ def emit_pool(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> PrimFu
         )
 
         def some_channels(channel: Expr, width: int) -> None:
-            registers = WordTile(1, width, features, dtype=FLOAT)
+            registers = WordTile(1, width, features)
             with T.serial(0, spec.in_size**2) as pixel:
                 for vector in registers.vectors:
                     at = (pixel * channels + channel + vector.offset) // WORD

@@ -10,31 +10,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures, Dot
+from ofa_tvm.compiler.cpu.emit.int8_isa import (
+    LEVEL_OFFSET,
+    SIGN_BITS,
+    WORD,
+    add_bytes,
+    bits,
+    clipped,
+    dot,
+    filled,
+    fused,
+    narrowed,
+    rounded,
+    takes_signed,
+    wide,
+)
 from ofa_tvm.compiler.cpu.emit.vector_ir import FLOAT, Buffer, Expr, keep, load, number, spread, store, vectors
 from ofa_tvm.compiler.tvm_api.names import T, tirx
 from ofa_tvm.graph.biased_sums import BIAS_BITS, sums_are_biased
 from ofa_tvm.graph.kernel import KernelSpec, end_rows
 from ofa_tvm.graph.network import Activation
 
-WORD = 4
-"""Bytes, and channels, of a word."""
 NARROWED = 4
 """Vectors that are packed into one."""
-
-_DOT = {16: "llvm.x86.avx512.vpdpbusd.512", 8: "llvm.x86.avx512.vpdpbusd.256", 4: "llvm.x86.avx512.vpdpbusd.128"}
-_MULTIPLY_PAIRS = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}
-_PACK_TO_16_BITS = {
-    16: "llvm.x86.avx512.packssdw.512",
-    8: "llvm.x86.avx2.packssdw",
-    4: "llvm.x86.sse2.packssdw.128",
-}
-_PACK_TO_BYTES = {16: "llvm.x86.avx512.packuswb.512", 8: "llvm.x86.avx2.packuswb", 4: "llvm.x86.sse2.packuswb.128"}
-_ROUND = {8: "llvm.x86.avx.cvt.ps2dq.256", 4: "llvm.x86.sse2.cvtps2dq"}
 
 
 def is_int8(spec: KernelSpec, kind: str) -> bool:
@@ -46,67 +50,6 @@ def is_int8(spec: KernelSpec, kind: str) -> bool:
 def word_count(elements: int) -> int:
     """Words of so many bytes."""
     return -(-elements // WORD)
-
-
-def wide(dtype: str, lanes: int) -> str:
-    """A vector's type."""
-    return dtype if lanes == 1 else f"{dtype}x{lanes}"
-
-
-def call(dtype: str, intrinsic: str, *values: Expr) -> Expr:
-    """An LLVM intrinsic."""
-    return tirx.call_llvm_intrin(dtype, intrinsic, *values)
-
-
-def bits(value: Expr, dtype: str) -> Expr:
-    """The same bits as another type."""
-    return tirx.reinterpret(dtype, value)
-
-
-def filled(value: float, dtype: str, lanes: int) -> Expr:
-    """A number in every lane."""
-    return spread(tirx.const(value, dtype), lanes)
-
-
-def fused(factor: Expr, other: Expr, plus: Expr, lanes: int) -> Expr:
-    """A multiply-add that is rounded once."""
-    return call(wide(FLOAT, lanes), "llvm.fma", factor, other, plus)
-
-
-def dot(total: Expr, levels: Expr, weights: Expr, lanes: int, how: Dot) -> Expr:
-    """``total`` (int32) plus the products of four unsigned and four signed bytes of each lane."""
-    if how == "vnni":
-        as_bytes = f"int8x{WORD * lanes}"
-        return call(f"int32x{lanes}", _DOT[lanes], total, bits(levels, as_bytes), bits(weights, as_bytes))
-    pairs, eight = f"int16x{2 * lanes}", filled(8, "int16", 2 * lanes)
-    level_pairs, weight_pairs = bits(levels, f"uint16x{2 * lanes}"), bits(weights, pairs)
-    even = tirx.bitwise_and(level_pairs, filled(255, "uint16", 2 * lanes))
-    odd = tirx.shift_right(level_pairs, filled(8, "uint16", 2 * lanes))
-    even_weights = tirx.shift_right(tirx.shift_left(weight_pairs, eight), eight)
-    for some_levels, some_weights in ((even, even_weights), (odd, tirx.shift_right(weight_pairs, eight))):
-        products = call(f"int32x{lanes}", _MULTIPLY_PAIRS[lanes], bits(some_levels, pairs), some_weights)
-        total = total + products
-    return total
-
-
-def rounded(value: Expr, lanes: int) -> Expr:
-    """The nearest even integers (int32)."""
-    if lanes in _ROUND:
-        return call(wide("int32", lanes), _ROUND[lanes], value)
-    zeros, every, to_nearest = filled(0, "int32", lanes), tirx.const(-1, "int16"), tirx.const(4, "int32")
-    return call(f"int32x{lanes}", "llvm.x86.avx512.mask.cvtps2dq.512", value, zeros, every, to_nearest)
-
-
-def clipped(value: Expr, low: float, high: float, lanes: int) -> Expr:
-    """Within a range."""
-    return tirx.max(tirx.min(value, filled(high, FLOAT, lanes)), filled(low, FLOAT, lanes))
-
-
-def narrowed(values: list[Expr], lanes: int) -> Expr:
-    """Four int32 vectors as saturated bytes: of each 128-bit part four bytes of each vector, then the next part."""
-    to_16, to_8 = wide("int16", 2 * lanes), wide("int8", 4 * lanes)
-    halves = [keep(call(to_16, _PACK_TO_16_BITS[lanes], *values[at : at + 2])) for at in (0, 2)]
-    return keep(call(to_8, _PACK_TO_BYTES[lanes], *halves))
 
 
 def shuffled(value: Expr, units: list[int]) -> Expr:
@@ -171,17 +114,54 @@ def dealt_order(channels: int, lanes: int, *sizes: int) -> NDArray[np.intp]:
     return np.array(order, dtype=np.intp)
 
 
-def pack_words(matrix: NDArray[np.int8], *sizes: int) -> NDArray[np.int8]:
+def pack_words(matrix: NDArray[np.int8], features: CpuFeatures, *sizes: int) -> NDArray[np.int8]:
     """``vector_ir.pack_panels`` with the bytes of four inputs of an output side by side.
 
-    Inputs and outputs that are no whole words are filled with zeros.
+    Inputs and outputs that are no whole words are filled with zeros. Where dot products take signed levels, each panel
+    begins with what its sums begin with.
     """
     if sizes:
         parts = [matrix[:, start : start + sizes[0]] for start in range(0, matrix.shape[1], sizes[0])]
-        return np.concatenate([pack_words(part, *sizes[1:]) for part in parts])
+        return np.concatenate([pack_words(part, features, *sizes[1:]) for part in parts])
     depth, width = matrix.shape
     padded = np.pad(matrix, ((0, -depth % WORD), (0, -width % WORD)))
-    return padded.reshape(-1, WORD, padded.shape[1]).transpose(0, 2, 1).ravel()
+    words = padded.reshape(-1, WORD, padded.shape[1]).transpose(0, 2, 1).ravel()
+    return np.concatenate([starts(padded), words]) if has_starts(features) else words
+
+
+def starts(matrix: NDArray[np.int8]) -> NDArray[np.int8]:
+    """What the sums of each output of a matrix (in, out) begin with, as bytes of int32."""
+    sums: NDArray[np.int32] = LEVEL_OFFSET * matrix.sum(0, np.int32)
+    return np.frombuffer(sums.astype(np.int32).tobytes(), np.int8)
+
+
+def has_starts(features: CpuFeatures) -> bool:
+    """Whether sums begin with numbers of their own."""
+    return takes_signed(dot_of(features))
+
+
+def dot_of(features: CpuFeatures) -> Dot:
+    """How a CPU that has int8 kernels multiplies bytes."""
+    return features.dot or "madd"
+
+
+def panel_words(depth: int, features: CpuFeatures) -> int:
+    """Words of each output in a panel of so many words of inputs."""
+    return depth + has_starts(features)
+
+
+def as_factor(words: Expr, lanes: int, features: CpuFeatures) -> Expr:
+    """Words of levels as dot products take them."""
+    if not has_starts(features):
+        return words
+    return tirx.bitwise_xor(words, filled(SIGN_BITS, "int32", lanes))
+
+
+def word_tile_fits(pixels: int, channels: int, features: CpuFeatures) -> bool:
+    """Whether a register tile leaves room for a row of weights and its inputs: one, or on ARM one of each pixel."""
+    inputs = pixels if has_starts(features) else 1
+    vectors_wide = -(-channels // features.lanes)
+    return pixels * vectors_wide + vectors_wide + inputs <= features.registers
 
 
 class WordTile:
@@ -191,21 +171,29 @@ class WordTile:
         pixels: of the tile.
         channels: of the tile.
         features: of the CPU.
-        depth: products that each sum gets; None where they are none of bytes.
-        dtype: of the sums.
+        depth: products that each sum gets; None where sums are float32.
+        own_starts: where the tile's starts are, where sums have them.
     """
 
     def __init__(
-        self, pixels: int, channels: int, features: CpuFeatures, depth: int | None = None, dtype: str = "int32"
+        self,
+        pixels: int,
+        channels: int,
+        features: CpuFeatures,
+        depth: int | None = None,
+        own_starts: tuple[Buffer, Expr] | None = None,
     ) -> None:
-        self.pixels, self.vectors, self._dtype = pixels, vectors(channels, features.lanes), dtype
-        self._dot: Dot = features.dot or "madd"
+        self.pixels, self.vectors, self.features = pixels, vectors(channels, features.lanes), features
+        self._dtype = FLOAT if depth is None else "int32"
         self._channels, self._is_biased = channels, depth is not None and sums_are_biased(depth)
-        start = BIAS_BITS if self._is_biased else 0
-        self._registers = T.alloc_buffer((pixels * channels,), dtype, scope="local")
+        self._registers = T.alloc_buffer((pixels * channels,), self._dtype, scope="local")
         for vector in self.vectors:
+            start = filled(BIAS_BITS if self._is_biased else 0, self._dtype, vector.lanes)
+            if own_starts is not None and has_starts(features):
+                buffer, at = own_starts
+                start = keep(start + load(buffer, at + vector.offset, vector.lanes))
             for pixel in range(pixels):
-                store(self._registers, filled(start, dtype, vector.lanes), self._at(pixel, vector.offset), vector.lanes)
+                store(self._registers, start, self._at(pixel, vector.offset), vector.lanes)
 
     def update(self, pixel: int, offset: int, lanes: int, change: Callable[[Expr], Expr]) -> None:
         """Replace a pixel's vector."""
@@ -213,8 +201,8 @@ class WordTile:
         store(self._registers, change(load(self._registers, at, lanes)), at, lanes)
 
     def add_dot(self, pixel: int, offset: int, lanes: int, levels: Expr, weights: Expr) -> None:
-        """Add the products of four bytes a lane."""
-        self.update(pixel, offset, lanes, lambda total: dot(total, levels, weights, lanes, self._dot))
+        """Add the products of four bytes a lane; levels are as ``as_factor`` gives them."""
+        self.update(pixel, offset, lanes, lambda total: dot(total, levels, weights, lanes, dot_of(self.features)))
 
     def add(self, pixel: int, offset: int, lanes: int, value: Expr) -> None:
         """Add a vector."""
@@ -235,13 +223,39 @@ def multiply_words(
     tile: WordTile, words: Buffer, pixel_at: Callable[[int], Expr], weights: Buffer, at: Expr, depth: int
 ) -> None:
     """Add the product of a tile's pixels with one weight panel, see ``vector_ir.multiply_add``; all in words."""
+    features = tile.features
     width = sum(vector.lanes for vector in tile.vectors)
-    with T.serial(0, depth) as k:
-        row = [keep(load(weights, at + k * width + vector.offset, vector.lanes)) for vector in tile.vectors]
+    first = at + width * has_starts(features)
+
+    def step(k: Expr, levels: Callable[[int, int], Expr]) -> None:
+        row = [keep(load(weights, first + k * width + vector.offset, vector.lanes)) for vector in tile.vectors]
         for pixel in range(tile.pixels):
-            word = keep(load(words, pixel_at(pixel) + k))
             for vector, weight in zip(tile.vectors, row, strict=True):
-                tile.add_dot(pixel, vector.offset, vector.lanes, spread(word, vector.lanes), weight)
+                tile.add_dot(pixel, vector.offset, vector.lanes, levels(pixel, vector.lanes), weight)
+
+    def word_by_word(begin: int, end: int) -> None:
+        with T.serial(begin, end) as k:
+            loaded = [keep(as_factor(load(words, pixel_at(p) + k), 1, features)) for p in range(tile.pixels)]
+            step(k, lambda pixel, lanes: spread(loaded[pixel], lanes))
+
+    if not has_starts(features):
+        word_by_word(0, depth)
+        return
+    # NEON multiplies by any lane of a register: a pixel's next four words are loaded at once.
+    whole = depth // WORD
+    if whole:
+        with T.serial(0, whole) as turn:
+            places = [pixel_at(p) + turn * WORD for p in range(tile.pixels)]
+            loaded = [keep(as_factor(load(words, place, WORD), WORD, features)) for place in places]
+            for word in range(WORD):
+                step(turn * WORD + word, partial(_lane, loaded, word))
+    if depth % WORD:
+        word_by_word(whole * WORD, depth)
+
+
+def _lane(vectors_of: list[Expr], lane: int, pixel: int, lanes: int) -> Expr:
+    """A lane of a pixel's vector in all lanes."""
+    return shuffled(vectors_of[pixel], [lane] * lanes)
 
 
 @dataclass(frozen=True)
@@ -283,7 +297,7 @@ def write_levels(
     value: Callable[[int, int, int], Expr],
     count: int,
     width: int,
-    lanes: int,
+    features: CpuFeatures,
     buffer: Buffer | None,
     place: Callable[[int, int], Expr],
     summed: Summed | None = None,
@@ -294,20 +308,21 @@ def write_levels(
         value: float vector of (pixel, first lane in the tile, lanes).
         count: pixels of the tile.
         width: channels of the tile.
-        lanes: of a vector.
+        features: of the CPU.
         buffer: words; None where only sums are wanted.
         place: the word of (pixel, channel of the tile).
         summed: gets words of four pixels of a channel, the channels' group, and how many of the pixels are new.
     """
-    for group in groups(width, lanes):
+    how = dot_of(features)
+    for group in groups(width, features.lanes):
         for first in range(0, count, group.pixels):
             live = min(group.pixels, count - first)
             integers = [
-                keep(rounded(value(first + pixel, group.offset + group.lanes * vector, group.lanes), group.lanes))
+                keep(rounded(value(first + pixel, group.offset + group.lanes * vector, group.lanes), group.lanes, how))
                 for pixel in range(live)
                 for vector in range(group.vectors)
             ]
-            data = narrowed([*integers, *[integers[-1]] * (NARROWED - len(integers))], group.lanes)
+            data = narrowed([*integers, *[integers[-1]] * (NARROWED - len(integers))], group.lanes, how)
             if summed is not None:
                 summed(pixel_words(data, group), group, live)
             if buffer is not None:
@@ -363,7 +378,7 @@ def add_sums(sums: Buffer, at: Expr, words: Expr, live: int, group: Group, featu
     """Add words of pixels to sums of their channels, which are int32 in a float32 buffer until ``close_sums``."""
     lanes = group.lanes
     ones = filled(sum(1 << 8 * pixel for pixel in range(live)), "int32", lanes)
-    total = dot(bits(load(sums, at, lanes), wide("int32", lanes)), words, ones, lanes, features.dot or "madd")
+    total = add_bytes(bits(load(sums, at, lanes), wide("int32", lanes)), words, ones, lanes, dot_of(features))
     store(sums, bits(total, wide(FLOAT, lanes)), at, lanes)
 
 

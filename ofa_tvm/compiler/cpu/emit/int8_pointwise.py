@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.int8_ir import (
     NARROWED,
-    WORD,
     Ends,
     Group,
     WordTile,
@@ -19,16 +18,18 @@ from ofa_tvm.compiler.cpu.emit.int8_ir import (
     close_sums,
     dealt_order,
     ends_argument,
-    fused,
     group_of,
     is_int8,
     load_levels,
     multiply_words,
     pack_words,
+    panel_words,
+    word_tile_fits,
     write_levels,
 )
+from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, fused
 from ofa_tvm.compiler.cpu.emit.pointwise import PointwiseTile
-from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, fits, panel_widths, shared_blocks, tile_cycles
+from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, panel_widths, shared_blocks, tile_cycles
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
     Buffer,
@@ -65,7 +66,7 @@ def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Poin
     widths = panel_widths(outputs, features)
     for channels in widths[:1] if spec.pooled else widths:
         for pixels in range(1, min(MAX_PIXELS, area) + 1):
-            if not fits(pixels, channels, features):
+            if not word_tile_fits(pixels, channels, features):
                 break
             cycles = sum(
                 times * many * _tile_cycles(spec, words, count, width, features.lanes)
@@ -105,7 +106,7 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFu
             input_map=("int32", pixels * depth_words),
             scales=(FLOAT, depth) if spec.scaled else None,
             gating=(FLOAT, 3 * depth) if spec.scaled else None,
-            weights=("int32", depth_words * outputs),
+            weights=("int32", panel_words(depth_words, features) * outputs),
             ends=ends_argument(spec, outputs),
             residual=("int32", pixels * output_words) if spec.residual else None,
             output=None if spec.pooled else ("int32", pixels * output_words),
@@ -113,11 +114,11 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFu
             scratch=("int32", scratch_floats(spec, tile)) if spec.scaled else None,
         )
         ends = Ends(ends_rows, outputs, spec.activation)
-        gate = _Gate(input_map, scales, gating, scratch, depth, lanes)
+        gate = _Gate(input_map, scales, gating, scratch, depth, features)
 
         def one_tile(words: Buffer, first: Expr, pixel: Expr, count: int, channel: Expr, width: int) -> None:
-            registers = WordTile(count, width, features, depth)
-            at = channel * depth_words
+            at = channel * panel_words(depth_words, features)
+            registers = WordTile(count, width, features, depth, (weights, at))
             multiply_words(registers, words, lambda p: (first + p) * depth_words, weights, at, depth_words)
 
             def place(p: int, offset: int) -> Expr:
@@ -133,7 +134,7 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFu
             def summed(data: Expr, group: Group, live: int) -> None:
                 add_sums(sums, channel + group.offset, data, live, group, features)
 
-            write_levels(value, count, width, lanes, output, place, summed if spec.pooled else None)
+            write_levels(value, count, width, features, output, place, summed if spec.pooled else None)
 
         def all_panels(pixel: Expr, count: int) -> None:
             words, first = input_map, pixel
@@ -165,11 +166,13 @@ class _Gate:
     gating: Buffer
     scratch: Buffer
     depth: int
-    lanes: int
+    features: CpuFeatures
 
     def write(self, pixel: Expr, count: int) -> None:
         """Write some pixels to scratch memory."""
-        blocks(self.depth, self.lanes, lambda channel, width: self._some_channels(pixel, count, channel, width))
+        blocks(
+            self.depth, self.features.lanes, lambda channel, width: self._some_channels(pixel, count, channel, width)
+        )
 
     def _some_channels(self, pixel: Expr, count: int, channel: Expr, width: int) -> None:
         factors: dict[int, tuple[Expr, Expr]] = {}
@@ -185,7 +188,7 @@ class _Gate:
         def place(p: int, offset: int) -> Expr:
             return (p * self.depth + channel + offset) // WORD
 
-        write_levels(value, count, width, self.lanes, self.scratch, place)
+        write_levels(value, count, width, self.features, self.scratch, place)
 
     def _factor(self, at: Expr, lanes: int) -> tuple[Expr, Expr]:
         """By what levels are multiplied, and what is added."""
@@ -198,7 +201,11 @@ def pack(spec: KernelSpec, tile: PointwiseTile, constants: list[NDArray[Any]], f
     """Weights in panels of words and ends, both with channels dealt."""
     *gating, weights, ends = constants
     order = dealt_order(spec.out_channels, features.lanes, tile.channels)
-    return [*gating, pack_words(weights[:, order], tile.channels), biased_ends(ends[:, order], spec.in_channels)]
+    return [
+        *gating,
+        pack_words(weights[:, order], features, tile.channels),
+        biased_ends(ends[:, order], spec.in_channels),
+    ]
 
 
 def scratch_floats(spec: KernelSpec, tile: PointwiseTile) -> int:

@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.int8_ir import (
     NARROWED,
-    WORD,
     Ends,
     Group,
     WordTile,
     add_sums,
-    bits,
-    filled,
-    narrowed,
+    as_factor,
+    dot_of,
+    has_starts,
     pixel_words,
-    wide,
+    starts,
     write_levels,
 )
+from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, filled, narrowed, wide
 from ofa_tvm.compiler.cpu.emit.vector_ir import Buffer, Expr, blocks, keep, load, number, store, vectors
 from ofa_tvm.compiler.tvm_api.names import T, tirx
 from ofa_tvm.graph.kernel import KernelSpec
@@ -66,8 +66,15 @@ class Phases:
         """(phase, group) in the order of the weights."""
         return [(phase, group) for phase in range(self.count) for group in self.groups(phase)]
 
-    def pack(self, window: NDArray[np.int8]) -> NDArray[np.int8]:
-        """A window (k, k, channels) as words of four rows for each of ``pairs``: (pair, column, channel, row)."""
+    def words(self, features: CpuFeatures) -> int:
+        """Words that ``pack`` gives."""
+        return (len(self.pairs()) * self.spec.kernel_size + has_starts(features)) * self.spec.out_channels
+
+    def pack(self, window: NDArray[np.int8], features: CpuFeatures) -> NDArray[np.int8]:
+        """A window (k, k, channels) as words of four rows for each of ``pairs``: (pair, column, channel, row).
+
+        Before them what the sums of each channel begin with, where they have that.
+        """
         k, _, channels = window.shape
         words = np.zeros((len(self.pairs()), k, channels, ROWS), np.int8)
         for index, (phase, group) in enumerate(self.pairs()):
@@ -75,7 +82,8 @@ class Phases:
                 tap = ROWS * group + row - self.first_row(phase)
                 if 0 <= tap < k:
                     words[index, :, :, row] = window[tap]
-        return words
+        own_starts = starts(window.reshape(-1, channels)) if has_starts(features) else np.empty(0, np.int8)
+        return np.concatenate([own_starts, words.ravel()])
 
 
 def ring_words(spec: KernelSpec, channels: int) -> int:
@@ -187,7 +195,7 @@ class RowRing:
         sums: Buffer | None,
     ) -> None:
         """One output row of all channels of the ring."""
-        spec, k, lanes = self.spec, self.spec.kernel_size, self.lanes
+        spec, k = self.spec, self.spec.kernel_size
         needed = self._phases.groups(phase)
         first_pair = self._phases.pairs().index((phase, needed[0]))
         row = group * self._phases.count + phase
@@ -196,19 +204,21 @@ class RowRing:
             first_channel = self._block + channel
 
             def one_tile(start: Expr, count: int) -> None:
-                registers = WordTile(count, width, self._features, k * k)
+                registers = WordTile(count, width, self._features, k * k, (weights, first_channel))
                 # A loop, not written out: LLVM would mix its parts, and run out of registers.
                 with T.serial(0, len(needed)) as number_of:
                     words = keep(self.at(group + needed[0] + number_of, start * spec.stride - spec.padding) + channel)
                     for vector in registers.vectors:
-                        at = ((first_pair + number_of) * k) * spec.out_channels + first_channel + vector.offset
+                        row_of = (first_pair + number_of) * k + has_starts(self._features)
+                        at = row_of * spec.out_channels + first_channel + vector.offset
                         taps = [keep(load(weights, at + x * spec.out_channels, vector.lanes)) for x in range(k)]
                         first = words + vector.offset
                         for x in range((count - 1) * spec.stride + k):
-                            word = keep(load(self._ring, first + x * self._width, vector.lanes))
+                            word = load(self._ring, first + x * self._width, vector.lanes)
+                            levels = keep(as_factor(word, vector.lanes, self._features))
                             for pixel in range(count):
                                 if 0 <= (tap := x - pixel * spec.stride) < k:
-                                    registers.add_dot(pixel, vector.offset, vector.lanes, word, taps[tap])
+                                    registers.add_dot(pixel, vector.offset, vector.lanes, levels, taps[tap])
 
                 def value(pixel: int, offset: int, live: int) -> Expr:
                     return ends.levels(registers.floats(pixel, offset, live), first_channel + offset, live)
@@ -220,16 +230,16 @@ class RowRing:
                     pixels = row * spec.out_size + start + pixel
                     return (pixels * spec.out_channels + first_channel + offset) // WORD
 
-                write_levels(value, count, width, lanes, output, place, None if sums is None else summed)
+                write_levels(value, count, width, self._features, output, place, None if sums is None else summed)
 
             blocks(spec.out_size, tile.columns, one_tile)
 
         blocks(self._width, tile.channels, panel)
 
 
-def rows_as_words(rows: list[Expr], lanes: int) -> Expr:
+def rows_as_words(rows: list[Expr], lanes: int, features: CpuFeatures) -> Expr:
     """Int32 levels of four rows, saturated, as words of the four rows of a channel."""
-    return pixel_words(narrowed(rows, lanes), Group(0, lanes, 1))
+    return pixel_words(narrowed(rows, lanes, dot_of(features)), Group(0, lanes, 1))
 
 
 def interleaved(rows: list[Expr], lanes: int) -> Expr:

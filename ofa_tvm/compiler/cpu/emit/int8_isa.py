@@ -1,0 +1,116 @@
+"""Instructions of the int8 emitters: dot products of bytes, rounding, and narrowing, by what a CPU has."""
+
+from __future__ import annotations
+
+from ofa_tvm.compiler.cpu.emit.cpu_features import Dot
+from ofa_tvm.compiler.cpu.emit.vector_ir import FLOAT, Expr, keep, number, spread
+from ofa_tvm.compiler.tvm_api.names import tirx
+
+WORD = 4
+"""Bytes, and channels, of a word."""
+SIGN_BITS = 0x80808080 - (1 << 32)
+"""Of the four bytes of a word: changing them turns levels into signed numbers that are 128 less."""
+LEVEL_OFFSET = 128
+
+_DOT = {16: "llvm.x86.avx512.vpdpbusd.512", 8: "llvm.x86.avx512.vpdpbusd.256", 4: "llvm.x86.avx512.vpdpbusd.128"}
+_MULTIPLY_PAIRS = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}
+_PACK_TO_16_BITS = {
+    16: "llvm.x86.avx512.packssdw.512",
+    8: "llvm.x86.avx2.packssdw",
+    4: "llvm.x86.sse2.packssdw.128",
+}
+_PACK_TO_BYTES = {16: "llvm.x86.avx512.packuswb.512", 8: "llvm.x86.avx2.packuswb", 4: "llvm.x86.sse2.packuswb.128"}
+_ROUND = {8: "llvm.x86.avx.cvt.ps2dq.256", 4: "llvm.x86.sse2.cvtps2dq"}
+
+
+def takes_signed(how: Dot) -> bool:
+    """Whether both sides of a dot product are signed: levels lose 128, and sums begin with what that takes away."""
+    return how == "sdot"
+
+
+def wide(dtype: str, lanes: int) -> str:
+    """A vector's type."""
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def call(dtype: str, intrinsic: str, *values: Expr) -> Expr:
+    """An LLVM intrinsic."""
+    return tirx.call_llvm_intrin(dtype, intrinsic, *values)
+
+
+def bits(value: Expr, dtype: str) -> Expr:
+    """The same bits as another type."""
+    return tirx.reinterpret(dtype, value)
+
+
+def filled(value: float, dtype: str, lanes: int) -> Expr:
+    """A number in every lane."""
+    return spread(tirx.const(value, dtype), lanes)
+
+
+def fused(factor: Expr, other: Expr, plus: Expr, lanes: int) -> Expr:
+    """A multiply-add that is rounded once."""
+    return call(wide(FLOAT, lanes), "llvm.fma", factor, other, plus)
+
+
+def dot(total: Expr, levels: Expr, weights: Expr, lanes: int, how: Dot) -> Expr:
+    """``total`` (int32) plus the products of four unsigned and four signed bytes of each lane.
+
+    Where ``takes_signed``, levels are signed, too.
+    """
+    if how == "sdot":
+        as_bytes = f"int8x{WORD * lanes}"
+        return call(f"int32x{lanes}", "llvm.aarch64.neon.sdot", total, bits(levels, as_bytes), bits(weights, as_bytes))
+    if how == "vnni":
+        as_bytes = f"int8x{WORD * lanes}"
+        return call(f"int32x{lanes}", _DOT[lanes], total, bits(levels, as_bytes), bits(weights, as_bytes))
+    pairs, eight = f"int16x{2 * lanes}", filled(8, "int16", 2 * lanes)
+    level_pairs, weight_pairs = bits(levels, f"uint16x{2 * lanes}"), bits(weights, pairs)
+    even = tirx.bitwise_and(level_pairs, filled(255, "uint16", 2 * lanes))
+    odd = tirx.shift_right(level_pairs, filled(8, "uint16", 2 * lanes))
+    even_weights = tirx.shift_right(tirx.shift_left(weight_pairs, eight), eight)
+    for some_levels, some_weights in ((even, even_weights), (odd, tirx.shift_right(weight_pairs, eight))):
+        products = call(f"int32x{lanes}", _MULTIPLY_PAIRS[lanes], bits(some_levels, pairs), some_weights)
+        total = total + products
+    return total
+
+
+def add_bytes(total: Expr, levels: Expr, ones: Expr, lanes: int, how: Dot) -> Expr:
+    """``total`` (int32) plus those of four unsigned bytes of each lane where ``ones`` has a one."""
+    if how != "sdot":
+        return dot(total, levels, ones, lanes, how)
+    as_bytes = f"int8x{WORD * lanes}"
+    return call(f"int32x{lanes}", "llvm.aarch64.neon.udot", total, bits(levels, as_bytes), bits(ones, as_bytes))
+
+
+def rounded(value: Expr, lanes: int, how: Dot) -> Expr:
+    """The nearest even integers (int32)."""
+    if how == "sdot":
+        return call(wide("int32", lanes), "llvm.aarch64.neon.fcvtns", value)
+    if lanes in _ROUND:
+        return call(wide("int32", lanes), _ROUND[lanes], value)
+    zeros, every, to_nearest = filled(0, "int32", lanes), tirx.const(-1, "int16"), tirx.const(4, "int32")
+    return call(f"int32x{lanes}", "llvm.x86.avx512.mask.cvtps2dq.512", value, zeros, every, to_nearest)
+
+
+def clipped(value: Expr, low: float, high: float, lanes: int) -> Expr:
+    """Within a range."""
+    return tirx.max(tirx.min(value, filled(high, FLOAT, lanes)), filled(low, FLOAT, lanes))
+
+
+def narrowed(values: list[Expr], lanes: int, how: Dot) -> Expr:
+    """Four int32 vectors as saturated bytes: of each 128-bit part four bytes of each vector, then the next part."""
+    if how == "sdot":
+        return _narrowed_by_neon(values)
+    to_16, to_8 = wide("int16", 2 * lanes), wide("int8", 4 * lanes)
+    halves = [keep(call(to_16, _PACK_TO_16_BITS[lanes], *values[at : at + 2])) for at in (0, 2)]
+    return keep(call(to_8, _PACK_TO_BYTES[lanes], *halves))
+
+
+def _narrowed_by_neon(values: list[Expr]) -> Expr:
+    quarters = [keep(call("int16x4", "llvm.aarch64.neon.sqxtn", value)) for value in values]
+    halves = []
+    for at in (0, 2):
+        joined = tirx.Shuffle(quarters[at : at + 2], [number(lane) for lane in range(8)])
+        halves.append(keep(call("int8x8", "llvm.aarch64.neon.sqxtun", joined)))
+    return keep(tirx.Shuffle(halves, [number(lane) for lane in range(16)]))
