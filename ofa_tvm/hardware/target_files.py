@@ -81,20 +81,24 @@ def load_target(
     return _resolve_native(target)
 
 
+INT8_DEVICES = ("local", "estimate")
+
+
 def _require_int8(target: TargetSpec) -> None:
     """Refuse int8 where there is no code for it, or nothing to measure it.
 
     Raises:
-        UserError: the target is a GPU, no x86 CPU with AVX2, or a device elsewhere.
+        UserError: the target is a GPU, an x86 CPU without AVX2, or a device elsewhere.
     """
     triple = target.target.mtriple
     if target.is_gpu:
         raise UserError(f"target {target.name} is a GPU: int8 is for CPUs", "float16 is what makes GPUs faster")
-    if triple is not None and not triple.startswith("x86_64"):
-        raise UserError(f"target {target.name} is no x86 CPU: int8 is for these only so far", "leave out --dtype")
-    if target.device != "local":
-        raise UserError(f"int8 is measured on this machine only so far, not by device '{target.device}'")
-    if "avx2" not in cpu_flags():
+    if target.device not in INT8_DEVICES:
+        raise UserError(
+            f"int8 is measured or estimated here so far, not by device '{target.device}'",
+            f"--device {' or '.join(INT8_DEVICES)}",
+        )
+    if triple is None and "avx2" not in cpu_flags():
         raise UserError("this CPU has no AVX2, which int8 needs", "leave out --dtype")
 
 

@@ -13,7 +13,7 @@ from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.devices.emulation.instruction_counts import count_blocks, emulator, instruction_counts
 from ofa_tvm.devices.estimate.cycle_model import cycles, disassemble, pieces
-from ofa_tvm.devices.workers.kernel_jobs import TOLERANCE, relative_error, stored_object, wrong_output
+from ofa_tvm.devices.workers.kernel_jobs import relative_error, stored_object, tolerance, wrong_output
 from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
 from ofa_tvm.hardware.target import Estimate
 from ofa_tvm.support.errors import UserError
@@ -81,7 +81,7 @@ def trial(job: KernelJob) -> TrialResult:
         if job.best_ms is not None and result.times_ms[0] >= job.best_ms:
             return result
         difference = kernel.difference(inputs)
-        if not difference < TOLERANCE:
+        if not difference < tolerance(job.kernel):
             return wrong_output(difference)
         keep()
     return replace(result, is_checked=True)
@@ -117,7 +117,7 @@ def check(job: KernelJob) -> CheckedCode:
             reason = f"ended with {done.returncode} on qemu's {cpu}: {done.stderr[-300:]}"
             return CheckedCode("failed", error=reason)
         difference = kernel.difference(inputs)
-    if not difference < TOLERANCE:
+    if not difference < tolerance(job.kernel):
         return CheckedCode("wrong_output", error=wrong_output(difference).error)
     return CheckedCode("ok", cpu)
 

@@ -14,7 +14,7 @@ import numpy as np
 from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.devices.rpc.session import NEEDED, Board, BoardRequest, HeldBoard
-from ofa_tvm.devices.workers.kernel_jobs import TOLERANCE, relative_error, stored_object, wrong_output
+from ofa_tvm.devices.workers.kernel_jobs import relative_error, stored_object, tolerance, wrong_output
 from ofa_tvm.devices.workers.subnet_jobs import SubnetJobs, time_in_turn
 from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
 from ofa_tvm.support.files import Record
@@ -120,7 +120,7 @@ def _measure(board: Board, library: Path, program: KernelProgram, inputs: list[A
     if error := int(module["run"](tensor, outputs)):
         return _ended(error)
     difference = relative_error(program.outputs(outputs.numpy().tobytes()), compute(job.kernel, inputs))
-    return replace(result, is_checked=True) if difference < TOLERANCE else wrong_output(difference)
+    return replace(result, is_checked=True) if difference < tolerance(job.kernel) else wrong_output(difference)
 
 
 def _ended(error: int) -> TrialResult:

@@ -60,7 +60,8 @@ def dot(total: Expr, levels: Expr, weights: Expr, lanes: int, how: Dot) -> Expr:
     """
     if how == "sdot":
         as_bytes = f"int8x{WORD * lanes}"
-        return call(f"int32x{lanes}", "llvm.aarch64.neon.sdot", total, bits(levels, as_bytes), bits(weights, as_bytes))
+        # Levels come second: only there a lane of a register can be meant.
+        return call(f"int32x{lanes}", "llvm.aarch64.neon.sdot", total, bits(weights, as_bytes), bits(levels, as_bytes))
     if how == "vnni":
         as_bytes = f"int8x{WORD * lanes}"
         return call(f"int32x{lanes}", _DOT[lanes], total, bits(levels, as_bytes), bits(weights, as_bytes))
