@@ -1,4 +1,4 @@
-"""Measure the figures of benchmarks/README.md again: ``python benchmarks/run.py [engines] [loops] [latency]``.
+"""Measure the figures of benchmarks/README.md again: ``python benchmarks/run.py [engines] [int8] [loops] [latency]``.
 
 Every part runs the commands that a user would run, keeps what they print as JSON under ``benchmarks/results/``, and
 prints the tables. Nothing else should run on the machine meanwhile.
@@ -36,6 +36,17 @@ def engines() -> None:
             print(json.dumps(result["geomean_speedup"], indent=1))
 
 
+def int8() -> None:
+    """Tuned int8 subnets against ours in float32 and other engines in both."""
+    others = "float32,default,ort,openvino,openvino-as-installed,ort-int8,openvino-int8"
+    for threads in ("1", "2"):
+        for space, resolution in ENGINES:
+            fixed = ["--space", space, "--resolution", str(resolution), "--seed", "7", "--threads", threads]
+            result = run("bench", *fixed, "--subnets", SUBNETS, "--seconds", "4", "--dtype", "int8", "--against", others)
+            keep(f"int8-{space}-{resolution}-{threads}t", result)
+            print(json.dumps(result["geomean_speedup"], indent=1))
+
+
 def loops() -> None:
     """Tuned subnets against torch and TVM's unscheduled loops."""
     for space, resolution in (ENGINES[0], ENGINES[-1]):
@@ -55,7 +66,7 @@ def latency() -> None:
         print(f"| {name} | {' | '.join(cells)} | {score['spearman']:.4f} |")
 
 
-PARTS = {"engines": engines, "loops": loops, "latency": latency}
+PARTS = {"engines": engines, "int8": int8, "loops": loops, "latency": latency}
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or PARTS:

@@ -22,7 +22,7 @@ def doubts(samples: AccuracySamples, images: int, report: PredictorQuality) -> l
         images: held-out images that they were evaluated on.
         report: quality of the predictor, see ``AccuracySamples.report``.
     """
-    top1 = np.asarray(list(samples.top1.values()))
+    top1 = np.asarray(list(samples.learnt.values()))
     error = standard_error(float(top1.mean()), images)
     spread = max(0.0, float(top1.var()) - error**2) ** 0.5  # part of the variance comes from counting
     sentences = []

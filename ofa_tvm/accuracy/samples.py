@@ -160,12 +160,12 @@ class AccuracySamples:
         """The random subnets to evaluate until ``count`` are known."""
         rng = np.random.default_rng(seed)
         configs = [self._drawn.largest, self._drawn.smallest, *self._drawn.sample_configs(rng, count)]
-        known = self._learnt
+        known = self.learnt
         missing = max(0, count - len(known))
         return [config for config in configs if config.key not in known][:missing]
 
     @property
-    def _learnt(self) -> dict[str, float]:
+    def learnt(self) -> dict[str, float]:
         """What the predictor learns from: accuracies of the other precision moved by the mean difference."""
         if self._relative is None:
             return self.top1
@@ -176,7 +176,7 @@ class AccuracySamples:
 
     def predictor(self) -> AccuracyPredictor:
         """The predictor fitted to everything known."""
-        learnt = self._learnt
+        learnt = self.learnt
         configs = [SubnetConfig.parse(key) for key in learnt]
         return AccuracyPredictor.fit(self.table, configs, np.asarray(list(learnt.values())))
 
@@ -185,7 +185,7 @@ class AccuracySamples:
 
         Every sample is held out once. Fewer than ``4 * MIN_HELD_OUT`` samples are held out in larger shares.
         """
-        learnt = self._learnt
+        learnt = self.learnt
         keys = [str(key) for key in np.random.default_rng(seed).permutation(sorted(learnt))]
 
         def known(rows: NDArray[np.intp]) -> tuple[list[SubnetConfig], Floats]:

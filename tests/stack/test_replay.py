@@ -89,7 +89,7 @@ def test_another_recording_of_the_same_conditions_is_another_one(tmp_path):
         ("manifest.json", '"threads": 1', '"threads": true'),
         ("manifest.json", '"batch": 1', '"batch": 0'),
         ("manifest.json", '"dtype": "float32"', '"dtype": "float16"'),
-        ("manifest.json", '"dtype": "float32"', '"dtype": "int8"'),
+        ("manifest.json", '"dtype": "float32"', '"dtype": "int4"'),
         ("manifest.json", '"mcpu": "znver4"', '"mcpu": "../../x"'),
         ("manifest.json", '"mcpu": "znver4"', '"mcpu": 5'),
         ("manifest.json", '"kernel_set": 2', '"kernel_set": 1'),

@@ -311,7 +311,7 @@ def test_vectors_decide_before_cores_how_unlike_a_target_is():
     arm = {"mtriple": "aarch64-linux-gnu", "mattr": ["+neon"], "num-cores": 1}
     distance = dissimilarity({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 1})
     assert sorted([of(**arm), of("cuda"), of(**narrow), of(**wide), {}], key=distance)[0] == of(**wide)
-    assert dissimilarity({"kind": "llvm", **narrow})(of(**narrow)) == [False] * 3
+    assert dissimilarity({"kind": "llvm", **narrow})(of(**narrow)) == [False] * 4
     assert distance({}) == distance(of("cuda")) == [True] * 3
 
 
