@@ -42,7 +42,9 @@ def int8() -> None:
     for threads in ("1", "2"):
         for space, resolution in ENGINES:
             fixed = ["--space", space, "--resolution", str(resolution), "--seed", "7", "--threads", threads]
-            result = run("bench", *fixed, "--subnets", SUBNETS, "--seconds", "4", "--dtype", "int8", "--against", others)
+            result = run(
+                "bench", *fixed, "--subnets", SUBNETS, "--seconds", "4", "--dtype", "int8", "--against", others
+            )
             keep(f"int8-{space}-{resolution}-{threads}t", result)
             print(json.dumps(result["geomean_speedup"], indent=1))
 

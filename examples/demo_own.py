@@ -87,28 +87,33 @@ def largest_of(space: SearchSpace, size: int) -> str:
     return space.with_resolutions([size]).largest.key
 
 
-def budgets(target: str, sizes: list[int]) -> list[str]:
+def budgets(on: list[str], sizes: list[int]) -> list[str]:
     """Three budgets between what the smallest and the largest subnet take."""
     space = read_facts(checkpoint_path(SUPERNET)).search_space
     keys = [space.with_resolutions([min(sizes)]).smallest.key, largest_of(space, max(sizes))]
     named = [word for key in keys for word in ("--subnet", key)]
-    found = asked("ofa_tvm.predict", "--target", target, "--supernet", str(SUPERNET), *named)
+    found = asked("ofa_tvm.predict", *on, "--supernet", str(SUPERNET), *named)
     low, high = (one["predicted_ms"] for one in found["subnets"])
     return [f"{low * (high / low) ** one:.3g}" for one in SHARES]
 
 
-def for_target(target: str, sizes: list[int], data: str) -> Record:
+def search_folder(target: str, dtype: str) -> Path:
+    """Where the search for a target is."""
+    return RUNS / f"search-{target}-{dtype}"
+
+
+def for_target(target: str, dtype: str, sizes: list[int], data: str) -> Record:
     """Tune, then search for three budgets; with the seconds of both."""
     classes = str(read_facts(checkpoint_path(SUPERNET)).classes)
     resolutions = [word for size in sizes for word in ("--resolution", str(size))]
-    on = ["--target", target]
+    on = ["--target", target, "--dtype", dtype]
     tuned = once(
-        RUNS / f"tuned-{target}",
+        RUNS / f"tuned-{target}-{dtype}",
         *("ofa_tvm.tune", *on, "--space", "efficientnet-lite", "--classes", classes),
         *(*resolutions, "--trials-per-kernel", "8", "--samples", "60"),
     )
-    out = RUNS / f"search-{target}"
-    limits = [word for one in budgets(target, sizes) for word in ("--max-latency-ms", one)]
+    out = search_folder(target, dtype)
+    limits = [word for one in budgets(on, sizes) for word in ("--max-latency-ms", one)]
     found = once(out, "ofa_tvm.search", *on, *limits, "--supernet", str(SUPERNET), "--data", data, "--out", str(out))
     return {**found, "seconds": tuned["seconds"] + found["seconds"]}
 
@@ -136,6 +141,7 @@ def main() -> None:
     parser.add_argument("--data", help="imagefolder:PATH (default: five classes of CIFAR-10)")
     parser.add_argument("--resolution", type=int, nargs="+", default=[96, 128])
     parser.add_argument("--epochs", default="10")
+    parser.add_argument("--dtype", choices=["int8", "float32"], default="int8", help="of our subnets (int8: AVX2)")
     parser.add_argument("--targets", nargs=2, default=["x86", "x86-2t"])
     options = parser.parse_args()
     RUNS.mkdir(parents=True, exist_ok=True)
@@ -144,17 +150,19 @@ def main() -> None:
     supernet, fixed = train_both(data, sizes, options.epochs)
     first, second = options.targets
     say(f"3. Three budgets on {first}")
-    here = for_target(first, sizes, data)
+    here = for_target(first, options.dtype, sizes, data)
     say(f"4. The next device: {second}")
-    there = for_target(second, sizes, data)
+    there = for_target(second, options.dtype, sizes, data)
     say("5. Bundles, beside what else you could take")
     largest = largest_of(read_facts(checkpoint_path(FIXED)).search_space, max(sizes))
-    alone = deployed("bundle-fixed", "--supernet", str(FIXED), "--subnet", largest, "--data", data, "--target", first)
+    fixed_net = ["--supernet", str(FIXED), "--subnet", largest, "--data", data, "--target", first]
+    alone = deployed("bundle-fixed", *fixed_net)
+    in_int8 = [deployed("bundle-fixed-int8", *fixed_net, "--dtype", "int8")] if options.dtype == "int8" else []
     picks = [
-        deployed(f"bundle-{pick['number']}", "--from", str(RUNS / f"search-{first}"), "--pick", str(pick["number"]))
-        for pick in here["picks"]
+        deployed(f"bundle-{number}", "--from", str(search_folder(first, options.dtype)), "--pick", number)
+        for number in (str(pick["number"]) for pick in here["picks"])
     ]
-    result = compared([alone, *picks], data)
+    result = compared([alone, *in_int8, *picks], data)
     usual = next((one for one in result["rows"] if one["name"] == "ONNX Runtime, float32"), result["rows"][0])
     rows = [
         [

@@ -69,7 +69,7 @@ def compile_subnets(
 
     spec = load_target(target, threads, batch, device, dtype)
     search_space, weights_of = (
-        _trained(supernet, space) if supernet else _untrained(space or DEFAULT_SPACE, seed, spec.dtype)
+        _trained(supernet, space, spec.dtype) if supernet else _untrained(space or DEFAULT_SPACE, seed, spec.dtype)
     )
     configs = choose_subnets(search_space, subnet or (), arch or (), random, resolution, np.random.default_rng(seed))
     use_threads(spec.threads)
@@ -102,14 +102,21 @@ def _untrained(name: str, seed: int, dtype: DType) -> tuple[SearchSpace, Weights
     return space, lambda config: untrained_weights(space.network(config), dtype, seed)
 
 
-def _trained(path: Path, space: str | None) -> tuple[SearchSpace, WeightsOf]:
-    """Space and weights of a supernet."""
+def _trained(path: Path, space: str | None, dtype: DType) -> tuple[SearchSpace, WeightsOf]:
+    """Space and weights of a supernet, not recalibrated: what is compiled and compared here is no accuracy."""
+    from ofa_tvm.graph.quantisation import nominal_scales
     from ofa_tvm.supernet.checkpoint import load_supernet
     from ofa_tvm.supernet.subnet import extract
 
     supernet, facts = load_supernet(path)
     facts.space_unless_other(space)
-    return supernet.space, lambda config: extract(supernet, config).folded()
+
+    def weights_of(config: SubnetConfig) -> Weights:
+        subnet = extract(supernet, config)
+        scales = nominal_scales(subnet.network) if dtype == "int8" else {}
+        return {**subnet.folded(), **scales}
+
+    return supernet.space, weights_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:

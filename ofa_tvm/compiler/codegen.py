@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
@@ -16,6 +18,7 @@ from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.support.errors import UserError
 
 KernelStep = tuple[tuple[str, ...], KernelSpec]
 """The names of the layers that a kernel computes, and the kernel."""
@@ -67,9 +70,18 @@ class Codegen(ABC):
 
 
 class CpuCodegen(Codegen):
-    """Fused kernels in a library of C functions."""
+    """Fused kernels in a library of C functions.
+
+    Raises:
+        UserError: the target is int8, and its CPU lacks the instructions.
+    """
 
     form = "subnet"
+
+    def __init__(self, target: TargetSpec) -> None:
+        super().__init__(target)
+        if target.dtype == "int8":
+            _require_int8(json.dumps(target.attributes))
 
     def steps(self, network: NetworkSpec) -> list[KernelStep]:
         """One kernel for several layers, see ``graph.fusion``."""
@@ -122,6 +134,17 @@ class CudaCodegen(Codegen):
         from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel
 
         return VirtualMachineModel(library, "cuda")
+
+
+@functools.cache
+def _require_int8(attributes: str) -> None:
+    from ofa_tvm.compiler.cpu.emit import INT8_NEEDS
+    from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
+    from ofa_tvm.compiler.tvm_api.names import Target
+
+    target = json.loads(attributes)
+    if cpu_features(Target(target)).dot is None:
+        raise UserError(f"{target['mcpu']} has no instructions for int8: {INT8_NEEDS}", "leave out --dtype")
 
 
 def codegen_of(target: TargetSpec) -> Codegen:

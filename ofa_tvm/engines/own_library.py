@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ofa_tvm.engines.base import Array, Call, Engine, Model, Precision
+from ofa_tvm.engines.base import Array, Call, Engine, Model, Precision, calibration_images
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.dtype import DType
@@ -42,15 +42,16 @@ class OfaTvm(Engine):
         from ofa_tvm.compiler.cpu.object_cache import ObjectCache
         from ofa_tvm.compiler.loaded_model import LoadedModel
         from ofa_tvm.compiler.threads import use_threads
-        from ofa_tvm.graph.quantisation import is_quantised, nominal_scales
+        from ofa_tvm.graph.quantisation import is_quantised
         from ofa_tvm.hardware.target_files import load_target
+        from ofa_tvm.supernet.quantise import quantised_weights
         from ofa_tvm.tuner.log import TuningLog
 
         use_threads(threads)
         spec = load_target(self._target, threads, batch=1, dtype=self._dtype)
         winners = TuningLog(spec, self._logs).winners if self._tuned else {}
         if self._dtype == "int8" and not is_quantised(weights):
-            weights = {**weights, **nominal_scales(network)}
+            weights = quantised_weights(network, weights, calibration_images(network))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"model{spec.library_suffix}"
             assemble(network, weights, winners, ObjectCache(spec.attributes), path, 1, spec.toolchain.linker)

@@ -94,17 +94,17 @@ def _own_library(search: TargetSearch, threads: int) -> Library | None:
 
     What int8 kernels compute is the same on every CPU, so this one stands in for others.
     """
-    target = search.target
+    target, winners = search.target, search.log.winners
     if target.device != "local" or target.is_gpu:
         if target.dtype != "int8":
             return None
-        target = load_target("x86", dtype="int8")
+        target, winners = load_target("x86", dtype="int8"), {}
     copies = max(1, threads // target.threads)
 
     def library(network: NetworkSpec, weights: Weights) -> Logits:
         from ofa_tvm.measurement.classifier import Classifier
 
-        return Classifier(network, weights, target, search.log.winners, copies)
+        return Classifier(network, weights, target, winners, copies)
 
     return library
 

@@ -50,6 +50,10 @@ class FoldedSubnet:
 
         return run(self._network, images, lambda _: layer)
 
+    def layer(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
+        """One layer, with what follows in it."""
+        return finish(_layer(self.tensors, inputs, spec), spec.activation, residual)
+
     def inputs(self, images: NDArray[np.float32]) -> Tensor:
         """A view of (batch, resolution, resolution, channels) images, which torch calls channels_last."""
         return torch.from_numpy(images).permute(0, 3, 1, 2)

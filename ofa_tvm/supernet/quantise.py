@@ -7,7 +7,7 @@ largest value, and so does a vector: clipped by a sample, where values are few, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import numpy as np
@@ -19,7 +19,9 @@ from torch import Tensor
 from ofa_tvm.graph.fusion import HIDDEN, SUMS
 from ofa_tvm.graph.network import LayerSpec, NetworkSpec
 from ofa_tvm.graph.quantisation import LEVELS, QuantisedTensor, quantised_tensors, scale_arrays
+from ofa_tvm.graph.weights import Weights
 from ofa_tvm.supernet.elastic import Layer, run
+from ofa_tvm.supernet.folded import FoldedSubnet
 from ofa_tvm.supernet.subnet import SqueezeExcite, Subnet
 
 SAMPLED = 8192
@@ -33,6 +35,9 @@ DEEP_LOW = -0.5
 """Above it a range's low end is that of hard-swish, which is not clipped."""
 
 Doubles = NDArray[np.float64]
+Range = tuple[Doubles, Doubles]
+Hidden = Callable[[Tensor, LayerSpec], Tensor]
+"""From the pooled map to the hidden vector of a squeeze-excite layer."""
 
 
 class Observer:
@@ -82,20 +87,21 @@ def best_range(values: Doubles, low: float, high: float) -> tuple[float, float]:
 
 
 class _Observed:
-    """A subnet's layers, whose outputs are seen by observers."""
+    """A network's layers, whose outputs are seen by observers."""
 
-    def __init__(self, subnet: Subnet) -> None:
-        self._subnet = subnet
-        self.observers = {tensor.name: Observer(tensor) for tensor in quantised_tensors(subnet.network)[1:]}
+    def __init__(self, network: NetworkSpec, layers: Callable[[str], Layer], hidden: Hidden) -> None:
+        self._layers, self._hidden = layers, hidden
+        self.observers = {tensor.name: Observer(tensor) for tensor in quantised_tensors(network)[1:]}
 
     def __call__(self, name: str) -> Layer:
         """What runs a layer and looks at its output."""
 
         def layer(inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
-            module = self._subnet.layers[name]
-            output: Tensor = cast(Layer, module)(inputs, spec, residual)
-            if isinstance(module, SqueezeExcite):
-                self._see_squeeze_excite(module, inputs, spec)
+            output = self._layers(name)(inputs, spec, residual)
+            if spec.kind == "squeeze_excite":
+                pooled = inputs.mean((2, 3), keepdim=True)
+                self._see(spec.input + SUMS, pooled)
+                self._see(name + HIDDEN, self._hidden(pooled, spec))
             self._see(name, output)
             return output
 
@@ -105,16 +111,19 @@ class _Observed:
         if name in self.observers:
             self.observers[name].see(values)
 
-    def _see_squeeze_excite(self, module: SqueezeExcite, inputs: Tensor, spec: LayerSpec) -> None:
-        pooled = inputs.mean((2, 3), keepdim=True)
-        self._see(spec.input + SUMS, pooled)
-        self._see(spec.name + HIDDEN, F.relu(F.conv2d(pooled, module.reduce[0], module.reduce[1])))
-
 
 @torch.inference_mode()
-def quantised(
-    subnet: Subnet, batches: Iterable[Tensor], image_range: tuple[Doubles, Doubles]
-) -> dict[str, NDArray[np.float32]]:
+def _scales(network: NetworkSpec, layers: _Observed, batches: Iterable[Tensor], image_range: Range) -> Weights:
+    image, *_ = quantised_tensors(network)
+    for images in batches:
+        run(network, images, layers)
+    scales = scale_arrays(image, *image_range)
+    for observer in layers.observers.values():
+        scales |= observer.scales()
+    return scales
+
+
+def quantised(subnet: Subnet, batches: Iterable[Tensor], image_range: Range) -> Weights:
     """Folded weights of a recalibrated subnet with the scales of its int8 form.
 
     Args:
@@ -122,12 +131,29 @@ def quantised(
         batches: preprocessed images (n, 3, resolution, resolution).
         image_range: what black and white become in each channel, so that an image's levels are its own.
     """
-    network: NetworkSpec = subnet.network
-    image, *_ = quantised_tensors(network)
-    observed = _Observed(subnet)
-    for images in batches:
-        run(network, images, observed)
-    weights = subnet.folded() | scale_arrays(image, *image_range)
-    for observer in observed.observers.values():
-        weights |= observer.scales()
-    return weights
+
+    def hidden(pooled: Tensor, spec: LayerSpec) -> Tensor:
+        module = cast(SqueezeExcite, subnet.layers[spec.name])
+        return F.relu(F.conv2d(pooled, module.reduce[0], module.reduce[1]))
+
+    layers = _Observed(subnet.network, lambda name: cast(Layer, subnet.layers[name]), hidden)
+    return {**subnet.folded(), **_scales(subnet.network, layers, batches, image_range)}
+
+
+def quantised_weights(network: NetworkSpec, weights: Weights, images: NDArray[np.float32]) -> Weights:
+    """Folded weights with the scales of their int8 form.
+
+    Args:
+        network: the network.
+        weights: its folded weights.
+        images: normalised images (n, resolution, resolution, channels).
+    """
+    folded = FoldedSubnet(network, weights, torch.get_num_threads())
+
+    def hidden(pooled: Tensor, spec: LayerSpec) -> Tensor:
+        weight, bias = (folded.tensors[f"{spec.name}.reduce.{part}"] for part in ("weight", "bias"))
+        return F.relu(F.conv2d(pooled, weight, bias))
+
+    layers = _Observed(network, lambda _: folded.layer, hidden)
+    ends = images.min((0, 1, 2)).astype(np.float64), images.max((0, 1, 2)).astype(np.float64)
+    return {**weights, **_scales(network, layers, [folded.inputs(images)], ends)}

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
+from ofa_tvm.compiler.codegen import codegen_of
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.emit import candidates
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
@@ -30,6 +31,7 @@ from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.quantise import best_range
+from ofa_tvm.support.errors import UserError
 
 NEEDS = {
     "haswell": {"avx2", "fma"},
@@ -98,6 +100,18 @@ def test_dot_products_are_instructions(mcpu, instruction, tmp_path):
     cache = cache_for(mcpu, 1, tmp_path)
     for spec in (KERNELS[0], KERNELS[15]):
         assert instruction in generate(cache.kernel(spec), cache.target).inspect_source("s")
+
+
+def test_a_target_without_the_instructions_is_told():
+    target = load_target("raspberry-pi-4", device="estimate", dtype="int8")
+    with pytest.raises(UserError, match="cortex-a72 has no instructions for int8"):
+        codegen_of(target)
+
+
+@pytest.mark.parametrize(("name", "device"), [("cuda-sm80", None), ("x86", "pack"), ("arm", "emulated")])
+def test_targets_that_int8_does_not_reach_are_refused(name, device):
+    with pytest.raises(UserError, match="int8"):
+        load_target(name, device=device, dtype="int8")
 
 
 def test_a_cpu_without_the_instructions_is_told(tmp_path):
