@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from typing import Any, ClassVar
 
 import numpy as np
@@ -55,7 +57,8 @@ class OpenVinoInt8(OpenVino):
         images = [channels_first(image[None]) for image in calibration_images(network)]
         model = super()._model(core, network, weights)
         preset = nncf.QuantizationPreset.MIXED
-        return nncf.quantize(model, nncf.Dataset(images), preset=preset, subset_size=len(images))
+        with redirect_stdout(sys.stderr):  # it draws its progress on stdout
+            return nncf.quantize(model, nncf.Dataset(images), preset=preset, subset_size=len(images))
 
 
 class _InferRequest(Model):
