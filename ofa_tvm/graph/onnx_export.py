@@ -35,6 +35,7 @@ class _Graph:
 
     def __init__(self, network: NetworkSpec, weights: Weights) -> None:
         self._weights = weights
+        self._centred: dict[str, str] = {}
         self.nodes: list[onnx.NodeProto] = []
         self.arrays: list[onnx.TensorProto] = []
         values = {INPUT: self._levels(INPUT, IMAGE)}
@@ -74,7 +75,8 @@ class _Graph:
         zeros = self._constant(f"{tensor}.zeros", zero.reshape(shape))
         shifted = self._add("Add", [self._add("Div", [value, by], f"{tensor}.divided"), zeros], f"{tensor}.shifted")
         levels = self._passed(f"{tensor}.each", shifted, np.float32(1), np.float32(0))
-        return self._add("Mul", [self._add("Sub", [levels, zeros], f"{tensor}.centred"), by], f"{tensor}.real")
+        self._centred[tensor] = self._add("Sub", [levels, zeros], f"{tensor}.centred")
+        return self._add("Mul", [self._centred[tensor], by], f"{tensor}.real")
 
     def _passed(self, tensor: str, value: str, scale: np.float32, zero: np.float32) -> str:
         ends = [self._constant(f"{tensor}.scale", scale), self._constant(f"{tensor}.zero", np.uint8(zero))]
@@ -92,6 +94,8 @@ class _Graph:
             is_pointwise = layer.kind == "squeeze_excite" and array.ndim == 2
             shaped = np.ascontiguousarray(array[:, :, None, None] if is_pointwise else array, dtype=np.float32)
             if array.ndim > 1 and has_levels:
+                if layer.kind == "conv" and layer.input in self._centred:  # weights take up the scales by channel
+                    shaped = shaped * self._weights[f"{layer.input}.scale"].reshape(1, -1, 1, 1)
                 quantised, scale = symmetric(shaped.astype(np.float64), tuple(range(1, shaped.ndim)))
                 parts = [
                     self._constant(f"{name}.quantised", quantised),
@@ -134,7 +138,7 @@ class _Graph:
             steps.append(("Clip", [ZERO, SIX], {}))
         elif layer.activation != "none":
             steps.append(({"relu": "Relu", "hard_swish": "HardSwish"}[layer.activation], [], {}))
-        value = input_map
+        value = self._centred.get(layer.input, input_map) if layer.kind == "conv" else input_map
         for index, (operator, others, attributes) in enumerate(steps, 1):
             after = output if index == len(steps) else f"{layer.name}.step{index}"
             value = self._add(operator, [value, *others], after, **attributes)

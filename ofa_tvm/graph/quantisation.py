@@ -38,13 +38,15 @@ class QuantisedTensor:
     Args:
         name: of the layer that gives it, or a name of ``fusion.Step``.
         activation: what its values have passed; ``none`` where they can have either sign.
-        channels: how many scales it can have without cost, because its readers take one by channel; or 1.
+        channels: how many scales it has; 1 for the input of a dense kernel.
+        is_product: a matrix product reads it. Its weights take up the scales by channel, and lose where these differ.
         is_vector: it is no map, but the input of a dense kernel.
     """
 
     name: str
     activation: Activation
     channels: int = 1
+    is_product: bool = False
     is_vector: bool = False
 
     @property
@@ -62,20 +64,20 @@ def quantised_tensors(network: NetworkSpec) -> tuple[QuantisedTensor, ...]:
         for name in step.layers:
             layer = layers[name]
             if layer.kind in ("conv", "depthwise") and step.kernel.kind != "dense":
-                is_free = _takes_scales_by_channel(network, layer)
-                tensors[name] = QuantisedTensor(name, layer.activation, layer.out_channels if is_free else 1)
+                is_product = _is_read_by_products(network, layer)
+                tensors[name] = QuantisedTensor(name, layer.activation, layer.out_channels, is_product)
         if step.kernel.scaled:
-            tensors[step.reads[1]] = QuantisedTensor(step.reads[1], "none")
+            tensors[step.reads[1]] = QuantisedTensor(step.reads[1], "none", step.kernel.in_channels, is_product=True)
         if step.kernel.kind == "dense":
             name = step.reads[0]
             tensors[name] = QuantisedTensor(name, "relu" if name.endswith(HIDDEN) else "none", is_vector=True)
     return tuple(tensors.values())
 
 
-def _takes_scales_by_channel(network: NetworkSpec, layer: LayerSpec) -> bool:
-    """Whether all readers of a map treat channels apart: depthwise, squeeze-excite, pooling, an added residual."""
+def _is_read_by_products(network: NetworkSpec, layer: LayerSpec) -> bool:
+    """Whether not all readers of a map treat channels apart, as depthwise, squeeze-excite and pooling do."""
     as_input = [reader.kind for reader in network.layers if reader.input == layer.name]
-    return all(kind in ("depthwise", "squeeze_excite", "global_pool") for kind in as_input)
+    return any(kind not in ("depthwise", "squeeze_excite", "global_pool") for kind in as_input)
 
 
 def scale_arrays(tensor: QuantisedTensor, low: NDArray[Any], high: NDArray[Any]) -> dict[str, NDArray[np.float32]]:

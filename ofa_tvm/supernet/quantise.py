@@ -1,8 +1,11 @@
-"""Scales of an int8 subnet from calibration images: which values each tensor takes, and which range serves them best.
+"""Scales of an int8 subnet from calibration images.
 
-A map with one scale gets the range of the least error, which clips rare values (as in Nagel et al., "A White Paper on
-Neural Network Quantization", 2021, section 3.1). A map with a scale by channel gets each channel's smallest and
-largest value, and so does a vector: clipped by a sample, where values are few, they lose more than they gain.
+A map has a scale by channel. Where only depthwise convolutions, squeeze-excite, pooling or an added residual read it,
+that is each channel's own range: it costs nothing. Where a 1x1 convolution reads it, the weights take up the scales, and
+those of channels with small ranges lose what the levels win; so these scales are half-way, the geometric mean of a
+channel's range and the largest one (the balance of Xiao et al., "SmoothQuant", ICML 2023, and of Nagel et al.,
+"Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019). Nothing is clipped: where values
+are few, clipping loses more than it gains.
 """
 
 from __future__ import annotations
@@ -18,21 +21,11 @@ from torch import Tensor
 
 from ofa_tvm.graph.fusion import HIDDEN, SUMS
 from ofa_tvm.graph.network import LayerSpec, NetworkSpec
-from ofa_tvm.graph.quantisation import LEVELS, QuantisedTensor, quantised_tensors, scale_arrays
+from ofa_tvm.graph.quantisation import QuantisedTensor, quantised_tensors, scale_arrays
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.supernet.elastic import Layer, run
 from ofa_tvm.supernet.folded import FoldedSubnet
 from ofa_tvm.supernet.subnet import SqueezeExcite, Subnet
-
-SAMPLED = 8192
-"""Values of a tensor that are kept of each batch."""
-BINS = 2048
-HIGHS = np.linspace(0.2, 1, 33)
-LOWS = np.linspace(0.3, 1, 8)
-ERROR_POWER = 3
-"""Of the error that a range makes; above 2, rare large values count for more, which they do for the logits."""
-DEEP_LOW = -0.5
-"""Above it a range's low end is that of hard-swish, which is not clipped."""
 
 Doubles = NDArray[np.float64]
 Range = tuple[Doubles, Doubles]
@@ -46,44 +39,21 @@ class Observer:
     def __init__(self, tensor: QuantisedTensor) -> None:
         self._tensor = tensor
         self._low = self._high = np.zeros(tensor.channels)
-        self._samples: list[Doubles] = []
 
     def see(self, values: Tensor) -> None:
         """Learn from (images, channels, ...)."""
-        if self._tensor.channels > 1:
-            by_channel = values.transpose(0, 1).flatten(1)
-            low, high = by_channel.amin(1), by_channel.amax(1)
-        else:
-            low, high = values.amin().reshape(1), values.amax().reshape(1)
-            flat = values.flatten()
-            if not self._tensor.is_vector:
-                self._samples.append(flat[:: max(1, flat.numel() // SAMPLED)].double().numpy())
-        self._low = np.minimum(self._low, low.double().numpy())
-        self._high = np.maximum(self._high, high.double().numpy())
+        by_scale = values.transpose(0, 1).flatten(1) if self._tensor.channels > 1 else values.reshape(1, -1)
+        self._low = np.minimum(self._low, by_scale.amin(1).double().numpy())
+        self._high = np.maximum(self._high, by_scale.amax(1).double().numpy())
 
     def scales(self) -> dict[str, NDArray[np.float32]]:
         """The tensor's arrays, see ``graph.quantisation.scale_arrays``."""
         low, high = self._low, self._high
-        if self._samples and high[0] > low[0]:
-            best_low, best_high = best_range(np.concatenate(self._samples), float(low[0]), float(high[0]))
-            low, high = np.array([best_low]), np.array([best_high])
+        if self._tensor.is_product:
+            ranges = np.maximum(high - low, 1e-9)
+            wider = np.sqrt(ranges.max() / ranges)
+            low, high = low * wider, high * wider
         return scale_arrays(self._tensor, low, high)
-
-
-def best_range(values: Doubles, low: float, high: float) -> tuple[float, float]:
-    """The part of a range whose levels stand for values with the least error."""
-    counts, edges = np.histogram(values, BINS, (low, high))
-    centres = (edges[1:] + edges[:-1]) / 2
-    lows = LOWS * low if low < DEEP_LOW else np.array([low])
-    pairs = [(float(some_low), float(some_high)) for some_low in lows for some_high in HIGHS * high]
-
-    def error(ends: tuple[float, float]) -> float:
-        scale = max(ends[1] - ends[0], 1e-9) / LEVELS
-        zero = np.rint(-ends[0] / scale)
-        levels = np.clip(np.rint(centres / scale) + zero, 0, LEVELS) - zero
-        return float((counts * np.abs(levels * scale - centres) ** ERROR_POWER).sum())
-
-    return min(pairs, key=error)
 
 
 class _Observed:

@@ -22,7 +22,7 @@ from ofa_tvm.compiler.loaded_model import load_anew
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import compute, network_logits, random_inputs
 from ofa_tvm.graph.onnx_export import to_onnx
-from ofa_tvm.graph.quantisation import untrained_weights
+from ofa_tvm.graph.quantisation import QuantisedTensor, untrained_weights
 from ofa_tvm.hardware.machine import cpu_flags
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.classifier import Classifier
@@ -30,7 +30,7 @@ from ofa_tvm.spaces import SPACES
 from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.model import Supernet
-from ofa_tvm.supernet.quantise import best_range
+from ofa_tvm.supernet.quantise import Observer
 from ofa_tvm.support.errors import UserError
 
 NEEDS = {
@@ -181,19 +181,17 @@ def test_scales_come_from_calibration_images(tiny_space, tiny_dataset):
     assert np.corrcoef(exact.ravel(), levels.ravel())[0, 1] > 0.98
 
 
-def test_a_range_weighs_rare_values_against_the_many():
-    values = np.random.default_rng(0).standard_t(4, 100_000)
-
-    def error(low: float, high: float) -> float:
-        scale = (high - low) / 255
-        zero = np.rint(-low / scale)
-        levels = np.clip(np.rint(values / scale) + zero, 0, 255) - zero
-        return float((np.abs(levels * scale - values) ** 3).sum())
-
-    whole = float(values.min()), float(values.max())
-    low, high = best_range(values, *whole)
-    assert whole[0] <= low < 0 < high < whole[1]
-    assert error(low, high) < error(*whole)
+@pytest.mark.parametrize("is_product", [False, True])
+def test_scales_hold_every_value(is_product):
+    values = torch.tensor([[0.0, 1.0], [-2.0, 16.0]]).reshape(2, 2, 1, 1)
+    observer = Observer(QuantisedTensor("map", "none", 2, is_product))
+    observer.see(values)
+    arrays = observer.scales()
+    ranges = 255 * arrays["map.scale"]
+    assert ranges.tolist() == pytest.approx([np.sqrt(2 * 16), 16] if is_product else [2, 16])
+    levels = np.rint(values.numpy().reshape(2, 2) / arrays["map.scale"]) + arrays["map.zero"]
+    assert levels.min() >= 0
+    assert levels.max() <= 255
 
 
 def test_onnx_has_the_same_levels():
