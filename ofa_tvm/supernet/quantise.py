@@ -1,7 +1,7 @@
 """Scales of an int8 subnet from calibration images.
 
 A map has a scale by channel. Where only depthwise convolutions, squeeze-excite, pooling or an added residual read it,
-that is each channel's own range: it costs nothing. Where a 1x1 convolution reads it, the weights take up the scales, and
+that is each channel's own range: it costs nothing. Where a 1x1 convolution reads it, weights take up the scales, and
 those of channels with small ranges lose what the levels win; so these scales are half-way, the geometric mean of a
 channel's range and the largest one (the balance of Xiao et al., "SmoothQuant", ICML 2023, and of Nagel et al.,
 "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019). Nothing is clipped: where values
