@@ -24,6 +24,7 @@ from ofa_tvm.support.command import (
 if TYPE_CHECKING:
     from ofa_tvm.spaces import SearchSpace
 
+ACCURACY_NOTES = {"int8": " (accuracies are those of float32; a search counts its own)"}
 DEFAULT_SPACE = "mbv3-cifar"
 
 
@@ -117,10 +118,12 @@ def predict(
         "target": spec.name,
         "fingerprint": spec.fingerprint,
         "threads": spec.threads,
+        "dtype": spec.dtype,
         "provenance": spec.provenance,
         "subnets": [subnet.record() for subnet in predicted],
     }
-    note = f"{spec.name}, {spec.threads} threads, batch {spec.batch}, learned from {spec.provenance} latencies"
+    note = f"{spec.name}, {spec.threads} threads, batch {spec.batch}, {spec.dtype}{ACCURACY_NOTES.get(spec.dtype, '')}"
+    note += f", learned from {spec.provenance} latencies"
     emit(payload, json, lambda: f"{predictions_text(predicted)}\n{note}")
 
 

@@ -50,6 +50,17 @@ class Precisions:
             return _undominated(picks)
         return [better_of([pick for pick in picks if pick.budget_ms == budget]) for budget in budgets]
 
+    def others(self) -> list[str]:
+        """A line for each pick that another precision's is better than."""
+        offered = {(pick.dtype, pick.subnet, pick.budget_ms) for pick in self.picks}
+        return [
+            f"in {search.target.dtype}: {_top1(pick):.2%} (validation) at {_ms(pick):.3f} ms, {pick.subnet}"
+            + ("" if pick.budget_ms is None else f", for {pick.budget_ms:g} ms")
+            for search in self._searches
+            for pick in search.picks
+            if (search.target.dtype, pick.subnet, pick.budget_ms) not in offered
+        ]
+
     def _front(self) -> list[FrontPoint]:
         points = [
             point.model_copy(update={"dtype": search.target.dtype})

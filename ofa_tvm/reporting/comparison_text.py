@@ -12,7 +12,10 @@ def comparison_text(payload: Record) -> str:
     """Medians of every subnet by both protocols, speedups, and how far windows and outputs are apart."""
     names = list(payload["engines"])
     lines = [f"{payload['machine']}; {payload['threads']} threads; {payload['space']}"]
-    lines += [f"{name}: {facts['version']}, {facts['settings']}" for name, facts in payload["engines"].items()]
+    lines += [
+        f"{name}: {facts['version']}, {facts['precision']}: {facts['settings']}"
+        for name, facts in payload["engines"].items()
+    ]
     lines += [f"{name}: not installed" for name in payload["not_installed"]]
     for protocol, meaning in payload["protocols"].items():
         cells = [

@@ -95,7 +95,8 @@ def _target_text(search: TargetSearch | Precisions, result: Record, pack: Path |
     headers = [header.format(result["provenance"]) for header in HEADERS]
     headers += ["precision"] if is_mixed else []
     units = [f"{name} {OBJECTIVES[name].unit}" for name in objectives]
-    lines += [table([*headers, *units], rows), *_disturbances(search, result["percentile"]), ""]
+    others = search.others() if isinstance(search, Precisions) else []
+    lines += [table([*headers, *units], rows), *others, *_disturbances(search, result["percentile"]), ""]
     if result["unmeasured"]:
         lines.append(f"{len(result['unmeasured'])} finalists are not measured, or were disturbed, so not sure yet:")
         lines += [_waiting_hint(search, pack), ""]
