@@ -162,7 +162,13 @@ def _searched_target(result: SearchResult, pick: Pick) -> TargetSpec:
     """
     hint = "search again here, or deploy without the search's figures: --subnet KEY with --target"
     source, dtype = result.target_source or result.target, pick.dtype or result.dtype
-    fingerprint = result.fingerprint if pick.dtype is None else result.fingerprints.get(pick.dtype)
+    is_mixed = bool(result.fingerprints) or pick.dtype is not None
+    if is_mixed and (pick.dtype is None or pick.dtype not in result.fingerprints):
+        raise UserError(
+            f"the search's result is damaged: it has no fingerprint of the precision of pick {pick.number}",
+            "run the search again",
+        )
+    fingerprint = result.fingerprint if pick.dtype is None else result.fingerprints[pick.dtype]
     try:
         target = load_target(source, result.threads, result.batch, result.device, dtype)
     except UserError as error:

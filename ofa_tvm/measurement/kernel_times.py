@@ -26,6 +26,8 @@ def kernel_keys(network: NetworkSpec, dtype: DType = "float32") -> list[list[str
 def _how_to_tune(space: str, tuning_log: TuningLog) -> str:
     target = tuning_log.target
     command = f"python -m ofa_tvm.tune --target {target.name} --space {space}"
+    if target.dtype != "float32":
+        command += f" --dtype {target.dtype}"
     if target.recording is not None:
         command += f" --device replay:{target.recording.folder}"
     if target.device == "pack":

@@ -80,6 +80,8 @@ def _published(path: Path) -> AccuracyFile:
     def opened(search: TargetSearch) -> OpenedAccuracy:
         source = PublishedAccuracy(predictor)
         log(source.note)
+        if search.target.dtype == "int8":
+            log("beware: these accuracies are float32's; what int8 costs is not known of this supernet")
         return OpenedAccuracy(source, sha256_file(path), _numbered)
 
     return AccuracyFile(predictor.space, predictor.space.resolutions, opened)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -145,6 +146,11 @@ def test_a_pick_in_its_own_precision(run, checkpoint, tmp_path, capsys):
     (tmp_path / "search" / "result.json").write_text(json.dumps(result))
     assert run("--from", folder, "--pick", "1", supernet=None) == 0
     assert verify_bundle(tmp_path / "bundle").dtype == "int8"
+    without: list[dict[str, Any]] = [{"fingerprints": {}}, {"picks": [{**result["picks"][0], "dtype": None}]}]
+    for damaged in without:
+        (tmp_path / "search" / "result.json").write_text(json.dumps({**result, **damaged}))
+        assert run("--from", folder, "--pick", "1", supernet=None) == 2
+        assert "the search's result is damaged" in capsys.readouterr().err
 
 
 def search_folder(folder, checkpoint, **changes):

@@ -12,7 +12,7 @@ import torch
 
 from ofa_tvm.compiler.codegen import codegen_of
 from ofa_tvm.compiler.cpu.assembler import assemble
-from ofa_tvm.compiler.cpu.emit import candidates
+from ofa_tvm.compiler.cpu.emit import EmittedKernel, candidates
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.int8_ir import dealt_order, groups, pack_words
 from ofa_tvm.compiler.cpu.emit.row_ring import Phases
@@ -117,6 +117,16 @@ def test_targets_that_int8_does_not_reach_are_refused(name, device):
 def test_a_cpu_without_the_instructions_is_told(tmp_path):
     with pytest.raises(ValueError, match="int8 kernels need AVX2"):
         candidates(KERNELS[0], CpuFeatures(4, 16, 1))
+
+
+@pytest.mark.parametrize("size", [3, 17, 24, 100_000])
+def test_tiles_that_cannot_be_are_refused(size):
+    features = CpuFeatures(16, 32, 1, "vnni")
+    for spec in (KERNELS[4], KERNELS[14]):
+        schedule = candidates(spec, features)[0]
+        sizes = {name: size if isinstance(value, int) else value for name, value in schedule["parameters"].items()}
+        with pytest.raises(ValueError, match="does not suit"):
+            EmittedKernel(spec, {**schedule, "parameters": sizes}, features)
 
 
 @pytest.mark.parametrize(("width", "lanes"), [(64, 16), (40, 16), (12, 16), (72, 8), (20, 4)])

@@ -95,6 +95,8 @@ class EmittedKernel:
             raise ValueError(f"schedule {schedule} of kernel {spec.key}: {' '.join(said[:3])}") from error
         if not all(value > 0 for value in vars(self._tile).values() if isinstance(value, int)):
             raise ValueError(f"schedule {schedule} of kernel {spec.key}: sizes must be positive")
+        if not template.suits(spec, self._tile, features):
+            raise ValueError(f"schedule {schedule} does not suit kernel {spec.key}")
         self.spec, self.schedule = spec, schedule
         self._template, self._features = template, features
 

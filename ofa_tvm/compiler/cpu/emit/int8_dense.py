@@ -155,4 +155,5 @@ INT8_DENSE = Template(
     emit,
     pack,
     lambda spec, tile: spec.in_channels // WORD,
+    lambda spec, tile, features: tile.channels % WORD == 0,
 )

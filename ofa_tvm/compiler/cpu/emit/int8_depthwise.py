@@ -140,4 +140,5 @@ INT8_DEPTHWISE = Template(
     emit,
     pack,
     lambda spec, tile: ring_words(spec, tile.channels),
+    lambda spec, tile, features: tile.channels % WORD == 0,
 )

@@ -92,14 +92,8 @@ def _deep_tiles(spec: KernelSpec, channels: int, features: CpuFeatures) -> Itera
 
 
 def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
-    """The ``PrimFunc``.
-
-    Raises:
-        ValueError: the tile does not suit a pooled kernel.
-    """
+    """The ``PrimFunc``."""
     lanes, size, depth, channels = features.lanes, spec.in_size, spec.in_channels, spec.out_channels
-    if spec.pooled and tile.deep > lanes:
-        raise ValueError(f"{spec.key} cannot have deep={tile.deep}")
     depth_words = depth // WORD
     with kernel(spec.symbol) as finished:
         share, (input_map, expand_weights, expand_rows, zeros, weights, ends_rows, output, sums, ring) = (
@@ -174,6 +168,12 @@ def pack(spec: KernelSpec, tile: ExpandTile, constants: list[NDArray[Any]], feat
     ]
 
 
+def suits(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> bool:
+    """Whether a tile is of whole words, and one vector wide where sums are wanted."""
+    is_whole = not any(size % WORD for size in (tile.channels, tile.panel, tile.deep))
+    return is_whole and (not spec.pooled or tile.deep <= features.lanes)
+
+
 INT8_EXPAND_DEPTHWISE = Template(
     ExpandTile,
     lambda spec: is_int8(spec, "expand_depthwise"),
@@ -181,4 +181,5 @@ INT8_EXPAND_DEPTHWISE = Template(
     emit,
     pack,
     lambda spec, tile: ring_words(spec, tile.channels),
+    suits,
 )

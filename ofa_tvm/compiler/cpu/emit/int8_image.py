@@ -227,7 +227,13 @@ def _is_image(spec: KernelSpec) -> bool:
 
 
 INT8_IMAGE = Template(
-    WindowTile, _is_image, image_tiles, emit_image, pack_image, lambda spec, tile: image_ring_words(spec)
+    WindowTile,
+    _is_image,
+    image_tiles,
+    emit_image,
+    pack_image,
+    lambda spec, tile: image_ring_words(spec),
+    lambda spec, tile, features: tile.channels % WORD == 0,
 )
 
 
@@ -253,4 +259,11 @@ def emit_pool(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> PrimFu
     return finished()
 
 
-INT8_POOL = Template(PoolTile, lambda spec: is_int8(spec, "pool"), pool_tiles, emit_pool, as_they_are)
+INT8_POOL = Template(
+    PoolTile,
+    lambda spec: is_int8(spec, "pool"),
+    pool_tiles,
+    emit_pool,
+    as_they_are,
+    suits=lambda spec, tile, features: tile.channels % WORD == 0,
+)

@@ -29,6 +29,7 @@ from ofa_tvm.compiler.cpu.emit.int8_ir import (
 )
 from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, fused
 from ofa_tvm.compiler.cpu.emit.pointwise import PointwiseTile
+from ofa_tvm.compiler.cpu.emit.pointwise import suits as float_suits
 from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, panel_widths, shared_blocks, tile_cycles
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
@@ -89,14 +90,7 @@ def _tile_cycles(spec: KernelSpec, words: int, pixels: int, width: int, lanes: i
 
 
 def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFunc:
-    """The ``PrimFunc``.
-
-    Raises:
-        ValueError: the tile does not suit a scaled or pooled kernel.
-    """
-    wrong_order = (spec.scaled and tile.outer == "channels") or (spec.pooled and tile.outer == "pixels")
-    if wrong_order or (spec.pooled and tile.channels > features.lanes):
-        raise ValueError(f"{spec.key} cannot have outer='{tile.outer}', channels={tile.channels}")
+    """The ``PrimFunc``."""
     lanes = features.lanes
     pixels, depth, outputs = spec.in_size**2, spec.in_channels, spec.out_channels
     depth_words, output_words = depth // WORD, outputs // WORD
@@ -213,4 +207,10 @@ def scratch_floats(spec: KernelSpec, tile: PointwiseTile) -> int:
     return tile.pixels * spec.in_channels // WORD if spec.scaled else 0
 
 
-INT8_POINTWISE = Template(PointwiseTile, accepts, tiles, emit, pack, scratch_floats)
+def suits(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> bool:
+    """Whether a tile is of whole words, and one vector wide where sums are wanted."""
+    is_narrow = not spec.pooled or tile.channels <= features.lanes
+    return is_narrow and tile.channels % WORD == 0 and float_suits(spec, tile, features)
+
+
+INT8_POINTWISE = Template(PointwiseTile, accepts, tiles, emit, pack, scratch_floats, suits)

@@ -109,13 +109,7 @@ def _matrix_vector_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tu
 
 
 def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFunc:
-    """The ``PrimFunc``.
-
-    Raises:
-        ValueError: the tile's outer loop does not suit a scaled or pooled kernel.
-    """
-    if (spec.scaled and tile.outer == "channels") or (spec.pooled and tile.outer == "pixels"):
-        raise ValueError(f"{spec.key} cannot have outer='{tile.outer}'")
+    """The ``PrimFunc``."""
     lanes, tasks = features.lanes, features.cores
     pixels, depth, outputs = spec.in_size**2, spec.in_channels, spec.out_channels
     with kernel(spec.symbol) as finished:
@@ -192,4 +186,9 @@ def scratch_floats(spec: KernelSpec, tile: PointwiseTile) -> int:
     return tile.pixels * spec.in_channels if spec.scaled else 0
 
 
-POINTWISE = Template(PointwiseTile, accepts, tiles, emit, pack, scratch_floats)
+def suits(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> bool:
+    """Whether the outer loop is one that a scaled or pooled kernel can have."""
+    return not ((spec.scaled and tile.outer == "channels") or (spec.pooled and tile.outer == "pixels"))
+
+
+POINTWISE = Template(PointwiseTile, accepts, tiles, emit, pack, scratch_floats, suits)

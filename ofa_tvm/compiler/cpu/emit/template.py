@@ -32,6 +32,7 @@ class Template(Generic[Tile]):
             [residual], [map], [sums], [scratch], all flat.
         pack: the constant arrays (``KernelSpec.weight_types``) in the order in which the kernel reads them.
         scratch: floats of scratch memory that each thread needs.
+        suits: whether a tile makes sense for a kernel, as far as ``tiles`` knows and a damaged log may not.
     """
 
     tile: Callable[..., Tile]
@@ -40,6 +41,7 @@ class Template(Generic[Tile]):
     emit: Callable[[KernelSpec, Tile, CpuFeatures], PrimFunc]
     pack: Callable[[KernelSpec, Tile, list[Array], CpuFeatures], list[Array]]
     scratch: Callable[[KernelSpec, Tile], int] = lambda spec, tile: 0
+    suits: Callable[[KernelSpec, Tile, CpuFeatures], bool] = lambda spec, tile, features: True
 
     def candidates(self, spec: KernelSpec, features: CpuFeatures) -> list[dict[str, object]]:
         """Parameters worth a trial, best guess first."""
