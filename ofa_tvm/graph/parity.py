@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from ofa_tvm.support.errors import OfaTvmError
 
 MAX_RELATIVE_ERROR = 1e-4
-MAX_LEVELS_ERROR = 0.03
-"""Of an int8 network: sums of a float32 stem in another order move some levels by one, and these what follows."""
 
 
 def relative_error(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
