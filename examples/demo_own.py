@@ -25,6 +25,8 @@ from ofa_tvm.support.command import share, table
 RUNS = Path("runs/own")
 FIXED, SUPERNET = RUNS / "fixed", RUNS / "supernet"
 START = "efficientnet-lite0"
+PLAN = ("--set", "body_rate=1", "--set", "mixed=0.25")
+"""All layers at the full rate, few mixed images: on CIFAR-10 better by 0.5 (largest) to 2.3 points (smallest subnet)."""
 SHARES = (0.3, 0.55, 0.8)
 """Where the budgets lie between the smallest and the largest subnet, in the logarithm of latency."""
 Record = dict[str, Any]
@@ -62,7 +64,7 @@ def once(out: Path, *command: str) -> Record:
 
 def train_both(data: str, sizes: list[int], epochs: str) -> tuple[Record, Record]:
     """The supernet, and its largest network alone for as many CPU seconds."""
-    shared = ["ofa_tvm.train", "--init", START, "--data", data]
+    shared = ["ofa_tvm.train", "--init", START, "--data", data, *PLAN]
     resolutions = [word for size in sizes for word in ("--resolution", str(size))]
     supernet = once(
         SUPERNET, *shared, *resolutions, "--epochs", epochs, "--accuracy-samples", "100", "--out", str(SUPERNET)
