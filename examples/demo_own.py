@@ -26,7 +26,7 @@ RUNS = Path("runs/own")
 FIXED, SUPERNET = RUNS / "fixed", RUNS / "supernet"
 START = "efficientnet-lite0"
 PLAN = ("--set", "body_rate=1", "--set", "mixed=0.25")
-"""All layers at the full rate, few mixed images: on CIFAR-10 better by 0.5 (largest) to 2.3 points (smallest subnet)."""
+"""All layers at the full rate, few mixed images: on CIFAR-10 better by 0.5 (largest) to 2.3 points (smallest)."""
 SHARES = (0.3, 0.55, 0.8)
 """Where the budgets lie between the smallest and the largest subnet, in the logarithm of latency."""
 Record = dict[str, Any]

@@ -10,6 +10,7 @@ from ofa_tvm.support.version import VERSION
 VERBS = {
     "train": "train a supernet",
     "tune": "tune a space's kernels for a target",
+    "adopt": "read your own ONNX or torch model",
     "compile": "compile subnets from tuned kernels",
     "search": "find the best subnets for a budget",
     "deploy": "write a subnet as a folder that runs",

@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_tvm.support.command import ArchOption, DTypeOption, JsonFlag, LogsOption, emit, run_command
+from ofa_tvm.support.command import SUPERNET, ArchOption, DTypeOption, JsonFlag, LogsOption, emit, run_command
 from ofa_tvm.support.files import Record
 
 if TYPE_CHECKING:
     from ofa_tvm.engines.base import Engine
     from ofa_tvm.engines.own_library import CpuDType
+    from ofa_tvm.spaces import SearchSpace
 
 OURS = "ofa_tvm"
 
 
 def bench(
-    space: Annotated[str, typer.Option(help="Search space.")] = "mbv3-cifar",
+    space: Annotated[str | None, typer.Option(help="Search space (default: the supernet's, or mbv3-cifar).")] = None,
+    supernet: Annotated[
+        Path | None, typer.Option(help=f"{SUPERNET}, or an adopted model: its space (weights stay random).")
+    ] = None,
+    onnx: Annotated[Path | None, typer.Option(help="Your own model, an .onnx or .pt2 file, instead.")] = None,
     resolution: Annotated[int | None, typer.Option(help="Input size of random subnets (default: the largest).")] = None,
     subnet: Annotated[list[str] | None, typer.Option(help="Key, largest or smallest; repeat for several.")] = None,
     arch: ArchOption = None,
@@ -41,7 +46,7 @@ def bench(
     logs: LogsOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Time subnets (random weights, batch 1) against other engines.
+    """Time subnets, or your own model (random weights, batch 1), against other engines.
 
     Outputs are compared first. Every run is timed by two protocols, each in three windows some time apart: blocks of 20
     runs of an engine in turn, and single runs in turn. A speedup is the other engine's median over ours; above 1 we are
@@ -55,11 +60,10 @@ def bench(
     from ofa_tvm.hardware.target import require_cpu
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.reporting.comparison_text import comparison_text
-    from ofa_tvm.spaces import get_space
     from ofa_tvm.spaces.subnet_arguments import choose_subnets
     from ofa_tvm.support.console import log
 
-    search_space, spec = get_space(space), load_target(target, threads, batch=1, dtype=dtype)
+    search_space, spec = _space(space, supernet, onnx), load_target(target, threads, batch=1, dtype=dtype)
     require_cpu(spec, "bench")
     rng = np.random.default_rng(seed)
     size = search_space.resolutions[-1] if resolution is None else resolution
@@ -71,7 +75,7 @@ def bench(
         compared = compare(search_space.network(config), engines, threads, seconds, rng)
         rows.append({"subnet": config.key, **compared.record()})
     payload = {
-        "space": space,
+        "space": search_space.name,
         "resolutions": sorted({config.resolution for config in configs}),
         "threads": threads,
         "seed": seed,
@@ -85,6 +89,19 @@ def bench(
         "geomean_speedup": _speedups(rows, engines),
     }
     emit(payload, json, lambda: comparison_text(payload))
+
+
+def _space(space: str | None, supernet: Path | None, onnx: Path | None) -> SearchSpace:
+    from ofa_tvm.supernet.facts import chosen_space
+    from ofa_tvm.support.errors import UserError
+
+    if [space, supernet, onnx].count(None) < 2:
+        raise UserError("--space, --supernet and --onnx say the same", "give one of them")
+    if onnx is None:
+        return chosen_space(supernet, space)
+    from ofa_tvm.supernet.adopted import read_model
+
+    return read_model(onnx).space
 
 
 def _engines(against: str, target: str, dtype: CpuDType, logs: Path | None) -> tuple[dict[str, Engine], list[str]]:

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     WeightsOf = Callable[[SubnetConfig], Weights]
 
-DEFAULT_SPACE = "mbv3-cifar"
-
 
 def compile_subnets(
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
@@ -69,7 +67,7 @@ def compile_subnets(
 
     spec = load_target(target, threads, batch, device, dtype)
     search_space, weights_of = (
-        _trained(supernet, space, spec.dtype) if supernet else _untrained(space or DEFAULT_SPACE, seed, spec.dtype)
+        _trained(supernet, space, spec.dtype) if supernet else _untrained(space, seed, spec.dtype)
     )
     configs = choose_subnets(search_space, subnet or (), arch or (), random, resolution, np.random.default_rng(seed))
     use_threads(spec.threads)
@@ -93,12 +91,12 @@ def compile_subnets(
     emit(payload, json, lambda: compiled_text(compiled, spec.fingerprint))
 
 
-def _untrained(name: str, seed: int, dtype: DType) -> tuple[SearchSpace, WeightsOf]:
+def _untrained(name: str | None, seed: int, dtype: DType) -> tuple[SearchSpace, WeightsOf]:
     """A space with random weights."""
     from ofa_tvm.graph.quantisation import untrained_weights
-    from ofa_tvm.spaces import get_space
+    from ofa_tvm.supernet.facts import chosen_space
 
-    space = get_space(name)
+    space = chosen_space(None, name)
     return space, lambda config: untrained_weights(space.network(config), dtype, seed)
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ofa_tvm.spaces import SearchSpace
 
 ACCURACY_NOTES = {"int8": " (accuracies are those of float32; a search counts its own)"}
-DEFAULT_SPACE = "mbv3-cifar"
 
 
 def predict(
@@ -129,15 +128,13 @@ def predict(
 
 def _space_and_folder(supernet: Path | None, space: str | None) -> tuple[SearchSpace, Path | None]:
     """The space, and the training folder whose predictor gives accuracies, if there is one."""
-    from ofa_tvm.spaces import get_space
-    from ofa_tvm.supernet.facts import checkpoint_path, read_facts
+    from ofa_tvm.supernet.facts import checkpoint_path, chosen_space
     from ofa_tvm.support.shipped import shipped_supernets
 
+    chosen = chosen_space(supernet, space)
     if supernet is None:
-        name = space or DEFAULT_SPACE
-        return get_space(name), next((folder for folder in shipped_supernets() if folder.name == name), None)
-    path = checkpoint_path(supernet)
-    return read_facts(path).space_unless_other(space), path.parent
+        return chosen, next((folder for folder in shipped_supernets() if folder.name == chosen.name), None)
+    return chosen, checkpoint_path(supernet).parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:

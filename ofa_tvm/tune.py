@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ofa_tvm.support.command import (
+    SUPERNET,
     BatchOption,
     DeviceOption,
     DTypeOption,
@@ -25,7 +26,8 @@ SECONDS_PER_TRIAL = 0.2
 
 def tune(
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
-    space: Annotated[str, typer.Option(help="Search space.")] = "mbv3-cifar",
+    space: Annotated[str | None, typer.Option(help="Search space (default: the supernet's, or mbv3-cifar).")] = None,
+    supernet: Annotated[Path | None, typer.Option(help=f"{SUPERNET} or an adopted model: its space.")] = None,
     resolution: Annotated[
         list[int] | None, typer.Option(help="Input size; repeat for several (default: all of the space).")
     ] = None,
@@ -71,7 +73,7 @@ def tune(
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.measurement import tuning_session
     from ofa_tvm.reporting.tuning_text import pack_text, plan_text, tuning_text
-    from ofa_tvm.spaces import get_space
+    from ofa_tvm.supernet.facts import chosen_space
     from ofa_tvm.tuner.coverage import coverage as covered
     from ofa_tvm.tuner.log import TuningLog
     from ofa_tvm.tuner.loop import Budget
@@ -80,7 +82,8 @@ def tune(
     is_packed = export_pack is not None or import_pack is not None
     named = _finalists(subnets_of, export_pack)
     spec = load_target(target, threads, batch, device or ("pack" if is_packed else None), dtype)
-    search_space = get_space(space) if classes is None else get_space(space).with_classes(classes)
+    search_space = chosen_space(supernet, space)
+    search_space = search_space if classes is None else search_space.with_classes(classes)
     resolutions = search_space.choose_resolutions(resolution)
     log = TuningLog(spec, logs)
     tuned = TunedSpace(search_space, spec, log)
@@ -92,7 +95,7 @@ def tune(
         "fingerprint": spec.fingerprint,
         "provenance": spec.provenance,
         "folder": str(log.folder),
-        "space": space,
+        "space": search_space.name,
         "resolutions": list(resolutions),
         "kernels": len(tuned.kernels(resolutions)),
     }

@@ -224,7 +224,7 @@ class Deployment:
         timing = estimated_ms = None
         if self.device is not None and self.target.provenance == "estimated":
             space = self.supernet.space
-            subnets = TunedSubnets(space.name, space.classes, (self.config.key,), self.log.folder)
+            subnets = TunedSubnets.of(space, (self.config.key,), self.log.folder)
             (estimate,) = self.device.time_subnets(subnets, self._plan)
             estimated_ms = statistics.median(estimate.times_ms)
         elif library is not None:

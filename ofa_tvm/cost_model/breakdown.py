@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.graph.kernel import KernelSpec
@@ -63,8 +64,29 @@ def breakdown(
         inside = np.asarray(numbers) == number
         whole = blocks[resolution, number - 1, choices[number - 1]] if number else fixed[resolution]
         shares[inside] = max(float(whole), 0.0) * alone_ms[inside] / alone_ms[inside].sum()
-    shares *= float(model.mean_ms(genome)[0]) / shares.sum()
+    return _parts(shares, float(model.mean_ms(genome)[0]), alone_ms, steps, tuned)
+
+
+def proportional(
+    whole_ms: float,
+    steps: Sequence[tuple[tuple[str, ...], KernelSpec]],
+    costs: Mapping[str, float],
+    tuned: set[str],
+) -> list[Part]:
+    """The calls of a network of which only the whole latency is known, split as their kernels' times alone."""
+    alone_ms = np.asarray([costs[kernel.key] for _, kernel in steps])
+    return _parts(alone_ms, whole_ms, alone_ms, steps, tuned)
+
+
+def _parts(
+    shares: NDArray[np.float64],
+    whole_ms: float,
+    alone_ms: NDArray[np.float64],
+    steps: Sequence[tuple[tuple[str, ...], KernelSpec]],
+    tuned: set[str],
+) -> list[Part]:
+    scaled = shares * (whole_ms / shares.sum())
     return [
         Part(layers, kernel.key, float(share), float(alone), kernel.key in tuned)
-        for (layers, kernel), share, alone in zip(steps, shares, alone_ms, strict=True)
+        for (layers, kernel), share, alone in zip(steps, scaled, alone_ms, strict=True)
     ]

@@ -6,6 +6,7 @@ layers                                          kernel
 1x1 conv, then the depthwise that reads it      ``expand_depthwise``: the expanded map is never written
 a map that squeeze-excite reads                 its kernel is ``pooled``: it also gives the sums of channels
 squeeze-excite                                  two ``dense``, from those sums to the channel scales
+a map that anything else made                   its sums are a ``pool``
 the conv behind it                              ``conv``, ``scaled``: multiplies while it reads
 1x1 conv, then global pooling                   ``conv``, ``pooled``: gives the sums instead of the map
 1x1 conv on a single pixel; linear              ``dense``
@@ -22,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.graph.kernel import KernelSpec, layer_kernel
-from ofa_tvm.graph.network import LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.dtype import DType
+from ofa_tvm.support.errors import UserError
 
 SUMS = ".sums"
 HIDDEN = ".hidden"
@@ -42,6 +44,7 @@ class Step:
         weights: names of its folded arrays in the order of ``KernelSpec.weight_shapes``.
         pixels: the first array is divided by this.
         summed: the map whose sums a dense kernel reads.
+        flattened: pixels of the map that a dense kernel reads whole.
     """
 
     kernel: KernelSpec
@@ -51,11 +54,12 @@ class Step:
     weights: tuple[str, ...]
     pixels: int = 1
     summed: str | None = None
+    flattened: int = 1
 
     def arrays(self, weights: Weights) -> list[NDArray[np.float32]]:
         """Its folded arrays in the layouts of a float kernel's ``weight_shapes``."""
         shapes = replace(self.kernel, dtype="float32").weight_shapes
-        arrays = (_channels_last(weights[name]) for name in self.weights)
+        arrays = (_channels_last(weights[name], self.flattened) for name in self.weights)
         return [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
 
     def constants(self, weights: Weights) -> list[NDArray[np.float32]]:
@@ -66,15 +70,49 @@ class Step:
         return arrays
 
 
-def _channels_last(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(out, in, height, width) as (height, width, in, out); (out, in) as (in, out)."""
-    order = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[array.ndim]
+def _channels_last(array: NDArray[np.float32], flattened: int) -> NDArray[np.float32]:
+    """(out, in, height, width) as (height, width, in, out); (out, in) as (in, out); (out, in * pixels) likewise."""
+    if array.ndim == 2 and flattened > 1:
+        array = array.reshape(len(array), -1, flattened)
+    order = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0), 1: (0,)}[array.ndim]
     return np.ascontiguousarray(array.transpose(order), dtype=np.float32)
 
 
 def fused_steps(network: NetworkSpec, dtype: DType = "float32") -> tuple[Step, ...]:
     """The calls that run a network on a CPU, in order."""
     return _Fusion(network, dtype).steps
+
+
+INT8_ACTIVATIONS = ("none", "relu", "relu6", "hard_swish")
+INT8_CHANNELS = 4
+"""Channels of a map come in multiples of this."""
+
+
+def refuse_int8(layer: LayerSpec) -> None:
+    """Refuse a layer that no int8 kernel computes.
+
+    Raises:
+        UserError: there is none; says why.
+    """
+    gates = (layer.hidden_activation, layer.gate) == ("relu", "hard_sigmoid")
+    is_strided = layer.kind == "conv" and layer.kernel_size == 1 < layer.stride
+    is_odd = layer.kind in ("conv", "depthwise") and layer.out_channels % INT8_CHANNELS > 0
+    troubles = {
+        f"a {layer.kind.replace('_', ' ')}": layer.kind in ("max_pool", "average_pool"),
+        f"{layer.activation}": layer.activation not in INT8_ACTIVATIONS,
+        "its gate": layer.kind == "squeeze_excite" and not gates,
+        "groups": layer.groups > 1,
+        "a map without padding": layer.padding == "none" and layer.kernel_size > 1,
+        "a window over channels": layer.kind == "conv" and layer.kernel_size > 1 and layer.input != INPUT,
+        "a stride without a window": is_strided,
+        "a flattened map": layer.kind == "linear" and layer.in_size > 1,
+        f"{layer.out_channels} channels": is_odd,
+    }
+    found = [name for name, is_so in troubles.items() if is_so]
+    if found:
+        raise UserError(
+            f"layer {layer.name}: there is no int8 kernel for {found[0]}", "use float32: leave --dtype int8 out"
+        )
 
 
 def fused_calls(network: NetworkSpec, dtype: DType = "float32") -> list[KernelSpec]:
@@ -85,6 +123,9 @@ def fused_calls(network: NetworkSpec, dtype: DType = "float32") -> list[KernelSp
 class _Fusion:
     def __init__(self, network: NetworkSpec, dtype: DType) -> None:
         self._dtype: DType = dtype
+        if dtype == "int8":
+            for layer in network.layers:
+                refuse_int8(layer)
         self._layers = {layer.name: layer for layer in network.layers}
         self._readers: dict[str, list[LayerSpec]] = {}
         for layer in network.layers:
@@ -112,8 +153,13 @@ class _Fusion:
         readers = self._readers.get(layer.name, [])
         return readers[0] if len(readers) == 1 else None
 
+    def _gives_sums(self, name: str) -> bool:
+        """Whether the kernel that makes a map can give its sums beside it."""
+        layer = self._layers.get(name)
+        return layer is not None and layer.kind == "depthwise"
+
     def _is_plain_pointwise(self, layer: LayerSpec | None) -> bool:
-        if layer is None or layer.kind != "conv" or layer.kernel_size != 1 or layer.stride != 1:
+        if layer is None or layer.kind != "conv" or layer.kernel_size != 1 or layer.stride * layer.groups != 1:
             return False
         return layer.residual is None and self._gate(layer) is None
 
@@ -142,7 +188,7 @@ class _Fusion:
             reads.append(layer.residual)
         writes = [layer.name]
         readers = self._readers.get(layer.name, [])
-        if any(reader.kind == "squeeze_excite" for reader in readers):
+        if self._gives_sums(layer.name) and any(reader.kind == "squeeze_excite" for reader in readers):
             kernel = replace(kernel, pooled=True)
             writes.append(layer.name + SUMS)
         elif self._is_pooled_conv(layer.name):
@@ -166,6 +212,7 @@ class _Fusion:
             tuple(name for fused in layers for name in _arrays(fused)),
             pixels,
             summed,
+            layer.in_size**2 if layer.kind == "linear" else 1,
         )
 
     def _is_dense(self, layer: LayerSpec | None) -> bool:
@@ -178,17 +225,22 @@ class _Fusion:
     def _squeeze_excite(self, layer: LayerSpec) -> list[Step]:
         channels, hidden, name = layer.in_channels, layer.hidden_channels, layer.name
         dense = KernelSpec("dense", channels, hidden, 1, bias=True, dtype=self._dtype)
-        reduce = replace(dense, activation="relu")
-        expand = replace(dense, in_channels=hidden, out_channels=channels, activation="hard_sigmoid")
+        reduce = replace(dense, activation=layer.hidden_activation)
+        expand = replace(dense, in_channels=hidden, out_channels=channels, activation=layer.gate)
         first = (f"{name}.reduce.weight", f"{name}.reduce.bias")
         second = (f"{name}.expand.weight", f"{name}.expand.bias")
+        sums: list[Step] = []
+        if not self._gives_sums(layer.input):
+            pool = KernelSpec("pool", channels, channels, layer.in_size, dtype=self._dtype)
+            sums.append(Step(pool, (name,), (layer.input,), (layer.input + SUMS,), ()))
         return [
+            *sums,
             Step(reduce, (name,), (layer.input + SUMS,), (name + HIDDEN,), first, layer.in_size**2, layer.input),
             Step(expand, (name,), (name + HIDDEN,), (name,), second),
         ]
 
 
 def _arrays(layer: LayerSpec) -> list[str]:
-    if layer.kind == "global_pool":
+    if layer.kind in ("max_pool", "average_pool", "global_pool"):
         return []
     return [f"{layer.name}.weight", *([f"{layer.name}.bias"] if layer.norm or layer.bias else [])]

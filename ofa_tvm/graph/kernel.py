@@ -10,6 +10,8 @@ conv                ``conv``: padding, convolution, bias, residual and activatio
 depthwise           ``depthwise``: padding, convolution, bias, activation
 squeeze_excite      ``squeeze_excite``: mean and both small dense layers, giving the channel scales;
                     the product itself is the first step of the conv that reads it
+max_pool            ``max_pool``: largest value of a window
+average_pool        ``average_pool``: mean of a window
 global_pool         ``pool``: mean over the map
 linear              ``dense``: matrix-vector product and bias
 ==================  ================================================================================
@@ -27,10 +29,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from ofa_tvm.graph.network import Activation, LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import WINDOWED, Activation, LayerSpec, NetworkSpec
 from ofa_tvm.support.dtype import DTYPE_SUFFIX, ArrayType, DType, NumberType
+from ofa_tvm.support.errors import UserError
 
-KernelKind = Literal["conv", "depthwise", "expand_depthwise", "squeeze_excite", "pool", "dense"]
+KernelKind = Literal[
+    "conv", "depthwise", "expand_depthwise", "squeeze_excite", "max_pool", "average_pool", "pool", "dense"
+]
 
 KernelSchedule = dict[str, Any]
 """How a kernel is computed, as logs hold it: ``{"template": name, "parameters": {...}}``, or ``{"trace": ...}`` with a
@@ -42,6 +47,8 @@ _KINDS: dict[str, KernelKind] = {
     "conv": "conv",
     "depthwise": "depthwise",
     "squeeze_excite": "squeeze_excite",
+    "max_pool": "max_pool",
+    "average_pool": "average_pool",
     "global_pool": "pool",
     "linear": "dense",
 }
@@ -60,6 +67,8 @@ class KernelSpec:
         scaled: the input is multiplied by (batch, 1, 1, in_channels) scales first.
         pooled: the sums of the output's channels over the map are given too; those of a ``conv`` instead of the map.
         shifted: the window begins one pixel later than centred, see ``LayerSpec``.
+        valid: the map is not padded.
+        groups: of a ``conv``.
         dtype: of maps and constants in memory; sums and what follows them are float32 (int8: see above).
     """
 
@@ -76,6 +85,8 @@ class KernelSpec:
     scaled: bool = False
     pooled: bool = False
     shifted: bool = False
+    valid: bool = False
+    groups: int = 1
     batch: int = 1
     dtype: DType = "float32"
 
@@ -88,12 +99,15 @@ class KernelSpec:
         elif self.kind == "squeeze_excite":
             channels += f"-{self.hidden_channels}"
         parts = [self.kind, f"{self.in_size}x{self.in_size}", channels]
-        if self.kind in ("conv", "depthwise", "expand_depthwise"):
+        if self.kind in ("conv", "depthwise", "expand_depthwise", "max_pool", "average_pool"):
             parts.append(f"k{self.kernel_size}s{self.stride}")
+        if self.groups > 1:
+            parts.append(f"g{self.groups}")
         if self.activation != "none":
             parts.append(self.activation)
         flags = {
             "shifted": self.shifted,
+            "valid": self.valid,
             "bias": self.bias,
             "scaled": self.scaled,
             "residual": self.residual,
@@ -113,12 +127,21 @@ class KernelSpec:
         """Height and width of the output map in pixels."""
         if self.kind in ("squeeze_excite", "pool", "dense"):
             return 1
-        return (self.in_size + 2 * (self.kernel_size // 2) - self.kernel_size) // self.stride + 1
+        return (self.in_size + 2 * self._most_padding - self.kernel_size) // self.stride + 1
+
+    @property
+    def _most_padding(self) -> int:
+        return 0 if self.valid else self.kernel_size // 2
 
     @property
     def padding(self) -> int:
-        """Zeros before the input map in each direction in pixels; behind it there are ``kernel_size // 2``."""
-        return self.kernel_size // 2 - self.shifted
+        """Zeros before the input map in each direction in pixels; behind it there may be one more."""
+        return self._most_padding - self.shifted
+
+    @property
+    def paddings(self) -> tuple[int, int]:
+        """Zeros before and behind the input map in each direction in pixels."""
+        return self.padding, self._most_padding
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -192,7 +215,7 @@ class KernelSpec:
         vector = ((outputs,),) if self.bias else ()
         match self.kind:
             case "conv":
-                return ((self.kernel_size, self.kernel_size, inputs, outputs), *vector)
+                return ((self.kernel_size, self.kernel_size, inputs // self.groups, outputs), *vector)
             case "depthwise":
                 return ((self.kernel_size, self.kernel_size, outputs), *vector)
             case "expand_depthwise":
@@ -201,7 +224,7 @@ class KernelSpec:
                 return ((inputs, hidden), (hidden,), (hidden, outputs), (outputs,))
             case "dense":
                 return ((inputs, outputs), *vector)
-            case "pool":
+            case "pool" | "max_pool" | "average_pool":
                 return ()
 
     @property
@@ -210,7 +233,7 @@ class KernelSpec:
         pixels = self.batch * self.out_size**2
         match self.kind:
             case "conv" | "dense":
-                return pixels * self.kernel_size**2 * self.in_channels * self.out_channels
+                return pixels * self.kernel_size**2 * (self.in_channels // self.groups) * self.out_channels
             case "depthwise":
                 return pixels * self.kernel_size**2 * self.out_channels
             case "expand_depthwise":
@@ -218,7 +241,7 @@ class KernelSpec:
                 return expanded + pixels * self.kernel_size**2 * self.out_channels
             case "squeeze_excite":
                 return self.batch * self.hidden_channels * (self.in_channels + self.out_channels)
-            case "pool":
+            case "pool" | "max_pool" | "average_pool":
                 return 0
 
     @property
@@ -277,6 +300,8 @@ def quantised_arrays(spec: KernelSpec) -> tuple[ArrayType, ...]:
             return ()
         case "squeeze_excite":
             raise ValueError(f"{spec.key}: int8 squeeze-excite is two dense kernels")
+        case "max_pool" | "average_pool":
+            raise ValueError(f"{spec.key}: there is no int8 kernel of this kind")
 
 
 def layer_kernel(layer: LayerSpec, batch: int = 1, scaled: bool = False, dtype: DType = "float32") -> KernelSpec:
@@ -295,29 +320,54 @@ def layer_kernel(layer: LayerSpec, batch: int = 1, scaled: bool = False, dtype: 
         raise ValueError(
             f"layer {layer.name}: a squeeze-excite layer feeds a {layer.kind} layer, only a conv can read it"
         )
-    is_pool = layer.kind == "global_pool"
-    is_convolution = layer.kind in ("conv", "depthwise")
+    is_linear, is_windowed = layer.kind == "linear", layer.kind in WINDOWED
     return KernelSpec(
         kind=_KINDS[layer.kind],
-        in_channels=layer.in_channels,
-        out_channels=layer.in_channels if is_pool else layer.out_channels,
-        in_size=layer.in_size,
-        kernel_size=layer.kernel_size if is_convolution else 1,
-        stride=layer.stride if is_convolution else 1,
+        in_channels=layer.in_channels * (layer.in_size**2 if is_linear else 1),
+        out_channels=layer.in_channels if layer.kind == "global_pool" else layer.out_channels,
+        in_size=1 if is_linear else layer.in_size,
+        kernel_size=layer.kernel_size if is_windowed else 1,
+        stride=layer.stride if is_windowed else 1,
         activation=layer.activation,
         hidden_channels=layer.hidden_channels,
         bias=layer.norm or layer.bias,
         residual=layer.residual is not None,
         scaled=scaled,
-        shifted=is_convolution and layer.is_shifted,
+        shifted=is_windowed and layer.is_shifted,
+        valid=is_windowed and layer.padding == "none",
+        groups=layer.groups,
         batch=batch,
         dtype=dtype,
     )
+
+
+SCHEDULED_ACTIVATIONS = ("none", "relu", "relu6", "hard_swish", "hard_sigmoid")
+
+
+def _refuse_scheduled(layer: LayerSpec) -> None:
+    """Refuse a layer that TVM schedules nowhere here.
+
+    Raises:
+        UserError: it is one.
+    """
+    activations = (layer.activation, layer.hidden_activation, layer.gate)
+    troubles = {
+        f"a {layer.kind.replace('_', ' ')}": layer.kind in ("max_pool", "average_pool"),
+        " or ".join(activations): any(one not in SCHEDULED_ACTIVATIONS for one in activations),
+        "groups": layer.groups > 1,
+        "a map without padding": layer.padding == "none" and layer.kernel_size > 1,
+        "a flattened map": layer.kind == "linear" and layer.in_size > 1,
+    }
+    found = [name for name, is_so in troubles.items() if is_so]
+    if found:
+        raise UserError(f"layer {layer.name}: there is no kernel for {found[0]} on GPUs", "give a target with a CPU")
 
 
 def network_kernels(
     network: NetworkSpec, batch: int = 1, dtype: DType = "float32"
 ) -> tuple[tuple[str, KernelSpec], ...]:
     """(layer name, kernel) of a subnet in the order in which they run."""
+    for layer in network.layers:
+        _refuse_scheduled(layer)
     gates = {layer.name for layer in network.layers if layer.kind == "squeeze_excite"}
     return tuple((layer.name, layer_kernel(layer, batch, layer.input in gates, dtype)) for layer in network.layers)

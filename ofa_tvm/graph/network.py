@@ -11,10 +11,12 @@ from typing import Literal
 
 from ofa_tvm.support.dtype import FLOAT32_BYTES
 
-Kind = Literal["conv", "depthwise", "squeeze_excite", "global_pool", "linear"]
-Activation = Literal["none", "relu", "relu6", "hard_swish", "hard_sigmoid"]
-Padding = Literal["centred", "tensorflow"]
-"""Where zeros are added to a map: ``kernel_size // 2`` on each side, or as TensorFlow's SAME does."""
+Kind = Literal["conv", "depthwise", "squeeze_excite", "max_pool", "average_pool", "global_pool", "linear"]
+Activation = Literal["none", "relu", "relu6", "hard_swish", "hard_sigmoid", "silu", "sigmoid", "gelu"]
+Padding = Literal["centred", "tensorflow", "none"]
+"""Where zeros are added to a map: ``kernel_size // 2`` on each side, as TensorFlow's SAME does, or nowhere."""
+WINDOWED = ("conv", "depthwise", "max_pool", "average_pool")
+"""Kinds of layers whose ``kernel_size``, ``stride`` and ``padding`` count."""
 
 INPUT = "input"
 
@@ -24,8 +26,9 @@ class LayerSpec:
     """One layer: ``y = activation(norm(op(x)) + residual)``.
 
     Maps are square; ``in_size`` and ``out_size`` are heights in pixels. ``squeeze_excite`` is pool, 1x1 conv to
-    ``hidden_channels``, relu, 1x1 conv, hard sigmoid, and the product with its input. ``input`` and ``residual`` name
-    earlier layers.
+    ``hidden_channels``, ``hidden_activation``, 1x1 conv, ``gate``, and the product with its input. A ``linear`` layer
+    reads a flattened map of ``in_size`` pixels, channels first. A ``conv`` has ``groups``. ``input`` and ``residual``
+    name earlier layers.
     """
 
     name: str
@@ -42,6 +45,9 @@ class LayerSpec:
     residual: str | None = None
     hidden_channels: int = 0
     padding: Padding = "centred"
+    groups: int = 1
+    hidden_activation: Activation = "relu"
+    gate: Activation = "hard_sigmoid"
 
     @property
     def is_shifted(self) -> bool:
@@ -51,6 +57,8 @@ class LayerSpec:
     @property
     def pads(self) -> tuple[int, int]:
         """Zeros before and behind the map in each direction."""
+        if self.padding == "none":
+            return 0, 0
         before = self.kernel_size // 2 - self.is_shifted
         return before, self.kernel_size // 2
 
@@ -59,15 +67,17 @@ class LayerSpec:
         """Height of the output map in pixels (1 for pooling and linear layers)."""
         if self.kind in ("global_pool", "linear"):
             return 1
-        return (self.in_size + 2 * (self.kernel_size // 2) - self.kernel_size) // self.stride + 1
+        return (self.in_size + 2 * self.pads[1] - self.kernel_size) // self.stride + 1
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one image, convolutions and linear layers only."""
         pixels = self.out_size**2
         match self.kind:
-            case "conv" | "linear":
-                return pixels * self.kernel_size**2 * self.in_channels * self.out_channels
+            case "conv":
+                return pixels * self.kernel_size**2 * (self.in_channels // self.groups) * self.out_channels
+            case "linear":
+                return self.in_size**2 * self.in_channels * self.out_channels
             case "depthwise":
                 return pixels * self.kernel_size**2 * self.out_channels
             case "squeeze_excite":
@@ -80,8 +90,10 @@ class LayerSpec:
         """Trainable numbers: weights, biases, and the scale and shift of batch norm."""
         affine = 2 * self.out_channels if self.norm else self.out_channels if self.bias else 0
         match self.kind:
-            case "conv" | "linear":
-                return self.kernel_size**2 * self.in_channels * self.out_channels + affine
+            case "conv":
+                return self.kernel_size**2 * (self.in_channels // self.groups) * self.out_channels + affine
+            case "linear":
+                return self.in_size**2 * self.in_channels * self.out_channels + affine
             case "depthwise":
                 return self.kernel_size**2 * self.out_channels + affine
             case "squeeze_excite":

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import erf, expit
 
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.int8_reference import int8_compute, random_int8_inputs
@@ -16,7 +17,7 @@ from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import INPUT, Activation, NetworkSpec
 from ofa_tvm.graph.quantisation import is_quantised, step_constants
 from ofa_tvm.graph.weights import Weights
-from ofa_tvm.graph.windows import depthwise, full_window
+from ofa_tvm.graph.windows import depthwise, full_window, window_pool
 
 Array = NDArray[np.float32]
 
@@ -64,6 +65,8 @@ def compute(spec: KernelSpec, inputs: Sequence[Array]) -> list[Array]:
             total, rest = depthwise(spec, expanded, rest[half]), rest[half:]
         case "dense":
             total = input_map.reshape(spec.batch, -1) @ rest[0]
+        case "max_pool" | "average_pool":
+            total = window_pool(spec, input_map)
         case "pool":
             total = input_map.sum((1, 2), keepdims=True)
         case "squeeze_excite":
@@ -78,15 +81,29 @@ def _finish(total: Array, bias: Sequence[Array], residual: Array | None, activat
         total = total + bias[0]
     if residual is not None:
         total = total + residual
-    gate = np.clip(total / 6 + np.float32(0.5), 0, 1)
-    results = {
-        "none": total,
-        "relu": np.maximum(total, 0),
-        "relu6": np.clip(total, 0, 6),
-        "hard_swish": total * gate,
-        "hard_sigmoid": gate,
-    }
-    return results[activation]
+    return ACTIVATIONS[activation](total)
+
+
+def _hard_sigmoid(values: Array) -> Array:
+    return np.clip(values / 6 + np.float32(0.5), 0, 1)
+
+
+def _gelu(values: Array) -> Array:
+    gate: Array = (erf(values * np.float32(0.5**0.5)) + 1) / 2
+    return values * gate
+
+
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
+    "none": lambda values: values,
+    "relu": lambda values: np.maximum(values, 0),
+    "relu6": lambda values: np.clip(values, 0, 6),
+    "hard_swish": lambda values: values * _hard_sigmoid(values),
+    "hard_sigmoid": _hard_sigmoid,
+    "silu": lambda values: values * expit(values),
+    "sigmoid": expit,
+    "gelu": _gelu,
+}
+"""What each activation makes of an array."""
 
 
 def layer_input_shapes(spec: KernelSpec) -> list[tuple[int, ...]]:

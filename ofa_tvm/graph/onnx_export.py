@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ofa_tvm.graph.fusion import HIDDEN, SUMS
-from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import INPUT, Activation, LayerSpec, NetworkSpec
 from ofa_tvm.graph.quantisation import symmetric
 from ofa_tvm.graph.weights import Weights, weight_shapes
 
@@ -23,6 +23,8 @@ OPSET = 17
 IR_VERSION = 8
 ZERO, SIX = "zero", "six"
 """Names of the bounds of ReLU6."""
+OPERATORS: Mapping[Activation, str] = {"relu": "Relu", "hard_swish": "HardSwish", "sigmoid": "Sigmoid"}
+"""Activations that are one operator without attributes."""
 IMAGE = "image"
 LOGITS = "logits"
 
@@ -39,7 +41,7 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.arrays: list[onnx.TensorProto] = []
         values = {INPUT: self._levels(INPUT, IMAGE)}
-        if any(layer.activation == "relu6" for layer in network.layers):
+        if any("relu6" in (layer.activation, layer.hidden_activation) for layer in network.layers):
             self._constant(ZERO, np.float32(0))
             self._constant(SIX, np.float32(6))
         for layer in network.layers:
@@ -111,37 +113,69 @@ class _Graph:
         sums, hidden = layer.input + SUMS, name + HIDDEN
         pooled = self._levels(sums, self._add("GlobalAveragePool", [input_map], f"{name}.pooled"))
         reduced = self._add("Conv", [pooled, *self._affine(layer, "reduce", sums)], f"{name}.reduced")
-        rectified = self._levels(hidden, self._add("Relu", [reduced], f"{name}.rectified"))
-        expanded = self._add("Conv", [rectified, *self._affine(layer, "expand", hidden)], f"{name}.expanded")
-        gate = self._add("HardSigmoid", [expanded], f"{name}.gate", alpha=1 / 6, beta=0.5)
-        self._add("Mul", [input_map, gate], name)
+        activated = self._activated(layer.hidden_activation, reduced, f"{name}.activated")
+        expand = self._affine(layer, "expand", hidden)
+        expanded = self._add("Conv", [self._levels(hidden, activated), *expand], f"{name}.expanded")
+        self._add("Mul", [input_map, self._activated(layer.gate, expanded, f"{name}.gate")], name)
+
+    def _activated(self, activation: Activation, value: str, output: str) -> str:
+        match activation:
+            case "none":
+                return self._add("Identity", [value], output)
+            case "relu6":
+                return self._add("Clip", [value, ZERO, SIX], output)
+            case "hard_sigmoid":
+                return self._add("HardSigmoid", [value], output, alpha=1 / 6, beta=0.5)
+            case "silu":
+                return self._add("Mul", [value, self._add("Sigmoid", [value], f"{output}.gate")], output)
+            case "gelu":
+                scaled = self._add("Mul", [value, self._shared("root", 0.5**0.5)], f"{output}.scaled")
+                erf = self._add("Erf", [scaled], f"{output}.erf")
+                shifted = self._add("Add", [erf, self._shared("one", 1.0)], f"{output}.shifted")
+                half = self._add("Mul", [value, self._shared("half", 0.5)], f"{output}.half")
+                return self._add("Mul", [half, shifted], output)
+            case _:
+                return self._add(OPERATORS[activation], [value], output)
+
+    def _shared(self, name: str, number: float) -> str:
+        """A constant that several nodes read."""
+        if all(array.name != name for array in self.arrays):
+            self._constant(name, np.float32(number))
+        return name
 
     def _layer(self, layer: LayerSpec, input_map: str, residual: str | None, output: str) -> None:
         steps: list[tuple[str, list[str], Attributes]] = []
         match layer.kind:
             case "global_pool":
                 steps.append(("GlobalAveragePool", [], {}))
+            case "max_pool" | "average_pool":
+                operator = "MaxPool" if layer.kind == "max_pool" else "AveragePool"
+                steps.append((operator, [], _window(layer)))
             case "linear":
                 steps.append(("Flatten", [], {}))
                 steps.append(("Gemm", self._affine(layer), {"transB": 1}))
             case "conv" | "depthwise":
-                window: Attributes = {
-                    "kernel_shape": [layer.kernel_size] * 2,
-                    "pads": [pad for pad in layer.pads for _ in "yx"],
-                    "strides": [layer.stride] * 2,
-                    "group": layer.out_channels if layer.kind == "depthwise" else 1,
-                }
-                steps.append(("Conv", self._affine(layer), window))
+                groups = layer.out_channels if layer.kind == "depthwise" else layer.groups
+                steps.append(("Conv", self._affine(layer), {**_window(layer), "group": groups}))
         if residual is not None:
             steps.append(("Add", [residual], {}))
-        if layer.activation == "relu6":
-            steps.append(("Clip", [ZERO, SIX], {}))
-        elif layer.activation != "none":
-            steps.append(({"relu": "Relu", "hard_swish": "HardSwish"}[layer.activation], [], {}))
         value = self._centred.get(layer.input, input_map) if layer.kind == "conv" else input_map
+        is_activated = layer.activation != "none"
         for index, (operator, others, attributes) in enumerate(steps, 1):
-            after = output if index == len(steps) else f"{layer.name}.step{index}"
-            value = self._add(operator, [value, *others], after, **attributes)
+            is_last = index == len(steps) and not is_activated
+            value = self._add(
+                operator, [value, *others], output if is_last else f"{layer.name}.step{index}", **attributes
+            )
+        if is_activated:
+            self._activated(layer.activation, value, output)
+
+
+def _window(layer: LayerSpec) -> Attributes:
+    return {
+        "kernel_shape": [layer.kernel_size] * 2,
+        "pads": [pad for pad in layer.pads for _ in "yx"],
+        "strides": [layer.stride] * 2,
+    }
 
 
 def to_onnx(network: NetworkSpec, weights: Weights, batch: int = 1) -> onnx.ModelProto:

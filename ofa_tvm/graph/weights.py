@@ -5,11 +5,11 @@ Batch norm is folded into each layer's weight and bias. Layouts are torch's:
 ==================  =======================================================================================
 layer kind          arrays
 ==================  =======================================================================================
-conv                ``<layer>.weight`` (out, in, k, k), ``<layer>.bias`` (out,)
+conv                ``<layer>.weight`` (out, in / groups, k, k), ``<layer>.bias`` (out,)
 depthwise           ``<layer>.weight`` (channels, 1, k, k), ``<layer>.bias`` (channels,)
 squeeze_excite      ``<layer>.reduce.weight`` (hidden, channels), ``<layer>.reduce.bias`` (hidden,),
                     ``<layer>.expand.weight`` (channels, hidden), ``<layer>.expand.bias`` (channels,)
-linear              ``<layer>.weight`` (out, in), ``<layer>.bias`` (out,)
+linear              ``<layer>.weight`` (out, in * height * width), ``<layer>.bias`` (out,)
 ==================  =======================================================================================
 
 A conv or linear layer without norm and bias has no ``.bias``.
@@ -34,11 +34,11 @@ def weight_shapes(spec: LayerSpec) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     match spec.kind:
         case "conv":
-            shapes["weight"] = (spec.out_channels, spec.in_channels, *kernel)
+            shapes["weight"] = (spec.out_channels, spec.in_channels // spec.groups, *kernel)
         case "depthwise":
             shapes["weight"] = (spec.out_channels, 1, *kernel)
         case "linear":
-            shapes["weight"] = (spec.out_channels, spec.in_channels)
+            shapes["weight"] = (spec.out_channels, spec.in_channels * spec.in_size**2)
         case "squeeze_excite":
             hidden, channels = spec.hidden_channels, spec.in_channels
             shapes["reduce.weight"] = (hidden, channels)

@@ -8,6 +8,7 @@ from statistics import median
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.spaces.own_model import PREFIX
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import PartialResult
@@ -25,7 +26,8 @@ def kernel_keys(network: NetworkSpec, dtype: DType = "float32") -> list[list[str
 
 def _how_to_tune(space: str, tuning_log: TuningLog) -> str:
     target = tuning_log.target
-    command = f"python -m ofa_tvm.tune --target {target.name} --space {space}"
+    which = "--supernet FOLDER" if space.startswith(PREFIX) else f"--space {space}"
+    command = f"python -m ofa_tvm.tune --target {target.name} {which}"
     if target.dtype != "float32":
         command += f" --dtype {target.dtype}"
     if target.recording is not None:

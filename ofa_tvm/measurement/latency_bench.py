@@ -162,7 +162,7 @@ class LatencyBench:
 
     def _measure(self, subnets: Sequence[str], plan: WindowPlan) -> list[LatencyRecord]:
         assert self._device is not None
-        wanted = TunedSubnets(self.space.name, self.space.classes, tuple(subnets), self.log.folder)
+        wanted = TunedSubnets.of(self.space, tuple(subnets), self.log.folder)
         timings = self._device.time_subnets(wanted, plan)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         records = [self._record(subnet, timing, now) for subnet, timing in zip(subnets, timings, strict=True)]

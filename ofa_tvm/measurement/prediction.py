@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
 from ofa_tvm.cost_model.baselines import OURS, held_out
-from ofa_tvm.cost_model.breakdown import Part, breakdown
+from ofa_tvm.cost_model.breakdown import Part, breakdown, proportional
 from ofa_tvm.cost_model.latency_data import read_latency_data
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.ofa_block_latency import BlockLatencyTable, block_times, read_files
 from ofa_tvm.measurement.kernel_times import call_costs, latency_table
+from ofa_tvm.measurement.known_latencies import KnownLatencies
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.errors import UserError
@@ -31,7 +32,7 @@ class PredictedSubnet:
 
     Args:
         subnet: its key.
-        predicted_ms: latency, with the ends of its 90 % interval.
+        predicted_ms: latency, with the ends of its 90 % interval, where a latency model gives one.
         predicted_top1: accuracy as a fraction; None where nothing predicts it.
         macs: multiply-accumulates of one image.
         parameters: trainable numbers.
@@ -41,8 +42,8 @@ class PredictedSubnet:
 
     subnet: str
     predicted_ms: float
-    predicted_low_ms: float
-    predicted_high_ms: float
+    predicted_low_ms: float | None
+    predicted_high_ms: float | None
     predicted_top1: float | None
     macs: int
     parameters: int
@@ -71,6 +72,8 @@ def predictions(
         UserError: there is no fitted model, or it is damaged.
     """
     space = tuned.space
+    if space.cardinality == 1:
+        return [_own(tuned, config, with_layers) for config in configs]
     model = LatencyModel.load(tuned.model_folder, latency_table(tuned)[0])
     costs, _ = call_costs(tuned)
     is_tuned = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}
@@ -95,6 +98,26 @@ def predictions(
             )
         )
     return predicted
+
+
+def _own(tuned: TunedSpace, config: SubnetConfig, with_layers: bool) -> PredictedSubnet:
+    """A model that somebody brought: what was measured of it, or else the sum of its kernels' times."""
+    network, (costs, _) = tuned.space.network(config), call_costs(tuned)
+    steps = tuned.steps(network)
+    known_ms = KnownLatencies(tuned, 50, 0, is_live=False).latency_ms(config)
+    whole_ms = known_ms or sum(costs[kernel.key] for _, kernel in steps)
+    is_tuned = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}
+    return PredictedSubnet(
+        config.key,
+        whole_ms,
+        None,
+        None,
+        None,
+        network.macs,
+        network.parameters,
+        network.peak_activation_bytes,
+        tuple(proportional(whole_ms, steps, costs, is_tuned)) if with_layers else (),
+    )
 
 
 def write_table(path: Path, predicted: Sequence[PredictedSubnet]) -> None:

@@ -27,12 +27,14 @@ class TuningReport:
         cost: of the trials, and of measuring subnets.
         coverage: what is tuned by now.
         latency_model: how good the latency model is; None where no subnets were asked for.
+        measured_ms: latency of a model that somebody brought, as measured now.
     """
 
     summary: TuningSummary
     cost: Cost
     coverage: Coverage
     latency_model: Record | None
+    measured_ms: float | None = None
 
     def record(self) -> Record:
         """As a JSON object."""
@@ -46,6 +48,7 @@ class TuningReport:
             "slowest_reference": done.slowest_reference,
             **self.coverage.record(),
             "cost_model": self.latency_model,
+            "measured_ms": self.measured_ms,
             "cost": self.cost.record(),
         }
 
@@ -76,11 +79,13 @@ def tune(
     sizes = tuned.space.choose_resolutions(resolutions)
     with tuned.log.exclusive(), _opened(tuned) as device:
         summary, cost = _tune_kernels(tuned, sizes, device, budget, transfer)
-        report = None
-        if samples:
+        report = measured_ms = None
+        if tuned.space.cardinality == 1:
+            (measured_ms,) = LatencyBench(tuned, device).measure([tuned.space.largest], "measuring the model")
+        elif samples:
             report, measuring = _measure_samples(tuned, device, samples, seed, sizes)
             cost = total(f"tune {tuned.space.name} and measure subnets", [cost, measuring])
-    return TuningReport(summary, cost, coverage(tuned, sizes), report)
+    return TuningReport(summary, cost, coverage(tuned, sizes), report, measured_ms)
 
 
 def time_winners_again(tuned: TunedSpace, resolutions: tuple[int, ...]) -> int:

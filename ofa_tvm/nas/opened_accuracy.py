@@ -20,6 +20,7 @@ from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.supernet.facts import SupernetFacts, checkpoint_path, read_facts
 from ofa_tvm.support.console import log
 from ofa_tvm.support.dtype import DType
+from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ def accuracy_of(path: Path, how: Evaluation) -> AccuracyFile:
         return _published(path)
     checkpoint = checkpoint_path(path)
     facts = read_facts(checkpoint)
+    if facts.search_space.cardinality == 1:
+        raise UserError(
+            f"{path} holds one network, so there is nothing to search", "deploy it: deploy --subnet largest"
+        )
     resolutions = facts.search_space.choose_resolutions(facts.resolutions)
     return AccuracyFile(facts.search_space, resolutions, lambda search: _evaluated(checkpoint, facts, how, search))
 

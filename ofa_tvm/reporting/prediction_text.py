@@ -35,11 +35,17 @@ def _cells(subnet: PredictedSubnet) -> list[str]:
     return [
         subnet.subnet,
         f"{subnet.predicted_ms:.3f}",
-        f"{subnet.predicted_low_ms:.3f}-{subnet.predicted_high_ms:.3f}",
+        _interval(subnet),
         "-" if subnet.predicted_top1 is None else f"{subnet.predicted_top1:.2%}",
         f"{subnet.macs / 1e6:.1f}",
         f"{subnet.parameters / 1e3:.0f}",
     ]
+
+
+def _interval(subnet: PredictedSubnet) -> str:
+    if subnet.predicted_low_ms is None or subnet.predicted_high_ms is None:
+        return "-"
+    return f"{subnet.predicted_low_ms:.3f}-{subnet.predicted_high_ms:.3f}"
 
 
 def sums_text(rows: Sequence[Record]) -> str:

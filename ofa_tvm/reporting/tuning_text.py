@@ -71,6 +71,8 @@ def tuning_text(payload: Record, done: TuningReport) -> str:
         lines.append(f"90 % interval held {report['interval_coverage']:.0%} of held-out subnets")
         if (promised := report["mape_with_twice_the_samples"]) is not None:
             lines.append(f"twice as many samples promise a MAPE of {promised:.2%}")
+    if done.measured_ms is not None:
+        lines.append(f"the model takes {done.measured_ms:.3f} ms")
     if payload["provenance"] != "measured":
         lines.append(f"all times are {payload['provenance']}, no measurements")
     return "\n".join([*lines, str(done.cost), f"log: {payload['folder']}"])

@@ -2,6 +2,7 @@
 
 from ofa_tvm.spaces.efficientnet_lite import EFFICIENTNET_LITE
 from ofa_tvm.spaces.mobilenet_v3 import MBV3, MBV3_CIFAR, MBV3_CIFAR_LARGE, MBV3_SMALL, MBV3_W12
+from ofa_tvm.spaces.own_model import OwnModel, own_model
 from ofa_tvm.spaces.proxyless import PROXYLESS
 from ofa_tvm.spaces.space import Genomes, SearchSpace, SubnetConfig
 from ofa_tvm.support.errors import UserError
@@ -23,6 +24,15 @@ def get_space(name: str) -> SearchSpace:
     return SPACES[name]
 
 
+def described_space(name: str, classes: int, own: str) -> SearchSpace:
+    """The space of a name and a number of classes, or that of a model of ``SearchSpace.own``.
+
+    Raises:
+        UserError: there is none.
+    """
+    return own_model(own) if own else get_space(name).with_classes(classes)
+
+
 __all__ = [
     "EFFICIENTNET_LITE",
     "MBV3",
@@ -33,7 +43,10 @@ __all__ = [
     "PROXYLESS",
     "SPACES",
     "Genomes",
+    "OwnModel",
     "SearchSpace",
     "SubnetConfig",
+    "described_space",
     "get_space",
+    "own_model",
 ]

@@ -97,6 +97,11 @@ class SearchSpace(ABC):
     def network(self, config: SubnetConfig) -> NetworkSpec:
         """The layers of a subnet."""
 
+    @property
+    def own(self) -> str:
+        """What describes a model that somebody brought; empty for the spaces that come with the package."""
+        return ""
+
     def with_classes(self, classes: int) -> Self:
         """The same space with another number of classes."""
         return replace(self, classes=classes)

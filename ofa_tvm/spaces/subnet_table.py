@@ -10,7 +10,6 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,9 @@ Floats = NDArray[np.float64]
 KernelKeys = Callable[[NetworkSpec], Sequence[Sequence[str]]]
 """From a network to the keys of the kernels that run for each of its layers, in order."""
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = ("conv", "depthwise", "squeeze_excite", "global_pool", "linear")
+POOLS = ("max_pool", "average_pool")
+"""Kinds that count as ``global_pool``."""
 QUANTITIES = (*(f"{kind}_ms" for kind in KINDS), "kernels", "macs", "activation_bytes", "parameter_bytes")
 _CHECKS = 8
 
@@ -129,7 +130,7 @@ class SubnetTable:
         if self._costs is not None:
             times = [self._costs.get(key, math.nan) for key in keys]
             self._missing.update(key for key, ms in zip(keys, times, strict=True) if not 0 < ms < math.inf)
-            values[KINDS.index(layer.kind)] = sum(times)
+            values[KINDS.index("global_pool" if layer.kind in POOLS else layer.kind)] = sum(times)
         folded = layer.parameters - (layer.out_channels if layer.norm else 0)
         values[len(KINDS) :] = len(keys), layer.macs, moved_bytes(layer), FLOAT32_BYTES * folded
         return values

@@ -68,7 +68,9 @@ LANES = 8
 SIZES = (3, 5, 7)
 
 
-def depthwise_conv2d(inputs: Tensor, weight: Tensor, stride: int, pads: tuple[int, int]) -> Tensor:
+def depthwise_conv2d(
+    inputs: Tensor, weight: Tensor, stride: int, pads: tuple[int, int], bias: Tensor | None = None
+) -> Tensor:
     """Depthwise convolution.
 
     Args:
@@ -76,8 +78,10 @@ def depthwise_conv2d(inputs: Tensor, weight: Tensor, stride: int, pads: tuple[in
         weight: (channels, 1, kernel_size, kernel_size).
         stride: 1 or 2.
         pads: zeros before and behind the map in each direction.
+        bias: (channels,).
     """
     fits = weight.shape[-1] in SIZES and weight.shape[0] % LANES == 0
+    fits = fits and pads[1] == weight.shape[-1] // 2 and bias is None
     if fits and has_triton(inputs.device) and not torch.is_grad_enabled():
         from ofa_tvm.supernet.gpu_maps import Depthwise  # needs Triton
 
@@ -85,13 +89,15 @@ def depthwise_conv2d(inputs: Tensor, weight: Tensor, stride: int, pads: tuple[in
         return Depthwise(maps, _taps(weight), stride, pads[0]).output().permute(0, 3, 1, 2)
     is_ours = inputs.device.type == "cpu" and inputs.dtype == weight.dtype == torch.float32
     if not (fits and is_ours) or torch.is_autocast_enabled("cpu") or _library() is None:
-        return padded_conv2d(inputs, weight, stride, pads, weight.shape[0])
+        return padded_conv2d(inputs, weight, stride, pads, weight.shape[0], bias)
     output: Tensor = _Depthwise.apply(inputs, weight, stride, pads[0])  # type: ignore[no-untyped-call]
     return output
 
 
-def padded_conv2d(inputs: Tensor, weight: Tensor, stride: int, pads: tuple[int, int], groups: int = 1) -> Tensor:
+def padded_conv2d(
+    inputs: Tensor, weight: Tensor, stride: int, pads: tuple[int, int], groups: int = 1, bias: Tensor | None = None
+) -> Tensor:
     """``torch.conv2d`` with other zeros behind the map than before it."""
     if pads[0] != pads[1]:
         inputs, pads = F.pad(inputs, (*pads, *pads)), (0, 0)
-    return F.conv2d(inputs, weight, stride=stride, padding=pads[0], groups=groups)
+    return F.conv2d(inputs, weight, bias, stride, pads[0], groups=groups)

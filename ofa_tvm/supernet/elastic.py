@@ -54,11 +54,22 @@ def run(network: NetworkSpec, images: Tensor, layer: Callable[[str], Layer]) -> 
     return tensors[network.layers[-1].name].flatten(1)
 
 
-def squeeze_excite(inputs: Tensor, reduce: tuple[Tensor, Tensor], expand: tuple[Tensor, Tensor]) -> Tensor:
+def squeeze_excite(
+    inputs: Tensor, spec: LayerSpec, reduce: tuple[Tensor, Tensor], expand: tuple[Tensor, Tensor]
+) -> Tensor:
     """Scale channels by their pooled importance; (weight, bias) pairs of the two 1x1 convolutions."""
     pooled = inputs.mean((2, 3), keepdim=True)
-    hidden = F.relu(F.conv2d(pooled, *reduce))
-    return inputs * F.hardsigmoid(F.conv2d(hidden, *expand))
+    hidden = finish(F.conv2d(pooled, *reduce), spec.hidden_activation)
+    return inputs * finish(F.conv2d(hidden, *expand), spec.gate)
+
+
+def window_pool(inputs: Tensor, spec: LayerSpec) -> Tensor:
+    """The largest value, or the mean, of each window; padding never counts."""
+    if spec.kind == "average_pool":
+        return F.avg_pool2d(inputs, spec.kernel_size, spec.stride)
+    before, behind = spec.pads
+    padded = F.pad(inputs, (before, behind, before, behind), value=-torch.inf)
+    return F.max_pool2d(padded, spec.kernel_size, spec.stride)
 
 
 class ElasticNorm(nn.Module):
@@ -93,18 +104,21 @@ class ElasticConv(nn.Module):
 
     def __init__(self, spec: LayerSpec, epsilon: float) -> None:
         super().__init__()
-        weight = torch.empty(spec.out_channels, spec.in_channels, spec.kernel_size, spec.kernel_size)
+        inputs = spec.in_channels // spec.groups
+        weight = torch.empty(spec.out_channels, inputs, spec.kernel_size, spec.kernel_size)
         nn.init.kaiming_normal_(weight, mode="fan_out")
         self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(spec.out_channels)) if spec.bias else None
         self.norm = ElasticNorm(spec.out_channels, epsilon) if spec.norm else None
 
     def kernel(self, spec: LayerSpec) -> Tensor:
         """Weights of a subnet's layer, shape (out_channels, in_channels, kernel_size, kernel_size)."""
-        return self.weight[: spec.out_channels, : spec.in_channels]
+        return self.weight[: spec.out_channels, : spec.in_channels // spec.groups]
 
     def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
-        output = padded_conv2d(inputs, self.kernel(spec), spec.stride, spec.pads)
+        bias = None if self.bias is None else self.bias[: spec.out_channels]
+        output = padded_conv2d(inputs, self.kernel(spec), spec.stride, spec.pads, spec.groups, bias)
         if self.norm is None:
             return finish(output, spec.activation, residual)
         normed: Tensor = self.norm(output, spec, residual)
@@ -125,7 +139,8 @@ class ElasticDepthwise(nn.Module):
         self.weight = nn.Parameter(weight)
         self.sizes = [size for size in sorted(kernel_choices, reverse=True) if size < spec.kernel_size]
         self.matrices = nn.ParameterDict({str(size): nn.Parameter(torch.eye(size * size)) for size in self.sizes})
-        self.norm = ElasticNorm(spec.out_channels, epsilon)
+        self.bias = nn.Parameter(torch.zeros(spec.out_channels)) if spec.bias else None
+        self.norm = ElasticNorm(spec.out_channels, epsilon) if spec.norm else None
 
     def kernel(self, spec: LayerSpec) -> Tensor:
         """Weights of a subnet's layer, shape (channels, 1, kernel_size, kernel_size)."""
@@ -140,7 +155,10 @@ class ElasticDepthwise(nn.Module):
 
     def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
-        output = depthwise_conv2d(inputs, self.kernel(spec), spec.stride, spec.pads)
+        bias = None if self.bias is None else self.bias[: spec.out_channels]
+        output = depthwise_conv2d(inputs, self.kernel(spec), spec.stride, spec.pads, bias)
+        if self.norm is None:
+            return finish(output, spec.activation, residual)
         normed: Tensor = self.norm(output, spec, residual)
         return normed
 
@@ -164,7 +182,7 @@ class ElasticSqueezeExcite(nn.Module):
 
     def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
-        return finish(squeeze_excite(inputs, *self.tensors(spec)), spec.activation, residual)
+        return finish(squeeze_excite(inputs, spec, *self.tensors(spec)), spec.activation, residual)
 
 
 class ElasticLinear(nn.Module):
@@ -172,12 +190,22 @@ class ElasticLinear(nn.Module):
 
     def __init__(self, spec: LayerSpec) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(spec.out_channels, spec.in_channels) * spec.in_channels**-0.5)
+        inputs = spec.in_channels * spec.in_size**2
+        self.weight = nn.Parameter(torch.randn(spec.out_channels, inputs) * inputs**-0.5)
         self.bias = nn.Parameter(torch.zeros(spec.out_channels))
 
     def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer; inputs (batch, channels, 1, 1) or (batch, channels)."""
-        return finish(F.linear(inputs.flatten(1), self.weight[:, : spec.in_channels], self.bias), spec.activation)
+        weight = self.weight[:, : spec.in_channels * spec.in_size**2]
+        return finish(F.linear(inputs.flatten(1), weight, self.bias), spec.activation)
+
+
+class WindowPool(nn.Module):
+    """Pooling of windows."""
+
+    def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
+        """Run as the given layer."""
+        return finish(window_pool(inputs, spec), spec.activation, residual)
 
 
 class GlobalPool(nn.Module):
@@ -199,5 +227,7 @@ def elastic_layer(spec: LayerSpec, kernel_choices: tuple[int, ...], epsilon: flo
             return ElasticSqueezeExcite(spec)
         case "linear":
             return ElasticLinear(spec)
+        case "max_pool" | "average_pool":
+            return WindowPool()
         case "global_pool":
             return GlobalPool()

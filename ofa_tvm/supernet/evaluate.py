@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ofa_tvm.data import load_dataset
 from ofa_tvm.data.dataset import Dataset, Split
+from ofa_tvm.data.noise import noise
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.spaces import SubnetConfig
@@ -44,7 +45,8 @@ def supernet_images(
     """The images to judge a trained supernet on, preprocessed as those that its weights were trained with.
 
     Args:
-        source: ``name`` or ``name:PATH``; None for what the supernet was trained on.
+        source: ``name`` or ``name:PATH``; None for what the supernet was trained on, or noise for an adopted model
+            that came without images.
         facts: what the checkpoint says about the supernet.
         checkpoint: the checkpoint's file, for the message.
         progress: called with what is fetched.
@@ -53,6 +55,8 @@ def supernet_images(
         UserError: the images cannot be loaded, or their classes are not the supernet's.
     """
     source = source or facts.data
+    if not source:
+        return noise(facts.class_names, facts.preprocess, facts.search_space.resolutions[-1])
     dataset = load_dataset(source, progress)
     fits = dataset.class_names == facts.class_names if facts.is_named else len(dataset.class_names) == facts.classes
     if not fits:

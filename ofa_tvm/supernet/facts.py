@@ -9,13 +9,14 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ofa_tvm.data.dataset import Preprocess
-from ofa_tvm.spaces import SearchSpace, get_space
+from ofa_tvm.spaces import SearchSpace, described_space, get_space
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.shipped import shipped_supernets
 
 FILE_NAME = "supernet.safetensors"
 FORMAT = "ofa_tvm.supernet/1"
+DEFAULT_SPACE = "mbv3-cifar"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class SupernetFacts:
         class_names: what the outputs mean.
         preprocess: what turns an image into its input.
         training: plan, images, progress, and parts of the cross-validation.
+        own: of a model that somebody brought, see ``SearchSpace.own``.
     """
 
     space: str
@@ -35,6 +37,7 @@ class SupernetFacts:
     class_names: tuple[str, ...]
     preprocess: Preprocess
     training: Record = field(default_factory=dict)
+    own: str = ""
 
     @property
     def folds(self) -> int:
@@ -63,7 +66,7 @@ class SupernetFacts:
         Raises:
             UserError: an unknown space.
         """
-        return get_space(self.space).with_classes(len(self.class_names))
+        return described_space(self.space, len(self.class_names), self.own)
 
     def space_unless_other(self, asked: str | None) -> SearchSpace:
         """``search_space``, unless another one is asked for.
@@ -101,6 +104,17 @@ def _is_torchs(path: Path) -> bool:
         return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x04")
 
 
+def chosen_space(supernet: Path | None, name: str | None) -> SearchSpace:
+    """The space of a supernet, or of that name, or the default.
+
+    Raises:
+        UserError: the supernet cannot be read or is of another space, or there is no space of that name.
+    """
+    if supernet is None:
+        return get_space(name or DEFAULT_SPACE)
+    return read_facts(checkpoint_path(supernet)).space_unless_other(name)
+
+
 def damaged(path: Path, error: Exception) -> UserError:
     """The error of a checkpoint that cannot be read."""
     return UserError(f"checkpoint {path} is damaged: {error}", "restore it from a copy, or train it again")
@@ -124,6 +138,7 @@ def read_facts(path: Path) -> SupernetFacts:
             raise UserError(f"{path} is not a supernet checkpoint of format {FORMAT}")
         facts = json.loads(header["facts"])
         preprocess = Preprocess(tuple(facts["preprocess"]["mean"]), tuple(facts["preprocess"]["std"]))
-        return SupernetFacts(facts["space"], facts["data"], tuple(facts["class_names"]), preprocess, facts["training"])
+        class_names, training = tuple(facts["class_names"]), facts["training"]
+        return SupernetFacts(facts["space"], facts["data"], class_names, preprocess, training, facts.get("own", ""))
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise damaged(path, error) from error

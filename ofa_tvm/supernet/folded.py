@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ofa_tvm.graph.network import LayerSpec, NetworkSpec
 from ofa_tvm.graph.weights import Weights
-from ofa_tvm.supernet.elastic import run, squeeze_excite
+from ofa_tvm.supernet.depthwise import padded_conv2d
+from ofa_tvm.supernet.elastic import run, squeeze_excite, window_pool
 from ofa_tvm.supernet.norm_activation import finish
 
 
@@ -63,13 +64,15 @@ def _layer(tensors: Mapping[str, Tensor], inputs: Tensor, spec: LayerSpec) -> Te
     name = spec.name
     match spec.kind:
         case "conv" | "depthwise":
-            groups = spec.out_channels if spec.kind == "depthwise" else 1
-            weight, bias, padding = tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), spec.kernel_size // 2
-            return F.conv2d(inputs, weight, bias, spec.stride, padding, groups=groups)
+            groups = spec.out_channels if spec.kind == "depthwise" else spec.groups
+            weight, bias = tensors[f"{name}.weight"], tensors.get(f"{name}.bias")
+            return padded_conv2d(inputs, weight, spec.stride, spec.pads, groups, bias)
         case "squeeze_excite":
             reduce = (tensors[f"{name}.reduce.weight"], tensors[f"{name}.reduce.bias"])
             expand = (tensors[f"{name}.expand.weight"], tensors[f"{name}.expand.bias"])
-            return squeeze_excite(inputs, reduce, expand)
+            return squeeze_excite(inputs, spec, reduce, expand)
+        case "max_pool" | "average_pool":
+            return window_pool(inputs, spec)
         case "global_pool":
             return inputs.mean((2, 3), keepdim=True)
         case "linear":

@@ -26,6 +26,8 @@ def has_graphed_step(space: SearchSpace, device: torch.device) -> bool:
     if not has_triton(device):
         return False
     layers = space.network(space.largest).layers
+    if space.own:
+        return False
     return all(
         (layer.kind in ("linear", "global_pool") or layer.out_channels % LANES == 0)
         and (layer.kind != "depthwise" or layer.kernel_size in SIZES)

@@ -7,6 +7,7 @@ channels_last order; otherwise torch's operators do it one after the other.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +21,13 @@ BN_EPSILON = 1e-5
 BN_MOMENTUM = 0.1
 KINDS: dict[Activation, int] = {"none": 0, "relu": 1, "hard_swish": 2, "relu6": 3}
 Pointer = ctypes.c_void_p
+OTHERS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "hard_swish": F.hardswish,
+    "hard_sigmoid": F.hardsigmoid,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "gelu": F.gelu,
+}
 
 
 def _library() -> ctypes.CDLL | None:
@@ -34,9 +42,7 @@ def finish(inputs: Tensor, activation: Activation, residual: Tensor | None = Non
         return F.relu(inputs, inplace=True)
     if activation == "relu6":
         return F.relu6(inputs)
-    if activation == "hard_swish":
-        return F.hardswish(inputs)
-    return inputs
+    return OTHERS[activation](inputs) if activation in OTHERS else inputs
 
 
 def norm_activate(

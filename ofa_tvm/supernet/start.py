@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from ofa_tvm.data.dataset import Preprocess
+from ofa_tvm.data.dataset import Dataset, Preprocess
+from ofa_tvm.spaces.own_model import OwnModel
 from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.efficientnet_weights import PREPROCESS, PUBLISHED, published_supernet
+from ofa_tvm.supernet.elastic_start import elastic_supernet
 from ofa_tvm.supernet.facts import checkpoint_path
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.support.errors import UserError
@@ -32,6 +34,17 @@ class Start:
     preprocess: Preprocess
     class_names: tuple[str, ...]
     name: str
+
+    def elastic(self, dataset: Dataset) -> Start:
+        """The same, elastic where it is one network; the images tell what its layers give.
+
+        Raises:
+            UserError: nothing can be cut out of it.
+        """
+        space = self.supernet.space
+        if not isinstance(space, OwnModel) or space.most_blocks:
+            return self
+        return replace(self, supernet=elastic_supernet(self.supernet, space, dataset))
 
     def copy_to(self, supernet: Supernet, class_names: tuple[str, ...]) -> None:
         """Copy all weights, those of the classifier only where its classes are the same.

@@ -20,7 +20,6 @@ from ofa_tvm.supernet.elastic import (
     ElasticLinear,
     ElasticNorm,
     ElasticSqueezeExcite,
-    GlobalPool,
     Layer,
     run,
     squeeze_excite,
@@ -66,18 +65,20 @@ class Norm(nn.Module):
 class Conv(nn.Module):
     """Convolution, depthwise or full, with its norm."""
 
-    def __init__(self, weight: Tensor, norm: Norm | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, norm: Norm | None) -> None:
         super().__init__()
         self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("bias", None if bias is None else bias.detach().clone())
         self.weight: Tensor
+        self.bias: Tensor | None
         self.norm = norm
 
     def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
         if spec.kind == "depthwise":
-            output = depthwise_conv2d(inputs, self.weight, spec.stride, spec.pads)
+            output = depthwise_conv2d(inputs, self.weight, spec.stride, spec.pads, self.bias)
         else:
-            output = padded_conv2d(inputs, self.weight, spec.stride, spec.pads)
+            output = padded_conv2d(inputs, self.weight, spec.stride, spec.pads, spec.groups, self.bias)
         if self.norm is None:
             return finish(output, spec.activation, residual)
         normed: Tensor = self.norm(output, spec, residual)
@@ -86,7 +87,7 @@ class Conv(nn.Module):
     def folded(self) -> dict[str, Tensor]:
         """Weight and bias with the norm folded in."""
         if self.norm is None:
-            return {"weight": self.weight}
+            return {"weight": self.weight, **({} if self.bias is None else {"bias": self.bias})}
         scale, shift = self.norm.scale_and_shift()
         return {"weight": self.weight * scale[:, None, None, None], "bias": shift}
 
@@ -101,7 +102,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
-        return squeeze_excite(inputs, (self.reduce[0], self.reduce[1]), (self.expand[0], self.expand[1]))
+        return squeeze_excite(inputs, spec, (self.reduce[0], self.reduce[1]), (self.expand[0], self.expand[1]))
 
     def folded(self) -> dict[str, Tensor]:
         """Weights as (out, in) matrices, and biases."""
@@ -125,7 +126,7 @@ class Linear(nn.Module):
 
     def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
-        return F.linear(inputs.flatten(1), self.weight, self.bias)
+        return finish(F.linear(inputs.flatten(1), self.weight, self.bias), spec.activation)
 
     def folded(self) -> dict[str, Tensor]:
         """Weight and bias."""
@@ -171,13 +172,14 @@ def _cut(source: nn.Module, spec: LayerSpec) -> nn.Module:
     match source:
         case ElasticConv() | ElasticDepthwise():
             norm = None if source.norm is None else Norm(source.norm, spec.out_channels)
-            return Conv(source.kernel(spec), norm)
+            bias = None if source.bias is None else source.bias[: spec.out_channels]
+            return Conv(source.kernel(spec), bias, norm)
         case ElasticSqueezeExcite():
             return SqueezeExcite(*source.tensors(spec))
         case ElasticLinear():
-            return Linear(source.weight[:, : spec.in_channels], source.bias)
+            return Linear(source.weight[:, : spec.in_channels * spec.in_size**2], source.bias)
         case _:
-            return GlobalPool()
+            return source
 
 
 def extract(supernet: Supernet, config: SubnetConfig) -> Subnet:

@@ -88,6 +88,7 @@ class Tape:
                 return _normed(module.norm, spec, output, backward, residual)
             case ElasticDepthwise():
                 output, backward = _depthwise(module, spec, inputs)
+                assert module.norm is not None  # ``has_graphed_step`` saw to it
                 return _normed(module.norm, spec, output, backward, residual)
             case ElasticSqueezeExcite():
                 return _squeeze_excite(module, spec, inputs)

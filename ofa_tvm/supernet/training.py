@@ -123,7 +123,12 @@ class Trainer:
         """What the checkpoint says about itself now."""
         training = {**self._settings(), "steps_done": self.steps_done}
         return SupernetFacts(
-            self.space.name, self.dataset.name, self.dataset.class_names, self.dataset.preprocess, training
+            self.space.name,
+            self.dataset.name,
+            self.dataset.class_names,
+            self.dataset.preprocess,
+            training,
+            self.space.own,
         )
 
     def _resume(self) -> None:

@@ -22,7 +22,7 @@ from ofa_tvm.supernet.held_out import HeldOut, fold_folder
 from ofa_tvm.supernet.host_threads import use_host_threads
 from ofa_tvm.supernet.plan import Device, Plan, Precision, Recipe
 from ofa_tvm.supernet.ranks import is_first_process, joined
-from ofa_tvm.supernet.start import open_start
+from ofa_tvm.supernet.start import Start, open_start
 from ofa_tvm.supernet.teacher import open_teacher
 from ofa_tvm.supernet.training import Trainer
 from ofa_tvm.supernet.training_cost import expected_cost
@@ -160,7 +160,6 @@ class TrainingSession:
     def __init__(self, request: TrainingRequest, *, writes: bool = True) -> None:
         self._request = request
         start = open_start(request.init) if request.init is not None else None
-        space = get_space(request.space or (start.supernet.space.name if start else SPACE))
         _require_enough(request.accuracy_samples)
         if request.epochs is not None and request.steps is not None:
             raise UserError("--epochs and --steps say the same", "give one of them")
@@ -176,6 +175,8 @@ class TrainingSession:
         dataset = load_dataset(request.data, log)
         if start is not None:
             dataset = replace(dataset, preprocess=start.preprocess)
+            start = start.elastic(dataset)
+        space = _space(request.space, start)
         _warn_of_shrinking(space.with_resolutions(request.resolutions), dataset)
         plan = plan_for(
             len(dataset.train),
@@ -282,6 +283,17 @@ def train(request: TrainingRequest) -> TrainingOutcome | None:
         UserError: see ``TrainingSession``.
     """
     return TrainingSession(request).run()
+
+
+def _space(name: str | None, start: Start | None) -> SearchSpace:
+    """The space of that name, or of the weights to start from, or the default.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if start is not None and name in (None, start.supernet.space.name):
+        return start.supernet.space
+    return get_space(name or SPACE)
 
 
 def _require_enough(accuracy_samples: int) -> None:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.spaces import SubnetConfig, get_space
+from ofa_tvm.spaces import SearchSpace, SubnetConfig, described_space, get_space, own_model
 from ofa_tvm.support.files import Record
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.trial import TrialStatus
@@ -46,21 +46,39 @@ class TunedSubnets:
         classes: their number of classes.
         keys: of the subnets.
         folder: the log's folder; None: they run default schedules.
+        own: of a model that somebody brought, see ``SearchSpace.own``.
     """
 
     space: str
     classes: int
     keys: tuple[str, ...]
     folder: Path | None
+    own: str = ""
+
+    @classmethod
+    def of(cls, space: SearchSpace, keys: tuple[str, ...], folder: Path | None) -> Self:
+        """Subnets of a space."""
+        return cls(space.name, space.classes, keys, folder, space.own)
 
     def alone(self, key: str) -> Self:
         """One of them."""
         return replace(self, keys=(key,))
 
     @property
+    def search_space(self) -> SearchSpace:
+        """Their space."""
+        return described_space(self.space, self.classes, self.own)
+
+    @property
+    def reference(self) -> TunedSubnets:
+        """The subnet that is timed beside them, whatever their number of classes."""
+        space = own_model(self.own) if self.own else get_space(self.space)
+        return TunedSubnets.of(space, (space.middle.key,), None)
+
+    @property
     def networks(self) -> list[NetworkSpec]:
         """What they compute."""
-        space = get_space(self.space).with_classes(self.classes)
+        space = self.search_space
         return [space.network(SubnetConfig.parse(key)) for key in self.keys]
 
 

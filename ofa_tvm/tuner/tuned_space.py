@@ -83,6 +83,8 @@ class TunedSpace:
     @property
     def own_classes(self) -> int | None:
         """The number of classes where it is not that of the space by that name."""
+        if self.space.own:
+            return self.space.classes
         return None if self.space.classes == get_space(self.space.name).classes else self.space.classes
 
     @property

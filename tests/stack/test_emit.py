@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from ofa_tvm.compiler.cpu.object_cache import ObjectCache, generate
 from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.network import Activation
 from ofa_tvm.graph.numpy_reference import compute, random_inputs
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR
@@ -78,7 +79,7 @@ def test_pointwise_gives_sums_instead_of_the_map(features, tmp_path):
 
 
 @every_width
-@pytest.mark.parametrize("activation", ["none", "relu", "relu6", "hard_swish", "hard_sigmoid"])
+@pytest.mark.parametrize("activation", get_args(Activation))
 def test_dense(activation, features, tmp_path):
     spec = KernelSpec("dense", 30, 45, 1, activation=activation, bias=activation != "none")
     parameters = {"pixels": 1, "channels": 32, "outer": "channels"}
@@ -113,6 +114,35 @@ def test_shifted_windows(size, kernel_size, features, tmp_path):
 def test_stem(size, stride, columns, channels, features, tmp_path):
     spec = KernelSpec("conv", 3, 20, size, 3, stride, activation="hard_swish", bias=True)
     assert error_of(spec, "full_window", {"columns": columns, "channels": channels}, features, tmp_path) < 1e-5
+
+
+@every_width
+@pytest.mark.parametrize("outer", ["channels", "rows"])
+@pytest.mark.parametrize(("size", "kernel_size", "stride", "columns"), [(8, 3, 1, 4), (9, 3, 2, 5), (6, 1, 2, 3)])
+@pytest.mark.parametrize(("groups", "channels"), [(1, 24), (1, 48), (4, 12)])
+def test_deep_windows(outer, size, kernel_size, stride, columns, groups, channels, features, tmp_path):
+    spec = KernelSpec("conv", 20, 48, size, kernel_size, stride, "relu", bias=True, residual=True, groups=groups)
+    tile = {"columns": columns, "channels": channels, "outer": outer}
+    assert error_of(spec, "deep_window", tile, features, tmp_path) < 1e-5
+
+
+@every_width
+@pytest.mark.parametrize("kind", ["max_pool", "average_pool"])
+@pytest.mark.parametrize(("size", "kernel_size", "stride"), [(8, 2, 2), (9, 3, 2), (7, 3, 1)])
+def test_window_pools(kind, size, kernel_size, stride, features, tmp_path):
+    spec = KernelSpec(kind, 20, 20, size, kernel_size, stride, valid=kind == "average_pool" or kernel_size == 2)
+    assert error_of(spec, "window_pool", {"channels": 16}, features, tmp_path) < 1e-5
+
+
+@every_width
+def test_unpadded_windows(features, tmp_path):
+    spec = KernelSpec("conv", 12, 24, 9, 3, 2, valid=True)
+    assert error_of(spec, "deep_window", {"columns": 3, "channels": 16}, features, tmp_path) < 1e-5
+    spec = KernelSpec("depthwise", 24, 24, 9, 3, 1, valid=True)
+    assert error_of(spec, "depthwise", {"columns": 3, "channels": 16}, features, tmp_path) < 1e-5
+    spec = KernelSpec("expand_depthwise", 12, 40, 9, 3, 2, "relu", bias=True, valid=True)
+    tile = {"channels": 16, "pixels": 2, "panel": 16, "columns": 1, "deep": 16}
+    assert error_of(spec, "expand_depthwise", tile, features, tmp_path) < 1e-5
 
 
 @every_width
@@ -193,8 +223,10 @@ ASSEMBLY = {
     [
         KernelSpec("conv", 80, 96, 14, activation="hard_swish", bias=True),
         KernelSpec("expand_depthwise", 40, 128, 14, 5, 1, activation="relu", bias=True),
+        KernelSpec("conv", 64, 64, 28, 3, activation="relu", bias=True, residual=True),
+        KernelSpec("conv", 64, 64, 28, 3, activation="relu", bias=True, groups=4),
     ],
-    ids=["conv", "expand_depthwise"],
+    ids=["conv", "expand_depthwise", "deep_window", "grouped"],
 )
 def test_accumulators_stay_in_registers(name, spec):
     """The loop over input channels multiplies and adds in registers and stores nothing."""

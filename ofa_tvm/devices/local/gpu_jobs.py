@@ -10,9 +10,8 @@ from pathlib import Path
 from ofa_tvm.devices.pack import jobs as pack_jobs
 from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, SUBNET_TOLERANCE
-from ofa_tvm.spaces import get_space
 from ofa_tvm.support.files import Record
-from ofa_tvm.tuner.job import KernelJob, SubnetJob, SubnetTiming, SubnetTimings, TunedSubnets
+from ofa_tvm.tuner.job import KernelJob, SubnetJob, SubnetTiming, SubnetTimings
 from ofa_tvm.tuner.trial import TrialResult
 
 
@@ -54,9 +53,8 @@ class GpuJobs:
         """The entry of the space's reference subnet, which is built once and written into a folder."""
         key = f"{job.subnets.space} {job.target.model_dump_json()}"
         if key not in self._references:
-            space = get_space(job.subnets.space)
-            middle = TunedSubnets(space.name, space.classes, (space.middle.key,), None)
-            identity = f"reference-{space.name}-{job.target.dtype}"
+            middle = job.subnets.reference
+            identity = f"reference-{middle.space}-{job.target.dtype}"
             entry = pack_jobs.subnet(replace(job, subnets=middle), identity, folder).entry
             self._references[key] = (entry, (folder / entry["library"]).read_bytes())
         entry, content = self._references[key]

@@ -157,7 +157,7 @@ class PackWriter:
         return ""
 
     def _job(self, space: SearchSpace, config: SubnetConfig, winners: Path | None) -> SubnetJob:
-        subnets = TunedSubnets(space.name, space.classes, (config.key,), winners)
+        subnets = TunedSubnets.of(space, (config.key,), winners)
         return SubnetJob(subnets, self._target, WindowPlan(**self._target.measure.model_dump()))
 
     def _build(self, name: str, jobs: Mapping[str, KernelJob] | Mapping[str, SubnetJob]) -> list[Record]:

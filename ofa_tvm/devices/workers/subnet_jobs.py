@@ -23,7 +23,6 @@ from ofa_tvm.graph.kernel import Winners
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.quantisation import untrained_weights
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.spaces import get_space
 from ofa_tvm.timing.busy_cores import busy_cores
 from ofa_tvm.timing.turns import WindowPlan, in_turn
 from ofa_tvm.tuner.job import SubnetJob, SubnetTiming, SubnetTimings
@@ -97,8 +96,8 @@ class SubnetJobs:
         """The reference subnet of a job's space."""
         key = f"{job.subnets.space} {job.target.model_dump_json()}"
         if key not in self._references:
-            space = get_space(job.subnets.space)
-            self._references[key] = AssembledSubnet(space.network(space.middle), {}, job.target)
+            (network,) = job.subnets.reference.networks
+            self._references[key] = AssembledSubnet(network, {}, job.target)
         return self._references[key]
 
     def time_subnets(self, job: SubnetJob) -> SubnetTimings:

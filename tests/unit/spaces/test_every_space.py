@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ofa_tvm.graph.network import INPUT
-from ofa_tvm.spaces import MBV3_CIFAR, SPACES, SearchSpace, SubnetConfig, get_space
+from ofa_tvm.spaces import EFFICIENTNET_LITE, MBV3_CIFAR, SPACES, SearchSpace, SubnetConfig, get_space
 from ofa_tvm.spaces.architectures import from_ofa
 from ofa_tvm.spaces.inverted_residual import InvertedResidualSpace, make_divisible, widened
+from ofa_tvm.spaces.own_model import elastic_model, fixed_model
 from ofa_tvm.support.errors import UserError
 
-every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
+ELASTIC = elastic_model(fixed_model("lite", EFFICIENTNET_LITE.network(EFFICIENTNET_LITE.largest)))[0]
+EVERY = {**SPACES, "elastic model": ELASTIC}
+every_space = pytest.mark.parametrize("space", EVERY.values(), ids=EVERY.keys())
 quick = settings(max_examples=40, deadline=None)
 
 
@@ -29,7 +32,7 @@ def configs(space: SearchSpace) -> st.SearchStrategy[SubnetConfig]:
     return st.builds(SubnetConfig, st.sampled_from(space.resolutions), stages)
 
 
-any_config = st.sampled_from(list(SPACES.values())).flatmap(lambda space: st.tuples(st.just(space), configs(space)))
+any_config = st.sampled_from(list(EVERY.values())).flatmap(lambda space: st.tuples(st.just(space), configs(space)))
 
 
 @pytest.mark.seconds(20)

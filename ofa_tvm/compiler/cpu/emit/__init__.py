@@ -22,15 +22,18 @@ from ofa_tvm.compiler.cpu.emit.pointwise import POINTWISE
 from ofa_tvm.compiler.cpu.emit.pool import POOL
 from ofa_tvm.compiler.cpu.emit.template import Array, Template
 from ofa_tvm.compiler.cpu.emit.vector_ir import PrimFunc
-from ofa_tvm.compiler.cpu.emit.window import DEPTHWISE, FULL_WINDOW
+from ofa_tvm.compiler.cpu.emit.window import DEEP_WINDOW, DEPTHWISE, FULL_WINDOW
+from ofa_tvm.compiler.cpu.emit.window_pool import WINDOW_POOL
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
 
 TEMPLATES: dict[str, Template[Any]] = {
     "pointwise": POINTWISE,
     "full_window": FULL_WINDOW,
+    "deep_window": DEEP_WINDOW,
     "depthwise": DEPTHWISE,
     "expand_depthwise": EXPAND_DEPTHWISE,
     "pool": POOL,
+    "window_pool": WINDOW_POOL,
     "int8_pointwise": INT8_POINTWISE,
     "int8_dense": INT8_DENSE,
     "int8_image": INT8_IMAGE,

@@ -67,7 +67,7 @@ class PointwiseTile:
 
 def accepts(spec: KernelSpec) -> bool:
     """1x1 convolutions of stride 1 and dense layers, one image."""
-    return is_float(spec) and spec.kind in ("conv", "dense") and spec.kernel_size == 1 and spec.stride == 1
+    return is_float(spec) and spec.kind in ("conv", "dense") and spec.kernel_size == spec.stride == spec.groups == 1
 
 
 def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, PointwiseTile]]:

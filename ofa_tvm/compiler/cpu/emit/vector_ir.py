@@ -160,19 +160,75 @@ def hard_sigmoid(value: Expr, lanes: int) -> Expr:
     return tirx.max(tirx.min(value * sixth + half, constant(1.0, lanes)), constant(0.0, lanes))
 
 
+LARGEST_EXPONENT = 87.0
+"""Beyond it e to that power, or one over it, is no normal float32."""
+EXPONENTIAL = (1.0, 1.0, 0.49999994, 0.16666667, 0.041669, 0.00833333)
+"""Of e to the x about 0."""
+
+
+def exponential(value: Expr, lanes: int) -> Expr:
+    """E to the power of each lane: 2 to the nearest whole number, times a polynomial of what is left."""
+    bounded = tirx.max(tirx.min(value, constant(LARGEST_EXPONENT, lanes)), constant(-LARGEST_EXPONENT, lanes))
+    powers = keep(tirx.round(bounded * constant(1.4426950408889634, lanes)))
+    # ln 2 in two parts, the first of few bits, so that its product is exact.
+    rest = keep(bounded - powers * constant(0.693359375, lanes) + powers * constant(2.12194440e-4, lanes))
+    total = constant(EXPONENTIAL[-1], lanes)
+    for factor in reversed(EXPONENTIAL[:-1]):
+        total = total * rest + constant(factor, lanes)
+    form = "" if lanes == 1 else f"x{lanes}"
+    bits = (tirx.Cast(f"int32{form}", powers) + spread(number(127), lanes)) << spread(number(23), lanes)
+    return total * tirx.reinterpret(f"{FLOAT}{form}", bits)
+
+
+def sigmoid(value: Expr, lanes: int) -> Expr:
+    """``1 / (1 + exp(-value))``."""
+    return constant(1.0, lanes) / (constant(1.0, lanes) + exponential(constant(0.0, lanes) - value, lanes))
+
+
+ERF_SLOPE = 0.3275911
+ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
+
+
+def normal_distribution(value: Expr, lanes: int) -> Expr:
+    """``(1 + erf(value / sqrt(2))) / 2``, by Abramowitz and Stegun's 7.1.26 (error at most 1.5e-7)."""
+    size = keep(tirx.max(value, constant(0.0, lanes) - value) * constant(0.5**0.5, lanes))
+    slope = keep(constant(1.0, lanes) / (constant(1.0, lanes) + constant(ERF_SLOPE, lanes) * size))
+    total = constant(ERF[-1], lanes)
+    for factor in reversed(ERF[:-1]):
+        total = total * slope + constant(factor, lanes)
+    tail = keep(total * slope * exponential(constant(0.0, lanes) - size * size, lanes) * constant(0.5, lanes))
+    return tirx.Select(value > constant(0.0, lanes), constant(1.0, lanes) - tail, tail)
+
+
 def activated(value: Expr, activation: Activation, lanes: int) -> Expr:
     """The activation of a vector."""
-    match activation:
-        case "hard_swish":
-            return value * hard_sigmoid(value, lanes)
-        case "hard_sigmoid":
-            return hard_sigmoid(value, lanes)
-        case "relu":
-            return tirx.max(value, constant(0.0, lanes))
-        case "relu6":
-            return tirx.min(tirx.max(value, constant(0.0, lanes)), constant(6.0, lanes))
-        case "none":
-            return value
+    return ACTIVATIONS[activation](value, lanes)
+
+
+def _gated(gate: Callable[[Expr, int], Expr]) -> Callable[[Expr, int], Expr]:
+    """A vector times what a function of it gives."""
+
+    def product(value: Expr, lanes: int) -> Expr:
+        held = keep(value)
+        return held * gate(held, lanes)
+
+    return product
+
+
+def _relu(value: Expr, lanes: int) -> Expr:
+    return tirx.max(value, constant(0.0, lanes))
+
+
+ACTIVATIONS: dict[Activation, Callable[[Expr, int], Expr]] = {
+    "none": lambda value, lanes: value,
+    "relu": _relu,
+    "relu6": lambda value, lanes: tirx.min(_relu(value, lanes), constant(6.0, lanes)),
+    "hard_swish": lambda value, lanes: value * hard_sigmoid(value, lanes),
+    "hard_sigmoid": hard_sigmoid,
+    "silu": _gated(sigmoid),
+    "sigmoid": sigmoid,
+    "gelu": _gated(normal_distribution),
+}
 
 
 class Accumulators:
@@ -194,6 +250,17 @@ class Accumulators:
                 first = keep(load(bias, at + vector.offset, vector.lanes))
             for pixel in range(self.pixels):
                 store(self._registers, first, self._at(pixel, vector), vector.lanes)
+
+    def fill(self, value: float) -> None:
+        """Set everything to a number."""
+        for vector in self.vectors:
+            for pixel in range(self.pixels):
+                store(self._registers, constant(value, vector.lanes), self._at(pixel, vector), vector.lanes)
+
+    def raise_to(self, pixel: int, vector: Vector, value: Expr) -> None:
+        """Raise a pixel's channels to a vector where that is larger."""
+        at = self._at(pixel, vector)
+        store(self._registers, tirx.max(load(self._registers, at, vector.lanes), value), at, vector.lanes)
 
     def add(self, pixel: int, vector: Vector, value: Expr) -> None:
         """Add a vector to a pixel's channels."""

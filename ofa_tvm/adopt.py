@@ -1,0 +1,101 @@
+"""``python -m ofa_tvm.adopt``: read a model that somebody brought as a supernet of one subnet."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ofa_tvm.support.command import JsonFlag, emit, run_command
+from ofa_tvm.support.files import Record
+
+if TYPE_CHECKING:
+    from ofa_tvm.data.dataset import Preprocess
+
+IMAGENET_MEAN, IMAGENET_STD = "0.485,0.456,0.406", "0.229,0.224,0.225"
+
+
+def adopt(
+    model: Annotated[Path, typer.Argument(help="An ONNX file (opset 9 to 23), or an exported torch program (.pt2).")],
+    out: Annotated[Path, typer.Option(help="Folder that the other commands take as --supernet.")],
+    mean: Annotated[
+        str, typer.Option(help="Subtracted from red, green and blue between 0 and 1 (default: ImageNet's).")
+    ] = IMAGENET_MEAN,
+    std: Annotated[str, typer.Option(help="What they are divided by then (default: ImageNet's).")] = IMAGENET_STD,
+    classes: Annotated[Path | None, typer.Option(help="File with the name of a class on each line.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Images that it is judged on, name or name:PATH (default: none).")
+    ] = None,
+    resolution: Annotated[
+        int | None, typer.Option(min=8, help="Height and width of the image, where the model leaves them open.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Read your own model, check it against ONNX Runtime or torch, and write it as a supernet of one subnet.
+
+    Then: tune --supernet OUT, bench --supernet OUT, deploy --supernet OUT --subnet largest.
+    """
+    from ofa_tvm.reporting.adoption_text import adoption_text
+    from ofa_tvm.supernet.adopted import read_model, write_adopted
+    from ofa_tvm.supernet.facts import FILE_NAME, read_facts
+    from ofa_tvm.support.errors import UserError
+
+    if (out / FILE_NAME).exists() and "adopted" not in read_facts(out / FILE_NAME).training:
+        raise UserError(f"{out} holds a supernet that was trained", "give another folder")
+    names = () if classes is None else _names(classes)
+    preprocess = _preprocess(mean, std)
+    adopted = read_model(model, resolution)
+    write_adopted(adopted, model, out, preprocess, names, data or "")
+    network = adopted.space.model
+    payload: Record = {
+        "out": str(out),
+        "space": adopted.space.name,
+        "subnet": adopted.space.largest.key,
+        "resolution": network.resolution,
+        "classes": network.classes,
+        "layers": len(network.layers),
+        "macs": network.macs,
+        "parameters": network.parameters,
+        "compared_with": adopted.oracle,
+        "max_relative_logit_difference": adopted.difference,
+        "left_out": ["softmax"] if adopted.has_softmax else [],
+    }
+    emit(payload, json, lambda: adoption_text(payload))
+
+
+def _preprocess(mean: str, std: str) -> Preprocess:
+    from ofa_tvm.data.dataset import Preprocess
+    from ofa_tvm.support.errors import UserError
+
+    def three(option: str, text: str) -> tuple[float, float, float]:
+        try:
+            red, green, blue = (float(number) for number in text.split(","))
+        except ValueError as error:
+            raise UserError(f"{option} is '{text}'", f"give three numbers, e.g. {IMAGENET_MEAN}") from error
+        return red, green, blue
+
+    deviations = three("--std", std)
+    if min(deviations) <= 0:
+        raise UserError(f"--std is '{std}'", "give three numbers above 0")
+    return Preprocess(three("--mean", mean), deviations)
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    from ofa_tvm.support.errors import UserError
+
+    try:
+        return tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}", "give a text file with one name a line") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run_command(adopt, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Models that others built, read as networks of ours."""

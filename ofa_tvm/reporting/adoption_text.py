@@ -1,0 +1,24 @@
+"""What ``adopt`` says."""
+
+from __future__ import annotations
+
+from ofa_tvm.support.files import Record
+
+
+def adoption_text(adopted: Record) -> str:
+    """The model, how well it was read, and what to do with it."""
+    left_out = f" (without its {adopted['left_out'][0]})" if adopted["left_out"] else ""
+    out = adopted["out"]
+    return "\n".join(
+        [
+            f"{adopted['space']}: {adopted['layers']} layers, {adopted['macs'] / 1e6:,.0f} M MACs, "
+            f"{adopted['parameters'] / 1e6:.2f} M parameters, {adopted['classes']} classes, "
+            f"{adopted['resolution']} px",
+            f"logits{left_out} equal {adopted['compared_with']}'s within "
+            f"{adopted['max_relative_logit_difference']:.1e} of the largest",
+            "next:",
+            f"  python -m ofa_tvm.tune --supernet {out}",
+            f"  python -m ofa_tvm.bench --supernet {out}",
+            f"  python -m ofa_tvm.deploy --supernet {out} --subnet largest --out BUNDLE",
+        ]
+    )

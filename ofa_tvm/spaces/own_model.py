@@ -1,0 +1,208 @@
+"""Spaces around a model that somebody brought: the model alone, or what can be cut out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
+
+from pydantic import TypeAdapter, ValidationError
+
+from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.spaces.inverted_residual import make_divisible
+from ofa_tvm.spaces.model_blocks import BLOCK, Stages, named_blocks
+from ofa_tvm.spaces.space import SearchSpace, SubnetConfig
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import Record
+
+PREFIX = "own-"
+"""Of the names of such spaces."""
+SHARES = (50, 75, 100)
+"""Per cent of a block's hidden channels."""
+SIZES = (0.43, 0.5, 0.57, 0.71, 0.86, 1.0)
+"""Of the model's resolution, rounded to multiples of ``SIZE_STEP`` pixels."""
+SIZE_STEP = 8
+KERNELS = (3, 5, 7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnModel(SearchSpace):
+    """A model, or the subnets of an elastic one.
+
+    The expand choices of an elastic model are per cent of each block's own hidden channels; a kernel choice means the
+    block's own kernel where that is smaller.
+
+    Args:
+        model: the network, whose elastic blocks are named as ``model_blocks`` does.
+        most_blocks: of a stage of an elastic model; 0 for a model as it is.
+    """
+
+    model: NetworkSpec
+    most_blocks: int = 0
+
+    def network(self, config: SubnetConfig) -> NetworkSpec:
+        """The model, cut to a config where it is elastic."""
+        return _Cut(self, config).network if self.most_blocks else self.model
+
+    def with_classes(self, classes: int) -> OwnModel:
+        """The same space with another last layer."""
+        last = replace(self.model.layers[-1], out_channels=classes)
+        model = replace(self.model, classes=classes, layers=(*self.model.layers[:-1], last))
+        return replace(self, classes=classes, model=model)
+
+    @property
+    def own(self) -> str:
+        """The space as text, from which ``own_model`` makes it again."""
+        return json.dumps([self.name, self.most_blocks, _record(self.model)])
+
+
+def fixed_model(title: str, network: NetworkSpec) -> OwnModel:
+    """The space of one network.
+
+    Args:
+        title: what it is called; the name also identifies its layers.
+        network: the network.
+    """
+    return _fixed(f"{PREFIX}{title}-{_digest(network)}", network)
+
+
+def elastic_model(fixed: OwnModel) -> tuple[OwnModel, dict[str, str]]:
+    """The space of what can be cut out of a model, and the new names of the layers of its blocks.
+
+    Raises:
+        UserError: it has no blocks that can be cut.
+    """
+    network, names, most = named_blocks(fixed.model)
+    if not names:
+        raise UserError(
+            f"{fixed.name} has no inverted residual blocks, so nothing can be cut out of it",
+            "tune and deploy it as it is",
+        )
+    layers = tuple(replace(one, norm=True, bias=False) if _has_norm(one) else one for one in network.layers)
+    return _elastic(f"{fixed.name}-elastic", replace(network, layers=layers), most), names
+
+
+@lru_cache(maxsize=16)
+def own_model(text: str) -> OwnModel:
+    """The space that ``OwnModel.own`` describes.
+
+    Raises:
+        UserError: the text is damaged.
+    """
+    try:
+        name, most, record = json.loads(text)
+        network = _NETWORK.validate_python(record)
+        return _elastic(str(name), network, int(most)) if most else _fixed(str(name), network)
+    except (ValueError, TypeError, KeyError, ValidationError) as error:
+        said = str(error).splitlines()[0]
+        raise UserError(f"the description of a model is damaged: {said}", "adopt it again") from error
+
+
+def _has_norm(layer: LayerSpec) -> bool:
+    return layer.kind in ("conv", "depthwise")
+
+
+def _digest(network: NetworkSpec) -> str:
+    return hashlib.sha256(json.dumps(_record(network)).encode()).hexdigest()[:8]
+
+
+def _fixed(name: str, network: NetworkSpec) -> OwnModel:
+    return OwnModel(
+        name=name,
+        resolutions=(network.resolution,),
+        depth_choices=(1,),
+        kernel_choices=(1,),
+        expand_choices=(1,),
+        stages=1,
+        classes=network.classes,
+        model=network,
+    )
+
+
+def _elastic(name: str, network: NetworkSpec, most: int) -> OwnModel:
+    stages = Stages.of(network, most)
+    largest = max(stages.kernels)
+    is_flattened = any(layer.kind == "linear" and layer.in_size > 1 for layer in network.layers)
+    sizes = {SIZE_STEP * round(network.resolution * share / SIZE_STEP) for share in SIZES}
+    return OwnModel(
+        name=name,
+        resolutions=(network.resolution,) if is_flattened else tuple(sorted({*sizes, network.resolution})),
+        depth_choices=tuple(range(1, most + 1)),
+        kernel_choices=tuple(size for size in KERNELS if size <= largest),
+        expand_choices=SHARES,
+        stages=len(stages.blocks),
+        classes=network.classes,
+        stage_blocks=stages.blocks,
+        stage_kernels=stages.kernels,
+        model=network,
+        most_blocks=most,
+    )
+
+
+class _Cut:
+    """A subnet of an elastic model."""
+
+    def __init__(self, space: OwnModel, config: SubnetConfig) -> None:
+        self._choices = {
+            space.block_index(stage, position): pair
+            for stage, blocks in enumerate(config.stages)
+            for position, pair in enumerate(blocks)
+        }
+        self._layers: dict[str, LayerSpec] = {}
+        self._instead: dict[str, str] = {}
+        """What is read in place of the layers of skipped blocks."""
+        for layer in space.model.layers:
+            self._add(layer, config.resolution)
+        layers = tuple(self._layers.values())
+        self.network = NetworkSpec(config.resolution, space.model.in_channels, space.classes, layers)
+
+    def _add(self, layer: LayerSpec, resolution: int) -> None:
+        match = BLOCK.match(layer.name)
+        source = self._instead.get(layer.input, layer.input)
+        choice = None if match is None else self._choices.get(int(match[1]))
+        if match is not None and choice is None:
+            self._instead[layer.name] = source
+            return
+        before = self._layers.get(source)
+        size = resolution if source == INPUT or before is None else before.out_size
+        inputs = layer.in_channels if before is None else before.out_channels
+        cut = replace(layer, input=source, in_size=size, in_channels=inputs)
+        if layer.residual is not None:
+            cut = replace(cut, residual=self._instead.get(layer.residual, layer.residual))
+        if match is not None and choice is not None:
+            cut = _cut_block(cut, layer, match[2], choice)
+        elif layer.kind in ("global_pool", "max_pool", "average_pool"):
+            cut = replace(cut, out_channels=inputs)
+        self._layers[layer.name] = cut
+
+
+def _cut_block(cut: LayerSpec, layer: LayerSpec, part: str, choice: tuple[int, int]) -> LayerSpec:
+    """A layer of a block with (kernel size, per cent of hidden channels)."""
+    kernel_size, share = choice
+    if part == "expand":
+        return replace(cut, out_channels=_share_of(layer.out_channels, share))
+    if part == "depthwise":
+        return replace(cut, out_channels=cut.in_channels, kernel_size=min(kernel_size, layer.kernel_size))
+    if part == "se":
+        hidden = _share_of(layer.hidden_channels, share)
+        return replace(cut, out_channels=cut.in_channels, hidden_channels=hidden)
+    return cut
+
+
+def _share_of(channels: int, share: int) -> int:
+    return channels if share == 100 else min(channels, make_divisible(channels * share / 100))
+
+
+_NETWORK: TypeAdapter[NetworkSpec] = TypeAdapter(NetworkSpec)
+_DEFAULTS = {field.name: field.default for field in fields(LayerSpec)}
+
+
+def _record(network: NetworkSpec) -> Record:
+    """A network as JSON, without what is as usual."""
+    layers: Sequence[Record] = [
+        {name: value for name, value in asdict(layer).items() if value != _DEFAULTS[name]} for layer in network.layers
+    ]
+    sizes = {"resolution": network.resolution, "in_channels": network.in_channels, "classes": network.classes}
+    return {**sizes, "layers": list(layers)}

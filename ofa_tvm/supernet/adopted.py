@@ -1,0 +1,167 @@
+"""A model that somebody brought, as a supernet of one subnet, checked against what runs it elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ofa_tvm.adoption.layers import AdoptedNetwork, adopt_operators
+from ofa_tvm.adoption.onnx_file import read_onnx
+from ofa_tvm.adoption.torch_program import TorchProgram, read_program
+from ofa_tvm.data.dataset import Preprocess
+from ofa_tvm.graph.parity import check_parity, relative_error
+from ofa_tvm.spaces.own_model import OwnModel, fixed_model
+from ofa_tvm.supernet.checkpoint import save_supernet
+from ofa_tvm.supernet.elastic import channels_last
+from ofa_tvm.supernet.facts import FILE_NAME, SupernetFacts
+from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.program_run import run_program
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import sha256_file
+
+MAX_DIFFERENCE = 1e-4
+"""Of the logits from the model's own, over the largest."""
+CHECKED_IMAGES = 2
+Images = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What became of a model.
+
+    Args:
+        space: its space of one.
+        supernet: its weights.
+        oracle: what its logits were compared with.
+        difference: largest difference of logits over the largest logit.
+        has_softmax: whether it ended in a softmax, which is left out.
+    """
+
+    space: OwnModel
+    supernet: Supernet
+    oracle: str
+    difference: float
+    has_softmax: bool
+
+
+def read_model(model: Path, resolution: int | None = None) -> Adopted:
+    """Read a model, and check that the same is computed.
+
+    Args:
+        model: an ONNX file, or an exported torch program (``.pt2``).
+        resolution: height and width of the image, where the model leaves them open.
+
+    Raises:
+        UserError: the model cannot be taken.
+        OfaTvmError: what was read does not compute what the model does.
+    """
+    if not model.is_file():
+        raise UserError(f"there is no model {model}", "give an .onnx or .pt2 file")
+    if model.suffix == ".pt2":
+        program = read_program(model)
+        adopted = adopt_operators(program.operators())
+        name, logits_of = "torch", _torch_oracle(program, adopted)
+    else:
+        adopted = adopt_operators(read_onnx(model, resolution))
+        name, logits_of = _onnx_oracle(model, adopted)
+    space = fixed_model(_title(model), adopted.network)
+    supernet = channels_last(_supernet(space, adopted)).eval()
+    shape = (CHECKED_IMAGES, space.model.resolution, space.model.resolution, space.model.in_channels)
+    images = np.random.default_rng(0).standard_normal(shape, np.float32).transpose(0, 3, 1, 2).copy()
+    with torch.inference_mode():
+        found = supernet(torch.from_numpy(images), space.largest).numpy()
+    expected = np.concatenate([logits_of(image[None]).reshape(1, -1) for image in images])
+    difference = relative_error(found, expected)
+    check_parity("what was read of the model", difference, name, MAX_DIFFERENCE)
+    return Adopted(space, supernet, name, difference, adopted.has_softmax)
+
+
+def write_adopted(
+    adopted: Adopted, model: Path, out: Path, preprocess: Preprocess, class_names: tuple[str, ...], data: str
+) -> None:
+    """Write a supernet folder that holds a model.
+
+    Args:
+        adopted: the model.
+        model: its file.
+        out: the folder.
+        preprocess: what turns an image into the model's input.
+        class_names: what its outputs mean; empty where unknown.
+        data: images that it is judged on, ``name:PATH``; empty where there are none.
+
+    Raises:
+        UserError: there are other class names than outputs.
+    """
+    space = adopted.space
+    _check_classes(class_names, space.classes)
+    training: dict[str, Any] = {"adopted": model.name, "source": sha256_file(model)}
+    if not class_names:
+        training["unnamed"] = True
+    names = class_names or tuple(map(str, range(space.classes)))
+    facts = SupernetFacts(space.name, data, names, preprocess, training, space.own)
+    out.mkdir(parents=True, exist_ok=True)
+    save_supernet(out / FILE_NAME, adopted.supernet, facts)
+
+
+def _check_classes(class_names: tuple[str, ...], classes: int) -> None:
+    if class_names and len(class_names) != classes:
+        raise UserError(
+            f"{len(class_names)} classes are named, the model has {classes} outputs",
+            "give a file with one name a line, in the order of the outputs",
+        )
+
+
+def _title(model: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", model.stem).strip("-.")[:40] or "model"
+
+
+def _supernet(space: OwnModel, adopted: AdoptedNetwork) -> Supernet:
+    supernet = Supernet(space)
+    parameters = supernet.state_dict()
+    with torch.no_grad():
+        for layer in space.model.layers:
+            for name, array in adopted.weights.items():
+                if name.startswith(f"{layer.name}."):
+                    target = parameters[f"layers.{name}"]
+                    target.copy_(torch.from_numpy(np.array(array)).reshape(target.shape))
+    return supernet
+
+
+def _torch_oracle(program: TorchProgram, adopted: AdoptedNetwork) -> Callable[[Images], Images]:
+    return lambda images: run_program(program, images, adopted.logits)
+
+
+def _onnx_oracle(path: Path, adopted: AdoptedNetwork) -> tuple[str, Callable[[Images], Images]]:
+    """Something that runs an ONNX file up to the logits: ONNX Runtime, or onnx's own slow reference."""
+    import onnx
+
+    model = onnx.load(path)
+    if adopted.logits not in [value.name for value in model.graph.output]:
+        logits = onnx.helper.make_tensor_value_info(adopted.logits, onnx.TensorProto.FLOAT, None)
+        model.graph.output.append(logits)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    image = next(value.name for value in model.graph.input if value.name not in constants)
+    if find_spec("onnxruntime") is None:
+        from onnx.reference import ReferenceEvaluator
+
+        evaluator = ReferenceEvaluator(model)
+        return "onnx's reference", lambda images: _first(evaluator.run([adopted.logits], {image: images}))
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return "ONNX Runtime", lambda images: _first(session.run([adopted.logits], {image: images}))
+
+
+def _first(outputs: Any) -> Images:  # noqa: ANN401  # of two libraries, with types of their own
+    found: Images = np.asarray(outputs[0], np.float32)
+    return found
