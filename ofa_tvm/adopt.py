@@ -15,6 +15,8 @@ from ofa_tvm.support.files import Record
 if TYPE_CHECKING:
     from ofa_tvm.data.dataset import Preprocess
 
+MOST = 10.0
+"""Of a mean or deviation of colours between 0 and 1 that can be meant."""
 IMAGENET_MEAN, IMAGENET_STD = "0.485,0.456,0.406", "0.229,0.224,0.225"
 
 
@@ -38,9 +40,11 @@ def adopt(
 
     Then: tune --supernet OUT, bench --supernet OUT, deploy --supernet OUT --subnet largest.
     """
+    from ofa_tvm.data import load_dataset
     from ofa_tvm.reporting.adoption_text import adoption_text
     from ofa_tvm.supernet.adopted import read_model, write_adopted
     from ofa_tvm.supernet.facts import FILE_NAME, read_facts
+    from ofa_tvm.support.console import log
     from ofa_tvm.support.errors import UserError
 
     if (out / FILE_NAME).exists() and "adopted" not in read_facts(out / FILE_NAME).training:
@@ -48,6 +52,10 @@ def adopt(
     names = () if classes is None else _names(classes)
     preprocess = _preprocess(mean, std)
     adopted = read_model(model, resolution)
+    if data is not None:
+        given, expected = len(load_dataset(data, log).class_names), adopted.space.classes
+        if given != expected:
+            raise UserError(f"{data} has {given} classes, the model has {expected} outputs", "give other images")
     write_adopted(adopted, model, out, preprocess, names, data or "")
     network = adopted.space.model
     payload: Record = {
@@ -75,6 +83,8 @@ def _preprocess(mean: str, std: str) -> Preprocess:
             red, green, blue = (float(number) for number in text.split(","))
         except ValueError as error:
             raise UserError(f"{option} is '{text}'", f"give three numbers, e.g. {IMAGENET_MEAN}") from error
+        if not all(0 <= value < MOST for value in (red, green, blue)):
+            raise UserError(f"{option} is '{text}'", "colours are between 0 and 1 here: divide by 255")
         return red, green, blue
 
     deviations = three("--std", std)
@@ -87,9 +97,12 @@ def _names(path: Path) -> tuple[str, ...]:
     from ofa_tvm.support.errors import UserError
 
     try:
-        return tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())))
+        names = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}", "give a text file with one name a line") from error
+    if not names:
+        raise UserError(f"{path} names no classes", "give a text file with one name a line")
+    return names
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ OURS = "ofa_tvm"
 def bench(
     space: Annotated[str | None, typer.Option(help="Search space (default: the supernet's, or mbv3-cifar).")] = None,
     supernet: Annotated[
-        Path | None, typer.Option(help=f"{SUPERNET}, or an adopted model: its space (weights stay random).")
+        Path | None, typer.Option(help=f"{SUPERNET}, or an adopted model: its space, with random weights.")
     ] = None,
     onnx: Annotated[Path | None, typer.Option(help="Your own model, an .onnx or .pt2 file, instead.")] = None,
     resolution: Annotated[int | None, typer.Option(help="Input size of random subnets (default: the largest).")] = None,

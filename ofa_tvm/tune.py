@@ -27,7 +27,7 @@ SECONDS_PER_TRIAL = 0.2
 def tune(
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
     space: Annotated[str | None, typer.Option(help="Search space (default: the supernet's, or mbv3-cifar).")] = None,
-    supernet: Annotated[Path | None, typer.Option(help=f"{SUPERNET} or an adopted model: its space.")] = None,
+    supernet: Annotated[Path | None, typer.Option(help=f"{SUPERNET}, or an adopted model: its space is tuned.")] = None,
     resolution: Annotated[
         list[int] | None, typer.Option(help="Input size; repeat for several (default: all of the space).")
     ] = None,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ofa_tvm.adoption.activations import ACTIVATIONS, check_activation
 from ofa_tvm.adoption.affine import affine_behind
-from ofa_tvm.adoption.operators import Operator, OperatorGraph, refused
+from ofa_tvm.adoption.operators import Operator, OperatorGraph, reading, refused
 from ofa_tvm.adoption.rewrites import NOTHING, rewrite
 from ofa_tvm.adoption.squeeze_excite import VIEWS, is_global_mean, matrix
 from ofa_tvm.adoption.window import padding_of, stride_of
@@ -64,11 +64,12 @@ def adopt_operators(graph: OperatorGraph) -> AdoptedNetwork:
     Raises:
         UserError: an operator cannot be taken; names it, and what would have to change.
     """
-    _refuse_others(graph, {*KINDS, *INTERMEDIATE})
-    rewrite(graph)
-    _refuse_others(graph, KINDS)
-    has_softmax = _drop_probabilities(graph)
-    return AdoptedNetwork(*_Lowering(graph).result(), graph.output, has_softmax)
+    with reading("the model", "export it again"):
+        _refuse_others(graph, {*KINDS, *INTERMEDIATE})
+        rewrite(graph)
+        _refuse_others(graph, KINDS)
+        has_softmax = _drop_probabilities(graph)
+        return AdoptedNetwork(*_Lowering(graph).result(), graph.output, has_softmax)
 
 
 def _refuse_others(graph: OperatorGraph, kinds: set[str]) -> None:
@@ -99,6 +100,12 @@ def _drop_probabilities(graph: OperatorGraph) -> bool:
         last = graph.producer(graph.output)
     if last is None or last.kind not in PROBABILITIES:
         return False
+    shape = graph.shapes.get(last.inputs[0], ())
+    axis = last.attributes.get("axis", -1)
+    is_over_classes = len(shape) == 2 and axis in (1, -1)
+    is_over_classes = is_over_classes or (len(shape) == 4 and axis in (1, -3))
+    if not is_over_classes:
+        raise refused(last, f"it is over axis {axis} of {shape}", "a softmax over the classes is taken")
     graph.remove(last)
     return True
 
@@ -136,6 +143,8 @@ class _Lowering:
                 f"the model's result '{self._graph.output}' is no vector of logits that its last layer gives",
                 "classifiers that end in a linear layer are taken",
             )
+        if last.kind not in ("conv", "linear"):
+            raise UserError(f"the model ends in {last.kind.replace('_', ' ')}", "end it in a linear layer")
         if last.kind == "conv":
             self._layers[-1] = self._as_linear(last)
         network = NetworkSpec(self._size, self._channels, last.out_channels, tuple(self._layers))
@@ -143,7 +152,7 @@ class _Lowering:
 
     def _as_linear(self, layer: LayerSpec) -> LayerSpec:
         """A last 1x1 convolution on a single pixel is a linear layer."""
-        if layer.kernel_size > 1 or layer.in_size > 1 or layer.residual is not None:
+        if layer.kernel_size > 1 or layer.in_size > 1 or layer.groups > 1 or layer.residual is not None:
             raise UserError(f"the model ends in a convolution on a map: {layer.name}", "end it in a linear layer")
         weight = f"{layer.name}.weight"
         self._weights[weight] = self._weights[weight][:, :, 0, 0]
@@ -213,6 +222,8 @@ class _Lowering:
         is_dilated = any(step != 1 for step in attributes.get("dilations", ()))
         if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or is_dilated:
             raise refused(operator, f"its window is {weight.shape[2:]}, or dilated", "square windows are taken")
+        if groups < 1 or weight.shape[1] * groups != channels or outputs % groups:
+            raise refused(operator, f"weights {weight.shape} in {groups} groups do not fit {channels} channels", TAKEN)
         is_depthwise = groups == channels == outputs and groups > 1
         layer = LayerSpec(
             "",
@@ -327,6 +338,11 @@ class _Lowering:
 
     def _check_reading(self, layer: LayerSpec, operator: Operator) -> None:
         """A mean is read by a matrix product alone, and a single pixel is not scaled."""
+        before = next((one for one in self._layers if one.name == layer.input), None)
+        if before is not None and layer.kind != "linear":
+            given, read = (before.out_channels, before.out_size), (layer.in_channels, layer.in_size)
+            if given != read:
+                raise refused(operator, f"it reads a map of {given[0]} channels as one of {read[0]}", TAKEN)
         reads_mean = layer.input.startswith("global_pool")
         is_product = layer.kind == "linear" or (layer.kind == "conv" and layer.kernel_size == layer.groups == 1)
         if (reads_mean and not is_product) or (layer.kind == "squeeze_excite" and layer.in_size == 1):

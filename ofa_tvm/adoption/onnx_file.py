@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from onnx import inliner, numpy_helper, shape_inference
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 from onnx.reference import ReferenceEvaluator
 
-from ofa_tvm.adoption.operators import Array, Operator, OperatorGraph, refused
+from ofa_tvm.adoption.operators import Array, Operator, OperatorGraph, reading, refused
 from ofa_tvm.support.errors import UserError
 
 OPSETS = range(9, 24)
@@ -26,6 +27,8 @@ SEPARATE_CONSTANTS = 4
 """IR version since which constants need not be inputs, too; inferring leaves them out before."""
 SMALL = 4096
 """Numbers that a constant may have whose values can matter to shapes."""
+GROWING = ("ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Resize", "Upsample", "Pad", "Concat", "EyeLike")
+"""Operators whose result may be larger than what they read; they are computed where its size is known."""
 OWN_DOMAINS = ("", "ai.onnx")
 
 
@@ -39,7 +42,11 @@ def read_onnx(path: Path, resolution: int | None = None) -> OperatorGraph:
     Raises:
         UserError: it cannot be read, or is not a model of one image and one result; names what is wrong.
     """
-    model = _load(path)
+    with reading(str(path), "export it again"):
+        return _operators(load_onnx(path), path, resolution)
+
+
+def _operators(model: onnx.ModelProto, path: Path, resolution: int | None) -> OperatorGraph:
     _check_domains(model)
     source = _image(model, resolution)
     if len(model.graph.output) != 1:
@@ -59,7 +66,12 @@ def read_onnx(path: Path, resolution: int | None = None) -> OperatorGraph:
     return OperatorGraph(source, model.graph.output[0].name, operators, constants, shapes)
 
 
-def _load(path: Path) -> onnx.ModelProto:
+def load_onnx(path: Path) -> onnx.ModelProto:
+    """A model with its weights, its local functions opened.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path} has {path.stat().st_size} bytes, a protobuf has at most {MAX_BYTES}")
     try:
@@ -168,22 +180,29 @@ def _leave_large_out(model: onnx.ModelProto, constants: dict[str, Array]) -> Non
 def _fold(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]], constants: dict[str, Array]) -> None:
     """Add the constants that operators compute from constants."""
     for node in model.graph.node:
-        name = node.output[0]
-        if name in constants:
+        name = node.output[0] if node.output else ""
+        if not name or name in constants:
             continue
         found: Any = None
         if node.op_type == "Shape" and node.input[0] in shapes:
             sizes = shapes[node.input[0]]
             places = {attribute.name: attribute.i for attribute in node.attribute}
             found = np.asarray(sizes[places.get("start", 0) : places.get("end", len(sizes))], np.int64)
-        elif len(node.output) == 1 and all(source in constants for source in node.input if source):
+        elif _is_small(node, shapes) and all(source in constants for source in node.input if source):
             found = _computed(node, model, constants)
-        if found is None or np.size(found) > MAX_FOLDED:
+        if found is None:
             continue
         constants[name] = np.asarray(found)
         tensor = constants[name]
         if tensor.size <= SMALL:
             model.graph.initializer.append(numpy_helper.from_array(tensor, name))
+
+
+def _is_small(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Whether an operator's one result may be computed here."""
+    shape = shapes.get(node.output[0])
+    fits = node.op_type not in GROWING if shape is None else math.prod(shape) <= MAX_FOLDED
+    return len(node.output) == 1 and fits
 
 
 def _computed(node: onnx.NodeProto, model: onnx.ModelProto, constants: dict[str, Array]) -> Array | None:

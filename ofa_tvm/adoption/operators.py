@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,25 @@ from numpy.typing import NDArray
 from ofa_tvm.support.errors import UserError
 
 Array = NDArray[Any]
+DAMAGES = (
+    *(KeyError, ValueError, TypeError, IndexError, AttributeError, ArithmeticError, StopIteration),
+    *(OSError, NotImplementedError, RecursionError, MemoryError, EOFError, zipfile.BadZipFile),
+)
+"""What reading a damaged file may raise."""
+
+
+@contextmanager
+def reading(what: str, hint: str) -> Iterator[None]:
+    """Report what a damaged model raises as the user's error.
+
+    Raises:
+        UserError: something was raised.
+    """
+    try:
+        yield
+    except DAMAGES as error:
+        said = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise UserError(f"{what} is damaged, or of a form that is not known: {said}", hint) from error
 
 
 @dataclass(eq=False)

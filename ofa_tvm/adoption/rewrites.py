@@ -13,7 +13,7 @@ import numpy as np
 
 from ofa_tvm.adoption.activations import check_activation, is_near
 from ofa_tvm.adoption.operators import Operator, OperatorGraph, refused
-from ofa_tvm.adoption.squeeze_excite import squeeze_excite
+from ofa_tvm.adoption.squeeze_excite import UNPADDED, squeeze_excite
 
 NOTHING = ("Identity", "Dropout")
 Rewrite = Callable[[OperatorGraph, Operator], bool]
@@ -55,7 +55,9 @@ def _pad(graph: OperatorGraph, operator: Operator) -> bool:
         pads = graph.constants.get(operator.inputs[1], np.zeros(0)).tolist()
         value = graph.number(operator.inputs[2]) if len(operator.inputs) > 2 and operator.inputs[2] else 0.0
     is_zero = operator.attributes.get("mode", "constant") == "constant" and value == 0
-    if not is_zero or len(pads) != 8 or any((*pads[:2], *pads[4:6])) or len(operator.inputs) > 3:
+    is_spatial = len(pads) == 8 and not any((*pads[:2], *pads[4:6])) and min(pads) >= 0
+    is_plain = reader.attributes.get("auto_pad", "NOTSET") in UNPADDED
+    if not (is_zero and is_spatial and is_plain) or len(operator.inputs) > 3:
         return False
     if reader.kind == "AveragePool" and not reader.attributes.get("count_include_pad", 0):
         return False

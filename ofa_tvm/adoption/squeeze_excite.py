@@ -10,6 +10,8 @@ from ofa_tvm.adoption.operators import Operator, OperatorGraph, refused
 from ofa_tvm.graph.network import Activation
 
 VIEWS = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
+UNPADDED = ("NOTSET", "VALID")
+GATES = ("sigmoid", "hard_sigmoid")
 Array = NDArray[np.float32]
 
 
@@ -18,6 +20,9 @@ def squeeze_excite(graph: OperatorGraph, operator: Operator) -> bool:
     if operator.kind != "Mul":
         return False
     for source, gated in (operator.inputs, operator.inputs[::-1]):
+        shape = graph.shapes.get(source, ())
+        if len(shape) != 4 or graph.shapes.get(gated) != (*shape[:2], 1, 1):
+            continue
         chain = _chain_to_mean(graph, gated, source)
         if chain is not None:
             _take_squeeze_excite(graph, chain, source, operator)
@@ -53,29 +58,37 @@ def is_global_mean(graph: OperatorGraph, operator: Operator) -> bool:
         return sorted(axis % 4 for axis in axes or ()) == [2, 3]
     if operator.kind == "AveragePool" and len(shape) == 4:
         is_whole = tuple(operator.attributes.get("kernel_shape", ())) == shape[2:]
-        return is_whole and not any(operator.attributes.get("pads", ()))
+        is_plain = operator.attributes.get("auto_pad", "NOTSET") in UNPADDED
+        return is_whole and is_plain and not any(operator.attributes.get("pads", ()))
     return False
 
 
 def _take_squeeze_excite(graph: OperatorGraph, chain: list[Operator], source: str, product: Operator) -> None:
     dense: list[list[Array]] = []
     activations: list[list[Activation]] = []
+    trouble = refused(
+        product,
+        "it scales a map by something else than squeeze-excite",
+        "mean, dense layer, activation, dense layer and sigmoid or hard sigmoid are taken",
+    )
     for operator in chain[1:]:
         if operator.kind in ("Conv", "Gemm", "MatMul"):
             weight, bias = matrix(graph, operator)
             dense.append([weight, np.zeros(len(weight), np.float32) if bias is None else bias])
             activations.append([])
         elif operator.kind == "Add":
-            dense[-1][1] = dense[-1][1] + graph.constants[graph.operands(operator)[1] or ""].reshape(-1)
+            term = graph.constants.get(graph.operands(operator)[1] or "")
+            if term is None or not dense or activations[-1] or term.size != len(dense[-1][0]):
+                raise trouble
+            dense[-1][1] = dense[-1][1] + term.reshape(-1)
         elif operator.kind in ACTIVATIONS:
             check_activation(operator)
+            if not dense:
+                raise trouble
             activations[-1].append(ACTIVATIONS[operator.kind])
-    if [len(dense), *map(len, activations)] not in ([2, 0, 1], [2, 1, 1]):
-        raise refused(
-            product,
-            "it scales a map by something else than squeeze-excite",
-            "mean, dense layer, activation, dense layer and sigmoid or hard sigmoid are taken",
-        )
+    is_form = [len(dense), *map(len, activations)] in ([2, 0, 1], [2, 1, 1])
+    if not is_form or activations[1][0] not in GATES:
+        raise trouble
     names = []
     for number, arrays in enumerate(dense):
         for part, array in zip(("weight", "bias"), arrays, strict=True):

@@ -7,6 +7,7 @@ Such a file is a zip archive: the graph as JSON, each tensor as plain bytes (tor
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,18 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ofa_tvm.adoption.operators import Array, Operator, OperatorGraph, refused
+from ofa_tvm.adoption.operators import Array, Operator, OperatorGraph, reading, refused
 from ofa_tvm.support.errors import UserError
 
 MAX_BYTES = 2**32
 DTYPES = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 7: np.float32, 8: np.float64}
 """Of torch's ``ScalarType`` in such files."""
 ATEN = "torch.ops.aten."
-DAMAGES = (
-    *(zipfile.BadZipFile, KeyError, ValueError, TypeError, IndexError, AttributeError, StopIteration),
-    *(OSError, NotImplementedError, RecursionError, MemoryError, OverflowError, EOFError),
-)
-"""What reading a damaged file may raise."""
 AGAIN = "export it again: torch.export.save(torch.export.export(model.eval(), (image,)), FILE)"
 Arguments = Mapping[str, Any]
 
@@ -81,7 +77,8 @@ class TorchProgram:
         graph = OperatorGraph(self.input, self.output, [], dict(self.constants), dict(self.shapes))
         changed: dict[str, str] = {}
         for call in self.calls:
-            operator = _operator(call, graph)
+            with reading(f"the call {call.name} of {call.target}", AGAIN):
+                operator = _operator(call, graph)
             operator.inputs = [changed.get(name, name) for name in operator.inputs]
             graph.operators.append(operator)
             if call.is_in_place:  # whoever reads that tensor from now on reads what became of it
@@ -98,16 +95,10 @@ def read_program(path: Path) -> TorchProgram:
     Raises:
         UserError: it is damaged, holds pickles, or is no program of one image and one result.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise UserError(f"{path} has more than {MAX_BYTES} bytes")
-            return _program(archive, path)
-    except UserError:
-        raise
-    except DAMAGES as error:
-        said = f"{type(error).__name__} {error}"
-        raise UserError(f"{path} is no exported torch program, or damaged: {said}", AGAIN) from error
+    with reading(f"{path} is no exported torch program, or", AGAIN), zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+            raise UserError(f"{path} has more than {MAX_BYTES} bytes", AGAIN)
+        return _program(archive, path)
 
 
 def _program(archive: zipfile.ZipFile, path: Path) -> TorchProgram:
@@ -165,7 +156,8 @@ def _strided(content: Array, meta: Mapping[str, Any]) -> Array:
     strides = [int(stride["as_int"]) for stride in meta["strides"]]
     first = int(meta["storage_offset"]["as_int"])
     last = first + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
-    if min([first, *sizes, *strides], default=0) < 0 or (0 not in sizes and last >= content.size):
+    is_beyond = 0 not in sizes and (last >= content.size or math.prod(sizes) > content.size)
+    if min([first, *sizes, *strides], default=0) < 0 or is_beyond:
         raise ValueError("a tensor reaches beyond its bytes")
     steps = [stride * content.itemsize for stride in strides]
     return np.array(as_strided(content[first:], sizes, steps))
@@ -217,12 +209,26 @@ def _operator(call: Call, graph: OperatorGraph) -> Operator:
     inputs = [value.name for value in call.arguments.values() if isinstance(value, TensorName)]
     if translate is None:
         return Operator(call.target, call.name, inputs, call.output)
+    unknown = {key for key, value in call.arguments.items() if value not in UNSET and key not in ARGUMENTS}
+    if unknown:
+        raise refused(f"{call.target} '{call.name}'", f"it has {', '.join(sorted(unknown))}", "leave that out")
     kind, attributes = translate(call, graph)
     if kind in ("Add", "Mul", "Sub", "Div"):
         inputs = _operands(call, graph)
     elif kind == "BatchNormalization":
         inputs = _norm_inputs(call, graph)
     return Operator(kind, call.name, inputs, call.output, attributes)
+
+
+UNSET: tuple[Any, ...] = (None, False)
+"""Values of arguments that ask for nothing."""
+ARGUMENTS = {
+    *("self", "other", "input", "weight", "bias", "stride", "padding", "dilation", "groups", "alpha", "eps"),
+    *("running_mean", "running_var", "training", "momentum", "cudnn_enabled", "min_val", "max_val", "min", "max"),
+    *("dim", "keepdim", "output_size", "kernel_size", "ceil_mode", "count_include_pad", "start_dim", "end_dim"),
+    *("size", "shape", "p", "pad", "mode", "value", "approximate", "memory_format"),
+}
+"""Arguments of torch's operators that are understood."""
 
 
 Translation = Callable[[Call, OperatorGraph], tuple[str, dict[str, Any]]]
@@ -286,6 +292,10 @@ def _pad(call: Call, graph: OperatorGraph) -> tuple[str, dict[str, Any]]:
         "mode": mode,
         "value": call.arguments.get("value") or 0.0,
     }
+
+
+def _softmax(kind: str) -> Translation:
+    return lambda call, graph: (kind, {"axis": call.arguments.get("dim", -1)})
 
 
 def _mean(call: Call, graph: OperatorGraph) -> tuple[str, dict[str, Any]]:
@@ -380,7 +390,7 @@ TRANSLATIONS: dict[str, Translation] = {
     "alias": _plain("Identity"),
     "clone": _plain("Identity"),
     "contiguous": _plain("Identity"),
-    "softmax": _plain("Softmax"),
-    "log_softmax": _plain("LogSoftmax"),
+    "softmax": _softmax("Softmax"),
+    "log_softmax": _softmax("LogSoftmax"),
 }
 """From the names of torch's operators, without overload and the underscore of those in place."""

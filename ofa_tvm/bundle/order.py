@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ofa_tvm.bundle.folder import check_destination
 from ofa_tvm.bundle.manifest import Manifest
 from ofa_tvm.devices import open_device
+from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.nas.result import Pick, SearchResult, load_search_result
@@ -125,6 +126,7 @@ class Order:
         if not (data or facts.data):
             check_images = 0  # noise has no classes to be right about
             if self.target.dtype == "int8":
+                fused_steps(model.space.network(model.space.parse(self.subnet)), "int8")  # says what it cannot do
                 raise UserError("int8 takes its scales from images, and this model came without any", "give --data")
         if check_images is None:  # emulation takes a tenth of a second an image
             check_images = COMPARED_IMAGES["float32"] if self.target.provenance == "estimated" else len(dataset.test)

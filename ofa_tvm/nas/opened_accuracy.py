@@ -73,7 +73,8 @@ def accuracy_of(path: Path, how: Evaluation) -> AccuracyFile:
     facts = read_facts(checkpoint)
     if facts.search_space.cardinality == 1:
         raise UserError(
-            f"{path} holds one network, so there is nothing to search", "deploy it: deploy --subnet largest"
+            f"{path} holds one network, so there is nothing to search",
+            f"deploy it: deploy --supernet {path.parent} --subnet largest --out BUNDLE",
         )
     resolutions = facts.search_space.choose_resolutions(facts.resolutions)
     return AccuracyFile(facts.search_space, resolutions, lambda search: _evaluated(checkpoint, facts, how, search))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.spaces.inverted_residual import make_divisible
@@ -25,6 +27,10 @@ SIZES = (0.43, 0.5, 0.57, 0.71, 0.86, 1.0)
 """Of the model's resolution, rounded to multiples of ``SIZE_STEP`` pixels."""
 SIZE_STEP = 8
 KERNELS = (3, 5, 7)
+MAX_SIZE = 2**20
+"""Of channels, pixels and windows that can be."""
+_NAME = re.compile(PREFIX + r"[A-Za-z0-9_.-]{1,120}")
+_SIZES = TypeAdapter(tuple[Annotated[int, Field(ge=8, le=4096)], ...])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +58,21 @@ class OwnModel(SearchSpace):
         model = replace(self.model, classes=classes, layers=(*self.model.layers[:-1], last))
         return replace(self, classes=classes, model=model)
 
+    def trained_at(self, resolutions: Sequence[int]) -> OwnModel:
+        """The space of a training at these input sizes, of which it then has no others; empty for all.
+
+        Raises:
+            UserError: one is not in the space.
+        """
+        if not resolutions:
+            return self
+        sizes = self.choose_resolutions(resolutions)
+        return replace(self, resolutions=sizes, name=f"{self.name}-{'-'.join(map(str, sizes))}")
+
     @property
     def own(self) -> str:
         """The space as text, from which ``own_model`` makes it again."""
-        return json.dumps([self.name, self.most_blocks, _record(self.model)])
+        return json.dumps([self.name, self.most_blocks, self.resolutions, _record(self.model)])
 
 
 def fixed_model(title: str, network: NetworkSpec) -> OwnModel:
@@ -92,12 +109,37 @@ def own_model(text: str) -> OwnModel:
         UserError: the text is damaged.
     """
     try:
-        name, most, record = json.loads(text)
+        name, most, resolutions, record = json.loads(text)
         network = _NETWORK.validate_python(record)
-        return _elastic(str(name), network, int(most)) if most else _fixed(str(name), network)
-    except (ValueError, TypeError, KeyError, ValidationError) as error:
+        _check(name, network)
+        if most == 0:
+            return _fixed(name, network)
+        return replace(_elastic(name, network, most), resolutions=_SIZES.validate_python(resolutions))
+    except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError, ValidationError) as error:
         said = str(error).splitlines()[0]
         raise UserError(f"the description of a model is damaged: {said}", "adopt it again") from error
+
+
+def _check(name: str, network: NetworkSpec) -> None:
+    """Refuse a network that cannot be.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError("its name is no name")
+    before = {INPUT: (network.in_channels, network.resolution)}
+    for layer in network.layers:
+        sizes = (layer.in_channels, layer.out_channels, layer.in_size, layer.kernel_size, layer.stride, layer.groups)
+        if not all(0 < size <= MAX_SIZE for size in (*sizes, layer.out_size)):
+            raise ValueError(f"layer {layer.name} has impossible sizes")
+        if before.get(layer.input) != (layer.in_channels, layer.in_size) or layer.name in before:
+            raise ValueError(f"layer {layer.name} does not fit what it reads")
+        if layer.residual is not None and before.get(layer.residual) != (layer.out_channels, layer.out_size):
+            raise ValueError(f"layer {layer.name} does not fit what it adds")
+        before[layer.name] = (layer.out_channels, layer.out_size)
+    if not network.layers or network.layers[-1].out_elements != network.classes:
+        raise ValueError("it does not end in its classes")
 
 
 def _has_norm(layer: LayerSpec) -> bool:

@@ -7,7 +7,7 @@ whole network computes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -27,20 +27,21 @@ IMAGES, BATCH = 512, 64
 
 
 @torch.inference_mode()
-def elastic_supernet(fixed: Supernet, space: OwnModel, dataset: Dataset) -> Supernet:
+def elastic_supernet(fixed: Supernet, space: OwnModel, dataset: Dataset, resolutions: Sequence[int] = ()) -> Supernet:
     """An elastic supernet whose largest subnet computes what a model does.
 
     Args:
         fixed: the model.
         space: its space of one.
         dataset: training images and preprocessing.
+        resolutions: input sizes that the space has; empty for all that it can have.
 
     Raises:
         UserError: it has no blocks that can be cut.
     """
     elastic, names = elastic_model(space)
     norms = _norms(fixed, space, _batches(dataset, space.model.resolution))
-    supernet = Supernet(elastic)
+    supernet = Supernet(elastic.trained_at(resolutions))
     parameters = supernet.state_dict()
     for old, tensor in fixed.state_dict().items():
         layer, _, part = old.removeprefix("layers.").partition(".")

@@ -58,13 +58,28 @@ def supernet_images(
     if not source:
         return noise(facts.class_names, facts.preprocess, facts.search_space.resolutions[-1])
     dataset = load_dataset(source, progress)
-    fits = dataset.class_names == facts.class_names if facts.is_named else len(dataset.class_names) == facts.classes
-    if not fits:
+    return replace(_in_order(dataset, source, facts, checkpoint), preprocess=facts.preprocess)
+
+
+def _in_order(dataset: Dataset, source: str, facts: SupernetFacts, checkpoint: Path) -> Dataset:
+    """The images with their classes in the order of a supernet's outputs."""
+    found, wanted = dataset.class_names, facts.class_names
+    if found == wanted or (not facts.is_named and len(found) == len(wanted) and set(found) != set(wanted)):
+        return dataset
+    if set(found) != set(wanted):
+        other = next((name for name in found if name not in wanted), None)
+        told = f"'{other}' is none of its" if other is not None else f"it has {len(found)} of"
+        images = f"give the images of {facts.data}: --data {facts.data}:PATH" if facts.data else "give others by --data"
         raise UserError(
-            f"{source} has other classes than {checkpoint} was trained on",
-            f"give the images of {facts.data}: --data {facts.data}:PATH",
+            f"{source} has other classes than {checkpoint} was trained on: {told} {len(wanted)} classes", images
         )
-    return replace(dataset, preprocess=facts.preprocess)
+    places = np.array([wanted.index(name) for name in found])
+
+    def ordered(split: Split) -> Split:
+        return Split(split.images, places[split.labels])
+
+    training, test = ordered(dataset.all_training), ordered(dataset.test)
+    return replace(dataset, class_names=wanted, all_training=training, test=test)
 
 
 class Evaluator:

@@ -89,6 +89,8 @@ def checkpoint_path(path: Path) -> Path:
     """
     if not path.exists() and path == Path(path.name):
         path = next((folder for folder in shipped_supernets() if folder.name == path.name), path)
+    if path.suffix in (".onnx", ".pt2") and path.is_file():
+        raise UserError(f"{path} is a model, not a supernet", f"adopt it first: adopt {path} --out FOLDER")
     if path.is_dir():
         return path / FILE_NAME
     if path.is_file() and path.suffix != ".npz" and _is_torchs(path):

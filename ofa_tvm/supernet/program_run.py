@@ -29,7 +29,13 @@ def run_program(program: TorchProgram, images: NDArray[np.float32], result: str)
             key: tensors[value.name] if isinstance(value, TensorName) else value
             for key, value in call.arguments.items()
         }
-        tensors[call.output] = function(**arguments)
+        try:
+            tensors[call.output] = function(**arguments)
+        except (RuntimeError, TypeError, IndexError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"torch cannot run {call.target} '{call.name}' on one image: {said}", "export it with a batch of one"
+            ) from error
         if call.output == result:
             break
     found: NDArray[np.float32] = tensors[result].numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Start:
     class_names: tuple[str, ...]
     name: str
 
-    def elastic(self, dataset: Dataset) -> Start:
+    def elastic(self, dataset: Dataset, resolutions: Sequence[int] = ()) -> Start:
         """The same, elastic where it is one network; the images tell what its layers give.
 
         Raises:
@@ -44,7 +45,7 @@ class Start:
         space = self.supernet.space
         if not isinstance(space, OwnModel) or space.most_blocks:
             return self
-        return replace(self, supernet=elastic_supernet(self.supernet, space, dataset))
+        return replace(self, supernet=elastic_supernet(self.supernet, space, dataset, resolutions))
 
     def copy_to(self, supernet: Supernet, class_names: tuple[str, ...]) -> None:
         """Copy all weights, those of the classifier only where its classes are the same.

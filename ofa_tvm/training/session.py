@@ -175,7 +175,7 @@ class TrainingSession:
         dataset = load_dataset(request.data, log)
         if start is not None:
             dataset = replace(dataset, preprocess=start.preprocess)
-            start = start.elastic(dataset)
+            start = start.elastic(dataset, request.resolutions)
         space = _space(request.space, start)
         _warn_of_shrinking(space.with_resolutions(request.resolutions), dataset)
         plan = plan_for(

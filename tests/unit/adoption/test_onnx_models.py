@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -280,6 +281,38 @@ def test_grey_images_are_refused(tmp_path):
         adopt_operators(read_onnx(path))
 
 
+def test_a_softmax_over_something_else_is_refused(tmp_path):
+    model = stem().head()
+    model.add("Softmax", axis=0)
+    path = tmp_path / "model.onnx"
+    onnx.save(model.proto(), path)
+    with pytest.raises(UserError, match="over axis 0"):
+        adopt_operators(read_onnx(path))
+
+
+def test_constants_larger_than_memory_are_not_computed(tmp_path):
+    model = stem().head()
+    shape = model.constant(value=np.asarray([2**33]))
+    huge = model.add("ConstantOfShape", shape)
+    model.add("Add", "t3", model.add("ReduceSum", huge, keepdims=0))
+    path = tmp_path / "model.onnx"
+    onnx.save(model.proto(), path)
+    with pytest.raises(UserError, match="ConstantOfShape"):
+        adopt_operators(read_onnx(path))
+
+
+def test_damaged_files_are_refused_whatever_is_in_them(tmp_path):
+    whole = bytearray(stem().head().proto().SerializeToString())
+    rng, path = np.random.default_rng(0), tmp_path / "model.onnx"
+    for _ in range(300):
+        spoilt = bytearray(whole)
+        for place in rng.integers(0, len(spoilt), 3):
+            spoilt[place] = rng.integers(0, 256)
+        path.write_bytes(spoilt)
+        with contextlib.suppress(UserError):
+            adopt_operators(read_onnx(path))
+
+
 def test_a_softmax_at_the_end_is_left_out(tmp_path):
     model = stem().head()
     model.add("Softmax", axis=1)
@@ -366,6 +399,43 @@ def shuffled(model: Model) -> None:
     model.add("Transpose", perm=[0, 1, 3, 2])
 
 
+def late_add(model: Model) -> None:
+    """A squeeze-excite whose hidden activation has a term behind it."""
+    model.conv(8, 3, group=8)
+    source = model.last
+    model.add("GlobalAveragePool")
+    model.add("Conv", model.last, model.constant(4, 8, 1, 1), model.constant(4))
+    model.add("Relu")
+    model.add("Add", model.last, model.constant(1, 4, 1, 1))
+    model.add("Conv", model.last, model.constant(8, 4, 1, 1), model.constant(8))
+    model.add("Mul", source, model.add("Sigmoid"))
+    model.conv(8)
+
+
+def gate_along_the_width(model: Model) -> None:
+    """A vector of as many numbers as the map is wide, which broadcasts along the width."""
+    source = model.last
+    model.add("GlobalAveragePool")
+    model.add("Flatten")
+    model.add("Gemm", model.last, model.constant(4, 8), model.constant(4), transB=1)
+    model.add("Relu")
+    model.add("Gemm", model.last, model.constant(8, 4), model.constant(8), transB=1)
+    model.add("Mul", source, model.add("Sigmoid"))
+    model.conv(8)
+
+
+def cropped(model: Model) -> None:
+    model.add("Pad", model.last, model.constant(value=np.asarray([0, 0, -1, -1, 0, 0, -1, -1])))
+    model.conv(8, 3)
+
+
+def mixed(model: Model) -> None:
+    model.add("Flatten")
+    model.add("Reshape", model.last, model.constant(value=np.asarray([1, 8 * SIZE**2, 1, 1])))
+    model.channels = 8 * SIZE**2
+    model.conv(8)
+
+
 def window_on_a_pixel(model: Model) -> None:
     model.add("GlobalAveragePool")
     model.conv(8, 3)
@@ -385,6 +455,10 @@ REFUSED: dict[str, tuple[Callable[[Model], None], str]] = {
     "an oblong window": (oblong, "window is"),
     "dilation": (dilated, "dilated"),
     "quantised": (quantised, "quantised"),
+    "a term behind the hidden activation": (late_add, "something else than squeeze-excite"),
+    "a gate along the width": (gate_along_the_width, "cannot be taken"),
+    "a cropped map": (cropped, "Pad"),
+    "channels mixed with pixels": (mixed, "8 channels as one of 512|turns"),
     "a window on a single pixel": (window_on_a_pixel, "single pixel"),
     "squeeze-excite of a single pixel": (scaled_pixel, "single pixel|cannot be taken"),
     "a transposed map": (shuffled, "Transpose"),

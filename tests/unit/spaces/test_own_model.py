@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -73,7 +74,30 @@ def test_a_model_without_such_blocks_cannot_be_cut():
         elastic_model(fixed_model("plain", NetworkSpec(8, 3, 4, (stem, pool, head))))
 
 
-@pytest.mark.parametrize("text", ["", "[]", '["own-x", 0, {}]', '["own-x", 3, {"resolution": 8}]', "null", "[1, 2]"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("stride", 0), ("in_size", -4), ("out_channels", 10**9), ("input", "nope"), ("groups", 0)]
+)
+def test_a_network_that_cannot_be_is_refused(name, value):
+    space = fixed_model("net", MBV3_CIFAR.network(MBV3_CIFAR.smallest))
+    title, most, sizes, record = json.loads(space.own)
+    record["layers"][2][name] = value
+    with pytest.raises(UserError, match="damaged"):
+        own_model(json.dumps([title, most, sizes, record]))
+    with pytest.raises(UserError, match="damaged"):
+        own_model(json.dumps(["../evil", most, sizes, record]))
+
+
+def test_a_training_has_its_sizes_alone():
+    elastic, _ = elastic_model(fixed_model("net", EFFICIENTNET_LITE.network(EFFICIENTNET_LITE.largest)))
+    few = elastic.trained_at([128, 96])
+    assert few.resolutions == (96, 128)
+    assert few.name == f"{elastic.name}-96-128"
+    assert own_model(few.own) == few
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '["own-x", 0, {}]', '["own-x", 3, {"resolution": 8}]', "null", "[1, 2]", "[" * 10**5]
+)
 def test_a_damaged_description_is_refused(text):
     with pytest.raises(UserError, match="damaged"):
         own_model(text)
