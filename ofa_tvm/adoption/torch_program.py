@@ -74,6 +74,10 @@ class TorchProgram:
         Raises:
             UserError: something cannot be taken.
         """
+        with reading("the program", AGAIN):
+            return self._operators()
+
+    def _operators(self) -> OperatorGraph:
         graph = OperatorGraph(self.input, self.output, [], dict(self.constants), dict(self.shapes))
         changed: dict[str, str] = {}
         for call in self.calls:
