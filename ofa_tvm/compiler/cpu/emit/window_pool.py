@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.template import Template, as_they_are, is_float, panel_widths
+from ofa_tvm.compiler.cpu.emit.pool import PoolTile, pool_tiles
+from ofa_tvm.compiler.cpu.emit.template import Template, as_they_are, is_float
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     Accumulators,
     Expr,
@@ -22,14 +20,7 @@ from ofa_tvm.compiler.cpu.emit.window import taps, tiles_of_row, window_rows
 from ofa_tvm.graph.kernel import KernelSpec
 
 
-@dataclass(frozen=True)
-class WindowPoolTile:
-    """Channels of one pixel that are pooled at a time."""
-
-    channels: int
-
-
-def emit(spec: KernelSpec, tile: WindowPoolTile, features: CpuFeatures) -> PrimFunc:
+def emit(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``."""
     channels, lanes, is_largest = spec.in_channels, features.lanes, spec.kind == "max_pool"
     with kernel(spec.symbol) as finished:
@@ -64,16 +55,10 @@ def emit(spec: KernelSpec, tile: WindowPoolTile, features: CpuFeatures) -> PrimF
     return finished()
 
 
-def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, WindowPoolTile]]:
-    """Wide tiles first."""
-    for channels in panel_widths(spec.in_channels, features) or [spec.in_channels]:
-        yield -channels, WindowPoolTile(channels)
-
-
 WINDOW_POOL = Template(
-    WindowPoolTile,
+    PoolTile,
     lambda spec: spec.kind in ("max_pool", "average_pool") and spec.activation == "none" and is_float(spec),
-    tiles,
+    pool_tiles,
     emit,
     as_they_are,
 )
