@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.expand_depthwise import EXPAND_DEPTHWISE
+from ofa_tvm.compiler.cpu.emit.full_window import DEEP_WINDOW, FULL_WINDOW
 from ofa_tvm.compiler.cpu.emit.int8_dense import INT8_DENSE
 from ofa_tvm.compiler.cpu.emit.int8_depthwise import INT8_DEPTHWISE
 from ofa_tvm.compiler.cpu.emit.int8_expand_depthwise import INT8_EXPAND_DEPTHWISE
@@ -22,7 +23,7 @@ from ofa_tvm.compiler.cpu.emit.pointwise import POINTWISE
 from ofa_tvm.compiler.cpu.emit.pool import POOL
 from ofa_tvm.compiler.cpu.emit.template import Array, Template
 from ofa_tvm.compiler.cpu.emit.vector_ir import PrimFunc
-from ofa_tvm.compiler.cpu.emit.window import DEEP_WINDOW, DEPTHWISE, FULL_WINDOW
+from ofa_tvm.compiler.cpu.emit.window import DEPTHWISE
 from ofa_tvm.compiler.cpu.emit.window_pool import WINDOW_POOL
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
 
