@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ofa_tvm.adoption.torch_program import ATEN, TRANSLATIONS, TensorName, TorchProgram
+from ofa_tvm.adoption.aten_operators import ATEN, TRANSLATIONS, TensorName
+from ofa_tvm.adoption.torch_program import TorchProgram
 from ofa_tvm.support.errors import UserError
 
 
