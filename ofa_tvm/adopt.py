@@ -21,7 +21,10 @@ IMAGENET_MEAN, IMAGENET_STD = "0.485,0.456,0.406", "0.229,0.224,0.225"
 
 
 def adopt(
-    model: Annotated[Path, typer.Argument(help="An ONNX file (opset 9 to 23), or an exported torch program (.pt2).")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="An ONNX file (opset 9 to 23), an exported torch program (.pt2), or an official OFA file."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder that the other commands take as --supernet.")],
     mean: Annotated[
         str, typer.Option(help="Subtracted from red, green and blue between 0 and 1 (default: ImageNet's).")
@@ -34,21 +37,29 @@ def adopt(
     resolution: Annotated[
         int | None, typer.Option(min=8, help="Height and width of the image, where the model leaves them open.")
     ] = None,
+    width: Annotated[
+        float | None, typer.Option(help="Of OFA-ResNet50: 0.65, 0.8 or 1.0, for all its stages (default: 1.0).")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Read your own model, check it against ONNX Runtime or torch, and write it as a supernet of one subnet.
+
+    An official OFA file becomes the supernet that it holds.
 
     Then: tune --supernet OUT, bench --supernet OUT, deploy --supernet OUT --subnet largest.
     """
     from ofa_tvm.data import load_dataset
     from ofa_tvm.reporting.adoption_text import adoption_text
     from ofa_tvm.supernet.adopted import read_model, write_adopted
-    from ofa_tvm.supernet.facts import FILE_NAME, read_facts
+    from ofa_tvm.supernet.facts import FILE_NAME, is_torchs, read_facts
     from ofa_tvm.support.console import log
     from ofa_tvm.support.errors import UserError
 
     if (out / FILE_NAME).exists() and "adopted" not in read_facts(out / FILE_NAME).training:
         raise UserError(f"{out} holds a supernet that was trained", "give another folder")
+    if width is not None or (model.is_file() and model.suffix not in (".onnx", ".pt2") and is_torchs(model)):
+        _adopt_official(model, width or 1.0, out, json)
+        return
     names = () if classes is None else _names(classes)
     preprocess = _preprocess(mean, std)
     adopted = read_model(model, resolution)
@@ -72,6 +83,22 @@ def adopt(
         "left_out": ["softmax"] if adopted.has_softmax else [],
     }
     emit(payload, json, lambda: adoption_text(payload))
+
+
+def _adopt_official(model: Path, width: float, out: Path, json: bool) -> None:
+    from ofa_tvm.reporting.adoption_text import official_text
+    from ofa_tvm.supernet.facts import FILE_NAME
+    from ofa_tvm.supernet.ofa_files import read_ofa, write_converted
+    from ofa_tvm.support.errors import UserError
+    from ofa_tvm.support.files import sha256_file
+
+    if not model.is_file():
+        raise UserError(f"there is no file {model}", "give an official OFA file")
+    supernet = read_ofa(model, width)
+    write_converted(supernet, sha256_file(model), out / FILE_NAME)
+    space = supernet.space
+    payload: Record = {"out": str(out), "space": space.name, "classes": space.classes, "subnets": space.cardinality}
+    emit(payload, json, lambda: official_text(payload))
 
 
 def _preprocess(mean: str, std: str) -> Preprocess:

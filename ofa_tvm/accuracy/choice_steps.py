@@ -44,9 +44,10 @@ def _steps(space: SearchSpace) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     stages = range(space.stages)
     runs = np.concatenate([np.arange(space.max_depth) < space.depths_of(stage)[-1] for stage in stages])[:, None]
     kernels = np.repeat([len(space.kernels_of(stage)) for stage in stages], space.max_depth)[:, None]
+    expands = np.repeat([len(space.expands_of(stage)) for stage in stages], space.max_depth)[:, None]
     return (
         runs & (np.arange(1, len(space.kernel_choices)) < kernels),
-        np.broadcast_to(runs, (space.blocks, len(space.expand_choices) - 1)),
+        runs & (np.arange(1, len(space.expand_choices)) < expands),
     )
 
 

@@ -37,6 +37,8 @@ KINDS = {
 
 INTERMEDIATE = (*NOTHING, "Cast", "Sum", "Pad", "Erf")
 """Kinds that ``rewrite`` may put others in the place of."""
+MOST_PASSED = 64
+"""Channels of maps that a convolution may pass on for the sake of a sum; for more it would cost too much."""
 INPUTS = {"Conv": 2, "Gemm": 2, "MatMul": 2, "BatchNormalization": 5, "Add": 2, "Sub": 2, "Mul": 2, "Div": 2}
 """How many each kind has at least, where that is more than one."""
 
@@ -176,13 +178,12 @@ class _Lowering:
             self._end(operator, LayerSpec("", "global_pool", self._source(operator), channels, channels, size))
         elif kind in ("MaxPool", "AveragePool"):
             self._pool(operator)
+        elif kind == "Add":
+            self._sum(operator)
         else:
             raise self._refusal(operator)
 
     def _refusal(self, operator: Operator) -> UserError:
-        if operator.kind == "Add":
-            hint = "a sum is taken where one of its two maps comes from a convolution without an activation"
-            return refused(operator, "no convolution can add it to its result", hint)
         if operator.kind in ACTIVATIONS or operator.kind in ("BatchNormalization", "Clip", "Mul"):
             return refused(operator, "it does not follow a convolution or linear layer that it alone reads", TAKEN)
         return refused(operator, "there is no layer of this kind", f"taken are {TAKEN}")
@@ -277,6 +278,24 @@ class _Lowering:
         name = self._end(operator, layer)
         parts = ("reduce.weight", "reduce.bias", "expand.weight", "expand.bias")
         self._weights |= {f"{name}.{part}": self._graph.constants[one] for part, one in zip(parts, names, strict=True)}
+
+    def _sum(self, operator: Operator) -> None:
+        """A sum of two maps that have their activations: a 1x1 convolution that passes one on adds the other."""
+        sources = [self._tensors.get(name) for name in operator.inputs]
+        shapes = [self._graph.shapes.get(name) for name in operator.inputs]
+        channels, size = self._map(operator)
+        source, residual = sources
+        is_map = source is not None and residual is not None and INPUT not in sources and shapes[0] == shapes[1]
+        if not is_map or channels > MOST_PASSED or (residual or "").startswith(("squeeze_excite", "global_pool")):
+            hint = "a sum is taken where one of its two maps comes from a convolution without an activation"
+            raise refused(operator, "no convolution can add it to its result", hint)
+        assert source is not None
+        name = f"conv{len(self._layers)}_{_slug(operator.name or operator.output)}"
+        layer = LayerSpec(name, "conv", source, channels, channels, size, residual=residual)
+        layer, output = self._activation(layer, operator.output)
+        self._weights[f"{name}.weight"] = np.eye(channels, dtype=np.float32)[:, :, None, None]
+        self._layers.append(layer)
+        self._tensors[output] = name
 
     def _pool(self, operator: Operator) -> None:
         window = operator.attributes.get("kernel_shape", ())

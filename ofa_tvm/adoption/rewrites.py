@@ -13,7 +13,7 @@ import numpy as np
 
 from ofa_tvm.adoption.activations import check_activation, is_near
 from ofa_tvm.adoption.operators import Operator, OperatorGraph, refused
-from ofa_tvm.adoption.squeeze_excite import UNPADDED, squeeze_excite
+from ofa_tvm.adoption.squeeze_excite import UNPADDED, mean_axes, squeeze_excite
 
 NOTHING = ("Identity", "Dropout")
 Rewrite = Callable[[OperatorGraph, Operator], bool]
@@ -31,8 +31,11 @@ def rewrite(graph: OperatorGraph) -> None:
 
 
 def _drop(graph: OperatorGraph, operator: Operator) -> bool:
-    is_cast = operator.kind == "Cast" and operator.attributes.get("to") == 1
-    if operator.kind in NOTHING or is_cast:
+    attributes = operator.attributes
+    is_cast = operator.kind == "Cast" and attributes.get("to") == 1
+    is_pool = operator.kind in ("AveragePool", "MaxPool") and set(attributes.get("kernel_shape", ())) == {1}
+    is_pixel = is_pool and not any(attributes.get("pads", ())) and {1}.issuperset(attributes.get("strides", ()))
+    if operator.kind in NOTHING or is_cast or is_pixel:
         graph.remove(operator)
         return True
     return False
@@ -47,13 +50,18 @@ def _sum(graph: OperatorGraph, operator: Operator) -> bool:
 
 def _pad(graph: OperatorGraph, operator: Operator) -> bool:
     """Zeros around a map, which the one window that reads them takes up."""
-    reader = graph.only_reader(operator.output) if operator.kind == "Pad" else None
-    if reader is None or reader.kind not in ("Conv", "AveragePool"):
+    if operator.kind != "Pad":
         return False
     pads, value = operator.attributes.get("pads"), operator.attributes.get("value", 0.0)
     if pads is None:
         pads = graph.constants.get(operator.inputs[1], np.zeros(0)).tolist()
         value = graph.number(operator.inputs[2]) if len(operator.inputs) > 2 and operator.inputs[2] else 0.0
+    if not any(pads) and len(pads) == 8:
+        graph.remove(operator)
+        return True
+    reader = graph.only_reader(operator.output)
+    if reader is None or reader.kind not in ("Conv", "AveragePool"):
+        return False
     is_zero = operator.attributes.get("mode", "constant") == "constant" and value == 0
     is_spatial = len(pads) == 8 and not any((*pads[:2], *pads[4:6])) and min(pads) >= 0
     is_plain = reader.attributes.get("auto_pad", "NOTSET") in UNPADDED
@@ -64,6 +72,26 @@ def _pad(graph: OperatorGraph, operator: Operator) -> bool:
     own = reader.attributes.get("pads", (0, 0, 0, 0))
     reader.attributes["pads"] = [one + other for one, other in zip(own, (*pads[2:4], *pads[6:8]), strict=True)]
     graph.remove(operator)
+    return True
+
+
+def _means(graph: OperatorGraph, operator: Operator) -> bool:
+    """The mean over columns and then over rows, or the other way round, or over all pixels in a row."""
+    if operator.kind != "ReduceMean":
+        return False
+    first = graph.producer(operator.inputs[0])
+    shape = graph.shapes.get(first.inputs[0], ()) if first is not None else ()
+    if first is None or len(shape) != 4 or graph.only_reader(first.output) is None:
+        return False
+    between, axes = graph.shapes.get(first.output, ()), mean_axes(graph, operator)
+    own = mean_axes(graph, first) if first.kind == "ReduceMean" else []
+    left = range(4) if len(between) == 4 else [axis for axis in range(4) if axis not in own]
+    is_both = first.kind == "ReduceMean" and sorted((*own, *(left[axis] for axis in axes))) == [2, 3]
+    is_flat = first.kind == "Reshape" and between == (*shape[:2], shape[2] * shape[3]) and axes == [2]
+    if not (is_both or is_flat):
+        return False
+    mean = Operator("ReduceMean", operator.name, [first.inputs[0]], operator.output, {"axes": [2, 3]})
+    graph.replace([first, operator], mean)
     return True
 
 
@@ -197,6 +225,7 @@ REWRITES: tuple[Rewrite, ...] = (
     _drop,
     _sum,
     _pad,
+    _means,
     _clip,
     _hard_sigmoid,
     _late_hard_swish,

@@ -46,16 +46,21 @@ def _chain_to_mean(graph: OperatorGraph, gated: str, source: str) -> list[Operat
         name = graph.operands(operator)[0] if operator.kind == "Add" else operator.inputs[0]
 
 
+def mean_axes(graph: OperatorGraph, operator: Operator) -> list[int]:
+    """Axes of what a ``ReduceMean`` reads that it takes the mean of, in order; none where they are not constant."""
+    axes, rank = operator.attributes.get("axes"), len(graph.shapes.get(operator.inputs[0], ()))
+    if axes is None and len(operator.inputs) > 1 and operator.inputs[1] in graph.constants:
+        axes = graph.constants[operator.inputs[1]].tolist()
+    return sorted(axis % rank for axis in axes or ()) if rank else []
+
+
 def is_global_mean(graph: OperatorGraph, operator: Operator) -> bool:
     """Whether an operator gives the mean of a map by channel."""
     if operator.kind == "GlobalAveragePool":
         return True
     shape = graph.shapes.get(operator.inputs[0], ())
     if operator.kind == "ReduceMean" and len(shape) == 4:
-        axes = operator.attributes.get("axes")
-        if axes is None and len(operator.inputs) > 1 and operator.inputs[1] in graph.constants:
-            axes = graph.constants[operator.inputs[1]].tolist()
-        return sorted(axis % 4 for axis in axes or ()) == [2, 3]
+        return mean_axes(graph, operator) == [2, 3]
     if operator.kind == "AveragePool" and len(shape) == 4:
         is_whole = tuple(operator.attributes.get("kernel_shape", ())) == shape[2:]
         is_plain = operator.attributes.get("auto_pad", "NOTSET") in UNPADDED

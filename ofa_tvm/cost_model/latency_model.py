@@ -93,12 +93,14 @@ class LatencyModel:
             row = space.resolutions.index(resolution)
             total_ms, stages = float(fixed[row]), []
             for number, stage in enumerate(np.split(blocks[row, :, 1:], space.stages)):
-                allowed = stage[:, : len(space.kernels_of(number)) * len(space.expand_choices)]
+                by_kernel = stage.reshape(len(stage), -1, len(space.expand_choices))
+                few = by_kernel[:, : len(space.kernels_of(number)), : len(space.expands_of(number))]
+                allowed = few.reshape(len(stage), -1)
                 chosen = allowed.argmin(axis=1)
                 sums = allowed.min(axis=1).cumsum()
                 depth = min(space.depths_of(number), key=lambda depth: float(sums[depth - 1]))
                 total_ms += float(sums[depth - 1])
-                pairs = (divmod(int(choice), len(space.expand_choices)) for choice in chosen[:depth])
+                pairs = (divmod(int(choice), len(space.expands_of(number))) for choice in chosen[:depth])
                 stages.append(tuple((space.kernel_choices[k], space.expand_choices[e]) for k, e in pairs))
             if total_ms < best_ms:
                 best_ms, best = total_ms, SubnetConfig(resolution, tuple(stages))

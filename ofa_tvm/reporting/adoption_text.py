@@ -5,6 +5,19 @@ from __future__ import annotations
 from ofa_tvm.support.files import Record
 
 
+def official_text(adopted: Record) -> str:
+    """The supernet of an official file, and what to do with it."""
+    out = adopted["out"]
+    return "\n".join(
+        [
+            f"{adopted['space']}: {adopted['subnets']:.3g} subnets, {adopted['classes']} classes",
+            "next:",
+            f"  python -m ofa_tvm.tune --supernet {out} --samples 60",
+            f"  python -m ofa_tvm.search --supernet {out} --data imagefolder:PATH --max-latency-ms MS",
+        ]
+    )
+
+
 def adoption_text(adopted: Record) -> str:
     """The model, how well it was read, and what to do with it."""
     left_out = f" (without its {adopted['left_out'][0]})" if adopted["left_out"] else ""

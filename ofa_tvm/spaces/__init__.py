@@ -4,12 +4,16 @@ from ofa_tvm.spaces.efficientnet_lite import EFFICIENTNET_LITE
 from ofa_tvm.spaces.mobilenet_v3 import MBV3, MBV3_CIFAR, MBV3_CIFAR_LARGE, MBV3_SMALL, MBV3_W12
 from ofa_tvm.spaces.own_model import OwnModel, own_model
 from ofa_tvm.spaces.proxyless import PROXYLESS
+from ofa_tvm.spaces.resnet import RESNET50D, RESNET50D_W065, RESNET50D_W08
 from ofa_tvm.spaces.space import Genomes, SearchSpace, SubnetConfig
 from ofa_tvm.support.errors import UserError
 
 SPACES: dict[str, SearchSpace] = {
     space.name: space
-    for space in (MBV3, MBV3_W12, MBV3_CIFAR, MBV3_CIFAR_LARGE, MBV3_SMALL, EFFICIENTNET_LITE, PROXYLESS)
+    for space in (
+        *(MBV3, MBV3_W12, MBV3_CIFAR, MBV3_CIFAR_LARGE, MBV3_SMALL, EFFICIENTNET_LITE, PROXYLESS),
+        *(RESNET50D, RESNET50D_W08, RESNET50D_W065),
+    )
 }
 
 
@@ -41,6 +45,9 @@ __all__ = [
     "MBV3_SMALL",
     "MBV3_W12",
     "PROXYLESS",
+    "RESNET50D",
+    "RESNET50D_W065",
+    "RESNET50D_W08",
     "SPACES",
     "Genomes",
     "OwnModel",

@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ofa_tvm.spaces import SPACES, SearchSpace, SubnetConfig
+from ofa_tvm.spaces.dict_entries import of_blocks, resolution, shown, whole
+from ofa_tvm.spaces.resnet import BottleneckSpace
+from ofa_tvm.spaces.resnet_dicts import from_ofa_resnet
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json
 
@@ -187,7 +190,7 @@ def _architecture(value: Any, file: Path | None, space: SearchSpace) -> SubnetCo
     if isinstance(value, str):
         return space.parse(value)
     if not isinstance(value, dict):
-        raise UserError(f"{_shown(value)} is neither a dict nor a subnet's key", FORMS)
+        raise UserError(f"{shown(value)} is neither a dict nor a subnet's key", FORMS)
     if isinstance(value.get("subnet"), str):
         return space.parse(value["subnet"])
     return _specialised(value, file, space) if "blocks" in value else from_ofa(value, space)
@@ -199,37 +202,26 @@ def from_ofa(value: Mapping[str, Any], space: SearchSpace) -> SubnetConfig:
     Raises:
         UserError: entries are missing, are no whole numbers, have a wrong length or lie outside the space.
     """
+    if isinstance(space, BottleneckSpace):
+        return from_ofa_resnet(value, space)
     missing = [name for name in ("ks", "e", "d") if name not in value]
     if missing:
         raise UserError(f"not an OFA config: '{missing[0]}' is missing", "it needs ks, e, d and r")
     if value.get("wid") not in (None, 0, [0], [None]):
-        raise UserError(f"wid {_shown(value['wid'])} names another width", "a space has one: leave wid out")
+        raise UserError(f"wid {shown(value['wid'])} names another width", "a space has one: leave wid out")
     full = [space.depths_of(stage)[-1] for stage in range(space.stages)]
     depths = _depths(value["d"], full, space)
-    stages, pairs = [], list(zip(*(_of_blocks(name, value[name], full, depths) for name in ("ks", "e")), strict=True))
+    stages, pairs = [], list(zip(*(of_blocks(name, value[name], full, depths) for name in ("ks", "e")), strict=True))
     for most, depth in zip(full, depths, strict=True):
         stages.append(tuple(pairs[:depth]))
         pairs = pairs[most:]
-    return space.validate(SubnetConfig(_resolution(value, space), tuple(stages)))
-
-
-def _resolution(value: Mapping[str, Any], space: SearchSpace) -> int:
-    size = value.get("r", value.get("image_size"))
-    if size is None and len(space.resolutions) > 1:
-        sizes = f"{len(space.resolutions)} from {space.resolutions[0]} to {space.resolutions[-1]}"
-        raise UserError(f"it names no resolution, {space.name} has {sizes}", f'add "r": {space.resolutions[-1]}')
-    size = space.resolutions[0] if size is None else size
-    if isinstance(size, list):
-        if len(size) != 1:
-            raise UserError(f"r names {len(size)} resolutions: {_shown(size)}", "an architecture has one")
-        size = size[0]
-    return _whole("r", size)
+    return space.validate(SubnetConfig(resolution(value, space), tuple(stages)))
 
 
 def _depths(value: Any, full: Sequence[int], space: SearchSpace) -> list[int]:
     """How many blocks of each stage run; stages without a choice may be left out."""
     free = [stage for stage in range(space.stages) if len(space.depths_of(stage)) > 1]
-    depths = [_whole("d", number) for number in value] if isinstance(value, list) else [_whole("d", value)] * len(free)
+    depths = [whole("d", number) for number in value] if isinstance(value, list) else [whole("d", value)] * len(free)
     if len(depths) == len(free) < space.stages:
         by_stage = dict(zip(free, depths, strict=True))
         depths = [by_stage.get(stage, full[stage]) for stage in range(space.stages)]
@@ -244,40 +236,6 @@ def _depths(value: Any, full: Sequence[int], space: SearchSpace) -> list[int]:
     return depths
 
 
-def _of_blocks(name: str, value: Any, full: Sequence[int], depths: Sequence[int]) -> list[int]:
-    """A number for each block position, whichever way they are written."""
-    if not isinstance(value, list):
-        return [_whole(name, value)] * sum(full)
-    numbers = [_whole(name, number) for number in value]
-    if len(numbers) == sum(full):
-        return numbers
-    if len(numbers) != sum(depths):
-        raise UserError(
-            f"{name} has {len(numbers)} entries: neither one for each of {sum(full)} block positions, nor one for "
-            f"each of the {sum(depths)} blocks that d lets run"
-        )
-    padded: list[int] = []
-    for most, depth in zip(full, depths, strict=True):
-        mine, numbers = numbers[:depth], numbers[depth:]
-        padded += mine + mine[-1:] * (most - depth)
-    return padded
-
-
-def _whole(name: str, value: Any) -> int:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not abs(value) <= sys.maxsize or value != int(value):
-        raise UserError(f"{name} has {_shown(value)}, which is no whole number", "ks, e, d and r are whole numbers")
-    return int(value)
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # Python shows no numbers of thousands of digits
-        return "a number of thousands of digits"
-    return text if len(text) <= 40 else f"{text[:40]}..."
-
-
 # Specialised networks ---------------------------------------------------------------------------------------------
 
 
@@ -288,7 +246,7 @@ def _specialised(value: Mapping[str, Any], file: Path | None, space: SearchSpace
         convs = [conv for conv in convs[1:] if conv and conv["name"] != "ZeroLayer"]
         starts = [number for number, conv in enumerate(convs) if conv["in_channels"] != conv["out_channels"]]
         starts = sorted({*starts, *(number for number, conv in enumerate(convs) if conv["stride"] == 2)})
-        blocks = [(_whole("kernel_size", conv["kernel_size"]), _expand(conv)) for conv in convs]
+        blocks = [(whole("kernel_size", conv["kernel_size"]), _expand(conv)) for conv in convs]
         widths = [conv["out_channels"] for conv in convs]
     except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, ValueError) as error:
         raise UserError(f"no network that is known: {type(error).__name__} {error}", FORMS) from error
@@ -303,7 +261,7 @@ def _specialised(value: Mapping[str, Any], file: Path | None, space: SearchSpace
 
 def _expand(conv: Mapping[str, Any]) -> int:
     middle = conv.get("mid_channels")
-    return _whole("expand_ratio", conv["expand_ratio"] if middle is None else round(middle / conv["in_channels"]))
+    return whole("expand_ratio", conv["expand_ratio"] if middle is None else round(middle / conv["in_channels"]))
 
 
 def _size_beside(value: Mapping[str, Any], file: Path | None) -> int:
@@ -312,4 +270,4 @@ def _size_beside(value: Mapping[str, Any], file: Path | None) -> int:
     size = value.get("r", value.get("image_size", run.get("image_size") if isinstance(run, dict) else None))
     if size is None:
         raise UserError(f"it names no resolution, and no {RUN_CONFIG} lies beside it", 'add "r": 224 to it')
-    return _whole("image_size", size[0] if isinstance(size, list) and len(size) == 1 else size)
+    return whole("image_size", size[0] if isinstance(size, list) and len(size) == 1 else size)

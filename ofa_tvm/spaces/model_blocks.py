@@ -1,8 +1,16 @@
-"""The inverted residual blocks of a network: which can be narrower, and which can be left out."""
+"""The blocks of a network: which can be narrower inside, and which can be left out.
+
+A block begins and ends in maps that others may read, too; between them lie hidden channels that nobody else reads.
+Taken are inverted residual blocks (Sandler et al., "MobileNetV2", CVPR 2018), their fused form (a window instead of
+expansion and depthwise convolution), and residual blocks of two or three convolutions (He et al., "Deep Residual
+Learning", CVPR 2016), the middle one grouped or not.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ofa_tvm.graph.network import LayerSpec, NetworkSpec
@@ -10,6 +18,10 @@ from ofa_tvm.graph.network import LayerSpec, NetworkSpec
 BLOCK = re.compile(r"block(\d+)_(\w+)")
 """Names of the layers of blocks: the number that ``SearchSpace.block_index`` gives, and the part."""
 KERNELS = (3, 5, 7)
+Block = dict[str, LayerSpec]
+"""Layers by part: ``expand``, ``middle`` or ``depthwise``, ``se``, ``project``, ``shortcut_pool``, ``shortcut``."""
+Hidden = Mapping[str, LayerSpec]
+"""Layers that add nothing and that one other reads, by name."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +30,7 @@ class Stages:
 
     Args:
         blocks: how many.
-        kernels: their largest kernel size.
+        kernels: the largest kernel size of their depthwise convolutions; the least choice where they have none.
     """
 
     blocks: tuple[int, ...]
@@ -27,20 +39,23 @@ class Stages:
     @classmethod
     def of(cls, network: NetworkSpec, most: int) -> Stages:
         """The stages of a network whose blocks are named, at most so many in one."""
-        found: dict[int, list[int]] = {}
+        blocks: Counter[int] = Counter()
+        kernels: dict[int, int] = {}
         for layer in network.layers:
             match = BLOCK.match(layer.name)
-            if match is not None and match[2] == "depthwise":
-                found.setdefault((int(match[1]) - 1) // most, []).append(layer.kernel_size)
-        return cls(tuple(map(len, found.values())), tuple(map(max, found.values())))
+            if match is not None:
+                stage = (int(match[1]) - 1) // most
+                blocks[stage] += match[2] == "project"
+                size = layer.kernel_size if match[2] == "depthwise" else KERNELS[0]
+                kernels[stage] = max(size, kernels.get(stage, size))
+        return cls(tuple(blocks.values()), tuple(kernels.values()))
 
 
 def named_blocks(network: NetworkSpec) -> tuple[NetworkSpec, dict[str, str], int]:
     """The network with its blocks' layers named by stage and position, the new names by the old, most of a stage."""
-    blocks = _blocks(network)
-    stages: list[list[dict[str, LayerSpec]]] = []
-    for block in blocks:
-        follows = bool(stages) and stages[-1][-1]["project"].name == block["expand"].input
+    stages: list[list[Block]] = []
+    for block in _blocks(network):
+        follows = bool(stages) and _output(stages[-1][-1]).name == block["expand"].input
         is_removable = block["project"].residual == block["expand"].input
         if follows and is_removable:
             stages[-1].append(block)
@@ -62,30 +77,74 @@ def named_blocks(network: NetworkSpec) -> tuple[NetworkSpec, dict[str, str], int
     return replace(network, layers=tuple(map(renamed, network.layers))), names, most
 
 
-def _blocks(network: NetworkSpec) -> list[dict[str, LayerSpec]]:
-    """Expanding convolution, depthwise convolution, squeeze-excite if any, and projection of each block, in order."""
+def _blocks(network: NetworkSpec) -> list[Block]:
     layers = {layer.name: layer for layer in network.layers}
-    readers: dict[str, int] = {}
+    readers = Counter(name for layer in network.layers for name in (layer.input, layer.residual) if name is not None)
+    hidden = {name: layer for name, layer in layers.items() if readers[name] == 1 and layer.residual is None}
+    branches = {layer.residual for layer in network.layers} & hidden.keys()
+    blocks: list[Block] = []
+    taken: set[str] = set()
     for layer in network.layers:
-        for name in filter(None, (layer.input, layer.residual)):
-            readers[name] = readers.get(name, 0) + 1
-    blocks = []
-    for project in network.layers:
-        block: dict[str, LayerSpec] = {}
-        source = layers.get(project.input)
-        if source is not None and source.kind == "squeeze_excite":
-            block["se"], source = source, layers.get(source.input)
-        depthwise = source
-        expand = None if depthwise is None else layers.get(depthwise.input)
-        if depthwise is None or expand is None or not _is_pointwise(project) or project.activation != "none":
-            continue
-        if depthwise.kind != "depthwise" or depthwise.kernel_size not in KERNELS or not _is_pointwise(expand):
-            continue
-        inside = [expand, depthwise, *block.values()]
-        if expand.residual is None and all(readers[layer.name] == 1 for layer in inside):
-            blocks.append({"expand": expand, "depthwise": depthwise, **block, "project": project})
+        block = None if layer.name in branches else _block(layer, hidden)
+        if block is not None and taken.isdisjoint(inner := {part.name for part in block.values()}):
+            taken |= inner
+            blocks.append(block)
     return blocks
 
 
-def _is_pointwise(layer: LayerSpec) -> bool:
-    return layer.kind == "conv" and layer.kernel_size == layer.stride == layer.groups == 1
+def _output(block: Block) -> LayerSpec:
+    """The layer that adds the branches, or the last one."""
+    shortcut = block.get("shortcut")
+    return block["project"] if shortcut is None or shortcut.residual is None else shortcut
+
+
+def _block(end: LayerSpec, hidden: Hidden) -> Block | None:
+    """The block that ends in a layer, None where none does.
+
+    Of the two branches of a sum either may have been read first, and then the other adds it.
+    """
+    beside = None if end.residual is None else hidden.get(end.residual)
+    for project, other in ((end, beside), (beside, end)):
+        if project is None or not _is_dense(project):
+            continue
+        inner = _inner(project, hidden, is_summed=end.residual is not None)
+        if inner is None:
+            continue
+        shortcut = {} if other is None else _shortcut(other, hidden)
+        begins = end.residual if other is None else next(iter(shortcut.values())).input
+        if begins in (None, inner["expand"].input):
+            return {**inner, "project": project, **shortcut}
+    return None
+
+
+def _inner(project: LayerSpec, hidden: Hidden, is_summed: bool) -> Block | None:
+    """The layers of hidden channels in front of the last convolution of a block."""
+    tail: Block = {}
+    last = hidden.get(project.input)
+    if last is not None and last.kind == "squeeze_excite":
+        tail["se"], last = last, hidden.get(last.input)
+    if last is None:
+        return None
+    before = hidden.get(last.input)
+    is_expanded = before is not None and _is_dense(before)
+    is_linear = project.kernel_size == 1 and project.activation == "none"
+    keeps_groups = _is_dense(last) or last.in_channels == last.out_channels
+    is_fused = is_linear and last.kernel_size > 1 and last.out_channels > project.out_channels
+    if before is not None and is_expanded and last.kind == "depthwise":
+        takes = is_linear and before.kernel_size == before.stride == 1 and last.kernel_size in KERNELS
+        return {"expand": before, "depthwise": last, **tail} if takes else None
+    if before is not None and is_expanded and is_summed and last.kind == "conv" and keeps_groups:
+        return {"expand": before, "middle": last, **tail}
+    return {"expand": last, **tail} if _is_dense(last) and (is_summed or is_fused) else None
+
+
+def _shortcut(conv: LayerSpec, hidden: Hidden) -> Block:
+    """A convolution beside the hidden layers, and the pooling in front of it."""
+    pool = hidden.get(conv.input)
+    if pool is not None and pool.kind in ("average_pool", "max_pool"):
+        return {"shortcut_pool": pool, "shortcut": conv}
+    return {"shortcut": conv}
+
+
+def _is_dense(layer: LayerSpec) -> bool:
+    return layer.kind == "conv" and layer.groups == 1

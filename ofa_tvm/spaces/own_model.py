@@ -94,7 +94,7 @@ def elastic_model(fixed: OwnModel) -> tuple[OwnModel, dict[str, str]]:
     network, names, most = named_blocks(fixed.model)
     if not names:
         raise UserError(
-            f"{fixed.name} has no inverted residual blocks, so nothing can be cut out of it",
+            f"{fixed.name} has no residual blocks, inverted or not, so nothing can be cut out of it",
             "tune and deploy it as it is",
         )
     layers = tuple(replace(one, norm=True, bias=False) if _has_norm(one) else one for one in network.layers)
@@ -168,7 +168,7 @@ def _elastic(name: str, network: NetworkSpec, most: int) -> OwnModel:
     largest = max(stages.kernels)
     is_flattened = any(layer.kind == "linear" and layer.in_size > 1 for layer in network.layers)
     sizes = {SIZE_STEP * round(network.resolution * share / SIZE_STEP) for share in SIZES}
-    return OwnModel(
+    space = OwnModel(
         name=name,
         resolutions=(network.resolution,) if is_flattened else tuple(sorted({*sizes, network.resolution})),
         depth_choices=tuple(range(1, most + 1)),
@@ -181,6 +181,16 @@ def _elastic(name: str, network: NetworkSpec, most: int) -> OwnModel:
         model=network,
         most_blocks=most,
     )
+    fitting = (
+        size for size in space.resolutions if _branches_fit(space.network(replace(space.largest, resolution=size)))
+    )
+    return replace(space, resolutions=tuple(fitting))
+
+
+def _branches_fit(network: NetworkSpec) -> bool:
+    """Whether maps that are added have one size: where a shortcut pools, odd ones have not."""
+    sizes = {layer.name: layer.out_size for layer in network.layers}
+    return all(layer.residual is None or sizes.get(layer.residual) == layer.out_size for layer in network.layers)
 
 
 class _Cut:
@@ -192,6 +202,12 @@ class _Cut:
             for stage, blocks in enumerate(config.stages)
             for position, pair in enumerate(blocks)
         }
+        self._groups = {
+            match[1]: layer.groups
+            for layer in space.model.layers
+            if (match := BLOCK.match(layer.name)) is not None and match[2] == "middle"
+        }
+        """Of the middle convolutions of blocks, by the block's number."""
         self._layers: dict[str, LayerSpec] = {}
         self._instead: dict[str, str] = {}
         """What is read in place of the layers of skipped blocks."""
@@ -214,23 +230,37 @@ class _Cut:
         if layer.residual is not None:
             cut = replace(cut, residual=self._instead.get(layer.residual, layer.residual))
         if match is not None and choice is not None:
-            cut = _cut_block(cut, layer, match[2], choice)
+            cut = _cut_block(cut, layer, match[2], choice, self._groups.get(match[1], 1))
         elif layer.kind in ("global_pool", "max_pool", "average_pool"):
             cut = replace(cut, out_channels=inputs)
         self._layers[layer.name] = cut
 
 
-def _cut_block(cut: LayerSpec, layer: LayerSpec, part: str, choice: tuple[int, int]) -> LayerSpec:
-    """A layer of a block with (kernel size, per cent of hidden channels)."""
+def _cut_block(cut: LayerSpec, layer: LayerSpec, part: str, choice: tuple[int, int], groups: int) -> LayerSpec:
+    """A layer of a block with (kernel size, per cent of hidden channels).
+
+    Args:
+        cut: the layer with the inputs that it has in the subnet.
+        layer: the layer of the whole model.
+        part: of the block.
+        choice: of the block.
+        groups: of the block's middle convolution; some of them stay, each as wide as it was.
+    """
     kernel_size, share = choice
-    if part == "expand":
-        return replace(cut, out_channels=_share_of(layer.out_channels, share))
-    if part == "depthwise":
-        return replace(cut, out_channels=cut.in_channels, kernel_size=min(kernel_size, layer.kernel_size))
-    if part == "se":
-        hidden = _share_of(layer.hidden_channels, share)
-        return replace(cut, out_channels=cut.in_channels, hidden_channels=hidden)
-    return cut
+    kept = max(1, round(groups * share / 100))
+    match part:
+        case "expand" | "middle" if groups > 1:
+            channels = layer.out_channels // groups * kept
+            return replace(cut, out_channels=channels, groups=kept if part == "middle" else 1)
+        case "expand" | "middle":
+            return replace(cut, out_channels=_share_of(layer.out_channels, share))
+        case "depthwise":
+            return replace(cut, out_channels=cut.in_channels, kernel_size=min(kernel_size, layer.kernel_size))
+        case "se":
+            hidden = _share_of(layer.hidden_channels, share)
+            return replace(cut, out_channels=cut.in_channels, hidden_channels=hidden)
+        case _:
+            return cut
 
 
 def _share_of(channels: int, share: int) -> int:

@@ -78,7 +78,9 @@ class SearchSpace(ABC):
         stages: elastic stages.
         classes: outputs.
         stage_blocks: blocks of each stage at full depth; empty where all have as many as the largest depth.
+        stage_least: blocks that each stage runs at least; empty where that is the least choice.
         stage_kernels: the largest kernel size of each stage; empty where all have all.
+        stage_expands: the largest expand ratio of each stage; empty where all have all.
         norm_epsilon: added to the variance in batch norms.
     """
 
@@ -90,7 +92,9 @@ class SearchSpace(ABC):
     stages: int
     classes: int
     stage_blocks: tuple[int, ...] = ()
+    stage_least: tuple[int, ...] = ()
     stage_kernels: tuple[int, ...] = ()
+    stage_expands: tuple[int, ...] = ()
     norm_epsilon: float = 1e-5
 
     @abstractmethod
@@ -116,7 +120,12 @@ class SearchSpace(ABC):
 
     def description(self) -> Record:
         """What must be equal for genomes to mean the same subnets."""
-        limits = {"stage_blocks": list(self.stage_blocks), "stage_kernels": list(self.stage_kernels)}
+        limits = {
+            "stage_blocks": list(self.stage_blocks),
+            "stage_least": list(self.stage_least),
+            "stage_kernels": list(self.stage_kernels),
+            "stage_expands": list(self.stage_expands),
+        }
         return {
             "name": self.name,
             "resolutions": list(self.resolutions),
@@ -130,12 +139,18 @@ class SearchSpace(ABC):
     def depths_of(self, stage: int) -> tuple[int, ...]:
         """Blocks that a stage may run; its only depth where it has fewer than the least choice."""
         most = self.stage_blocks[stage] if self.stage_blocks else self.max_depth
-        return tuple(depth for depth in self.depth_choices if depth <= most) or (most,)
+        least = self.stage_least[stage] if self.stage_least else 0
+        return tuple(depth for depth in self.depth_choices if least <= depth <= most) or (most,)
 
     def kernels_of(self, stage: int) -> tuple[int, ...]:
         """Kernel sizes that a stage's blocks may have."""
         most = self.stage_kernels[stage] if self.stage_kernels else self.kernel_choices[-1]
         return tuple(kernel for kernel in self.kernel_choices if kernel <= most)
+
+    def expands_of(self, stage: int) -> tuple[int, ...]:
+        """Expand ratios that a stage's blocks may have."""
+        most = self.stage_expands[stage] if self.stage_expands else self.expand_choices[-1]
+        return tuple(expand for expand in self.expand_choices if expand <= most)
 
     @cached_property
     def depth_values(self) -> NDArray[np.intp]:
@@ -162,7 +177,7 @@ class SearchSpace(ABC):
         """Number of distinct subnets."""
         subnets = len(self.resolutions)
         for stage in range(self.stages):
-            per_block = len(self.kernels_of(stage)) * len(self.expand_choices)
+            per_block = len(self.kernels_of(stage)) * len(self.expands_of(stage))
             subnets *= sum(per_block**depth for depth in self.depths_of(stage))
         return subnets
 
@@ -193,7 +208,8 @@ class SearchSpace(ABC):
 
         def stage(number: int) -> tuple[tuple[int, int], ...]:
             kernel = min(kernel_size, self.kernels_of(number)[-1])
-            return ((kernel, expand_ratio),) * min(max(depth, self.depths_of(number)[0]), self.depths_of(number)[-1])
+            expand = min(expand_ratio, self.expands_of(number)[-1])
+            return ((kernel, expand),) * min(max(depth, self.depths_of(number)[0]), self.depths_of(number)[-1])
 
         return SubnetConfig(resolution, tuple(map(stage, range(self.stages))))
 
@@ -228,14 +244,16 @@ class SearchSpace(ABC):
         if len(config.stages) != self.stages:
             raise UserError(f"{self.name} has {self.stages} stages, the subnet {config.key} has {len(config.stages)}")
         for number, stage in enumerate(config.stages, 1):
-            depths, kernels = self.depths_of(number - 1), self.kernels_of(number - 1)
+            depths, kernels, expands = (
+                choices(number - 1) for choices in (self.depths_of, self.kernels_of, self.expands_of)
+            )
             if len(stage) not in depths:
                 raise UserError(f"stage {number} of {config.key}: depth {len(stage)} is not in {depths}")
             for kernel, expand in stage:
                 if kernel not in kernels:
                     raise UserError(f"stage {number} of {config.key}: kernel {kernel} is not in {kernels}")
-                if expand not in self.expand_choices:
-                    raise UserError(f"stage {number} of {config.key}: expand {expand} is not in {self.expand_choices}")
+                if expand not in expands:
+                    raise UserError(f"stage {number} of {config.key}: expand {expand} is not in {expands}")
         return config
 
     def parse(self, text: str) -> SubnetConfig:
@@ -265,7 +283,7 @@ class SearchSpace(ABC):
         sizes = [len(self.resolutions)]
         sizes += [len(self.depths_of(stage)) for stage in range(self.stages)]
         sizes += [len(self.kernels_of(stage)) for stage in range(self.stages) for _ in range(self.max_depth)]
-        sizes += [len(self.expand_choices)] * self.blocks
+        sizes += [len(self.expands_of(stage)) for stage in range(self.stages) for _ in range(self.max_depth)]
         return np.asarray(sizes, dtype=np.int8)
 
     def split_genes(

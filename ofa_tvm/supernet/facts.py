@@ -93,14 +93,14 @@ def checkpoint_path(path: Path) -> Path:
         raise UserError(f"{path} is a model, not a supernet", f"adopt it first: adopt {path} --out FOLDER")
     if path.is_dir():
         return path / FILE_NAME
-    if path.is_file() and path.suffix != ".npz" and _is_torchs(path):
+    if path.is_file() and path.suffix != ".npz" and is_torchs(path):
         from ofa_tvm.supernet.ofa_files import converted
 
         return converted(path)
     return path
 
 
-def _is_torchs(path: Path) -> bool:
+def is_torchs(path: Path) -> bool:
     """Whether a file begins like those that torch writes: a zip archive or a pickle."""
     with path.open("rb") as file:
         return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x04")

@@ -21,6 +21,7 @@ from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.ofa_resnet import is_resnet, read_resnet
 from ofa_tvm.supernet.published_names import NORM, own_names
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import UserError
@@ -37,13 +38,13 @@ RENAMED = {
 }
 DATA = "imagenet"
 """What official networks were trained on; to evaluate them, give its images with ``--data imagefolder:PATH``."""
-FAMILIES = "give a checkpoint of OFA-MobileNetV3 or OFA-ProxylessNAS"
+FAMILIES = "give a checkpoint of OFA-MobileNetV3, OFA-ProxylessNAS or OFA-ResNet50"
 OUTSIDE = {"stem": "first_conv", "classifier": "classifier", "feature_mix": "feature_mix_layer"}
 PARTS = {"expand": "inverted_bottleneck", "depthwise": "depth_conv", "project": "point_linear"}
 
 
 def converted(path: Path) -> Path:
-    """Our checkpoint of an official one, made once and kept in the cache.
+    """Our checkpoint of an official one, made once and kept in the cache; of an elastic width the largest.
 
     Raises:
         UserError: see ``read_ofa``.
@@ -52,22 +53,34 @@ def converted(path: Path) -> Path:
     path_of_copy = cache_folder() / "ofa" / f"{sha256[:24]}.safetensors"
     if not path_of_copy.exists():
         log(f"converting {path} (once)")
-        supernet = read_ofa(path)
-        names = tuple(map(str, range(supernet.space.classes)))
-        facts = SupernetFacts(supernet.space.name, DATA, names, PREPROCESS, {"unnamed": True, "source": sha256})
-        path_of_copy.parent.mkdir(parents=True, exist_ok=True)
-        save_supernet(path_of_copy, supernet, facts)
+        write_converted(read_ofa(path), sha256, path_of_copy)
     return path_of_copy
 
 
-def read_ofa(path: Path) -> Supernet:
+def write_converted(supernet: Supernet, sha256: str, path: Path) -> None:
+    """Write what was read from an official file of that hash as our checkpoint."""
+    names = tuple(map(str, range(supernet.space.classes)))
+    facts = SupernetFacts(supernet.space.name, DATA, names, PREPROCESS, {"unnamed": True, "source": sha256})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_supernet(path, supernet, facts)
+
+
+def read_ofa(path: Path, width: float = 1.0) -> Supernet:
     """The supernet of an official checkpoint.
+
+    Args:
+        path: the file.
+        width: of all stages, where the file is elastic in it.
 
     Raises:
         UserError: it is damaged, holds more than tensors, or is of no known family; names what does not fit.
     """
     tensors = _tensors(path)
+    if is_resnet(tensors):
+        return channels_last(read_resnet(tensors, width, path)).eval()
     space = _space(tensors, path)
+    if width != 1:
+        raise UserError(f"{path} is of {space.name}, which has one width", "leave --width out")
     supernet = Supernet(space)
     names = own_names(space, tensors, lambda layer: _pairs(layer, "final_expand_layer.conv.weight" in tensors), path)
     for layer in space.network(space.largest).layers:
@@ -101,16 +114,10 @@ def _present_name(name: str) -> str:
 
 def _space(tensors: Mapping[str, Tensor], path: Path) -> SearchSpace:
     """The space whose widths are those of the file, with its number of classes."""
-    if "input_stem.0.conv.weight" in tensors or "input_stem.0.conv.conv.weight" in tensors:
-        raise UserError(
-            f"{path} is an OFA ResNet50, whose family is not supported", "give OFA-MobileNetV3 or OFA-ProxylessNAS"
-        )
     stem, head = tensors.get("first_conv.conv.weight"), tensors.get("classifier.linear.weight")
     if stem is None or head is None:
         first = next(iter(tensors), "nothing")
-        raise UserError(
-            f"{path} is not an OFA checkpoint: it begins with {first}", "give OFA-MobileNetV3 or OFA-ProxylessNAS"
-        )
+        raise UserError(f"{path} is not an OFA checkpoint: it begins with {first}", FAMILIES)
     widths = (stem.shape[0], head.shape[1])
     for space in SPACES:
         network = space.network(space.largest)

@@ -6,6 +6,8 @@ training code). Sorting changes the order of channels, not what the largest netw
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -35,13 +37,14 @@ def sort_channels(supernet: Supernet) -> list[tuple[nn.Parameter | Tensor, int, 
             order = _order(layer.expand.weight.abs().sum((0, 2, 3)))
             assert layer.reduce.bias is not None
             changed += [(layer.reduce.weight, 0, order), (layer.reduce.bias, 0, order), (layer.expand.weight, 1, order)]
-        if spec.kind == "conv" and isinstance(layer, ElasticConv):
+        if isinstance(layer, ElasticConv) and spec.groups == 1 and spec.name.endswith(("_project", "_middle")):
             chain = _chain(spec, specs, readers)
-            if chain and spec.name.endswith("_project"):
-                order = _order(layer.weight.abs().sum((0, 2, 3)))
+            importance = layer.weight.double().abs().sum((0, 2, 3))  # of equal channels, whatever their order was
+            order = _order(importance) if chain.groups == 1 else _order_of_groups(importance, chain.groups)
+            if chain.names:
                 changed.append((layer.weight, 1, order))
-                for name in chain:
-                    changed += _permutation(supernet.layers[name], order)
+            for name in chain.names:
+                changed += _permutation(supernet.layers[name], order)
     for tensor, dimension, order in changed:
         tensor.copy_(tensor.index_select(dimension, order))
     return changed
@@ -51,16 +54,33 @@ def _order(importance: Tensor) -> Tensor:
     return torch.argsort(importance, descending=True, stable=True)
 
 
-def _chain(spec: LayerSpec, specs: dict[str, LayerSpec], readers: dict[str, int]) -> list[str]:
-    """Layers back to the convolution that makes the channels that ``spec`` reads, if nothing else reads them."""
+def _order_of_groups(importance: Tensor, groups: int) -> Tensor:
+    """Whole groups in order of importance; channels stay in their group, at their place."""
+    members = torch.arange(len(importance)).view(groups, -1)
+    return members[_order(importance.view(groups, -1).sum(1))].flatten()
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """Layers back to the convolution that makes the channels that one reads; none if anything else reads them."""
+
+    names: tuple[str, ...] = ()
+    groups: int = 1
+    """In which the channels must stay together."""
+
+
+def _chain(spec: LayerSpec, specs: dict[str, LayerSpec], readers: dict[str, int]) -> _Chain:
     names: list[str] = []
-    name = spec.input
+    name, groups = spec.input, 1
     while name in specs and readers[name] == 1:
         names.append(name)
-        if specs[name].kind == "conv":
-            return names
-        name = specs[name].input
-    return []
+        source = specs[name]
+        if source.kind == "conv" and source.groups == 1:
+            return _Chain(tuple(names), groups)
+        if source.kind == "conv":
+            groups = source.groups
+        name = source.input
+    return _Chain()
 
 
 def _permutation(layer: nn.Module, order: Tensor) -> list[tuple[nn.Parameter | Tensor, int, Tensor]]:

@@ -18,15 +18,19 @@ import torch
 
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.classifier import BATCH, Classifier
+from ofa_tvm.spaces import get_space
 from ofa_tvm.supernet.ofa_files import read_ofa
 from ofa_tvm.supernet.subnet import Subnet, extract
 
-SUBNETS = 20
+SUBNETS, OF_RESNETS = 20, 7
+"""Of a space; of each of the three of one family, whose kernels take long to compile."""
 LARGEST = 160
 """Pixels, so that it does not take long."""
 CALIBRATED = (2, 64)
 """Batches that recalibrate, and images of each."""
 CHOICES: dict[str, Any] = {"ks_list": [3, 5, 7], "expand_ratio_list": [3, 4, 6], "depth_list": [2, 3, 4]}
+RESNETS: dict[str, Any] = {"depth_list": [0, 1, 2], "expand_ratio_list": [0.2, 0.25, 0.35]}
+RESNETS["width_mult_list"] = [0.65, 0.8, 1.0]
 ABSENT = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets")
 
 
@@ -88,24 +92,28 @@ def compiled(subnet: Subnet, images: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("family", "space", "options"),
     [
-        ("OFAMobileNetV3", "mbv3", {"width_mult": 1.0}),
-        ("OFAMobileNetV3", "mbv3-w1.2", {"width_mult": 1.2}),
-        ("OFAProxylessNASNets", "proxyless", {"width_mult": 1.3, "base_stage_width": "proxyless"}),
+        ("OFAMobileNetV3", "mbv3", {**CHOICES, "width_mult": 1.0}),
+        ("OFAMobileNetV3", "mbv3-w1.2", {**CHOICES, "width_mult": 1.2}),
+        ("OFAProxylessNASNets", "proxyless", {**CHOICES, "width_mult": 1.3, "base_stage_width": "proxyless"}),
+        ("OFAResNets", "resnet50d", RESNETS),
+        ("OFAResNets", "resnet50d-w0.8", RESNETS),
+        ("OFAResNets", "resnet50d-w0.65", RESNETS),
     ],
 )
 def test_logits_are_the_official_ones(networks, tmp_path: Path, family, space, options):
     from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
 
-    official = getattr(networks, family)(dropout_rate=0, **CHOICES, **options).eval()
+    official = getattr(networks, family)(dropout_rate=0, **options).eval()
     randomise(official)
     torch.save({"state_dict": official.state_dict()}, path := tmp_path / "official")
-    ours = read_ofa(path).eval()
+    ours = read_ofa(path, getattr(get_space(space), "width", 1.0)).eval()
     assert ours.space.name == space
     generator = torch.Generator().manual_seed(1)
+    number = OF_RESNETS if family == "OFAResNets" else SUBNETS
     small = [size for size in ours.space.resolutions if size <= LARGEST]
-    for config in ours.space.with_resolutions(small).sample_configs(np.random.default_rng(1), SUBNETS):
+    for config in ours.space.with_resolutions(small).sample_configs(np.random.default_rng(1), number):
         arch = ours.space.to_ofa(config)
-        official.set_active_subnet(ks=arch["ks"], e=arch["e"], d=arch["d"])
+        official.set_active_subnet(**{name: value for name, value in arch.items() if name != "r"})
         alone = official.get_active_subnet(preserve_weight=True).eval()
         count, images = CALIBRATED
         shape = (images, 3, config.resolution, config.resolution)

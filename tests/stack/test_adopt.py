@@ -22,6 +22,7 @@ from ofa_tvm.data.dataset import Dataset, Split
 from ofa_tvm.deploy import main as deploy
 from ofa_tvm.predict import main as predict
 from ofa_tvm.search import main as search
+from ofa_tvm.spaces.subnet_table import QUANTITIES, SubnetTable
 from ofa_tvm.supernet.adopted import read_model
 from ofa_tvm.supernet.facts import FILE_NAME, checkpoint_path, read_facts
 from ofa_tvm.supernet.start import open_start
@@ -187,6 +188,48 @@ def test_an_elastic_supernet_computes_what_the_model_did(adopted):
         expected = start.supernet(batch, start.supernet.space.largest)
         found = elastic.supernet(batch, space.largest)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int, groups: int) -> None:
+        super().__init__()
+        self.reduce, self.expand = nn.Conv2d(inputs, 32, 1), nn.Conv2d(32, outputs, 1)
+        self.middle = nn.Conv2d(32, 32, 3, stride, 1, groups=groups)
+        pooled = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1))
+        self.shortcut = pooled if stride > 1 else nn.Identity()
+
+    def forward(self, maps):
+        hidden = torch.relu(self.middle(torch.relu(self.reduce(maps))))
+        return torch.relu(self.expand(hidden) + self.shortcut(maps))
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_residual_network_becomes_elastic(groups, pictures, tmp_path, capsys):
+    torch.manual_seed(0)
+    blocks = (Bottleneck(16, 24, 2, groups), Bottleneck(24, 24, 1, groups), Bottleneck(24, 24, 1, groups))
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 3))
+    net = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), *blocks, *head).eval()
+    program = torch.export.export(net, (torch.zeros(1, 3, SIZE, SIZE),))
+    torch.export.save(program, path := tmp_path / "net.pt2")
+    assert adopt([str(path), "--out", str(tmp_path / "net")]) == 0
+    start = open_start(str(tmp_path / "net"))
+    images = np.random.default_rng(0).integers(0, 256, (128, SIZE, SIZE, 3), np.uint8)
+    split = Split(images, np.zeros(len(images), np.int64))
+    elastic = start.elastic(Dataset("some", tuple("abc"), start.preprocess, split, split, held_out=0))
+    space = elastic.supernet.space
+    assert space.stage_blocks == (3,)
+    assert SubnetTable(space).quantities(space.genomes([space.smallest])).shape == (1, len(QUANTITIES))
+    batch = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        torch.testing.assert_close(elastic.supernet(batch, space.largest), net(batch), rtol=1e-3, atol=1e-4)
+    out = tmp_path / "trained"
+    asked = ["--init", str(tmp_path / "net"), "--data", f"imagefolder:{pictures}", "--out", str(out)]
+    steps = ["--steps", "3", "--batch", "8", "--host-threads", "1", "--accuracy-samples", "0", "--json"]
+    assert train([*asked, *steps]) == 0
+    capsys.readouterr()
+    options = ["--supernet", str(out), "--logs", str(tmp_path / "logs"), "--random", "3", "--json"]
+    assert compile_subnets(options) == 0
+    assert {row["relative_error"] < 1e-4 for row in result(capsys)["subnets"]} == {True}
 
 
 def test_training_from_a_model_makes_it_elastic(adopted, pictures, tmp_path, capsys):

@@ -8,9 +8,11 @@ import pickle
 import pytest
 import torch
 
-from ofa_tvm.spaces import MBV3_W12, PROXYLESS, SubnetConfig
+from ofa_tvm.adopt import main as adopt
+from ofa_tvm.spaces import MBV3_W12, PROXYLESS, RESNET50D, SubnetConfig
 from ofa_tvm.spaces.architectures import from_ofa
-from ofa_tvm.supernet import ofa_files
+from ofa_tvm.spaces.resnet import identity_name
+from ofa_tvm.supernet import ofa_files, ofa_resnet
 from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.facts import checkpoint_path, read_facts
 from ofa_tvm.supernet.model import Supernet
@@ -100,7 +102,7 @@ def test_what_is_something_else_is_said(tmp_path):
     files = {
         "first_conv": ({"layer.weight": torch.zeros(1)}, "not an OFA checkpoint: it begins with layer.weight"),
         "wide": ({**tensors, "first_conv.conv.weight": torch.zeros(48, 3, 3, 3)}, "a stem of 48 channels"),
-        "resnet": ({"input_stem.0.conv.weight": torch.zeros(1)}, "OFA ResNet50"),
+        "resnet": ({"input_stem.0.conv.weight": torch.zeros(1)}, "has no classifier.linear.weight"),
         "short": ({name: one for name, one in tensors.items() if "blocks.7." not in name}, "has no blocks.7.conv.inv"),
         "list": ([torch.zeros(1)], "holds no weights by name"),
     }
@@ -115,6 +117,65 @@ def test_what_is_something_else_is_said(tmp_path):
     (tmp_path / "torn").write_bytes((tmp_path / "wide").read_bytes()[:5000])
     with pytest.raises(UserError, match="can be read"):
         read_ofa(tmp_path / "torn")
+
+
+def resnet(supernet, rename=lambda name: name):
+    """The tensors of OFA-ResNet50 by its names."""
+    own = supernet.state_dict()
+    return {
+        rename(theirs): own[f"layers.{layer.name}.{ours}"]
+        for layer in supernet.space.network(supernet.space.largest).layers
+        for ours, theirs in ofa_resnet._pairs(layer)
+    }
+
+
+def dynamic(name):
+    name = name.replace(".bn.", ".bn.bn.").replace("linear.", "linear.linear.")
+    return name.replace("conv.weight", "conv.conv.weight")
+
+
+def static(name):
+    return name
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("names", [dynamic, static])
+def test_resnet50_has_three_widths(names, tmp_path, capsys):
+    supernet = random_supernet(RESNET50D.with_classes(4))
+    torch.save({"state_dict": resnet(supernet, names)}, tmp_path / "ofa_resnet50")
+    read = read_ofa(tmp_path / "ofa_resnet50")
+    identity = f"layers.{identity_name(RESNET50D)}.weight"
+    own = supernet.state_dict()
+    assert torch.equal(read.state_dict()[identity].squeeze(), torch.eye(32))
+    assert all(torch.equal(one, own[name]) for name, one in read.state_dict().items() if name != identity)
+    assert adopt([str(tmp_path / "ofa_resnet50"), "--width", "0.65", "--out", str(tmp_path / "narrow")]) == 0
+    narrow, facts = load_supernet(tmp_path / "narrow")
+    assert facts.space == "resnet50d-w0.65"
+    for name, tensor in narrow.state_dict().items():
+        if name != identity:
+            assert torch.equal(tensor, own[name][tuple(slice(0, size) for size in tensor.shape)])
+    with pytest.raises(UserError, match=r"has no width 0\.7"):
+        read_ofa(tmp_path / "ofa_resnet50", 0.7)
+    assert adopt([str(tmp_path / "none"), "--width", "0.65", "--out", str(tmp_path / "x")]) == 2
+    assert "there is no file" in capsys.readouterr().err
+
+
+def test_resnet50s_dicts_are_read():
+    half = {"d": [0, 1, 0, 2, 1], "e": [0.2, 0.25] * 9, "w": 2, "r": [160]}
+    config = from_ofa(half, RESNET50D)
+    assert config.depths == (1, 3, 2, 6, 3)
+    assert config.stages[1] == ((3, 20), (3, 25), (3, 20))
+    assert config.stages[2] == ((3, 20), (3, 25))
+    assert RESNET50D.to_ofa(from_ofa({**half, "e": 0.35, "d": 2}, RESNET50D))["d"] == [2, 2, 2, 2, 2]
+    running = {**half, "e": [20] * 14}
+    assert from_ofa(running, RESNET50D).depths == (1, 3, 2, 6, 3)
+    with pytest.raises(UserError, match="w 0 is not width 2"):
+        from_ofa({**half, "w": 0}, RESNET50D)
+    with pytest.raises(UserError, match="is not width 2"):
+        from_ofa({**half, "w": [2, 2, 1, 2, 2, 2]}, RESNET50D)
+    for spoilt in ({**half, "d": [0, 3, 0, 0, 0]}, {**half, "e": [0.5] * 18}, {"d": 1, "e": 0.2}, {**half, "ks": 3}):
+        with pytest.raises(UserError):
+            from_ofa(spoilt, RESNET50D)
 
 
 def test_the_last_block_of_proxyless_has_no_depth():

@@ -22,7 +22,9 @@ from ofa_tvm.supernet.subnet import Norm, extract
 from ofa_tvm.support import c_library as native
 from ofa_tvm.support.shipped import shipped_supernets
 
-every_space = pytest.mark.parametrize("name", SPACES)
+NAMES = [name for name in SPACES if name not in ("resnet50d", "resnet50d-w0.8")]
+"""Of all spaces but wider ones of a family."""
+every_space = pytest.mark.parametrize("name", NAMES)
 
 
 def random_supernet(space):
@@ -44,7 +46,7 @@ def random_supernet(space):
 
 @pytest.fixture(scope="module")
 def supernets():
-    return {name: random_supernet(space) for name, space in SPACES.items()}
+    return {name: random_supernet(SPACES[name]) for name in NAMES}
 
 
 def some_configs(space, count):
@@ -75,6 +77,10 @@ def run_folded(network, weights, inputs):
                 y = F.conv2d(F.pad(x, spec.pads * 2), arrays[weight], bias, spec.stride, groups=spec.out_channels)
             case "global_pool":
                 y = x.mean((2, 3), keepdim=True)
+            case "max_pool":
+                y = F.max_pool2d(x, spec.kernel_size, spec.stride, spec.kernel_size // 2)
+            case "average_pool":
+                y = F.avg_pool2d(x, spec.kernel_size, spec.stride)
             case "linear":
                 y = F.linear(x.flatten(1), arrays[weight], bias)
             case "squeeze_excite":
@@ -140,7 +146,7 @@ def test_sorting_keeps_the_largest_network_and_sorts(name):
         elif layer_name.endswith("_project") and not layer_name.startswith("block0_"):
             weight = layer.weight
         if weight is not None:
-            importance = weight.detach().abs().sum((0, 2, 3))
+            importance = weight.detach().double().abs().sum((0, 2, 3))
             assert (importance[:-1] >= importance[1:]).all(), layer_name
     again = sort_channels(supernet)
     assert len(again) == len(changed)

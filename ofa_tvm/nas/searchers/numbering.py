@@ -19,7 +19,8 @@ class SubnetNumbers:
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
-        self._choices = [len(space.kernels_of(stage)) * len(space.expand_choices) for stage in range(space.stages)]
+        self._expands = [len(space.expands_of(stage)) for stage in range(space.stages)]
+        self._choices = [len(space.kernels_of(stage)) * expands for stage, expands in enumerate(self._expands)]
         self._first, self._stages = [], []
         for stage, choices in enumerate(self._choices):
             depths = space.depths_of(stage)
@@ -33,7 +34,7 @@ class SubnetNumbers:
         choices = np.indices((self._choices[stage],) * depth)[::-1].reshape(depth, -1).T
         genes = np.zeros((len(choices), 1 + 2 * space.max_depth), dtype=np.int8)
         genes[:, 0] = number
-        kernels, expands = np.divmod(choices, len(space.expand_choices))
+        kernels, expands = np.divmod(choices, self._expands[stage])
         genes[:, 1 : 1 + depth] = kernels
         genes[:, 1 + space.max_depth : 1 + space.max_depth + depth] = expands
         return genes
@@ -56,7 +57,8 @@ class SubnetNumbers:
     def of(self, genomes: Genomes) -> Numbers:
         """Numbers, shape (n,), of canonical genomes, shape (n, genes)."""
         resolution, depth, kernel, expand = self._space.split_genes(genomes)
-        choice = kernel.astype(np.intp) * len(self._space.expand_choices) + expand
+        expands = np.repeat(self._expands, self._space.max_depth)
+        choice = kernel.astype(np.intp) * expands + expand
         numbers = np.zeros(len(genomes), dtype=np.intp)
         for stage in reversed(range(self._space.stages)):
             blocks = choice[:, stage * self._space.max_depth : (stage + 1) * self._space.max_depth]

@@ -196,6 +196,44 @@ def computed_shape(model: Model) -> None:
     model.add("Reshape", model.last, model.constant(value=np.asarray([1, 8, 1, 1])))
 
 
+def means(first: int, second: int, keepdims: int) -> Callable[[Model], None]:
+    def build(model: Model) -> None:
+        model.conv(8, 3, group=8)
+        source = model.last
+        model.add("ReduceMean", axes=[first], keepdims=keepdims)
+        model.add("ReduceMean", axes=[second], keepdims=keepdims)
+        if keepdims == 0:
+            model.add("Reshape", model.last, model.constant(value=np.asarray([1, 8, 1, 1])))
+        for kind, inputs, outputs in (("Relu", 8, 4), ("Sigmoid", 4, 8)):
+            model.add("Conv", model.last, model.constant(outputs, inputs, 1, 1), model.constant(outputs))
+            model.add(kind)
+        model.add("Mul", source, model.last)
+        model.channels = 8
+        model.conv(8)
+
+    return build
+
+
+def mean_of_pixels(model: Model) -> None:
+    model.add("Relu")
+    model.add("Reshape", model.last, model.constant(value=np.asarray([0, 0, -1])))
+    model.add("ReduceMean", axes=[-1], keepdims=0)
+    model.add("Reshape", model.last, model.constant(value=np.asarray([1, 8, 1, 1])))
+
+
+def pads_of_nothing(model: Model) -> None:
+    model.add("Pad", model.last, model.constant(value=np.zeros(8, np.int64)))
+    model.add("AveragePool", kernel_shape=[1, 1], strides=[1, 1])
+    model.conv(8, 3, group=8)
+
+
+def activated_sum(model: Model) -> None:
+    source = model.add("Relu")
+    model.conv(8, 3)
+    model.add("Add", model.add("Relu"), source)
+    model.add("Relu")
+
+
 PIECES: dict[str, Callable[[Model], Any]] = {
     "relu": lambda model: model.add("Relu"),
     "relu6": relu_bounds,
@@ -228,6 +266,11 @@ PIECES: dict[str, Callable[[Model], Any]] = {
     "max pool of pairs": lambda model: model.add("MaxPool", kernel_shape=[2, 2], strides=[2, 2]),
     "average pool": lambda model: model.add("AveragePool", kernel_shape=[2, 2], strides=[2, 2]),
     "nothing": nothing,
+    "means of columns, then of rows": means(3, 2, 1),
+    "means of rows, then of columns, as vectors": means(2, 2, 0),
+    "mean of all pixels": mean_of_pixels,
+    "pads of nothing": pads_of_nothing,
+    "sum of two activated maps": activated_sum,
     "computed shape": computed_shape,
 }
 
@@ -372,8 +415,9 @@ def odd_gate(model: Model) -> None:
 
 
 def lone_sum(model: Model) -> None:
+    model.conv(72)
     first = model.add("Relu")
-    second = model.add("MaxPool", first, kernel_shape=[1, 1])
+    second = model.add("MaxPool", first, kernel_shape=[3, 3], pads=[1] * 4)
     model.add("Add", first, second)
 
 
@@ -450,7 +494,7 @@ REFUSED: dict[str, tuple[Callable[[Model], None], str]] = {
     "concatenation": (concatenated, r"Concat \(1, the first is 't1'\)"),
     "local response": (normalised, "LRN"),
     "another hard sigmoid": (odd_gate, "alpha 0.2"),
-    "a sum of no convolution": (lone_sum, "Add 't3'.*no convolution"),
+    "a sum of no convolution": (lone_sum, "Add 't4'.*no convolution"),
     "an average of padding": (averaged_padding, "AveragePool 't1'.*padded"),
     "an oblong window": (oblong, "window is"),
     "dilation": (dilated, "dilated"),

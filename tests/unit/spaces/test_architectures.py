@@ -117,6 +117,7 @@ def test_what_cannot_be_is_said(change, said):
 NINES = "9" * 5000
 
 
+@pytest.mark.seconds(3)
 @pytest.mark.parametrize(
     "text",
     [

@@ -24,7 +24,7 @@ quick = settings(max_examples=40, deadline=None)
 
 def configs(space: SearchSpace) -> st.SearchStrategy[SubnetConfig]:
     def stage(number: int) -> st.SearchStrategy[tuple[tuple[int, int], ...]]:
-        block = st.tuples(st.sampled_from(space.kernels_of(number)), st.sampled_from(space.expand_choices))
+        block = st.tuples(st.sampled_from(space.kernels_of(number)), st.sampled_from(space.expands_of(number)))
         depths = st.sampled_from(space.depths_of(number))
         return depths.flatmap(lambda depth: st.lists(block, min_size=depth, max_size=depth).map(tuple))
 

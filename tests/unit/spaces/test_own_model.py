@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
@@ -66,11 +67,91 @@ def test_other_classes_change_the_last_layer_alone(fixed):
     assert (other.classes, other.model.classes, other.model.layers[-1].out_channels) == (7, 7, 7)
 
 
+def residual_network(kind: str) -> NetworkSpec:
+    """A network of one stem, two residual blocks of a kind, the first with a convolution as shortcut, and a head.
+
+    Args:
+        kind: ``basic``, ``bottleneck``, ``grouped``, ``fused``.
+    """
+    layers = [LayerSpec("stem", "conv", INPUT, 3, 16, 16, 3, activation="relu", bias=True)]
+    for number, width in enumerate((32, 32)):
+        source, stride = layers[-1], 2 - number
+        before, size = source.out_channels, source.out_size
+        shortcut = source.name
+        if number == 0:
+            shortcut = "shortcut"
+            layers.append(LayerSpec(shortcut, "conv", source.name, before, width, size, 1, stride, bias=True))
+        names = [f"{part}{number}" for part in "abc"]
+        small = size // stride
+        match kind:
+            case "basic":
+                inner = [LayerSpec(names[0], "conv", source.name, before, 24, size, 3, stride, "relu", bias=True)]
+            case "fused":
+                inner = [LayerSpec(names[0], "conv", source.name, before, 96, size, 3, stride, "silu", bias=True)]
+            case _:
+                groups = 4 if kind == "grouped" else 1
+                inner = [
+                    LayerSpec(names[0], "conv", source.name, before, 64, size, activation="relu", bias=True),
+                    LayerSpec(names[1], "conv", names[0], 64, 64, size, 3, stride, "relu", bias=True, groups=groups),
+                ]
+        last = inner[-1]
+        if kind == "grouped":
+            inner.append(LayerSpec(f"se{number}", "squeeze_excite", last.name, 64, 64, small, hidden_channels=16))
+        end = 3 if kind == "basic" else 1
+        project = LayerSpec(names[2], "conv", inner[-1].name, last.out_channels, width, small, end, bias=True)
+        if kind != "fused" or number == 1:
+            project = replace(project, residual=shortcut, activation="none" if kind == "fused" else "relu")
+        elif shortcut != source.name:
+            layers.pop()
+        layers += [*inner, project]
+        if kind == "bottleneck" and number == 0:  # as a graph gives it whose shortcut comes last
+            beside = replace(layers.pop(-4), residual=project.name, activation="relu")
+            layers = [*layers[:-1], replace(project, residual=None, activation="none"), beside]
+    layers.append(LayerSpec("pool", "global_pool", layers[-1].name, 32, 32, 8))
+    layers.append(LayerSpec("head", "linear", "pool", 32, 5, 1, bias=True))
+    return NetworkSpec(16, 3, 5, tuple(layers))
+
+
+@pytest.mark.parametrize("kind", ["basic", "bottleneck", "grouped", "fused"])
+def test_residual_blocks_can_be_cut(kind):
+    fixed = fixed_model(kind, residual_network(kind))
+    elastic, _ = elastic_model(fixed)
+    assert own_model(elastic.own) == elastic
+    assert elastic.stage_blocks == (2,)
+    assert elastic.kernel_choices == (3,)
+    assert elastic.network(elastic.largest).macs == fixed.model.macs
+    for depth, share in ((2, 50), (2, 75), (1, 50)):
+        network = elastic.network(elastic.uniform(16, depth, 3, share))
+        fixed_model("cut", network)  # see test_subnets_of_residual_networks_fit
+        hidden = next(layer for layer in network.layers if layer.name == "block1_expand").out_channels
+        whole = next(layer for layer in fixed.model.layers if layer.name == "a0").out_channels
+        assert hidden == {50: {24: 16}.get(whole, whole // 2), 75: {24: 24}.get(whole, whole * 3 // 4)}[share]
+        blocks = {layer.name.partition("_")[0] for layer in network.layers if layer.name.startswith("block")}
+        assert blocks == {f"block{number}" for number in range(1, depth + 1)}
+
+
+@pytest.mark.parametrize("kind", ["basic", "bottleneck", "grouped", "fused"])
+def test_subnets_of_residual_networks_fit(kind):
+    elastic, _ = elastic_model(fixed_model(kind, residual_network(kind)))
+    for config in elastic.sample_configs(np.random.default_rng(0), 20):
+        network = elastic.network(config)
+        assert own_model(fixed_model("cut", network).own).model == network
+        for layer in network.layers:
+            assert layer.in_channels % layer.groups == layer.out_channels % layer.groups == 0
+
+
+def test_groups_stay_as_wide_as_they_were():
+    elastic, _ = elastic_model(fixed_model("grouped", residual_network("grouped")))
+    network = elastic.network(elastic.uniform(16, 2, 3, 75))
+    middle = next(layer for layer in network.layers if layer.name == "block2_middle")
+    assert (middle.groups, middle.in_channels, middle.out_channels) == (3, 48, 48)
+
+
 def test_a_model_without_such_blocks_cannot_be_cut():
     stem = LayerSpec("stem", "conv", INPUT, 3, 8, 8, 3)
     pool = LayerSpec("pool", "global_pool", "stem", 8, 8, 8)
     head = LayerSpec("head", "linear", "pool", 8, 4, 1, bias=True)
-    with pytest.raises(UserError, match="no inverted residual blocks"):
+    with pytest.raises(UserError, match="no residual blocks, inverted or not"):
         elastic_model(fixed_model("plain", NetworkSpec(8, 3, 4, (stem, pool, head))))
 
 
