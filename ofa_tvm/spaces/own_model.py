@@ -26,6 +26,7 @@ SHARES = (50, 75, 100)
 SIZES = (0.43, 0.5, 0.57, 0.71, 0.86, 1.0)
 """Of the model's resolution, rounded to multiples of ``SIZE_STEP`` pixels."""
 SIZE_STEP = 8
+LEAST_SIZE = 32
 KERNELS = (3, 5, 7)
 MAX_SIZE = 2**20
 """Of channels, pixels and windows that can be."""
@@ -59,14 +60,22 @@ class OwnModel(SearchSpace):
         return replace(self, classes=classes, model=model)
 
     def trained_at(self, resolutions: Sequence[int]) -> OwnModel:
-        """The space of a training at these input sizes, of which it then has no others; empty for all.
+        """The space of a training at these input sizes, of which it then has no others; empty for those of the space.
 
         Raises:
-            UserError: one is not in the space.
+            UserError: the model cannot have one.
         """
         if not resolutions:
             return self
-        sizes = self.choose_resolutions(resolutions)
+        sizes = tuple(sorted(set(resolutions)))
+        for size in sizes:
+            is_step = size % SIZE_STEP == 0 and LEAST_SIZE <= size <= self.model.resolution
+            if size not in self.resolutions and not (is_step and _fits(self, size)):
+                raise UserError(
+                    f"resolution {size} is none that {self.name} can have",
+                    f"choose multiples of {SIZE_STEP} up to {self.model.resolution} at which both branches of sums "
+                    f"have one size, e.g. {', '.join(map(str, self.resolutions))}",
+                )
         return replace(self, resolutions=sizes, name=f"{self.name}-{'-'.join(map(str, sizes))}")
 
     @property
@@ -166,11 +175,10 @@ def _fixed(name: str, network: NetworkSpec) -> OwnModel:
 def _elastic(name: str, network: NetworkSpec, most: int) -> OwnModel:
     stages = Stages.of(network, most)
     largest = max(stages.kernels)
-    is_flattened = any(layer.kind == "linear" and layer.in_size > 1 for layer in network.layers)
     sizes = {SIZE_STEP * round(network.resolution * share / SIZE_STEP) for share in SIZES}
     space = OwnModel(
         name=name,
-        resolutions=(network.resolution,) if is_flattened else tuple(sorted({*sizes, network.resolution})),
+        resolutions=tuple(sorted({*sizes, network.resolution})),
         depth_choices=tuple(range(1, most + 1)),
         kernel_choices=tuple(size for size in KERNELS if size <= largest),
         expand_choices=SHARES,
@@ -181,14 +189,15 @@ def _elastic(name: str, network: NetworkSpec, most: int) -> OwnModel:
         model=network,
         most_blocks=most,
     )
-    fitting = (
-        size for size in space.resolutions if _branches_fit(space.network(replace(space.largest, resolution=size)))
-    )
-    return replace(space, resolutions=tuple(fitting))
+    return replace(space, resolutions=tuple(size for size in space.resolutions if _fits(space, size)))
 
 
-def _branches_fit(network: NetworkSpec) -> bool:
-    """Whether maps that are added have one size: where a shortcut pools, odd ones have not."""
+def _fits(space: OwnModel, resolution: int) -> bool:
+    """Whether maps that are summed have one size (odd ones that a shortcut pools have not), and flat ones theirs."""
+    network = space.network(replace(space.largest, resolution=resolution))
+    is_flattened = any(layer.kind == "linear" and layer.in_size > 1 for layer in network.layers)
+    if is_flattened and resolution != space.model.resolution:
+        return False
     sizes = {layer.name: layer.out_size for layer in network.layers}
     return all(layer.residual is None or sizes.get(layer.residual) == layer.out_size for layer in network.layers)
 

@@ -170,6 +170,11 @@ def test_a_network_that_cannot_be_is_refused(name, value):
 
 def test_a_training_has_its_sizes_alone():
     elastic, _ = elastic_model(fixed_model("net", EFFICIENTNET_LITE.network(EFFICIENTNET_LITE.largest)))
+    assert 104 not in elastic.resolutions
+    assert elastic.trained_at([104, 128]).resolutions == (104, 128)
+    for size in (100, 16, 232):
+        with pytest.raises(UserError, match="none that"):
+            elastic.trained_at([size])
     few = elastic.trained_at([128, 96])
     assert few.resolutions == (96, 128)
     assert few.name == f"{elastic.name}-96-128"
