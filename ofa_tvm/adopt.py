@@ -67,6 +67,8 @@ def adopt(
         given, expected = len(load_dataset(data, log).class_names), adopted.space.classes
         if given != expected:
             raise UserError(f"{data} has {given} classes, the model has {expected} outputs", "give other images")
+    if (out / FILE_NAME).exists():
+        log(f"{out} holds an adopted model, which is replaced")
     write_adopted(adopted, model, out, preprocess, names, data or "")
     network = adopted.space.model
     payload: Record = {
@@ -81,6 +83,10 @@ def adopt(
         "compared_with": adopted.oracle,
         "max_relative_logit_difference": adopted.difference,
         "left_out": ["softmax"] if adopted.has_softmax else [],
+        "mean": list(preprocess.mean),
+        "std": list(preprocess.std),
+        "class_names": list(names),
+        "data": data,
     }
     emit(payload, json, lambda: adoption_text(payload))
 

@@ -13,6 +13,9 @@ WEAK_TAU = 0.5
 NEEDED = 2.0
 """Standard errors that subnets should lie apart, so that a search can distinguish them."""
 
+MOST_IMAGES = 1_000_000
+"""Held-out images that anybody can be told to get."""
+
 
 def doubts(samples: AccuracySamples, images: int, report: PredictorQuality) -> list[str]:
     """Warnings about too few images and a weak predictor; none where all is well.
@@ -28,10 +31,14 @@ def doubts(samples: AccuracySamples, images: int, report: PredictorQuality) -> l
     sentences = []
     if spread < NEEDED * error:
         enough = round(images * (NEEDED * error / max(spread, 1e-4)) ** 2, -2)
+        remedy = (
+            f"about {enough:,.0f} such images would tell them apart"
+            if enough <= MOST_IMAGES
+            else "no number of images that can be had would tell them apart: they are as accurate as each other"
+        )
         sentences.append(
             f"{images} held-out images tell an accuracy to ±{error:.1%} (standard error), and subnets differ by "
-            f"{spread:.1%} only: much of a pick's accuracy is chance; about {enough:.0f} such images would tell them "
-            "apart"
+            f"{spread:.1%} only: much of a pick's accuracy is chance; {remedy}"
         )
     if report.kendall_tau < WEAK_TAU:
         sentences.append(

@@ -29,9 +29,23 @@ def adoption_text(adopted: Record) -> str:
             f"{adopted['resolution']} px",
             f"logits{left_out} equal {adopted['compared_with']}'s within "
             f"{adopted['max_relative_logit_difference']:.1e} of the largest",
+            _conditions(adopted),
             "next:",
             f"  python -m ofa_tvm.tune --supernet {out}",
             f"  python -m ofa_tvm.bench --supernet {out}",
             f"  python -m ofa_tvm.deploy --supernet {out} --subnet largest --out BUNDLE",
         ]
     )
+
+
+def _conditions(adopted: Record) -> str:
+    """What was told about images and classes, and what was taken for granted."""
+    mean, std = (", ".join(f"{value:.3f}" for value in adopted[name]) for name in ("mean", "std"))
+    names = adopted["class_names"]
+    classes = (
+        f"classes {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+        if names
+        else "classes by number (--classes)"
+    )
+    images = f"judged on {adopted['data']}" if adopted["data"] else "not judged on images (--data)"
+    return f"images less {mean} over {std} (--mean, --std); {classes}; {images}"

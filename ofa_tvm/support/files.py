@@ -59,7 +59,10 @@ def write_atomic(path: Path, content: Content) -> None:
 
 def _write(path: Path, content: Content) -> None:
     if callable(content):
+        path.touch()
+        mode = path.stat().st_mode
         content(path)
+        path.chmod(mode)  # some writers make files that only their owner can read
     else:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
