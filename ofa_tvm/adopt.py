@@ -55,11 +55,17 @@ def adopt(
     from ofa_tvm.support.console import log
     from ofa_tvm.support.errors import UserError
 
-    if (out / FILE_NAME).exists() and "adopted" not in read_facts(out / FILE_NAME).training:
+    if (out / FILE_NAME).exists() and "plan" in read_facts(out / FILE_NAME).training:
         raise UserError(f"{out} holds a supernet that was trained", "give another folder")
-    if width is not None or (model.is_file() and model.suffix not in (".onnx", ".pt2") and is_torchs(model)):
-        _adopt_official(model, width or 1.0, out, json)
+    if model.is_file() and model.suffix not in (".onnx", ".pt2") and is_torchs(model):
+        if classes or data or resolution or (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
+            raise UserError(
+                f"{model} is an official OFA file", "leave out --classes, --data, --resolution, --mean, --std"
+            )
+        _adopt_official(model, 1.0 if width is None else width, out, json)
         return
+    if width is not None:
+        raise UserError(f"{model} has no other width", "--width is for official OFA-ResNet50 files")
     names = () if classes is None else _names(classes)
     preprocess = _preprocess(mean, std)
     adopted = read_model(model, resolution)
@@ -95,11 +101,8 @@ def _adopt_official(model: Path, width: float, out: Path, json: bool) -> None:
     from ofa_tvm.reporting.adoption_text import official_text
     from ofa_tvm.supernet.facts import FILE_NAME
     from ofa_tvm.supernet.ofa_files import read_ofa, write_converted
-    from ofa_tvm.support.errors import UserError
     from ofa_tvm.support.files import sha256_file
 
-    if not model.is_file():
-        raise UserError(f"there is no file {model}", "give an official OFA file")
     supernet = read_ofa(model, width)
     write_converted(supernet, sha256_file(model), out / FILE_NAME)
     space = supernet.space

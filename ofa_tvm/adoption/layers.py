@@ -285,7 +285,8 @@ class _Lowering:
         shapes = [self._graph.shapes.get(name) for name in operator.inputs]
         channels, size = self._map(operator)
         source, residual = sources
-        is_map = source is not None and residual is not None and INPUT not in sources and shapes[0] == shapes[1]
+        is_map = source is not None and residual is not None and INPUT not in sources and size > 1
+        is_map = is_map and shapes[0] == shapes[1] and len(shapes[0] or ()) == 4
         if not is_map or channels > MOST_PASSED or (residual or "").startswith(("squeeze_excite", "global_pool")):
             hint = "a sum is taken where one of its two maps comes from a convolution without an activation"
             raise refused(operator, "no convolution can add it to its result", hint)

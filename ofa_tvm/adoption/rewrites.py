@@ -13,7 +13,7 @@ import numpy as np
 
 from ofa_tvm.adoption.activations import check_activation, is_near
 from ofa_tvm.adoption.operators import Operator, OperatorGraph, refused
-from ofa_tvm.adoption.squeeze_excite import UNPADDED, mean_axes, squeeze_excite
+from ofa_tvm.adoption.squeeze_excite import UNPADDED, VIEWS, mean_axes, squeeze_excite
 
 NOTHING = ("Identity", "Dropout")
 Rewrite = Callable[[OperatorGraph, Operator], bool]
@@ -87,7 +87,7 @@ def _means(graph: OperatorGraph, operator: Operator) -> bool:
     own = mean_axes(graph, first) if first.kind == "ReduceMean" else []
     left = range(4) if len(between) == 4 else [axis for axis in range(4) if axis not in own]
     is_both = first.kind == "ReduceMean" and sorted((*own, *(left[axis] for axis in axes))) == [2, 3]
-    is_flat = first.kind == "Reshape" and between == (*shape[:2], shape[2] * shape[3]) and axes == [2]
+    is_flat = first.kind in VIEWS and between == (*shape[:2], shape[2] * shape[3]) and axes == [2]
     if not (is_both or is_flat):
         return False
     mean = Operator("ReduceMean", operator.name, [first.inputs[0]], operator.output, {"axes": [2, 3]})

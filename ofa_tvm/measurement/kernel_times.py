@@ -24,12 +24,14 @@ def kernel_keys(network: NetworkSpec, dtype: DType = "float32") -> list[list[str
     return list(keys.values())
 
 
-def _how_to_tune(space: str, tuning_log: TuningLog) -> str:
+def how_to_tune(space: str, tuning_log: TuningLog, more: str = "") -> str:
+    """The command that tunes a space, as a hint; ``more`` are options of it."""
     target = tuning_log.target
     which = "--supernet FOLDER" if space.startswith(PREFIX) else f"--space {space}"
     command = f"python -m ofa_tvm.tune --target {target.name} {which}"
     if target.dtype != "float32":
         command += f" --dtype {target.dtype}"
+    command += more
     if target.recording is not None:
         command += f" --device replay:{target.recording.folder}"
     if target.device == "pack":
@@ -56,7 +58,7 @@ def kernel_costs(tuning_log: TuningLog, kernels: Mapping[str, KernelSpec], space
         key: state.best_ms for key, state in tuning_log.kernels.items() if key in kernels and state.best_ms is not None
     }
     if not tuned:
-        raise PartialResult(f"no kernel is tuned in {tuning_log.folder}", _how_to_tune(space, tuning_log))
+        raise PartialResult(f"no kernel is tuned in {tuning_log.folder}", how_to_tune(space, tuning_log))
     rates: dict[str, list[float]] = {}
     for key, milliseconds in tuned.items():
         rates.setdefault(kernels[key].kind, []).append(milliseconds / _work(kernels[key]))

@@ -15,13 +15,14 @@ from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
 from ofa_tvm.cost_model.baselines import OURS, held_out
 from ofa_tvm.cost_model.breakdown import Part, breakdown, proportional
 from ofa_tvm.cost_model.latency_data import read_latency_data
+from ofa_tvm.cost_model.latency_model import STEM as LATENCY_STEM
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.ofa_block_latency import BlockLatencyTable, block_times, read_files
-from ofa_tvm.measurement.kernel_times import call_costs, latency_table
+from ofa_tvm.measurement.kernel_times import call_costs, how_to_tune, latency_table
 from ofa_tvm.measurement.known_latencies import KnownLatencies
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.subnet_table import SubnetTable
-from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.errors import PartialResult, UserError
 from ofa_tvm.support.files import Record, write_atomic
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
@@ -68,12 +69,15 @@ def predictions(
         with_layers: also where the time goes, layer by layer.
 
     Raises:
-        PartialResult: no kernel of the space is tuned.
-        UserError: there is no fitted model, or it is damaged.
+        PartialResult: no kernel of the space is tuned, or no subnet was measured.
+        UserError: the fitted model is damaged.
     """
     space = tuned.space
     if space.cardinality == 1:
         return [_own(tuned, config, with_layers) for config in configs]
+    if not (tuned.model_folder / f"{LATENCY_STEM}.report.json").exists():
+        hint = how_to_tune(space.name, tuned.log, " --samples 60")
+        raise PartialResult(f"no latencies of {space.name} were measured in {tuned.log.folder}", hint)
     model = LatencyModel.load(tuned.model_folder, latency_table(tuned)[0])
     costs, _ = call_costs(tuned)
     is_tuned = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}

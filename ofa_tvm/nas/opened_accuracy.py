@@ -74,7 +74,7 @@ def accuracy_of(path: Path, how: Evaluation) -> AccuracyFile:
     if facts.search_space.cardinality == 1:
         raise UserError(
             f"{path} holds one network, so there is nothing to search",
-            f"deploy it: deploy --supernet {path.parent} --subnet largest --out BUNDLE",
+            f"deploy it: deploy --supernet {path if path.is_dir() else path.parent} --subnet largest --out BUNDLE",
         )
     resolutions = facts.search_space.choose_resolutions(facts.resolutions)
     return AccuracyFile(facts.search_space, resolutions, lambda search: _evaluated(checkpoint, facts, how, search))

@@ -66,7 +66,10 @@ def whole(name: str, value: object) -> int:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(value, int | float) and is_number and abs(value) <= sys.maxsize and value == int(value):
         return int(value)
-    raise UserError(f"{name} has {shown(value)}, which is no whole number", "ks, e, d and r are whole numbers")
+    raise UserError(
+        f"{name} has {shown(value)}, which is no whole number",
+        "depths, kernel sizes, expand ratios (per cent for ResNets) and resolutions are",
+    )
 
 
 def shown(value: object) -> str:

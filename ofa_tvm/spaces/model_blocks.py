@@ -18,6 +18,8 @@ from ofa_tvm.graph.network import LayerSpec, NetworkSpec
 BLOCK = re.compile(r"block(\d+)_(\w+)")
 """Names of the layers of blocks: the number that ``SearchSpace.block_index`` gives, and the part."""
 KERNELS = (3, 5, 7)
+MOST_BLOCKS = 16
+"""Of a stage; more begin another, whose first block then always runs."""
 Block = dict[str, LayerSpec]
 """Layers by part: ``expand``, ``middle`` or ``depthwise``, ``se``, ``project``, ``shortcut_pool``, ``shortcut``."""
 Hidden = Mapping[str, LayerSpec]
@@ -52,11 +54,17 @@ class Stages:
 
 
 def named_blocks(network: NetworkSpec) -> tuple[NetworkSpec, dict[str, str], int]:
-    """The network with its blocks' layers named by stage and position, the new names by the old, most of a stage."""
+    """The network with its blocks' layers named by stage and position, the new names by the old, most of a stage.
+
+    Where nothing can be cut, stages have no blocks.
+    """
     stages: list[list[Block]] = []
-    for block in _blocks(network):
-        follows = bool(stages) and _output(stages[-1][-1]).name == block["expand"].input
-        is_removable = block["project"].residual == block["expand"].input
+    readers = _readers(network)
+    for block in _blocks(network, readers):
+        begins = block["expand"].input
+        follows = bool(stages) and _output(stages[-1][-1]).name == begins and len(stages[-1]) < MOST_BLOCKS
+        # Whoever else reads what a block begins with would read it twice where the block is left out.
+        is_removable = block["project"].residual == begins and readers[begins] == 2
         if follows and is_removable:
             stages[-1].append(block)
         else:
@@ -68,6 +76,8 @@ def named_blocks(network: NetworkSpec) -> tuple[NetworkSpec, dict[str, str], int
         for position, block in enumerate(members)
         for part, layer in block.items()
     }
+    others = {layer.name for layer in network.layers} - names.keys()
+    names |= {name: f"fixed_{name}" for name in others if BLOCK.match(name)}
 
     def renamed(layer: LayerSpec) -> LayerSpec:
         residual = None if layer.residual is None else names.get(layer.residual, layer.residual)
@@ -77,16 +87,25 @@ def named_blocks(network: NetworkSpec) -> tuple[NetworkSpec, dict[str, str], int
     return replace(network, layers=tuple(map(renamed, network.layers))), names, most
 
 
-def _blocks(network: NetworkSpec) -> list[Block]:
+def _readers(network: NetworkSpec) -> Counter[str]:
+    return Counter(name for layer in network.layers for name in (layer.input, layer.residual) if name is not None)
+
+
+def _blocks(network: NetworkSpec, readers: Counter[str]) -> list[Block]:
+    """All blocks whose layers run one after the other, in order."""
+    places = {layer.name: place for place, layer in enumerate(network.layers)}
     layers = {layer.name: layer for layer in network.layers}
-    readers = Counter(name for layer in network.layers for name in (layer.input, layer.residual) if name is not None)
     hidden = {name: layer for name, layer in layers.items() if readers[name] == 1 and layer.residual is None}
     branches = {layer.residual for layer in network.layers} & hidden.keys()
     blocks: list[Block] = []
     taken: set[str] = set()
     for layer in network.layers:
         block = None if layer.name in branches else _block(layer, hidden)
-        if block is not None and taken.isdisjoint(inner := {part.name for part in block.values()}):
+        if block is None:
+            continue
+        inner = {part.name for part in block.values()}
+        runs = sorted(places[name] for name in inner)
+        if taken.isdisjoint(inner) and runs[-1] - runs[0] == len(runs) - 1:
             taken |= inner
             blocks.append(block)
     return blocks

@@ -26,7 +26,7 @@ SHARES = (50, 75, 100)
 SIZES = (0.43, 0.5, 0.57, 0.71, 0.86, 1.0)
 """Of the model's resolution, rounded to multiples of ``SIZE_STEP`` pixels."""
 SIZE_STEP = 8
-LEAST_SIZE = 32
+LEAST_SIZE = 16
 KERNELS = (3, 5, 7)
 MAX_SIZE = 2**20
 """Of channels, pixels and windows that can be."""
@@ -73,8 +73,9 @@ class OwnModel(SearchSpace):
             if size not in self.resolutions and not (is_step and _fits(self, size)):
                 raise UserError(
                     f"resolution {size} is none that {self.name} can have",
-                    f"choose multiples of {SIZE_STEP} up to {self.model.resolution} at which both branches of sums "
-                    f"have one size, e.g. {', '.join(map(str, self.resolutions))}",
+                    f"choose multiples of {SIZE_STEP} from {LEAST_SIZE} to {self.model.resolution} at which no map is "
+                    f"smaller than its window and branches of sums have one size, e.g. "
+                    f"{', '.join(map(str, self.resolutions))}",
                 )
         return replace(self, resolutions=sizes, name=f"{self.name}-{'-'.join(map(str, sizes))}")
 
@@ -101,10 +102,10 @@ def elastic_model(fixed: OwnModel) -> tuple[OwnModel, dict[str, str]]:
         UserError: it has no blocks that can be cut.
     """
     network, names, most = named_blocks(fixed.model)
-    if not names:
+    if most == 0:
         raise UserError(
-            f"{fixed.name} has no residual blocks, inverted or not, so nothing can be cut out of it",
-            "tune and deploy it as it is",
+            f"{fixed.name} has no residual blocks that can be cut, inverted or not",
+            "tune and deploy it as it is; docs/models.md says which blocks can",
         )
     layers = tuple(replace(one, norm=True, bias=False) if _has_norm(one) else one for one in network.layers)
     return _elastic(f"{fixed.name}-elastic", replace(network, layers=layers), most), names
@@ -176,6 +177,7 @@ def _elastic(name: str, network: NetworkSpec, most: int) -> OwnModel:
     stages = Stages.of(network, most)
     largest = max(stages.kernels)
     sizes = {SIZE_STEP * round(network.resolution * share / SIZE_STEP) for share in SIZES}
+    sizes = {size for size in sizes if LEAST_SIZE <= size <= network.resolution}
     space = OwnModel(
         name=name,
         resolutions=tuple(sorted({*sizes, network.resolution})),
@@ -193,13 +195,21 @@ def _elastic(name: str, network: NetworkSpec, most: int) -> OwnModel:
 
 
 def _fits(space: OwnModel, resolution: int) -> bool:
-    """Whether maps that are summed have one size (odd ones that a shortcut pools have not), and flat ones theirs."""
+    """Whether a model can have a size.
+
+    Flattened maps have the size that they have; windows lie within maps; and branches of sums have one size, which odd
+    maps that a shortcut pools have not.
+    """
+    if resolution == space.model.resolution:
+        return True
     network = space.network(replace(space.largest, resolution=resolution))
-    is_flattened = any(layer.kind == "linear" and layer.in_size > 1 for layer in network.layers)
-    if is_flattened and resolution != space.model.resolution:
-        return False
     sizes = {layer.name: layer.out_size for layer in network.layers}
-    return all(layer.residual is None or sizes.get(layer.residual) == layer.out_size for layer in network.layers)
+    return all(
+        (original.kind != "linear" or original.in_size == 1)
+        and layer.kernel_size <= layer.in_size + 2 * layer.pads[1]
+        and (layer.residual is None or sizes.get(layer.residual) == layer.out_size)
+        for layer, original in zip(network.layers, space.model.layers, strict=True)
+    )
 
 
 class _Cut:

@@ -10,8 +10,10 @@ from ofa_tvm.spaces.resnet import STEM_EXPAND, WIDTHS, BottleneckSpace
 from ofa_tvm.spaces.space import SubnetConfig
 from ofa_tvm.support.errors import UserError
 
+DICT = 'it reads {"d": [2, 0, 1, 2, 0], "e": [0.2, 0.35, ...], "w": 2, "r": 224}, e with 18 numbers or one'
 STEM_RUNS = 2
 """The depth with which the stem's middle convolution runs; with any other it is left out."""
+ROUNDING = 1e-6
 
 
 def from_ofa_resnet(value: Mapping[str, Any], space: BottleneckSpace) -> SubnetConfig:
@@ -22,13 +24,15 @@ def from_ofa_resnet(value: Mapping[str, Any], space: BottleneckSpace) -> SubnetC
     """
     missing = [name for name in ("d", "e") if name not in value]
     if missing or "ks" in value:
-        raise UserError(f"not a config of {space.name}: {_wrong(missing)}", "it needs d, e, w and r")
+        raise UserError(f"not a config of {space.name}: {_wrong(missing)}", DICT)
     _check_width(value.get("w"), space)
     stem, *added = [whole("d", number) for number in _five(value["d"])]
+    if not 0 <= stem <= STEM_RUNS:
+        raise UserError(f"depth {stem} of the stem is not one of 0, 1, 2", DICT)
     depths = [least + more for least, more in zip(space.stage_least[1:], added, strict=True)]
     for stage, depth in enumerate(depths, 1):
         if depth not in space.depths_of(stage):
-            raise UserError(f"depth {added[stage - 1]} of stage {stage} is not one of 0, 1, 2")
+            raise UserError(f"depth {added[stage - 1]} of stage {stage} is not one of 0, 1, 2", DICT)
     full = [space.depths_of(stage)[-1] for stage in range(1, space.stages)]
     expands = of_blocks("e", _per_cent(value["e"]), full, depths)
     stages = [((space.kernel_choices[0], STEM_EXPAND),) * (1 + (stem == STEM_RUNS))]
@@ -53,12 +57,17 @@ def _per_cent(value: object) -> object:
     """Expand ratios below 1 as per cent."""
     if isinstance(value, list):
         return [_per_cent(ratio) for ratio in value]
-    return round(100 * value) if isinstance(value, float) and 0 < value < 1 else value
+    is_share = isinstance(value, float) and 0 < value < 1 and abs(100 * value - round(100 * value)) < ROUNDING
+    return round(100 * value) if isinstance(value, float) and is_share else value
 
 
 def _check_width(value: object, space: BottleneckSpace) -> None:
-    numbers = value if isinstance(value, list) else [value]
+    numbers = value if isinstance(value, list) else [value] * 6
+    if len(numbers) != 6:
+        raise UserError(f"w has {len(numbers)} widths", "OFA-ResNet50 has six: two of the stem, and of four stages")
     mine = WIDTHS.index(space.width)
     if any(number not in (None, mine) or isinstance(number, bool) for number in numbers):
         width = f"width {mine} ({space.width:g})"
-        raise UserError(f"w {shown(value)} is not {width} everywhere", "a space has one width")
+        raise UserError(
+            f"w {shown(value)} is not {width} everywhere", "here a space has one width: adopt FILE --width W of another"
+        )

@@ -16,12 +16,14 @@ from torch import Tensor
 from ofa_tvm.data.dataset import Dataset
 from ofa_tvm.graph.network import LayerSpec
 from ofa_tvm.spaces.own_model import OwnModel, elastic_model
+from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.depthwise import depthwise_conv2d, padded_conv2d
 from ofa_tvm.supernet.elastic import ElasticConv, ElasticDepthwise, Layer, channels_last, run
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.norm_activation import finish
 from ofa_tvm.supernet.sorting import sort_channels
+from ofa_tvm.support.errors import UserError
 
 IMAGES, BATCH = 512, 64
 
@@ -40,6 +42,7 @@ def elastic_supernet(fixed: Supernet, space: OwnModel, dataset: Dataset, resolut
         UserError: it has no blocks that can be cut.
     """
     elastic, names = elastic_model(space)
+    _require_separable(elastic)
     norms = _norms(fixed, space, _batches(dataset, space.model.resolution))
     supernet = Supernet(elastic.trained_at(resolutions))
     parameters = supernet.state_dict()
@@ -54,6 +57,20 @@ def elastic_supernet(fixed: Supernet, space: OwnModel, dataset: Dataset, resolut
             parameters[f"layers.{names.get(layer, layer)}.norm.{part}"].copy_(tensor)
     sort_channels(supernet)
     return channels_last(supernet).eval()
+
+
+def _require_separable(space: OwnModel) -> None:
+    """Refuse a space whose blocks cannot be told apart, before hours of training.
+
+    Raises:
+        UserError: what a block costs depends on others.
+    """
+    try:
+        SubnetTable(space)
+    except ValueError as error:
+        raise UserError(
+            f"{space.name}: what a block costs depends on other blocks", "tune and deploy the model as it is"
+        ) from error
 
 
 def _epsilon(supernet: Supernet) -> float:

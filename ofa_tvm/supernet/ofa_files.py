@@ -98,10 +98,12 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{path} holds more than tensors, or is damaged; it is not loaded", "give an official OFA file"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a checkpoint that can be read: {error}", FAMILIES) from error
     content = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise UserError(f"{path} holds no weights by name", FAMILIES)
     return {_present_name(name): tensor for name, tensor in content.items()}
 
@@ -115,7 +117,7 @@ def _present_name(name: str) -> str:
 def _space(tensors: Mapping[str, Tensor], path: Path) -> SearchSpace:
     """The space whose widths are those of the file, with its number of classes."""
     stem, head = tensors.get("first_conv.conv.weight"), tensors.get("classifier.linear.weight")
-    if stem is None or head is None:
+    if stem is None or head is None or stem.dim() != 4 or head.dim() != 2:
         first = next(iter(tensors), "nothing")
         raise UserError(f"{path} is not an OFA checkpoint: it begins with {first}", FAMILIES)
     widths = (stem.shape[0], head.shape[1])

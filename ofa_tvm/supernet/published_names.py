@@ -39,8 +39,16 @@ def own_names(
             wanted, shape = _shape(layer, ours), tuple(tensors[theirs].shape)
             if shape != wanted:
                 raise UserError(f"{theirs} of {path} has shape {shape}, {space.name} needs {wanted}")
+            if not _is_sound(tensors[theirs], ours):
+                raise UserError(f"{theirs} of {path} holds what is no weight", "get the file again")
             renamed[f"layers.{layer.name}.{ours}"] = tensors[theirs]
     return renamed
+
+
+def _is_sound(tensor: Tensor, ours: str) -> bool:
+    """Whether a tensor holds finite fractions, and no negative variance."""
+    is_finite = tensor.is_floating_point() and bool(tensor.isfinite().all())
+    return is_finite and (not ours.endswith("running_var") or bool((tensor >= 0).all()))
 
 
 def _shape(layer: LayerSpec, tensor: str) -> tuple[int, ...]:

@@ -12,8 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ofa_tvm.graph.network import LayerSpec
+from ofa_tvm.spaces.model_blocks import BLOCK
 from ofa_tvm.supernet.elastic import ElasticConv, ElasticDepthwise, ElasticNorm, ElasticSqueezeExcite
 from ofa_tvm.supernet.model import Supernet
+
+SORTED = ("project", "middle")
+"""Parts of blocks that read channels which nobody else does."""
 
 
 @torch.no_grad()
@@ -37,7 +41,8 @@ def sort_channels(supernet: Supernet) -> list[tuple[nn.Parameter | Tensor, int, 
             order = _order(layer.expand.weight.abs().sum((0, 2, 3)))
             assert layer.reduce.bias is not None
             changed += [(layer.reduce.weight, 0, order), (layer.reduce.bias, 0, order), (layer.expand.weight, 1, order)]
-        if isinstance(layer, ElasticConv) and spec.groups == 1 and spec.name.endswith(("_project", "_middle")):
+        match = BLOCK.match(spec.name)
+        if isinstance(layer, ElasticConv) and spec.groups == 1 and match is not None and match[2] in SORTED:
             chain = _chain(spec, specs, readers)
             importance = layer.weight.double().abs().sum((0, 2, 3))  # of equal channels, whatever their order was
             order = _order(importance) if chain.groups == 1 else _order_of_groups(importance, chain.groups)
@@ -75,6 +80,8 @@ def _chain(spec: LayerSpec, specs: dict[str, LayerSpec], readers: dict[str, int]
     while name in specs and readers[name] == 1:
         names.append(name)
         source = specs[name]
+        if source.residual is not None:
+            return _Chain()
         if source.kind == "conv" and source.groups == 1:
             return _Chain(tuple(names), groups)
         if source.kind == "conv":

@@ -157,7 +157,40 @@ def test_resnet50_has_three_widths(names, tmp_path, capsys):
     with pytest.raises(UserError, match=r"has no width 0\.7"):
         read_ofa(tmp_path / "ofa_resnet50", 0.7)
     assert adopt([str(tmp_path / "none"), "--width", "0.65", "--out", str(tmp_path / "x")]) == 2
-    assert "there is no file" in capsys.readouterr().err
+    assert "--width is for official" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {1: torch.zeros(1)},
+        {"input_stem.0.conv.weight": torch.zeros(()), "classifier.linear.weight": torch.zeros(())},
+        {"first_conv.conv.weight": torch.zeros(()), "classifier.linear.weight": torch.zeros(())},
+    ],
+)
+def test_odd_tensors_are_refused(content, tmp_path):
+    torch.save({"state_dict": content}, tmp_path / "odd")
+    with pytest.raises(UserError):
+        read_ofa(tmp_path / "odd")
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(UserError, match="can be read"):
+        read_ofa(tmp_path / "text")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("blocks.3.conv1.bn.running_var", -1.0),
+        ("blocks.0.conv2.conv.weight", float("nan")),
+        ("input_stem.0.bn.bias", 1),
+    ],
+)
+def test_numbers_that_no_training_gives_are_refused(name, value, tmp_path):
+    tensors = resnet(random_supernet(RESNET50D.with_classes(4)))
+    spoilt = torch.full_like(tensors[name], value, dtype=torch.int32 if value == 1 else torch.float32)
+    torch.save({**tensors, name: spoilt}, tmp_path / "spoilt")
+    with pytest.raises(UserError, match="holds what is no weight"):
+        read_ofa(tmp_path / "spoilt")
 
 
 def test_resnet50s_dicts_are_read():
@@ -173,7 +206,15 @@ def test_resnet50s_dicts_are_read():
         from_ofa({**half, "w": 0}, RESNET50D)
     with pytest.raises(UserError, match="is not width 2"):
         from_ofa({**half, "w": [2, 2, 1, 2, 2, 2]}, RESNET50D)
-    for spoilt in ({**half, "d": [0, 3, 0, 0, 0]}, {**half, "e": [0.5] * 18}, {"d": 1, "e": 0.2}, {**half, "ks": 3}):
+    for spoilt in (
+        {**half, "d": [0, 3, 0, 0, 0]},
+        {**half, "e": [0.5] * 18},
+        {"d": 1, "e": 0.2},
+        {**half, "ks": 3},
+        {**half, "w": [2]},
+        {**half, "e": 0.204},
+        {**half, "d": [7, 1, 1, 1, 1]},
+    ):
         with pytest.raises(UserError):
             from_ofa(spoilt, RESNET50D)
 

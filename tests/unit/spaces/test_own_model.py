@@ -11,6 +11,7 @@ import pytest
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.spaces import EFFICIENTNET_LITE, MBV3, MBV3_CIFAR, OwnModel, own_model
 from ofa_tvm.spaces.own_model import elastic_model, fixed_model
+from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.errors import UserError
 
 
@@ -151,7 +152,7 @@ def test_a_model_without_such_blocks_cannot_be_cut():
     stem = LayerSpec("stem", "conv", INPUT, 3, 8, 8, 3)
     pool = LayerSpec("pool", "global_pool", "stem", 8, 8, 8)
     head = LayerSpec("head", "linear", "pool", 8, 4, 1, bias=True)
-    with pytest.raises(UserError, match="no residual blocks, inverted or not"):
+    with pytest.raises(UserError, match="no residual blocks that can be cut"):
         elastic_model(fixed_model("plain", NetworkSpec(8, 3, 4, (stem, pool, head))))
 
 
@@ -169,10 +170,10 @@ def test_a_network_that_cannot_be_is_refused(name, value):
 
 
 def test_a_training_has_its_sizes_alone():
-    elastic, _ = elastic_model(fixed_model("net", EFFICIENTNET_LITE.network(EFFICIENTNET_LITE.largest)))
+    elastic, _ = elastic_model(fixed_model("net", renamed(EFFICIENTNET_LITE.network(EFFICIENTNET_LITE.largest))))
     assert 104 not in elastic.resolutions
     assert elastic.trained_at([104, 128]).resolutions == (104, 128)
-    for size in (100, 16, 232):
+    for size in (100, 8, 232):
         with pytest.raises(UserError, match="none that"):
             elastic.trained_at([size])
     few = elastic.trained_at([128, 96])
@@ -187,3 +188,66 @@ def test_a_training_has_its_sizes_alone():
 def test_a_damaged_description_is_refused(text):
     with pytest.raises(UserError, match="damaged"):
         own_model(text)
+
+
+def conv(name: str, source: str, channels: tuple[int, int], size: int = 16, residual: str | None = None) -> LayerSpec:
+    inputs, outputs = channels
+    return LayerSpec(name, "conv", source, inputs, outputs, size, 3, activation="relu", bias=True, residual=residual)
+
+
+def headed(*layers: LayerSpec) -> NetworkSpec:
+    last = layers[-1]
+    pool = LayerSpec("pool", "global_pool", last.name, last.out_channels, last.out_channels, last.out_size)
+    head = LayerSpec("head", "linear", "pool", last.out_channels, 5, 1, bias=True)
+    return NetworkSpec(16, 3, 5, (*layers, pool, head))
+
+
+def test_a_block_whose_input_others_read_is_never_left_out():
+    stem = conv("stem", INPUT, (3, 16))
+    first = conv("a1", "stem", (16, 8)), conv("a2", "a1", (8, 16), residual="stem")
+    second = conv("b1", "a2", (16, 8)), conv("b2", "b1", (8, 16), residual="a2")
+    later = conv("c1", "b2", (16, 16)), conv("c2", "c1", (16, 16), residual="a2")
+    elastic, _ = elastic_model(fixed_model("skip", headed(stem, *first, *second, *later)))
+    assert elastic.stage_blocks == (1, 1)
+    SubnetTable(elastic)
+
+
+def test_a_block_in_whose_midst_others_run_stays_as_it_is():
+    stem = conv("stem", INPUT, (3, 16))
+    layers = (conv("a", "stem", (16, 64)), conv("c", "stem", (16, 128)), conv("d", "c", (128, 16)))
+    end = (conv("b", "a", (64, 16), residual="stem"), conv("e", "b", (16, 16), residual="d"))
+    with pytest.raises(UserError, match="no residual blocks that can be cut"):
+        elastic_model(fixed_model("between", headed(stem, *layers, *end)))
+
+
+def test_long_stages_begin_anew():
+    layers = [conv("stem", INPUT, (3, 16))]
+    for number in range(20):
+        before = layers[-1].name
+        inner = conv(f"a{number}", before, (16, 8))
+        layers += [inner, conv(f"b{number}", inner.name, (8, 16), residual=before)]
+    elastic, _ = elastic_model(fixed_model("long", headed(*layers)))
+    assert elastic.stage_blocks == (16, 4)
+    assert elastic.genome(elastic.largest).max() == 15
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(16, {16}), (28, {16, 24, 28}), (300, {128, 152, 168, 216, 256, 300})])
+def test_no_subnet_is_larger_than_the_model(size, sizes):
+    stem = conv("stem", INPUT, (3, 16), size)
+    inner = conv("a", "stem", (16, 8), size)
+    network = replace(headed(stem, inner, conv("b", "a", (8, 16), size, "stem")), resolution=size)
+    elastic, _ = elastic_model(fixed_model("sized", network))
+    assert set(elastic.resolutions) == sizes
+    assert elastic.network(elastic.largest).macs == network.macs
+
+
+def test_maps_keep_at_least_the_size_of_their_windows():
+    stem = conv("stem", INPUT, (3, 16), 32)
+    block = conv("a", "stem", (16, 8), 32), conv("b", "a", (8, 16), 32, "stem")
+    pool = LayerSpec("shrink", "max_pool", "b", 16, 16, 32, 4, 4, padding="none")
+    window = LayerSpec("window", "conv", "shrink", 16, 16, 8, 5, padding="none", bias=True)
+    elastic, _ = elastic_model(fixed_model("unpadded", replace(headed(stem, *block, pool, window), resolution=32)))
+    assert elastic.resolutions == (24, 32)
+    flat = LayerSpec("head", "linear", "shrink", 16, 5, 8, bias=True)
+    elastic, _ = elastic_model(fixed_model("flat", NetworkSpec(32, 3, 5, (stem, *block, pool, flat))))
+    assert elastic.resolutions == (32,)
