@@ -62,7 +62,7 @@ def _write(path: Path, content: Content) -> None:
         path.touch()
         mode = path.stat().st_mode
         content(path)
-        path.chmod(mode)  # some writers make files that only their owner can read
+        path.chmod(path.stat().st_mode | mode)  # some writers make files that only their owner can read
     else:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
