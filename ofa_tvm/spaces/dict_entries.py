@@ -63,8 +63,8 @@ def whole(name: str, value: object) -> int:
     Raises:
         UserError: it is none.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(value, int | float) and is_number and abs(value) <= sys.maxsize and value == int(value):
+    is_truth = isinstance(value, bool)
+    if isinstance(value, int | float) and not is_truth and abs(value) <= sys.maxsize and value == int(value):
         return int(value)
     raise UserError(
         f"{name} has {shown(value)}, which is no whole number",

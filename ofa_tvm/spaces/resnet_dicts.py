@@ -57,8 +57,9 @@ def _per_cent(value: object) -> object:
     """Expand ratios below 1 as per cent."""
     if isinstance(value, list):
         return [_per_cent(ratio) for ratio in value]
-    is_share = isinstance(value, float) and 0 < value < 1 and abs(100 * value - round(100 * value)) < ROUNDING
-    return round(100 * value) if isinstance(value, float) and is_share else value
+    if isinstance(value, float) and 0 < value < 1 and abs(100 * value - round(100 * value)) < ROUNDING:
+        return round(100 * value)
+    return value
 
 
 def _check_width(value: object, space: BottleneckSpace) -> None:
