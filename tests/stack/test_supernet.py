@@ -9,9 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ofa_tvm.graph.network import INPUT
+from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.graph.weights import weight_shapes
 from ofa_tvm.spaces import SPACES
+from ofa_tvm.spaces.own_model import fixed_model
 from ofa_tvm.supernet import depthwise
 from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.elastic import ElasticNorm, ElasticSqueezeExcite
@@ -152,6 +153,19 @@ def test_sorting_keeps_the_largest_network_and_sorts(name):
     assert len(again) == len(changed)
     for _, _, order in again:
         assert torch.equal(order, torch.arange(len(order)))
+
+
+@torch.inference_mode()
+def test_a_layers_name_alone_does_not_make_it_a_blocks():
+    layers = [LayerSpec("stem", "conv", INPUT, 3, 8, 16, 3, activation="relu", bias=True)]
+    layers += [LayerSpec("sum", "conv", "stem", 8, 8, 16, 3, bias=True, residual="stem")]
+    layers += [LayerSpec("conv_project", "conv", "sum", 8, 8, 16, 3, bias=True)]
+    layers += [LayerSpec("pool", "global_pool", "conv_project", 8, 8, 16), LayerSpec("head", "linear", "pool", 8, 3, 1)]
+    network = NetworkSpec(16, 3, 3, tuple(layers))
+    supernet = Supernet(fixed_model("named", network)).eval()
+    before = supernet(images(16), network)
+    sort_channels(supernet)
+    close(supernet(images(16), network), before, 1e-6)
 
 
 @every_space

@@ -421,6 +421,14 @@ def lone_sum(model: Model) -> None:
     model.add("Add", first, second)
 
 
+def sum_of_vectors(model: Model) -> None:
+    model.add("GlobalAveragePool")
+    source = model.add("Flatten")
+    model.add("Gemm", source, model.constant(8, 8), model.constant(8), transB=1)
+    model.add("Add", model.last, source)
+    model.add("Reshape", model.last, model.constant(value=np.asarray([1, 8, 1, 1])))
+
+
 def averaged_padding(model: Model) -> None:
     model.add("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
 
@@ -495,6 +503,7 @@ REFUSED: dict[str, tuple[Callable[[Model], None], str]] = {
     "local response": (normalised, "LRN"),
     "another hard sigmoid": (odd_gate, "alpha 0.2"),
     "a sum of no convolution": (lone_sum, "Add 't4'.*no convolution"),
+    "a sum of vectors": (sum_of_vectors, "no convolution can add it"),
     "an average of padding": (averaged_padding, "AveragePool 't1'.*padded"),
     "an oblong window": (oblong, "window is"),
     "dilation": (dilated, "dilated"),
