@@ -170,7 +170,8 @@ def test_text_for_people_and_the_bundle_named_first(bundle, tiny_dataset, tmp_pa
     lines = done.stdout.splitlines()
     assert lines[0] == str(image)
     assert lines[1].split()[-1] in load_manifest(bundle).class_names
-    assert [line.split()[0] for line in lines[2:]] == ["one", "of", "calibration", "load", "memory", "size"]
+    told = [line.split()[0] for line in lines[2:]]
+    assert [word for word in told if word != "with"] == ["one", "of", "calibration", "load", "memory", "size"]
 
 
 def test_starts_by_its_name_in_its_folder_and_without_any_environment(bundle, tiny_dataset):
@@ -250,16 +251,18 @@ NOW_AND_THEN = (
     "#include <errno.h>\n#include <sched.h>\n#include <time.h>\n#define TASKS 1\n#define EXPORT\n"
     + "".join(f"int ofa_tvm_{name}(void) {{ return {value}; }}\n" for name, value in FACTS.items())
     + """
-static double now_ms(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return 1e3 * now.tv_sec + 1e-6 * now.tv_nsec;
+static double wall_ms, on_cpu_ms;
+static int told_time(clockid_t clock, struct timespec *now) {
+  double ms = clock == CLOCK_MONOTONIC ? (wall_ms += 0.001) : (on_cpu_ms += 0.001);
+  now->tv_sec = (time_t)(ms / 1e3);
+  now->tv_nsec = (long)(1e6 * (ms - 1e3 * now->tv_sec));
+  return 0;
 }
+#define clock_gettime told_time
 int ofa_tvm_run(const float *images, float *logits) {
   static int calls;
-  struct timespec pause = {0, 3000000};
-  double end = now_ms() + 0.05;
-  while (now_ms() < end);
+  wall_ms += 0.05;
+  on_cpu_ms += 0.05;
   if (++calls % 20 == 0) OTHER;
   for (int i = 0; i < 4; ++i) logits[i] = images[i];
   return 0;
@@ -267,11 +270,12 @@ int ofa_tvm_run(const float *images, float *logits) {
 """
     + (files("ofa_tvm.compiler.native") / "window.c").read_text()
 )
-WORKS, SLEEPS = "for (end = now_ms() + 3; now_ms() < end;)", "nanosleep(&pause, 0)"
+WORKS, SLEEPS = "wall_ms += 3, on_cpu_ms += 3", "wall_ms += 3"
 
 
 def now_and_then(folder, other):
-    """Timing of a network of which one call of twenty takes 3 ms more."""
+    """Timing of a network of which one call of twenty takes 3 ms more, by clocks of its own: a test that may be
+    interrupted cannot know a call that worked."""
     source = f"#define _GNU_SOURCE\n#define OTHER {other}\n{NOW_AND_THEN}"
     command = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(folder / "odd.so")]
     subprocess.run(command, input=source, text=True, check=True)
