@@ -75,7 +75,7 @@ def predict(
 
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.measurement import prediction
-    from ofa_tvm.reporting.prediction_text import fit_text, predictions_text, sums_text
+    from ofa_tvm.reporting.prediction_text import basis_text, fit_text, predictions_text, sums_text
     from ofa_tvm.spaces.architectures import read_architectures
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.tuner.log import TuningLog
@@ -122,7 +122,7 @@ def predict(
         "subnets": [subnet.record() for subnet in predicted],
     }
     note = f"{spec.name}, {spec.threads} threads, batch {spec.batch}, {spec.dtype}{ACCURACY_NOTES.get(spec.dtype, '')}"
-    note += f", learned from {spec.provenance} latencies"
+    note += f", {basis_text(predicted, spec.provenance)}"
     emit(payload, json, lambda: f"{predictions_text(predicted)}\n{note}")
 
 

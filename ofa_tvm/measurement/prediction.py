@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ from ofa_tvm.support.errors import PartialResult, UserError
 from ofa_tvm.support.files import Record, write_atomic
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
+Basis = Literal["latency model", "measurement", "kernel times"]
+
 
 @dataclass(frozen=True)
 class PredictedSubnet:
@@ -38,6 +41,7 @@ class PredictedSubnet:
         macs: multiply-accumulates of one image.
         parameters: trainable numbers.
         peak_activation_bytes: largest sum of maps alive at once, one image.
+        basis: what the latency rests on.
         parts: where the time goes, call by call; empty where not asked for.
     """
 
@@ -49,6 +53,7 @@ class PredictedSubnet:
     macs: int
     parameters: int
     peak_activation_bytes: int
+    basis: Basis = "latency model"
     parts: tuple[Part, ...] = ()
 
     def record(self) -> Record:
@@ -98,18 +103,27 @@ def predictions(
                 network.macs,
                 network.parameters,
                 network.peak_activation_bytes,
-                tuple(breakdown(model, config, steps, costs, is_tuned)) if with_layers else (),
+                parts=tuple(breakdown(model, config, steps, costs, is_tuned)) if with_layers else (),
             )
         )
     return predicted
 
 
 def _own(tuned: TunedSpace, config: SubnetConfig, with_layers: bool) -> PredictedSubnet:
-    """A model that somebody brought: what was measured of it, or else the sum of its kernels' times."""
-    network, (costs, _) = tuned.space.network(config), call_costs(tuned)
+    """A model that somebody brought: what was measured of it, or else the sum of its kernels' times.
+
+    Raises:
+        PartialResult: it was not measured, and not all of its kernels are tuned.
+    """
+    network, (costs, estimated) = tuned.space.network(config), call_costs(tuned)
     steps = tuned.steps(network)
     known_ms = KnownLatencies(tuned, 50, 0, is_live=False).latency_ms(config)
-    whole_ms = known_ms or sum(costs[kernel.key] for _, kernel in steps)
+    if known_ms is None and estimated:
+        raise PartialResult(
+            f"{tuned.space.name} was not measured, and {estimated} of its {len(costs)} kernels are not tuned",
+            how_to_tune(tuned.space.name, tuned.log),
+        )
+    whole_ms = sum(costs[kernel.key] for _, kernel in steps) if known_ms is None else known_ms
     is_tuned = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}
     return PredictedSubnet(
         config.key,
@@ -120,6 +134,7 @@ def _own(tuned: TunedSpace, config: SubnetConfig, with_layers: bool) -> Predicte
         network.macs,
         network.parameters,
         network.peak_activation_bytes,
+        "kernel times" if known_ms is None else "measurement",
         tuple(proportional(whole_ms, steps, costs, is_tuned)) if with_layers else (),
     )
 

@@ -123,24 +123,25 @@ def _evaluated(path: Path, facts: SupernetFacts, how: Evaluation, search: Target
     from ofa_tvm.supernet.held_out import open_held_out
     from ofa_tvm.supernet.host_threads import use_host_threads
 
-    threads = use_host_threads(how.host_threads)
-    supernet, _ = load_supernet(path)
-    dataset = supernet_images(how.data, facts, path, log)
-    library = _own_library(search, threads)
-    dtype = search.target.dtype
-    held_out = open_held_out(path.parent, supernet, facts, dataset, library, dtype)
-    sha256 = sha256_file(path)
-    users_samples = samples_folder(path.parent, weights_identity(sha256))
+    with search.ledger.phase("open the supernet"):
+        threads = use_host_threads(how.host_threads)
+        supernet, _ = load_supernet(path)
+        dataset = supernet_images(how.data, facts, path, log)
+        library = _own_library(search, threads)
+        dtype = search.target.dtype
+        held_out = open_held_out(path.parent, supernet, facts, dataset, library, dtype)
+        sha256 = sha256_file(path)
+        users_samples = samples_folder(path.parent, weights_identity(sha256))
 
-    def samples_of(precision: DType, relative: AccuracySamples | None = None) -> AccuracySamples:
-        identity = weights_identity(sha256, precision)
-        return AccuracySamples(supernet.space, users_samples, identity, path.parent, facts.resolutions, relative)
+        def samples_of(precision: DType, relative: AccuracySamples | None = None) -> AccuracySamples:
+            identity = weights_identity(sha256, precision)
+            return AccuracySamples(supernet.space, users_samples, identity, path.parent, facts.resolutions, relative)
 
-    samples = samples_of("float32")
-    if dtype == "int8":
-        samples = samples_of("int8", relative=samples)
-    for file in how.accuracies:
-        log(f"{samples.merge(file)} accuracies of {file} are new")
+        samples = samples_of("float32")
+        if dtype == "int8":
+            samples = samples_of("int8", relative=samples)
+        for file in how.accuracies:
+            log(f"{samples.merge(file)} accuracies of {file} are new")
 
     def tested(pick: Pick, number: int) -> Pick:
         log(f"pick {number}: accuracy on {len(dataset.test)} test images ...")

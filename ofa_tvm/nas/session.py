@@ -188,8 +188,7 @@ def search(request: SearchRequest) -> SearchOutcome:
         opened: dict[DType, OpenedAccuracy] = {}
         for on_target in searches:
             if on_target.target.dtype not in opened:
-                with on_target.ledger.phase("open the supernet"):
-                    opened[on_target.target.dtype] = open_accuracy(on_target)
+                opened[on_target.target.dtype] = open_accuracy(on_target)
 
         def run(on_target: TargetSearch) -> None:
             accuracy = opened[on_target.target.dtype]

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ofa_tvm.cost_model.baselines import BASELINES, OURS
-from ofa_tvm.measurement.prediction import PredictedSubnet
+from ofa_tvm.measurement.prediction import Basis, PredictedSubnet
 from ofa_tvm.support.command import table
 from ofa_tvm.support.files import Record
 
 HEADERS = ["subnet", "predicted ms", "90 % interval", "predicted top-1", "MMACs", "k parameters"]
+
+BASES: dict[Basis, str] = {
+    "latency model": "learned from {} latencies",
+    "measurement": "{} before",
+    "kernel times": "the sum of its kernels' {} times",
+}
+
+
+def basis_text(predicted: Sequence[PredictedSubnet], provenance: str) -> str:
+    """What predicted latencies rest on; ``provenance`` says how latencies of the target are obtained."""
+    return "; ".join(BASES[basis].format(provenance) for basis in sorted({subnet.basis for subnet in predicted}))
 
 
 def predictions_text(predicted: Sequence[PredictedSubnet]) -> str:

@@ -49,13 +49,19 @@ def read_architectures(source: str, space: SearchSpace) -> list[SubnetConfig]:
     if not source:
         raise UserError("no file of subnets is named", "give a file of subnets, a folder, or -")
     try:
-        texts = [(file, file.read_text(encoding="utf-8-sig")) for file in _files(Path(source))]
+        files = _files(Path(source))
+    except OSError as error:
+        raise UserError(f"folder {source} cannot be read: {error.strerror}", "give a file of subnets") from error
+    texts = [(file, _text(file)) for file in files]
+    return [config for file, text in texts for config in _read(str(file), text, file, space)]
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         said = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"architecture {source} cannot be read: {said}", "give a file of subnets, or a folder"
-        ) from error
-    return [config for file, text in texts for config in _read(str(file), text, file, space)]
+        raise UserError(f"architecture {file} cannot be read: {said}", "give a file of subnets, or a folder") from error
 
 
 def _standard_input() -> str:

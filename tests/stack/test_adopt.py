@@ -144,6 +144,11 @@ def test_every_command_takes_it(adopted, tmp_path, capsys):
     assert predict([*options, "--subnet", "largest"]) == 0
     predicted = result(capsys)["subnets"][0]
     assert sum(part["predicted_ms"] for part in predicted["parts"]) == pytest.approx(predicted["predicted_ms"])
+    assert predicted["basis"] == "measurement"
+    (records,) = (tmp_path / "logs").rglob("latency.jsonl")
+    records.unlink()
+    assert predict([*options, "--subnet", "largest"]) == 3
+    assert "kernels are not tuned" in capsys.readouterr().err
     assert bench([*options, "--subnet", "largest", "--against", "torch", "--seconds", "0.1"]) == 0
     assert result(capsys)["subnets"][0]["relative_error"]["torch"] < 1e-4
     assert search(["--supernet", str(adopted), "--out", str(tmp_path / "s"), "--max-latency-ms", "9", *logs]) == 2

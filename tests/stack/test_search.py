@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -64,13 +65,18 @@ def run(tiny_space, tiny_dataset, facts, tmp_path, monkeypatch):
 
 
 def test_one_budget_that_cannot_be_met_leaves_the_others(run, tmp_path, capsys) -> None:
+    start = time.monotonic()
     assert run("--max-latency-ms", "0.0001", "--max-latency-ms", "100", "--json") == 3
+    took_s = time.monotonic() - start
     printed, errors = capsys.readouterr()
     assert "1 of 2 budgets cannot be met" in errors
     payload = json.loads(printed)
     assert payload["error"]["code"] == 3
     assert payload["error"]["reason"] == "1 of 2 budgets cannot be met"
     assert [pick["budget_ms"] for pick in payload["picks"]] == [100.0]
+    phases = [cost["phase"] for cost in payload["cost"]]
+    assert len(phases) == len(set(phases))
+    assert sum(cost["wall_s"] for cost in payload["cost"]) <= took_s
     result = load_search_result(tmp_path / "out")
     assert result.budgets_ms == (0.0001, 100.0)
     assert [pick.budget_ms for pick in result.picks] == [100.0]

@@ -77,6 +77,13 @@ def test_every_file_of_a_folder(tmp_path):
     assert read_architectures(str(tmp_path), MBV3) == [CONFIG] * 3
 
 
+def test_the_file_of_a_folder_that_is_no_text_is_named(tmp_path):
+    written(tmp_path, CONFIG.key, "one.txt")
+    (tmp_path / "two.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"two\.txt cannot be read"):
+        read_architectures(str(tmp_path), MBV3)
+
+
 def test_which_entry_is_wrong(tmp_path):
     path = written(tmp_path, json.dumps([WHOLE, {**WHOLE, "e": 5}]))
     with pytest.raises(UserError, match=r"of mbv3: entry 2 of 2: "):
