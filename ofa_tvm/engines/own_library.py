@@ -11,6 +11,7 @@ from ofa_tvm.engines.base import Array, Call, Engine, Model, Precision, calibrat
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.dtype import DType
+from ofa_tvm.support.version import VERSION
 
 CpuDType = Literal["float32", "int8"]
 
@@ -33,6 +34,11 @@ class OfaTvm(Engine):
     ) -> None:
         self._target, self._logs, self._tuned, self._dtype = target, logs, tuned, dtype
         self.precision: Precision = dtype  # type: ignore[misc]
+
+    @property
+    def version(self) -> str | None:
+        """Version of this package, and of the TVM that compiles."""
+        return f"{VERSION} ({self.package} {super().version})"
 
     def prepare(self, network: NetworkSpec, weights: Weights, threads: int) -> Model:
         """Assemble and load."""

@@ -37,7 +37,7 @@ def read_resnet(tensors: Mapping[str, Tensor], width: float, path: Path) -> Supe
         UserError: the width is none of the family's, or a tensor is missing or has another shape.
     """
     if width not in SPACES:
-        raise UserError(f"OFA-ResNet50 has no width {width!r}", f"choose one of {', '.join(map(str, SPACES))}")
+        raise UserError(f"OFA-ResNet50 has no width {width:g}", f"choose one of {', '.join(map(str, SPACES))}")
     head = tensors.get("classifier.linear.weight")
     if head is None or head.dim() != 2:
         raise UserError(f"{path} has no classifier.linear.weight, which {RESNET50D.name} needs")

@@ -291,8 +291,11 @@ def _space(name: str | None, start: Start | None) -> SearchSpace:
     Raises:
         UserError: there is none of that name.
     """
-    if start is not None and name in (None, start.supernet.space.name):
-        return start.supernet.space
+    own = None if start is None else start.supernet.space
+    if own is not None and name in (None, own.name):
+        return own
+    if own is not None and name not in SPACES:
+        raise UserError(f"the weights are of space {own.name}, not {name}", "leave out --space")
     return get_space(name or SPACE)
 
 
