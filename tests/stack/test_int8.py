@@ -14,7 +14,7 @@ from ofa_tvm.compiler.codegen import codegen_of
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.emit import EmittedKernel, candidates
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.int8_ir import dealt_order, groups, pack_words
+from ofa_tvm.compiler.cpu.emit.int8_order import dealt_order, groups, pack_words
 from ofa_tvm.compiler.cpu.emit.row_ring import Phases
 from ofa_tvm.compiler.cpu.kernel_runner import KernelRunner
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache, generate

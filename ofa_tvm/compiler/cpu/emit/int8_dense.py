@@ -10,19 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.int8_ir import (
-    Ends,
-    WordTile,
-    ends_argument,
-    is_int8,
-    multiply_words,
-    pack_words,
-    panel_words,
-    shuffled,
-    word_count,
-    write_levels,
-)
+from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, ends_argument, write_levels
 from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, clipped, fused
+from ofa_tvm.compiler.cpu.emit.int8_order import is_int8, pack_words, panel_words, word_count
+from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, shuffled
 from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, shared_blocks, tile_cycles
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.int8_ir import Ends, close_sums, ends_argument, is_int8
+from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, close_sums, ends_argument
 from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, wide
+from ofa_tvm.compiler.cpu.emit.int8_order import is_int8
 from ofa_tvm.compiler.cpu.emit.row_ring import ROWS, DeepTile, Phases, RowRing, interleaved, ring_words
 from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, shared_blocks
 from ofa_tvm.compiler.cpu.emit.vector_ir import (

@@ -10,20 +10,10 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.expand_depthwise import ExpandTile
 from ofa_tvm.compiler.cpu.emit.int8_depthwise import deep_cycles, deep_fits, words_of_zeros
-from ofa_tvm.compiler.cpu.emit.int8_ir import (
-    Ends,
-    WordTile,
-    close_sums,
-    dealt_order,
-    dot_of,
-    ends_argument,
-    is_int8,
-    multiply_words,
-    pack_words,
-    panel_words,
-    word_tile_fits,
-)
+from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, close_sums, ends_argument
 from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, rounded
+from ofa_tvm.compiler.cpu.emit.int8_order import dealt_order, dot_of, is_int8, pack_words, panel_words
+from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, word_tile_fits
 from ofa_tvm.compiler.cpu.emit.row_ring import ROWS, DeepTile, Phases, RowRing, ring_words, rows_as_words
 from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, panel_widths, shared_blocks, tile_cycles
 from ofa_tvm.compiler.cpu.emit.vector_ir import (

@@ -10,26 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.int8_ir import (
+from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, ends_argument, load_levels, write_levels
+from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, filled, fused, narrowed, rounded, wide
+from ofa_tvm.compiler.cpu.emit.int8_order import (
     NARROWED,
-    Ends,
     Group,
-    WordTile,
-    as_factor,
     dealt_order,
     dot_of,
-    ends_argument,
     has_starts,
     is_int8,
-    load_levels,
     pack_words,
     panel_words,
-    shuffled,
     word_count,
-    word_tile_fits,
-    write_levels,
 )
-from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, filled, fused, narrowed, rounded, wide
+from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, as_factor, shuffled, word_tile_fits
 from ofa_tvm.compiler.cpu.emit.pool import PoolTile, pool_tiles
 from ofa_tvm.compiler.cpu.emit.template import (
     Template,

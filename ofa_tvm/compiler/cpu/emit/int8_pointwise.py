@@ -9,25 +9,18 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.int8_ir import (
+from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, add_sums, close_sums, ends_argument, load_levels, write_levels
+from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, fused
+from ofa_tvm.compiler.cpu.emit.int8_order import (
     NARROWED,
-    Ends,
     Group,
-    WordTile,
-    add_sums,
-    close_sums,
     dealt_order,
-    ends_argument,
     group_of,
     is_int8,
-    load_levels,
-    multiply_words,
     pack_words,
     panel_words,
-    word_tile_fits,
-    write_levels,
 )
-from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, fused
+from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, word_tile_fits
 from ofa_tvm.compiler.cpu.emit.pointwise import PointwiseTile
 from ofa_tvm.compiler.cpu.emit.pointwise import suits as float_suits
 from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, panel_widths, shared_blocks, tile_cycles

@@ -15,20 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.int8_ir import (
-    NARROWED,
-    Ends,
-    Group,
-    WordTile,
-    add_sums,
-    as_factor,
-    dot_of,
-    has_starts,
-    pixel_words,
-    starts,
-    write_levels,
-)
+from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, add_sums, pixel_words, write_levels
 from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, filled, narrowed, wide
+from ofa_tvm.compiler.cpu.emit.int8_order import NARROWED, Group, dot_of, has_starts, starts
+from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, as_factor
 from ofa_tvm.compiler.cpu.emit.vector_ir import Buffer, Expr, blocks, keep, load, number, store, vectors
 from ofa_tvm.compiler.tvm_api.names import T, tirx
 from ofa_tvm.graph.kernel import KernelSpec
