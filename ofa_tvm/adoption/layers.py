@@ -3,121 +3,33 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.adoption.activations import ACTIVATIONS, check_activation
 from ofa_tvm.adoption.affine import affine_behind
-from ofa_tvm.adoption.operators import Operator, OperatorGraph, reading, refused
-from ofa_tvm.adoption.rewrites import NOTHING, rewrite
+from ofa_tvm.adoption.kinds import TAKEN
+from ofa_tvm.adoption.operators import Operator, OperatorGraph, refused
 from ofa_tvm.adoption.squeeze_excite import VIEWS, is_global_mean, matrix
 from ofa_tvm.adoption.window import padding_of, stride_of
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec, Padding
 from ofa_tvm.support.errors import UserError
 
 Weights = dict[str, NDArray[np.float32]]
-PROBABILITIES = ("Softmax", "LogSoftmax")
 CHANNELS = 3
-TAKEN = (
-    "convolutions, batch norm, ReLU, ReLU6, hard-swish, SiLU, GELU, sigmoid, squeeze-excite, residual sums, max, "
-    "average and global pooling, linear layers, a softmax at the end"
-)
-
-
-KINDS = {
-    *ACTIVATIONS,
-    *VIEWS,
-    *PROBABILITIES,
-    *("Conv", "Gemm", "MatMul", "BatchNormalization", "Add", "Sub", "Mul", "Div", "Clip", "SqueezeExcite"),
-    *("GlobalAveragePool", "ReduceMean", "AveragePool", "MaxPool"),
-}
-
-
-INTERMEDIATE = (*NOTHING, "Cast", "Sum", "Pad", "Erf")
-"""Kinds that ``rewrite`` may put others in the place of."""
 MOST_PASSED = 64
 """Channels of maps that a convolution may pass on for the sake of a sum; for more it would cost too much."""
-INPUTS = {"Conv": 2, "Gemm": 2, "MatMul": 2, "BatchNormalization": 5, "Add": 2, "Sub": 2, "Mul": 2, "Div": 2}
-"""How many each kind has at least, where that is more than one."""
 
 
-@dataclass(frozen=True)
-class AdoptedNetwork:
-    """A model as a network.
-
-    Args:
-        network: its layers.
-        weights: folded, see ``graph.weights``.
-        logits: name of the model's tensor that the network gives: what a last softmax reads.
-        has_softmax: whether the model ends in one, which the network leaves out.
-    """
-
-    network: NetworkSpec
-    weights: Weights
-    logits: str
-    has_softmax: bool
-
-
-def adopt_operators(graph: OperatorGraph) -> AdoptedNetwork:
-    """Read a model's operators as layers.
+class Lowering:
+    """Turns a graph's operators into layers, in their order.
 
     Raises:
-        UserError: an operator cannot be taken; names it, and what would have to change.
+        UserError: it does not read square colour images.
     """
-    with reading("the model", "export it again"):
-        _refuse_others(graph, {*KINDS, *INTERMEDIATE})
-        rewrite(graph)
-        _refuse_others(graph, KINDS)
-        has_softmax = _drop_probabilities(graph)
-        return AdoptedNetwork(*_Lowering(graph).result(), graph.output, has_softmax)
 
-
-def _refuse_others(graph: OperatorGraph, kinds: set[str]) -> None:
-    """Name all kinds of operators that are not among some, and operators that lack inputs.
-
-    Raises:
-        UserError: there are some.
-    """
-    others: dict[str, list[Operator]] = {}
-    for operator in graph.operators:
-        if operator.kind not in kinds:
-            others.setdefault(operator.kind, []).append(operator)
-    if others:
-        told = ", ".join(
-            f"{kind} ({len(found)}, the first is '{found[0].name or found[0].output}')"
-            for kind, found in others.items()
-        )
-        raise UserError(f"the model has operators that cannot be taken: {told}", f"taken are {TAKEN}")
-    for operator in graph.operators:
-        if len(operator.inputs) < INPUTS.get(operator.kind, 1):
-            raise refused(operator, "it lacks inputs", "export the model again")
-
-
-def _drop_probabilities(graph: OperatorGraph) -> bool:
-    last = graph.producer(graph.output)
-    while last is not None and last.kind in VIEWS and _is_vector(graph, last.inputs[0]):
-        graph.remove(last)
-        last = graph.producer(graph.output)
-    if last is None or last.kind not in PROBABILITIES:
-        return False
-    shape = graph.shapes.get(last.inputs[0], ())
-    axis = last.attributes.get("axis", -1)
-    is_over_classes = len(shape) == 2 and axis in (1, -1)
-    is_over_classes = is_over_classes or (len(shape) == 4 and axis in (1, -3))
-    if not is_over_classes:
-        raise refused(last, f"it is over axis {axis} of {shape}", "a softmax over the classes is taken")
-    graph.remove(last)
-    return True
-
-
-def _is_vector(graph: OperatorGraph, name: str) -> bool:
-    shape = graph.shapes.get(name, ())
-    return len(shape) in (2, 4) and all(size == 1 for size in shape[2:])
-
-
-class _Lowering:
     def __init__(self, graph: OperatorGraph) -> None:
         self._graph = graph
         shape = graph.shapes.get(graph.input, ())

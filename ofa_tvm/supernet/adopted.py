@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ofa_tvm.adoption.layers import AdoptedNetwork, adopt_operators
+from ofa_tvm.adoption.adopted_network import AdoptedNetwork, adopt_operators
 from ofa_tvm.adoption.onnx_file import load_onnx, read_onnx
 from ofa_tvm.adoption.torch_program import TorchProgram, read_program
 from ofa_tvm.data.dataset import Preprocess

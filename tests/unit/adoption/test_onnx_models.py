@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from ofa_tvm.adoption.layers import adopt_operators
+from ofa_tvm.adoption.adopted_network import adopt_operators
 from ofa_tvm.adoption.onnx_file import read_onnx
 from ofa_tvm.graph.numpy_reference import network_logits
 from ofa_tvm.support.errors import UserError

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ofa_tvm.adoption.layers import adopt_operators
+from ofa_tvm.adoption.adopted_network import adopt_operators
 from ofa_tvm.adoption.torch_program import read_program
 from ofa_tvm.graph.numpy_reference import network_logits
 from ofa_tvm.graph.windows import full_window
