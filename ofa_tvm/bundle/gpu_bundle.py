@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ofa_tvm.bundle.folder import LIBRARY
 from ofa_tvm.compiler.cuda.program import CUDA_LIBRARIES, link_gpu_program
-from ofa_tvm.devices.pack.runtime import CUDA_RUNTIME, runtime_libraries
+from ofa_tvm.devices.pack.runtime import runtime_libraries
+from ofa_tvm.devices.pack.tvm_runtime import CUDART
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.console import log
@@ -28,6 +29,6 @@ def add_gpu_program(network: NetworkSpec, target: TargetSpec, folder: Path) -> N
     libraries = runtime_libraries(target)
     for name, path in libraries.items():
         shutil.copyfile(path, folder / name)
-    missing = [name for name in (*CUDA_LIBRARIES, CUDA_RUNTIME) if name not in libraries]
+    missing = [name for name in (*CUDA_LIBRARIES, CUDART) if name not in libraries]
     if missing:
         log(f"the bundle lacks {', '.join(missing)}: put them beside model.so there, or where the loader finds them")

@@ -18,6 +18,7 @@ from ofa_tvm.compiler.tvm_api.names import Target, tvm
 from ofa_tvm.devices.local import gpu_jobs
 from ofa_tvm.devices.pack import jobs as pack_jobs
 from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.tvm_runtime import Runtime
 from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, PackWriter
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target_files import load_target
@@ -187,7 +188,7 @@ def gpu_is_the_cpu(monkeypatch):
 
     monkeypatch.setattr(pack_jobs, "build_kernel", kernel)
     monkeypatch.setattr(cuda_build, "build_network", network)
-    monkeypatch.setattr(gpu_jobs.GpuJobs, "machine", lambda own: pack_measure.Machine(Path(), "cpu"))
+    monkeypatch.setattr(gpu_jobs.GpuJobs, "runtime", lambda own: Runtime((), "cpu"))
 
 
 TWO_WINDOWS = WindowPlan(windows=2, window_ms=1, gap_s=0)

@@ -16,8 +16,8 @@ from ofa_tvm.graph.kernel import KernelSpec
 THREADS = ((32, 8), (32, 16), (32, 32), (64, 16), (128, 8))
 """Threads of a block along x and y."""
 DEFAULT_THREADS = (32, 16)
-MAX_BYTES = 512 * 1024
-"""Bytes that one block may read of an image by default. A guess: beyond, more launches cost less than the reads."""
+MAX_MAP_BYTES = 64 * 1024
+"""Bytes of an image's map that one block reads by default. A guess: beyond, a launch for the means costs less."""
 
 
 def schedule_squeeze_excite(spec: KernelSpec, threads: tuple[int, int], pooled_apart: bool = False) -> Schedule:
@@ -64,11 +64,10 @@ def schedule_squeeze_excite(spec: KernelSpec, threads: tuple[int, int], pooled_a
     return trace
 
 
-def default_squeeze_excite(spec: KernelSpec) -> Schedule | None:
-    """One launch where one block reads little; None where TVM's default, which spreads its launches, may be better."""
-    values = spec.in_channels * (spec.in_size**2 + 2 * spec.hidden_channels)
-    bytes_each = 4 if spec.dtype == "float32" else 2
-    return schedule_squeeze_excite(spec, DEFAULT_THREADS) if bytes_each * values <= MAX_BYTES else None
+def default_squeeze_excite(spec: KernelSpec) -> Schedule:
+    """One launch where the map is small, else two. TVM's own rules make four, whose sums wait for global memory."""
+    map_bytes = spec.in_channels * spec.in_size**2 * (4 if spec.dtype == "float32" else 2)
+    return schedule_squeeze_excite(spec, DEFAULT_THREADS, pooled_apart=map_bytes > MAX_MAP_BYTES)
 
 
 def squeeze_excite_traces(spec: KernelSpec, target: Target) -> Iterator[dict[str, object]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ofa_tvm.devices.pack import jobs as pack_jobs
 from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.tvm_runtime import Runtime
 from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, SUBNET_TOLERANCE
 from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.job import KernelJob, SubnetJob, SubnetTiming, SubnetTimings
@@ -19,14 +20,14 @@ class GpuJobs:
     """Trials and subnets on a GPU, and what one job keeps for the next: TVM's runtime, and reference subnets."""
 
     def __init__(self) -> None:
-        self._machine: pack_measure.Machine | None = None
+        self._runtime: Runtime | None = None
         self._references: dict[str, tuple[Record, bytes]] = {}
 
-    def machine(self) -> pack_measure.Machine:
+    def runtime(self) -> Runtime:
         """TVM's runtime with this machine's GPU, opened in the process that uses it: CUDA does not survive a fork."""
-        if self._machine is None:
-            self._machine = pack_measure.Machine(Path(), "cuda")
-        return self._machine
+        if self._runtime is None:
+            self._runtime = Runtime((), "cuda")
+        return self._runtime
 
     def trial(self, job: KernelJob) -> TrialResult:
         """Build, time and check a kernel; every output is checked, and times are not normalised."""
@@ -35,7 +36,7 @@ class GpuJobs:
         settings = {"repeats": timed.repeats, "min_repeat_ms": timed.min_repeat_ms, "tolerance": tolerance}
         with tempfile.TemporaryDirectory() as name:
             entry = pack_jobs.function(job, "kernel", Path(name)).entry
-            return TrialResult.of_answer(pack_measure.measure(self.machine(), Path(name), entry, settings))
+            return TrialResult.of_answer(pack_measure.measure(self.runtime(), Path(name), entry, settings))
 
     def time_subnets(self, job: SubnetJob) -> SubnetTimings:
         """Build subnets, check each, and time it in turn with the reference subnet."""
@@ -47,7 +48,7 @@ class GpuJobs:
         with tempfile.TemporaryDirectory() as name:
             reference = self._reference(job, Path(name))
             entry = {**pack_jobs.subnet(job, "subnet", Path(name)).entry, "reference": reference}
-            return SubnetTiming.of_answer(pack_measure.measure(self.machine(), Path(name), entry, settings))
+            return SubnetTiming.of_answer(pack_measure.measure(self.runtime(), Path(name), entry, settings))
 
     def _reference(self, job: SubnetJob, folder: Path) -> Record:
         """The entry of the space's reference subnet, which is built once and written into a folder."""

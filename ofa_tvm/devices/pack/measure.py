@@ -9,7 +9,6 @@ in a process of their own: one that crashes or hangs costs one result.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import hashlib
 import json
 import os
@@ -21,18 +20,21 @@ import tempfile
 import time
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING or __package__:
+    from ofa_tvm.devices.pack.tvm_runtime import CPU, Runtime
+else:
+    from tvm_runtime import CPU, Runtime  # beside this file, in a pack
+
 RESULTS = "results.jsonl"
 MANIFEST = "manifest.json"
-LIBRARIES = ("libtvm_runtime.so", "libtvm_runtime_cuda.so")
 STARTING_S = 120
 FIRST = 5
 """Results that come to nothing at once: then it is the machine that fails, not they."""
 OTHER_NAMES = {"arm64": "aarch64", "AMD64": "x86_64"}
-CPU, CUDA = 1, 2
 FIGURES, MIN_CALLS = 10, 9
 Array = Any
 Record = dict[str, Any]
@@ -139,56 +141,23 @@ def damaged_files(folder: Path, files: Record) -> list[str]:
 # Running --------------------------------------------------------------------------------------------------------
 
 
-class Machine:
-    """TVM's runtime, and memory where the code runs."""
-
-    def __init__(self, folder: Path, kind: str) -> None:
-        runtime = folder / "runtime"
-        if list(runtime.glob(f"tvm_ffi/core.cpython-{sys.version_info[0]}{sys.version_info[1]}-*.so")):
-            sys.path.insert(0, str(runtime))  # the version that the libraries beside it were built with
-        import tvm_ffi  # type: ignore[import-untyped,unused-ignore]
-
-        self.ffi: Any = tvm_ffi
-        self.device = tvm_ffi.device("cuda" if kind == "cuda" else "cpu", 0)
-        packages = [Path(place) for place in sys.path]
-        places = [runtime, *(package / inner for package in packages for inner in ("tvm/lib", "nvidia/cu13/lib"))]
-        names = [LIBRARIES[0], "libcudart.so.13", LIBRARIES[1]] if kind == "cuda" else LIBRARIES[:1]
-        for name in names:
-            library = next((place / name for place in places if (place / name).exists()), name)
-            ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
-
-    def function(self, name: str) -> Any:
-        """A function of TVM's runtime."""
-        return self.ffi.get_global_func(name)
-
-    def tensor(self, array: Array) -> Any:
-        """A copy of an array where the code runs."""
-        array = np.ascontiguousarray(array)
-        shape, kind = self.ffi.Shape(array.shape), self.ffi.dtype(str(array.dtype))
-        tensor = self.function("runtime.TVMTensorAllocWithScope")(shape, kind, self.device, None)
-        address = ctypes.c_void_p(array.ctypes.data)
-        self.function("runtime.TVMTensorCopyFromBytes")(tensor, address, array.nbytes)
-        return tensor
-
-    def array(self, tensor: Any) -> Array:
-        """A copy of a tensor here."""
-        array = np.empty(tuple(tensor.shape), str(tensor.dtype))
-        self.function("runtime.TVMTensorCopyToBytes")(tensor, ctypes.c_void_p(array.ctypes.data), array.nbytes)
-        return array
-
-    def seconds(self, module: Any, name: str, arguments: list[Any], repeats: int, min_repeat_ms: int) -> list[float]:
-        """Seconds of one call, for each repeat."""
-        kind = CUDA if self.device.type == "cuda" else CPU
-        make = self.function("runtime.RPCTimeEvaluator")
-        timer = make(module, name, kind, 0, 1, repeats, min_repeat_ms, 100, 0, 1, 0, "")
-        return [float(value) for value in np.frombuffer(bytes(timer(*arguments)), "<f8")]
+def open_runtime(folder: Path, kind: str) -> Runtime:
+    """TVM's runtime: the pack's own, that of all packs beside it, or what is installed."""
+    return Runtime([folder / "runtime", folder.parent / "runtime"], kind)
 
 
-def measure(machine: Machine, folder: Path, entry: Record, settings: Record) -> Record:
+def seconds_of(runtime: Runtime, module: Any, arguments: list[Any], repeats: int, min_repeat_ms: int) -> list[float]:
+    """Seconds of one call of a module's ``main``, for each repeat."""
+    make = runtime.function("runtime.RPCTimeEvaluator")
+    timer = make(module, "main", runtime.device.kind, 0, 1, repeats, min_repeat_ms, 100, 0, 1, 0, "")
+    return [float(value) for value in np.frombuffer(timer(*arguments), "<f8")]
+
+
+def measure(runtime: Runtime, folder: Path, entry: Record, settings: Record) -> Record:
     """Time an entry, and check its output."""
     with tempfile.TemporaryDirectory() as name:
         library = unpacked(folder, entry, Path(name))
-        return FORMS[entry["form"]](machine, folder, entry, settings, library)
+        return FORMS[entry["form"]](runtime, folder, entry, settings, library)
 
 
 def unpacked(folder: Path, entry: Record, to: Path) -> Path:
@@ -198,34 +167,34 @@ def unpacked(folder: Path, entry: Record, to: Path) -> Path:
     return library
 
 
-def _program(machine: Machine, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
+def _program(runtime: Runtime, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
     """A library with functions ``run`` and ``time`` on bytes of all arguments; they guard themselves."""
-    module = machine.ffi.load_module(str(library))
+    module = runtime.module(library)
     flat = np.concatenate([array.ravel() for array in inputs_of(entry)])
     places = decode_places((folder / entry["places"]).read_bytes())
-    tensor = machine.tensor(arranged(flat, places).view(np.uint8))
-    seconds = machine.tensor(np.zeros(settings["repeats"]))
-    outputs = machine.tensor(np.zeros(entry["output_bytes"], np.uint8))
+    tensor = runtime.tensor(arranged(flat, places).view(np.uint8))
+    seconds = runtime.tensor(np.zeros(settings["repeats"]))
+    outputs = runtime.tensor(np.zeros(entry["output_bytes"], np.uint8))
     time_us = 1000 * settings["min_repeat_ms"]
     for name, arguments in (("time", (tensor, seconds, time_us)), ("run", (tensor, outputs))):
         error = int(module[name](*arguments))
         if error:
             said = os.strerror(error) if error > 0 else f"the kernel was killed by signal {-error}"
             return {"status": "failed" if error > 0 else "crashed", "error": said}
-    data, outputs_read = machine.array(outputs).tobytes(), []
+    data, outputs_read = outputs.array().tobytes(), []
     for at, shape in entry["outputs"]:
         outputs_read.append(np.frombuffer(data, np.float32, int(np.prod(shape)), at))
-    return _checked([1e3 * value for value in machine.array(seconds)], outputs_read, entry, settings)
+    return _checked([1e3 * value for value in seconds.array()], outputs_read, entry, settings)
 
 
-def _function(machine: Machine, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
+def _function(runtime: Runtime, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
     """A library whose ``main`` takes tensors, the last ones of which it writes."""
-    module = machine.ffi.load_module(str(library))
-    outputs = [machine.tensor(np.full(shape, np.nan, entry["dtype"])) for _, shape in entry["outputs"]]
-    arguments = [*map(machine.tensor, inputs_of(entry)), *outputs]
+    module = runtime.module(library)
+    outputs = [runtime.tensor(np.full(shape, np.nan, entry["dtype"])) for _, shape in entry["outputs"]]
+    arguments = [*map(runtime.tensor, inputs_of(entry)), *outputs]
     module["main"](*arguments)
-    arrays = [machine.array(tensor) for tensor in outputs]
-    seconds = machine.seconds(module, "main", arguments, settings["repeats"], settings["min_repeat_ms"])
+    arrays = [tensor.array() for tensor in outputs]
+    seconds = seconds_of(runtime, module, arguments, settings["repeats"], settings["min_repeat_ms"])
     return _checked([1e3 * value for value in seconds], arrays, entry, settings)
 
 
@@ -239,18 +208,18 @@ def _checked(times_ms: list[float], arrays: list[Array], entry: Record, settings
 class Subnet:
     """A subnet's library: ``main(images, logits)``, or TVM's virtual machine."""
 
-    def __init__(self, machine: Machine, entry: Record, library: Path) -> None:
-        self._machine = machine
-        self._module = machine.ffi.load_module(str(library))
-        self._arguments = [machine.tensor(array) for array in inputs_of(entry)]
+    def __init__(self, runtime: Runtime, entry: Record, library: Path) -> None:
+        self._runtime = runtime
+        self._module = runtime.module(library)
+        self._arguments = [runtime.tensor(array) for array in inputs_of(entry)]
         self._logits = None
         if entry["form"] == "virtual_machine":
-            kind = CUDA if machine.device.type == "cuda" else CPU
+            kind = runtime.device.kind
             pooled = 2
             self._module = self._module["vm_load_executable"]()
             self._module["vm_initialization"](kind, 0, pooled, CPU, 0, pooled)
         else:
-            self._logits = machine.tensor(np.full(entry["outputs"][0][1], np.nan, np.float32))
+            self._logits = runtime.tensor(np.full(entry["outputs"][0][1], np.nan, np.float32))
             self._arguments.append(self._logits)
 
     def call(self) -> Any:
@@ -260,26 +229,26 @@ class Subnet:
 
     def run(self) -> Array:
         """Logits here."""
-        return self._machine.array(self.call())
+        return self.call().array()
 
     def window(self, window_ms: float) -> list[float]:
         """Figures of single calls for about so many milliseconds; see ``timing.window.Window`` in ofa_tvm."""
         if self._logits is not None:
-            figures = self._machine.tensor(np.zeros(FIGURES))
+            figures = self._runtime.tensor(np.zeros(FIGURES))
             self._module["window"](*self._arguments, float(window_ms), figures)
-            return [float(value) for value in self._machine.array(figures)]
-        once = float(np.median(self._machine.seconds(self._module, "main", self._arguments, MIN_CALLS, 0)))
+            return [float(value) for value in figures.array()]
+        once = float(np.median(seconds_of(self._runtime, self._module, self._arguments, MIN_CALLS, 0)))
         calls = max(MIN_CALLS, int(1e-3 * window_ms / once))
-        seconds = self._machine.seconds(self._module, "main", self._arguments, calls, 0)
+        seconds = seconds_of(self._runtime, self._module, self._arguments, calls, 0)
         percentiles = [1e3 * float(value) for value in np.percentile(seconds, (50, 90, 99))]
         return [*percentiles, *percentiles, calls, 0, 1, 0]
 
 
-def _subnet(machine: Machine, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
+def _subnet(runtime: Runtime, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
     """Time a subnet in turn with the reference subnet, so that a machine that drifts can be told."""
     with tempfile.TemporaryDirectory() as name:
         other = entry["reference"]
-        subnets = [Subnet(machine, entry, library), Subnet(machine, other, unpacked(folder, other, Path(name)))]
+        subnets = [Subnet(runtime, entry, library), Subnet(runtime, other, unpacked(folder, other, Path(name)))]
         outputs = [subnet.run() for subnet in subnets]
         apart = max(difference(sample([one]), of["expected"]) for one, of in zip(outputs, (entry, other)))  # noqa: B905
         if not apart < settings["subnet_tolerance"]:
@@ -305,7 +274,7 @@ def serve(folder: Path) -> None:
     os.dup2(2, 1)  # what libraries print must not be taken for answers
     manifest = json.loads((folder / MANIFEST).read_text())
     try:
-        machine = Machine(folder, manifest["device"])
+        runtime = open_runtime(folder, manifest["device"])
     except Exception as error:
         answers.write(json.dumps({"status": "unusable", "error": f"{type(error).__name__}: {error}"[:500]}) + "\n")
         return
@@ -313,7 +282,7 @@ def serve(folder: Path) -> None:
     answers.flush()
     for line in sys.stdin:
         try:
-            answer = measure(machine, folder, manifest["entries"][int(line)], manifest["measure"])
+            answer = measure(runtime, folder, manifest["entries"][int(line)], manifest["measure"])
         except Exception as error:
             said = (str(error).strip().splitlines() or [""])[-1]
             answer = {"status": "failed", "error": f"{type(error).__name__}: {said}"[:300]}

@@ -4,7 +4,7 @@
 ``manifest.json``   conditions, how to measure, and entries: candidate, files, inputs, expected outputs
 ``*.so.z``          compiled candidates, compressed
 ``*.places``        the order in which a CPU kernel takes the numbers of its inputs
-``measure.py``      what measures them, see ``pack.measure``; with ``README.txt`` and TVM's ``runtime/``
+``measure.py``      what measures them, see ``pack.measure``; with ``tvm_runtime.py``, ``README.txt`` and ``runtime/``
 ``results.jsonl``   the results; only this file has to come back
 ==================  ====================================================================================
 """
@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack import tvm_runtime
 from ofa_tvm.devices.pack.runtime import about_runtime, copy_runtime, machine_of
 from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.devices.workers.worker_pool import WorkerPool
@@ -56,7 +57,7 @@ Then send results.jsonl back, and where the pack was made:
 
     python -m ofa_tvm.tune --target {target} --import-pack FOLDER    (this folder, with results.jsonl in it)
 
-It needs Python, numpy, and TVM's runtime libraries. {runtime}
+It needs Python 3.9 or newer, numpy, and TVM's runtime libraries. {runtime}
 No network and no compiler are needed. Nothing else should run meanwhile, and clocks should be fixed.
 """
 
@@ -95,7 +96,8 @@ class PackWriter:
         self._workers = WorkerPool([Worker(JOBS_MODULE) for _ in range(min(process_cores(), MAX_WORKERS))])
         try:
             self._has_runtime = copy_runtime(target, folder)
-            shutil.copyfile(pack_measure.__file__, folder / "measure.py")
+            for module in (pack_measure, tvm_runtime):
+                shutil.copyfile(str(module.__file__), folder / f"{module.__name__.rpartition('.')[2]}.py")
         except OSError:
             shutil.rmtree(folder)  # it was empty before
             raise
