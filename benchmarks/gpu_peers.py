@@ -3,12 +3,13 @@
 PACK is what ``tune --target cuda-sm90 --export-pack PACK --trials 0 --samples 10`` wrote, with ``--batch`` and
 ``--dtype`` as wanted; ``peers.json`` comes to lie in it. That machine needs torch, numpy, onnx and this repository, and
 no TVM but the pack's own runtime. Every engine has the same weights, and images in its GPU's memory; a call ends when
-its logits are there. Outputs are compared with the pack's before anything is timed.
+its logits are there. Outputs are compared with the pack's before anything is timed. Each subnet has a process of its
+own, and ``peers.json`` is written after each: one that fails or takes too long costs itself alone.
 
 ==================  ======================================================================================
 ``torch``           eager, channels_last
 ``torch-graph``     the same as one CUDA graph
-``torch-compile``   ``torch.compile(mode="max-autotune")``: frozen weights, CUDA graphs
+``torch-compile``   ``torch.compile``, frozen weights, CUDA graphs: ``reduce-overhead``, or ``--compile max-autotune``
 ``ort-cuda``        ONNX Runtime's CUDA provider, where it is installed; float32
 ``ort-tensorrt``    its TensorRT provider, where it is installed; float32, or float16 as TensorRT chooses
 ==================  ======================================================================================
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -62,15 +64,17 @@ class TorchSubnet(torch.nn.Module):
         return self._subnet.run(images, {name: getattr(self, buffer) for name, buffer in self._names.items()})
 
 
-def torch_calls(network: NetworkSpec, weights: Weights, images: Array, dtype: torch.dtype, where: str) -> Iterator[Any]:
-    """Names and calls of torch's ways."""
+def torch_calls(
+    network: NetworkSpec, weights: Weights, images: Array, dtype: torch.dtype, where: str, mode: str
+) -> Iterator[Any]:
+    """Names and calls of torch's ways; ``mode`` is the compiler's."""
     module = TorchSubnet(network, weights).to(where, dtype).eval()
     given = torch.from_numpy(images).permute(0, 3, 1, 2).to(where, dtype)
     yield "torch", lambda: module(given)
     if where == "cuda":
         yield "torch-graph", _as_graph(lambda: module(given))
     torch._dynamo.reset()
-    compiled = torch.compile(module, mode="max-autotune")
+    compiled = torch.compile(module, mode=mode)
     yield "torch-compile", lambda: compiled(given)
 
 
@@ -127,19 +131,22 @@ def _values(logits: Any) -> Array:
     return logits if isinstance(logits, np.ndarray) else logits.numpy()
 
 
-def compare(measure: Any, machine: Any, folder: Path, entry: Record, manifest: Record, seconds: float) -> Record:
+def compare(folder: Path, entry: Record, manifest: Record, seconds: float, mode: str) -> Record:
     """A subnet on all engines: differences from what is expected, and timings by protocol."""
+    sys.path.insert(0, str(folder))
+    measure = import_module("measure")  # the pack's own, which needs nothing else of this package
+    runtime = measure.open_runtime(folder, manifest["device"])
     network = get_space(entry["space"]).with_classes(entry["classes"]).network(SubnetConfig.parse(entry["subnet"]))
     weights, (images,) = random_weights(network, period=PACKED_PERIOD), measure.inputs_of(entry)
     where, dtype = ("cuda" if manifest["device"] == "cuda" else "cpu"), manifest["conditions"]["dtype"]
     limit = manifest["measure"]["subnet_tolerance"]
     row: Record = {"subnet": entry["subnet"]}
     with tempfile.TemporaryDirectory() as name:
-        ours = measure.Subnet(machine, entry, measure.unpacked(folder, entry, Path(name)))
+        ours = measure.Subnet(runtime, entry, measure.unpacked(folder, entry, Path(name)))
         calls = {OURS: _waiting(ours.call, where)}
         apart = {OURS: measure.difference(measure.sample([ours.run()]), entry["expected"])}
         for engine, call in (
-            *torch_calls(network, weights, images, getattr(torch, dtype), where),
+            *torch_calls(network, weights, images, getattr(torch, dtype), where, mode),
             *onnx_calls(network, weights, images, dtype),
         ):
             for _ in range(WARM_UP):
@@ -192,12 +199,42 @@ def _versions() -> Record:
     return found
 
 
+def apart(options: argparse.Namespace, number: int, subnet: str) -> Record:
+    """A subnet's row, made by a process of its own; with an error where that fails or takes too long."""
+    with tempfile.TemporaryDirectory() as name:
+        row = Path(name) / "row.json"
+        command = [sys.executable, __file__, str(options.pack), "--only", str(number), "--row", str(row)]
+        command += ["--seconds", str(options.seconds), "--compile", options.compile]
+        try:
+            done = subprocess.run(command, stdout=sys.stderr, check=False, timeout=options.timeout)
+        except subprocess.TimeoutExpired:
+            return {"subnet": subnet, "error": f"took longer than {options.timeout:g} s"}
+        if not row.exists():
+            return {"subnet": subnet, "error": f"its process ended with {done.returncode}"}
+        found: Record = json.loads(row.read_text())
+        return found
+
+
 @torch.no_grad()
+def only(options: argparse.Namespace, manifest: Record, entry: Record) -> None:
+    """In a process of its own: compare one subnet."""
+    # The same arithmetic for all: float32 products without TensorFloat-32.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    torch._inductor.config.freezing = True
+    torch.set_num_threads(manifest["conditions"]["threads"])
+    options.row.write_text(json.dumps(compare(options.pack, entry, manifest, options.seconds, options.compile)))
+
+
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pack", type=Path, help="a folder of tune --export-pack")
     parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each subnet")
+    parser.add_argument("--compile", choices=("reduce-overhead", "max-autotune"), default="reduce-overhead")
+    parser.add_argument("--timeout", type=float, default=180.0, help="seconds of a subnet in all")
+    parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--row", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     manifest_file = options.pack / MANIFEST
     if not manifest_file.is_file():
@@ -209,27 +246,22 @@ def main() -> None:
     is_gpu = manifest["device"] == "cuda"
     if is_gpu and not torch.cuda.is_available():
         sys.exit("error: torch sees no GPU here, and the pack is for one")
-    # The same arithmetic for all: float32 products without TensorFloat-32.
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = True
-    torch._inductor.config.freezing = True
-    torch.set_num_threads(manifest["conditions"]["threads"])
-    sys.path.insert(0, str(options.pack))
-    measure = import_module("measure")  # the pack's own, which needs nothing else of this package
-    machine, rows = measure.Machine(options.pack, manifest["device"]), []
+    if options.only is not None:
+        only(options, manifest, entries[options.only])
+        return
+    rows: list[Record] = []
     device = torch.cuda.get_device_name() if is_gpu else "CPU"
-    for number, entry in enumerate(entries, 1):
-        rows.append(compare(measure, machine, options.pack, entry, manifest, options.seconds))
-        shown = {
-            name: round(one["median_ms"], 4) for name, one in rows[-1].get("protocols", {}).get("blocks", {}).items()
-        }
-        print(
-            f"{number}/{len(entries)} {entry['subnet']}: {rows[-1].get('error') or shown}", file=sys.stderr, flush=True
-        )
+    for number, entry in enumerate(entries):
+        rows.append(apart(options, number, entry["subnet"]))
+        blocks = rows[-1].get("protocols", {}).get("blocks", {})
+        shown = {name: round(one["median_ms"], 4) for name, one in blocks.items()}
+        said = rows[-1].get("error") or shown
+        print(f"{number + 1}/{len(entries)} {entry['subnet']}: {said}", file=sys.stderr, flush=True)
         result = {
             "device": device,
             "versions": _versions(),
             "conditions": manifest["conditions"],
+            "compile": options.compile,
             "speedups": speedups(rows),
             "subnets": rows,
         }
