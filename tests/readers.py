@@ -40,8 +40,10 @@ from ofa_tvm.spaces import OwnModel, SubnetConfig, get_space, own_model
 from ofa_tvm.spaces.architectures import read_architectures
 from ofa_tvm.spaces.own_model import fixed_model
 from ofa_tvm.spaces.subnet_table import SubnetTable
-from ofa_tvm.supernet.facts import FORMAT, SupernetFacts, read_facts
+from ofa_tvm.supernet.facts import FACTS_SEAL, FORMAT, SupernetFacts, digest_of_facts, read_facts
+from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.ledger import Ledger, estimated
+from ofa_tvm.support.sealed import SEAL, digest_of
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.latency_records import LatencyRecord, append_records, read_records
 from ofa_tvm.tuner.log import TuningLog, kernel_states
@@ -173,9 +175,17 @@ def _samples(folder: Path) -> None:
     samples.evaluate([SPACE.largest, SPACE.smallest], lambda config: np.arange(20) % 3 > 0, compared=True)
 
 
+@cache
+def _no_samples() -> AccuracySamples:
+    return AccuracySamples(SPACE, Path(), "0123456789abcdef")
+
+
 def _read_samples(folder: Path) -> object:
-    samples = AccuracySamples(SPACE, folder, "0123456789abcdef")
-    return samples.top1, samples.answers, [SubnetConfig.parse(key) for key in samples.top1]
+    samples = _no_samples()
+    samples.top1.clear()
+    samples.answers.clear()
+    lines = vars(AccuracySamples)["_read"](samples, folder / "accuracy.jsonl")
+    return samples.top1.copy(), samples.answers.copy(), lines
 
 
 WINDOW = dict(zip(("p50_ms", "p90_ms", "p99_ms", "any_p50_ms", "any_p90_ms", "any_p99_ms"), FIGURES, strict=False))
@@ -277,6 +287,15 @@ def _imported(folder: Path) -> object:
             path.unlink()
 
 
+def _sealed(content: bytes) -> bytes:
+    """A file whose hash fits again."""
+    try:
+        value = json.loads(content)
+        return json.dumps({**value, SEAL: digest_of({key: value[key] for key in value if key != SEAL})}).encode()
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return content
+
+
 def _sealed_results(content: bytes) -> bytes:
     """Results whose checks fit again."""
     lines = []
@@ -288,17 +307,20 @@ def _sealed_results(content: bytes) -> bytes:
     return "\n".join([*lines, ""]).encode(errors="replace")
 
 
+def _sample_facts() -> SupernetFacts:
+    names = tuple(map(str, range(10)))
+    return SupernetFacts(SPACE.name, "tiny", names, Preprocess((0.5,) * 3, (0.25,) * 3), {"plan": {}})
+
+
 def _facts() -> dict[str, object]:
-    facts = SupernetFacts(
-        SPACE.name, "tiny", tuple(map(str, range(10))), Preprocess((0.5,) * 3, (0.25,) * 3), {"plan": {}}
-    )
-    return asdict(facts)
+    return asdict(_sample_facts())
 
 
 def _checkpoint(folder: Path, facts: Mapping[str, object] | None = None) -> None:
     from safetensors.numpy import save_file
 
-    header = {"format": FORMAT, "facts": json.dumps(facts or _facts())}
+    text = json.dumps(facts or _facts())
+    header = {"format": FORMAT, "facts": text, FACTS_SEAL: digest_of_facts(text)}
     save_file({"weight": np.arange(6, dtype=np.float32)}, folder / "supernet.safetensors", header)
 
 
@@ -403,7 +425,7 @@ READERS = (
     Reader("bundle's manifest", "bundle/manifest.json", _bundle, lambda folder: load_manifest(folder / "bundle")),
     Reader("pack's manifest", "pack/manifest.json", _pack, lambda folder: read_manifest(folder / "pack", GPU)),
     Reader("pack's results", "pack/results.jsonl", _pack, _imported, seal=_sealed_results),
-    Reader("checkpoint", "supernet.safetensors", _checkpoint, _read_checkpoint),
+    Reader("checkpoint", "supernet.safetensors", _checkpoint, _read_checkpoint, is_sealed=True),
     Reader(
         "facts of a checkpoint",
         "facts.json",
@@ -429,7 +451,7 @@ READERS = (
     _architecture("subnets.jsonl", _lines(*({"subnet": config.key} for config in SUBNETS))),
     _architecture("keys.txt", "".join(f"{config.key}\n" for config in SUBNETS)),
     _architecture("subnets.py", f"best = {SPACE.to_ofa(SPACE.largest)!r}\n"),
-    _architecture("table.csv", "ks,e,d,r\n" + '"[5]*8","[4]*8","[2,2,2,2]",32\n'.replace("[5]*8", "5")),
+    _architecture("table.csv", "ks,e,d,r\n" + '5,4,"[2,2,2]",32\n'),
 )
 
 
@@ -441,15 +463,16 @@ NASTY = (
     *("0", "-1", "1", "2", "3", "4.0", "4.9", "64", "9223372036854775807", "9223372036854775808", "1" + "0" * 400),
     *("9" * 5000, "true", "false", "null", '"7"', '""', '"abc"', '"\\ud800"', '"\\u0000"', '"../../x"', '"/dev/zero"'),
     *("[]", "{}", "[[]]", "[1]", "[true]", '{"a": 1}', "[" * DEEP, "[" * DEEP + "]" * DEEP, '{"a":' * DEEP),
-    *("1_000", "0x10", "١", "\ufeff", "\u2028", "\x85", "'", '"', "\\", "#", ",", "\n", "\r\n", "\x00", "&a [*a]"),
+    *("1_000", "0x10", "\u0661", "\ufeff", "\u2028", "\x85", "'", '"', "\\", "#", ",", "\n", "\r\n", "\x00", "&a [*a]"),
 )
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|\w+|[][{}():,=]')
 
 
-def changed(content: bytes, rng: random.Random) -> bytes:
-    """The content of a file with one or two changes: of a token, of bits, of its length."""
+def changed(content: bytes, rng: random.Random, is_text: bool = True) -> bytes:
+    """The content of a file with one or two changes: of a token or a value of text, of bits, of its length."""
+    ways = (_token, _token, _token, _value, _value, _value, _bit, _cut, _bytes) if is_text else (_bit, _cut, _bytes)
     for _ in range(1 + (rng.random() < 0.3)):
-        content = rng.choice((_token, _token, _token, _value, _value, _value, _bit, _cut, _bytes))(content, rng)
+        content = rng.choice(ways)(content, rng)
     return content
 
 
@@ -541,3 +564,38 @@ def unsound(value: object) -> list[object]:
         for part in parts(value)
         if isinstance(part, float | int) and not isinstance(part, bool) and not -math.inf < part < math.inf
     ]
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two values hold the same, however arrays print."""
+    return list(map(repr, parts(one))) == list(map(repr, parts(other)))
+
+
+def outcome(reader: Reader, folder: Path, written: object, is_sealed: bool) -> str:
+    """What a reader does: ``read``, ``refused``, or what it must not do."""
+    try:
+        value = reader.read(folder)
+    except UserError:
+        return "refused"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"[:200]
+    if bad := unsound(value):
+        return f"read {bad[:3]}"
+    return "silently changed" if is_sealed and not same(value, written) else "read"
+
+
+def weights_reader() -> Reader:
+    """The reader of a checkpoint's weights, which needs torch."""
+    import torch
+
+    from ofa_tvm.supernet.checkpoint import load_tensors, save_tensors
+
+    def write(folder: Path) -> None:
+        tensors = {"one": torch.arange(6.0), "two": torch.ones(3, 2), "count": torch.tensor(7)}
+        save_tensors(folder / "supernet.safetensors", tensors, _sample_facts())
+
+    def read(folder: Path) -> object:
+        tensors, facts = load_tensors(folder / "supernet.safetensors")
+        return {name: tensor.numpy() for name, tensor in tensors.items()}, facts
+
+    return Reader("weights", "supernet.safetensors", write, read, is_sealed=True)

@@ -18,7 +18,7 @@ from ofa_tvm.cost_model.latency_data import read_latency_data
 from ofa_tvm.cost_model.latency_model import STEM as LATENCY_STEM
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.ofa_block_latency import BlockLatencyTable, block_times, read_files
-from ofa_tvm.measurement.kernel_times import call_costs, how_to_tune, latency_table
+from ofa_tvm.measurement.kernel_times import SAMPLES, call_costs, how_to_tune, saved_model
 from ofa_tvm.measurement.known_latencies import KnownLatencies
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.subnet_table import SubnetTable
@@ -76,9 +76,9 @@ def predictions(
     if space.cardinality == 1:
         return [_own(tuned, config, with_layers) for config in configs]
     if not (tuned.model_folder / f"{LATENCY_STEM}.report.json").exists():
-        hint = how_to_tune(space.name, tuned.log, " --samples 60")
+        hint = how_to_tune(space.name, tuned.log, f" --samples {SAMPLES}")
         raise PartialResult(f"no latencies of {space.name} were measured in {tuned.log.folder}", hint)
-    model = LatencyModel.load(tuned.model_folder, latency_table(tuned)[0])
+    model = saved_model(tuned)
     costs, _ = call_costs(tuned)
     is_tuned = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}
     genomes = space.genomes(configs)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import codecs
 import fcntl
 import hashlib
-import json
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator
@@ -75,11 +74,6 @@ def _write(path: Path, content: Content) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file atomically."""
     write_atomic(path, json_text(value, indent=1) + "\n")
-
-
-def digest_of(value: object) -> str:
-    """Hex SHA-256 of a JSON value, however it is written."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def read_text(path: Path, what: str, hint: str = "") -> str:

@@ -39,11 +39,7 @@ def parse_json(text: str | bytes) -> Any:
         text = text.decode()
     text = text.removeprefix("\ufeff")
     try:
-        value = _STRICT.decode(text)
-    except _RefusedError:
-        value = _LENIENT.decode(text)
-        _check_depth(value)
-        raise ValueError(next(_refused(value, ()))) from None
+        value = _decoded(text)
     except RecursionError:
         raise ValueError(NESTED) from None
     if text.count("[") + text.count("{") > MAX_DEPTH:
@@ -51,6 +47,15 @@ def parse_json(text: str | bytes) -> Any:
     if "\\u" in text:
         _check_texts(value)
     return value
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return _STRICT.decode(text)
+    except _RefusedError:
+        value = _LENIENT.decode(text)
+    _check_depth(value)
+    raise ValueError(next(_refused(value, ())))
 
 
 def json_text(value: object, indent: int | None = None) -> str:
@@ -120,7 +125,7 @@ _LENIENT = json.JSONDecoder(
 def _refused(value: object, path: Sequence[str]) -> Iterator[str]:
     """Where a value holds what is refused, and why."""
     if isinstance(value, _Refused):
-        yield f"'{'.'.join(path)}': {value.why}" if path else value.why
+        yield f"key '{'.'.join(path)}': {value.why}" if path else value.why
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in pairs:
         yield from _refused(item, (*path, str(key)))

@@ -57,7 +57,7 @@ def _explained(problem: dict[str, Any]) -> str:
         case _:
             found = json.dumps(problem["input"], default=str)
             said = problem["msg"] + (f", not {found}" if len(found) <= 40 else "")
-    return f"'{where}': {said}" if where else said
+    return f"key '{where}': {said}" if where else said
 
 
 def read_form(path: Path, what: str, form: TypeAdapter[T], hint: str) -> T:

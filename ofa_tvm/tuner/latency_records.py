@@ -84,7 +84,7 @@ class LatencyRecord:
         return median(time_ms / other for time_ms, other in zip(self.times_ms, self.reference_ms, strict=True))
 
 
-_RECORD = TypeAdapter(LatencyRecord)
+LATENCY_RECORD = TypeAdapter(LatencyRecord)
 
 
 def append_records(folder: Path, records: Sequence[LatencyRecord]) -> None:
@@ -131,4 +131,4 @@ def every_record(folder: Path) -> list[LatencyRecord]:
     Raises:
         UserError: a line is damaged or of another form.
     """
-    return read_lines(folder / FILE_NAME, "latency records", _RECORD)
+    return read_lines(folder / FILE_NAME, "latency records", LATENCY_RECORD)

@@ -20,7 +20,7 @@ def manifest(subnet="r16.3x2.3x2"):
         subnet=subnet,
         supernet=SupernetSource(file="supernet.safetensors", sha256="0", weights_sha256="1"),
         input=InputFacts(name="image", layout="NHWC", shape=(1, 16, 16, 3), dtype="float32", resolution=16),
-        preprocess={"mean": [0.5, 0.5, 0.5]},
+        preprocess={"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
         class_names=("cat", "dog"),
         classes=2,
         macs=10,

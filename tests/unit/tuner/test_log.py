@@ -160,7 +160,7 @@ def test_values_that_cannot_be_are_refused(log, target, tmp_path, field, value):
     commit(log, 3.0)
     path = log.folder / "kernels.jsonl"
     path.write_text(json.dumps({"kernel": FIRST, field: value}) + "\n")
-    with pytest.raises(UserError, match=rf"kernels.jsonl, line 1, is damaged: '{field}"):
+    with pytest.raises(UserError, match=rf"kernels.jsonl, line 1, is damaged: key '{field}"):
         TuningLog(target, tmp_path)
 
 
@@ -245,7 +245,7 @@ def test_a_folder_of_other_conditions_is_refused(log, target, tmp_path, manifest
         pass
     TuningLog(target, tmp_path)
     (log.folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="other conditions than target x86|is damaged"):
+    with pytest.raises(UserError, match=r"other conditions than target x86|is damaged"):
         TuningLog(target, tmp_path)
 
 
