@@ -70,7 +70,8 @@ class LatencyData:
         wanted = train + (1 if test is None else test)
         if wanted > len(self):
             raise UserError(
-                f"{train} subnets to fit and {test or 'some'} to ask about are more than the {len(self)} in the file",
+                f"{train} subnets to fit and {test or 'some'} to ask about are more than the {len(self)} in the file; "
+                "several lines about one subnet count once",
                 "give smaller --train and --test",
             )
         order = np.random.default_rng(seed).permutation(len(self))

@@ -200,6 +200,8 @@ def _architecture(value: Any, file: Path | None, space: SearchSpace) -> SubnetCo
         if {"ks", "e", "d", "blocks"} & rest.keys() and _architecture(rest, file, space) != config:
             raise UserError(f"its key {config.key} names another subnet than its lists", FORMS)
         return config
+    if "subnet" in value and "ks" not in value:
+        raise UserError(f"its subnet is {shown(value['subnet'])}, no subnet's key", FORMS)
     return _specialised(value, file, space) if "blocks" in value else from_ofa(value, space)
 
 

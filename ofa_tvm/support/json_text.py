@@ -135,9 +135,9 @@ def _check_depth(value: object) -> None:
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         outer = [item for item in level if isinstance(item, list | dict)]
-        level = [item for one in outer for item in (one.values() if isinstance(one, dict) else one)]
-        if not level:
+        if not outer:
             return
+        level = [item for one in outer for item in (one.values() if isinstance(one, dict) else one)]
     raise ValueError(NESTED)
 
 

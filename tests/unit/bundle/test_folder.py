@@ -1,6 +1,7 @@
 """A bundle is whole, or it is not there; and nothing of it is used unchecked."""
 
 import json
+import math
 import os
 
 import pytest
@@ -89,6 +90,14 @@ def test_manifest_may_not_point_outside(bundle):
         ({"format": "else"}, "not the manifest of a bundle"),
         ({"classes": "many"}, "'classes'"),
         ({"surprise": 1}, "'surprise'"),
+        ({"schema_version": True}, "schema_version"),
+        ({"class_names": ["cat"]}, "1 class names for 2 classes"),
+        ({"class_names": ["cat", "\x1b[31mdog"]}, "cannot be printed on one line"),
+        ({"preprocess": {"mean": [0.5, 0.5, 0.5], "std": [0, 0, 0]}}, "preprocess"),
+        ({"preprocess": {"mean": [1e300, 0.5, 0.5], "std": [1, 1, 1]}}, "preprocess"),
+        ({"latency": {"provenance": "measured", "measured_ms": 0, "conditions": {}}}, "'latency.measured_ms'"),
+        ({"latency": {"provenance": "measured", "measured_ms": -math.inf, "conditions": {}}}, "'latency.measured_ms'"),
+        ({"accuracy": {"data": "", "how": "", "test_images": 1, "test_top1": 7.0, "compared_images": 1}}, "test_top1"),
     ],
 )
 def test_bad_manifests_are_explained(bundle, change, message):
