@@ -37,10 +37,10 @@ def how_to_tune(space: str, tuning_log: TuningLog, more: str = "") -> str:
     if target.dtype != "float32":
         command += f" --dtype {target.dtype}"
     command += more
-    if tuning_log.root != logs_root():
-        command += f" --logs {shlex.quote(str(tuning_log.root))}"
     if target.recording is not None:
         command += f" --device replay:{target.recording.folder}"
+    if tuning_log.root != logs_root():
+        command += f" --logs {shlex.quote(str(tuning_log.root))}"
     if target.device == "pack":
         return f"run '{command} --export-pack FOLDER', then see README.txt in that folder"
     ships = "; or take the log that ships: name no other folder of logs" if tuning_log.hides_shipped else ""

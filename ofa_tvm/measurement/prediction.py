@@ -163,18 +163,18 @@ def block_sums(space: SearchSpace, path: Path, configs: list[SubnetConfig]) -> l
 
 
 def fit_quality(space: SearchSpace, path: Path, base: Path | None, train: int, test: int | None, seed: int) -> Record:
-    """Fit the latency model to lines of a file of latencies; returns how good it is on other lines.
+    """Fit the latency model to subnets of a file of latencies; returns how good it is on other subnets.
 
     Args:
         space: of the subnets.
         path: the file.
         base: another device's latencies to start from, or a folder of OFA's block latencies.
-        train: random lines to fit.
-        test: other lines to predict; None for all others.
+        train: random subnets to fit.
+        test: other subnets to predict; None for all others.
         seed: of the split.
 
     Raises:
-        UserError: a file cannot be read, or has too few lines.
+        UserError: a file cannot be read, or has too few subnets.
     """
     kernels = SubnetTable(space)
     fitted, asked = read_latency_data(path, space).split(train, test, seed)

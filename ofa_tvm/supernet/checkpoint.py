@@ -25,10 +25,9 @@ from ofa_tvm.supernet.facts import (
 )
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import read_json, sha256_file, write_atomic
+from ofa_tvm.support.files import sha256_file, write_atomic
 from ofa_tvm.support.json_text import json_text
-
-MANIFEST = "manifest.json"
+from ofa_tvm.support.shipped import vouched_sha256
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: SupernetFacts) -> None:
@@ -56,7 +55,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], SupernetFacts]:
         with safe_open(path, framework="pt") as file:
             seal = (file.metadata() or {}).get(TENSORS_SEAL)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if seal not in (None, _digest(tensors)) or not _is_vouched_for(path):
+        vouched = vouched_sha256(path)
+        is_other_file = vouched is not None and vouched != sha256_file(path)
+        if seal not in (None, _digest(tensors)) or is_other_file:
             raise ValueError("its weights are not what their hash says")
     except (SafetensorError, ValueError, OSError) as error:
         raise damaged(path, error) from error
@@ -73,15 +74,6 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         sha.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
-
-
-def _is_vouched_for(path: Path) -> bool:
-    """Whether a file is what the manifest beside it says, as those that ship have one; True without a manifest."""
-    manifest = path.with_name(MANIFEST)
-    if not manifest.is_file():
-        return True
-    files = read_json(manifest, "manifest").get("files", {})
-    return path.name not in files or files[path.name] == sha256_file(path)
 
 
 def save_supernet(path: Path, supernet: Supernet, facts: SupernetFacts) -> None:
