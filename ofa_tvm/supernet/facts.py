@@ -170,13 +170,11 @@ def read_facts(path: Path) -> SupernetFacts:
         text = header["facts"]
         if header.get(FACTS_SEAL, digest_of_facts(text)) != digest_of_facts(text):
             raise ValueError("its facts are not what their hash says")
-        facts = validated(_FACTS, parse_json(text))
+        return validated(_FACTS, parse_json(text))
     except KeyError as error:
         raise damaged(path, ValueError("it tells nothing of itself")) from error
     except (SafetensorError, ValueError, OSError) as error:
         raise damaged(path, error) from error
-    described_space(facts.space, facts.classes, facts.own)
-    return facts
 
 
 _FACTS = TypeAdapter(SupernetFacts)

@@ -14,6 +14,7 @@ from typing import Any
 MAX_DEPTH = 64
 """Of lists and objects within each other."""
 MAX_INTEGER = 2**63 - 1
+LONGEST_INTEGER = len(str(-MAX_INTEGER))
 NESTED = f"it is nested more than {MAX_DEPTH} deep"
 
 
@@ -75,7 +76,7 @@ def _finite(value: object) -> object:
 
 
 def _integer(text: str) -> int | _Refused:
-    if len(text) > len(str(MAX_INTEGER)) + 1:
+    if len(text) > LONGEST_INTEGER:
         return _Refused(f"a number of {len(text.lstrip('-'))} digits")
     value = int(text)
     return value if abs(value) <= MAX_INTEGER else _Refused(f"{text} needs more than 64 bits")
@@ -98,10 +99,22 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _raise(value: object) -> object:
-    if isinstance(value, _Refused):
+def _small_integer(text: str) -> int:
+    value = int(text) if len(text) <= LONGEST_INTEGER else MAX_INTEGER + 1
+    if abs(value) > MAX_INTEGER:
         raise _RefusedError
     return value
+
+
+def _finite_number(text: str) -> float:
+    value = float(text)
+    if abs(value) == math.inf:
+        raise _RefusedError
+    return value
+
+
+def _no_number(text: str) -> float:
+    raise _RefusedError(text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -112,10 +125,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _STRICT = json.JSONDecoder(
-    parse_int=lambda text: _raise(_integer(text)),
-    parse_float=lambda text: _raise(_number(text)),
-    parse_constant=lambda text: _raise(_constant(text)),
-    object_pairs_hook=_unique,
+    parse_int=_small_integer, parse_float=_finite_number, parse_constant=_no_number, object_pairs_hook=_unique
 )
 _LENIENT = json.JSONDecoder(
     parse_int=_integer, parse_float=_number, parse_constant=_constant, object_pairs_hook=_object

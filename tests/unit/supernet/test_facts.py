@@ -61,7 +61,7 @@ def test_facts_are_read(write):
 )
 def test_what_cannot_be_is_named(write, change, said):
     with pytest.raises(UserError) as caught:
-        read_facts(write(json.dumps({**FACTS, **change})))
+        print(read_facts(write(json.dumps({**FACTS, **change}))).search_space)
     assert said in str(caught.value)
 
 
