@@ -15,8 +15,6 @@ from ofa_tvm.support.files import Record
 if TYPE_CHECKING:
     from ofa_tvm.data.dataset import Preprocess
 
-MOST = 10.0
-"""Of a mean or deviation of colours between 0 and 1 that can be meant."""
 IMAGENET_MEAN, IMAGENET_STD = "0.485,0.456,0.406", "0.229,0.224,0.225"
 
 
@@ -111,7 +109,7 @@ def _adopt_official(model: Path, width: float, out: Path, json: bool) -> None:
 
 
 def _preprocess(mean: str, std: str) -> Preprocess:
-    from ofa_tvm.data.dataset import Preprocess
+    from ofa_tvm.data.dataset import MOST, Preprocess
     from ofa_tvm.support.errors import UserError
 
     def three(option: str, text: str) -> tuple[float, float, float]:
@@ -130,15 +128,15 @@ def _preprocess(mean: str, std: str) -> Preprocess:
 
 
 def _names(path: Path) -> tuple[str, ...]:
+    from ofa_tvm.data import checked_names
     from ofa_tvm.support.errors import UserError
+    from ofa_tvm.support.files import read_text
 
-    try:
-        names = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}", "give a text file with one name a line") from error
+    hint = "give a text file with one name a line"
+    names = tuple(filter(None, map(str.strip, read_text(path, "names of classes", hint).split("\n"))))
     if not names:
-        raise UserError(f"{path} names no classes", "give a text file with one name a line")
-    return names
+        raise UserError(f"{path} names no classes", hint)
+    return checked_names(names, str(path))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -60,9 +60,9 @@ def predict(
             help="With --fit: latencies of another device to start from, or OFA's block latencies (a folder)."
         ),
     ] = None,
-    train: Annotated[int, typer.Option(min=10, help="With --fit: random lines to fit.")] = 100,
+    train: Annotated[int, typer.Option(min=10, help="With --fit: random subnets to fit.")] = 100,
     test: Annotated[
-        int | None, typer.Option(min=10, help="With --fit: other lines to ask about (default: all others).")
+        int | None, typer.Option(min=10, help="With --fit: other subnets to ask about (default: all others).")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random subnets; with --fit, of the split.")] = 0,
     json: JsonFlag = False,

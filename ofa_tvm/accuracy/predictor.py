@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, TypeAdapter
 
 from ofa_tvm.accuracy.choice_steps import choice_steps, step_groups
 from ofa_tvm.regression.metrics import conformal_quantile, kendall_tau, spearman
@@ -17,13 +20,14 @@ from ofa_tvm.regression.stacked_regressor import COVERAGE, MIN_SAMPLES
 from ofa_tvm.spaces import Genomes, SubnetConfig
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import read_json, write_json
+from ofa_tvm.support.files import Record
+from ofa_tvm.support.sealed import read_sealed, write_sealed
+from ofa_tvm.support.typed import Finite, NotNegative, validated
 
 Floats = NDArray[np.float64]
 
 STEM = "accuracy_predictor"
-SCHEMA_VERSION = 2
-_AGAIN = "fit the predictor again"
+SCHEMA_VERSION = 3
 _CHUNK = 8192
 
 
@@ -49,6 +53,18 @@ class PredictorQuality:
     mae: float
     interval_coverage: float
     kendall_tau_std: float
+
+
+class _Content(BaseModel):
+    schema_version: int = Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
+    space: Record
+    report: Record
+    noise: NotNegative
+    matrix: list[list[Finite]]
+    scores: Annotated[list[NotNegative], Field(min_length=1)]
+
+
+_CONTENT = TypeAdapter(_Content)
 
 
 @dataclass(frozen=True)
@@ -126,7 +142,7 @@ class AccuracyPredictor:
             "matrix": self.model.matrix.tolist(),
             "scores": self.scores.tolist(),
         }
-        write_json(folder / f"{STEM}.report.json", content)
+        write_sealed(folder / f"{STEM}.report.json", content)
 
     @classmethod
     def load(cls, folder: Path, table: SubnetTable) -> AccuracyPredictor:
@@ -136,16 +152,15 @@ class AccuracyPredictor:
             UserError: the file is missing or damaged, or of another schema or space.
         """
         path = folder / f"{STEM}.report.json"
-        content = read_json(path, "accuracy predictor")
-        if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-            raise UserError(f"{path} is not an accuracy predictor of schema {SCHEMA_VERSION}", _AGAIN)
-        if content.get("space") != table.space.description():
-            raise UserError(f"{path} was fitted on another space than {table.space.name} as it is now", _AGAIN)
-        size = 1 + len(step_groups(table.space))
+        again = f"run its training's command again, or do without predicted accuracies: rm {shlex.quote(str(path))}"
         try:
-            matrix, scores = (np.asarray(content[name], dtype=np.float64) for name in ("matrix", "scores"))
-            if matrix.shape != (size, size) or scores.ndim != 1 or not np.isfinite(matrix).all():
-                raise ValueError(f"matrix must hold {size} x {size} finite numbers, and scores a list of numbers")
-            return cls(table, QuadraticModel(matrix, float(content["noise"])), scores)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} is damaged: {error}", _AGAIN) from error
+            content = validated(_CONTENT, read_sealed(path, "accuracy predictor", again))
+        except ValueError as error:
+            said = f"accuracy predictor {path} is damaged, or of another version: {error}"
+            raise UserError(said, again) from error
+        if content.space != table.space.description():
+            raise UserError(f"{path} was fitted on another space than {table.space.name} as it is now", again)
+        size = 1 + len(step_groups(table.space))
+        if {len(content.matrix), *map(len, content.matrix)} != {size}:
+            raise UserError(f"{path} is damaged: matrix must hold {size} x {size} numbers", again)
+        return cls(table, QuadraticModel(np.asarray(content.matrix), content.noise), np.asarray(content.scores))

@@ -6,10 +6,11 @@ import base64
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from ofa_tvm.accuracy.predictor import AccuracyPredictor, PredictorQuality
 from ofa_tvm.accuracy.uncertainty import Answers
@@ -18,7 +19,8 @@ from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.console import Task
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, append_jsonl, cache_folder, read_jsonl
+from ofa_tvm.support.files import Record, append_jsonl, cache_folder
+from ofa_tvm.support.typed import Fraction, SubnetKey, read_lines
 
 Floats = NDArray[np.float64]
 
@@ -30,6 +32,7 @@ MIN_EVALUATED = 60
 MIN_COMPARED = 8
 """Subnets in both precisions before their mean difference counts."""
 IDENTITY_DIGITS = 16
+MAX_IMAGES = 10**8
 
 
 def weights_identity(sha256: str, dtype: DType = "float32") -> str:
@@ -53,6 +56,29 @@ class Evaluate(Protocol):
     def __call__(self, config: SubnetConfig) -> Answers | float:
         """Evaluate."""
         ...
+
+
+class _Sample(BaseModel):
+    """A line: a subnet's accuracy, and in some its answers to the images, packed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    subnet: SubnetKey
+    validation_top1: Fraction
+    checkpoint: str
+    right: str | None = None
+    images: Annotated[int, Field(gt=0, le=MAX_IMAGES)] | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.right is None) != (self.images is None):
+            raise ValueError("'right' and 'images' belong together")
+        if self.right is not None and self.images is not None:
+            _unpacked(self.right, self.images)
+        return self
+
+
+_SAMPLE = TypeAdapter(_Sample)
 
 
 class AccuracySamples:
@@ -89,16 +115,20 @@ class AccuracySamples:
     def _read(self, path: Path) -> list[Record]:
         """Learn a file's accuracies of these weights' subnets; returns its lines about them."""
         lines = []
-        for number, line in enumerate(read_jsonl(path, "accuracy samples"), 1):
-            try:
-                if line["checkpoint"] == self._checkpoint:
-                    self.top1[line["subnet"]] = float(line["validation_top1"])
-                    if "right" in line:
-                        self.answers[line["subnet"]] = _unpacked(line["right"], int(line["images"]))
-                    lines.append(line)
-            except (KeyError, TypeError, ValueError) as error:
-                raise UserError(f"{path}, line {number}, is not an accuracy sample", "remove that line") from error
+        for sample in read_lines(path, "accuracy samples", _SAMPLE):
+            if sample.checkpoint == self._checkpoint:
+                self._check(sample.subnet, path)
+                self.top1[sample.subnet] = sample.validation_top1
+                if sample.right is not None and sample.images is not None:
+                    self.answers[sample.subnet] = _unpacked(sample.right, sample.images)
+                lines.append(sample.model_dump(exclude_none=True))
         return lines
+
+    def _check(self, key: str, path: Path) -> None:
+        try:
+            self.space.parse(key)
+        except UserError as error:
+            raise UserError(f"{path} names a subnet that is none: {error.what}", "remove its line") from error
 
     def merge(self, path: Path) -> int:
         """Take over samples of another machine that evaluated the same weights; returns how many are new.

@@ -13,9 +13,8 @@ from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
 from ofa_tvm.api.arguments import checked
 from ofa_tvm.api.loading import SupernetFile
 from ofa_tvm.api.subnets import Subnet, configs_of
-from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.devices import open_device
-from ofa_tvm.measurement.kernel_times import latency_table
+from ofa_tvm.measurement.kernel_times import saved_model
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.spaces.subnet_table import QUANTITIES, SubnetTable
@@ -45,7 +44,7 @@ class Predictor:
         else:
             self._space = supernet
         tuned = target.tuned(self._space)
-        self._model = LatencyModel.load(tuned.model_folder, latency_table(tuned)[0])
+        self._model = saved_model(tuned)
 
     def _accuracies(self, folder: Path) -> AccuracyPredictor | None:
         if not (folder / f"{STEM}.report.json").exists():

@@ -20,16 +20,18 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
 from ofa_tvm.bundle.manifest import FORMAT, SCHEMA_VERSION, FileFacts, Manifest
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json, sha256_file, write_json
+from ofa_tvm.support.typed import validated
 
 LIBRARY = "model.so"
 ONNX = "model.onnx"
 RUNNER = "run"
 MANIFEST = "manifest.json"
+_FORM = TypeAdapter(Manifest)
 MAKE_AGAIN = "copy it again from where it was made, or make it again with 'python -m ofa_tvm.deploy'"
 
 
@@ -98,18 +100,16 @@ def load_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not folder.is_dir():
         raise UserError(f"bundle {folder} does not exist", "make one with 'python -m ofa_tvm.deploy'")
-    record = read_json(path, "manifest")
+    record = read_json(path, "manifest", MAKE_AGAIN)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise UserError(f"{path} is not the manifest of a bundle")
     if record.get("schema_version") != SCHEMA_VERSION:
         what = f"{path} has schema version {record.get('schema_version')}, this ofa_tvm reads {SCHEMA_VERSION}"
         raise UserError(what, "use the ofa_tvm version that it names, or make the bundle again")
     try:
-        return Manifest.model_validate(record)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"manifest {path} is damaged: '{where}': {first['msg']}", MAKE_AGAIN) from error
+        return validated(_FORM, record)
+    except ValueError as error:
+        raise UserError(f"manifest {path} is damaged: {error}", MAKE_AGAIN) from error
 
 
 def verify_bundle(folder: Path) -> Manifest:

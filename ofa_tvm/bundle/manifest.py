@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import json
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from ofa_tvm.data.dataset import ClassName, Preprocess
 from ofa_tvm.hardware.target import Provenance, TargetAttributes
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost
+from ofa_tvm.support.typed import Count, Finite, Fraction, Milliseconds, NotNegative, Positive, SubnetKey
 from ofa_tvm.timing.window import Percentile, Timing
 
 FORMAT: Final = "ofa_tvm.bundle"
 SCHEMA_VERSION: Final = 1
 
 
+def _checked(preprocess: Record) -> Record:
+    _PREPROCESS.validate_json(json.dumps(preprocess), strict=True)
+    return preprocess
+
+
+_PREPROCESS = TypeAdapter(Preprocess)
+SoundPreprocess = Annotated[Record, AfterValidator(_checked)]
+
+
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class InputFacts(_Part):
@@ -25,9 +37,9 @@ class InputFacts(_Part):
 
     name: str
     layout: Literal["NHWC"]
-    shape: tuple[int, ...]
+    shape: tuple[Positive, Positive, Positive, Positive]
     dtype: Literal["float32"]
-    resolution: int
+    resolution: Positive
 
 
 class SupernetSource(_Part):
@@ -57,14 +69,14 @@ class Accuracy(_Part):
 
     data: str
     how: str
-    test_images: int
-    test_top1: float | None = None
-    torch_test_top1: float | None = None
-    compared_images: int
-    max_relative_logit_difference: float | None = None
+    test_images: Count
+    test_top1: Fraction | None = None
+    torch_test_top1: Fraction | None = None
+    compared_images: Count
+    max_relative_logit_difference: NotNegative | None = None
     reference: str = "the torch subnet"
-    validation_top1: float | None = None
-    predicted_top1: float | None = None
+    validation_top1: Fraction | None = None
+    predicted_top1: Finite | None = None
 
 
 class Latency(_Part):
@@ -84,17 +96,17 @@ class Latency(_Part):
     """
 
     provenance: Provenance
-    measured_ms: float | None = None
+    measured_ms: Milliseconds | None = None
     timing: Timing | None = None
     percentile: Percentile = 50
-    estimated_ms: float | None = None
-    repeats_ms: tuple[float, ...] = ()
+    estimated_ms: Milliseconds | None = None
+    repeats_ms: tuple[Milliseconds, ...] = ()
     conditions: Record
-    predicted_ms: float | None = None
-    predicted_low_ms: float | None = None
-    predicted_high_ms: float | None = None
-    search_measured_ms: float | None = None
-    search_estimated_ms: float | None = None
+    predicted_ms: Milliseconds | None = None
+    predicted_low_ms: Milliseconds | None = None
+    predicted_high_ms: Milliseconds | None = None
+    search_measured_ms: Milliseconds | None = None
+    search_estimated_ms: Milliseconds | None = None
 
 
 class TargetFacts(_Part):
@@ -103,15 +115,15 @@ class TargetFacts(_Part):
     name: str
     fingerprint: str
     attributes: TargetAttributes
-    threads: int
-    tuned_kernels: int
-    default_kernels: int
+    threads: Positive
+    tuned_kernels: Count
+    default_kernels: Count
 
 
 class FileFacts(_Part):
     """One file of the bundle."""
 
-    bytes: int
+    bytes: Count
     sha256: str
 
 
@@ -123,18 +135,18 @@ class Manifest(_Part):
     """
 
     format: Literal["ofa_tvm.bundle"] = FORMAT
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
     ofa_tvm: str
     created_at: str
     space: str
-    subnet: str
+    subnet: SubnetKey
     supernet: SupernetSource
     input: InputFacts
-    preprocess: Record
-    class_names: tuple[str, ...]
-    classes: int
-    macs: int
-    parameters: int
+    preprocess: SoundPreprocess
+    class_names: tuple[ClassName, ...]
+    classes: Positive
+    macs: Count
+    parameters: Count
     dtype: DType = "float32"
     accuracy: Accuracy
     latency: Latency
@@ -143,6 +155,12 @@ class Manifest(_Part):
     glibc: str | None = None
     cost: tuple[Cost, ...]
     files: dict[str, FileFacts] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_all_classes(self) -> Self:
+        if len(self.class_names) != self.classes:
+            raise ValueError(f"{len(self.class_names)} class names for {self.classes} classes")
+        return self
 
     def record(self) -> Record:
         """As a JSON object."""

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, TypeAdapter, model_validator
 
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.architectures import from_ofa
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record
+from ofa_tvm.support.files import read_text
+from ofa_tvm.support.json_text import parse_json
+from ofa_tvm.support.typed import Milliseconds, validated
 
 Floats = NDArray[np.float64]
+
+
+class _Line(BaseModel):
+    """A line; other keys are for people."""
+
+    latency_ms: Milliseconds
+    config: dict[str, Any] | None = None
+    subnet: str | None = None
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        if (self.config is None) == (self.subnet is None):
+            raise ValueError("it needs one of 'config' and 'subnet'")
+        return self
+
+
+_LINE = TypeAdapter(_Line)
 
 
 @dataclass(frozen=True)
@@ -23,7 +43,7 @@ class LatencyData:
     """Subnets of one space and their latencies on one device.
 
     Args:
-        configs: n subnets.
+        configs: n different subnets.
         latency_ms: shape (n,).
     """
 
@@ -37,61 +57,64 @@ class LatencyData:
         return LatencyData(tuple(self.configs[row] for row in rows), self.latency_ms[rows])
 
     def split(self, train: int, test: int | None, seed: int) -> tuple[LatencyData, LatencyData]:
-        """Random lines to fit and others to predict.
+        """Random subnets to fit and others to predict.
 
         Args:
-            train: lines of the first.
-            test: lines of the second; None for all others.
+            train: subnets of the first.
+            test: subnets of the second; None for all others.
             seed: of the order.
 
         Raises:
-            UserError: there are too few lines.
+            UserError: there are too few subnets.
         """
         wanted = train + (1 if test is None else test)
         if wanted > len(self):
             raise UserError(
-                f"{train} subnets to fit and {test or 'some'} to ask about are more than the {len(self)} in the file",
+                f"{train} subnets to fit and {test or 'some'} to ask about are more than the {len(self)} in the file; "
+                "several lines about one subnet count once",
                 "give smaller --train and --test",
             )
         order = np.random.default_rng(seed).permutation(len(self))
         end = None if test is None else train + test
         return self[order[:train]], self[order[train:end]]
 
+    def require_differences(self, what: str) -> None:
+        """Refuse latencies that are all the same.
+
+        Raises:
+            UserError: they are.
+        """
+        if len(self) > 1 and np.ptp(self.latency_ms) == 0:
+            raise UserError(
+                f"{what}: all {len(self)} subnets take {self.latency_ms[0]:g} ms, there is nothing to learn",
+                "measure them again: a device that answers the same for all measures something else",
+            )
+
 
 def read_latency_data(path: Path, space: SearchSpace) -> LatencyData:
-    """Read a file of latencies.
+    """Read a file of latencies; of lines about one subnet the median counts, so that no split parts them.
 
     Args:
         path: JSON lines; ``config`` is OFA's dict (or ``subnet`` a key of ours), ``latency_ms`` a positive number.
         space: what the subnets belong to.
 
     Raises:
-        UserError: the file cannot be read, or a line (named) is of another form or outside the space.
+        UserError: the file cannot be read, or a line (named) is of another form or outside the space; or all
+            latencies are the same.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"latency file {path} cannot be read: {error}", "give a file of JSON lines") from error
-    configs, latencies = [], []
-    for number, line in enumerate(lines, 1):
+    latencies: dict[SubnetConfig, list[float]] = {}
+    for number, line in enumerate(read_text(path, "latency file", "give a file of JSON lines").split("\n"), 1):
         if not line.strip():
             continue
         try:
-            config, latency_ms = _parse(json.loads(line), space)
-        except (UserError, ValueError, TypeError, KeyError) as error:
-            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            sample = validated(_LINE, parse_json(line))
+            config = space.parse(sample.subnet) if sample.subnet is not None else from_ofa(sample.config or {}, space)
+        except (UserError, ValueError) as error:
             hint = 'a line reads {"config": {"ks": [...], "e": [...], "d": [...], "r": 224}, "latency_ms": 12.3}'
-            raise UserError(f"{path}, line {number}: {what}", hint) from error
-        configs.append(config)
-        latencies.append(latency_ms)
-    if not configs:
+            raise UserError(f"{path}, line {number}: {error}", hint) from error
+        latencies.setdefault(config, []).append(sample.latency_ms)
+    if not latencies:
         raise UserError(f"latency file {path} is empty", "give a file of JSON lines")
-    return LatencyData(tuple(configs), np.asarray(latencies))
-
-
-def _parse(line: Record, space: SearchSpace) -> tuple[SubnetConfig, float]:
-    config = space.parse(line["subnet"]) if "subnet" in line else from_ofa(line["config"], space)
-    latency_ms = float(line["latency_ms"])
-    if not 0 < latency_ms < math.inf:
-        raise ValueError(f"latency_ms is {latency_ms}, not a positive number")
-    return config, latency_ms
+    data = LatencyData(tuple(latencies), np.asarray([median(repeats) for repeats in latencies.values()]))
+    data.require_differences(str(path))
+    return data

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from ofa_tvm.cost_model.block_features import BlockFeatures
 from ofa_tvm.regression.metrics import mape, relative_errors, spearman
-from ofa_tvm.regression.model_files import load_model, save_model
+from ofa_tvm.regression.model_files import AGAIN, load_model, save_model
 from ofa_tvm.regression.stacked_regressor import Features, StackedRegressor
 from ofa_tvm.spaces import Genomes, SubnetConfig
 from ofa_tvm.spaces.block_table import BlockTable
 from ofa_tvm.spaces.subnet_features import ordinal_choices, relative_resolution
 from ofa_tvm.spaces.subnet_table import QUANTITIES, SubnetTable
+from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record
 
 Floats = NDArray[np.float64]
@@ -142,14 +143,23 @@ class LatencyModel:
         )
 
     @classmethod
-    def load(cls, folder: Path, table: SubnetTable) -> LatencyModel:
+    def load(cls, folder: Path, table: SubnetTable, again: str = AGAIN) -> LatencyModel:
         """Read a saved model (one that was fitted without another device's times).
+
+        Args:
+            folder: where it was saved.
+            table: of its space, with the kernel times of now.
+            again: what fits it again, where it cannot be used.
 
         Raises:
             UserError: files are missing or damaged, or of another schema, space or table.
         """
-        model, _ = load_model(folder, STEM, space=table.space.description(), table_digest=table.digest)
-        return cls(table, BlockFeatures(table.space, table.kernel_times), model)
+        space = table.space.description()
+        model, _ = load_model(folder, STEM, space=space, table_digest=table.digest, again=again)
+        features = BlockFeatures(table.space, table.kernel_times)
+        if len(model.coefficients) != len(features.groups):
+            raise UserError(f"the model in {folder} has other columns than {table.space.name} as it is now", again)
+        return cls(table, features, model)
 
 
 def tree_columns(table: SubnetTable, genomes: Genomes) -> NDArray[np.float32]:

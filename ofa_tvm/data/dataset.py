@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, ConfigDict, Field
 
 from ofa_tvm.support.files import Record
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+
+
+MOST = 10.0
+"""Of a mean or deviation of colours between 0 and 1 that can be meant."""
+Mean = Annotated[float, Field(ge=0, lt=MOST)]
+Deviation = Annotated[float, Field(gt=0, lt=MOST)]
+
+
+def class_name(name: str) -> str:
+    """A name that can be printed on one line: without line ends, escape sequences and bytes that are no text.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    if not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
+        raise ValueError(f"{name!r} is no name of a class: it cannot be printed on one line")
+    return name
+
+
+ClassName = Annotated[str, AfterValidator(class_name)]
+"""What an output means."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +62,10 @@ class Preprocess:
     Other resolutions are bilinear resizes (half-pixel centres, antialiased) of the uint8 image's values.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
+
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
 
     def record(self) -> Record:
         """As a JSON object."""

@@ -11,20 +11,54 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from ofa_tvm.data.dataset import Dataset, Images, Preprocess, Split
+from ofa_tvm.data.dataset import ClassName, Dataset, Images, Preprocess, Split
 from ofa_tvm.support.console import Task
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import read_json, sha256_file, write_atomic, write_json
+from ofa_tvm.support.files import sha256_file, write_atomic, write_json
+from ofa_tvm.support.typed import Count, read_form
 
 MANIFEST = "manifest.json"
 FORMAT = "ofa_tvm images 1"
 COPY = "copy the folder again"
 WIDTH, HEIGHT = 800, 4096
 """Most pixels of a file, unless one image has more; WebP allows 16,383."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Labels(_Part):
+    training: list[Count]
+    test: list[Count]
+
+
+class _Manifest(_Part):
+    format: Literal["ofa_tvm images 1"]
+    name: str
+    class_names: Annotated[tuple[ClassName, ...], Field(min_length=1)]
+    preprocess: Preprocess
+    held_out: Count
+    size: Annotated[int, Field(gt=0, le=HEIGHT)]
+    labels: _Labels
+    files: dict[Annotated[str, Field(pattern=r"^(training|test)-[0-9]+\.webp$")], str]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if max([*self.labels.training, *self.labels.test], default=0) >= len(self.class_names):
+            raise ValueError("a label has no class")
+        if self.held_out > len(self.labels.training):
+            raise ValueError("more images are held out than there are")
+        return self
+
+
+_FORM = TypeAdapter(_Manifest)
 
 
 def write_pack(dataset: Dataset, folder: Path) -> None:
@@ -80,26 +114,22 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
     if path is None:
         raise UserError("an image pack is a folder", "name it: --data pack:FOLDER")
     folder = Path(path)
-    manifest = read_json(folder / MANIFEST, "manifest of the image pack")
+    manifest = read_form(folder / MANIFEST, "manifest of the image pack", _FORM, COPY)
+    missing = [name for name in manifest.files if not (folder / name).is_file()]
+    if missing:
+        count = len(manifest.files)
+        raise UserError(f"{len(missing)} of {count} files of {folder} are missing, {missing[0]} first", COPY)
+    damaged = [name for name, digest in manifest.files.items() if sha256_file(folder / name) != digest]
+    if damaged:
+        raise UserError(f"{', '.join(damaged[:5])} in {folder}: damaged (the checksum differs)", COPY)
     try:
-        if manifest["format"] != FORMAT:
-            raise UserError(f"{folder} is of format '{manifest['format']}', not '{FORMAT}'", "write it again")
-        files, size = manifest["files"], int(manifest["size"])
-        missing = [name for name in files if not (folder / name).is_file()]
-        if missing:
-            raise UserError(f"{len(missing)} of {len(files)} files of {folder} are missing, {missing[0]} first", COPY)
-        damaged = [name for name, digest in files.items() if sha256_file(folder / name) != digest]
-        if damaged:
-            raise UserError(f"{', '.join(damaged[:5])} in {folder}: damaged (the checksum differs)", COPY)
-        preprocess = Preprocess(**{name: tuple(values) for name, values in manifest["preprocess"].items()})
-        splits = [
-            _split([folder / file_name for file_name in files if file_name.startswith(f"{name}-")], labels, size)
-            for name, labels in manifest["labels"].items()
-        ]
-        names = tuple(manifest["class_names"])
-        return Dataset(manifest["name"], names, preprocess, splits[0], splits[1], int(manifest["held_out"]))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        training, test = (
+            _split([folder / name for name in manifest.files if name.startswith(f"{part}-")], labels, manifest.size)
+            for part, labels in (("training", manifest.labels.training), ("test", manifest.labels.test))
+        )
+    except (ValueError, OSError) as error:
         raise UserError(f"{folder / MANIFEST} is damaged: {error}", COPY) from error
+    return Dataset(manifest.name, manifest.class_names, manifest.preprocess, training, test, manifest.held_out)
 
 
 def _grid(size: int) -> tuple[int, int]:
@@ -122,4 +152,7 @@ def _split(files: Sequence[Path], labels: list[int], size: int) -> Split:
             mosaic = np.asarray(image.convert("RGB"))
         rows, columns = mosaic.shape[0] // size, mosaic.shape[1] // size
         parts.append(mosaic.reshape(rows, size, columns, size, 3).swapaxes(1, 2).reshape(-1, size, size, 3))
-    return Split(np.concatenate(parts)[: len(labels)], np.asarray(labels, np.int64))
+    images = np.concatenate(parts)[: len(labels)]
+    if len(images) < len(labels):
+        raise ValueError(f"there are {len(labels)} labels for {len(images)} images")
+    return Split(images, np.asarray(labels, np.int64))

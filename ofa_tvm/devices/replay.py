@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, read_jsonl
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.device import SerialDevice
 from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
-from ofa_tvm.tuner.log import kernel_states
+from ofa_tvm.tuner.latency_records import LatencyRecord, every_record
+from ofa_tvm.tuner.log import kernel_states, trial_records
 from ofa_tvm.tuner.trial import TrialResult
 
 MAC_PER_MS = 1e7
-DAMAGED = "restore the recording from a copy"
 
 
 class ReplayDevice(SerialDevice):
@@ -56,18 +54,12 @@ class ReplayDevice(SerialDevice):
         results: dict[str, TrialResult] = {}
         for key, state in kernel_states(folder).items():
             if state.default_ms is not None:
-                results[_default(key)] = _timed(state.default_ms, folder / "kernels.jsonl", key)
+                results[_default(key)] = TrialResult("ok", (state.default_ms,), is_checked=True)
             if state.schedule is not None and state.best_ms is not None:
                 winner = Candidate(key, "donor", state.schedule)
-                results[winner.digest] = _timed(state.best_ms, folder / "kernels.jsonl", key)
-        path = folder / "trials.jsonl"
-        try:
-            for line in read_jsonl(path, "trial ledger"):
-                results[str(line["digest"])] = _result(line, path)
-            path = folder / "latency.jsonl"
-            return cls(results, timings=dict(_timing(line, path) for line in read_jsonl(path, "latency records")))
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{path} has a line without {error}, or of another form", DAMAGED) from error
+                results[winner.digest] = TrialResult("ok", (state.best_ms,), is_checked=True)
+        results |= {trial.digest: trial.result for trial in trial_records(folder)}
+        return cls(results, timings=dict(map(_timing, every_record(folder))))
 
     def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
         """The recorded result of a candidate."""
@@ -120,30 +112,8 @@ def made_up_result(spec: KernelSpec, candidate: Candidate) -> TrialResult:
     return TrialResult("ok", (time_ms,), is_checked=True)
 
 
-def _is_time(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
-
-
-def _timed(time_ms: Any, path: Path, what: str) -> TrialResult:
-    if not _is_time(time_ms):
-        raise UserError(f"{path} has no time that can be of {what}: {time_ms}", DAMAGED)
-    return TrialResult("ok", (time_ms,), is_checked=True)
-
-
-def _timing(line: Record, path: Path) -> tuple[tuple[str, int, str], SubnetTiming]:
+def _timing(record: LatencyRecord) -> tuple[tuple[str, int, str], SubnetTiming]:
     """The subnet of a latency record, and its timing."""
-    classes = line.get("classes") or get_space(line["space"]).classes
-    times, references = line["times_ms"], line["reference_ms"]
-    is_sound = isinstance(line["subnet"], str) and (line["status"] != "ok" or len(times) == len(references) > 0)
-    if not is_sound or not all(map(_is_time, [*times, *references])):
-        raise UserError(f"{path} has a record of {line['subnet']} that cannot be", DAMAGED)
-    timing = SubnetTiming(line["status"], tuple(times), tuple(references), error=line["error"])
-    return (line["space"], classes, line["subnet"]), timing
-
-
-def _result(line: Record, path: Path) -> TrialResult:
-    """The result of a ledger line."""
-    if line["time_ms"] is None:
-        return TrialResult(line["status"], error=line["error"])
-    timed = _timed(line["time_ms"], path, line["kernel"])
-    return replace(timed, status=line["status"], error=line["error"], is_checked=line["is_checked"])
+    classes = record.classes or get_space(record.space).classes
+    timing = SubnetTiming(record.status, record.times_ms, record.reference_ms, error=record.error)
+    return (record.space, classes, record.subnet), timing

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ofa_tvm.hardware.target import KERNEL_SET, LAYOUT, Recording, TargetSpec
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, read_json
+from ofa_tvm.support.files import Record
+from ofa_tvm.support.typed import Milliseconds, explained, read_form, validated
 
 MANIFEST = "manifest.json"
 FILES = ("kernels.jsonl", "trials.jsonl", "latency.jsonl")
@@ -19,11 +21,31 @@ HINT = "give the folder of a tuning log, as 'python -m ofa_tvm.targets --json' n
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]+$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True)
+class LogManifest(BaseModel):
+    """What ``manifest.json`` of a tuning log says: conditions of all times, and the speed that they refer to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: int = Field(ge=1, le=1)
+    conditions: Record
+    reference_ms: Milliseconds | None = None
 
 
-class _Host(_Strict):
+_MANIFEST = TypeAdapter(LogManifest)
+
+
+def read_log_manifest(folder: Path) -> LogManifest:
+    """Read the manifest of a tuning log's folder.
+
+    Raises:
+        UserError: it is missing, damaged, or of another version.
+    """
+    aside = f"mv {shlex.quote(str(folder))} {shlex.quote(str(folder))}.damaged"
+    hint = f"restore it from a copy, or begin a new log: {aside}"
+    return read_form(folder / MANIFEST, "manifest of the tuning log", _MANIFEST, hint)
+
+
+class _Host(BaseModel):
     mcpu: Name
     mattr: list[Name] = []
     mtriple: Name | None = None
@@ -36,7 +58,7 @@ class _Chip(_Host):
     mcpu: Name = ""  # a GPU's is its host's
 
 
-class _Conditions(_Strict):
+class _Conditions(BaseModel):
     target: _Chip
     threads: int = Field(gt=0)
     batch: int = Field(gt=0)
@@ -45,8 +67,7 @@ class _Conditions(_Strict):
     layout: str
 
 
-class _Manifest(_Strict):
-    conditions: _Conditions
+_CONDITIONS = TypeAdapter(_Conditions)
 
 
 def replayed(target: TargetSpec, folder: Path, asked: Record) -> TargetSpec:
@@ -63,12 +84,11 @@ def replayed(target: TargetSpec, folder: Path, asked: Record) -> TargetSpec:
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(f"{folder} is not the folder of a tuning log: it has no {MANIFEST}", HINT)
-    manifest = read_json(path, "manifest")
+    manifest = read_log_manifest(folder)
     try:
-        conditions = _Manifest.model_validate(manifest).conditions
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise UserError(f"{path} is not the manifest of a tuning log: key '{key}'", HINT) from error
+        conditions = validated(_CONDITIONS, manifest.conditions)
+    except ValueError as error:
+        raise UserError(f"{path} is not the manifest of a tuning log: {error}", HINT) from error
     is_gpu = conditions.target.kind == "cuda"
     if is_gpu != target.is_gpu:
         kinds = ("a GPU", "a CPU") if is_gpu else ("a CPU", "a GPU")
@@ -83,14 +103,14 @@ def replayed(target: TargetSpec, folder: Path, asked: Record) -> TargetSpec:
             raise UserError(f"{folder} was recorded with {key} {recorded[key]}, not {value}", "another log may have it")
     host = conditions.target.host or conditions.target
     values = target.model_dump(by_alias=True)
-    values |= recorded | {"device": "replay", "recording": _recording(folder, manifest["conditions"])}
+    values |= recorded | {"device": "replay", "recording": _recording(folder, manifest.conditions)}
     values["target"] |= host.model_dump(include={"mcpu", "mattr", "mtriple"})
     if is_gpu:
         values["target"]["gpu"]["arch"] = conditions.target.arch
     try:
         return TargetSpec.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path} says what no target can be: {error.errors()[0]['msg']}", HINT) from error
+        raise UserError(f"{path} says what no target can be: {explained(error)}", HINT) from error
 
 
 def _recording(folder: Path, conditions: Record) -> Recording:

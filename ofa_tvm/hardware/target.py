@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ofa_tvm.hardware.llvm_names import check_names
 from ofa_tvm.hardware.machine import cpu_name, local_gpu, package_version
 from ofa_tvm.support.dtype import DTYPE_SUFFIX, DType
 from ofa_tvm.support.errors import UserError
@@ -52,6 +53,11 @@ class CompilerTarget(_Part):
     def _has_gpu(self) -> Self:
         if (self.kind == "cuda") != (self.gpu is not None):
             raise ValueError("kind 'cuda', and no other, needs a section [target.gpu]")
+        return self
+
+    @model_validator(mode="after")
+    def _is_known_to_llvm(self) -> Self:
+        check_names(self.mtriple, self.mcpu, self.mattr)
         return self
 
     def attributes(self, cores: int) -> TargetAttributes:
@@ -154,7 +160,7 @@ class TargetSpec(_Part):
     ``recording`` is what ``--device replay:FOLDER`` names.
     """
 
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)
     name: str
     description: str
     device: DeviceKind

@@ -6,7 +6,7 @@ import os
 import tomllib
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
 from ofa_tvm.hardware.machine import cpu_flags, local_gpu, native_mcpu
 from ofa_tvm.hardware.recording import replayed
@@ -14,7 +14,9 @@ from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import Record, read_text
 from ofa_tvm.support.shipped import shipped_folder
+from ofa_tvm.support.typed import validated
 
 
 def target_names() -> list[str]:
@@ -47,17 +49,14 @@ def load_target(
     path = Path(name) if name.endswith(".toml") else shipped_folder("targets") / f"{name}.toml"
     if not path.is_file():
         raise UserError(f"unknown target '{name}'", f"choose one of {', '.join(target_names())}, or a .toml file")
-    try:
-        values = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from error
+    values = _values(path)
     values["name"] = path.stem
     overrides = {"threads": threads, "batch": batch, "dtype": dtype}
     values.update({key: value for key, value in overrides.items() if value is not None})
     try:
-        target = TargetSpec.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{path}: {_explain(error)}", "see targets/x86.toml for a complete file") from error
+        target = validated(_TARGET, values)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}", f"a complete file: cat {shipped_folder('targets') / 'x86.toml'}") from error
     if target.dtype == "float16" and not target.is_gpu:
         raise UserError(f"target {target.name} is a CPU: float16 is for GPUs", f"{', '.join(gpu_targets())}, cuda")
     if target.dtype == "int8" and target.is_gpu:
@@ -79,6 +78,17 @@ def load_target(
             "give it more cores (taskset, the container's limit), or fewer threads: --threads",
         )
     return _resolve_native(target)
+
+
+_TARGET = TypeAdapter(TargetSpec)
+
+
+def _values(path: Path) -> Record:
+    text = read_text(path, "target", f"a complete file: cat {shipped_folder('targets') / 'x86.toml'}")
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from error
 
 
 INT8_DEVICES = ("local", "estimate")
@@ -106,8 +116,8 @@ def is_gpu_target(name: str) -> bool:
     """Whether a target's file is for a GPU, even one that is not here; False where it cannot be read."""
     path = Path(name) if name.endswith(".toml") else shipped_folder("targets") / f"{name}.toml"
     try:
-        target = tomllib.loads(path.read_text()).get("target")
-    except (OSError, ValueError):
+        target = _values(path).get("target")
+    except UserError:
         return False
     return isinstance(target, dict) and target.get("kind") == "cuda"
 
@@ -158,17 +168,3 @@ def _resolve_native(target: TargetSpec) -> TargetSpec:
 def gpu_targets() -> list[str]:
     """Names of the target files for a particular GPU: ``cuda-...`` and ``jetson-orin``."""
     return [name for name in target_names() if name.startswith("cuda-") or name == "jetson-orin"]
-
-
-def _explain(error: ValidationError) -> str:
-    problems = []
-    for problem in error.errors():
-        key = ".".join(map(str, problem["loc"]))
-        match problem["type"]:
-            case "extra_forbidden":
-                problems.append(f"unknown key '{key}'")
-            case "missing":
-                problems.append(f"missing key '{key}'")
-            case _:
-                problems.append(f"key '{key}': {problem['msg']}")
-    return "; ".join(problems)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from statistics import median
 
+from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import NetworkSpec
@@ -12,8 +14,11 @@ from ofa_tvm.spaces.own_model import PREFIX
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import PartialResult
-from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.log import TuningLog, logs_root
 from ofa_tvm.tuner.tuned_space import TunedSpace
+
+SAMPLES = 60
+"""Measured subnets that a hint asks for."""
 
 
 def kernel_keys(network: NetworkSpec, dtype: DType = "float32") -> list[list[str]]:
@@ -34,6 +39,8 @@ def how_to_tune(space: str, tuning_log: TuningLog, more: str = "") -> str:
     command += more
     if target.recording is not None:
         command += f" --device replay:{target.recording.folder}"
+    if tuning_log.root != logs_root():
+        command += f" --logs {shlex.quote(str(tuning_log.root))}"
     if target.device == "pack":
         return f"run '{command} --export-pack FOLDER', then see README.txt in that folder"
     ships = "; or take the log that ships: name no other folder of logs" if tuning_log.hides_shipped else ""
@@ -97,3 +104,14 @@ def latency_table(tuned: TunedSpace) -> tuple[SubnetTable, int]:
     if not tuned.target.is_gpu:
         return SubnetTable(tuned.space, costs, lambda network: kernel_keys(network, dtype)), estimated
     return SubnetTable(tuned.space, costs, lambda network: [[call.key] for call in tuned.calls(network)]), estimated
+
+
+def saved_model(tuned: TunedSpace) -> LatencyModel:
+    """The latency model that was fitted to a log's measurements of a space.
+
+    Raises:
+        PartialResult: no kernel of the space is tuned.
+        UserError: there is no model, or it is damaged or rests on other kernel times than those of now.
+    """
+    again = how_to_tune(tuned.space.name, tuned.log, f" --samples {SAMPLES}")
+    return LatencyModel.load(tuned.model_folder, latency_table(tuned)[0], again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from ofa_tvm.hardware.host import host_identity
 from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.support.errors import UserError
 from ofa_tvm.timing.window import Percentile, Timing, usual_calibration_ms
-from ofa_tvm.tuner.latency_records import LatencyRecord, read_records, windows_on
+from ofa_tvm.tuner.latency_records import FILE_NAME, LatencyRecord, read_records, windows_on
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
 RECENT = 50
@@ -49,7 +51,12 @@ class KnownLatencies:
 
     def schedules(self, subnet: str) -> str:
         """Identity of the schedules that a subnet is built with today."""
-        return self._tuned.schedules(SubnetConfig.parse(subnet))
+        try:
+            return self._tuned.schedules(self._tuned.space.parse(subnet))
+        except UserError as error:
+            path = self._tuned.log.folder / FILE_NAME
+            hint = f"remove its lines: sed -i '/\"{subnet}\"/d' {shlex.quote(str(path))}"
+            raise UserError(f"{path} has a record of {subnet}: {error.what}", hint) from error
 
     def _is_from_here(self, record: LatencyRecord) -> bool:
         return (record.host, record.busy_cores) == (self.host, self._busy_cores)

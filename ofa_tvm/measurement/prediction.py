@@ -19,7 +19,7 @@ from ofa_tvm.cost_model.latency_data import read_latency_data
 from ofa_tvm.cost_model.latency_model import STEM as LATENCY_STEM
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.ofa_block_latency import BlockLatencyTable, block_times, read_files
-from ofa_tvm.measurement.kernel_times import call_costs, how_to_tune, latency_table
+from ofa_tvm.measurement.kernel_times import SAMPLES, call_costs, how_to_tune, saved_model
 from ofa_tvm.measurement.known_latencies import KnownLatencies
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.subnet_table import SubnetTable
@@ -81,9 +81,9 @@ def predictions(
     if space.cardinality == 1:
         return [_own(tuned, config, with_layers) for config in configs]
     if not (tuned.model_folder / f"{LATENCY_STEM}.report.json").exists():
-        hint = how_to_tune(space.name, tuned.log, " --samples 60")
+        hint = how_to_tune(space.name, tuned.log, f" --samples {SAMPLES}")
         raise PartialResult(f"no latencies of {space.name} were measured in {tuned.log.folder}", hint)
-    model = LatencyModel.load(tuned.model_folder, latency_table(tuned)[0])
+    model = saved_model(tuned)
     costs, _ = call_costs(tuned)
     is_tuned = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}
     genomes = space.genomes(configs)
@@ -178,18 +178,18 @@ def block_sums(space: SearchSpace, path: Path, configs: list[SubnetConfig]) -> l
 
 
 def fit_quality(space: SearchSpace, path: Path, base: Path | None, train: int, test: int | None, seed: int) -> Record:
-    """Fit the latency model to lines of a file of latencies; returns how good it is on other lines.
+    """Fit the latency model to subnets of a file of latencies; returns how good it is on other subnets.
 
     Args:
         space: of the subnets.
         path: the file.
         base: another device's latencies to start from, or a folder of OFA's block latencies.
-        train: random lines to fit.
-        test: other lines to predict; None for all others.
+        train: random subnets to fit.
+        test: other subnets to predict; None for all others.
         seed: of the split.
 
     Raises:
-        UserError: a file cannot be read, or has too few lines.
+        UserError: a file cannot be read, or has too few subnets.
     """
     kernels = SubnetTable(space)
     fitted, asked = read_latency_data(path, space).split(train, test, seed)

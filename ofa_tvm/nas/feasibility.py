@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ofa_tvm.cost_model.latency_model import LatencyModel
-from ofa_tvm.measurement.kernel_times import latency_table
+from ofa_tvm.measurement.kernel_times import saved_model
 from ofa_tvm.measurement.latency_bench import UNUSUAL
 from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
 from ofa_tvm.nas.settings import SearchSettings
@@ -58,7 +58,7 @@ def refuse_hopeless(tuned: TunedSpace, settings: SearchSettings, budgets: Sequen
         Infeasible: no budget can be met.
     """
     try:
-        model = LatencyModel.load(tuned.model_folder, latency_table(tuned)[0])
+        model = saved_model(tuned)
     except UserError:
         return  # no model that could tell; measurements will
     except_latency = dict(settings.limits or {})

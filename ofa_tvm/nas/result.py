@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ofa_tvm.hardware.target import Provenance
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, read_json
+from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost
+from ofa_tvm.support.typed import Count, Finite, Fraction, Milliseconds, NotNegative, Positive, SubnetKey, read_form
 from ofa_tvm.timing.window import Percentile, Timing
 
 FILE_NAME = "result.json"
@@ -51,24 +52,24 @@ class Pick(_Part):
             others disturbed the machine too much to say.
     """
 
-    number: int
-    subnet: str
-    budget_ms: float | None = None
-    predicted_ms: float
-    predicted_low_ms: float
-    predicted_high_ms: float
-    measured_ms: float | None = None
+    number: Positive
+    subnet: SubnetKey
+    budget_ms: NotNegative | None = None
+    predicted_ms: Milliseconds
+    predicted_low_ms: Milliseconds
+    predicted_high_ms: Milliseconds
+    measured_ms: Milliseconds | None = None
     timing: Timing | None = None
-    estimated_ms: float | None = None
-    predicted_top1: float | None = None
-    validation_top1: float | None = None
+    estimated_ms: Milliseconds | None = None
+    predicted_top1: Finite | None = None
+    validation_top1: Fraction | None = None
     validation_error: float | None = None
-    expected_top1: float | None = None
-    test_top1: float | None = None
+    expected_top1: Finite | None = None
+    test_top1: Fraction | None = None
     test_error: float | None = None
-    macs: int
-    parameters: int
-    peak_activation_bytes: int | None = None
+    macs: Count
+    parameters: Count
+    peak_activation_bytes: Count | None = None
     objectives: dict[str, float] = {}
     dtype: DType | None = None
     held: bool | None = None
@@ -87,9 +88,9 @@ class Pick(_Part):
 class FrontPoint(_Part):
     """One subnet of the predicted front; ``dtype`` is its precision, where the search was in several."""
 
-    subnet: str
-    predicted_ms: float
-    predicted_top1: float
+    subnet: SubnetKey
+    predicted_ms: Milliseconds
+    predicted_top1: Finite
     objectives: dict[str, float] = {}
     dtype: DType | None = None
 
@@ -97,9 +98,9 @@ class FrontPoint(_Part):
 class UnmetBudget(_Part):
     """A budget that no subnet holds, with the nearest subnet, measured or (where that sufficed) predicted."""
 
-    budget_ms: float
-    nearest_ms: float
-    nearest_subnet: str
+    budget_ms: NotNegative
+    nearest_ms: Milliseconds
+    nearest_subnet: SubnetKey
 
 
 class SearchRound(_Part):
@@ -112,16 +113,16 @@ class SearchRound(_Part):
         mean_latency_error: of predictions for new subnets, as a fraction; None where there are none.
     """
 
-    budget_ms: float | None = None
-    finalists: tuple[str, ...] = ()
-    within_budget: int = 0
+    budget_ms: NotNegative | None = None
+    finalists: tuple[SubnetKey, ...] = ()
+    within_budget: Count = 0
     mean_latency_error: float | None = None
 
 
 class CurvePoint(_Part):
     """Errors, as fractions by method, of models fitted to ``samples`` samples."""
 
-    samples: int
+    samples: Count
     mape: dict[str, float]
 
 
@@ -134,7 +135,7 @@ class LatencyQuality(_Part):
     mape: float
     spearman: float | None = None
     interval_coverage: float | None = None
-    samples: int
+    samples: Count
     methods: dict[str, dict[str, float]] = {}
     learning_curve: tuple[CurvePoint, ...] = ()
     mape_with_twice_the_samples: float | None = None
@@ -146,7 +147,7 @@ class AccuracyQuality(_Part):
 
     kendall_tau: float | None = None
     mae: float | None = None
-    samples: int
+    samples: Count
 
 
 class SearchResult(_Part):
@@ -172,7 +173,7 @@ class SearchResult(_Part):
         accuracy_note: a caveat about the accuracies; empty where there is none.
     """
 
-    schema_version: Literal[1]
+    schema_version: int = Field(ge=1, le=1)
     space: str
     supernet: Path
     supernet_sha256: str | None = None
@@ -180,18 +181,18 @@ class SearchResult(_Part):
     target_source: str | None = None
     device: str | None = None
     provenance: Provenance = "measured"
-    threads: int
-    batch: int | None = None
+    threads: Positive
+    batch: Positive | None = None
     dtype: DType | None = None
     fingerprint: str
     fingerprints: dict[DType, str] = {}
-    budgets_ms: tuple[float, ...] = ()
+    budgets_ms: tuple[NotNegative, ...] = ()
     percentile: Percentile = 50
-    busy_cores: int = 0
+    busy_cores: Count = 0
     picks: tuple[Pick, ...]
     infeasible: tuple[UnmetBudget, ...] = ()
     front: tuple[FrontPoint, ...] = ()
-    unmeasured: tuple[str, ...] = ()
+    unmeasured: tuple[SubnetKey, ...] = ()
     cost: tuple[Cost, ...] = ()
     cost_model: LatencyQuality | None = None
     accuracy_predictor: AccuracyQuality | None = None
@@ -217,6 +218,9 @@ class SearchResult(_Part):
         return picks[0]
 
 
+_RESULT = TypeAdapter(SearchResult)
+
+
 def load_search_result(folder: Path) -> SearchResult:
     """Read the result of a search.
 
@@ -229,13 +233,8 @@ def load_search_result(folder: Path) -> SearchResult:
     path = folder / FILE_NAME
     if not path.exists():
         raise UserError(f"{folder} is no finished search: {FILE_NAME} is missing", "run 'python -m ofa_tvm.search'")
-    try:
-        result = SearchResult.model_validate(read_json(path, "search result"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole file"
-        hint = "run the search again"
-        raise UserError(f"search result {path} is damaged: '{where}': {first['msg']}", hint) from error
+    hint = f"restore it from a copy, or run the search again; what it says: less {shlex.quote(str(path))}"
+    result = read_form(path, "search result", _RESULT, hint)
     in_folder = folder / result.supernet
     supernet = in_folder if not result.supernet.exists() and in_folder.exists() else result.supernet
     return result.model_copy(update={"supernet": supernet})

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Annotated
 
 import xgboost
+from pydantic import BaseModel, Field, TypeAdapter
 
 from ofa_tvm.regression.stacked_regressor import StackedRegressor
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, read_json, write_atomic, write_json
+from ofa_tvm.support.files import Record, write_atomic
+from ofa_tvm.support.sealed import read_sealed, write_sealed
+from ofa_tvm.support.typed import Finite, Fraction, Milliseconds, NotNegative, validated
 
-SCHEMA_VERSION = 2
-_AGAIN = "fit it again: python -m ofa_tvm.tune with the same --target, --space and --logs"
+SCHEMA_VERSION = 3
+AGAIN = "fit it again: python -m ofa_tvm.tune with the same --target, --space and --logs, and --samples 60"
+
+
+class _Base(BaseModel):
+    """Everything but the trees."""
+
+    coefficients: Annotated[list[Finite], Field(min_length=1)]
+    tree_weight: Fraction
+    floor: Milliseconds
+    scores: Annotated[list[NotNegative], Field(min_length=1)]
+
+
+class _Content(BaseModel):
+    schema_version: int = Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)
+    space: Record
+    table_sha256: str
+    trees_sha256: str
+    model: _Base
+    report: Record
+
+
+_CONTENT = TypeAdapter(_Content)
 
 
 def save_model(
@@ -44,11 +69,20 @@ def save_model(
         "model": model.to_json(),
         "report": report,
     }
-    write_json(folder / f"{stem}.report.json", content)
+    write_sealed(folder / f"{stem}.report.json", content)
 
 
-def load_model(folder: Path, stem: str, *, space: Record, table_digest: str) -> tuple[StackedRegressor, Record]:
+def load_model(
+    folder: Path, stem: str, *, space: Record, table_digest: str, again: str = AGAIN
+) -> tuple[StackedRegressor, Record]:
     """Read both files and check that they belong together, to this space and to this table.
+
+    Args:
+        folder: where they are.
+        stem: of both names.
+        space: description of the space.
+        table_digest: identity of the kernel times below the model.
+        again: what fits the model again, where it cannot be used.
 
     Returns:
         The model and its report.
@@ -57,22 +91,23 @@ def load_model(folder: Path, stem: str, *, space: Record, table_digest: str) -> 
         UserError: a file is missing or damaged, or the model is of another schema, space or table of kernel times.
     """
     path = folder / f"{stem}.report.json"
-    content = read_json(path, "model file")
-    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-        raise UserError(f"{path} is not a model of schema {SCHEMA_VERSION}", _AGAIN)
-    if content.get("space") != space:
-        raise UserError(f"{path} was fitted on another space than {space['name']} as it is now", _AGAIN)
-    if content.get("table_sha256") != table_digest:
-        raise UserError(f"{path} was fitted on other kernel times than the present ones", _AGAIN)
+    try:
+        content = validated(_CONTENT, read_sealed(path, "model file", again))
+    except ValueError as error:
+        raise UserError(f"model file {path} is damaged, or of another version: {error}", again) from error
+    if content.space != space:
+        raise UserError(f"{path} was fitted on another space than {space['name']} as it is now", again)
+    if content.table_sha256 != table_digest:
+        raise UserError(f"{path} was fitted on other kernel times than the present ones", again)
     try:
         trees = (folder / f"{stem}.ubj").read_bytes()
     except OSError as error:
-        raise UserError(f"model file {folder / stem}.ubj cannot be read: {error.strerror}", _AGAIN) from error
-    if hashlib.sha256(trees).hexdigest() != content.get("trees_sha256"):
-        raise UserError(f"{folder / stem}.ubj is damaged or does not belong to {path.name}", _AGAIN)
+        raise UserError(f"model file {folder / stem}.ubj cannot be read: {error.strerror}", again) from error
+    if hashlib.sha256(trees).hexdigest() != content.trees_sha256 or not trees:
+        raise UserError(f"{folder / stem}.ubj is damaged or does not belong to {path.name}", again)
     booster = xgboost.Booster({"nthread": 1})
-    booster.load_model(bytearray(trees))
     try:
-        return StackedRegressor.from_json(content["model"], booster), dict(content["report"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {error}", _AGAIN) from error
+        booster.load_model(bytearray(trees))
+    except xgboost.core.XGBoostError as error:
+        raise UserError(f"{folder / stem}.ubj is damaged: it holds no trees", again) from error
+    return StackedRegressor.from_json(content.model.model_dump(), booster), content.report

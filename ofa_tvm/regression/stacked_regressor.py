@@ -142,16 +142,9 @@ class StackedRegressor:
 
     @classmethod
     def from_json(cls, value: Record, booster: xgboost.Booster) -> StackedRegressor:
-        """Undo ``to_json``.
-
-        Raises:
-            KeyError, TypeError, ValueError: the value is not what ``to_json`` gives.
-        """
-        coefficients = np.asarray(value["coefficients"], dtype=np.float64)
-        scores = np.asarray(value["scores"], dtype=np.float64)
-        if coefficients.ndim != 1 or scores.ndim != 1:
-            raise ValueError("coefficients and scores must be lists of numbers")
-        return cls(coefficients, booster, float(value["tree_weight"]), float(value["floor"]), scores)
+        """Undo ``to_json``."""
+        coefficients, scores = (np.asarray(value[name], np.float64) for name in ("coefficients", "scores"))
+        return cls(coefficients, booster, value["tree_weight"], value["floor"], scores)
 
 
 def fit_trees(features: NDArray[np.float32], target: Floats, seed: int, rounds: int = _ROUNDS) -> xgboost.Booster:

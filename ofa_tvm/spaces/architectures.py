@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import csv
 import io
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,8 @@ from ofa_tvm.spaces.dict_entries import of_blocks, resolution, shown, whole
 from ofa_tvm.spaces.resnet import BottleneckSpace
 from ofa_tvm.spaces.resnet_dicts import from_ofa_resnet
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import read_json
+from ofa_tvm.support.files import read_json, read_text
+from ofa_tvm.support.json_text import parse_json
 
 FORMS = 'it reads {"ks": [...], "e": [...], "d": [...], "r": 32} or {"subnet": "r32.7x4-3x2.5x3-5x3.3x2-3x2"}'
 NET_CONFIG, RUN_CONFIG = "net.config", "run.config"
@@ -48,20 +48,12 @@ def read_architectures(source: str, space: SearchSpace) -> list[SubnetConfig]:
         return _read("standard input", _standard_input(), None, space)
     if not source:
         raise UserError("no file of subnets is named", "give a file of subnets, a folder, or -")
+    hint = "give a file of subnets, or a folder"
     try:
-        files = _files(Path(source))
+        texts = [(file, read_text(file, "architecture", hint)) for file in _files(Path(source))]
     except OSError as error:
-        raise UserError(f"folder {source} cannot be read: {error.strerror}", "give a file of subnets") from error
-    texts = [(file, _text(file)) for file in files]
+        raise UserError(f"architecture {source} cannot be read: {error.strerror}", hint) from error
     return [config for file, text in texts for config in _read(str(file), text, file, space)]
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise UserError(f"architecture {file} cannot be read: {said}", "give a file of subnets, or a folder") from error
 
 
 def _standard_input() -> str:
@@ -123,7 +115,7 @@ def _architectures(values: Sequence[Any], file: Path | None, space: SearchSpace)
 def _values(text: str) -> list[Any]:
     """The values in a text, in any of the supported forms."""
     try:
-        parsed = json.loads(text)
+        parsed = parse_json(text)
     except ValueError as error:
         parsed = _python(text) or _lines(text) or _table(text)
         if not parsed:
@@ -135,16 +127,19 @@ def _python(text: str) -> Any:
     """Python literals, assigned to names or not; a list where there are several."""
     try:
         statements = ast.parse(text.strip()).body
-        values = [
-            ast.literal_eval(statement.value)
-            for statement in statements
-            if isinstance(statement, ast.Expr | ast.Assign)
-        ]
+        written = [statement.value for statement in statements if isinstance(statement, ast.Expr | ast.Assign)]
+        values = [ast.literal_eval(value) for value in written if not any(map(_has_twice, ast.walk(value)))]
     except (ValueError, SyntaxError, TypeError):
         return None
     if len(values) != len(statements):
         return None
     return values[0] if len(values) == 1 else values
+
+
+def _has_twice(part: ast.AST) -> bool:
+    """Whether part of a program is a dict with a key that comes twice."""
+    keys = [ast.dump(key) for key in part.keys if key is not None] if isinstance(part, ast.Dict) else []
+    return len(set(keys)) < len(keys)
 
 
 def _lines(text: str) -> list[Any]:
@@ -163,7 +158,7 @@ def _one_line(line: str) -> Any:
     if KEY.fullmatch(line):
         return line
     try:
-        return json.loads(line)
+        return parse_json(line)
     except ValueError:
         return _python(line)
 
@@ -172,8 +167,10 @@ def _table(text: str) -> list[Any]:
     """Subnets of a table with columns ks, e, d and r, or with one of dicts (as DyNAS writes them) or of keys."""
     rows = [row for row in csv.reader(io.StringIO(text)) if row]
     names = [name.strip() for name in rows[0]] if rows else []
+    if len({len(row) for row in rows}) > 1 or len(set(names)) < len(names):
+        return []
     if {"ks", "e", "d"} <= set(names):
-        return [dict(zip(names, map(_python, row), strict=False)) for row in rows[1:]]
+        return [dict(zip(names, map(_python, row), strict=True)) for row in rows[1:]]
     for column in range(len(rows[-1]) if rows else 0):
         cells = [_cell(row[column]) if column < len(row) else None for row in rows[:2]]
         if cells[-1] is None:  # the first row may be a heading, the second may not
@@ -198,7 +195,13 @@ def _architecture(value: Any, file: Path | None, space: SearchSpace) -> SubnetCo
     if not isinstance(value, dict):
         raise UserError(f"{shown(value)} is neither a dict nor a subnet's key", FORMS)
     if isinstance(value.get("subnet"), str):
-        return space.parse(value["subnet"])
+        config = space.parse(value["subnet"])
+        rest = {name: item for name, item in value.items() if name != "subnet"}
+        if {"ks", "e", "d", "blocks"} & rest.keys() and _architecture(rest, file, space) != config:
+            raise UserError(f"its key {config.key} names another subnet than its lists", FORMS)
+        return config
+    if "subnet" in value and "ks" not in value:
+        raise UserError(f"its subnet is {shown(value['subnet'])}, no subnet's key", FORMS)
     return _specialised(value, file, space) if "blocks" in value else from_ofa(value, space)
 
 

@@ -16,7 +16,9 @@ def resolution(value: Mapping[str, Any], space: SearchSpace) -> int:
     Raises:
         UserError: it is missing or no whole number.
     """
-    size = value.get("r", value.get("image_size"))
+    size, other = value.get("r", value.get("image_size")), value.get("image_size", value.get("r"))
+    if size != other:
+        raise UserError(f"r is {shown(size)} and image_size {shown(other)}", "an architecture has one resolution")
     if size is None and len(space.resolutions) > 1:
         sizes = f"{len(space.resolutions)} from {space.resolutions[0]} to {space.resolutions[-1]}"
         raise UserError(f"it names no resolution, {space.name} has {sizes}", f'add "r": {space.resolutions[-1]}')

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.spaces.inverted_residual import make_divisible
@@ -18,6 +18,8 @@ from ofa_tvm.spaces.model_blocks import BLOCK, Stages, named_blocks
 from ofa_tvm.spaces.space import SearchSpace, SubnetConfig
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record
+from ofa_tvm.support.json_text import parse_json
+from ofa_tvm.support.typed import validated
 
 PREFIX = "own-"
 """Of the names of such spaces."""
@@ -30,8 +32,9 @@ LEAST_SIZE = 16
 KERNELS = (3, 5, 7)
 MAX_SIZE = 2**20
 """Of channels, pixels and windows that can be."""
+MAX_BLOCKS = 1000
+"""Of a stage."""
 _NAME = re.compile(PREFIX + r"[A-Za-z0-9_.-]{1,120}")
-_SIZES = TypeAdapter(tuple[Annotated[int, Field(ge=8, le=4096)], ...])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +122,15 @@ def own_model(text: str) -> OwnModel:
         UserError: the text is damaged.
     """
     try:
-        name, most, resolutions, record = json.loads(text)
-        network = _NETWORK.validate_python(record)
+        name, most, resolutions, network = validated(_OWN, parse_json(text))
         _check(name, network)
         if most == 0:
             return _fixed(name, network)
-        return replace(_elastic(name, network, most), resolutions=_SIZES.validate_python(resolutions))
-    except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError, ValidationError) as error:
+        space = _elastic(name, network, most)
+        if sorted(set(resolutions)) != list(resolutions) or not all(_fits(space, size) for size in resolutions):
+            raise ValueError("it has input sizes that the model cannot have")
+        return replace(space, resolutions=resolutions)
+    except (ValueError, TypeError, KeyError, IndexError, ArithmeticError) as error:
         said = str(error).splitlines()[0]
         raise UserError(f"the description of a model is damaged: {said}", "adopt it again") from error
 
@@ -141,7 +146,10 @@ def _check(name: str, network: NetworkSpec) -> None:
     before = {INPUT: (network.in_channels, network.resolution)}
     for layer in network.layers:
         sizes = (layer.in_channels, layer.out_channels, layer.in_size, layer.kernel_size, layer.stride, layer.groups)
-        if not all(0 < size <= MAX_SIZE for size in (*sizes, layer.out_size)):
+        if (
+            not all(0 < size <= MAX_SIZE for size in (*sizes, layer.out_size))
+            or not 0 <= layer.hidden_channels <= MAX_SIZE
+        ):
             raise ValueError(f"layer {layer.name} has impossible sizes")
         if before.get(layer.input) != (layer.in_channels, layer.in_size) or layer.name in before:
             raise ValueError(f"layer {layer.name} does not fit what it reads")
@@ -286,7 +294,12 @@ def _share_of(channels: int, share: int) -> int:
     return channels if share == 100 else min(channels, make_divisible(channels * share / 100))
 
 
-_NETWORK: TypeAdapter[NetworkSpec] = TypeAdapter(NetworkSpec)
+_Size = Annotated[int, Field(ge=8, le=4096)]
+_OWN: TypeAdapter[tuple[str, int, tuple[int, ...], NetworkSpec]] = TypeAdapter(
+    tuple[
+        str, Annotated[int, Field(ge=0, le=MAX_BLOCKS)], Annotated[tuple[_Size, ...], Field(min_length=1)], NetworkSpec
+    ]
+)
 _DEFAULTS = {field.name: field.default for field in fields(LayerSpec)}
 
 

@@ -23,7 +23,7 @@ from ofa_tvm.support.files import Record
 
 Genomes = NDArray[np.int8]
 Number = TypeVar("Number", bound=np.generic)
-_KEY = re.compile(r"r(\d{1,6})((?:\.(?:\d{1,6}x\d{1,6})(?:-\d{1,6}x\d{1,6})*)+)")
+_KEY = re.compile(r"r(\d{1,6})((?:\.(?:\d{1,6}x\d{1,6})(?:-\d{1,6}x\d{1,6})*)+)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class SubnetConfig:
         match = _KEY.fullmatch(key.strip())
         if match is None:
             raise UserError(
-                f"'{key}' is not a subnet key", "a key reads like r32.7x4-3x2.5x3-5x3.3x2-3x2 (kernel x expand)"
+                f"'{key[:80]}' is not a subnet key", "a key reads like r32.7x4-3x2.5x3-5x3.3x2-3x2 (kernel x expand)"
             )
         stages = []
         for stage in match.group(2).strip(".").split("."):

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ofa_tvm.supernet.elastic import channels_last
-from ofa_tvm.supernet.facts import FORMAT, SupernetFacts, checkpoint_path, damaged, read_facts
+from ofa_tvm.supernet.facts import (
+    FACTS_SEAL,
+    FORMAT,
+    TENSORS_SEAL,
+    SupernetFacts,
+    checkpoint_path,
+    damaged,
+    digest_of_facts,
+    read_facts,
+)
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import write_atomic
+from ofa_tvm.support.files import sha256_file, write_atomic
+from ofa_tvm.support.json_text import json_text
+from ofa_tvm.support.shipped import vouched_sha256
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], facts: SupernetFacts) -> None:
     """Write tensors and facts atomically."""
-    header = {"format": FORMAT, "facts": json.dumps(asdict(facts))}
+    text = json_text(asdict(facts))
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    header = {
+        "format": FORMAT,
+        "facts": text,
+        FACTS_SEAL: digest_of_facts(text),
+        TENSORS_SEAL: _digest(contiguous),
+    }
     write_atomic(path, lambda temporary: save_file(contiguous, temporary, header))
 
 
@@ -28,14 +47,33 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], SupernetFacts]:
     """Read tensors and facts.
 
     Raises:
-        UserError: missing, damaged, or not a supernet of this format.
+        UserError: missing, damaged, or not a supernet of this format; or one with numbers that are not those that were
+            written.
     """
     facts = read_facts(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+            seal = (file.metadata() or {}).get(TENSORS_SEAL)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        vouched = vouched_sha256(path)
+        is_other_file = vouched is not None and vouched != sha256_file(path)
+        if seal not in (None, _digest(tensors)) or is_other_file:
+            raise ValueError("its weights are not what their hash says")
     except (SafetensorError, ValueError, OSError) as error:
         raise damaged(path, error) from error
+    infinite = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if infinite:
+        raise damaged(path, ValueError(f"{infinite[0]} holds numbers that are not finite"))
+    return tensors, facts
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Hex SHA-256 of contiguous tensors with their names, types and shapes."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def save_supernet(path: Path, supernet: Supernet, facts: SupernetFacts) -> None:

@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 from safetensors import SafetensorError, safe_open
 
-from ofa_tvm.data.dataset import Preprocess
+from ofa_tvm.data.dataset import ClassName, Preprocess
 from ofa_tvm.spaces import SearchSpace, described_space, get_space
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record
+from ofa_tvm.support.json_text import parse_json
 from ofa_tvm.support.shipped import shipped_supernets
+from ofa_tvm.support.typed import Count, Positive, validated
 
 FILE_NAME = "supernet.safetensors"
 FORMAT = "ofa_tvm.supernet/1"
+FACTS_SEAL, TENSORS_SEAL = "facts_sha256", "tensors_sha256"
+"""Hashes in a header; those of older versions have none."""
 DEFAULT_SPACE = "mbv3-cifar"
+
+
+class _Plan(BaseModel):
+    resolutions: list[Positive] = []
+
+
+class _Training(BaseModel):
+    """What is used of a training's facts; the others are for people, and for the training itself."""
+
+    plan: _Plan = _Plan()
+    folds: Positive = 1
+    steps_done: Count = 0
+    unnamed: bool = False
+
+
+_TRAINING = TypeAdapter(_Training)
+
+
+def _checked(training: Record) -> Record:
+    validated(_TRAINING, training)
+    return training
 
 
 @dataclass(frozen=True)
@@ -34,9 +62,9 @@ class SupernetFacts:
 
     space: str
     data: str
-    class_names: tuple[str, ...]
+    class_names: Annotated[tuple[ClassName, ...], Field(min_length=1)]
     preprocess: Preprocess
-    training: Record = field(default_factory=dict)
+    training: Annotated[Record, AfterValidator(_checked)] = field(default_factory=dict)
     own: str = ""
 
     @property
@@ -119,7 +147,8 @@ def chosen_space(supernet: Path | None, name: str | None) -> SearchSpace:
 
 def damaged(path: Path, error: Exception) -> UserError:
     """The error of a checkpoint that cannot be read."""
-    return UserError(f"checkpoint {path} is damaged: {error}", "restore it from a copy, or train it again")
+    aside = f"mv {shlex.quote(str(path))} {shlex.quote(str(path))}.damaged"
+    return UserError(f"checkpoint {path} is damaged: {error}", f"restore it from a copy, or train it again: {aside}")
 
 
 def read_facts(path: Path) -> SupernetFacts:
@@ -138,9 +167,19 @@ def read_facts(path: Path) -> SupernetFacts:
             header = file.metadata() or {}
         if header.get("format") != FORMAT:
             raise UserError(f"{path} is not a supernet checkpoint of format {FORMAT}")
-        facts = json.loads(header["facts"])
-        preprocess = Preprocess(tuple(facts["preprocess"]["mean"]), tuple(facts["preprocess"]["std"]))
-        class_names, training = tuple(facts["class_names"]), facts["training"]
-        return SupernetFacts(facts["space"], facts["data"], class_names, preprocess, training, facts.get("own", ""))
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        text = header["facts"]
+        if header.get(FACTS_SEAL, digest_of_facts(text)) != digest_of_facts(text):
+            raise ValueError("its facts are not what their hash says")
+        return validated(_FACTS, parse_json(text))
+    except KeyError as error:
+        raise damaged(path, ValueError("it tells nothing of itself")) from error
+    except (SafetensorError, ValueError, OSError) as error:
         raise damaged(path, error) from error
+
+
+_FACTS = TypeAdapter(SupernetFacts)
+
+
+def digest_of_facts(text: str) -> str:
+    """Hex SHA-256 of facts as a header holds them."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import HostFault, OfaTvmError, PartialResult, UserError
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.host_faults import AGAIN
+from ofa_tvm.support.json_text import json_text
 
 SCHEMA_VERSION = 1
 INTERRUPTED = 130
@@ -126,7 +126,7 @@ def _ended(error: Record, as_json: bool) -> SystemExit:
 
 def _tell(error: Record) -> None:
     with suppress(OSError):  # stdout may be closed; the exit code still tells
-        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error}), flush=True)
+        print(json_text({"schema_version": SCHEMA_VERSION, "error": error}), flush=True)
 
 
 def _refused(error: OSError) -> OfaTvmError:
@@ -151,7 +151,7 @@ def emit(payload: Record, as_json: bool, text: Callable[[], str]) -> None:
         text: makes the text that a person reads instead.
     """
     if as_json:
-        print(json.dumps({"schema_version": SCHEMA_VERSION, **payload}))
+        print(json_text({"schema_version": SCHEMA_VERSION, **payload}))
     else:
         print(text())
 

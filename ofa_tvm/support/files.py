@@ -5,21 +5,25 @@ An append locks, repairs a torn last line, writes once, flushes and syncs. A rea
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import hashlib
-import json
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.json_text import json_text, parse_json
 
 Record = dict[str, Any]
 """A JSON object, where one is read or written."""
 Content = str | bytes | Callable[[Path], object]
 """Of a file: text, bytes, or a function that writes the file at the path it is given."""
+MAX_TEXT_BYTES = 1 << 28
+"""Of a file that is read whole."""
 
 
 def cache_folder() -> Path:
@@ -69,25 +73,49 @@ def _write(path: Path, content: Content) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file atomically."""
-    write_atomic(path, json.dumps(value, indent=1) + "\n")
+    write_atomic(path, json_text(value, indent=1) + "\n")
 
 
-def read_json(path: Path, what: str) -> Any:
+def read_text(path: Path, what: str, hint: str = "") -> str:
+    """Read a text file in UTF-8; a byte order mark and the kind of line ends make no difference.
+
+    Args:
+        path: the file.
+        what: what it is, for messages.
+        hint: what to do where it cannot be read.
+
+    Raises:
+        UserError: it is missing, no text, or too large to be meant.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_TEXT_BYTES + 1)
+        if len(content) > MAX_TEXT_BYTES:
+            raise UserError(f"{what} {path} has more than {MAX_TEXT_BYTES >> 20} MiB", hint)
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except FileNotFoundError as error:
+        raise UserError(f"{what} {path} does not exist", hint) from error
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else f"it is no text in UTF-8: {error}"
+        raise UserError(f"{what} {path} cannot be read: {said}", hint) from error
+
+
+def read_json(path: Path, what: str, hint: str = "restore it from a copy, or remove it") -> Any:
     """Read a JSON file.
 
     Args:
         path: the file.
         what: what it is, for the message.
+        hint: what to do where it is damaged.
 
     Raises:
-        UserError: it is missing or not JSON.
+        UserError: it is missing or not JSON, see ``parse_json``.
     """
+    text = read_text(path, what, hint)
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{what} {path} does not exist") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{what} {path} is damaged: {error}", "restore it from a copy, or remove it") from error
+        return parse_json(text)
+    except ValueError as error:
+        raise UserError(f"{what} {path} is damaged: {error}", hint) from error
 
 
 @contextmanager
@@ -100,7 +128,7 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
 
 def append_jsonl(path: Path, records: Iterable[Record]) -> None:
     """Append records, one JSON object a line, in one write; a torn last line is cut off first."""
-    lines = "".join(json.dumps(record) + "\n" for record in records)
+    lines = "".join(json_text(record) + "\n" for record in records)
     with _locked(path) as file:
         keep = complete_length(path)
         file.truncate(keep)
@@ -130,18 +158,30 @@ def read_jsonl(path: Path, what: str) -> list[Record]:
     Raises:
         UserError: a complete line is not a JSON object, with its number.
     """
+    return [record for _, _, record in numbered_lines(path, what)]
+
+
+def numbered_lines(path: Path, what: str) -> Iterator[tuple[int, bytes, Record]]:
+    """Number, text and record of each complete line.
+
+    Raises:
+        UserError: a complete line is not a JSON object, with its number.
+    """
     if not path.exists():
-        return []
+        return
     with path.open("rb") as file:
         complete = file.read(complete_length(path))
-    records: list[Record] = []
-    for number, line in enumerate(complete.splitlines(), 1):
+    for number, line in enumerate(complete.removeprefix(codecs.BOM_UTF8).splitlines(), 1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
+            if not isinstance(record, dict):
+                raise ValueError("it is no JSON object")
         except ValueError as error:
-            record = error
-        if not isinstance(record, dict):
-            hint = "remove that line, or restore the file from a copy"
-            raise UserError(f"{what} {path}, line {number}, is damaged", hint)
-        records.append(record)
-    return records
+            raise damaged_line(path, what, number, error) from error
+        yield number, line, record
+
+
+def damaged_line(path: Path, what: str, number: int, why: ValueError) -> UserError:
+    """The error of a line that cannot be read."""
+    hint = f"restore the file from a copy, or remove that line: sed -i {number}d {shlex.quote(str(path))}"
+    return UserError(f"{what} {path}, line {number}, is damaged: {why}", hint)

@@ -14,11 +14,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
+from pydantic import ConfigDict, TypeAdapter
 
-from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, append_jsonl, read_jsonl
+from ofa_tvm.support.files import Record, append_jsonl
+from ofa_tvm.support.typed import Finite, NotNegative, read_lines
 
 JOULE_PER_KWH = 3.6e6
 CORE_WATTS = (3.0, 6.0, 12.0)
@@ -29,12 +31,14 @@ _RAPL = Path("/sys/class/powercap")
 class Cost:
     """Cost of one phase. ``energy_low_kwh`` and ``energy_high_kwh`` bound an estimate; equal when metered."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     phase: str
-    wall_s: float
-    cpu_s: float
-    energy_kwh: float
-    energy_low_kwh: float
-    energy_high_kwh: float
+    wall_s: NotNegative
+    cpu_s: Finite
+    energy_kwh: Finite
+    energy_low_kwh: Finite
+    energy_high_kwh: Finite
     method: str
 
     def record(self) -> Record:
@@ -51,6 +55,9 @@ class Cost:
 
     def __str__(self) -> str:
         return f"{self.phase}: {self.wall_s:.1f} s, {self.cpu_s:.1f} CPU s, {self.energy}"
+
+
+_COST = TypeAdapter(Cost)
 
 
 class Meter:
@@ -144,10 +151,7 @@ class Ledger:
         Raises:
             UserError: the file is damaged.
         """
-        try:
-            return [Cost(**record) for record in read_jsonl(self.path, "ledger")]
-        except TypeError as error:
-            raise UserError(f"ledger {self.path} holds a line that is no cost: {error}", "remove that line") from error
+        return read_lines(self.path, "ledger", _COST)
 
 
 def _cpu_seconds() -> float:

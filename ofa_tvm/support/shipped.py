@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import BaseModel, Field, TypeAdapter
+
+from ofa_tvm.support.typed import read_form
+
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -22,3 +26,23 @@ def shipped_supernets() -> list[Path]:
 def shipped_supernet() -> Path:
     """The trained supernet that every command takes when none is named."""
     return _PACKAGE / "pretrained" / "mbv3-cifar"
+
+
+class _Manifest(BaseModel):
+    schema_version: int = Field(ge=1, le=1)
+    files: dict[str, str]
+
+
+_MANIFEST = TypeAdapter(_Manifest)
+
+
+def vouched_sha256(path: Path) -> str | None:
+    """The hash of a file that the manifest beside it tells, as those that ship have one; None where none does.
+
+    Raises:
+        UserError: the manifest is damaged.
+    """
+    manifest = path.with_name("manifest.json")
+    if not manifest.is_file():
+        return None
+    return read_form(manifest, "manifest", _MANIFEST, "install the package again").files.get(path.name)

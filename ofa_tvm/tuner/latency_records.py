@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import ClassVar, Self
+
+from pydantic import ConfigDict, TypeAdapter, model_validator
 
 from ofa_tvm.hardware.target import Provenance
-from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import append_jsonl, read_jsonl
+from ofa_tvm.support.files import append_jsonl
+from ofa_tvm.support.typed import Count, Milliseconds, Positive, SubnetKey, read_lines
 from ofa_tvm.timing.window import Window
+from ofa_tvm.tuner.trial import TrialStatus
 
 FILE_NAME = "latency.jsonl"
 RECENT = 100
@@ -38,19 +41,32 @@ class LatencyRecord:
         busy_cores: cores that were kept busy meanwhile on purpose.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     space: str
-    subnet: str
-    status: str
-    times_ms: tuple[float, ...]
-    reference_ms: tuple[float, ...]
+    subnet: SubnetKey
+    status: TrialStatus
+    times_ms: tuple[Milliseconds, ...]
+    reference_ms: tuple[Milliseconds, ...]
     schedules: str
     provenance: Provenance
     measured_at: str
     error: str = ""
-    classes: int | None = None
+    classes: Positive | None = None
     figures: tuple[tuple[float, ...], ...] = ()
     host: str = ""
-    busy_cores: int = 0
+    busy_cores: Count = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        windows = self.windows
+        if self.status == "ok" and not self.times_ms:
+            raise ValueError("a subnet that is ok has times")
+        if self.reference_ms and len(self.reference_ms) != len(self.times_ms):
+            raise ValueError("there is a time of the reference for each time, or for none")
+        if windows and tuple(window.p50_ms for window in windows) != self.times_ms:
+            raise ValueError("times_ms are not those of the figures")
+        return self
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -66,6 +82,9 @@ class LatencyRecord:
     def ratio(self) -> float:
         """Median of the repeats, each as a multiple of the reference subnet's time beside it."""
         return median(time_ms / other for time_ms, other in zip(self.times_ms, self.reference_ms, strict=True))
+
+
+LATENCY_RECORD = TypeAdapter(LatencyRecord)
 
 
 def append_records(folder: Path, records: Sequence[LatencyRecord]) -> None:
@@ -84,7 +103,7 @@ def read_records(folder: Path, space: str, classes: int | None = None) -> list[L
     Raises:
         UserError: a line is damaged or of another form.
     """
-    every = _every_record(folder)
+    every = every_record(folder)
     return [record for record in every if (record.space, record.classes) == (space, classes) and _has_reference(record)]
 
 
@@ -96,7 +115,7 @@ def windows_on(folder: Path, host: str) -> list[Window]:
     """
     here = [
         latency_record
-        for latency_record in _every_record(folder)
+        for latency_record in every_record(folder)
         if latency_record.host == host and not latency_record.busy_cores
     ]
     return [window for record in here[-RECENT:] for window in record.windows]
@@ -106,19 +125,10 @@ def _has_reference(record: LatencyRecord) -> bool:
     return record.status != "ok" or len(record.reference_ms) == len(record.times_ms) > 0
 
 
-def _every_record(folder: Path) -> list[LatencyRecord]:
-    path = folder / FILE_NAME
-    records = []
-    for number, line in enumerate(read_jsonl(path, "latency records"), 1):
-        try:
-            times = {name: tuple(line.get(name, ())) for name in ("times_ms", "reference_ms")}
-            figures = tuple(map(tuple, line.get("figures", ())))
-            record = LatencyRecord(**{**line, **times, "figures": figures})
-            record.windows  # noqa: B018  # raises where they cannot be
-            if not all(0 < time_ms < math.inf for time_ms in (*record.times_ms, *record.reference_ms)):
-                raise ValueError("a time must be a positive number")
-        except (TypeError, KeyError, ValueError, OverflowError) as error:
-            what = str(error).splitlines()[0]
-            raise UserError(f"{path}, line {number}, is not a latency record: {what}", "remove that line") from error
-        records.append(record)
-    return records
+def every_record(folder: Path) -> list[LatencyRecord]:
+    """The records of all spaces in a log's folder.
+
+    Raises:
+        UserError: a line is damaged or of another form.
+    """
+    return read_lines(folder / FILE_NAME, "latency records", LATENCY_RECORD)

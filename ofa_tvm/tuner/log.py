@@ -20,20 +20,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from ofa_tvm.graph.kernel import KernelSchedule
+from ofa_tvm.hardware.recording import MANIFEST, read_log_manifest
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, append_jsonl, read_json, read_jsonl, write_atomic, write_json
+from ofa_tvm.support.files import Record, append_jsonl, write_atomic, write_json
 from ofa_tvm.support.holding import held
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.support.signals import uninterrupted
+from ofa_tvm.support.typed import read_lines
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.trial import KernelState, TrialResult
-
-_OTHER_VERSION = "it may come from another version of ofa_tvm"
-MANIFEST = "manifest.json"
+from ofa_tvm.tuner.trial import KERNEL_STATE, TRIAL_RECORD, KernelState, TrialRecord, TrialResult
 
 
 def logs_root() -> Path:
@@ -84,12 +81,9 @@ class TuningLog:
         only_shipped = not (self._own / MANIFEST).exists() and (self._shipped / MANIFEST).exists()
         self.folder = self._shipped if only_shipped else self._own
         manifest = self.folder / MANIFEST
-        if manifest.exists():
-            known_manifest = read_json(manifest, "manifest")
-            if not isinstance(known_manifest, dict) or known_manifest.get("conditions") != json.loads(
-                json.dumps(target.conditions)
-            ):
-                raise UserError(f"{manifest} states other conditions than target {target.name}", "move the folder away")
+        mine = json.loads(json.dumps(target.conditions))
+        if manifest.exists() and read_log_manifest(self.folder).conditions != mine:
+            raise UserError(f"{manifest} states other conditions than target {target.name}", "move the folder away")
         self.hides_shipped = (
             not manifest.exists() and (_folder(shipped_folder("tuning_logs"), target) / MANIFEST).exists()
         )
@@ -102,9 +96,9 @@ class TuningLog:
 
     def _read(self) -> None:
         manifest = self.folder / MANIFEST
-        self.reference_ms = read_json(manifest, "manifest").get("reference_ms") if manifest.exists() else None
+        self.reference_ms = read_log_manifest(self.folder).reference_ms if manifest.exists() else None
         self.kernels.update(kernel_states(self.folder))
-        self.tried.update(line["digest"] for line in _lines(self.folder / "trials.jsonl", "trial ledger", "digest"))
+        self.tried.update(trial.digest for trial in trial_records(self.folder))
         # Shipped logs have no ledger, but what won there was tried.
         for key, state in self.kernels.items():
             if state.schedule is not None:
@@ -179,17 +173,8 @@ class TuningLog:
                 state = replace(
                     state, best_ms=best_ms, since_best=0, schedule=candidate.schedule, source=candidate.source
                 )
-            trials.append(
-                {
-                    "digest": candidate.digest,
-                    "kernel": kernel,
-                    "source": candidate.source,
-                    "status": result.status,
-                    "time_ms": best_ms,
-                    "is_checked": result.is_checked,
-                    "error": result.error,
-                }
-            )
+            facts = (candidate.digest, kernel, candidate.source, result.status, best_ms)
+            trials.append(asdict(TrialRecord(*facts, result.is_checked, result.error)))
             self.tried.add(candidate.digest)
         # The ledger comes last: a kill in between may repeat these trials, but never forgets a winner.
         with uninterrupted():
@@ -248,20 +233,17 @@ def best_times(folder: Path) -> dict[str, float]:
 
 
 def _conditions(folder: Path) -> Record:
-    """Conditions under which a log was measured; empty where a kill left no manifest, or one of another form."""
-    path = folder / MANIFEST
-    manifest = read_json(path, "manifest") if path.exists() else {}
-    return manifest.get("conditions", {}) if isinstance(manifest, dict) else {}
+    """Conditions under which a log was measured; empty where a kill left no manifest."""
+    return read_log_manifest(folder).conditions if (folder / MANIFEST).exists() else {}
 
 
-def _lines(path: Path, what: str, *fields: str) -> list[Record]:
-    """Lines of a log file, all of which must have these fields."""
-    lines = read_jsonl(path, what)
-    for number, line in enumerate(lines, 1):
-        missing = [field for field in fields if field not in line]
-        if missing:
-            raise UserError(f"{what} {path}, line {number}, has no '{missing[0]}'", _OTHER_VERSION)
-    return lines
+def trial_records(folder: Path) -> list[TrialRecord]:
+    """The ledger of trials in a log's folder.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return read_lines(folder / "trials.jsonl", "trial ledger", TRIAL_RECORD)
 
 
 def kernel_states(folder: Path) -> dict[str, KernelState]:
@@ -270,13 +252,4 @@ def kernel_states(folder: Path) -> dict[str, KernelState]:
     Raises:
         UserError: the file is damaged.
     """
-    path = folder / "kernels.jsonl"
-    states = {}
-    for number, line in enumerate(_lines(path, "tuning log", "kernel"), 1):
-        try:
-            states[line["kernel"]] = KernelState.of_record(line)
-        except ValidationError as error:
-            first = error.errors()[0]
-            what = f"'{'.'.join(map(str, first['loc']))}': {first['msg']}"
-            raise UserError(f"{path}, line {number}, is of an unknown form: {what}", _OTHER_VERSION) from error
-    return states
+    return {state.kernel: state for state in read_lines(folder / "kernels.jsonl", "tuning log", KERNEL_STATE)}

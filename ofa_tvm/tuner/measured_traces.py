@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
-from ofa_tvm.support.files import Record, append_jsonl, read_jsonl
+from pydantic import BaseModel, Field, TypeAdapter
+
+from ofa_tvm.support.files import Record, append_jsonl
+from ofa_tvm.support.typed import Milliseconds, read_lines
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.trial import TrialResult
 
 FILE_NAME = "traces.jsonl"
+
+
+class _Trace(BaseModel):
+    kernel: str
+    trace: list[Any]
+    times_ms: Annotated[list[Milliseconds], Field(min_length=1)]
+
+
+_TRACE = TypeAdapter(_Trace)
 
 
 def keep_traces(folder: Path, results: Sequence[tuple[Candidate, TrialResult]]) -> None:
@@ -24,9 +37,12 @@ def keep_traces(folder: Path, results: Sequence[tuple[Candidate, TrialResult]]) 
 
 
 def kept_traces(folder: Path) -> dict[str, list[Record]]:
-    """``trace`` and ``times_ms`` of measured traces, by kernel."""
+    """``trace`` and ``times_ms`` of measured traces, by kernel.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     traces: dict[str, list[Record]] = {}
-    for line in read_jsonl(folder / FILE_NAME, "measured traces"):
-        if {"kernel", "trace", "times_ms"} <= line.keys():
-            traces.setdefault(line["kernel"], []).append(line)
+    for line in read_lines(folder / FILE_NAME, "measured traces", _TRACE):
+        traces.setdefault(line.kernel, []).append(line.model_dump())
     return traces

@@ -15,7 +15,7 @@ from ofa_tvm.hardware.target import TargetAttributes
 from ofa_tvm.support.console import log
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
-from ofa_tvm.tuner.measured_traces import keep_traces, kept_traces
+from ofa_tvm.tuner.measured_traces import FILE_NAME, keep_traces, kept_traces
 from ofa_tvm.tuner.trial import TrialResult
 
 MAX_ROUNDS = 4
@@ -89,7 +89,7 @@ class TraceCandidates:
                 log(f"{self._spec.key}: MetaSchedule has no space for it ({type(error).__name__}); the default stays")
                 self._has_no_space = True
             else:
-                self._evolution.learn(sources.measured.get(self._spec.key, []))
+                self._learn(self._evolution)
         if self._evolution is None:
             return []
         for _ in range(MAX_ROUNDS):
@@ -100,6 +100,15 @@ class TraceCandidates:
                 return fresh
             self._evolution.tell([None] * len(self._proposed))
         return []
+
+    def _learn(self, evolution: Evolution) -> None:
+        key, sources = self._spec.key, self._sources
+        try:
+            evolution.learn(sources.measured.get(key, []))
+        except Exception as error:  # TVM reads a trace that was edited until it fails, in several ways
+            log(
+                f"{sources.folder / FILE_NAME}: traces of {key} are left out, as one is damaged: {type(error).__name__}"
+            )
 
     def tell(self, results: list[TrialResult]) -> None:
         """Results of the candidates last asked for, in order; they are kept for later runs."""

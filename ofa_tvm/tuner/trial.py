@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, model_validator
 
 from ofa_tvm.graph.kernel import KernelSchedule
 from ofa_tvm.support.files import Record
+from ofa_tvm.support.typed import Count, Milliseconds
 
-Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Count = Annotated[int, Field(ge=0, strict=True)]
 TrialStatus = Literal["ok", "failed", "wrong_output", "crashed", "timed_out"]
 
 
@@ -43,6 +42,22 @@ class TrialResult:
 _RESULT = TypeAdapter(TrialResult)
 
 
+class _Schedule(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    template: str = ""
+    parameters: dict[str, int | str] = {}
+    trace: list[object] = []
+
+
+def _checked(schedule: KernelSchedule) -> KernelSchedule:
+    _Schedule.model_validate(schedule)
+    return schedule
+
+
+SoundSchedule = Annotated[KernelSchedule, AfterValidator(_checked)]
+
+
 @dataclass(frozen=True)
 class KernelState:
     """What is known of a kernel: the last line of its key in ``kernels.jsonl``.
@@ -58,17 +73,41 @@ class KernelState:
     trials: Count = 0
     failures: Count = 0
     since_best: Count = 0
-    schedule: KernelSchedule | None = None
+    schedule: SoundSchedule | None = None
     source: str = ""
 
-    @classmethod
-    def of_record(cls, line: Record) -> KernelState:
-        """The state that a line tells.
-
-        Raises:
-            ValidationError: it is not one.
-        """
-        return _STATE.validate_python(line)
+    @model_validator(mode="after")
+    def _has_winner(self) -> Self:
+        if (self.best_ms is None) != (self.schedule is None):
+            raise ValueError("a kernel has both a best time and its schedule, or neither")
+        return self
 
 
-_STATE = TypeAdapter(KernelState)
+KERNEL_STATE = TypeAdapter(KernelState)
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A line of ``trials.jsonl``: a candidate by its digest, and what became of it."""
+
+    digest: str
+    kernel: str
+    source: str
+    status: TrialStatus
+    time_ms: Milliseconds | None
+    is_checked: bool
+    error: str
+
+    @model_validator(mode="after")
+    def _has_time(self) -> Self:
+        if (self.status == "ok") != (self.time_ms is not None):
+            raise ValueError("a trial that is ok, and no other, has a time")
+        return self
+
+    @property
+    def result(self) -> TrialResult:
+        """What it told."""
+        return TrialResult(self.status, (self.time_ms,) if self.time_ms else (), self.error, self.is_checked)
+
+
+TRIAL_RECORD = TypeAdapter(TrialRecord)

@@ -16,6 +16,7 @@ from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel, comp
 from ofa_tvm.compiler.tvm_api.names import Target, tvm
 from ofa_tvm.graph.kernel import network_kernels
 from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.hardware.llvm_names import known_names
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR, SPACES
 from ofa_tvm.spaces.resnet import BottleneckSpace
@@ -73,3 +74,23 @@ def test_importing_the_compiler_leaves_torch_alone():
         "sys.exit(loaded or torch.ones(2).sum().item() != 2)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+def test_names_of_cpus_and_features_are_those_of_llvm(architecture, capfd):
+    triple, known = f"{architecture}-linux-gnu", known_names()[architecture]
+    codegen = tvm.target.codegen
+
+    def features(cpu, *more):
+        target = {"kind": "llvm", "mtriple": triple, "mcpu": cpu, **({"mattr": list(more)} if more else {})}
+        return set(map(str, codegen.llvm_get_cpu_features(Target(target))))
+
+    listed = map(str, codegen.llvm_get_cpu_archlist(Target({"kind": "llvm", "mtriple": triple})))
+    runs = [cpu for cpu in listed if architecture != "x86_64" or "64bit" in features(cpu)]
+    assert sorted(runs) == sorted(known["cpus"])
+    has = set().union(*map(features, runs))
+    assert has <= set(known["features"])
+    features(runs[0], *(f"+{name}" for name in known["features"]))
+    assert "not a recognized feature" not in capfd.readouterr().err
+    features(runs[0], "+avx9000")
+    assert "not a recognized feature" in capfd.readouterr().err

@@ -17,6 +17,7 @@ from ofa_tvm.spaces import SPACES, get_space
 from ofa_tvm.spaces.inverted_residual import InvertedResidualSpace
 from ofa_tvm.spaces.subnet_table import KINDS, QUANTITIES, SubnetTable
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.sealed import read_sealed, write_sealed
 
 SPACE = get_space("mbv3-cifar")
 
@@ -244,6 +245,38 @@ def test_wrong_content_is_a_user_error(model, table, tmp_path, change):
     damage(tmp_path, "report.json", lambda content: json.dumps(json.loads(content) | change).encode())
     with pytest.raises(UserError):
         LatencyModel.load(tmp_path, table)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda model: model["coefficients"].__setitem__(5, float("nan")), "key 'model.coefficients.5'"),
+        (lambda model: model["coefficients"].__setitem__(5, True), "key 'model.coefficients.5'"),
+        (lambda model: model["coefficients"].__setitem__(5, 10**400), "digits"),
+        (lambda model: model["coefficients"].pop(), "other columns"),
+        (lambda model: model.update(tree_weight=1.5), "key 'model.tree_weight'"),
+        (lambda model: model.update(floor=0.0), "key 'model.floor'"),
+        (lambda model: model.update(scores=[]), "key 'model.scores'"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_even_with_a_hash_that_fits(model, table, tmp_path, change, said):
+    model.save(tmp_path)
+    path = tmp_path / f"{STEM}.report.json"
+    content = read_sealed(path, "model", "")
+    change(content["model"])
+    write_sealed(path, content)
+    with pytest.raises(UserError, match=said):
+        LatencyModel.load(tmp_path, table)
+
+
+def test_an_edited_coefficient_is_refused_with_the_command_that_fits_again(model, table, tmp_path):
+    model.save(tmp_path)
+    path = tmp_path / f"{STEM}.report.json"
+    content = json.loads(path.read_text())
+    content["model"]["coefficients"][40] += 1e-12
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"not what its hash says\n.*ofa_tvm\.tune --target x86"):
+        LatencyModel.load(tmp_path, table, "python -m ofa_tvm.tune --target x86")
 
 
 def test_model_of_another_space_or_table_is_refused(model, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.graph.weights import weight_shapes
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.spaces.own_model import fixed_model
 from ofa_tvm.supernet import depthwise
-from ofa_tvm.supernet.checkpoint import load_supernet
+from ofa_tvm.supernet.checkpoint import load_supernet, load_tensors, save_tensors
 from ofa_tvm.supernet.elastic import ElasticNorm, ElasticSqueezeExcite
-from ofa_tvm.supernet.facts import FILE_NAME, checkpoint_path
+from ofa_tvm.supernet.facts import FILE_NAME, SupernetFacts, checkpoint_path
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.sorting import sort_channels
 from ofa_tvm.supernet.subnet import Norm, extract
 from ofa_tvm.support import c_library as native
+from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.shipped import shipped_supernets
 
 NAMES = [name for name in SPACES if name not in ("resnet50d", "resnet50d-w0.8")]
@@ -310,3 +313,39 @@ def test_shipped_supernets_are_known_by_name(tmp_path, monkeypatch):
         assert checkpoint_path(Path(folder.name)) == folder / FILE_NAME
         assert load_supernet(Path(folder.name))[0].space.name == folder.name
     assert checkpoint_path(Path("elsewhere") / "mbv3-cifar") == Path("elsewhere") / "mbv3-cifar"
+
+
+def test_every_byte_of_a_checkpoints_weights_counts(tmp_path):
+    path = tmp_path / "supernet.safetensors"
+    facts = SupernetFacts("mbv3-cifar", "", ("cat", "dog"), Preprocess((0.5,) * 3, (0.25,) * 3))
+    tensors = {"one": torch.arange(6.0), "two": torch.ones(3, 2), "count": torch.tensor(7)}
+    save_tensors(path, tensors, facts)
+    content = path.read_bytes()
+    found, found_facts = load_tensors(path)
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    assert found_facts == facts
+    for place in range(len(content) - 56, len(content)):  # all weights
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(UserError, match="its weights are not what their hash says"):
+            load_tensors(path)
+    path.write_bytes(content.replace(b"[3,2]", b"[2,3]"))
+    with pytest.raises(UserError, match="its weights are not what their hash says"):
+        load_tensors(path)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    path = tmp_path / "supernet.safetensors"
+    facts = SupernetFacts("mbv3-cifar", "", ("cat", "dog"), Preprocess((0.5,) * 3, (0.25,) * 3))
+    save_tensors(path, {"one": torch.tensor([1.0, float("nan")])}, facts)
+    with pytest.raises(UserError, match="one holds numbers that are not finite"):
+        load_tensors(path)
+
+
+def test_a_shipped_checkpoint_is_what_its_manifest_says(tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(shipped_supernets()[0], folder)
+    load_tensors(folder / "supernet.safetensors")
+    content = (folder / "supernet.safetensors").read_bytes()
+    (folder / "supernet.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match="its weights are not what their hash says"):
+        load_tensors(folder / "supernet.safetensors")

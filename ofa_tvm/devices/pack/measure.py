@@ -103,14 +103,15 @@ def unsealed(line: str) -> Record | None:
     try:
         value = json.loads(line)
         record = value["record"]
+        is_whole = isinstance(record, dict) and json.loads(sealed(record)) == value
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return record if isinstance(record, dict) and json.loads(sealed(record)) == value else None
+    return record if is_whole else None
 
 
 def read_results(path: Path) -> tuple[list[Record], int]:
     """The records of a result file, and how many lines are damaged."""
-    lines = path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []
+    lines = path.read_bytes().decode("utf-8-sig", errors="replace").split("\n") if path.exists() else []
     records = [unsealed(line) for line in lines if line.strip()]
     return [record for record in records if record is not None], sum(record is None for record in records)
 

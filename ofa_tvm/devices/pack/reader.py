@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Self
+
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
 from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.writer import SCHEMA
@@ -14,17 +17,17 @@ from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import get_space
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, append_jsonl, read_json, read_jsonl
-from ofa_tvm.timing.window import Window
+from ofa_tvm.support.files import Record, append_jsonl
+from ofa_tvm.support.typed import Count, Milliseconds, Positive, SubnetKey, read_form, read_lines, validated
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.latency_records import LatencyRecord, append_records, read_records
+from ofa_tvm.tuner.latency_records import LATENCY_RECORD, LatencyRecord, append_records, read_records
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.measured_traces import keep_traces
 from ofa_tvm.tuner.trial import TrialResult, TrialStatus
 
 IMPORTS_FILE = "packs.jsonl"
-MAX_MS = 1e7
-"""No time is longer: it would be hours."""
+MOST_SECONDS = 253402300800
+"""Since 1970, of the years that have four digits."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,73 @@ class Imported:
     device: str
 
 
-def read_manifest(folder: Path, target: TargetSpec) -> Record:
+class PackEntry(BaseModel):
+    """What is measured: a candidate of a kernel, or a subnet. Other keys are for the device."""
+
+    id: str
+    candidate: Candidate | None = None
+    space: str | None = None
+    classes: Positive | None = None
+    subnet: SubnetKey | None = None
+    schedules: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        facts = (self.space, self.classes, self.subnet, self.schedules)
+        if facts.count(None) != (0 if self.candidate is None else len(facts)):
+            raise ValueError("it is neither a candidate nor a subnet")
+        return self
+
+
+class PackManifest(BaseModel):
+    """What ``manifest.json`` of a pack says. Other keys are for the device."""
+
+    schema_version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)
+    round: str
+    target: str
+    fingerprint: str
+    conditions: Record
+    entries: tuple[PackEntry, ...]
+
+
+class _Answer(BaseModel):
+    """A line of results."""
+
+    id: str
+    status: TrialStatus
+    times_ms: tuple[Milliseconds, ...] = ()
+    reference_ms: tuple[Milliseconds, ...] = ()
+    figures: tuple[tuple[float, ...], ...] = ()
+    at: Annotated[float, Field(gt=0, lt=MOST_SECONDS)] | None = None
+    error: str = ""
+    is_checked: bool = False
+
+    @model_validator(mode="after")
+    def _has_times(self) -> Self:
+        if (self.status == "ok") != bool(self.times_ms):
+            raise ValueError("a result that is ok, and no other, has times")
+        return self
+
+    @property
+    def result(self) -> TrialResult:
+        """What it told of a candidate."""
+        return TrialResult(self.status, self.times_ms, self.error[:300], self.is_checked)
+
+
+class _Import(BaseModel):
+    """A line of ``packs.jsonl``."""
+
+    round: str
+    results: Count
+    subnets: Count = 0
+    imported_at: str
+    device: Record
+
+
+_MANIFEST, _ANSWER, _IMPORT = TypeAdapter(PackManifest), TypeAdapter(_Answer), TypeAdapter(_Import)
+
+
+def read_manifest(folder: Path, target: TargetSpec) -> PackManifest:
     """A pack's manifest, which must be for the target.
 
     Raises:
@@ -49,40 +118,19 @@ def read_manifest(folder: Path, target: TargetSpec) -> Record:
     path = folder / pack_measure.MANIFEST
     if not path.is_file():
         raise UserError(f"{folder} is not a pack: it has no {path.name}", "give the folder that --export-pack wrote")
-    manifest = read_json(path, "pack manifest")
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise UserError(f"{path} is not a pack manifest of this version", "export the pack again")
-    if manifest.get("conditions") != json.loads(json.dumps(target.conditions)):
+    manifest = read_form(path, "pack manifest", _MANIFEST, "copy it again from where the pack was made")
+    if manifest.conditions != json.loads(json.dumps(target.conditions)):
         raise UserError(
-            f"{folder} was made for {manifest.get('target')} ({manifest.get('fingerprint')}), "
+            f"{folder} was made for {manifest.target} ({manifest.fingerprint}), "
             f"not for {target.name} ({target.fingerprint})",
             "name the target, batch and threads that it was exported with",
         )
-    entries = manifest.get("entries")
-    if not isinstance(entries, list) or not isinstance(manifest.get("round"), str):
-        raise UserError(f"{path} is damaged", "copy it again from where the pack was made")
-    for entry in entries:
-        if isinstance(entry, dict) and "subnet" in entry:
-            _check_subnet(entry)
-            continue
-        candidate = _candidate(entry)
-        if candidate is not None and candidate.digest != entry.get("id"):
+    for entry in manifest.entries:
+        if entry.candidate is not None and entry.candidate.digest != entry.id:
             raise UserError(f"{path} is damaged: an entry is not what its name says", "copy it again")
+        if entry.space is not None:
+            get_space(entry.space).parse(entry.subnet or "")
     return manifest
-
-
-def _check_subnet(entry: Record) -> None:
-    strings = [entry.get(name) for name in ("id", "space", "subnet", "schedules")]
-    if not all(isinstance(value, str) for value in strings) or not isinstance(entry.get("classes"), int):
-        raise UserError("a pack's entry of a subnet is damaged", "copy the manifest again")
-    get_space(entry["space"])
-
-
-def _candidate(entry: Any) -> Candidate | None:
-    try:
-        return Candidate(**entry["candidate"]) if "candidate" in entry else None
-    except (TypeError, KeyError) as error:
-        raise UserError(f"a pack's entry is damaged: {error}", "copy the manifest again") from error
 
 
 def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> Imported:
@@ -92,22 +140,20 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
         UserError: the pack or its results cannot be used, or come from another device than earlier ones.
     """
     manifest = read_manifest(folder, target)
-    records, damaged = _records(folder, manifest["round"])
+    records, damaged = _records(folder, manifest.round)
     device = _device(folder, records)
     _check_device(tuning_log.folder, device)
-    candidates = {entry["id"]: _candidate(entry) for entry in manifest["entries"] if "candidate" in entry}
-    best: dict[str, tuple[Candidate, TrialResult]] = {}
-    for record in records:
-        candidate = candidates.get(str(record.get("id")))
-        if candidate is None:
-            continue
-        result = _result(record)
-        if result is None:
-            damaged += 1
-        else:
-            best[candidate.digest] = (candidate, result)
-    subnets, unusable = _subnets(manifest, records, tuning_log.folder)
-    damaged += unusable
+    candidates = {entry.id: entry.candidate for entry in manifest.entries if entry.candidate is not None}
+    subnets = {entry.id: entry for entry in manifest.entries if entry.candidate is None}
+    answers = [_answer(record) for record in records if str(record.get("id")) in candidates.keys() | subnets.keys()]
+    best = {
+        answer.id: (candidates[answer.id], answer.result)
+        for answer in answers
+        if answer is not None and answer.id in candidates
+    }
+    timed = [_latency_record(subnets[answer.id], answer) for answer in answers if answer and answer.id in subnets]
+    damaged += answers.count(None) + timed.count(None)
+    latencies = _new(tuning_log.folder, [record for record in timed if record is not None])
     if damaged:
         log(f"{folder / pack_measure.RESULTS}: {damaged} damaged lines are left out; measure.py measures them again")
     new = [pair for digest, pair in best.items() if digest not in tuning_log.tried]
@@ -120,19 +166,19 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
         mine = [pair for pair in new if pair[0].kernel == kernel]
         keep_traces(tuning_log.folder, mine)
         tuning_log.commit(kernel, mine)
-    append_records(tuning_log.folder, subnets)
+    append_records(tuning_log.folder, latencies)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     line = {
-        "round": manifest["round"],
+        "round": manifest.round,
         "results": len(new),
-        "subnets": len(subnets),
+        "subnets": len(latencies),
         "imported_at": now,
         "device": device,
     }
     append_jsonl(tuning_log.folder / IMPORTS_FILE, [line])
     return Imported(
         results=len(new),
-        subnets=len(subnets),
+        subnets=len(latencies),
         failures=sum(result.status != "ok" for _, result in new),
         known=len(best) - len(new),
         damaged=damaged,
@@ -141,59 +187,46 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
     )
 
 
-def _subnets(manifest: Record, records: list[Record], folder: Path) -> tuple[list[LatencyRecord], int]:
-    """Latencies of subnets that the log's folder does not hold yet, and how many lines make no sense."""
-    entries = {entry["id"]: entry for entry in manifest["entries"] if "subnet" in entry}
-    imported: set[tuple[str, str]] = set()
-    for space, classes in {(entry["space"], _other_classes(entry)) for entry in entries.values()}:
-        imported |= {
-            (latency_record.subnet, latency_record.measured_at)
-            for latency_record in read_records(folder, space, classes)
-        }
-    new: dict[tuple[str, str], LatencyRecord] = {}
-    unusable = 0
-    for record in records:
-        entry = entries.get(str(record.get("id")))
-        if entry is None:
-            continue
-        latency = _latency_record(entry, record)
-        if latency is None:
-            unusable += 1
-        elif (latency.subnet, latency.measured_at) not in imported:
-            new[latency.subnet, latency.measured_at] = latency
-    return list(new.values()), unusable
-
-
-def _latency_record(entry: Record, record: Record) -> LatencyRecord | None:
-    """The latency record in a line; None where it makes no sense."""
-    result, reference_ms = _result(record), record.get("reference_ms", [])
-    if result is None or not _are_times(reference_ms) or len(reference_ms) != len(result.times_ms):
-        return None
+def _answer(record: Record) -> _Answer | None:
+    """A line; None where it makes no sense."""
     try:
-        figures = tuple(Window.of(figure).figures() for figure in record.get("figures", []))
-        measured_at = datetime.fromtimestamp(record["at"], UTC).isoformat(timespec="milliseconds")
-    except (KeyError, ValueError, TypeError, OverflowError, OSError):
+        return validated(_ANSWER, record)
+    except ValueError:
         return None
-    if figures and tuple(figure[0] for figure in figures) != result.times_ms:
-        return None  # packs of older versions have no figures
-    return LatencyRecord(
-        space=entry["space"],
-        subnet=entry["subnet"],
-        status=result.status,
-        times_ms=result.times_ms,
-        reference_ms=tuple(map(float, reference_ms)),
-        figures=figures,
-        schedules=entry["schedules"],
-        provenance="measured",
-        measured_at=measured_at,
-        error=result.error,
-        classes=_other_classes(entry),
-    )
 
 
-def _other_classes(entry: Record) -> int | None:
-    """The number of classes where it is not that of the space itself."""
-    return None if entry["classes"] == get_space(entry["space"]).classes else int(entry["classes"])
+def _new(folder: Path, found: Sequence[LatencyRecord]) -> list[LatencyRecord]:
+    """The latencies that a log's folder does not hold yet."""
+    known = {
+        (record.subnet, record.measured_at)
+        for space, classes in {(record.space, record.classes) for record in found}
+        for record in read_records(folder, space, classes)
+    }
+    new = {(record.subnet, record.measured_at): record for record in found}
+    return [record for identity, record in new.items() if identity not in known]
+
+
+def _latency_record(entry: PackEntry, answer: _Answer) -> LatencyRecord | None:
+    """The latency record of an answer; None where it makes no sense. Packs of older versions have no figures."""
+    if len(answer.reference_ms) != len(answer.times_ms) or answer.at is None or entry.space is None:
+        return None
+    record = {
+        "space": entry.space,
+        "subnet": entry.subnet,
+        "status": answer.status,
+        "times_ms": answer.times_ms,
+        "reference_ms": answer.reference_ms,
+        "figures": answer.figures,
+        "schedules": entry.schedules,
+        "provenance": "measured",
+        "measured_at": datetime.fromtimestamp(answer.at, UTC).isoformat(timespec="milliseconds"),
+        "error": answer.error[:300],
+        "classes": None if entry.classes == get_space(entry.space).classes else entry.classes,
+    }
+    try:
+        return validated(LATENCY_RECORD, record)
+    except ValueError:
+        return None
 
 
 def _records(folder: Path, name: str) -> tuple[list[Record], int]:
@@ -228,30 +261,10 @@ def _device(folder: Path, records: list[Record]) -> Record:
 
 def _check_device(folder: Path, device: Record) -> None:
     """Check that the results come from the same device as earlier ones: a log holds times of one device."""
-    for line in read_jsonl(folder / IMPORTS_FILE, "list of packs"):
-        before = line.get("device", {}).get("name")
+    for line in read_lines(folder / IMPORTS_FILE, "list of packs", _IMPORT):
+        before = line.device.get("name")
         if before != device["name"] and "unknown" not in f"{before} {device['name']}":
             raise UserError(
                 f"these results come from '{device['name']}', those in {folder} from '{before}'",
                 "copy the target's file under another name, and use that for the other device",
             )
-
-
-def _result(record: Record) -> TrialResult | None:
-    """The trial result in a line; None where its values make no sense."""
-    status: TrialStatus | None = next(
-        (known_status for known_status in get_args(TrialStatus) if known_status == record.get("status")), None
-    )
-    times = record.get("times_ms", [])
-    if status is None or not isinstance(times, list):
-        return None
-    if not _are_times(times) or (status == "ok") != bool(times):
-        return None
-    error = str(record.get("error", ""))[:300]
-    return TrialResult(status, tuple(map(float, times)), error, record.get("is_checked") is True)
-
-
-def _are_times(values: Any) -> bool:
-    if not isinstance(values, list):
-        return False
-    return all(isinstance(value, int | float) and 0 < value <= MAX_MS for value in values)

@@ -10,6 +10,7 @@ from ofa_tvm.regression.metrics import kendall_tau
 from ofa_tvm.spaces import get_space
 from ofa_tvm.spaces.subnet_table import QUANTITIES, SubnetTable
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.sealed import read_sealed, write_sealed
 
 SPACE = get_space("mbv3-cifar")
 NOISE = 0.002
@@ -92,23 +93,35 @@ def test_saved_predictor_predicts_the_same(predictor, table, tmp_path):
 def test_damaged_file_is_a_user_error(predictor, table, tmp_path):
     predictor.save(tmp_path)
     path = tmp_path / f"{STEM}.report.json"
-    content = json.loads(path.read_text())
+    content = read_sealed(path, "predictor", "")
     for change, said in (
         ({"matrix": content["matrix"][1:]}, "damaged: matrix must hold"),
         ({"matrix": None}, "damaged"),
         ({"scores": "many"}, "damaged"),
+        ({"matrix": [[10**400]]}, "digits"),
+        ({"noise": -1.0}, "noise"),
         ({"schema_version": 1}, "schema"),
         ({"space": {}}, "another space"),
     ):
-        path.write_text(json.dumps({**content, **change}))
+        write_sealed(path, {**content, **change})
         with pytest.raises(UserError, match=said):
             AccuracyPredictor.load(tmp_path, table)
     del content["noise"]
-    path.write_text(json.dumps(content))
+    write_sealed(path, content)
     with pytest.raises(UserError, match="noise"):
         AccuracyPredictor.load(tmp_path, table)
     path.write_text("{")
     with pytest.raises(UserError, match="damaged"):
+        AccuracyPredictor.load(tmp_path, table)
+
+
+def test_an_edited_number_is_noticed(predictor, table, tmp_path):
+    predictor.save(tmp_path)
+    path = tmp_path / f"{STEM}.report.json"
+    content = json.loads(path.read_text())
+    content["matrix"][1][2] += 1e-9
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="not what its hash says"):
         AccuracyPredictor.load(tmp_path, table)
 
 

@@ -1,6 +1,7 @@
 """A bundle is whole, or it is not there; and nothing of it is used unchecked."""
 
 import json
+import math
 import os
 
 import pytest
@@ -20,7 +21,7 @@ def manifest(subnet="r16.3x2.3x2"):
         subnet=subnet,
         supernet=SupernetSource(file="supernet.safetensors", sha256="0", weights_sha256="1"),
         input=InputFacts(name="image", layout="NHWC", shape=(1, 16, 16, 3), dtype="float32", resolution=16),
-        preprocess={"mean": [0.5, 0.5, 0.5]},
+        preprocess={"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
         class_names=("cat", "dog"),
         classes=2,
         macs=10,
@@ -89,6 +90,14 @@ def test_manifest_may_not_point_outside(bundle):
         ({"format": "else"}, "not the manifest of a bundle"),
         ({"classes": "many"}, "'classes'"),
         ({"surprise": 1}, "'surprise'"),
+        ({"schema_version": True}, "schema_version"),
+        ({"class_names": ["cat"]}, "1 class names for 2 classes"),
+        ({"class_names": ["cat", "\x1b[31mdog"]}, "cannot be printed on one line"),
+        ({"preprocess": {"mean": [0.5, 0.5, 0.5], "std": [0, 0, 0]}}, "preprocess"),
+        ({"preprocess": {"mean": [1e300, 0.5, 0.5], "std": [1, 1, 1]}}, "preprocess"),
+        ({"latency": {"provenance": "measured", "measured_ms": 0, "conditions": {}}}, "'latency.measured_ms'"),
+        ({"latency": {"provenance": "measured", "measured_ms": -math.inf, "conditions": {}}}, "'latency.measured_ms'"),
+        ({"accuracy": {"data": "", "how": "", "test_images": 1, "test_top1": 7.0, "compared_images": 1}}, "test_top1"),
     ],
 )
 def test_bad_manifests_are_explained(bundle, change, message):

@@ -95,7 +95,9 @@ def test_supernet_is_checked_by_its_manifest(tmp_path):
     (tmp_path / checks.SUPERNET_FILE).write_bytes(b"weights")
     assert "without a manifest" in checks._supernet(tmp_path).found
     manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({"files": {checks.SUPERNET_FILE: hashlib.sha256(b"weights").hexdigest()}}))
+    manifest.write_text(
+        json.dumps({"schema_version": 1, "files": {checks.SUPERNET_FILE: hashlib.sha256(b"weights").hexdigest()}})
+    )
     assert checks._supernet(tmp_path) == Check("shipped supernet", "ok", str(tmp_path / checks.SUPERNET_FILE))
     (tmp_path / checks.SUPERNET_FILE).write_bytes(b"other weights")
     assert checks._supernet(tmp_path).status == "fail"

@@ -47,10 +47,16 @@ def test_keys_are_read_too(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"latency_ms": 1}', "'config' is missing"),
-        ('{"subnet": "largest"}', "'latency_ms' is missing"),
-        ('{"subnet": "largest", "latency_ms": -1}', "not a positive number"),
-        ('{"subnet": "largest", "latency_ms": "fast"}', "could not convert"),
+        ('{"latency_ms": 1}', "it needs one of 'config' and 'subnet'"),
+        ('{"subnet": "largest", "config": {}, "latency_ms": 1}', "it needs one of 'config' and 'subnet'"),
+        ('{"subnet": 1.5, "latency_ms": 1}', "key 'subnet'"),
+        ('{"subnet": "largest", "latency_ms": true}', "key 'latency_ms'"),
+        ('{"subnet": "largest", "latency_ms": 1, "latency_ms": 2}', "the key comes twice"),
+        pytest.param('{"subnet": "largest", "latency_ms": 1%s}' % ("0" * 400), "401 digits", id="digits"),
+        pytest.param("[" * 100_000, "nested", id="nested"),
+        ('{"subnet": "largest"}', "missing key 'latency_ms'"),
+        ('{"subnet": "largest", "latency_ms": -1}', "greater than 0"),
+        ('{"subnet": "largest", "latency_ms": "fast"}', "valid number"),
         ('{"subnet": "r33.7x4", "latency_ms": 1}', "resolution 33"),
         ('{"config": {"ks": [3], "e": [2], "d": [2], "r": 32}, "latency_ms": 1}', "d has 1 depths"),
         ("{", "line 2"),
@@ -67,7 +73,7 @@ def test_a_bad_line_is_named(tmp_path, line, message):
 
 
 def test_missing_and_empty_files_are_user_errors(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="does not exist"):
         read_latency_data(tmp_path / "none.jsonl", SPACE)
     with pytest.raises(UserError, match="empty"):
         read_latency_data(write(tmp_path / "empty.jsonl", []), SPACE)
@@ -105,3 +111,18 @@ def test_more_lines_than_there_are_is_bad_input(tmp_path, capsys):
     assert main(["--fit", str(path), "--space", SPACE.name, "--train", "15", "--test", "10"]) == 2
     assert "smaller --train" in capsys.readouterr().err
     assert main(["--fit", str(path), "--space", SPACE.name, "--train", "5"]) == 2
+
+
+def test_lines_about_one_subnet_are_one_sample(tmp_path):
+    content = [{**line, "latency_ms": factor * line["latency_ms"]} for line in lines(20) for factor in (1, 3, 2)]
+    data = read_latency_data(write(tmp_path / "a.jsonl", content), SPACE)
+    assert len(data) == 20
+    assert data.latency_ms == pytest.approx([2 * line["latency_ms"] for line in lines(20)])
+    fitted_to, asked = data.split(12, None, seed=0)
+    assert not {config.key for config in fitted_to.configs} & {config.key for config in asked.configs}
+
+
+def test_one_latency_everywhere_teaches_nothing(tmp_path, capsys):
+    path = write(tmp_path / "a.jsonl", [{**line, "latency_ms": 2} for line in lines(20)])
+    assert main(["--fit", str(path), "--space", SPACE.name, "--train", "10"]) == 2
+    assert "all 20 subnets take 2 ms, there is nothing to learn" in capsys.readouterr().err

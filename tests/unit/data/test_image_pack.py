@@ -60,7 +60,7 @@ def test_a_damaged_file_is_named(packed):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": "other"}, "of format 'other'"),
+        ({"format": "other"}, "is damaged: key 'format'"),
         ({"labels": None}, "is damaged"),
         ({"size": "x"}, "is damaged"),
         ({"files": {}}, "is damaged"),

@@ -211,7 +211,7 @@ def test_names_are_escaped(made):
         target=evil,
         supernet=evil,
         fingerprint=evil,
-        picks=[pick(1, subnet=evil)],
+        picks=[pick(1)],
         cost=[{**COST, "phase": evil, "method": evil}],
         conditions={evil: evil, "nested": {"name": evil}},
     )

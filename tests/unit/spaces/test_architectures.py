@@ -180,6 +180,32 @@ def specialised(space, config, old=False):
     return json.dumps({"name": "MobileNetV3", "blocks": blocks})
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (json.dumps({**WHOLE, "ks": [5.9, *KERNELS[1:]]}), "ks has 5.9"),
+        (json.dumps({**WHOLE, "e": [True, *EXPANDS[1:]]}), "e has True"),
+        (json.dumps({**WHOLE, "d": [2, 3, 4, 2, -1]}), "depth -1 of stage 4"),
+        (json.dumps({**WHOLE, "d": [2, 3, 4, 2, 999]}), "depth 999 of stage 4"),
+        (json.dumps({**WHOLE, "ks": ["7", *KERNELS[1:]]}), "ks has '7'"),
+        (json.dumps({**WHOLE, "r": [160, 224]}), "r names 2 resolutions"),
+        (json.dumps({**WHOLE, "image_size": 160}), "r is 224 and image_size 160"),
+        (json.dumps({**WHOLE, "subnet": MBV3.largest.key}), "names another subnet than its lists"),
+        (json.dumps(WHOLE)[:-1] + ', "r": 160}', "key 'r': the key comes twice"),
+        (str(WHOLE)[:-1] + ", 'r': 160}", "neither JSON"),
+        (json.dumps({**WHOLE, "r": 1})[:-2] + "1e999}", "r has inf"),
+        ('{"subnet": 1.5}', "its subnet is 1.5"),
+        ("ks,e,d,r,r\n7,4,3,224,160\n", "neither JSON"),
+        ("ks,e,d,r\n7,5,7,4,4,3,224\n", "neither JSON"),
+        ("r\u066224.7x4", "is not a subnet key"),
+    ],
+)
+def test_a_subnet_is_never_silently_another_one(tmp_path, text, said):
+    with pytest.raises(UserError) as caught:
+        read_architectures(written(tmp_path, text), MBV3)
+    assert said in str(caught.value)
+
+
 @pytest.mark.parametrize("space", [MBV3, MBV3_W12, PROXYLESS])
 @pytest.mark.parametrize("old", [False, True])
 def test_specialised_networks(tmp_path, space, old):

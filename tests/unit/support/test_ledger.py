@@ -90,7 +90,7 @@ def test_ledger_keeps_interrupted_phases(tmp_path):
 def test_foreign_line_in_the_ledger_is_a_user_error(tmp_path):
     path = tmp_path / "ledger.jsonl"
     append_jsonl(path, [{"phase": "x"}])
-    with pytest.raises(UserError, match="no cost"):
+    with pytest.raises(UserError, match="line 1, is damaged: missing key 'wall_s'"):
         Ledger(path).costs()
 
 

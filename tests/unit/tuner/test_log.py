@@ -136,7 +136,7 @@ def test_unknown_fields_of_a_kernel_are_refused(log, target, tmp_path):
     commit(log, 3.0)
     path = log.folder / "kernels.jsonl"
     path.write_text(json.dumps({"kernel": FIRST, "colour": "red"}) + "\n")
-    with pytest.raises(UserError, match=r"kernels.jsonl, line 1, is of an unknown form: .*colour"):
+    with pytest.raises(UserError, match=r"kernels.jsonl, line 1, is damaged: .*colour"):
         TuningLog(target, tmp_path)
 
 
@@ -160,7 +160,7 @@ def test_values_that_cannot_be_are_refused(log, target, tmp_path, field, value):
     commit(log, 3.0)
     path = log.folder / "kernels.jsonl"
     path.write_text(json.dumps({"kernel": FIRST, field: value}) + "\n")
-    with pytest.raises(UserError, match=rf"kernels.jsonl, line 1, is of an unknown form: '{field}"):
+    with pytest.raises(UserError, match=rf"kernels.jsonl, line 1, is damaged: key '{field}"):
         TuningLog(target, tmp_path)
 
 
@@ -228,13 +228,24 @@ def test_the_folder_is_free_after_an_error(log):
         assert (log.folder / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("manifest", [{"schema_version": 1, "conditions": {"cpu": "another"}}, {}, []])
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"schema_version": 1, "conditions": {"cpu": "another"}},
+        *({"schema_version": version, "conditions": {}} for version in (0, 2, None, True, 1.0, "1")),
+        {"schema_version": 1, "conditions": {}, "reference_ms": -1},
+        {"schema_version": 1, "conditions": {}, "surprise": 1},
+        {},
+        [],
+    ],
+    ids=str,
+)
 def test_a_folder_of_other_conditions_is_refused(log, target, tmp_path, manifest):
     with log.exclusive():
         pass
     TuningLog(target, tmp_path)
     (log.folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="other conditions than target x86"):
+    with pytest.raises(UserError, match=r"other conditions than target x86|is damaged"):
         TuningLog(target, tmp_path)
 
 

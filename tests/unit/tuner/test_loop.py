@@ -34,7 +34,9 @@ class ListSource:
     told: list[list[TrialResult]] = field(default_factory=list)
 
     def ask(self, count):
-        numbered = (Candidate(self.kernel, "template", {"number": number}) for number in range(self.length))
+        numbered = (
+            Candidate(self.kernel, "template", {"parameters": {"number": number}}) for number in range(self.length)
+        )
         return [candidate for candidate in numbered if candidate.digest not in self.tried][:count]
 
     def tell(self, results):
@@ -125,7 +127,7 @@ def test_no_kernel_has_more_trials_than_its_limit(setting, limit):
 
 def falling(candidate):
     """Every candidate is better than the one before."""
-    time_ms = 1.0 / (1 + candidate.schedule["number"])
+    time_ms = 1.0 / (1 + candidate.schedule["parameters"]["number"])
     return TrialResult("ok", (time_ms,), is_checked=True)
 
 
@@ -180,7 +182,11 @@ def test_kernels_that_only_fail_do_not_go_on_for_ever(setting, status):
 
 def test_summary_counts(setting):
     def every_third_fails(spec, candidate):
-        return TrialResult("failed") if candidate.schedule["number"] % 3 == 0 else made_up_result(spec, candidate)
+        return (
+            TrialResult("failed")
+            if candidate.schedule["parameters"]["number"] % 3 == 0
+            else made_up_result(spec, candidate)
+        )
 
     whole = setting(device=ReplayDevice({}, every_third_fails))
     done = whole.run(Budget(None, None, 6))
@@ -225,7 +231,7 @@ def test_an_interrupt_loses_only_its_own_trial(tiny_space, tmp_path, at):
 
 def test_a_lost_device_loses_no_finished_trial(setting):
     def lost(spec, candidate):
-        if candidate.schedule["number"] == BATCH - 1:
+        if candidate.schedule["parameters"]["number"] == BATCH - 1:
             raise DeviceUnreachable("gone")
         return made_up_result(spec, candidate)
 
@@ -252,7 +258,7 @@ def test_a_log_replays_as_it_was_recorded(tiny_space, tmp_path):
     def some_fail(spec, candidate):
         return (
             TrialResult("crashed", error="killed")
-            if candidate.schedule["number"] == 2
+            if candidate.schedule["parameters"]["number"] == 2
             else made_up_result(spec, candidate)
         )
 
@@ -274,7 +280,7 @@ def test_what_was_not_recorded_fails(setting):
 
 def test_a_recording_of_another_form_is_refused(tmp_path):
     (tmp_path / "trials.jsonl").write_text('{"digest": "1"}\n')
-    with pytest.raises(UserError, match="without 'time_ms'"):
+    with pytest.raises(UserError, match="line 1, is damaged: missing key 'kernel'"):
         ReplayDevice.from_log(tmp_path)
 
 

@@ -1,0 +1,78 @@
+"""What a checkpoint says about itself is typed: what cannot be is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from ofa_tvm.data import checked_names
+from ofa_tvm.supernet.facts import FACTS_SEAL, FORMAT, digest_of_facts, read_facts
+from ofa_tvm.support.errors import UserError
+
+FACTS = {
+    "space": "mbv3-cifar",
+    "data": "cifar10",
+    "class_names": ["cat", "dog \U0001f415"],
+    "preprocess": {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]},
+    "training": {"plan": {"resolutions": [32], "seed": 0}, "steps_done": 7},
+    "own": "",
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    path = tmp_path / "supernet.safetensors"
+
+    def written(text: str, more: Mapping[str, str] | None = None):
+        save_file({"weight": np.zeros(1, np.float32)}, path, {"format": FORMAT, "facts": text, **(more or {})})
+        return path
+
+    return written
+
+
+def test_facts_are_read(write):
+    facts = read_facts(write(json.dumps(FACTS)))
+    assert (facts.classes, facts.resolutions, facts.folds, facts.is_named) == (2, (32,), 1, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"preprocess": {"mean": [float("nan")] * 3, "std": [1, 1, 1]}}, "key 'preprocess.mean.0': NaN is no number"),
+        ({"preprocess": {"mean": ["a", "b", "c"], "std": [1, 1, 1]}}, "key 'preprocess.mean.0'"),
+        ({"preprocess": {"mean": [0, 0, 0], "std": [1, 0, 1]}}, "key 'preprocess.std.1'"),
+        ({"preprocess": {"mean": [0, 0], "std": [1, 1, 1]}}, "key 'preprocess.mean"),
+        ({"class_names": [1, 2]}, "key 'class_names.0'"),
+        ({"class_names": []}, "key 'class_names'"),
+        ({"class_names": ["cat", "\x1b[31mdog"]}, "cannot be printed on one line"),
+        ({"space": ["mbv3"]}, "key 'space'"),
+        ({"space": "moon"}, "unknown space 'moon'"),
+        ({"training": []}, "key 'training'"),
+        ({"training": {"folds": 0}}, "folds"),
+        ({"training": {"plan": 3}}, "plan"),
+        ({"training": {"steps_done": -1}}, "steps_done"),
+        ({"own": "[" * 5000}, "nested"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_named(write, change, said):
+    with pytest.raises(UserError) as caught:
+        print(read_facts(write(json.dumps({**FACTS, **change}))).search_space)
+    assert said in str(caught.value)
+
+
+def test_changed_facts_are_noticed(write):
+    text = json.dumps(FACTS)
+    read_facts(write(text, {FACTS_SEAL: digest_of_facts(text)}))
+    with pytest.raises(UserError, match="not what their hash says"):
+        read_facts(write(text.replace("cat", "cow"), {FACTS_SEAL: digest_of_facts(text)}))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[0m", "\udcff", " ", "\u2028"])
+def test_names_that_cannot_be_printed_are_refused(name):
+    with pytest.raises(UserError, match="cannot be printed on one line"):
+        checked_names(("fine", name), "imagefolder:there")

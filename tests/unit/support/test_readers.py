@@ -1,0 +1,60 @@
+"""Every reader takes its sample, refuses what is damaged in words, and takes nothing that cannot be."""
+
+from __future__ import annotations
+
+import random
+import warnings
+
+import pytest
+from readers import READERS, Reader, changed, outcome, same
+
+from ofa_tvm.support.errors import UserError
+
+pytestmark = [pytest.mark.seconds(8), pytest.mark.filterwarnings("ignore::SyntaxWarning")]
+INPUTS = 60
+
+
+@pytest.fixture(params=READERS, ids=lambda reader: reader.name)
+def reader(request: pytest.FixtureRequest) -> Reader:
+    found: Reader = request.param
+    return found
+
+
+@pytest.fixture
+def folder(reader, tmp_path):
+    reader.write(tmp_path)
+    return tmp_path
+
+
+def test_damage_is_refused_in_words_or_changes_nothing_that_counts(reader, folder):
+    path, rng = folder / reader.file, random.Random(reader.name)
+    original = path.read_bytes()
+    written = reader.read(folder)
+    for _ in range(INPUTS):
+        content = changed(original, rng, reader.is_text)
+        seal = reader.seal if rng.random() < 0.5 else None
+        path.write_bytes(content if seal is None else seal(content))
+        assert outcome(reader, folder, written, is_sealed=reader.is_sealed and seal is None) in ("read", "refused")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda content: b"\xef\xbb\xbf" + content,
+        lambda content: content.replace(b"\n", b"\r\n"),
+    ],
+    ids=["byte order mark", "line ends"],
+)
+def test_marks_of_editors_make_no_difference(reader, folder, edit):
+    if not reader.is_text or reader.file in ("facts.json", "own.json"):
+        pytest.skip("no file that an editor changes")
+    written = reader.read(folder)
+    path = folder / reader.file
+    path.write_bytes(edit(path.read_bytes()))
+    assert same(reader.read(folder), written)
+
+
+def test_what_is_no_text_is_refused(reader, folder):
+    (folder / reader.file).write_bytes(b"\xff\x00" * 50 + b"\n")
+    with warnings.catch_warnings(), pytest.raises(UserError):
+        reader.read(folder)
