@@ -31,6 +31,8 @@ from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.support.signals import uninterrupted
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.trial import KernelState, TrialResult
+from ofa_tvm.tuner.trial_ledger import FILE_NAME as LEDGER
+from ofa_tvm.tuner.trial_ledger import NumberedTrial, uncounted
 
 _OTHER_VERSION = "it may come from another version of ofa_tvm"
 MANIFEST = "manifest.json"
@@ -104,7 +106,7 @@ class TuningLog:
         manifest = self.folder / MANIFEST
         self.reference_ms = read_json(manifest, "manifest").get("reference_ms") if manifest.exists() else None
         self.kernels.update(kernel_states(self.folder))
-        self.tried.update(line["digest"] for line in _lines(self.folder / "trials.jsonl", "trial ledger", "digest"))
+        self.tried.update(line["digest"] for line in _lines(self.folder / LEDGER, "trial ledger", "digest"))
         # Shipped logs have no ledger, but what won there was tried.
         for key, state in self.kernels.items():
             if state.schedule is not None:
@@ -122,9 +124,16 @@ class TuningLog:
         with held(self._own):
             self._adopt()
             self._read()  # what another process wrote before it let go of the folder
+            self._count()
             if not (self.folder / MANIFEST).exists():
                 self._write_manifest()
             yield
+
+    def _count(self) -> None:
+        """Add the states that follow from trials which a killed process did not count any more."""
+        if states := uncounted(self.folder, self.kernels):
+            append_jsonl(self.folder / "kernels.jsonl", [asdict(state) for state in states])
+            self.kernels.update({state.kernel: state for state in states})
 
     def _write_manifest(self) -> None:
         manifest = {"schema_version": 1, "conditions": self._conditions, "reference_ms": self.reference_ms}
@@ -170,31 +179,14 @@ class TuningLog:
         state = self.kernels.get(kernel, KernelState(kernel))
         trials = []
         for candidate, result in results:
-            best_ms = result.best_ms
-            since_best, failures = state.since_best + 1, state.failures + (result.status != "ok")
-            state = replace(state, trials=state.trials + 1, since_best=since_best, failures=failures)
-            if best_ms is not None and candidate.source == "default":
-                state = replace(state, default_ms=best_ms)
-            if best_ms is not None and result.is_checked and (state.best_ms is None or best_ms < state.best_ms):
-                state = replace(
-                    state, best_ms=best_ms, since_best=0, schedule=candidate.schedule, source=candidate.source
-                )
-            trials.append(
-                {
-                    "digest": candidate.digest,
-                    "kernel": kernel,
-                    "source": candidate.source,
-                    "status": result.status,
-                    "time_ms": best_ms,
-                    "is_checked": result.is_checked,
-                    "error": result.error,
-                }
-            )
+            trial = NumberedTrial.of(state, candidate, result)
+            trials.append(trial.record())
+            state = trial.after(state)
             self.tried.add(candidate.digest)
-        # The ledger comes last: a kill in between may repeat these trials, but never forgets a winner.
+        # The ledger comes first: what a kill in between leaves out follows from it, see ``_count``.
         with uninterrupted():
+            append_jsonl(self.folder / LEDGER, trials)
             append_jsonl(self.folder / "kernels.jsonl", [asdict(state)])
-            append_jsonl(self.folder / "trials.jsonl", trials)
         self.kernels[kernel] = state
         return state
 
@@ -231,7 +223,7 @@ class TuningLog:
         """Keep the last line of each kernel and drop the ledger: what is shipped."""
         lines = "".join(json.dumps(asdict(state)) + "\n" for state in self.kernels.values())
         write_atomic(self.folder / "kernels.jsonl", lines)
-        (self.folder / "trials.jsonl").unlink(missing_ok=True)
+        (self.folder / LEDGER).unlink(missing_ok=True)
 
 
 def winners(folder: Path) -> dict[str, KernelSchedule]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,9 +25,9 @@ def keep_traces(folder: Path, results: Sequence[tuple[Candidate, TrialResult]]) 
 
 
 def kept_traces(folder: Path) -> dict[str, list[Record]]:
-    """``trace`` and ``times_ms`` of measured traces, by kernel."""
-    traces: dict[str, list[Record]] = {}
+    """``trace`` and ``times_ms`` of measured traces, by kernel; a trace that a kill has kept twice counts once."""
+    traces: dict[str, dict[str, Record]] = {}
     for line in read_jsonl(folder / FILE_NAME, "measured traces"):
         if {"kernel", "trace", "times_ms"} <= line.keys():
-            traces.setdefault(line["kernel"], []).append(line)
-    return traces
+            traces.setdefault(line["kernel"], {})[json.dumps(line["trace"])] = line
+    return {kernel: list(lines.values()) for kernel, lines in traces.items()}
