@@ -6,6 +6,7 @@ used. When they take more than ``OFA_TVM_CACHE_MB``, those that were not used fo
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import os
@@ -38,6 +39,7 @@ def compiled_folder() -> Path:
 
 def usable(path: Path) -> bool:
     """Whether a file is there and whole; marks it as used. One that is damaged is told: make it again."""
+    _sweep_once(path.parent)
     if not path.exists():
         return False
     if not is_whole(path):
@@ -132,6 +134,11 @@ def tidy() -> None:
         with suppress(OSError):  # somebody else's file
             path.unlink(missing_ok=True)
             excess -= size
+
+
+@functools.cache
+def _sweep_once(folder: Path) -> None:
+    sweep(folder)
 
 
 def _files() -> list[Path]:
