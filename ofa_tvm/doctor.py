@@ -11,6 +11,7 @@ import typer
 from ofa_tvm.support.command import DeviceOption, JsonFlag, emit, run_command
 
 if TYPE_CHECKING:
+    from ofa_tvm.checks.machine_checks import Check
     from ofa_tvm.graph.kernel import KernelSpec
     from ofa_tvm.hardware.target import TargetSpec
     from ofa_tvm.tuner.candidate import Candidate
@@ -28,15 +29,22 @@ def doctor(
     install_headers: Annotated[
         bool, typer.Option("--install-headers", help="First bring the header that bundles need to read PNG and JPEG.")
     ] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Only look at the cache: its size, what is damaged, what kills left.")
+    ] = False,
+    clear_cache: Annotated[
+        bool,
+        typer.Option("--clear-cache", help="First remove what the cache can make again: compiled kernels, the runner."),
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Check what everything else needs, and say how to mend what is missing.
 
     Ends with 0 when nothing fails (warnings are allowed), else with 1.
     """
-    from dataclasses import asdict
-    from itertools import chain, repeat
-
+    if cache or clear_cache:
+        _report(_cache(clear_cache), json)
+        return
     from ofa_tvm.checks.board_checks import board_checks
     from ofa_tvm.checks.cuda_checks import cuda_checks
     from ofa_tvm.checks.machine_checks import machine_checks, target_checks
@@ -57,7 +65,22 @@ def doctor(
             *board_checks(target, device),
             *cuda_checks(target, device),
         ]
-    checks = [*machine_checks(), *of_target]
+    _report([*machine_checks(), *of_target], json)
+
+
+def _cache(clears: bool) -> list[Check]:
+    from ofa_tvm.checks.cache_checks import cache_checks
+    from ofa_tvm.support.made_again import cache_facts, clear
+
+    if clears:
+        clear()
+    return list(cache_checks(cache_facts()))
+
+
+def _report(checks: Sequence[Check], as_json: bool) -> None:
+    from dataclasses import asdict
+    from itertools import chain, repeat
+
     failed = sum(check.status == "fail" for check in checks)
 
     def text() -> str:
@@ -69,7 +92,7 @@ def doctor(
                 lines.append(f"{'':<{width + 8}}{mark} {line}")
         return "\n".join([*lines, f"{failed} of {len(checks)} checks failed" if failed else "all is well"])
 
-    emit({"failed": failed, "checks": [asdict(check) for check in checks]}, json, text)
+    emit({"failed": failed, "checks": [asdict(check) for check in checks]}, as_json, text)
     if failed:
         raise typer.Exit(1)
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from ofa_tvm.support.errors import HostFault, UserError
+
 Answer = dict[str, object]
 
 
@@ -53,6 +55,10 @@ def meet_a_fault(kind: str) -> NoReturn:
     raise AssertionError
 
 
+def meet_wrong_input(is_users: bool) -> NoReturn:
+    raise (UserError if is_users else HostFault)("what is wrong", "what to do")
+
+
 def hang() -> None:
     threading.Event().wait()
 
@@ -74,5 +80,6 @@ def jobs() -> dict[str, Callable[..., Answer | None]]:
         "leave": leave,
         "hang": hang,
         "meet_a_fault": meet_a_fault,
+        "meet_wrong_input": meet_wrong_input,
         "hold": hold,
     }

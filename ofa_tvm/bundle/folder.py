@@ -15,9 +15,8 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -25,6 +24,7 @@ from pydantic import TypeAdapter
 from ofa_tvm.bundle.manifest import FORMAT, SCHEMA_VERSION, FileFacts, Manifest
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json, sha256_file, write_json
+from ofa_tvm.support.staging import staged, sweep
 from ofa_tvm.support.typed import validated
 
 LIBRARY = "model.so"
@@ -73,21 +73,18 @@ def write_bundle(out: Path, fill: Callable[[Path], Manifest]) -> Manifest:
     """
     check_destination(out)
     out = out.resolve()
-    # A name never used before: the system's loader takes a library at a path it has loaded from for the same library.
-    staged = out.with_name(f".{out.name}-{secrets.token_hex(8)}")
-    try:
-        staged.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror}", "choose another --out") from error
-    try:
-        manifest = fill(staged)
-        files = {path.name: FileFacts(bytes=path.stat().st_size, sha256=_synced(path)) for path in _files(staged)}
+    with ExitStack() as stack:
+        try:
+            sweep(out.parent, out.name)
+            folder = stack.enter_context(staged(out))
+        except OSError as error:
+            raise UserError(f"{out} cannot be written: {error.strerror}", "choose another --out") from error
+        manifest = fill(folder)
+        files = {path.name: FileFacts(bytes=path.stat().st_size, sha256=_synced(path)) for path in _files(folder)}
         manifest = manifest.model_copy(update={"files": files})
-        write_json(staged / MANIFEST, manifest.record())
+        write_json(folder / MANIFEST, manifest.record())
         check_destination(out)
-        _put_in_place(staged, out)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        _put_in_place(folder, out)
     return manifest
 
 
@@ -140,19 +137,19 @@ def _synced(path: Path) -> str:
     return sha256_file(path)
 
 
-def _put_in_place(staged: Path, out: Path) -> None:
-    """Make ``staged`` the folder ``out``; what was there ends up at ``staged``."""
+def _put_in_place(made: Path, out: Path) -> None:
+    """Make ``made`` the folder ``out``; what was there ends up at ``made``."""
     if not (out.exists() and any(out.iterdir())):
-        staged.rename(out)
-    elif not _exchange(staged, out):
-        aside = staged.with_name(f"{staged.name}-old")
+        made.rename(out)
+    elif not _exchange(made, out):
+        aside = made.with_name(f"{made.name}-old")
         out.rename(aside)
         try:
-            staged.rename(out)
+            made.rename(out)
         except OSError:
             aside.rename(out)
             raise
-        aside.rename(staged)
+        aside.rename(made)
 
 
 def _exchange(first: Path, second: Path) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.tvm_api.package import tvm
+from ofa_tvm.support.c_library import unloadable
 
 FIGURES = 10
 """Numbers that describe a window."""
@@ -65,10 +66,17 @@ class LoadedModel(RunnableModel):
 
     Args:
         library: the library. The system takes libraries that were ever loaded from the same path for the same one.
+
+    Raises:
+        HostFault: nothing may be run from the disk that it is on.
     """
 
     def __init__(self, library: Path) -> None:
-        super().__init__(tvm.runtime.load_module(str(library)), tvm.cpu())
+        try:
+            module = tvm.runtime.load_module(str(library))
+        except Exception as error:  # of a type that depends on the version
+            raise unloadable(library, error) from error
+        super().__init__(module, tvm.cpu())
 
 
 def load_anew(library: Path) -> LoadedModel:

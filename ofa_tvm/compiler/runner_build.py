@@ -16,7 +16,7 @@ from ofa_tvm.compiler.runner_headers import HEADER, HINT, finds_header, include_
 from ofa_tvm.support.console import log
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.errors import OfaTvmError
-from ofa_tvm.support.files import cache_folder, write_atomic
+from ofa_tvm.support.made_again import compiled_folder, made, unsealed
 from ofa_tvm.support.shipped import shipped_folder
 
 # The same as in CMakeLists.txt.
@@ -44,15 +44,12 @@ def build_runner(compiler: str) -> Path:
     flags = (*COMPILE, f"-I{runtime / 'include'}", *(include_flags() if finds_header(compiler) else WITHOUT_STB))
     if flags[-1:] == WITHOUT_STB:
         log(f"the runner reads .ppm, .npy and .raw, but no .png and .jpg: {compiler} does not find {HEADER}; {HINT}")
-    program = cache_folder() / f"run-{_digest(runtime, compiler, flags)}"
-    if program.exists():
-        return program
-    log(f"building the runner with {compiler} (once) ...")
-    write_atomic(program, lambda temporary: _build(compiler, sources, flags, temporary))
-    return program
+    program = compiled_folder() / f"run-{_digest(runtime, compiler, flags)}"
+    return made(program, lambda temporary: _build(compiler, sources, flags, temporary))
 
 
 def _build(compiler: str, sources: list[Path], flags: Sequence[str], program: Path) -> None:
+    log(f"building the runner with {compiler} (once) ...")
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(process_cores()) as pool:
         objects = [Path(name) / f"{source.stem}.o" for source in sources]
         commands = [
@@ -74,7 +71,9 @@ def add_runner(path: Path, compiler: str) -> None:
         compiler: see ``build_runner``.
     """
     try:
-        shutil.copy2(build_runner(compiler), path)
+        program = build_runner(compiler)
+        path.write_bytes(unsealed(program))
+        shutil.copymode(program, path)
     except (OfaTvmError, OSError) as error:
         what, hint = (error.what, error.hint) if isinstance(error, OfaTvmError) else (str(error), "")
         log(f"the bundle gets no runner: {what}" + (f"; {hint}, then deploy again" if hint else ""))

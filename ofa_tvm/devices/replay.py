@@ -16,8 +16,9 @@ from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.device import SerialDevice
 from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.latency_records import LatencyRecord, every_record
-from ofa_tvm.tuner.log import kernel_states, trial_records
+from ofa_tvm.tuner.log import kernel_states
 from ofa_tvm.tuner.trial import TrialResult
+from ofa_tvm.tuner.trial_ledger import trial_records
 
 MAC_PER_MS = 1e7
 

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ofa_tvm.supernet.training_device import has_triton
-from ofa_tvm.support.c_library import native_library
+from ofa_tvm.support.c_library import optional_library
 
 
 def _library() -> ctypes.CDLL | None:
-    return native_library("ofa_tvm.supernet", ("depthwise.c",), "-funroll-loops", "-fopenmp", "-Wno-psabi")
+    return optional_library("ofa_tvm.supernet", ("depthwise.c",), "-funroll-loops", "-fopenmp", "-Wno-psabi")
 
 
 def _at(tensor: Tensor | None) -> ctypes.c_void_p | None:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ofa_tvm.graph.network import Activation
-from ofa_tvm.support.c_library import native_library
+from ofa_tvm.support.c_library import optional_library
 
 BN_EPSILON = 1e-5
 BN_MOMENTUM = 0.1
@@ -31,7 +31,7 @@ OTHERS: dict[Activation, Callable[[Tensor], Tensor]] = {
 
 
 def _library() -> ctypes.CDLL | None:
-    return native_library("ofa_tvm.supernet", ("norm_activation.c",), "-fopenmp", "-fno-trapping-math")
+    return optional_library("ofa_tvm.supernet", ("norm_activation.c",), "-fopenmp", "-fno-trapping-math")
 
 
 def finish(inputs: Tensor, activation: Activation, residual: Tensor | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from copy import deepcopy
@@ -34,7 +35,7 @@ from ofa_tvm.supernet.teacher import Teacher
 from ofa_tvm.supernet.update import Update
 from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, append_jsonl
+from ofa_tvm.support.files import Record, append_jsonl, read_jsonl, write_atomic
 from ofa_tvm.support.ledger import Ledger
 
 STATE_NAME = "state.safetensors"
@@ -174,6 +175,8 @@ class Trainer:
 
     def run(self) -> Path:
         """Train what is left of the plan; returns the checkpoint."""
+        if self.ranks.is_first:
+            self._drop_reports_after(self.steps_done)
         with Task("training", self.plan.steps, self.steps_done) as task:
             while self.steps_done < self.plan.steps:
                 end = self._next_report()
@@ -185,6 +188,14 @@ class Trainer:
             save_supernet(path, self.result, self.facts())
         self.ranks.wait()
         return path
+
+    def _drop_reports_after(self, step: int) -> None:
+        """Drop reports of steps that a kill has undone: the saved state counts, and they are trained again."""
+        path = self.folder / LOG_NAME
+        reports = read_jsonl(path, "training log")
+        kept = [report for report in reports if not (isinstance(report.get("step"), int) and report["step"] > step)]
+        if len(kept) < len(reports):
+            write_atomic(path, "".join(json.dumps(report) + "\n" for report in kept))
 
     def _next_report(self) -> int:
         every = math.ceil(self.plan.steps / REPORTS)

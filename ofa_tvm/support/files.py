@@ -17,6 +17,8 @@ from typing import IO, Any
 
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.json_text import json_text, parse_json
+from ofa_tvm.support.staging import staged
+from ofa_tvm.support.system_errors import locking, naming
 
 Record = dict[str, Any]
 """A JSON object, where one is read or written."""
@@ -24,6 +26,8 @@ Content = str | bytes | Callable[[Path], object]
 """Of a file: text, bytes, or a function that writes the file at the path it is given."""
 MAX_TEXT_BYTES = 1 << 28
 """Of a file that is read whole."""
+BLOCK = 65536
+"""Bytes that are read at a time from the end of a file."""
 
 
 def cache_folder() -> Path:
@@ -51,14 +55,12 @@ def write_atomic(path: Path, content: Content) -> None:
         return
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
+    with naming(path), staged(path) as folder:
+        temporary = folder / path.name
         _write(temporary, content)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write(path: Path, content: Content) -> None:
@@ -68,7 +70,7 @@ def _write(path: Path, content: Content) -> None:
         content(path)
         path.chmod(path.stat().st_mode | mode)  # some writers make files that only their owner can read
     else:
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        path.write_bytes(content.encode(errors="surrogateescape") if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -121,8 +123,9 @@ def read_json(path: Path, what: str, hint: str = "restore it from a copy, or rem
 @contextmanager
 def _locked(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with naming(path), path.open("a+b") as file:
+        with locking(path.parent):
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield file
 
 
@@ -143,13 +146,35 @@ def complete_length(path: Path) -> int:
     with path.open("rb") as file:
         end = size
         while end > 0:
-            start = max(0, end - 65536)
+            start = max(0, end - BLOCK)
             file.seek(start)
             last_line_end = file.read(end - start).rfind(b"\n")
             if last_line_end >= 0:
                 return start + last_line_end + 1
             end = start
     return 0
+
+
+def last_records(path: Path) -> Iterator[Record]:
+    """The complete records of a file, the last one first, until one is damaged; reads no more than is asked for."""
+    if not path.exists():
+        return
+    rest, end = b"", complete_length(path)
+    with path.open("rb") as file:
+        while end > 0:
+            start = max(0, end - BLOCK)
+            file.seek(start)
+            rest, *lines = (file.read(end - start) + rest).split(b"\n")
+            lines = [rest, *lines] if start == 0 else lines
+            for line in filter(None, reversed(lines)):
+                try:
+                    record = parse_json(line)
+                except ValueError:
+                    return
+                if not isinstance(record, dict):
+                    return
+                yield record
+            end = start
 
 
 def read_jsonl(path: Path, what: str) -> list[Record]:

@@ -11,23 +11,29 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.staging import sweep_held
+from ofa_tvm.support.system_errors import locking, naming
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold an existing folder for writing.
+    """Hold an existing folder for writing; what killed processes left of unfinished files there is removed.
 
     Raises:
-        UserError: another process holds it; the message names it.
+        UserError: another process holds it; the message names it. Or files there cannot be locked.
     """
     holder, lock = folder / ".holder", FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        with locking(folder):
+            lock.acquire(timeout=0)
     except Timeout as error:
-        who = holder.read_text().strip() if holder.exists() else "another process"
+        who = holder.read_text(errors="replace").strip() if holder.exists() else "another process"
         raise UserError(f"{folder} is in use by {who}", "wait until it has ended, or stop it") from error
     try:
-        holder.write_text(f"process {os.getpid()} ({Path(sys.argv[0]).name} {' '.join(sys.argv[1:])})\n")
+        sweep_held(folder)
+        with naming(holder):
+            command = f"{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}"
+            holder.write_text(f"process {os.getpid()} ({command})\n", errors="surrogateescape")
         yield
     finally:
         holder.unlink(missing_ok=True)

@@ -30,7 +30,9 @@ from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.support.signals import uninterrupted
 from ofa_tvm.support.typed import read_lines
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.trial import KERNEL_STATE, TRIAL_RECORD, KernelState, TrialRecord, TrialResult
+from ofa_tvm.tuner.trial import KERNEL_STATE, KernelState, TrialResult
+from ofa_tvm.tuner.trial_ledger import FILE_NAME as LEDGER
+from ofa_tvm.tuner.trial_ledger import TrialRecord, trial_records, uncounted
 
 
 def logs_root() -> Path:
@@ -116,9 +118,16 @@ class TuningLog:
         with held(self._own):
             self._adopt()
             self._read()  # what another process wrote before it let go of the folder
+            self._count()
             if not (self.folder / MANIFEST).exists():
                 self._write_manifest()
             yield
+
+    def _count(self) -> None:
+        """Add the states that follow from trials which a killed process did not count any more."""
+        if states := uncounted(self.folder, self.kernels):
+            append_jsonl(self.folder / "kernels.jsonl", [asdict(state) for state in states])
+            self.kernels.update({state.kernel: state for state in states})
 
     def _write_manifest(self) -> None:
         manifest = {"schema_version": 1, "conditions": self._conditions, "reference_ms": self.reference_ms}
@@ -164,22 +173,14 @@ class TuningLog:
         state = self.kernels.get(kernel, KernelState(kernel))
         trials = []
         for candidate, result in results:
-            best_ms = result.best_ms
-            since_best, failures = state.since_best + 1, state.failures + (result.status != "ok")
-            state = replace(state, trials=state.trials + 1, since_best=since_best, failures=failures)
-            if best_ms is not None and candidate.source == "default":
-                state = replace(state, default_ms=best_ms)
-            if best_ms is not None and result.is_checked and (state.best_ms is None or best_ms < state.best_ms):
-                state = replace(
-                    state, best_ms=best_ms, since_best=0, schedule=candidate.schedule, source=candidate.source
-                )
-            facts = (candidate.digest, kernel, candidate.source, result.status, best_ms)
-            trials.append(asdict(TrialRecord(*facts, result.is_checked, result.error)))
+            trial = TrialRecord.of(state, candidate, result)
+            trials.append(trial.record())
+            state = trial.after(state)
             self.tried.add(candidate.digest)
-        # The ledger comes last: a kill in between may repeat these trials, but never forgets a winner.
+        # The ledger comes first: what a kill in between leaves out follows from it, see ``_count``.
         with uninterrupted():
+            append_jsonl(self.folder / LEDGER, trials)
             append_jsonl(self.folder / "kernels.jsonl", [asdict(state)])
-            append_jsonl(self.folder / "trials.jsonl", trials)
         self.kernels[kernel] = state
         return state
 
@@ -216,7 +217,7 @@ class TuningLog:
         """Keep the last line of each kernel and drop the ledger: what is shipped."""
         lines = "".join(json.dumps(asdict(state)) + "\n" for state in self.kernels.values())
         write_atomic(self.folder / "kernels.jsonl", lines)
-        (self.folder / "trials.jsonl").unlink(missing_ok=True)
+        (self.folder / LEDGER).unlink(missing_ok=True)
 
 
 def winners(folder: Path) -> dict[str, KernelSchedule]:
@@ -235,15 +236,6 @@ def best_times(folder: Path) -> dict[str, float]:
 def _conditions(folder: Path) -> Record:
     """Conditions under which a log was measured; empty where a kill left no manifest."""
     return read_log_manifest(folder).conditions if (folder / MANIFEST).exists() else {}
-
-
-def trial_records(folder: Path) -> list[TrialRecord]:
-    """The ledger of trials in a log's folder.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    return read_lines(folder / "trials.jsonl", "trial ledger", TRIAL_RECORD)
 
 
 def kernel_states(folder: Path) -> dict[str, KernelState]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,12 +38,12 @@ def keep_traces(folder: Path, results: Sequence[tuple[Candidate, TrialResult]]) 
 
 
 def kept_traces(folder: Path) -> dict[str, list[Record]]:
-    """``trace`` and ``times_ms`` of measured traces, by kernel.
+    """``trace`` and ``times_ms`` of measured traces, by kernel; a trace that a kill has kept twice counts once.
 
     Raises:
         UserError: the file is damaged.
     """
-    traces: dict[str, list[Record]] = {}
+    traces: dict[str, dict[str, Record]] = {}
     for line in read_lines(folder / FILE_NAME, "measured traces", _TRACE):
-        traces.setdefault(line.kernel, []).append(line.model_dump())
-    return traces
+        traces.setdefault(line.kernel, {})[json.dumps(line.trace)] = line.model_dump()
+    return {kernel: list(lines.values()) for kernel, lines in traces.items()}

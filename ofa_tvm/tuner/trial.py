@@ -84,30 +84,3 @@ class KernelState:
 
 
 KERNEL_STATE = TypeAdapter(KernelState)
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """A line of ``trials.jsonl``: a candidate by its digest, and what became of it."""
-
-    digest: str
-    kernel: str
-    source: str
-    status: TrialStatus
-    time_ms: Milliseconds | None
-    is_checked: bool
-    error: str
-
-    @model_validator(mode="after")
-    def _has_time(self) -> Self:
-        if (self.status == "ok") != (self.time_ms is not None):
-            raise ValueError("a trial that is ok, and no other, has a time")
-        return self
-
-    @property
-    def result(self) -> TrialResult:
-        """What it told."""
-        return TrialResult(self.status, (self.time_ms,) if self.time_ms else (), self.error, self.is_checked)
-
-
-TRIAL_RECORD = TypeAdapter(TrialRecord)

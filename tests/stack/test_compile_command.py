@@ -1,8 +1,8 @@
 """Subnets are compiled and checked through the command."""
 
+import errno
 import json
-import shutil
-from types import SimpleNamespace
+import os
 
 import pytest
 
@@ -86,10 +86,15 @@ def test_wrong_code_ends_with_1_and_writes_nothing(run, tmp_path, monkeypatch, c
 
 def test_a_full_disk_ends_with_1_and_says_what_to_mend(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path / "empty"))
-    (tmp_path / "empty").mkdir()
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
     assert run("--space", "tiny", "--subnet", "smallest") == 1
-    assert "make room there, or set OFA_TVM_CACHE" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"error: {tmp_path / 'empty' / 'compiled'}" in said
+    assert ".o: No space left on device\n  make room there" in said
 
 
 def test_help_names_the_verb(capsys):

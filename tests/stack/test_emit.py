@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -20,6 +23,7 @@ from ofa_tvm.graph.network import Activation
 from ofa_tvm.graph.numpy_reference import compute, random_inputs
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR
+from ofa_tvm.support.made_again import is_whole
 
 MCPU = load_target("x86").target.mcpu
 
@@ -265,8 +269,38 @@ def test_an_object_is_compiled_once(tmp_path):
     spec = KernelSpec("dense", 8, 16, 1)
     kernel = cache.kernel(spec)
     path = cache.get(spec, kernel.schedule)
-    made = path.stat().st_mtime_ns
     assert cache.get(spec, kernel.schedule) == path
-    assert path.stat().st_mtime_ns == made
+    assert cache.compiled == [path]
     other = ObjectCache({"kind": "llvm", "mcpu": MCPU, "num-cores": 2}, tmp_path)
     assert other.path(spec, kernel.schedule) != path
+
+
+@pytest.mark.parametrize("damage", ["half", "empty", "bits"])
+def test_a_damaged_object_is_never_linked(tmp_path, capfd, damage):
+    cache = ObjectCache({"kind": "llvm", "mcpu": MCPU, "num-cores": 1}, tmp_path)
+    spec = KernelSpec("dense", 8, 16, 1)
+    kernel = cache.kernel(spec)
+    path = cache.get(spec, kernel.schedule)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    bits = whole[:middle] + bytes(byte ^ 0x41 for byte in whole[middle : middle + 3]) + whole[middle + 3 :]
+    path.write_bytes({"half": whole[:middle], "empty": b"", "bits": bits}[damage])
+    runner = KernelRunner(kernel, cache.get(spec, kernel.schedule), 1)
+    assert capfd.readouterr().err == f"{path} is damaged, and is made again\n"
+    inputs = random_inputs(spec)
+    np.testing.assert_allclose(runner.run(inputs)[0], compute(spec, inputs)[0], rtol=1e-4, atol=1e-5)
+    assert is_whole(path)
+
+
+def test_a_disk_that_fills_up_does_not_end_the_process(tmp_path, monkeypatch):
+    """LLVM would: it aborts where it cannot write."""
+    cache = ObjectCache({"kind": "llvm", "mcpu": MCPU, "num-cores": 1}, tmp_path)
+    spec = KernelSpec("dense", 8, 16, 1)
+
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/.*\\.o'"):
+        cache.get(spec, cache.kernel(spec).schedule)
+    assert not list(tmp_path.iterdir())

@@ -151,6 +151,25 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does(
         assert found_facts == facts
 
 
+def test_a_kill_between_report_and_state_repeats_no_report(tiny_space, tiny_dataset, tmp_path, monkeypatch):
+    plan = make_plan("single-stage", 4, batch=16)
+    save = Trainer._save
+
+    def killed(self):
+        if self.steps_done == 2:
+            raise KeyboardInterrupt
+        save(self)
+
+    monkeypatch.setattr(Trainer, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(tiny_space, tiny_dataset, plan, tmp_path).run()
+    monkeypatch.undo()
+    path = tmp_path / LOG_NAME
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+    Trainer(tiny_space, tiny_dataset, plan, tmp_path).run()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3, 4]
+
+
 def test_a_finished_run_does_nothing_more(copy, tiny_space, tiny_dataset):
     before = (copy / FILE_NAME).read_bytes()
     assert Trainer(tiny_space, tiny_dataset, PLAN, copy).run() == copy / FILE_NAME

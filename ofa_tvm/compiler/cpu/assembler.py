@@ -9,7 +9,6 @@ kernel.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,9 +27,11 @@ from ofa_tvm.graph.kernel import KernelSpec, Winners
 from ofa_tvm.graph.network import INPUT, NetworkSpec
 from ofa_tvm.graph.quantisation import is_quantised, step_constants
 from ofa_tvm.graph.weights import Weights
+from ofa_tvm.support.c_library import run_compiler
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.dtype import FLOAT32_BYTES, DType
-from ofa_tvm.support.errors import OfaTvmError, UserError
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.system_errors import naming
 
 SOURCES = ("stack_place.h", "program.c", "window.c", "packed.c", "subnet_calls.c")
 SCRATCH = "scratch"
@@ -150,9 +151,7 @@ def link(program: Path, objects: Sequence[Path], tasks: int, linker: str, librar
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise OfaTvmError(f"{command[0]} could not link a subnet: {done.stderr.strip()[-500:]}")
+    run_compiler(command, f"{command[0]} could not link a subnet")
 
 
 def assemble(
@@ -173,7 +172,7 @@ def assemble(
 def _write_weights(plan: Plan, weights: Weights, path: Path) -> list[list[int]]:
     """Write all constants as the kernels read them; returns where those of each step begin, in bytes."""
     starts, at = [], 0
-    with path.open("wb") as file:
+    with naming(path), path.open("wb") as file:
         for step, kernel in zip(plan.steps, plan.kernels, strict=True):
             step_starts = []
             for array in kernel.pack(step_constants(step, weights)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,8 +14,10 @@ from ofa_tvm.compiler.cpu.emit.template import Array
 from ofa_tvm.compiler.cpu.kernel_runner import blank, copies_of
 from ofa_tvm.compiler.cpu.memory_plan import aligned
 from ofa_tvm.compiler.tvm_api.headers import include_folders
+from ofa_tvm.support.c_library import run_compiler
 from ofa_tvm.support.dtype import FLOAT32_BYTES
-from ofa_tvm.support.errors import OfaTvmError, UserError
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.system_errors import naming
 
 MAX_SECONDS = 20
 """A kernel that runs longer on a board is ended there."""
@@ -129,13 +130,12 @@ def compile_c(compiler: str, source: str, output: Path, is_library: bool, *objec
     """
     require_compiler(compiler)
     text = output.with_suffix(".c")
-    text.write_text(source)
+    with naming(text):
+        text.write_text(source)
     form = ["-shared", "-fPIC", "-fvisibility=hidden"] if is_library else ["-static", "-DSTANDALONE"]
     command = [compiler, "-x", "c", "-std=gnu11", "-O1", "-w", *form, *(f"-I{path}" for path in include_folders())]
     command += [str(text), "-x", "none", *map(str, objects), "-o", str(output), "-lpthread"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise OfaTvmError(f"{compiler} could not link {output.name}: {done.stderr.strip()[-500:]}")
+    run_compiler(command, f"{compiler} could not link {output.name}")
 
 
 def require_compiler(compiler: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +15,9 @@ from ofa_tvm.compiler.cpu.emit import EmittedKernel
 from ofa_tvm.compiler.cpu.emit.template import Array
 from ofa_tvm.compiler.cpu.memory_plan import ALIGNMENT, aligned
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.support.c_library import c_compiler, native_library
+from ofa_tvm.support.c_library import c_compiler, load_library, native_library, run_compiler
 from ofa_tvm.support.dtype import FLOAT32_BYTES, ArrayType
-from ofa_tvm.support.errors import OfaTvmError, UserError
+from ofa_tvm.support.errors import OfaTvmError
 
 MAX_ARGUMENTS = 10
 COLD_BYTES = 4 << 20
@@ -49,26 +48,18 @@ class KernelRunner:
         tasks: threads.
 
     Raises:
-        UserError: there is no C compiler.
+        HostFault: there is no C compiler, or the machine lacks something else.
         OfaTvmError: the object could not be linked.
     """
 
     def __init__(self, kernel: EmittedKernel, code: Path, tasks: int) -> None:
-        timer, compiler = (
-            native_library("ofa_tvm.compiler.native", ("stack_place.h", "timer.c"), "-pthread"),
-            c_compiler(),
-        )
-        if timer is None or compiler is None:
-            raise UserError("kernels cannot be timed: no C compiler was found", "install one, e.g. apt install g++")
         self._kernel, self._tasks = kernel, tasks
-        self._time = timer.time_kernel
+        self._time = native_library("ofa_tvm.compiler.native", ("stack_place.h", "timer.c"), "-pthread").time_kernel
         with tempfile.TemporaryDirectory() as folder:
             library = Path(folder) / f"kernel-{os.urandom(4).hex()}.so"
-            command = [compiler, "-shared", "-nostdlib", str(code), "-o", str(library)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise OfaTvmError(f"{code} could not be linked: {done.stderr.strip()[-300:]}")
-            self._library = ctypes.CDLL(str(library))
+            command = [c_compiler() or "cc", "-shared", "-nostdlib", str(code), "-o", str(library)]
+            run_compiler(command, f"{code} could not be linked")
+            self._library = load_library(library)
         self._function = ctypes.cast(getattr(self._library, kernel.spec.symbol), ctypes.c_void_p)
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:

@@ -6,9 +6,11 @@ allocation. TVM lowers and LLVM generates; the wrapper for packed arguments that
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import json
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,11 @@ from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
 from ofa_tvm.compiler.tvm_api.names import IRModule, Target, tirx, tvm
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, cache_folder, write_atomic
-from ofa_tvm.support.host_faults import require_space
+from ofa_tvm.support.files import Record
+from ofa_tvm.support.made_again import compiled_folder, keep, usable
 
 PASSES = (tirx.transform.StmtSimplify, tirx.transform.LowerIntrin)
-OBJECT_BYTES = 1 << 20
-"""More than any object has."""
+CLOSE_ON_EXEC = 1
 OPTIMIZATION = 1
 """LLVM's level. Emitted code leaves little to optimise: higher levels take a fifth longer and are not faster."""
 
@@ -34,6 +35,16 @@ def generate(kernel: EmittedKernel, target: Target) -> Any:
     module = tirx.transform.BindTarget(target.with_host(target))(module)
     lowered = tvm.ir.transform.Sequential([make() for make in PASSES])(module)
     return tvm.get_global_func("target.build.llvm")(lowered, target)
+
+
+def object_code(kernel: EmittedKernel, target: Target) -> bytes:
+    """A kernel's object file. LLVM writes it to memory: on a full disk it would end the process."""
+    file = ctypes.CDLL(None, use_errno=True).memfd_create(b"kernel", CLOSE_ON_EXEC)  # not every Python has it in os
+    if file < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    with os.fdopen(file, "rb") as memory:
+        generate(kernel, target).write_to_file(f"/proc/self/fd/{memory.fileno()}", "o")
+        return memory.read()
 
 
 class ObjectCache:
@@ -51,7 +62,9 @@ class ObjectCache:
         _require_cpu(str(attributes["mcpu"]), str(attributes.get("mtriple", "")))
         self.target = Target({**attributes, "opt-level": OPTIMIZATION})
         self.features = cpu_features(self.target)
-        self._folder = folder or cache_folder() / "kernels"
+        self._folder = folder or compiled_folder()
+        self.compiled: list[Path] = []
+        """What ``get`` has compiled."""
         self._identity = json.dumps([attributes, tvm.__version__, _sources_digest()], sort_keys=True)
 
     def kernel(self, spec: KernelSpec, schedule: KernelSchedule | None = None) -> EmittedKernel:
@@ -68,12 +81,11 @@ class ObjectCache:
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.o"
 
     def get(self, spec: KernelSpec, schedule: KernelSchedule) -> Path:
-        """The object file, compiled if it is not there yet."""
+        """The object file, compiled if it is not there yet or damaged."""
         path = self.path(spec, schedule)
-        if not path.exists():
-            require_space(OBJECT_BYTES)  # LLVM ends the process where it cannot write
-            code = generate(self.kernel(spec, schedule), self.target)
-            write_atomic(path, lambda temporary: code.write_to_file(str(temporary), "o"))
+        if not usable(path):
+            keep(path, object_code(self.kernel(spec, schedule), self.target))
+            self.compiled.append(path)
         return path
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from importlib.resources import files
 from pathlib import Path
 
 from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.graph.network import NetworkSpec
-from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.support.c_library import run_compiler
 
 NETWORK = "network.so"
 """TVM's own library, which lies beside ``model.so``."""
@@ -59,6 +58,4 @@ def link_gpu_program(network: NetworkSpec, batch: int, linker: str, library: Pat
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise OfaTvmError(f"{command[0]} could not link a GPU's library: {done.stderr.strip()[-500:]}")
+    run_compiler(command, f"{command[0]} could not link a GPU's library")

@@ -9,9 +9,10 @@ from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
-from ofa_tvm.support.c_library import c_compiler
+from ofa_tvm.support.c_library import c_compiler, run_compiler
 from ofa_tvm.support.errors import OfaTvmError, UserError
-from ofa_tvm.support.files import cache_folder, sha256_file
+from ofa_tvm.support.files import sha256_file
+from ofa_tvm.support.made_again import compiled_folder, made
 from ofa_tvm.support.shipped import shipped_folder
 
 INSTALL_QEMU = "install it, e.g. apt install qemu-user"
@@ -34,24 +35,17 @@ def counting_plugin() -> Path:
     """The plugin of ``tools/block_counts``, built once into the user's cache.
 
     Raises:
-        UserError: it cannot be built.
+        OfaTvmError: it cannot be built.
     """
     source = shipped_folder("tools") / "block_counts" / "block_counts.c"
-    library = cache_folder() / f"block_counts-{sha256_file(source)[:16]}.so"
-    if library.exists():
-        return library
     compiler = c_compiler()
     if compiler is None:
         raise UserError("the instruction counter cannot be built: no C compiler was found", "apt install gcc")
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        built = Path(folder) / library.name
-        command = [compiler, "-O2", "-shared", "-fPIC", "-w", str(source), "-o", str(built)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise UserError(f"the instruction counter could not be built: {done.stderr.strip()[-300:]}")
-        built.replace(library)
-    return library
+    command = [compiler, "-O2", "-shared", "-fPIC", "-w", str(source), "-o"]
+    return made(
+        compiled_folder() / f"block_counts-{sha256_file(source)[:16]}.so",
+        lambda to: run_compiler([*command, str(to)], "the instruction counter could not be built"),
+    )
 
 
 def count_blocks(program: list[str], triple: str | None, cpu: str, timeout_s: float) -> list[tuple[int, int, int]]:

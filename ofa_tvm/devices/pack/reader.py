@@ -162,20 +162,20 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
             f"all {len(new)} results of {folder} failed: {new[-1][1].error}",
             f"was it measured on the device of {target.name}? remove {pack_measure.RESULTS}, measure again there",
         )
+    line = {
+        "round": manifest.round,
+        "results": len(new),
+        "subnets": len(latencies),
+        "imported_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device,
+    }
+    # First the device: after a kill below, results of another one are still refused.
+    append_jsonl(tuning_log.folder / IMPORTS_FILE, [line])
     for kernel in dict.fromkeys(candidate.kernel for candidate, _ in new):
         mine = [pair for pair in new if pair[0].kernel == kernel]
         keep_traces(tuning_log.folder, mine)
         tuning_log.commit(kernel, mine)
     append_records(tuning_log.folder, latencies)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    line = {
-        "round": manifest.round,
-        "results": len(new),
-        "subnets": len(latencies),
-        "imported_at": now,
-        "device": device,
-    }
-    append_jsonl(tuning_log.folder / IMPORTS_FILE, [line])
     return Imported(
         results=len(new),
         subnets=len(latencies),

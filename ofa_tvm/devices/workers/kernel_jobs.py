@@ -13,12 +13,12 @@ import numpy as np
 
 from ofa_tvm.compiler.cpu.emit import EmittedKernel
 from ofa_tvm.compiler.cpu.kernel_runner import KernelRunner
-from ofa_tvm.compiler.cpu.object_cache import OBJECT_BYTES, ObjectCache, generate
+from ofa_tvm.compiler.cpu.object_cache import ObjectCache, object_code
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
 from ofa_tvm.hardware.target import Tuning
-from ofa_tvm.support.files import write_atomic
-from ofa_tvm.support.host_faults import require_space
+from ofa_tvm.support.made_again import keep, usable
+from ofa_tvm.support.system_errors import naming
 from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.job import KernelJob
 from ofa_tvm.tuner.trial import TrialResult
@@ -33,14 +33,15 @@ BETTER = 0.99
 def stored_object(cache: ObjectCache, kernel: EmittedKernel) -> Iterator[tuple[Path, Callable[[], None]]]:
     """A kernel's object file, and a function that keeps it in the cache; a new one is removed unless it is kept."""
     kept = cache.path(kernel.spec, kernel.schedule)
-    if kept.exists():
+    if usable(kept):
         yield kept, lambda: None
         return
-    require_space(OBJECT_BYTES)
+    content = object_code(kernel, cache.target)
     with tempfile.TemporaryDirectory() as folder:
         code = Path(folder) / "kernel.o"
-        generate(kernel, cache.target).write_to_file(str(code), "o")
-        yield code, lambda: write_atomic(kept, code.read_bytes())
+        with naming(code):
+            code.write_bytes(content)
+        yield code, lambda: keep(kept, content)
 
 
 def wrong_output(difference: float) -> TrialResult:

@@ -28,7 +28,7 @@ from pydantic import ValidationError, validate_call
 from pydantic_core import to_jsonable_python
 
 from ofa_tvm.support.closing import Closing
-from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError
+from ofa_tvm.support.errors import DeviceUnreachable, HostFault, OfaTvmError, UserError
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.host_faults import fault_of, is_host_fault, require_space
 
@@ -81,6 +81,7 @@ class Worker(Closing):
         Raises:
             DeviceUnreachable: the keeper itself is gone, or the worker is closed.
             HostFault: the machine failed, not the job.
+            UserError: the job was given what cannot be used.
         """
         self.start()
         if self._socket.fileno() < 0:
@@ -92,7 +93,7 @@ class Worker(Closing):
             self.close()  # an answer that comes later belongs to no call
             raise
         if answer.get("status") == HOST_FAULT:
-            raise fault_of(answer["error"])
+            raise _told(answer)
         if answer.get("status") == "crashed":
             require_space()
         return answer
@@ -243,6 +244,9 @@ def _work(keeper: socket.socket, make_table: MakeTable) -> NoReturn:
             except Exception as error:  # a job may fail in any way; its reason is the answer
                 status = HOST_FAULT if is_host_fault(error) else "failed"
                 answer = {"status": status, "error": f"{type(error).__name__}: {_telling(error)[:300]}"}
+                if isinstance(error, HostFault | UserError):
+                    by_user = isinstance(error, UserError)
+                    answer = {"status": HOST_FAULT, "error": error.what, "hint": error.hint, "by_user": by_user}
             _send(keeper, answer)
     except BrokenPipeError:
         pass
@@ -250,6 +254,13 @@ def _work(keeper: socket.socket, make_table: MakeTable) -> NoReturn:
         code = 1
     finally:
         os._exit(code)
+
+
+def _told(answer: Message) -> OfaTvmError:
+    """The error to raise for an answer that is no result of the job."""
+    if "by_user" not in answer:
+        return fault_of(answer["error"])
+    return (UserError if answer["by_user"] else HostFault)(answer["error"], answer["hint"])
 
 
 def _telling(error: Exception) -> str:

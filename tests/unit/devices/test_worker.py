@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from ofa_tvm.devices.workers.worker import Worker
-from ofa_tvm.support.errors import DeviceUnreachable, HostFault
+from ofa_tvm.support.errors import DeviceUnreachable, HostFault, UserError
 
 JOBS = "worker_jobs"
 LONG_S = 60.0
@@ -103,6 +103,14 @@ def test_a_fault_of_the_machine_is_no_answer(kind, said):
         with pytest.raises(HostFault, match=f"this machine failed, not what was tried: .*{said}"):
             worker.call("meet_a_fault", 30, kind=kind)
         assert worker.call("add", 30, left=1, right=2)["sum"] == 3, "the worker goes on"
+
+
+@pytest.mark.parametrize(("is_users", "error"), [(True, UserError), (False, HostFault)])
+def test_what_is_wrong_around_a_job_is_no_answer_either(is_users, error):
+    with Worker(JOBS) as worker:
+        with pytest.raises(error, match=r"^what is wrong\n  what to do$"):
+            worker.call("meet_wrong_input", 30, is_users=is_users)
+        assert works(worker)
 
 
 def test_a_crash_where_the_disk_is_full_is_the_disks(monkeypatch):

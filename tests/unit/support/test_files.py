@@ -14,6 +14,7 @@ from ofa_tvm.support.files import (
     append_jsonl,
     cache_folder,
     complete_length,
+    last_records,
     read_json,
     read_jsonl,
     sha256_file,
@@ -49,6 +50,18 @@ def test_torn_tail_longer_than_a_block(tmp_path):
     assert complete_length(path) == 0
     append_jsonl(path, [{"a": 2}])
     assert path.read_bytes() == b'{"a": 2}\n'
+
+
+@pytest.mark.parametrize("padding", [0, 40_000, 200_000])
+def test_the_last_records_are_read_from_the_end(tmp_path, padding):
+    path = tmp_path / "log.jsonl"
+    assert list(last_records(path)) == []
+    append_jsonl(path, [{"number": number, "padding": "é" * padding} for number in range(5)])
+    with path.open("ab") as file:
+        file.write(b'{"number": 5')
+    assert [record["number"] for record in last_records(path)] == [4, 3, 2, 1, 0]
+    path.write_bytes(b'{"number": 1}\n[]\n{"number": 2}\n')
+    assert list(last_records(path)) == [{"number": 2}]
 
 
 @pytest.mark.parametrize("line", [b"{broken}", b"", b"[1]", b"\xff\xfe"])

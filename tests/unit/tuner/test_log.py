@@ -164,18 +164,42 @@ def test_values_that_cannot_be_are_refused(log, target, tmp_path, field, value):
         TuningLog(target, tmp_path)
 
 
-def test_a_kill_between_files_keeps_the_winner(log, target, tmp_path, monkeypatch):
-    def killed_at_the_ledger(path, records):
-        if path.name == "trials.jsonl":
+def test_a_kill_between_files_leaves_nothing_to_count_twice(log, target, tmp_path, monkeypatch):
+    def killed_after_the_ledger(path, records):
+        if path.name == "kernels.jsonl":
             raise KeyboardInterrupt
         append_jsonl(path, records)
 
-    monkeypatch.setattr(module, "append_jsonl", killed_at_the_ledger)
-    with pytest.raises(KeyboardInterrupt):
-        commit(log, 3.0)
+    with log.exclusive():
+        commit(log, 5.0)
+        monkeypatch.setattr(module, "append_jsonl", killed_after_the_ledger)
+        with pytest.raises(KeyboardInterrupt):
+            log.commit(FIRST, [(candidate(1, source="default"), ok(4.0)), (candidate(2), TrialResult("crashed"))])
+        monkeypatch.undo()
     again = TuningLog(target, tmp_path)
-    assert again.kernels[FIRST].best_ms == 3.0
-    assert again.winners == {FIRST: candidate(0).schedule}
+    assert again.kernels[FIRST].trials == 1
+    with again.exclusive():
+        expected = KernelState(FIRST, 4.0, 4.0, 3, 1, 1, candidate(1).schedule, "default")
+        assert again.kernels == {FIRST: expected}
+    with (third := TuningLog(target, tmp_path)).exclusive():
+        assert third.kernels == {FIRST: expected}
+    assert len(lines(log, "kernels.jsonl")) == 2
+    assert [line["number"] for line in lines(log, "trials.jsonl")] == [1, 2, 3]
+
+
+def test_a_ledger_of_an_older_version_is_counted_already(log, target, tmp_path):
+    with log.exclusive():
+        commit(log, 5.0, 4.0)
+    path = log.folder / "trials.jsonl"
+    known = json.loads(path.read_text().splitlines()[0])
+    without_number = {name: value for name, value in known.items() if name != "number"}
+    path.write_text("".join(json.dumps(without_number | {"digest": name}) + "\n" for name in "abcd"))
+    with (again := TuningLog(target, tmp_path)).exclusive():
+        assert again.kernels[FIRST].trials == 2
+    with path.open("a") as file:
+        file.write(json.dumps(known | {"number": "x"}) + "\n")
+    with pytest.raises(UserError, match=r"trials.jsonl.* damaged"), TuningLog(target, tmp_path).exclusive():
+        pass
 
 
 def test_prune_keeps_the_best_and_drops_the_ledger(log, target, tmp_path):
