@@ -29,7 +29,7 @@ class Killer:
         self._folder, self._at, self._is_torn = f"{os.path.realpath(folder)}/", at, is_torn
         self._process, self._sync = os.getpid(), os.fsync
         self.steps = 0
-        os.fsync = self._fsync  # type: ignore[assignment,unused-ignore]
+        os.fsync = self._fsync  # type: ignore[assignment]
         sys.addaudithook(self._see)
 
     def stop(self) -> None:
