@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from ofa_tvm.graph.kernel import KernelSchedule
 from ofa_tvm.support.files import Record
@@ -13,6 +14,19 @@ from ofa_tvm.support.files import Record
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Count = Annotated[int, Field(ge=0, strict=True)]
 TrialStatus = Literal["ok", "failed", "wrong_output", "crashed", "timed_out"]
+LONGEST_MS = 3.6e6
+"""No call that is timed takes an hour."""
+
+
+def require_times(times_ms: Iterable[float], what: str) -> None:
+    """Refuse what no clock can have told: a board that fails answers such times.
+
+    Raises:
+        ValueError: one is not a number, not above 0, or longer than an hour.
+    """
+    for time_ms in times_ms:
+        if not 0 < time_ms < LONGEST_MS or isinstance(time_ms, bool):
+            raise ValueError(f"{what} cannot be {time_ms:g} ms")
 
 
 @dataclass(frozen=True)
@@ -21,6 +35,9 @@ class TrialResult:
 
     ``times_ms`` are all repeats. Where a reference kernel was timed beside them, they are normalised to the speed at
     which the log began, and ``reference_ms`` is what the reference took.
+
+    Raises:
+        ValueError: a time cannot be, or "ok" comes without times.
     """
 
     status: TrialStatus
@@ -29,10 +46,21 @@ class TrialResult:
     is_checked: bool = False
     reference_ms: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.status == "ok":
+            if not self.times_ms:
+                raise ValueError("a trial that succeeded has no times")
+            require_times(self.times_ms, "a kernel's time")
+        if self.reference_ms is not None:
+            require_times([self.reference_ms], "a reference kernel's time")
+
     @classmethod
     def of_answer(cls, answer: Record) -> TrialResult:
-        """The result in a worker's answer."""
-        return _RESULT.validate_python(answer)
+        """The result in a worker's answer; "failed" where the answer cannot be one."""
+        try:
+            return _RESULT.validate_python(answer)
+        except ValidationError as error:
+            return cls("failed", error=impossible(error))
 
     @property
     def best_ms(self) -> float | None:
@@ -41,6 +69,12 @@ class TrialResult:
 
 
 _RESULT = TypeAdapter(TrialResult)
+
+
+def impossible(error: ValidationError) -> str:
+    """What is wrong with an answer."""
+    first = error.errors()[0]
+    return f"the answer cannot be: {' '.join([*map(str, first['loc']), first['msg']])}"
 
 
 @dataclass(frozen=True)
