@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic_core import from_json
+
 from ofa_tvm.support.errors import UserError
 
 Record = dict[str, Any]
@@ -134,14 +136,23 @@ def read_jsonl(path: Path, what: str) -> list[Record]:
         return []
     with path.open("rb") as file:
         complete = file.read(complete_length(path))
-    records: list[Record] = []
-    for number, line in enumerate(complete.splitlines(), 1):
+    return [parsed_line(path, what, number, line) for number, line in enumerate(complete.splitlines(), 1)]
+
+
+def parsed_line(path: Path, what: str, number: int, line: bytes) -> Record:
+    """The record of a line.
+
+    Raises:
+        UserError: it is not a JSON object.
+    """
+    try:
+        record = from_json(line)  # four times as fast as json, but knows no lone surrogates
+    except ValueError:
         try:
             record = json.loads(line)
         except ValueError as error:
             record = error
-        if not isinstance(record, dict):
-            hint = "remove that line, or restore the file from a copy"
-            raise UserError(f"{what} {path}, line {number}, is damaged", hint)
-        records.append(record)
-    return records
+    if not isinstance(record, dict):
+        hint = "remove that line, or restore the file from a copy"
+        raise UserError(f"{what} {path}, line {number}, is damaged", hint)
+    return record

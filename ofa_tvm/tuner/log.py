@@ -25,11 +25,12 @@ from pydantic import ValidationError
 from ofa_tvm.graph.kernel import KernelSchedule
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, append_jsonl, read_json, read_jsonl, write_atomic, write_json
+from ofa_tvm.support.files import Record, append_jsonl, read_json, write_atomic, write_json
 from ofa_tvm.support.holding import held
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.support.signals import uninterrupted
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.tally import TalliedFile, remove_tally
 from ofa_tvm.tuner.trial import KernelState, TrialResult
 
 _OTHER_VERSION = "it may come from another version of ofa_tvm"
@@ -97,18 +98,29 @@ class TuningLog:
         self.target, self._conditions = target, target.conditions
         self.reference_ms: float | None = None
         self.kernels: dict[str, KernelState] = {}
-        self.tried: set[str] = set()
+        self._tried: set[str] | None = None
         self._read()
 
-    def _read(self) -> None:
+    def _read(self, is_held: bool = False) -> None:
         manifest = self.folder / MANIFEST
         self.reference_ms = read_json(manifest, "manifest").get("reference_ms") if manifest.exists() else None
-        self.kernels.update(kernel_states(self.folder))
-        self.tried.update(line["digest"] for line in _lines(self.folder / "trials.jsonl", "trial ledger", "digest"))
-        # Shipped logs have no ledger, but what won there was tried.
-        for key, state in self.kernels.items():
-            if state.schedule is not None:
-                self.tried.add(Candidate(key, "donor", state.schedule).digest)
+        self.kernels.update(kernel_states(self.folder, is_held))
+        self._tried, self._is_held = None, is_held
+
+    @property
+    def tried(self) -> set[str]:
+        """Digests of all candidates that were tried; the ledger is read when this is first asked for.
+
+        Raises:
+            UserError: the ledger is damaged.
+        """
+        if self._tried is None:
+            self._tried = _tried(self.folder / "trials.jsonl", self._is_held)
+            # Shipped logs have no ledger, but what won there was tried.
+            for key, state in self.kernels.items():
+                if state.schedule is not None:
+                    self._tried.add(Candidate(key, "donor", state.schedule).digest)
+        return self._tried
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -121,10 +133,13 @@ class TuningLog:
         self._own.mkdir(parents=True, exist_ok=True)
         with held(self._own):
             self._adopt()
-            self._read()  # what another process wrote before it let go of the folder
+            self._read(is_held=True)  # what another process wrote before it let go of the folder
             if not (self.folder / MANIFEST).exists():
                 self._write_manifest()
-            yield
+            try:
+                yield
+            finally:
+                self._is_held = False
 
     def _write_manifest(self) -> None:
         manifest = {"schema_version": 1, "conditions": self._conditions, "reference_ms": self.reference_ms}
@@ -190,7 +205,8 @@ class TuningLog:
                     "error": result.error,
                 }
             )
-            self.tried.add(candidate.digest)
+            if self._tried is not None:
+                self._tried.add(candidate.digest)
         # The ledger comes last: a kill in between may repeat these trials, but never forgets a winner.
         with uninterrupted():
             append_jsonl(self.folder / "kernels.jsonl", [asdict(state)])
@@ -232,6 +248,8 @@ class TuningLog:
         lines = "".join(json.dumps(asdict(state)) + "\n" for state in self.kernels.values())
         write_atomic(self.folder / "kernels.jsonl", lines)
         (self.folder / "trials.jsonl").unlink(missing_ok=True)
+        for name in ("kernels.jsonl", "trials.jsonl"):
+            remove_tally(self.folder / name)
 
 
 def winners(folder: Path) -> dict[str, KernelSchedule]:
@@ -254,29 +272,41 @@ def _conditions(folder: Path) -> Record:
     return manifest.get("conditions", {}) if isinstance(manifest, dict) else {}
 
 
-def _lines(path: Path, what: str, *fields: str) -> list[Record]:
-    """Lines of a log file, all of which must have these fields."""
-    lines = read_jsonl(path, what)
-    for number, line in enumerate(lines, 1):
-        missing = [field for field in fields if field not in line]
-        if missing:
-            raise UserError(f"{what} {path}, line {number}, has no '{missing[0]}'", _OTHER_VERSION)
-    return lines
+def _tried(path: Path, is_held: bool) -> set[str]:
+    """Digests in a ledger of trials."""
+    file = TalliedFile(path, "trial ledger")
+    tried = set(file.entries)
+    for number, line in file.lines():
+        if not isinstance(line.get("digest"), str):
+            raise UserError(f"trial ledger {path}, line {number}, has no 'digest'", _OTHER_VERSION)
+        tried.add(line["digest"])
+    if is_held:
+        file.keep(tried)
+    return tried
 
 
-def kernel_states(folder: Path) -> dict[str, KernelState]:
+def kernel_states(folder: Path, is_held: bool = False) -> dict[str, KernelState]:
     """What a log's folder knows of each kernel: its last line.
+
+    Args:
+        folder: the log's folder.
+        is_held: whether the caller holds it for writing.
 
     Raises:
         UserError: the file is damaged.
     """
     path = folder / "kernels.jsonl"
-    states = {}
-    for number, line in enumerate(_lines(path, "tuning log", "kernel"), 1):
+    file = TalliedFile(path, "tuning log")
+    states = {state.kernel: state for state in map(KernelState.of_record, map(json.loads, file.entries))}
+    for number, line in file.lines():
+        if "kernel" not in line:
+            raise UserError(f"tuning log {path}, line {number}, has no 'kernel'", _OTHER_VERSION)
         try:
             states[line["kernel"]] = KernelState.of_record(line)
         except ValidationError as error:
             first = error.errors()[0]
             what = f"'{'.'.join(map(str, first['loc']))}': {first['msg']}"
             raise UserError(f"{path}, line {number}, is of an unknown form: {what}", _OTHER_VERSION) from error
+    if is_held:
+        file.keep(json.dumps(asdict(state)) for state in states.values())
     return states
