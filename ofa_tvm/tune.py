@@ -38,6 +38,7 @@ def tune(
     trials: Annotated[int | None, typer.Option(min=0, help="Most trials of this run.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="Most minutes of this run.")] = None,
     trials_per_kernel: Annotated[int | None, typer.Option(min=1, help="Most trials of one kernel, ever.")] = None,
+    max_noise: Annotated[float | None, typer.Option(help="Most a reference kernel may slow down, e.g. 1.5.")] = None,
     samples: Annotated[
         int, typer.Option(min=0, help="Random subnets to measure for the latency model afterwards (0: none).")
     ] = 0,
@@ -82,14 +83,13 @@ def tune(
     is_packed = export_pack is not None or import_pack is not None
     named = _finalists(subnets_of, export_pack)
     spec = load_target(target, threads, batch, device or ("pack" if is_packed else None), dtype)
+    spec = spec if max_noise is None else spec.with_max_noise(max_noise)
     search_space = chosen_space(supernet, space)
     search_space = search_space if classes is None else search_space.with_classes(classes)
     resolutions = search_space.choose_resolutions(resolution)
-    log = TuningLog(spec, logs)
-    tuned = TunedSpace(search_space, spec, log)
-    budget = Budget(
-        trials, None if minutes is None else minutes * 60, trials_per_kernel or spec.tuning.trials_per_kernel
-    )
+    tuned = TunedSpace(search_space, spec, log := TuningLog(spec, logs))
+    seconds = None if minutes is None else minutes * 60
+    budget = Budget(trials, seconds, trials_per_kernel or spec.tuning.trials_per_kernel)
     payload: Record = {
         "target": spec.name,
         "fingerprint": spec.fingerprint,

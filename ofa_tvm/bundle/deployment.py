@@ -50,7 +50,7 @@ from ofa_tvm.timing.turns import WindowPlan, in_turn
 from ofa_tvm.timing.window import Percentile, Timing, Window, usual_calibration_ms
 from ofa_tvm.tuner.device import Device
 from ofa_tvm.tuner.job import TunedSubnets
-from ofa_tvm.tuner.latency_records import windows_on
+from ofa_tvm.tuner.latency_records import every_record, windows_on
 from ofa_tvm.tuner.log import TuningLog
 
 MAX_TOP1_DIFFERENCE: dict[DType, float] = {"float32": 0.001, "float16": 0.003, "int8": 0.003}
@@ -258,7 +258,7 @@ class Deployment:
             return Window.of(loaded.window(images, plan.window_ms))
 
         host = host_identity() if self.target.device == "local" else ""
-        before, windows = windows_on(self.log.folder, host), list[Window]()
+        before, windows = windows_on(every_record(self.log.folder), host), list[Window]()
 
         def timing() -> Timing:
             return Timing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -88,7 +89,8 @@ class Tuning(_Part):
     """Defaults of ``tune``.
 
     Trials of a kernel, trials committed together, seconds after which a trial has failed, and how a kernel is timed:
-    repeats, and the length of one in ms.
+    repeats, and the length of one in ms. ``max_noise`` is how many times its usual time a reference kernel may take
+    beside a trial that counts (None: no limit here, where times are scaled; boards have limits of their own).
     """
 
     trials_per_kernel: int = Field(gt=0)
@@ -96,6 +98,7 @@ class Tuning(_Part):
     timeout_s: float = Field(gt=0)
     repeats: int = Field(gt=0)
     min_repeat_ms: int = Field(gt=0)
+    max_noise: float | None = Field(default=None, gt=1, allow_inf_nan=False)
 
 
 class Rpc(_Part):
@@ -218,6 +221,16 @@ class TargetSpec(_Part):
     def with_repeats(self, repeats: int) -> Self:
         """The target with another number of repeats for each kernel."""
         return self.model_copy(update={"tuning": self.tuning.model_copy(update={"repeats": repeats})})
+
+    def with_max_noise(self, max_noise: float) -> Self:
+        """The target with another limit of noise, see ``Tuning``.
+
+        Raises:
+            UserError: it is not above 1.
+        """
+        if not 1 < max_noise < math.inf:
+            raise UserError(f"--max-noise {max_noise:g} is no limit", "give a number above 1, for example 1.5")
+        return self.model_copy(update={"tuning": self.tuning.model_copy(update={"max_noise": max_noise})})
 
     @functools.cached_property
     def conditions(self) -> Record:

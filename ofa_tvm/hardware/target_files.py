@@ -130,13 +130,16 @@ def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSp
     if kind == "emulated" and target.rpc is not None:
         return target.model_copy(update={"device": "emulated"})
     if kind == "rpc" and target.rpc is not None:
-        address = address or os.environ.get(target.rpc.tracker_env, "").split(":")
+        address = address or os.environ.get(target.rpc.tracker_env, "").removeprefix("rpc:").split(":")
         if len(address) >= 2 and address[0] and address[1].isdigit():
             rpc = target.rpc if len(address) == 2 else target.rpc.model_copy(update={"key": ":".join(address[2:])})
             return target.model_copy(update={"device": "rpc", "rpc": rpc, "tracker": ":".join(address[:2])})
         if device is not None or address != [""]:
-            where = "--device" if device is not None else target.rpc.tracker_env
-            raise UserError(f"{where} does not say where the tracker is", "write rpc:HOST:PORT or rpc:HOST:PORT:KEY")
+            where, prefix = ("--device", "rpc:") if device is not None else (target.rpc.tracker_env, "")
+            raise UserError(
+                f"{where} does not say where the tracker is",
+                f"write {prefix}HOST:PORT or {prefix}HOST:PORT:KEY, for example {prefix}127.0.0.1:9190",
+            )
         kind = "estimate"
     if kind == "estimate" and target.estimate is not None:
         if target.threads != 1:

@@ -12,7 +12,8 @@ from ofa_tvm.hardware.host import host_identity
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.timing.window import Percentile, Timing, usual_calibration_ms
-from ofa_tvm.tuner.latency_records import FILE_NAME, LatencyRecord, read_records, windows_on
+from ofa_tvm.tuner.block_schedules import schedules_of
+from ofa_tvm.tuner.latency_records import FILE_NAME, LatencyRecord, every_record, records_of, windows_on
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
 RECENT = 50
@@ -37,12 +38,15 @@ class KnownLatencies:
         self._tuned, folder = tuned, tuned.log.folder
         self._percentile, self._busy_cores, self._is_live = percentile, busy_cores, is_live
         self.host = host_identity() if tuned.target.device == "local" else ""
-        self._windows = windows_on(folder, self.host)
+        every = every_record(folder)
+        self._windows = windows_on(every, self.host)
         self._before: dict[str, list[LatencyRecord]] = {}
         self._now: dict[str, list[LatencyRecord]] = {}
-        records = read_records(folder, tuned.space.name, tuned.own_classes)
+        records = records_of(every, tuned.space.name, tuned.own_classes)
+        subnets = list(dict.fromkeys(record.subnet for record in records))
+        today = dict(zip(subnets, schedules_of(tuned, list(map(self._config, subnets))), strict=True))
         for record in records:
-            if record.schedules == self.schedules(record.subnet):
+            if record.schedules == today[record.subnet]:
                 _keep(self._before, record)
         self._before = {subnet: kept for subnet, kept in self._before.items() if kept[-1].status == "ok"}
         good = [record for record in records if record.status == "ok"]
@@ -51,8 +55,11 @@ class KnownLatencies:
 
     def schedules(self, subnet: str) -> str:
         """Identity of the schedules that a subnet is built with today."""
+        return self._tuned.schedules(self._config(subnet))
+
+    def _config(self, subnet: str) -> SubnetConfig:
         try:
-            return self._tuned.schedules(self._tuned.space.parse(subnet))
+            return self._tuned.space.parse(subnet)
         except UserError as error:
             path = self._tuned.log.folder / FILE_NAME
             hint = f"remove its lines: sed -i '/\"{subnet}\"/d' {shlex.quote(str(path))}"

@@ -5,7 +5,6 @@ An append locks, repairs a torn last line, writes once, flushes and syncs. A rea
 
 from __future__ import annotations
 
-import codecs
 import fcntl
 import hashlib
 import os
@@ -196,14 +195,23 @@ def numbered_lines(path: Path, what: str) -> Iterator[tuple[int, bytes, Record]]
         return
     with path.open("rb") as file:
         complete = file.read(complete_length(path))
-    for number, line in enumerate(complete.removeprefix(codecs.BOM_UTF8).splitlines(), 1):
-        try:
-            record = parse_json(line)
-            if not isinstance(record, dict):
-                raise ValueError("it is no JSON object")
-        except ValueError as error:
-            raise damaged_line(path, what, number, error) from error
-        yield number, line, record
+    for number, line in enumerate(complete.splitlines(), 1):
+        yield number, line, parsed_line(path, what, number, line)
+
+
+def parsed_line(path: Path, what: str, number: int, line: bytes) -> Record:
+    """The record of a line.
+
+    Raises:
+        UserError: it is not a JSON object.
+    """
+    try:
+        record = parse_json(line)
+        if not isinstance(record, dict):
+            raise ValueError("it is no JSON object")
+    except ValueError as error:
+        raise damaged_line(path, what, number, error) from error
+    return record
 
 
 def damaged_line(path: Path, what: str, number: int, why: ValueError) -> UserError:

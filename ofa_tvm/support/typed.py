@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -90,10 +91,12 @@ def read_lines(path: Path, what: str, form: TypeAdapter[T]) -> list[T]:
     Raises:
         UserError: a line is damaged; the message has its number, and a command that removes it.
     """
-    values = []
-    for number, text, _ in numbered_lines(path, what):
-        try:
-            values.append(_of_text(form, text))
-        except ValueError as error:
-            raise damaged_line(path, what, number, error) from error
-    return values
+    return [typed_line(path, what, number, text, form) for number, text, _ in numbered_lines(path, what)]
+
+
+def typed_line(path: Path, what: str, number: int, text: bytes, form: TypeAdapter[T]) -> T:
+    """The value of a line that is JSON; see ``read_lines``."""
+    try:
+        return _of_text(form, text.removeprefix(codecs.BOM_UTF8))
+    except ValueError as error:
+        raise damaged_line(path, what, number, error) from error

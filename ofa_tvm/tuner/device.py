@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ofa_tvm.compiler.codegen import Library
@@ -12,6 +13,7 @@ from ofa_tvm.support.closing import Closing
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record
 from ofa_tvm.timing.turns import WindowPlan
+from ofa_tvm.tuner.calm import until_calm
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
@@ -54,7 +56,14 @@ class Device(Closing):
 
 
 class SerialDevice(Device):
-    """A device that runs one trial at a time."""
+    """A device that runs one trial at a time.
+
+    ``reference_ms`` is what a reference kernel took when the log began, where one is timed beside every trial;
+    ``max_noise`` is how many times that it may take, see ``calm.until_calm``.
+    """
+
+    reference_ms: float | None = None
+    max_noise: float | None = None
 
     @abstractmethod
     def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
@@ -63,7 +72,8 @@ class SerialDevice(Device):
     def trials(self, spec: KernelSpec, candidates: Sequence[Candidate], best_ms: float | None) -> Iterator[TrialResult]:
         """Results of candidates in their order, as they come; each has to beat those before."""
         for candidate in candidates:
-            result = self.trial(spec, candidate, best_ms)
+            trial = partial(self.trial, spec, candidate, best_ms)
+            result = until_calm(trial, self.reference_ms, self.max_noise)
             yield result
             if result.best_ms is not None and result.is_checked:
                 best_ms = result.best_ms if best_ms is None else min(best_ms, result.best_ms)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
 from ofa_tvm.graph.network import NetworkSpec
@@ -14,7 +14,8 @@ from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, described_space, get_space, own_model
 from ofa_tvm.support.files import Record
 from ofa_tvm.timing.turns import WindowPlan
-from ofa_tvm.tuner.trial import TrialStatus
+from ofa_tvm.timing.window import Window
+from ofa_tvm.tuner.trial import TrialStatus, impossible, require_times
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,9 @@ class SubnetTiming:
         reference_ms: what the space's reference subnet took right after each of them, likewise.
         figures: of each window, see ``timing.window.Window``; none where times are estimated.
         error: why it failed.
+
+    Raises:
+        ValueError: a time or a figure cannot be, or their numbers differ.
     """
 
     status: TrialStatus
@@ -119,10 +123,23 @@ class SubnetTiming:
     figures: tuple[tuple[float, ...], ...] = ()
     error: str = ""
 
+    def __post_init__(self) -> None:
+        if self.status == "ok":
+            counts = {len(self.times_ms), len(self.reference_ms), len(self.figures or self.times_ms)}
+            if len(counts) > 1 or not self.times_ms:
+                raise ValueError("a subnet's times, those of the reference subnet, and figures must be equally many")
+        require_times(self.times_ms, "a subnet's time")
+        require_times(self.reference_ms, "the reference subnet's time")
+        for figures in self.figures:
+            Window.of(figures)
+
     @classmethod
     def of_answer(cls, answer: Record) -> SubnetTiming:
-        """The timing in a worker's answer."""
-        return _TIMING.validate_python(answer)
+        """The timing in a worker's answer; "failed" where the answer cannot be one."""
+        try:
+            return _TIMING.validate_python(answer)
+        except ValidationError as error:
+            return cls("failed", error=impossible(error))
 
 
 @dataclass(frozen=True)

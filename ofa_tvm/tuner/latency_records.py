@@ -103,21 +103,17 @@ def read_records(folder: Path, space: str, classes: int | None = None) -> list[L
     Raises:
         UserError: a line is damaged or of another form.
     """
-    every = every_record(folder)
+    return records_of(every_record(folder), space, classes)
+
+
+def records_of(every: Sequence[LatencyRecord], space: str, classes: int | None = None) -> list[LatencyRecord]:
+    """Those of a space; see ``read_records``."""
     return [record for record in every if (record.space, record.classes) == (space, classes) and _has_reference(record)]
 
 
-def windows_on(folder: Path, host: str) -> list[Window]:
-    """The last windows that were measured on a host left alone, of every space in a log's folder.
-
-    Raises:
-        UserError: a line is damaged or of another form.
-    """
-    here = [
-        latency_record
-        for latency_record in every_record(folder)
-        if latency_record.host == host and not latency_record.busy_cores
-    ]
+def windows_on(every: Sequence[LatencyRecord], host: str) -> list[Window]:
+    """The last windows that were measured on a host left alone, of every space."""
+    here = [record for record in every if record.host == host and not record.busy_cores]
     return [window for record in here[-RECENT:] for window in record.windows]
 
 

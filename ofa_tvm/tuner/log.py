@@ -28,11 +28,13 @@ from ofa_tvm.support.files import Record, append_jsonl, write_atomic, write_json
 from ofa_tvm.support.holding import held
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.support.signals import uninterrupted
-from ofa_tvm.support.typed import read_lines
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.tally import TalliedFile, remove_tally
 from ofa_tvm.tuner.trial import KERNEL_STATE, KernelState, TrialResult
 from ofa_tvm.tuner.trial_ledger import FILE_NAME as LEDGER
-from ofa_tvm.tuner.trial_ledger import TrialRecord, trial_records, uncounted
+from ofa_tvm.tuner.trial_ledger import TrialRecord, tried_digests, uncounted
+
+KERNELS = "kernels.jsonl"
 
 
 def logs_root() -> Path:
@@ -93,18 +95,29 @@ class TuningLog:
         self.target, self._conditions = target, target.conditions
         self.reference_ms: float | None = None
         self.kernels: dict[str, KernelState] = {}
-        self.tried: set[str] = set()
+        self._tried: set[str] | None = None
         self._read()
 
-    def _read(self) -> None:
+    def _read(self, is_held: bool = False) -> None:
         manifest = self.folder / MANIFEST
         self.reference_ms = read_log_manifest(self.folder).reference_ms if manifest.exists() else None
-        self.kernels.update(kernel_states(self.folder))
-        self.tried.update(trial.digest for trial in trial_records(self.folder))
-        # Shipped logs have no ledger, but what won there was tried.
-        for key, state in self.kernels.items():
-            if state.schedule is not None:
-                self.tried.add(Candidate(key, "donor", state.schedule).digest)
+        self.kernels.update(kernel_states(self.folder, is_held))
+        self._tried, self._is_held = None, is_held
+
+    @property
+    def tried(self) -> set[str]:
+        """Digests of all candidates that were tried; the ledger is read when this is first asked for.
+
+        Raises:
+            UserError: the ledger is damaged.
+        """
+        if self._tried is None:
+            self._tried = tried_digests(self.folder, self._is_held)
+            # Shipped logs have no ledger, but what won there was tried.
+            for key, state in self.kernels.items():
+                if state.schedule is not None:
+                    self._tried.add(Candidate(key, "donor", state.schedule).digest)
+        return self._tried
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -117,16 +130,19 @@ class TuningLog:
         self._own.mkdir(parents=True, exist_ok=True)
         with held(self._own):
             self._adopt()
-            self._read()  # what another process wrote before it let go of the folder
+            self._read(is_held=True)  # what another process wrote before it let go of the folder
             self._count()
             if not (self.folder / MANIFEST).exists():
                 self._write_manifest()
-            yield
+            try:
+                yield
+            finally:
+                self._is_held = False
 
     def _count(self) -> None:
         """Add the states that follow from trials which a killed process did not count any more."""
         if states := uncounted(self.folder, self.kernels):
-            append_jsonl(self.folder / "kernels.jsonl", [asdict(state) for state in states])
+            append_jsonl(self.folder / KERNELS, [asdict(state) for state in states])
             self.kernels.update({state.kernel: state for state in states})
 
     def _write_manifest(self) -> None:
@@ -150,7 +166,7 @@ class TuningLog:
             schedule=winner.schedule,
             source=source,
         )
-        append_jsonl(self.folder / "kernels.jsonl", [asdict(state)])
+        append_jsonl(self.folder / KERNELS, [asdict(state)])
         self.kernels[kernel] = state
 
     def _adopt(self) -> None:
@@ -176,11 +192,12 @@ class TuningLog:
             trial = TrialRecord.of(state, candidate, result)
             trials.append(trial.record())
             state = trial.after(state)
-            self.tried.add(candidate.digest)
+            if self._tried is not None:
+                self._tried.add(candidate.digest)
         # The ledger comes first: what a kill in between leaves out follows from it, see ``_count``.
         with uninterrupted():
             append_jsonl(self.folder / LEDGER, trials)
-            append_jsonl(self.folder / "kernels.jsonl", [asdict(state)])
+            append_jsonl(self.folder / KERNELS, [asdict(state)])
         self.kernels[kernel] = state
         return state
 
@@ -216,8 +233,10 @@ class TuningLog:
     def prune(self) -> None:
         """Keep the last line of each kernel and drop the ledger: what is shipped."""
         lines = "".join(json.dumps(asdict(state)) + "\n" for state in self.kernels.values())
-        write_atomic(self.folder / "kernels.jsonl", lines)
+        write_atomic(self.folder / KERNELS, lines)
         (self.folder / LEDGER).unlink(missing_ok=True)
+        for name in (KERNELS, LEDGER):
+            remove_tally(self.folder / name)
 
 
 def winners(folder: Path) -> dict[str, KernelSchedule]:
@@ -238,10 +257,19 @@ def _conditions(folder: Path) -> Record:
     return read_log_manifest(folder).conditions if (folder / MANIFEST).exists() else {}
 
 
-def kernel_states(folder: Path) -> dict[str, KernelState]:
+def kernel_states(folder: Path, is_held: bool = False) -> dict[str, KernelState]:
     """What a log's folder knows of each kernel: its last line.
+
+    Args:
+        folder: the log's folder.
+        is_held: whether the caller holds it for writing.
 
     Raises:
         UserError: the file is damaged.
     """
-    return {state.kernel: state for state in read_lines(folder / "kernels.jsonl", "tuning log", KERNEL_STATE)}
+    file = TalliedFile(folder / KERNELS, "tuning log", KERNEL_STATE)
+    states = {state.kernel: state for state in map(KERNEL_STATE.validate_json, file.entries)}
+    states |= {state.kernel: state for state in file.values()}
+    if is_held:
+        file.keep(json.dumps(asdict(state)) for state in states.values())
+    return states

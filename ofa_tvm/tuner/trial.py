@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from ofa_tvm.graph.kernel import KernelSchedule
 from ofa_tvm.support.files import Record
-from ofa_tvm.support.typed import Count, Milliseconds
+from ofa_tvm.support.typed import MAX_MS, Count, Milliseconds
 
 TrialStatus = Literal["ok", "failed", "wrong_output", "crashed", "timed_out"]
+
+
+def require_times(times_ms: Iterable[float], what: str) -> None:
+    """Refuse what no clock can have told: a board that fails answers such times.
+
+    Raises:
+        ValueError: one is not a number, not above 0, or longer than ``MAX_MS``.
+    """
+    for time_ms in times_ms:
+        if not 0 < time_ms <= MAX_MS or isinstance(time_ms, bool):
+            raise ValueError(f"{what} cannot be {time_ms:g} ms")
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,9 @@ class TrialResult:
 
     ``times_ms`` are all repeats. Where a reference kernel was timed beside them, they are normalised to the speed at
     which the log began, and ``reference_ms`` is what the reference took.
+
+    Raises:
+        ValueError: a time cannot be, or "ok" comes without times.
     """
 
     status: TrialStatus
@@ -28,10 +43,21 @@ class TrialResult:
     is_checked: bool = False
     reference_ms: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.status == "ok":
+            if not self.times_ms:
+                raise ValueError("a trial that succeeded has no times")
+            require_times(self.times_ms, "a kernel's time")
+        if self.reference_ms is not None:
+            require_times([self.reference_ms], "a reference kernel's time")
+
     @classmethod
     def of_answer(cls, answer: Record) -> TrialResult:
-        """The result in a worker's answer."""
-        return _RESULT.validate_python(answer)
+        """The result in a worker's answer; "failed" where the answer cannot be one."""
+        try:
+            return _RESULT.validate_python(answer)
+        except ValidationError as error:
+            return cls("failed", error=impossible(error))
 
     @property
     def best_ms(self) -> float | None:
@@ -56,6 +82,12 @@ def _checked(schedule: KernelSchedule) -> KernelSchedule:
 
 
 SoundSchedule = Annotated[KernelSchedule, AfterValidator(_checked)]
+
+
+def impossible(error: ValidationError) -> str:
+    """What is wrong with an answer."""
+    first = error.errors()[0]
+    return f"the answer cannot be: {' '.join([*map(str, first['loc']), first['msg']])}"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, last_records
 from ofa_tvm.support.typed import Milliseconds, Positive, read_lines, validated
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.tally import TalliedFile
 from ofa_tvm.tuner.trial import KernelState, SoundSchedule, TrialResult, TrialStatus
 
 FILE_NAME = "trials.jsonl"
@@ -98,6 +99,23 @@ def trial_records(folder: Path) -> list[TrialRecord]:
         UserError: the file is damaged.
     """
     return read_lines(folder / FILE_NAME, "trial ledger", _TRIAL)
+
+
+def tried_digests(folder: Path, is_held: bool) -> set[str]:
+    """Digests of the candidates in a log's ledger.
+
+    Args:
+        folder: the log's.
+        is_held: whether the caller holds it for writing.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    file = TalliedFile(folder / FILE_NAME, "trial ledger", _TRIAL)
+    tried = {*file.entries, *(trial.digest for trial in file.values())}
+    if is_held:
+        file.keep(tried)
+    return tried
 
 
 def uncounted(folder: Path, states: Mapping[str, KernelState]) -> list[KernelState]:

@@ -15,7 +15,9 @@ from ofa_tvm import doctor
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel
+from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.devices.rpc import jobs as rpc_jobs
+from ofa_tvm.devices.rpc import session
 from ofa_tvm.devices.rpc.board_health import Limits
 from ofa_tvm.devices.rpc.board_servers import BoardServers
 from ofa_tvm.devices.rpc.device import RpcDevice
@@ -29,8 +31,10 @@ from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.timing.window import Window
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.drift import REFERENCE
-from ofa_tvm.tuner.job import SubnetJob, TunedSubnets
+from ofa_tvm.tuner.job import KernelJob, SubnetJob, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.loop import Budget, Tuner
+from ofa_tvm.tuner.tile_candidates import Sources
 
 ANY = Limits(math.inf, math.inf)
 KEY = "this-machine"
@@ -151,25 +155,60 @@ def test_an_unknown_key_ends_the_command(target_file, servers, tmp_path, capsys)
     assert f"{servers.tracker} has no board 'other'" in capsys.readouterr().err
 
 
+def test_tuning_goes_on_when_the_tracker_starts_again(servers, device, target, tiny_space, tmp_path):
+    log = TuningLog(target, tmp_path)
+    kernels = dict(list(fused_kernels(tiny_space, (12,)).items())[:2])
+    sources = Sources(target.attributes, kernels, log.kernels, {}, log.tried, transfer=False)
+    with log.exclusive():
+        device.calibrate_to(log)
+        tuner = Tuner(kernels, dict.fromkeys(kernels, 1.0), log, device, sources, batch=2)
+        tuner.run(Budget(trials=2, seconds=None, trials_per_kernel=2))
+        servers.restart_tracker()
+        done = tuner.run(Budget(trials=2, seconds=None, trials_per_kernel=2))
+    assert (done.trials, done.failures) == (2, 0)
+    assert not any(board["quarantine"] for board in device.boards())
+
+
 def test_cores_are_chosen_and_a_session_ends_in_time(servers, device, target, library):
     """In this process: a board ends a session that has lasted, which is no crash, and the next one is another."""
     device.close()  # its boards become free
-    access = Access(servers.tracker, KEY, 4, (max(os.sched_getaffinity(0)),), target.toolchain.linker)
+    patient = Access(servers.tracker, KEY, 60, (max(os.sched_getaffinity(0)),), target.toolchain.linker)
     path, images = library
     stored = path.with_suffix(".npy")
     np.save(stored, images[:1])
     held = rpc_jobs.BoardJobs()
-    answer = held.time_model(BoardRequest(access), path, stored, window_ms=1.0)
+    answer = held.time_model(BoardRequest(patient), path, stored, window_ms=1.0)
     assert answer["status"] == "ok", answer
-    subnets = TunedSubnets(MBV3_CIFAR.name, 10, (MBV3_CIFAR.smallest.key,), path.parent)
-    job = SubnetJob(subnets, target, WindowPlan(windows=2, window_ms=1, gap_s=6))
-    answer = held.time_subnet(BoardRequest(access), job)
-    assert (answer["status"], answer["error"]) == ("lost", "its session of 4 s ended")
-    answer = held.time_model(BoardRequest(replace(access, cores=(62,))), path, stored, window_ms=1.0)
+    held = rpc_jobs.BoardJobs()
+    answer = held.time_model(BoardRequest(replace(patient, cores=(62,))), path, stored, window_ms=1.0)
     assert answer["status"] == "no_board"
     assert "cannot use cores [62]" in answer["error"]
-    avoided = held.ping(BoardRequest(replace(access, cores=()), tuple(servers.addresses)))
+    avoided = held.ping(BoardRequest(replace(patient, cores=()), tuple(servers.addresses)))
     assert (avoided["status"], "no further board" in avoided["error"]) == ("no_board", True)
+
+    # Nothing is compiled within this short session: that may take longer on a busy machine.
+    brief = replace(patient, session_timeout_s=4, cores=())
+    subnets = TunedSubnets(MBV3_CIFAR.name, 10, (MBV3_CIFAR.smallest.key,), path.parent)
+    job = SubnetJob(subnets, target, WindowPlan(windows=2, window_ms=1, gap_s=6))
+    answer = rpc_jobs.BoardJobs().time_subnet(BoardRequest(brief), job)
+    assert (answer["status"], answer["error"]) == ("lost", "its session of 4 s ended")
+
+
+def test_two_coordinators_share_boards_of_a_key(servers, target, monkeypatch):
+    """While one holds all boards, the other is told so; when the first lets go, the other goes on."""
+    monkeypatch.setattr(session, "WAIT_S", 2.0)
+    request = BoardRequest(Access(servers.tracker, KEY, 60, (), target.toolchain.linker))
+    holding = [rpc_jobs.BoardJobs() for _ in servers.addresses]
+    for number, jobs in enumerate(holding):
+        assert jobs.ping(replace(request, others=number))["status"] == "ok"
+    other = rpc_jobs.BoardJobs()
+    answer = other.ping(request)
+    assert (answer["status"], "became free" in answer["error"]) == ("no_board", True)
+    trial = holding[0].trial(request, KernelJob(REFERENCE, {}, target), with_reference=True)
+    assert (trial["status"], trial["beside_ms"] > 0) == ("ok", True), "the first one is not disturbed"
+    monkeypatch.undo()
+    del holding[0], jobs
+    assert other.ping(request)["status"] == "ok"
 
 
 def test_tuning_goes_on_when_a_board_is_killed(servers, target, tiny_space, tmp_path):

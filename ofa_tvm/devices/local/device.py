@@ -33,8 +33,7 @@ class LocalDevice(SerialDevice):
     """
 
     def __init__(self, target: TargetSpec) -> None:
-        self._target = target
-        self.reference_ms: float | None = None
+        self._target, self.max_noise = target, target.tuning.max_noise
         environment = {"TVM_NUM_THREADS": str(target.threads), "OMP_NUM_THREADS": str(target.threads)}
         self._worker = Worker(GPU_JOBS_MODULE if target.is_gpu else JOBS_MODULE, environment)
 

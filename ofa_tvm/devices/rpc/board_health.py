@@ -25,13 +25,19 @@ class Limits:
 
 @dataclass
 class BoardState:
-    """What is known of a board; ``quarantine`` is why it gets no more jobs."""
+    """What is known of a board; ``quarantine`` is why it gets no more jobs, ``aside`` why it gets none for now."""
 
     address: str
     facts: Record = field(default_factory=dict)
     references_ms: list[list[float]] = field(default_factory=list)
     jobs: int = 0
     quarantine: str = ""
+    aside: str = ""
+
+    @property
+    def usual_ms(self) -> float | None:
+        """The fastest repeat of all reference timings."""
+        return min(map(min, self.references_ms), default=None)
 
     @property
     def latest_ms(self) -> float | None:
@@ -53,6 +59,7 @@ class BoardState:
             "reference_spread": self.spread,
             "reference_median_ms": [median(times_ms) for times_ms in self.references_ms],
             "quarantine": self.quarantine,
+            "aside": self.aside,
         }
 
 
@@ -61,13 +68,14 @@ def spread(times_ms: list[float]) -> float:
     return float(np.quantile(times_ms, 0.9) / min(times_ms))
 
 
-def complaint(state: BoardState, others: list[BoardState], limits: Limits) -> str:
+def complaint(state: BoardState, others: list[BoardState], limits: Limits, expected_ms: float | None = None) -> str:
     """Why a board cannot be trusted; empty when it can.
 
     Args:
         state: the board.
         others: the other boards in use.
         limits: what is too much.
+        expected_ms: what the reference kernel took when the tuning log began, where that is known.
     """
     if state.spread is None or state.latest_ms is None:
         return ""
@@ -77,4 +85,18 @@ def complaint(state: BoardState, others: list[BoardState], limits: Limits) -> st
     slowness = state.latest_ms / median_low(latest_ms)
     if slowness > limits.slowness:
         return f"slow: a reference kernel takes {slowness:.2f}x what it takes on the other boards"
-    return ""
+    return slow_now(state, state.latest_ms, limits, expected_ms)
+
+
+def slow_now(state: BoardState, beside_ms: float, limits: Limits, expected_ms: float | None = None) -> str:
+    """Why a time cannot be trusted that a board told just now; empty when it can.
+
+    Args:
+        state: the board.
+        beside_ms: what a reference kernel took beside.
+        limits: what is too much.
+        expected_ms: as for ``complaint``.
+    """
+    known_ms = [known for known in (state.usual_ms, expected_ms) if known is not None]
+    slowness = beside_ms / min(known_ms) if known_ms else 1.0
+    return f"slow: a reference kernel takes {slowness:.2f}x its usual time" if slowness > limits.slowness else ""

@@ -1,15 +1,21 @@
-"""Several boards that share jobs: one that vanishes costs no job, one that cannot be trusted gets no more."""
+"""Several boards that share jobs: one that vanishes costs no job, one that cannot be trusted gets none.
+
+A board that reboots, hangs, fails or is slow for a while is set aside. Whenever a job finds no other board free, one
+that was set aside is tried again; it is given up when it has been aside for ``RETURN_S``.
+"""
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from ofa_tvm.devices.rpc.board_health import BoardState, Limits, complaint
+from ofa_tvm.devices.rpc.board_health import BoardState, Limits, complaint, slow_now
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import DeviceUnreachable
 from ofa_tvm.support.files import Record
@@ -18,11 +24,22 @@ Message = Record
 Ask = Callable[..., Message]
 PING_S = 60.0
 MAX_LOSSES = 2
-"""A job that lost this many boards is not tried again."""
+"""A job that lost this many boards, which were there right before, is not tried again."""
+MAX_FAILURES = 2
+"""Nor is one that failed this often on boards that were well right afterwards."""
 EVERY_JOBS = 50
 """Jobs of a board after which it is checked again."""
 CALMER_TRIES = 3
 """Times that a reference kernel is timed before a board is called noisy."""
+RETURN_S = 300.0
+"""How long a board may be set aside: it boots within that time, or its tracker starts again."""
+RETRY_S = 5.0
+"""Seconds after which a board that was set aside is tried again."""
+SAVED = "what was measured is saved: run the same command again to go on"
+CALMER = (
+    "end what else runs on the boards, cool them, or set their clocks (governor 'performance'); "
+    "'tune --max-noise 1.5' allows more, for less certain results"
+)
 
 
 class Caller(Protocol):
@@ -39,11 +56,22 @@ class Caller(Protocol):
 
 @dataclass
 class Slot:
-    """A worker, and the address of the board that it had last."""
+    """A worker, and the address of the board that it had last.
+
+    ``reason`` is why it gets no more jobs; ``aside`` why it gets none from ``aside_since`` to ``again_at``, or longer.
+    """
 
     worker: Caller
     address: str = ""
     reason: str = ""
+    aside: str = ""
+    aside_since: float | None = None
+    again_at: float = 0.0
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it gets jobs now."""
+        return not self.reason and not self.aside
 
 
 @dataclass(frozen=True)
@@ -69,7 +97,7 @@ class BoardPool:
     Args:
         workers: one for each board; closed with the pool.
         access: how to reach a board; part of every job's ``request``, see ``session.BoardRequest``.
-        checks: how a board is checked before its first job and now and then.
+        checks: how a board is checked before its first job, after a failure, and now and then.
         advice: what to do when no board is left.
     """
 
@@ -77,13 +105,16 @@ class BoardPool:
         self._slots = [Slot(worker) for worker in workers]
         self._access, self._checks, self._advice = access, checks, advice
         self._free: deque[Slot] = deque()
+        self._aside: list[Slot] = []
         self._changed = threading.Condition()
         self._threads = ThreadPoolExecutor(max(1, len(self._slots)))
+        self._is_started = self._is_closed = False
+        self._expected_ms: float | None = None
         self.states: dict[str, BoardState] = {}
 
     @property
     def active(self) -> list[Slot]:
-        """Slots that still get jobs."""
+        """Slots that get jobs, now or when they are back."""
         return [slot for slot in self._slots if not slot.reason]
 
     def start(self) -> None:
@@ -99,6 +130,13 @@ class BoardPool:
             self._free.extend(self.active)
         if not self.active:
             raise self._unreachable()
+        self._is_started = True
+
+    def expect(self, reference_ms: float) -> None:
+        """What the reference kernel took when the log began: boards that take longer are set aside."""
+        self._expected_ms = reference_ms
+        for slot in self.active:
+            self._judge(slot)
 
     def _first(self, slot: Slot) -> None:
         answer = self._ask(slot, "ping", PING_S, {})
@@ -112,7 +150,10 @@ class BoardPool:
         return self._threads.map(lambda values: self.call(job, timeout_s, values), arguments)
 
     def call(self, job: str, timeout_s: float, arguments: Mapping[str, object]) -> Message:
-        """Run a job; when its board vanishes, on another one.
+        """Run a job; when its board vanishes or fails a check, on another one.
+
+        A failure is believed when it happens twice, on boards that pass their check right afterwards; a time, when a
+        reference kernel beside it takes its usual time.
 
         Returns:
             The job's answer; "crashed" when boards keep going away with it.
@@ -120,53 +161,69 @@ class BoardPool:
         Raises:
             DeviceUnreachable: no board is left.
         """
-        losses = 0
-        while True:
+        losses = failures = 0
+        while losses < MAX_LOSSES:
             slot = self._take()
             try:
+                if losses and not self._is_there(slot, "does not answer"):
+                    continue  # it went away before, not because of this job
                 answer = self._ask(slot, job, timeout_s, arguments)
-                if not _is_lost(answer):
-                    self._watch(slot, answer)
+                if answer["status"] == "ok" or (answer["status"] == "failed" and "board" not in answer):
+                    if self._is_sound(slot, answer):
+                        return answer
+                    continue
+                if _is_lost(answer):
+                    is_there = self._is_there(slot, answer["error"])
+                    is_begun = answer["status"] != "no_board"
+                    losses += is_begun and (not is_there or answer["status"] == "lost")
+                    is_believed = is_there and is_begun and answer["status"] != "lost"
+                else:
+                    self._check(slot, answer.get("board", slot.address))
+                    is_believed = slot.is_usable
+                failures += is_believed
+                if failures == MAX_FAILURES:
                     return answer
-                is_begun = answer["status"] != "no_board"
-                if self._is_there(slot, answer) and answer["status"] != "lost" and is_begun:
-                    return answer  # the board lives, so the job itself failed
-                losses += is_begun
-                if losses == MAX_LOSSES:
-                    return {"status": "crashed", "error": f"its board went away {MAX_LOSSES} times: {answer['error']}"}
             finally:
                 self._give_back(slot)
+        return {"status": "crashed", "error": f"its board went away {MAX_LOSSES} times: {answer['error']}"}
 
-    def _is_there(self, slot: Slot, answer: Message) -> bool:
-        """Ask the board of a lost job whether it is there; if it does not answer, it gets no more jobs."""
+    def _is_there(self, slot: Slot, why: str) -> bool:
+        """Ask a board whether it is there; if it does not answer, it is set aside."""
         again = self._ask(slot, "ping", PING_S, {})
-        if again["status"] == "ok":
-            return True
-        self._retire(slot, f"{answer['error']}, and again: {again['error']}")
-        return False
+        if again["status"] != "ok":
+            self._set_aside(slot, f"{why}, and again: {again['error']}")
+        return slot.is_usable
 
     def _ask(self, slot: Slot, job: str, timeout_s: float, arguments: Mapping[str, object]) -> Message:
         avoid = [state.address for state in list(self.states.values()) if state.quarantine]
-        others = len(self.active) - 1
+        others = sum(other is not slot and other.is_usable for other in self._slots)
         request = {"access": self._access, "avoid": avoid, "others": others}
         answer = slot.worker.call(job, timeout_s, request=request, **arguments)
         slot.address = answer.get("board", slot.address)
         return answer
 
-    def _watch(self, slot: Slot, answer: Message) -> None:
-        """Count a job, and check a board that is new or has done many since it was last checked."""
+    def _is_sound(self, slot: Slot, answer: Message) -> bool:
+        """Count a job, unless its board is slow now: then that is set aside.
+
+        A board that is new, or has done many jobs since it was last checked, is checked.
+        """
         address = answer.get("board", slot.address)
         state = self.states.get(address)
         if state is None or state.jobs % EVERY_JOBS == EVERY_JOBS - 1:
             state = self._check(slot, address)
-        state.jobs += 1
+        limits, beside_ms = self._checks.limits, answer.get("beside_ms")
+        reason = "" if limits is None or beside_ms is None else slow_now(state, beside_ms, limits, self._expected_ms)
+        if reason:
+            self._set_aside(slot, reason)
+        state.jobs += slot.is_usable
+        return slot.is_usable
 
     def _check(self, slot: Slot, address: str) -> BoardState:
         state = self.states.setdefault(address, BoardState(address))
         try:
             state.facts = self._checks.connect(self._asker(slot))
         except DeviceUnreachable as error:
-            self._retire(slot, str(error.what))
+            self._set_aside(slot, str(error.what))
         else:
             self._time_reference(slot, state)
         return state
@@ -178,27 +235,64 @@ class BoardPool:
             try:
                 state.references_ms.append(self._checks.reference_ms(self._asker(slot)))
             except DeviceUnreachable as error:
-                self._retire(slot, str(error.what))
+                self._set_aside(slot, str(error.what))
                 return
             if not complaint(state, [], self._checks.limits):
                 break
         self._judge(slot)
 
     def _judge(self, slot: Slot) -> None:
-        if self._checks.limits is None:
+        if self._checks.limits is None or slot.address not in self.states:
             return
         state = self.states[slot.address]
         others = [
-            self.states[board.address] for board in self.active if board is not slot and board.address in self.states
+            self.states[board.address]
+            for board in self.active
+            if board is not slot and not board.aside and board.address in self.states
         ]
-        if reason := complaint(state, others, self._checks.limits):
-            self._retire(slot, reason)
+        if reason := complaint(state, others, self._checks.limits, self._expected_ms):
+            self._set_aside(slot, reason)
 
     def _asker(self, slot: Slot) -> Ask:
         def ask(job: str, timeout_s: float, /, **arguments: object) -> Message:
             return self._ask(slot, job, timeout_s, arguments)
 
         return ask
+
+    def _set_aside(self, slot: Slot, reason: str) -> None:
+        """No jobs for a slot and its board until it can be used again; before the first job, none at all."""
+        if not self._is_started:
+            self._retire(slot, reason)
+            return
+        now = time.monotonic()
+        if slot.aside_since is None:
+            slot.aside_since = now
+            log(f"board {slot.address or '(none)'} gets no jobs for now: {reason}")
+        slot.aside, slot.again_at = reason, now + RETRY_S
+        if slot.address in self.states:
+            self.states[slot.address].aside = reason
+        with self._changed:
+            if slot in self._free:
+                self._free.remove(slot)
+                self._aside.append(slot)
+
+    def _is_back(self, slot: Slot) -> bool:
+        """Whether a slot that was set aside can be used again; it is given up when that took too long."""
+        slot.aside = ""
+        answer = self._ask(slot, "ping", PING_S, {})
+        if answer["status"] == "ok":
+            self._check(slot, answer["board"])
+        else:
+            self._set_aside(slot, answer["error"])
+        if slot.aside:
+            assert slot.aside_since is not None
+            if time.monotonic() - slot.aside_since > RETURN_S:
+                self._retire(slot, slot.aside)
+            return False
+        slot.aside_since = None
+        self.states[slot.address].aside = ""
+        log(f"board {slot.address} is back")
+        return True
 
     def _retire(self, slot: Slot, reason: str) -> None:
         """No more jobs for a slot and its board."""
@@ -209,26 +303,54 @@ class BoardPool:
         slot.worker.close()
 
     def _take(self) -> Slot:
+        """A slot whose board can be used.
+
+        Raises:
+            DeviceUnreachable: none is left.
+        """
+        while True:
+            slot = self._next()
+            try:
+                if not slot.aside or self._is_back(slot):
+                    return slot
+            except BaseException:
+                self._give_back(slot)
+                raise
+            self._give_back(slot)
+
+    def _next(self) -> Slot:
+        """A free slot; where there is none, one that was set aside long enough ago."""
         with self._changed:
-            while not self._free:
-                if not self.active:
+            while True:
+                if self._free:
+                    return self._free.popleft()
+                if self._is_closed or not self.active:
                     raise self._unreachable()
-                self._changed.wait()
-            return self._free.popleft()
+                wait_s = min((slot.again_at for slot in self._aside), default=math.inf) - time.monotonic()
+                if wait_s <= 0:
+                    slot = min(self._aside, key=lambda one: one.again_at)
+                    self._aside.remove(slot)
+                    return slot
+                self._changed.wait(None if wait_s == math.inf else wait_s)
 
     def _give_back(self, slot: Slot) -> None:
         with self._changed:
             if not slot.reason:
-                self._free.append(slot)
+                (self._aside if slot.aside else self._free).append(slot)
             self._changed.notify_all()
 
     def _unreachable(self) -> DeviceUnreachable:
         reasons = dict.fromkeys(f"{slot.address}: {slot.reason}".removeprefix(": ") for slot in self._slots)
-        return DeviceUnreachable(f"no board can be used: {'; '.join(reasons)}", self._advice)
+        are_unfit = [slot.reason.startswith(("noisy", "slow")) for slot in self._slots]
+        hints = [CALMER] * any(are_unfit) + [self._advice] * (not all(are_unfit)) + [SAVED] * self._is_started
+        return DeviceUnreachable(f"no board can be used: {'; '.join(reasons)}", "\n".join(hints))
 
     def close(self) -> None:
         """End all workers; jobs that wait are not begun."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
         for slot in self._slots:
             slot.worker.close()
 

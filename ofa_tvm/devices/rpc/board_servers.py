@@ -61,30 +61,32 @@ class BoardServers:
         return Path(self._folder.name)
 
     def _start(self) -> None:
-        port = _free_port()
-        self.tracker = f"{LOOPBACK}:{port}"
+        self.tracker = f"{LOOPBACK}:{_free_port()}"
         tracker = Tracker(self.tracker, self._key)
-        self._run([sys.executable], "rpc_tracker", port, [])
         # A server that comes before the tracker waits five seconds for it.
-        self._wait(lambda: _listens(tracker) is not None, TRACKER_S)
+        self._start_tracker()
         for _ in range(self._count):
             port = _free_port()
             self.addresses.append(f"{LOOPBACK}:{port}")
-            self._run(self._python, "rpc_server", port, ["--tracker", self.tracker, "--key", self._key])
+            options = ["--tracker", self.tracker, "--key", self._key]
+            self._groups.append(self._run(self._python, "rpc_server", port, options))
         self._wait(lambda: len(_listens(tracker) or []) == self._count, self._boot_s)
 
-    def _run(self, python: list[str], module: str, port: int, options: list[str]) -> None:
+    def _start_tracker(self) -> None:
+        tracker = Tracker(self.tracker, self._key)
+        self._groups.insert(0, self._run([sys.executable], "rpc_tracker", int(self.tracker.rpartition(":")[2]), []))
+        self._wait(lambda: _listens(tracker) is not None, TRACKER_S)
+
+    def _run(self, python: list[str], module: str, port: int, options: list[str]) -> subprocess.Popen[bytes]:
         place = ["--host", LOOPBACK, "--port", str(port), "--port-end", str(port + 1)]
         paths = os.pathsep.join([self._folder.name, *filter(None, [os.environ.get("PYTHONPATH")])])
         temporary = self.folder / str(port)
-        temporary.mkdir()
+        temporary.mkdir(exist_ok=True)
         environment = {**os.environ, "PYTHONPATH": paths, "TVM_NUM_THREADS": "1", "TMPDIR": str(temporary)}
         with (self.folder / f"{port}.log").open("wb") as said:
             command = [*python, "-m", f"tvm.exec.{module}", *place, *options]
-            self._groups.append(
-                subprocess.Popen(
-                    command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
-                )
+            return subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
             )
 
     def _wait(self, is_ready: Callable[[], bool], most_s: float) -> None:
@@ -101,6 +103,11 @@ class BoardServers:
     def kill(self, index: int) -> None:
         """Kill a board, as if its plug were pulled."""
         _kill(self._groups[1 + index])
+
+    def restart_tracker(self) -> None:
+        """Kill the tracker and start it again at the same port; boards register themselves again within seconds."""
+        _kill(self._groups.pop(0))
+        self._start_tracker()
 
     def close(self) -> None:
         """End all."""

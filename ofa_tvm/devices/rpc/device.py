@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.device import Device
 from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.job import KernelJob, SubnetJob, SubnetTiming, TunedSubnets
+from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
 
 JOBS_MODULE = "ofa_tvm.devices.rpc.jobs"
@@ -42,7 +44,8 @@ class RpcDevice(Device):
 
     Args:
         target: a target with a section ``[rpc]`` and a tracker.
-        limits: what a board may do before it gets no more jobs; None: its times mean nothing.
+        limits: what a board may do before it gets no more jobs; None: its times mean nothing. The target's
+            ``tuning.max_noise`` stands instead of both limits.
 
     Raises:
         UserError: the target names no tracker.
@@ -54,7 +57,9 @@ class RpcDevice(Device):
             raise UserError(f"target {target.name} names no tracker", "use --device rpc:HOST:PORT")
         if not is_loopback(target.tracker):
             log(f"warning: the tracker {target.tracker} is reached over a network. {WARNING}")
-        self._target = target
+        if limits is not None and target.tuning.max_noise is not None:
+            limits = Limits(target.tuning.max_noise, target.tuning.max_noise)
+        self._target, self._limits = target, limits
         advice = how_to_attach(target.tracker, target.rpc.key)
         count = len(Tracker(target.tracker, target.rpc.key).boards())
         if not count:
@@ -87,8 +92,22 @@ class RpcDevice(Device):
     def trials(self, spec: KernelSpec, candidates: Sequence[Candidate], best_ms: float | None) -> Iterator[TrialResult]:
         """Results of candidates in their order, as they come."""
         self.start()
-        jobs = [{"job": KernelJob(spec, candidate.schedule, self._target, best_ms)} for candidate in candidates]
+        with_reference = self._limits is not None
+        jobs = [
+            {"job": KernelJob(spec, candidate.schedule, self._target, best_ms), "with_reference": with_reference}
+            for candidate in candidates
+        ]
         return map(TrialResult.of_answer, self._pool.map("trial", self._timeout_s, jobs))
+
+    def calibrate_to(self, tuning_log: TuningLog) -> None:
+        """Set boards aside while they are slower than those with which a log began."""
+        if self._limits is None:
+            return
+        if tuning_log.reference_ms is None:
+            latest_ms = [state.latest_ms for state in self._pool.states.values() if not state.quarantine]
+            tuning_log.settle_reference(median(one for one in latest_ms if one is not None))
+        if tuning_log.reference_ms is not None:
+            self._pool.expect(tuning_log.reference_ms)
 
     def time_subnets(self, subnets: TunedSubnets, plan: WindowPlan) -> list[SubnetTiming]:
         """Compile subnets and time each on a board; see ``workers.subnet_jobs``."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,14 @@ from ofa_tvm.devices.rpc.session import NEEDED, Board, BoardRequest, HeldBoard
 from ofa_tvm.devices.workers.kernel_jobs import relative_error, stored_object, tolerance, wrong_output
 from ofa_tvm.devices.workers.subnet_jobs import SubnetJobs, time_in_turn
 from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
+from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import Record
+from ofa_tvm.tuner.drift import REFERENCE
 from ofa_tvm.tuner.job import KernelJob, SubnetJob, SubnetTiming
-from ofa_tvm.tuner.trial import TrialResult
+from ofa_tvm.tuner.trial import TrialResult, require_times
+
+BESIDE_REPEATS = 2
+"""How often a reference kernel is timed right before a kernel, and right after it."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class BoardJobs:
     def __init__(self) -> None:
         self._held = HeldBoard()
         self._subnets = SubnetJobs()
+        self._reference: tuple[Path, bytes] | None = None
+        self._folder = tempfile.TemporaryDirectory()
 
     def ping(self, request: BoardRequest) -> Record:
         """Whether there is a board."""
@@ -57,10 +65,11 @@ class BoardJobs:
 
         return self._held.use(request, use)
 
-    def trial(self, request: BoardRequest, job: KernelJob) -> Record:
+    def trial(self, request: BoardRequest, job: KernelJob, with_reference: bool = False) -> Record:
         """Build a kernel, time it on a board and, if it seems the fastest so far, check its output.
 
-        "crashed" or "timed_out" where that happened to the kernel, and the board lives.
+        "crashed" or "timed_out" where that happened to the kernel, and the board lives. ``beside_ms`` is what a
+        reference kernel took, the slower of before and after, where that is asked for.
         """
         cache = ObjectCache(job.target.attributes)
         emitted = cache.kernel(job.kernel, job.schedule)
@@ -68,10 +77,34 @@ class BoardJobs:
         with tempfile.TemporaryDirectory() as name, stored_object(cache, emitted) as (code, keep):
             library = Path(name) / "kernel.so"
             program.build(code, inputs, job.target.toolchain.linker, library, standalone=False)
-            answer = self._held.use(request, lambda board: _measure(board, library, program, inputs, job))
+
+            def use(board: Board) -> TrialResult | Record:
+                if not with_reference:
+                    return _measure(board, library, program, inputs, job)
+                before_ms = self._beside_ms(board, job)
+                result = _measure(board, library, program, inputs, job)
+                return {**asdict(result), "beside_ms": max(before_ms, self._beside_ms(board, job))}
+
+            answer = self._held.use(request, use)
             if answer.get("is_checked"):
                 keep()
         return answer
+
+    def _beside_ms(self, board: Board, job: KernelJob) -> float:
+        """What a reference kernel takes on a board now."""
+        if self._reference is None:
+            cache, inputs = ObjectCache(job.target.attributes), random_inputs(REFERENCE)
+            program = KernelProgram(cache.kernel(REFERENCE), cache.features.cores)
+            library, code = Path(self._folder.name) / "reference.so", cache.get(REFERENCE, program.kernel.schedule)
+            program.build(code, inputs, job.target.toolchain.linker, library, standalone=False)
+            self._reference = library, program.inputs(inputs)
+        library, data = self._reference
+        module, tensor = board.kept_kernel(library, data)
+        least_us = 1000 * job.target.tuning.min_repeat_ms
+        times_ms = _times_ms(board, lambda seconds: int(module["time"](tensor, seconds, least_us)), BESIDE_REPEATS)
+        if isinstance(times_ms, int):
+            raise OfaTvmError(f"the reference kernel does not run on the board: {_ended(times_ms).error}")
+        return min(times_ms)
 
     def time_subnet(self, request: BoardRequest, job: SubnetJob) -> Record:
         """Assemble a job's one subnet, and time it on a board; see ``workers.subnet_jobs``."""
@@ -110,10 +143,11 @@ def _measure(board: Board, library: Path, program: KernelProgram, inputs: list[A
     timed = job.target.tuning
     module = board.load(library)
     tensor = board.tensor(np.frombuffer(program.inputs(inputs), np.uint8))
-    seconds = board.tensor(np.zeros(timed.repeats))
-    if error := int(module["time"](tensor, seconds, 1000 * timed.min_repeat_ms)):
-        return _ended(error)
-    result = TrialResult("ok", tuple(1e3 * float(value) for value in seconds.numpy()))
+    least_us = 1000 * timed.min_repeat_ms
+    times_ms = _times_ms(board, lambda seconds: int(module["time"](tensor, seconds, least_us)), timed.repeats)
+    if isinstance(times_ms, int):
+        return _ended(times_ms)
+    result = TrialResult("ok", times_ms)
     if job.best_ms is not None and min(result.times_ms) >= job.best_ms:
         return result
     outputs = board.tensor(np.zeros(program.output_bytes, np.uint8))
@@ -121,6 +155,29 @@ def _measure(board: Board, library: Path, program: KernelProgram, inputs: list[A
         return _ended(error)
     difference = relative_error(program.outputs(outputs.numpy().tobytes()), compute(job.kernel, inputs))
     return replace(result, is_checked=True) if difference < tolerance(job.kernel) else wrong_output(difference)
+
+
+def _times_ms(board: Board, run: Callable[[object], int], repeats: int) -> tuple[float, ...] | int:
+    """Times of a kernel, or the error with which its process on the board ended.
+
+    Args:
+        board: where it runs.
+        run: fills a tensor on the board with the seconds of each repeat; returns an error, or 0.
+        repeats: how many.
+
+    Raises:
+        ValueError: what the board says cannot be: a call is part of what took the time that passed here.
+    """
+    seconds = board.tensor(np.zeros(repeats))
+    start = time.monotonic()
+    if error := run(seconds):
+        return error
+    passed_ms = 1e3 * (time.monotonic() - start)
+    times_ms = tuple(1e3 * float(value) for value in seconds.numpy())
+    require_times(times_ms, "a kernel's time")
+    if sum(times_ms) > passed_ms:
+        raise ValueError(f"calls of {sum(times_ms):g} ms cannot have been made within {passed_ms:g} ms")
+    return times_ms
 
 
 def _ended(error: int) -> TrialResult:

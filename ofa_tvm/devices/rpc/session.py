@@ -80,6 +80,7 @@ class Board:
         self.address, self._session = address, session
         self._start = time.monotonic()
         self._models: dict[str, RunnableModel] = {}
+        self._kernels: dict[Path, tuple[Any, Any]] = {}
         self._probe: Any = None
 
     @classmethod
@@ -153,6 +154,12 @@ class Board:
         if key not in self._models:
             self._models = {key: self.model(library)}
         return self._models[key]
+
+    def kept_kernel(self, library: Path, data: bytes) -> tuple[Any, Any]:
+        """A kernel's library and its arguments on the board, loaded once in a session."""
+        if library not in self._kernels:
+            self._kernels[library] = self.load(library), self.tensor(np.frombuffer(data, np.uint8))
+        return self._kernels[library]
 
     def tensor(self, array: Any) -> Any:
         """A tensor on the board."""

@@ -14,6 +14,12 @@ from ofa_tvm.support.errors import DeviceUnreachable
 CALM, NOISY, SLOW = [1.0, 1.01, 1.02], [1.0, 1.6, 1.7], [2.0, 2.01, 2.02]
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """A board that was set aside is tried again at once."""
+    monkeypatch.setattr(board_pool, "RETRY_S", 0.01)
+
+
 class FakeWorker:
     """A worker with one board; ``script`` are its answers, by job, of which the last one stays."""
 
@@ -76,39 +82,140 @@ def test_a_board_that_vanishes_costs_no_job(loss, capsys):
     made = pool(gone, good)
     assert work(made, 12) == ["ok"] * 12
     assert sorted(good.done + gone.done[:-1]) == list(range(12)), "each job is done once"
+    assert [slot.address for slot in made.active if not slot.aside] == ["b:1"]
+    assert good.calls[-1] == ((), 0), "the board is not counted any more"
+    assert made.states["a:1"].record()["aside"]
+    assert capsys.readouterr().err.count("board a:1 gets no jobs for now") == 1
+    made.close()
     assert gone.closed
-    assert [slot.address for slot in made.active] == ["b:1"]
-    assert good.calls[-1] == (("a:1",), 0), "the board is avoided, and is not counted any more"
-    assert capsys.readouterr().err.count("board a:1 gets no more jobs") == 1
+
+
+def test_a_board_that_comes_back_gets_jobs_again(capsys):
+    """It is checked first."""
+    worker = FakeWorker("a:1", work=["ok", "lost", "ok"], ping=["ok", "no_board", "no_board", "ok"])
+    made = pool(worker)
+    assert work(made, 6) == ["ok"] * 6
+    assert worker.done == [0, 1, 1, 2, 3, 4, 5]
+    assert worker.asked.index("reference", 4) < len(worker.asked) - 5
+    assert "board a:1 is back" in capsys.readouterr().err
+    assert made.states["a:1"].record()["aside"] == ""
+
+
+def test_a_board_that_stays_away_is_given_up(monkeypatch):
+    monkeypatch.setattr(board_pool, "RETURN_S", 0.0)
+    gone, good = FakeWorker("a:1", work=["lost"], ping=["ok", "no_board"]), FakeWorker("b:1")
+    made = pool(gone, good)
+    made.start()
+    assert {made.call("work", 1.0, {"number": number})["status"] for number in range(4)} == {"ok"}
+    good.script = {"work": ["lost"], "ping": ["no_board"]}
+    with pytest.raises(DeviceUnreachable):
+        made.call("work", 1.0, {"number": 5})
+    assert gone.closed
+    assert good.closed
+
+
+def test_closing_ends_a_wait_for_boards():
+    made = pool(FakeWorker("a:1", work=["lost"], ping=["ok", "no_board"]))
+    made.start()
+    answers = made.map("work", 1.0, [{"number": 0}])
+    made.close()
+    with pytest.raises(Exception, match=r"no board can be used|cancelled|closed|^$"):
+        next(answers)
+
+
+def test_a_time_beside_which_the_board_was_slow_does_not_count(monkeypatch):
+    class Throttled(FakeWorker):
+        """Its clock drops for its fourth to eighth job."""
+
+        def call(self, job, timeout_s, /, request, **arguments):
+            answer = super().call(job, timeout_s, request, **arguments)
+            slowness = 10.0 if 3 <= len(self.done) < 8 else 1.0
+            return {**answer, "beside_ms": slowness, "time_ms": slowness}
+
+    worker = Throttled("a:1")
+    made = pool(worker)
+    made.start()
+    answers = list(made.map("work", 1.0, [{"number": number} for number in range(10)]))
+    assert [answer["time_ms"] for answer in answers] == [1.0] * 10
+    assert len(worker.done) == 15
+
+
+def test_boards_slower_than_when_the_log_began_are_set_aside():
+    made = pool(FakeWorker("a:1"), FakeWorker("b:1"), references=[[SLOW, *[SLOW] * 2, CALM], [SLOW, CALM]])
+    made.start()
+    assert not any(slot.aside for slot in made.active), "both are as slow"
+    made.expect(1.0)
+    assert all(slot.aside.startswith("slow") for slot in made.active)
+    assert [answer["status"] for answer in made.map("work", 1.0, [{"number": 0}, {"number": 1}])] == ["ok", "ok"]
 
 
 @pytest.mark.parametrize("status", ["crashed", "timed_out", "failed", "wrong_output"])
-def test_a_kernel_that_fails_on_a_board_is_an_answer(status):
+def test_a_kernel_that_fails_on_a_board_twice_is_an_answer(status):
     worker = FakeWorker("a:1", work=[status])
     made = pool(worker)
     made.start()
     assert made.call("work", 1.0, {"number": 1})["status"] == status
+    assert worker.done == [1, 1]
+
+
+@pytest.mark.parametrize("status", ["crashed", "timed_out", "failed", "wrong_output"])
+def test_a_failure_of_the_board_is_not_held_against_a_kernel(status):
+    worker = FakeWorker("a:1", work=[status, "ok"])
+    made = pool(worker)
+    made.start()
+    assert made.call("work", 1.0, {"number": 1})["status"] == "ok"
+
+
+def test_a_failure_before_the_board_was_asked_is_believed():
+    class CannotCompile(FakeWorker):
+        """Its kernels fail on this machine."""
+
+        def call(self, job, timeout_s, /, request, **arguments):
+            answer = super().call(job, timeout_s, request, **arguments)
+            return {"status": "failed", "error": "no such template"} if job == "work" else answer
+
+    worker = CannotCompile("a:1")
+    made = pool(worker)
+    made.start()
+    assert made.call("work", 1.0, {"number": 1})["error"] == "no such template"
     assert worker.done == [1]
 
 
+def test_a_board_that_fails_its_check_after_a_failure_is_set_aside():
+    """A full disk, say: every kernel would fail there."""
+    checks = iter([{}, DeviceUnreachable("No space left on device"), DeviceUnreachable("No space left on device"), {}])
+
+    def connect(ask):
+        answer = next(checks, {})
+        if isinstance(answer, DeviceUnreachable):
+            raise answer
+        return answer
+
+    worker = FakeWorker("a:1", work=["ok", "failed", "ok"])
+    made = pool(worker, connect=connect)
+    assert work(made, 3) == ["ok"] * 3
+    assert worker.done == [0, 1, 1, 2]
+
+
 @pytest.mark.parametrize(("own", "status"), [("killed", "crashed"), ("stuck", "timed_out")])
-def test_a_job_that_ends_its_worker_is_an_answer_when_the_board_lives(own, status):
-    worker = FakeWorker("a:1", work=[own, "ok"])
+def test_a_job_that_ends_its_worker_twice_is_an_answer_when_the_board_lives(own, status):
+    worker = FakeWorker("a:1", work=[own, own, own, "ok"])
     made = pool(worker)
     made.start()
     assert made.call("work", 1.0, {"number": 1})["status"] == status
     assert made.call("work", 1.0, {"number": 2})["status"] == "ok"
-    assert worker.done == [1, 2]
+    assert worker.done == [1, 1, 2, 2]
 
 
 def test_a_job_with_which_boards_go_away_is_given_up():
-    workers = [FakeWorker(f"{name}:1", work=["lost"], ping=["ok", "no_board"]) for name in "abc"]
+    workers = [FakeWorker(f"{name}:1", work=["lost"], ping=["ok", "ok", "no_board"]) for name in "abc"]
+    workers[0].script["ping"].pop(0)
     made = pool(*workers)
     made.start()
     answer = made.call("work", 1.0, {"number": 1})
     assert answer["status"] == "crashed"
     assert "went away 2 times" in answer["error"]
-    assert len(made.active) == 1, "the third board was spared"
+    assert sum(not slot.aside for slot in made.active) == 1, "the third board was spared"
 
 
 def test_a_session_that_ends_on_a_living_board_is_tried_once_more():
@@ -117,13 +224,22 @@ def test_a_session_that_ends_on_a_living_board_is_tried_once_more():
     assert worker.done == [0, 0, 1]
 
 
-def test_no_board_is_left():
+def test_no_board_is_left(monkeypatch):
+    monkeypatch.setattr(board_pool, "RETURN_S", 0.0)
     workers = [FakeWorker(f"{name}:1", work=["ok", "no_board"], ping=["ok", "no_board"]) for name in "ab"]
     made = pool(*workers)
     made.start()
     with pytest.raises(DeviceUnreachable, match=r"no board can be used: a:1: .*; b:1: .*\n  plug one in") as caught:
         list(made.map("work", 1.0, [{"number": number} for number in range(6)]))
     assert caught.value.exit_code == 5
+    assert "what was measured is saved" in caught.value.hint
+
+
+def test_boards_that_are_only_noisy_need_no_plug():
+    with pytest.raises(DeviceUnreachable, match="noisy") as caught:
+        pool(FakeWorker("a:1"), references=[[NOISY] * 3]).start()
+    assert "tune --max-noise" in caught.value.hint
+    assert "plug one in" not in caught.value.hint
 
 
 def test_a_board_in_use_by_others_is_left_out():
@@ -163,9 +279,9 @@ def test_a_burst_of_noise_passes():
 def test_a_board_that_becomes_slow_is_found_out(monkeypatch):
     monkeypatch.setattr(board_pool, "EVERY_JOBS", 4)
     worker, other = FakeWorker("a:1"), FakeWorker("b:1")
-    made = pool(worker, other, references=[[CALM, SLOW]])
+    made = pool(worker, other, references=[[CALM, *[SLOW] * 1000]])
     assert work(made, 30) == ["ok"] * 30
-    assert made.states["a:1"].quarantine.startswith("slow")
+    assert made.states["a:1"].aside.startswith("slow")
     assert len(worker.done) < 10
 
 

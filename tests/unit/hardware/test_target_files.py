@@ -107,6 +107,27 @@ def test_a_target_without_boards_cannot_be_emulated():
         load_target("x86", device="emulated")
 
 
+@pytest.mark.parametrize("said", ["127.0.0.1:9190", "rpc:127.0.0.1:9190", "127.0.0.1:9190:a76"])
+def test_the_environment_names_the_tracker(monkeypatch, said):
+    monkeypatch.setenv("OFA_TVM_TRACKER", said)
+    target = load_target("arm")
+    assert (target.device, target.tracker) == ("rpc", "127.0.0.1:9190")
+
+
+@pytest.mark.parametrize(("said", "device"), [("127.0.0.1", None), (None, "rpc:127.0.0.1"), ("rpc:9190", None)])
+def test_hints_about_the_tracker_can_be_followed(monkeypatch, said, device):
+    monkeypatch.delenv("OFA_TVM_TRACKER", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OFA_TVM_TRACKER", said)
+    with pytest.raises(UserError, match="does not say where the tracker is") as caught:
+        load_target("arm", device=device)
+    example = caught.value.hint.split()[-1]
+    assert example == ("127.0.0.1:9190" if device is None else "rpc:127.0.0.1:9190")
+    if device is None:
+        monkeypatch.setenv("OFA_TVM_TRACKER", example)
+    assert load_target("arm", device=device and example).tracker == "127.0.0.1:9190"
+
+
 def test_an_emulated_target_is_another_one():
     emulated, board = load_target("arm", device="emulated"), load_target("arm", device="rpc:127.0.0.1:9190")
     assert (emulated.provenance, board.provenance) == ("emulated", "measured")

@@ -13,6 +13,7 @@ from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl, write_atomic
 from ofa_tvm.tuner import log as module
+from ofa_tvm.tuner import tally
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog, logs_root, winners
 from ofa_tvm.tuner.trial import KernelState, TrialResult
@@ -128,8 +129,87 @@ def test_a_damaged_middle_line_is_named(log, target, tmp_path, name, damage):
     first, second = path.read_text().splitlines()
     path.write_text(f"{first}\n{damage}\n{second}\n")
     with pytest.raises(UserError) as caught:
-        TuningLog(target, tmp_path)
+        len(TuningLog(target, tmp_path).tried)
     assert f"{path}, line 2" in str(caught.value)
+
+
+@pytest.fixture
+def tallied(log, monkeypatch):
+    """A log whose files have tallies, and a few lines beyond them."""
+    monkeypatch.setattr(tally, "WORTH_BYTES", 1)
+    for start in range(3):
+        commit(log, 3.0 - start, start=start)
+        commit(log, 4.0, kernel=SECOND, start=start)
+    with log.exclusive():
+        assert len(log.tried) == 6
+    monkeypatch.setattr(tally, "WORTH_BYTES", 1 << 20)
+    commit(log, 0.5, start=3)
+    assert sorted(path.name for path in log.folder.glob(".*.tally")) == [f".{name}.tally" for name in FILES]
+    return log
+
+
+def test_what_a_tally_says_is_not_parsed_again(tallied, target, tmp_path, monkeypatch):
+    numbers = []
+
+    def parsed(path, what, number, line):
+        numbers.append((path.name, number))
+        return json.loads(line)
+
+    monkeypatch.setattr(tally, "parsed_line", parsed)
+    again = TuningLog(target, tmp_path)
+    assert again.kernels == tallied.kernels
+    assert list(again.kernels) == [FIRST, SECOND]
+    assert again.tried == tallied.tried
+    assert numbers == [("kernels.jsonl", 7), ("trials.jsonl", 7)]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_damaged_line_is_found_wherever_it_is(tallied, target, tmp_path, name, number):
+    path = tallied.folder / name
+    lines = path.read_text().splitlines()
+    lines[number - 1] = "#" + lines[number - 1][1:]
+    path.write_text("\n".join([*lines, ""]))
+    with pytest.raises(UserError, match=f"{name}, line {number}, is damaged"):
+        len(TuningLog(target, tmp_path).tried)
+
+
+def test_a_changed_value_counts_in_spite_of_a_tally(tallied, target, tmp_path):
+    path = tallied.folder / "kernels.jsonl"
+    path.write_text(path.read_text().replace('"best_ms": 4.0', '"best_ms": 9.0'))
+    assert TuningLog(target, tmp_path).kernels[SECOND].best_ms == 9.0
+
+
+def cut(text):
+    return text[: len(text) // 2]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "change",
+    [
+        cut,
+        lambda text: "",
+        lambda text: "[]\n",
+        lambda text: "\0" * 100,
+        lambda text: text.replace('"length": ', '"length": -'),
+        lambda text: text.replace('"length": ', '"length": 99'),
+        lambda text: text.replace('"lines": ', '"lines": "x", "old": '),
+        lambda text: text.replace(json.loads(text.splitlines()[0])["form"], "0, another version"),
+        lambda text: text[:-4] + "0" + text[-3:],
+    ],
+)
+def test_a_damaged_tally_is_left_aside(tallied, target, tmp_path, name, change):
+    path = tallied.folder / f".{name}.tally"
+    path.write_text(change(path.read_text()))
+    again = TuningLog(target, tmp_path)
+    assert (again.kernels, again.tried) == (tallied.kernels, tallied.tried)
+
+
+def test_pruning_removes_tallies(tallied, target, tmp_path):
+    tallied.prune()
+    assert not list(tallied.folder.glob(".*.tally"))
+    assert TuningLog(target, tmp_path).kernels == tallied.kernels
 
 
 def test_unknown_fields_of_a_kernel_are_refused(log, target, tmp_path):
