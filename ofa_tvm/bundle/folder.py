@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from ofa_tvm.bundle.manifest import FORMAT, SCHEMA_VERSION, FileFacts, Manifest
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json, sha256_file, write_json
+from ofa_tvm.support.text import printable
 
 LIBRARY = "model.so"
 ONNX = "model.onnx"
@@ -108,8 +109,8 @@ def load_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate(record)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"manifest {path} is damaged: '{where}': {first['msg']}", MAKE_AGAIN) from error
+        where = f"'{printable('.'.join(map(str, first['loc'])))}': " if first["loc"] else ""
+        raise UserError(f"manifest {path} is damaged: {where}{first['msg']}", MAKE_AGAIN) from error
 
 
 def verify_bundle(folder: Path) -> Manifest:

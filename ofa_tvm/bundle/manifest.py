@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.hardware.target import Provenance, TargetAttributes
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost
+from ofa_tvm.support.text import has_controls, printable
 from ofa_tvm.timing.window import Percentile, Timing
 
 FORMAT: Final = "ofa_tvm.bundle"
 SCHEMA_VERSION: Final = 1
+
+
+def _checked_text(text: str) -> str:
+    if has_controls(text):
+        raise ValueError(f"'{printable(text)}' has control characters")
+    return text
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Milliseconds = Annotated[FiniteFloat, Field(ge=0)]
+Text = Annotated[str, AfterValidator(_checked_text)]
+# The same limits as in runtime/src/manifest.cc.
+Mean = Annotated[float, Field(ge=-1e3, le=1e3)]
+Deviation = Annotated[float, Field(ge=1e-6, le=1e6)]
+Size = Annotated[int, Field(ge=1, le=4096)]
 
 
 class _Part(BaseModel):
@@ -28,6 +45,36 @@ class InputFacts(_Part):
     shape: tuple[int, ...]
     dtype: Literal["float32"]
     resolution: int
+
+
+class Preparation(_Part):
+    """What turns a picture into the library's input, in this order. There is one way; other readers refuse another.
+
+    Args:
+        mean: of each channel, of numbers from 0 to 1.
+        std: standard deviation of each channel.
+        order: the steps.
+        crop: the part of the picture that counts.
+        stored_size: the crop is first resized to this size and rounded to 8 bits, as training stored it; None: it is
+            not.
+        resize: the filter, of both resizes: a triangle as wide as a pixel of the coarser picture.
+        scale: what 8-bit numbers are multiplied by.
+    """
+
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
+    order: Literal["upright, 8-bit RGB, crop, resize, scale, normalise"] = (
+        "upright, 8-bit RGB, crop, resize, scale, normalise"
+    )
+    crop: Literal["largest centred square"] = "largest centred square"
+    stored_size: Size | None = None
+    resize: Literal["bilinear, antialiased"] = "bilinear, antialiased"
+    scale: Annotated[float, Field(ge=0.999 / 255, le=1.001 / 255)] = 1 / 255
+
+    @staticmethod
+    def of(preprocess: Preprocess, stored_size: int | None) -> Preparation:
+        """That of a supernet whose images were stored in this size; see ``stored_size``."""
+        return Preparation(mean=preprocess.mean, std=preprocess.std, stored_size=stored_size)
 
 
 class SupernetSource(_Part):
@@ -58,8 +105,8 @@ class Accuracy(_Part):
     data: str
     how: str
     test_images: int
-    test_top1: float | None = None
-    torch_test_top1: float | None = None
+    test_top1: Share | None = None
+    torch_test_top1: Share | None = None
     compared_images: int
     max_relative_logit_difference: float | None = None
     reference: str = "the torch subnet"
@@ -84,7 +131,7 @@ class Latency(_Part):
     """
 
     provenance: Provenance
-    measured_ms: float | None = None
+    measured_ms: Milliseconds | None = None
     timing: Timing | None = None
     percentile: Percentile = 50
     estimated_ms: float | None = None
@@ -130,8 +177,8 @@ class Manifest(_Part):
     subnet: str
     supernet: SupernetSource
     input: InputFacts
-    preprocess: Record
-    class_names: tuple[str, ...]
+    preprocess: Preparation
+    class_names: tuple[Text, ...]
     classes: int
     macs: int
     parameters: int
@@ -142,7 +189,13 @@ class Manifest(_Part):
     versions: dict[str, str]
     glibc: str | None = None
     cost: tuple[Cost, ...]
-    files: dict[str, FileFacts] = Field(default_factory=dict)
+    files: dict[Text, FileFacts] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_a_name_for_each_class(self) -> Manifest:
+        if len(self.class_names) != self.classes:
+            raise ValueError(f"{self.classes} classes have {len(self.class_names)} names")
+        return self
 
     def record(self) -> Record:
         """As a JSON object."""

@@ -49,7 +49,7 @@ ILLEGAL = (
     + "int ofa_tvm_run(const float *images, float *logits) { __builtin_trap(); }\n"
 )
 QUICK = ("--benchmark", "--windows", 1, "--window-ms", 1)
-MAKE_PARTS = ("resize.cc", "npy.cc", "ppm.cc", "json.cc", "file.cc", "sha256.cc", "stb_image.cc")
+MAKE_PARTS = ("resize", "npy", "ppm", "json", "file", "sha256", "stb_image", "picture", "jpeg", "png")
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,9 @@ def parts(tmp_path_factory):
     program = tmp_path_factory.mktemp("parts") / "parts"
     sources = shipped_folder("runtime") / "src"
     check = Path(__file__).parents[1] / "native" / "runtime_parts.cc"
-    command = ["g++", "-std=c++17", "-O1", f"-I{sources}", str(check), *(str(sources / name) for name in MAKE_PARTS)]
-    subprocess.run([*command, "-o", str(program)], check=True)
+    parts = [str(sources / f"{name}.cc") for name in MAKE_PARTS]
+    command = ["g++", "-std=c++17", "-O1", f"-I{sources}", str(check), *parts, "-o", str(program)]
+    subprocess.run(command, check=True)
     return program
 
 
@@ -110,7 +111,7 @@ def change(bundle, **changes):
 def normalised(bundle, images):
     """What the network takes of uint8 images."""
     facts = load_manifest(bundle).preprocess
-    values = preprocess(to_tensor(images), Preprocess(facts["mean"], facts["std"]), SIZE)
+    values = preprocess(to_tensor(images), Preprocess(facts.mean, facts.std), SIZE)
     return np.ascontiguousarray(values.permute(0, 2, 3, 1).numpy())
 
 
@@ -334,7 +335,8 @@ def test_bundles_that_are_not_whole_are_refused(bundle, tmp_path):
     refused("no file name", program, bundle, "--benchmark")
     change(bundle, files={})
     refused("does not vouch for model.so", program, bundle, "--benchmark")
-    change(bundle, files=files, classes=5)
+    names = load_manifest(bundle).class_names
+    change(bundle, files=files, classes=5, class_names=[*names, "more"])
     refused("not the network that the manifest describes", program, bundle, "--benchmark")
     change(bundle, class_names=3)
     refused("is damaged", program, bundle, "--benchmark")
@@ -362,7 +364,6 @@ def test_wrong_input_is_refused(bundle, tmp_path):
     refused("--top takes a number", program, "--top", "none", "x.png")
     refused("--logits needs a value", program, "x.png", "--logits")
     refused("cannot be read: No such file", program, "nothing.png")
-    refused("of an unknown kind", program, "picture.bmp")
     refused("cannot be decoded", program, file("broken.png", b"\x89PNG\r\n\x1a\n"))
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "black.jpg")
     picture = bytearray((tmp_path / "black.jpg").read_bytes())
@@ -633,8 +634,6 @@ def test_portable_pixmaps(parts, tmp_path):
         b"P3 1 1 255 1 2 3",
         whole[:-1],
         b"P6 9 9 65535\n",
-        b"P6 99999 1 255\n",
-        b"P6 0 9 255\n",
         b"P6 9 9 255",
         b"P612 9\n255\n" + bytes(999),
         b"P6 9 9 255#c\n" + bytes(999),

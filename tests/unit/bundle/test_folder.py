@@ -6,7 +6,7 @@ import os
 import pytest
 
 from ofa_tvm.bundle.folder import LIBRARY, MANIFEST, ONNX, load_manifest, verify_bundle, write_bundle
-from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
+from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, Preparation, SupernetSource, TargetFacts
 from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.ledger import estimated
@@ -20,7 +20,7 @@ def manifest(subnet="r16.3x2.3x2"):
         subnet=subnet,
         supernet=SupernetSource(file="supernet.safetensors", sha256="0", weights_sha256="1"),
         input=InputFacts(name="image", layout="NHWC", shape=(1, 16, 16, 3), dtype="float32", resolution=16),
-        preprocess={"mean": [0.5, 0.5, 0.5]},
+        preprocess=Preparation(mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3)),
         class_names=("cat", "dog"),
         classes=2,
         macs=10,
