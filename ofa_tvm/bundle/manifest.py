@@ -24,13 +24,13 @@ def _checked_text(text: str) -> str:
     return text
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Milliseconds = Annotated[FiniteFloat, Field(ge=0)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+Milliseconds = Annotated[FiniteFloat, Field(strict=True, ge=0)]
 Text = Annotated[str, AfterValidator(_checked_text)]
 # The same limits as in runtime/src/manifest.cc.
-Mean = Annotated[float, Field(ge=-1e3, le=1e3)]
-Deviation = Annotated[float, Field(ge=1e-6, le=1e6)]
-Size = Annotated[int, Field(ge=1, le=4096)]
+Mean = Annotated[float, Field(strict=True, ge=-1e3, le=1e3)]
+Deviation = Annotated[float, Field(strict=True, ge=1e-6, le=1e6)]
+Size = Annotated[int, Field(strict=True, ge=1, le=4096)]
 
 
 class _Part(BaseModel):
@@ -69,7 +69,7 @@ class Preparation(_Part):
     crop: Literal["largest centred square"] = "largest centred square"
     stored_size: Size | None = None
     resize: Literal["bilinear, antialiased"] = "bilinear, antialiased"
-    scale: Annotated[float, Field(ge=0.999 / 255, le=1.001 / 255)] = 1 / 255
+    scale: Annotated[float, Field(strict=True, ge=0.999 / 255, le=1.001 / 255)] = 1 / 255
 
     @staticmethod
     def of(preprocess: Preprocess, stored_size: int | None) -> Preparation:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 Picture = Image.Image
 
@@ -64,7 +64,11 @@ def _opened(path: Path | str) -> Iterator[Picture]:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("it is a pipe, a device or a folder")
-        with Image.open(file, formats=FORMATS) as image:
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError as error:
+            raise ValueError(f"it is none of {', '.join(FORMATS)}, or damaged") from error
+        with image:
             yield image
 
 

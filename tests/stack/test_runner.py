@@ -157,6 +157,10 @@ def test_python_sees_pictures_as_the_program_does(bundle, tmp_path):
     assert [guess.share for guess in guesses] == pytest.approx([one["probability"] for one in result["top"]], rel=1e-3)
     with pytest.raises(UserError, match="no picture that can be read"):
         load_bundle(bundle).classify(bundle / MANIFEST)
+    with pytest.raises(UserError, match="pixels are uint8"):
+        load_bundle(bundle).classify(np.full((9, 9, 3), np.nan))
+    with pytest.raises(UserError, match="not finite"):
+        load_bundle(bundle).logits(np.full((1, SIZE, SIZE, 3), np.inf, np.float32))
     (bundle / LIBRARY).write_bytes(b"damaged")
     with pytest.raises(UserError, match="is damaged"):
         load_bundle(bundle)
@@ -443,30 +447,6 @@ def test_resizing_is_torchs(parts, tmp_path, side, size):
     )
     found = resized(parts, tmp_path, "resize", tmp_path / "image.npy", size)
     assert np.abs(found - expected[0].permute(1, 2, 0).numpy()).max() < 1e-3
-
-
-@pytest.mark.parametrize("shape", [(40, 61), (61, 40), (10, 33)])
-def test_centre_of_other_images_is_that_of_the_image_folder(parts, tmp_path, shape):
-    image = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
-    np.save(tmp_path / "image.npy", image)
-    side = min(shape)
-    left, top = ((length - side) / 2 for length in (shape[1], shape[0]))
-    box = (left, top, left + side, top + side)
-    expected = np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR, box), np.float32)
-    assert np.abs(resized(parts, tmp_path, "resize", tmp_path / "image.npy", 16) - expected).max() <= 1.01
-
-
-@decodes_pictures
-def test_pictures_are_decoded_as_pillow_does(parts, tmp_path):
-    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8))
-    image = noise.resize((64, 64), Image.Resampling.BICUBIC)
-    cases = [("rgb.png", image, 0), ("alpha.png", image.convert("RGBA"), 0), ("grey.png", image.convert("L"), 0)]
-    cases += [("palette.png", image.quantize(64), 0), ("rgb.jpg", image, 6), ("grey.jpeg", image.convert("L"), 2)]
-    for name, picture, most in cases:
-        picture.save(tmp_path / name)
-        expected = np.asarray(Image.open(tmp_path / name).convert("RGB"), np.float32)
-        found = resized(parts, tmp_path, "image", tmp_path / name, 64)
-        assert np.abs(found - expected).max() <= most, name
 
 
 def test_what_is_missing_to_build_it_is_said(tmp_path, monkeypatch):

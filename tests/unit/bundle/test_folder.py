@@ -3,6 +3,7 @@
 import json
 import os
 
+import fuzzed_runner
 import pytest
 
 from ofa_tvm.bundle.folder import LIBRARY, MANIFEST, ONNX, load_manifest, verify_bundle, write_bundle
@@ -213,3 +214,33 @@ def test_bad_search_results_are_explained(tmp_path, content, message):
         (tmp_path / "result.json").write_text(content)
     with pytest.raises(UserError, match=message):
         load_search_result(tmp_path)
+
+
+@pytest.mark.parametrize(("path", "value"), fuzzed_runner.NONSENSE)
+def test_a_manifest_that_makes_no_sense_is_refused(bundle, path, value):
+    file = bundle / MANIFEST
+    record = {**json.loads(file.read_text()), "classes": 3, "class_names": ["ant", "bee", "cow"]}
+    file.write_text(json.dumps(record))
+    assert load_manifest(bundle).classes == 3
+    file.write_text(json.dumps(fuzzed_runner.changed(record, path, value)))
+    with pytest.raises(UserError, match=r"is (damaged|not JSON)") as refused:
+        load_manifest(bundle)
+    assert refused.value.what.isprintable()
+
+
+@pytest.mark.parametrize("name", ["\x1b[2Jx", "a\nb"])
+def test_names_in_messages_are_printable(bundle, name):
+    record = json.loads((bundle / MANIFEST).read_text())
+    record["files"][name] = record["files"][LIBRARY]
+    (bundle / MANIFEST).write_text(json.dumps(record))
+    with pytest.raises(UserError, match="has control characters") as refused:
+        load_manifest(bundle)
+    assert refused.value.what.isprintable()
+
+
+def test_manifests_of_older_versions_do_not_spell_out_the_preparation(bundle):
+    record = json.loads((bundle / MANIFEST).read_text())
+    for key in ("order", "crop", "stored_size"):
+        del record["preprocess"][key]
+    (bundle / MANIFEST).write_text(json.dumps(record))
+    assert load_manifest(bundle).preprocess == manifest().preprocess
