@@ -37,10 +37,10 @@ std::string full_path(const std::string &path) {
   return realpath(path.c_str(), full) ? full : path;
 }
 
-// A GPU's library looks for its network where it was loaded from.
-bool has_companion(const std::string &library) {
-  const size_t slash = library.rfind('/');
-  return is_file(library.substr(0, slash == std::string::npos ? 0 : slash + 1) + "network.so");
+// Whether a library asks the loader for others beside it, as a GPU's does: it needs its path in the folder.
+bool looks_beside(const Bytes &library) {
+  static const std::string origin = "$ORIGIN";
+  return std::search(library.begin(), library.end(), origin.begin(), origin.end()) != library.end();
 }
 
 // Whether no number has an exponent of ones only, which NaN and infinity have. Without a branch, so several at once.
@@ -65,6 +65,7 @@ Model::Model(const std::string &path, bool verify) : path(path), library(path) {
   file_.emplace(library, "library");
   const Bytes content = file_->read();
   if (manifest && verify) verify_files(path, *manifest, content);
+  looks_beside_ = looks_beside(content);
   check_library(library, content, manifest ? &manifest->target : nullptr);
   try {
     const double start = now_ms();
@@ -85,7 +86,7 @@ Model::Model(const std::string &path, bool verify) : path(path), library(path) {
 }
 
 void Model::load() {
-  const std::string opened = has_companion(library) ? "" : file_->descriptor_path();
+  const std::string opened = looks_beside_ ? "" : file_->descriptor_path();
   const std::string from = opened.empty() ? full_path(library) : opened;
   loaded_ = dlopen(from.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!loaded_) {
@@ -103,7 +104,7 @@ void Model::unload() {
   dlclose(loaded_);
   loaded_ = nullptr;
   // Some libraries stay. To the system's loader, the next one of the same path would be this one.
-  const std::string opened = file_->descriptor_path();
+  const std::string opened = looks_beside_ ? "" : file_->descriptor_path();
   if (void *stays = opened.empty() ? nullptr : dlopen(opened.c_str(), RTLD_LAZY | RTLD_NOLOAD)) {
     dlclose(stays);
     file_->keep();

@@ -48,6 +48,7 @@ class Model {
   void unload();
 
   std::optional<OpenFile> file_;  // what was checked is what is loaded
+  bool looks_beside_ = false;     // for other libraries, so it is loaded by its name
   void *loaded_ = nullptr;
   int (*run_)(const float *, float *) = nullptr;
 };
