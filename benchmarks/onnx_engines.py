@@ -68,7 +68,7 @@ def of_bundle(folder: Path) -> Candidate:
 def _candidate(
     name: str, manifest: Manifest, bind: Callable[[Images], Call], logits: Callable[[Any], Images]
 ) -> Candidate:
-    normalise = Preprocess(*(tuple(manifest.preprocess[part]) for part in ("mean", "std")))
+    normalise = Preprocess(manifest.preprocess.mean, manifest.preprocess.std)
     return Candidate(name, manifest.input.shape[1], normalise, bind, logits)
 
 

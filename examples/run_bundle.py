@@ -8,10 +8,39 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tvm
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+KNOWN = {
+    "order": "upright, 8-bit RGB, crop, resize, scale, normalise",
+    "crop": "largest centred square",
+    "resize": "bilinear, antialiased",
+}
+
+
+def prepared(file: Path, size: int, prepare: dict[str, Any]) -> NDArray[np.float32]:
+    """(size, size, 3): a picture as the manifest's ``preprocess`` says."""
+    if any(prepare.get(key, value) != value for key, value in KNOWN.items()):
+        sys.exit("error: this bundle's pictures are prepared in another way than this program knows")
+    image = ImageOps.exif_transpose(Image.open(file))
+    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F", "LAB"):
+        sys.exit(f"error: the numbers of {file} are no colours of 8 or 16 bits (mode {image.mode})")
+    image = image.convert("RGB")
+    side = min(image.size)
+    left, top = ((length - side) / 2 for length in image.size)
+    box = (left, top, left + side, top + side)
+    if stored := prepare.get("stored_size"):  # as training stored its pictures, rounded to 8 bits
+        image, box = image.resize((stored, stored), Image.Resampling.BILINEAR, box), (0, 0, stored, stored)
+    planes = [Image.fromarray(np.asarray(plane, np.float32)) for plane in image.split()]
+    resized = [np.asarray(plane.resize((size, size), Image.Resampling.BILINEAR, box)) for plane in planes]
+    mean, std = (np.asarray(prepare[name], np.float32) for name in ("mean", "std"))
+    return np.asarray((np.stack(resized, axis=-1) / 255 - mean) / std, np.float32)
 
 
 def main() -> None:
@@ -19,10 +48,8 @@ def main() -> None:
     bundle, image = Path(sys.argv[1]), Path(sys.argv[2])
     manifest = json.loads((bundle / "manifest.json").read_text())
     batch, size, _, _ = manifest["input"]["shape"]
-    prepare = manifest["preprocess"]
-    pixels = np.asarray(Image.open(image).convert("RGB").resize((size, size)), np.float32) / 255
-    normalised = (pixels - np.float32(prepare["mean"])) / np.float32(prepare["std"])
-    images = np.repeat(normalised[None], batch, axis=0).astype(np.float32)
+    normalised = prepared(image, size, manifest["preprocess"])
+    images = np.repeat(normalised[None], batch, axis=0)
 
     module = tvm.runtime.load_module(str(bundle / "model.so"))
     logits = tvm.runtime.tensor(np.zeros((batch, manifest["classes"]), np.float32))

@@ -24,7 +24,7 @@ from ofa_tvm.accuracy.ofa_predictor import OfaPredictor
 from ofa_tvm.accuracy.predictor import AccuracyPredictor
 from ofa_tvm.accuracy.samples import AccuracySamples
 from ofa_tvm.bundle.folder import load_manifest, write_bundle
-from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
+from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, Preparation, SupernetSource, TargetFacts
 from ofa_tvm.cost_model.latency_data import read_latency_data
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.ofa_block_files import OfaTimes
@@ -230,7 +230,7 @@ def _manifest() -> Manifest:
         subnet=SPACE.largest.key,
         supernet=SupernetSource(file="supernet.safetensors", sha256="0", weights_sha256="1"),
         input=InputFacts(name="image", layout="NHWC", shape=(1, 32, 32, 3), dtype="float32", resolution=32),
-        preprocess=Preprocess((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)).record(),
+        preprocess=Preparation(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
         class_names=("cat", "dog"),
         classes=2,
         macs=10,

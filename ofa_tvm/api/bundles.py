@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ofa_tvm.bundle.folder import LIBRARY, verify_bundle
 from ofa_tvm.bundle.manifest import Manifest
 from ofa_tvm.compiler.loaded_model import load_anew
-from ofa_tvm.data.photograph import Picture, open_square
+from ofa_tvm.data.photograph import DAMAGED, Picture, open_square
 from ofa_tvm.support.errors import UserError
 
 
@@ -36,16 +36,22 @@ class Bundle:
         self.folder = folder
         self.manifest: Manifest = verify_bundle(folder)
         try:
-            self._model = load_anew(folder / LIBRARY)
+            self._model = load_anew(folder / LIBRARY, self.manifest.files[LIBRARY].sha256)
         except (RuntimeError, OSError) as error:
             raise UserError(
                 f"{folder / LIBRARY} cannot be loaded here: {error}", "deploy it for this machine"
             ) from error
         self._size = self.manifest.input.resolution
-        self._mean, self._std = (np.asarray(self.manifest.preprocess[name], np.float32) for name in ("mean", "std"))
+        self._preparation = self.manifest.preprocess
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, classes) of normalised images (n, size, size, 3)."""
+        """(n, classes) of normalised images (n, size, size, 3).
+
+        Raises:
+            UserError: an image has a number that is not finite.
+        """
+        if not np.isfinite(images).all():
+            raise UserError("an image has a number that is not finite", "give finite numbers")
         batch = self._model.batch
         padded = np.concatenate([images, np.zeros((-len(images) % batch, *images.shape[1:]), np.float32)])
         parts = [self._model(np.ascontiguousarray(part)) for part in padded.reshape(-1, batch, *images.shape[1:])]
@@ -62,10 +68,12 @@ class Bundle:
             UserError: it cannot be read.
         """
         try:
-            square = open_square(image, self._size)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{image} is no picture that can be read: {error}") from error
-        normalised = (square / np.float32(255) - self._mean) / self._std
+            square = open_square(image, self._size, self._preparation.stored_size)
+        except DAMAGED as error:
+            what = image if isinstance(image, Path | str) else "this"
+            raise UserError(f"{what} is no picture that can be read: {error}") from error
+        mean, std = (np.asarray(values, np.float32) for values in (self._preparation.mean, self._preparation.std))
+        normalised = (square / np.float32(255) - mean) / std
         (logits,) = self.logits(normalised[None].astype(np.float32))
         shares = np.exp(logits - logits.max())
         shares /= shares.sum()

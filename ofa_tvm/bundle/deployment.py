@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, RUNNER, write_bundle
 from ofa_tvm.bundle.gpu_bundle import add_gpu_program
-from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
+from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, Preparation, SupernetSource, TargetFacts
 from ofa_tvm.compiler.codegen import Library, codegen_of
 from ofa_tvm.compiler.cuda.program import NETWORK
 from ofa_tvm.compiler.loaded_model import LoadedModel, load_anew
 from ofa_tvm.compiler.runner_build import add_runner, oldest_glibc
 from ofa_tvm.compiler.threads import use_threads
 from ofa_tvm.compiler.tvm_api.names import tvm
+from ofa_tvm.data import noise
 from ofa_tvm.data.dataset import Dataset
 from ofa_tvm.graph.numpy_reference import network_logits
 from ofa_tvm.graph.onnx_export import to_onnx
@@ -279,6 +280,7 @@ class Deployment:
 
     def _manifest(self, subnet: Subnet, weights: Weights, accuracy: Accuracy, latency: Latency) -> Manifest:
         network, target = subnet.network, self.target
+        is_noise = self.dataset.name == noise.NAME
         kernels = {kernel.key for _, kernel in codegen_of(target).steps(network)}
         tuned = len(kernels & self.log.winners.keys())
         return Manifest(
@@ -296,7 +298,7 @@ class Deployment:
                 dtype="float32",
                 resolution=network.resolution,
             ),
-            preprocess=self.facts.preprocess.record(),
+            preprocess=Preparation.of(self.facts.preprocess, None if is_noise else self.dataset.test.images.shape[1]),
             class_names=self.facts.class_names,
             classes=network.classes,
             macs=network.macs,

@@ -25,6 +25,7 @@ from ofa_tvm.bundle.manifest import FORMAT, SCHEMA_VERSION, FileFacts, Manifest
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json, sha256_file, write_json
 from ofa_tvm.support.staging import staged, sweep
+from ofa_tvm.support.text import printable
 from ofa_tvm.support.typed import validated
 
 LIBRARY = "model.so"
@@ -106,7 +107,7 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         return validated(_FORM, record)
     except ValueError as error:
-        raise UserError(f"manifest {path} is damaged: {error}", MAKE_AGAIN) from error
+        raise UserError(f"manifest {path} is damaged: {printable(str(error))}", MAKE_AGAIN) from error
 
 
 def verify_bundle(folder: Path) -> Manifest:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ofa_tvm.data.dataset import ClassName, Preprocess
 from ofa_tvm.hardware.target import Provenance, TargetAttributes
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost
+from ofa_tvm.support.text import has_controls, printable
 from ofa_tvm.support.typed import Count, Finite, Fraction, Milliseconds, NotNegative, Positive, SubnetKey
 from ofa_tvm.timing.window import Percentile, Timing
 
@@ -19,13 +19,17 @@ FORMAT: Final = "ofa_tvm.bundle"
 SCHEMA_VERSION: Final = 1
 
 
-def _checked(preprocess: Record) -> Record:
-    _PREPROCESS.validate_json(json.dumps(preprocess), strict=True)
-    return preprocess
+def _checked_text(text: str) -> str:
+    if has_controls(text):
+        raise ValueError(f"'{printable(text)}' has control characters")
+    return text
 
 
-_PREPROCESS = TypeAdapter(Preprocess)
-SoundPreprocess = Annotated[Record, AfterValidator(_checked)]
+Text = Annotated[str, AfterValidator(_checked_text)]
+# The same limits as in runtime/src/manifest.cc.
+Mean = Annotated[float, Field(ge=-1e3, le=1e3)]
+Deviation = Annotated[float, Field(ge=1e-6, le=1e6)]
+Size = Annotated[int, Field(ge=1, le=4096)]
 
 
 class _Part(BaseModel):
@@ -40,6 +44,36 @@ class InputFacts(_Part):
     shape: tuple[Positive, Positive, Positive, Positive]
     dtype: Literal["float32"]
     resolution: Positive
+
+
+class Preparation(_Part):
+    """What turns a picture into the library's input, in this order. There is one way; other readers refuse another.
+
+    Args:
+        mean: of each channel, of numbers from 0 to 1.
+        std: standard deviation of each channel.
+        order: the steps.
+        crop: the part of the picture that counts.
+        stored_size: the crop is first resized to this size and rounded to 8 bits, as training stored it; None: it is
+            not.
+        resize: the filter, of both resizes: a triangle as wide as a pixel of the coarser picture.
+        scale: what 8-bit numbers are multiplied by.
+    """
+
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
+    order: Literal["upright, 8-bit RGB, crop, resize, scale, normalise"] = (
+        "upright, 8-bit RGB, crop, resize, scale, normalise"
+    )
+    crop: Literal["largest centred square"] = "largest centred square"
+    stored_size: Size | None = None
+    resize: Literal["bilinear, antialiased"] = "bilinear, antialiased"
+    scale: Annotated[float, Field(ge=0.999 / 255, le=1.001 / 255)] = 1 / 255
+
+    @staticmethod
+    def of(preprocess: Preprocess, stored_size: int | None) -> Preparation:
+        """That of a supernet whose images were stored in this size; see ``stored_size``."""
+        return Preparation(mean=preprocess.mean, std=preprocess.std, stored_size=stored_size)
 
 
 class SupernetSource(_Part):
@@ -142,7 +176,7 @@ class Manifest(_Part):
     subnet: SubnetKey
     supernet: SupernetSource
     input: InputFacts
-    preprocess: SoundPreprocess
+    preprocess: Preparation
     class_names: tuple[ClassName, ...]
     classes: Positive
     macs: Count
@@ -154,7 +188,7 @@ class Manifest(_Part):
     versions: dict[str, str]
     glibc: str | None = None
     cost: tuple[Cost, ...]
-    files: dict[str, FileFacts] = Field(default_factory=dict)
+    files: dict[Text, FileFacts] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_all_classes(self) -> Self:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ofa_tvm.compiler.tvm_api.package import tvm
 from ofa_tvm.support.c_library import unloadable
+from ofa_tvm.support.files import sha256_file
 
 FIGURES = 10
 """Numbers that describe a window."""
@@ -79,7 +80,18 @@ class LoadedModel(RunnableModel):
         super().__init__(module, tvm.cpu())
 
 
-def load_anew(library: Path) -> LoadedModel:
-    """Load a library once more: its code and memory then lie elsewhere, which changes its speed by some percent."""
+def load_anew(library: Path, sha256: str | None = None) -> LoadedModel:
+    """Load a copy of a library: its code and memory then lie elsewhere, which changes its speed by some percent.
+
+    Args:
+        library: the library.
+        sha256: what the copy must be; None for anything.
+
+    Raises:
+        OSError: it is another one, or cannot be copied.
+    """
     with tempfile.TemporaryDirectory() as folder:  # to the system, a library of another name is another library
-        return LoadedModel(Path(shutil.copy(library, Path(folder) / f"{Path(folder).name}.so")))
+        copy = Path(shutil.copy(library, Path(folder) / f"{Path(folder).name}.so"))
+        if sha256 is not None and sha256_file(copy) != sha256:
+            raise OSError("it has changed since it was checked")
+        return LoadedModel(copy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, ConfigDict, Field
 
-from ofa_tvm.support.files import Record
+from ofa_tvm.support.text import has_controls
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -31,7 +30,7 @@ def class_name(name: str) -> str:
     Raises:
         ValueError: it is another one.
     """
-    if not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
+    if not name.strip() or has_controls(name):
         raise ValueError(f"{name!r} is no name of a class: it cannot be printed on one line")
     return name
 
@@ -66,10 +65,6 @@ class Preprocess:
 
     mean: tuple[Mean, Mean, Mean]
     std: tuple[Deviation, Deviation, Deviation]
-
-    def record(self) -> Record:
-        """As a JSON object."""
-        return {"scale": 1 / 255, "mean": list(self.mean), "std": list(self.std), "resize": "bilinear, antialiased"}
 
 
 @dataclass(frozen=True, eq=False)

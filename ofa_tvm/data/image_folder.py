@@ -1,7 +1,7 @@
 """Any folder of images in ImageNet's layout: ``train/<class>/*.jpg`` and, if there is one, ``val/`` or ``test/``.
 
-Images are decoded once, resized so that the shorter side fits and cropped in the centre, into one array in the cache
-folder that is memory-mapped afterwards. Its name is a digest of the files' names, sizes and times.
+The largest square in the centre of each image is resized, once, into one array in the cache folder that is
+memory-mapped afterwards. Its name is a digest of the files' names, sizes and times.
 
 The size is the median shorter side of a sample of the training images, at most 224, rounded down to a multiple of 4;
 smaller images are enlarged.
@@ -10,6 +10,7 @@ smaller images are enlarged.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ofa_tvm.data.dataset import Dataset, Images, Preprocess, Split
-from ofa_tvm.data.photograph import centre_square, upright
+from ofa_tvm.data.photograph import DAMAGED, centre_square, read_rgb, shorter_side
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import cache_folder, write_atomic
+from ofa_tvm.support.text import has_controls, printable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 TEST_FOLDERS = ("val", "test")
 MAX_SIZE = 224
 SIZE_STEP = 4
@@ -33,22 +34,24 @@ MIN_IMAGES = 10
 HELD_OUT = 1000
 """Images that are held out at least, unless that is more than a quarter of them."""
 REPORT_EVERY = 10_000
-PREPARATION = 2
+PREPARATION = 3
 """Version of the preparation of images, so that a cache of another version is not used."""
+FEW = 5
+"""Files that are left out that a message names."""
 MAX_NAMED = 20
 """Damaged images that a message names."""
 # ImageNet's, whatever the images: the first batch norm absorbs the difference.
 PREPROCESS = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-HINT = "it needs train/<class>/*.jpg (or png, webp) and may have val/<class>/ or test/<class>/"
-_DAMAGED = (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError)
+HINT = "it needs train/<class>/*.jpg (or png, webp, bmp, gif, tif) and may have val/<class>/ or test/<class>/"
 
 
 @dataclass(frozen=True)
 class _Files:
-    """Image files and their class numbers."""
+    """Image files and their class numbers, and files beside them that are none."""
 
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
+    paths: tuple[Path, ...] = ()
+    labels: tuple[int, ...] = ()
+    others: tuple[Path, ...] = ()
 
 
 def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
@@ -69,11 +72,15 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
     class_names = tuple(folder.name for folder in _subfolders(root / "train"))
     if len(class_names) < 2:
         raise UserError(f"{root / 'train'} holds {len(class_names)} class folders, at least two are needed", HINT)
+    if bad := next(filter(has_controls, class_names), None):
+        raise UserError(f"class folder '{printable(bad)}' has control characters or is not UTF-8", "rename it")
     training = _scan(root / "train", class_names)
     if len(training.paths) < MIN_IMAGES:
         raise UserError(f"{root / 'train'} holds {len(training.paths)} images, at least {MIN_IMAGES} are needed")
     test_folder = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
-    test = _scan(test_folder, class_names) if test_folder else _Files((), ())
+    test = _scan(test_folder, class_names) if test_folder else _Files()
+    if others := [*training.others, *test.others]:
+        progress(f"left out, as their names are of no picture: {_listed(others)}")
 
     images = _decoded(root, training.paths + test.paths, _choose_size(training.paths), progress)
     count = len(training.paths)
@@ -96,21 +103,26 @@ def _scan(folder: Path, class_names: tuple[str, ...]) -> _Files:
     numbers = {name: number for number, name in enumerate(class_names)}
     paths: list[Path] = []
     labels: list[int] = []
+    others: list[Path] = []
     for class_folder in _subfolders(folder):
         if class_folder.name not in numbers:
             raise UserError(f"{class_folder} is a class that train has no folder for", HINT)
-        files = sorted(file for file in class_folder.iterdir() if _is_image(file))
+        visible = sorted(file for file in class_folder.iterdir() if not file.name.startswith("."))
+        files = [file for file in visible if file.suffix.lower() in SUFFIXES]
+        others += [file for file in visible if file.suffix.lower() not in SUFFIXES]
         if not files:
             raise UserError(f"class folder {class_folder} holds no images", "fill it or remove it; " + HINT)
         paths += files
         labels += [numbers[class_folder.name]] * len(files)
     if not paths:
         raise UserError(f"{folder} holds no class folders", HINT)
-    return _Files(tuple(paths), tuple(labels))
+    return _Files(tuple(paths), tuple(labels), tuple(others))
 
 
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+def _listed(paths: list[Path]) -> str:
+    """The first few of many paths."""
+    more = [f"and {len(paths) - FEW} more"] if len(paths) > FEW else []
+    return ", ".join([printable(str(path)) for path in paths[:FEW]] + more)
 
 
 def _damaged(problems: list[str]) -> UserError:
@@ -123,8 +135,8 @@ def _damaged(problems: list[str]) -> UserError:
 def _choose_size(paths: tuple[Path, ...]) -> int:
     sides = []
     for path in paths[:: max(1, len(paths) // SIZE_SAMPLE)]:
-        with suppress(*_DAMAGED), Image.open(path) as image:  # decoding reports every damaged one
-            sides.append(min(image.size))
+        with suppress(*DAMAGED):  # decoding reports every damaged one
+            sides.append(shorter_side(path))
     return max(SIZE_STEP, min(MAX_SIZE, int(np.median(sides or [MAX_SIZE]))) // SIZE_STEP * SIZE_STEP)
 
 
@@ -142,13 +154,13 @@ def _decoded(root: Path, paths: tuple[Path, ...], size: int, progress: Callable[
 
 
 def _digest(root: Path, paths: tuple[Path, ...], size: int) -> str:
-    sha = hashlib.sha256(f"{PREPARATION} {root} {size}".encode())
+    sha = hashlib.sha256(b"%d %b %d" % (PREPARATION, os.fsencode(root), size))
     for path in paths:
         try:
             facts = path.stat()
         except OSError as error:
-            raise _damaged([f"{path} cannot be read: {error}"]) from error
-        sha.update(f"\0{path.relative_to(root)}\0{facts.st_size}\0{facts.st_mtime_ns}".encode())
+            raise _damaged([f"{printable(str(path))} cannot be read: {error.strerror}"]) from error
+        sha.update(b"\0%b\0%d\0%d" % (os.fsencode(path.relative_to(root)), facts.st_size, facts.st_mtime_ns))
     return sha.hexdigest()[:24]
 
 
@@ -166,9 +178,9 @@ def _decode_all(target: Path, paths: tuple[Path, ...], shape: tuple[int, ...], p
 
     def decode(row: int) -> str:
         try:
-            images[row] = _decode(paths[row], shape[1])
-        except _DAMAGED as error:
-            return f"{paths[row]} cannot be read: {error}"
+            images[row] = centre_square(read_rgb(paths[row]), shape[1])
+        except DAMAGED as error:
+            return f"{printable(str(paths[row]))} cannot be read: {error}"
         return ""
 
     damaged = []
@@ -180,10 +192,3 @@ def _decode_all(target: Path, paths: tuple[Path, ...], shape: tuple[int, ...], p
     if damaged:
         raise _damaged(damaged)
     images.flush()
-
-
-def _decode(path: Path, size: int) -> Images:
-    """(size, size, 3): the shorter side resized to ``size``, the centre of the longer one."""
-    with Image.open(path) as image:
-        rgb = upright(image)
-    return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, centre_square(rgb), reducing_gap=3.0))

@@ -9,6 +9,8 @@
 #include "image.h"
 #include "model.h"
 #include "ofa_tvm.h"
+#include "picture.h"
+#include "text.h"
 
 struct ofa_tvm_model {
   ofa_tvm::Model model;
@@ -26,7 +28,8 @@ bool guarded(Work work) {
     return true;
   } catch (const ofa_tvm::Error &error) {
     const char *between = error.hint.empty() ? "" : "\n  ";
-    std::snprintf(last_error, sizeof last_error, "%s%s%s", error.what(), between, error.hint.c_str());
+    std::snprintf(last_error, sizeof last_error, "%s%s%s", ofa_tvm::printable(error.what()).c_str(), between,
+                  ofa_tvm::printable(error.hint).c_str());
   } catch (const std::exception &error) {
     std::snprintf(last_error, sizeof last_error, "%s", error.what());
   }
@@ -96,13 +99,13 @@ int ofa_tvm_model_run_rgb(ofa_tvm_model *model, const uint8_t *pixels, size_t pi
     require(pixels, "pixels");
     require(logits, "logits");
     if (width < 1 || height < 1) throw ofa_tvm::bad_input("an image of no pixels");
-    if (std::max(width, height) > static_cast<int>(ofa_tvm::kMostPixels))
+    if (std::max(width, height) > static_cast<int>(ofa_tvm::kMostSide))
       throw ofa_tvm::bad_input("an image of more than 32768 pixels along a side", "make it smaller");
     require_count("pixels", pixel_bytes, 3 * static_cast<size_t>(width) * static_cast<size_t>(height),
                   "three bytes each");
     const ofa_tvm::Model &loaded = model->model;
     require_count("logits", logit_count, static_cast<size_t>(loaded.classes));
-    const auto image = ofa_tvm::prepare(pixels, width, height, loaded.preprocess(), loaded.resolution);
+    const auto image = ofa_tvm::prepare(pixels, width, height, 1, loaded.preprocess(), loaded.resolution);
     const std::vector<float> found = loaded.run_all(image);
     std::copy(found.begin(), found.end(), logits);
   });

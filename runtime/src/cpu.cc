@@ -64,6 +64,31 @@ std::string missing_feature(const Target &target) {
   return "";
 }
 
+bool lies_within(const Bytes &content, uint64_t begin, uint64_t bytes) {
+  return begin <= content.size() && bytes <= content.size() - begin;
+}
+
+// Whether all segments and sections end within the file.
+bool is_whole(const Bytes &content, const Elf64_Ehdr &header) {
+  const uint64_t segments = header.e_phnum, sections = header.e_shnum;
+  if (header.e_phentsize != sizeof(Elf64_Phdr) || (sections && header.e_shentsize != sizeof(Elf64_Shdr)) ||
+      !lies_within(content, header.e_phoff, segments * sizeof(Elf64_Phdr)) ||
+      !lies_within(content, header.e_shoff, sections * sizeof(Elf64_Shdr))) {
+    return false;
+  }
+  for (uint64_t i = 0; i < segments; ++i) {
+    Elf64_Phdr segment;
+    std::memcpy(&segment, &content[header.e_phoff + i * sizeof segment], sizeof segment);
+    if (!lies_within(content, segment.p_offset, segment.p_filesz) || segment.p_filesz > segment.p_memsz) return false;
+  }
+  for (uint64_t i = 0; i < sections; ++i) {
+    Elf64_Shdr section;
+    std::memcpy(&section, &content[header.e_shoff + i * sizeof section], sizeof section);
+    if (section.sh_type != SHT_NOBITS && !lies_within(content, section.sh_offset, section.sh_size)) return false;
+  }
+  return true;
+}
+
 char explanation[512];
 
 // Only what is allowed in a signal handler.
@@ -74,16 +99,18 @@ void explain(int) {
 
 }  // namespace
 
-void check_cpu(const std::string &library, const Target *target) {
-  const Bytes content = read_file(library, "library");
+void check_library(const std::string &library, const Bytes &content, const Target *target) {
   Elf64_Ehdr header;
-  if (content.size() < sizeof header || std::memcmp(content.data(), ELFMAG, SELFMAG) != 0) {
+  if (content.size() < sizeof header || std::memcmp(content.data(), ELFMAG, SELFMAG) != 0 ||
+      content[EI_CLASS] != ELFCLASS64 || content[EI_DATA] != ELFDATA2LSB) {
     throw bad_input(library + " is not a library", "give a model.so that ofa_tvm made");
   }
   std::memcpy(&header, content.data(), sizeof header);
   if (header.e_machine != kOwnMachine) {
     throw failed(library + " is for " + name_of(header.e_machine) + ", this is " + name_of(kOwnMachine), kDeployHint);
   }
+  if (!is_whole(content, header))
+    throw bad_input(library + " is cut off or damaged", "copy it again from where it was made");
   if (!target) return;
   const std::string missing = missing_feature(*target);
   if (missing.empty()) return;

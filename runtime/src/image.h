@@ -12,30 +12,31 @@ namespace ofa_tvm {
 struct Preprocess {
   float mean[3];
   float std[3];
+  int stored_size = 0;  // the square is first resized to this size, in 8 bits, as training stored it; 0: it is not
 };
 
-// RGB, 8 bits a channel, rows without gaps.
+// RGB, 8 bits a channel, rows without gaps. `orientation` is EXIF's: where the top is, from 1 (upright) to 8.
 struct Image {
-  int width = 0, height = 0;
+  int width = 0, height = 0, orientation = 1;
   Bytes pixels;
 };
 
-constexpr size_t kMostPixels = 32768;  // along a side
-
-// Decode a PNG or JPEG file. Transparency is dropped, grey becomes RGB. Throws bad_input; always, if this program was
-// built without stb_image.
+// Decode a PNG or JPEG file. Transparency is dropped, grey becomes RGB, of 16 bits the upper 8 count. Throws bad_input;
+// always, if this program was built without stb_image.
 Image read_image(const std::string &path);
 
 // Read a binary .ppm file. Throws bad_input.
 Image read_ppm(const std::string &path);
 
-// The square of `side` pixels that begins at (left, top), resized to (size, size, 3): bilinear, antialiased, in float32
-// without rounding, as torch's `F.interpolate(mode="bilinear", antialias=True)`. A square may begin between two pixels.
+// The square of `side` pixels that begins at (left, top), resized to (size, size, 3): bilinear, antialiased. In float32
+// without rounding, as torch's `F.interpolate(mode="bilinear", antialias=True)`; or in 8 bits, rounded after the width
+// and after the height, as Pillow does. A square may begin between two pixels.
 std::vector<float> resize_square(const uint8_t *pixels, int width, int height, float left, float top, int side,
-                                 int size);
+                                 int size, bool in_8_bits);
 
-// What the network takes of a picture: the largest square in its centre, resized and normalised. That is what training
-// on a folder of images does (ofa_tvm/data/image_folder.py), with one resizing instead of two.
-std::vector<float> prepare(const uint8_t *pixels, int width, int height, const Preprocess &preprocess, int size);
+// What the network takes of a picture: the largest square in its centre, turned upright, resized and normalised.
+// Training on a folder of images does the same (ofa_tvm/data/photograph.py).
+std::vector<float> prepare(const uint8_t *pixels, int width, int height, int orientation, const Preprocess &preprocess,
+                           int size);
 
 }  // namespace ofa_tvm

@@ -1,11 +1,13 @@
 #include "inputs.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "error.h"
 #include "image.h"
 #include "npy.h"
+#include "picture.h"
 
 namespace ofa_tvm {
 namespace {
@@ -19,16 +21,24 @@ std::string shape_text(const std::vector<size_t> &shape) {
 std::vector<float> from_pixels(const Array &array, const std::string &path, const Model &model) {
   std::vector<size_t> shape = array.shape;
   if (shape.size() == 3) shape.insert(shape.begin(), 1);
-  if (shape.size() != 4 || shape[3] != 3 || !shape[1] || !shape[2] || shape[1] > kMostPixels ||
-      shape[2] > kMostPixels) {
+  if (shape.size() != 4 || shape[3] != 3 || !shape[1] || !shape[2] || shape[1] > kMostSide || shape[2] > kMostSide) {
     throw bad_input(path + " has shape " + shape_text(array.shape), "uint8 images are (n, height, width, 3)");
   }
   std::vector<float> values;
   const size_t bytes = shape[1] * shape[2] * 3;
   for (size_t i = 0; i < shape[0]; ++i) {
     const std::vector<float> image = prepare(&array.data[i * bytes], static_cast<int>(shape[2]),
-                                             static_cast<int>(shape[1]), model.preprocess(), model.resolution);
+                                             static_cast<int>(shape[1]), 1, model.preprocess(), model.resolution);
     values.insert(values.end(), image.begin(), image.end());
+  }
+  return values;
+}
+
+const std::vector<float> &finite(const std::vector<float> &values, const std::string &path) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (std::isfinite(values[i])) continue;
+    throw bad_input(path + " holds " + std::to_string(values[i]) + " as its number " + std::to_string(i),
+                    "give finite numbers");
   }
   return values;
 }
@@ -45,7 +55,7 @@ std::vector<float> from_npy(const std::string &path, const Model &model) {
     throw bad_input(path + " has shape " + shape_text(shape) + ", the network takes n times " + shape_text(wanted),
                     "give normalised float32 images of this size, or uint8 images of any size");
   }
-  return array.floats();
+  return finite(array.floats(), path);
 }
 
 std::vector<float> from_raw(const std::string &path, const Model &model) {
@@ -58,20 +68,16 @@ std::vector<float> from_raw(const std::string &path, const Model &model) {
   }
   std::vector<float> values(content.size() / sizeof(float));
   std::memcpy(values.data(), content.data(), content.size());
-  return values;
+  return finite(values, path);
 }
 
 std::vector<float> read_input(const std::string &path, const Model &model) {
   const std::string kind = extension(path);
   if (kind == ".npy") return from_npy(path, model);
   if (kind == ".raw" || kind == ".bin" || kind == ".f32") return from_raw(path, model);
-  const bool is_ppm = kind == ".ppm";
-  if (is_ppm || kind == ".png" || kind == ".jpg" || kind == ".jpeg") {
-    const Preprocess &preprocess = model.preprocess();
-    const Image image = is_ppm ? read_ppm(path) : read_image(path);
-    return prepare(image.pixels.data(), image.width, image.height, preprocess, model.resolution);
-  }
-  throw bad_input("input " + path + " is of an unknown kind", "give .png, .jpg, .jpeg, .ppm, .npy, .raw, .bin or .f32");
+  const Preprocess &preprocess = model.preprocess();
+  const Image image = kind == ".ppm" ? read_ppm(path) : read_image(path);
+  return prepare(image.pixels.data(), image.width, image.height, image.orientation, preprocess, model.resolution);
 }
 
 }  // namespace

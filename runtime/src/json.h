@@ -34,6 +34,8 @@ class Json {
   Json(Items value) : value_(std::move(value)) {}
   Json(Members value) : value_(std::move(value)) {}
 
+  bool is_null() const { return std::holds_alternative<std::monostate>(value_); }
+
   // The value as what it has to be. Throws JsonError: it is something else.
   const std::string &text() const;
   int64_t integer() const;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "npy.h"
 #include "options.h"
 #include "report.h"
+#include "text.h"
 
 namespace {
 
@@ -64,11 +66,14 @@ int main(int count, char **arguments) {
   try {
     return run({arguments + 1, arguments + count});
   } catch (const Error &error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
-    if (!error.hint.empty()) std::fprintf(stderr, "  %s\n", error.hint.c_str());
+    std::fprintf(stderr, "error: %s\n", printable(error.what()).c_str());
+    if (!error.hint.empty()) std::fprintf(stderr, "  %s\n", printable(error.hint).c_str());
     return error.exit_code;
+  } catch (const std::bad_alloc &) {
+    std::fputs("error: there is not enough memory for these inputs\n  give fewer or smaller ones at once\n", stderr);
+    return 1;
   } catch (const std::exception &error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
+    std::fprintf(stderr, "error: %s\n", printable(error.what()).c_str());
     return 1;
   }
 }

@@ -8,6 +8,7 @@
 #include "json.h"
 #include "median.h"
 #include "sha256.h"
+#include "text.h"
 #include "window.h"
 
 namespace ofa_tvm {
@@ -15,8 +16,7 @@ namespace {
 
 const char kFormat[] = "ofa_tvm.bundle";
 constexpr int kSchemaVersion = 1;
-const char kCopyAgain[] =
-    "copy the bundle again from where it was made, or make it again with 'python -m ofa_tvm.deploy'";
+constexpr double kMostStored = 4096;  // of the size that training stored images in
 
 int count_of(const Json &record) {
   const int64_t count = record.integer();
@@ -30,12 +30,46 @@ std::vector<std::string> texts_of(const Json &record) {
   return texts;
 }
 
-void read_channels(const Json &record, float (&channels)[3]) {
+// The same limits as in ofa_tvm/bundle/manifest.py.
+constexpr double kMostMean = 1e3, kLeastStd = 1e-6, kMostStd = 1e6;
+
+double number_within(const Json &record, double least, double most) {
+  const double number = record.number();
+  if (!(number >= least && number <= most)) throw JsonError("a number is out of range");
+  return number;
+}
+
+void read_channels(const Json &record, double least, double most, float (&channels)[3]) {
   if (record.items().size() != 3) throw JsonError("a number for each of three channels is wanted");
-  for (size_t i = 0; i < 3; ++i) {
-    channels[i] = static_cast<float>(record.items()[i].number());
-    if (!std::isfinite(channels[i])) throw JsonError("a number is out of range");
+  for (size_t i = 0; i < 3; ++i) channels[i] = static_cast<float>(number_within(record.items()[i], least, most));
+}
+
+// There is one way to prepare a picture. Manifests of older versions do not spell it out.
+Preprocess preprocess_of(const Json &record) {
+  const std::pair<const char *, const char *> known[] = {
+      {"order", "upright, 8-bit RGB, crop, resize, scale, normalise"},
+      {"crop", "largest centred square"},
+      {"resize", "bilinear, antialiased"}};
+  for (const auto &[key, value] : known) {
+    const Json *said = record.find(key);
+    if (said && said->text() != value) throw JsonError(std::string("preprocess: this '") + key + "' is not known");
   }
+  if (const Json *scale = record.find("scale")) number_within(*scale, 0.999 / 255, 1.001 / 255);
+  Preprocess preprocess;
+  read_channels(record.at("mean"), -kMostMean, kMostMean, preprocess.mean);
+  read_channels(record.at("std"), kLeastStd, kMostStd, preprocess.std);
+  const Json *stored = record.find("stored_size");
+  if (stored && !stored->is_null()) preprocess.stored_size = static_cast<int>(number_within(*stored, 1, kMostStored));
+  return preprocess;
+}
+
+void check_figures(const Json &record) {
+  const auto check = [&](const char *part, const char *key, double most) {
+    const Json *facts = record.find(part), *figure = facts ? facts->find(key) : nullptr;
+    if (figure && !figure->is_null()) number_within(*figure, 0, most);
+  };
+  check("accuracy", "test_top1", 1);
+  check("latency", "measured_ms", std::numeric_limits<double>::max());
 }
 
 double calibration_of(const Json &timing) {
@@ -60,11 +94,15 @@ Manifest from_json(const Json &record) {
   for (const Json &side : record.at("input").at("shape").items()) manifest.input_shape.push_back(count_of(side));
   manifest.classes = count_of(record.at("classes"));
   manifest.class_names = texts_of(record.at("class_names"));
-  read_channels(record.at("preprocess").at("mean"), manifest.preprocess.mean);
-  read_channels(record.at("preprocess").at("std"), manifest.preprocess.std);
-  for (const float std : manifest.preprocess.std) {
-    if (!(std > 0)) throw JsonError("a standard deviation must be positive");
+  if (manifest.class_names.size() != static_cast<size_t>(manifest.classes)) {
+    throw JsonError(std::to_string(manifest.classes) + " classes have " + std::to_string(manifest.class_names.size()) +
+                    " names");
   }
+  for (const std::string &name : manifest.class_names) {
+    if (has_controls(name)) throw JsonError("class name '" + printable(name) + "' has control characters");
+  }
+  manifest.preprocess = preprocess_of(record.at("preprocess"));
+  check_figures(record);
   const Json &target = record.at("target");
   manifest.target.threads = count_of(target.at("threads"));
   const Json &attributes = target.at("attributes");
@@ -91,7 +129,8 @@ Json parsed(const std::string &path) {
 
 // A name that could lead out of the folder is none.
 bool is_plain(const std::string &name) {
-  return !name.empty() && name != "." && name != ".." && name.find_first_of("/\\") == std::string::npos;
+  return !name.empty() && name != "." && name != ".." && name.find_first_of("/\\") == std::string::npos &&
+         !has_controls(name);
 }
 
 }  // namespace
@@ -119,21 +158,24 @@ Manifest read_manifest(const std::string &folder) {
   }
 }
 
-void verify_files(const std::string &folder, const Manifest &manifest) {
+void verify_files(const std::string &folder, const Manifest &manifest, const Bytes &library) {
+  const auto check = [&](const FileFacts &facts, const Bytes &content) {
+    if (content.size() != facts.bytes || sha256(content) != facts.sha256) {
+      throw bad_input(folder + "/" + facts.name + " is damaged: it is not the file that the manifest describes",
+                      kCopyAgain);
+    }
+  };
   bool has_library = false;
   for (const FileFacts &facts : manifest.files) {
     if (!is_plain(facts.name)) {
       throw bad_input("manifest of " + folder + " is damaged: '" + facts.name + "' is no file name", kCopyAgain);
     }
     const std::string path = folder + "/" + facts.name;
-    const bool is_library = facts.name == kLibrary;
-    has_library = has_library || is_library;
-    if (!is_file(path)) {  // a device may do without model.onnx
-      if (is_library) throw bad_input(path + " is missing from the bundle", kCopyAgain);
-      continue;
-    }
-    if (file_bytes(path) != facts.bytes || sha256(read_file(path, "file")) != facts.sha256) {
-      throw bad_input(path + " is damaged: it is not the file that the manifest describes", kCopyAgain);
+    if (facts.name == kLibrary) {
+      has_library = true;
+      check(facts, library);
+    } else if (is_file(path)) {  // a device may do without model.onnx
+      check(facts, read_file(path, "file"));
     }
   }
   if (!has_library) {

@@ -5,12 +5,15 @@
 #include <string>
 #include <vector>
 
+#include "file.h"
 #include "image.h"
 
 namespace ofa_tvm {
 
 inline const char kLibrary[] = "model.so";
 inline const char kManifest[] = "manifest.json";
+inline const char kCopyAgain[] =
+    "copy the bundle again from where it was made, or make it again with 'python -m ofa_tvm.deploy'";
 
 struct FileFacts {
   std::string name, sha256;
@@ -38,7 +41,7 @@ struct Manifest {
 // Throws bad_input: there is none, it is damaged, or of a version that this program does not read.
 Manifest read_manifest(const std::string &folder);
 
-// Check the library, and what else is there of the files that the manifest vouches for. Throws bad_input.
-void verify_files(const std::string &folder, const Manifest &manifest);
+// Check the library's bytes, and what else is there of the files that the manifest vouches for. Throws bad_input.
+void verify_files(const std::string &folder, const Manifest &manifest, const Bytes &library);
 
 }  // namespace ofa_tvm

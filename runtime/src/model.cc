@@ -37,13 +37,21 @@ std::string full_path(const std::string &path) {
   return realpath(path.c_str(), full) ? full : path;
 }
 
-void *load(const std::string &library) {
-  void *loaded = dlopen(full_path(library).c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (loaded) return loaded;
-  const std::string why = dlerror();
-  const bool old = why.find("GLIBC_") != std::string::npos;
-  throw failed(library + " cannot be loaded: " + why,
-               old ? "this system's glibc is too old for it: deploy on an older system" : "");
+// Whether a library asks the loader for others beside it, as a GPU's does: it needs its path in the folder.
+bool looks_beside(const Bytes &library) {
+  static const std::string origin = "$ORIGIN";
+  return std::search(library.begin(), library.end(), origin.begin(), origin.end()) != library.end();
+}
+
+// Whether no number has an exponent of ones only, which NaN and infinity have. Without a branch, so several at once.
+__attribute__((optimize("tree-vectorize"))) bool is_finite(const float *values, size_t count) {
+  uint32_t carried = 0;
+  for (size_t i = 0; i < count; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, &values[i], sizeof bits);
+    carried |= (bits & 0x7f800000) + 0x00800000;
+  }
+  return !(carried >> 31);
 }
 
 }  // namespace
@@ -51,44 +59,73 @@ void *load(const std::string &library) {
 Model::Model(const std::string &path, bool verify) : path(path), library(path) {
   if (is_folder(path)) {
     manifest = read_manifest(path);
-    if (verify) verify_files(path, *manifest);
     library = path + "/" + kLibrary;
+    if (!is_file(library)) throw bad_input(library + " is missing from the bundle", kCopyAgain);
   }
-  check_cpu(library, manifest ? &manifest->target : nullptr);
-  const double start = now_ms();
-  loaded_ = load(library);
-  load_ms = now_ms() - start;
+  file_.emplace(library, "library");
+  const Bytes content = file_->read();
+  if (manifest && verify) verify_files(path, *manifest, content);
+  looks_beside_ = looks_beside(content);
+  check_library(library, content, manifest ? &manifest->target : nullptr);
   try {
-    run_ = reinterpret_cast<Run>(symbol(loaded_, library, "ofa_tvm_run"));
+    const double start = now_ms();
+    load();
+    load_ms = now_ms() - start;
     batch = reinterpret_cast<Number>(symbol(loaded_, library, "ofa_tvm_batch"))();
     classes = reinterpret_cast<Number>(symbol(loaded_, library, "ofa_tvm_classes"))();
     resolution = reinterpret_cast<Number>(symbol(loaded_, library, "ofa_tvm_resolution"))();
     channels = reinterpret_cast<Number>(symbol(loaded_, library, "ofa_tvm_channels"))();
     const std::vector<int> shape = {batch, resolution, resolution, channels};
     if (manifest && (manifest->input_shape != shape || manifest->classes != classes)) {
-      throw bad_input(library + " is not the network that the manifest describes",
-                      "copy the bundle again from where it was made");
+      throw bad_input(library + " is not the network that the manifest describes", kCopyAgain);
     }
   } catch (...) {
-    dlclose(loaded_);
+    unload();
     throw;
   }
 }
 
-void Model::load_again() {
-  dlclose(loaded_);
-  loaded_ = nullptr;
-  loaded_ = load(library);
+void Model::load() {
+  const std::string opened = looks_beside_ ? "" : file_->descriptor_path();
+  const std::string from = opened.empty() ? full_path(library) : opened;
+  loaded_ = dlopen(from.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!loaded_) {
+    std::string why = dlerror();
+    if (why.compare(0, from.size() + 2, from + ": ") == 0) why.erase(0, from.size() + 2);
+    const bool old = why.find("GLIBC_") != std::string::npos;
+    throw failed(library + " cannot be loaded: " + why,
+                 old ? "this system's glibc is too old for it: deploy on an older system" : "");
+  }
   run_ = reinterpret_cast<Run>(symbol(loaded_, library, "ofa_tvm_run"));
 }
 
-Model::~Model() {
-  if (loaded_) dlclose(loaded_);
+void Model::unload() {
+  if (!loaded_) return;
+  dlclose(loaded_);
+  loaded_ = nullptr;
+  // Some libraries stay. To the system's loader, the next one of the same path would be this one.
+  const std::string opened = looks_beside_ ? "" : file_->descriptor_path();
+  if (void *stays = opened.empty() ? nullptr : dlopen(opened.c_str(), RTLD_LAZY | RTLD_NOLOAD)) {
+    dlclose(stays);
+    file_->keep();
+  }
 }
 
+void Model::load_again() {
+  unload();
+  load();
+}
+
+Model::~Model() { unload(); }
+
 void Model::run(const float *images, float *logits) const {
+  const size_t at_once = static_cast<size_t>(batch);
+  if (!is_finite(images, at_once * image_floats()))
+    throw bad_input("an image has a number that is not finite", "give finite numbers");
   const int error = run_(images, logits);
   if (error) throw failed(library + " did not run: " + strerror(error), "free memory, or allow more threads");
+  if (!is_finite(logits, at_once * static_cast<size_t>(classes)))
+    throw failed(library + " answers with numbers that are not finite", "give images that are normalised");
 }
 
 Window Model::window(const float *images, double window_ms) const {

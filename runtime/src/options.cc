@@ -14,9 +14,9 @@ const char kUsage[] =
 Classifies images with a compiled network. BUNDLE is a bundle's folder (default: where this program lies) or a lone .so.
 
 INPUT  .png .jpg .jpeg   (where this program was built with stb_image) and
-       .ppm              an image of any size: its central square is resized and normalised
+       .ppm              an image of up to 67 million pixels: its central square is resized and normalised
        .npy              float32 (n, size, size, 3), already normalised; or uint8 images (n, height, width, 3)
-       .raw .bin .f32    float32 numbers, already normalised
+       .raw .bin .f32    finite float32 numbers, already normalised
 
   --top K               classes to print for each image (5)
   --json                print one JSON object

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "json.h"
+#include "text.h"
 
 namespace ofa_tvm {
 namespace {
@@ -130,7 +131,7 @@ Json benchmark_json(const Benchmark &benchmark, const Model &model) {
 std::string as_text(const Report &report) {
   std::string text;
   for (size_t sample = 0; sample < report.samples.count(); ++sample) {
-    text += title(report.samples, sample) + "\n";
+    text += printable(title(report.samples, sample)) + "\n";
     for (const Answer &answer : best(report, sample)) {
       text += format("  %6.2f %%  ", static_cast<double>(100 * answer.probability));
       text += (answer.name.empty() ? "class " + std::to_string(answer.number) : answer.name) + "\n";

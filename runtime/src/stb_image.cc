@@ -1,11 +1,25 @@
 // The decoders of stb_image, of which only these two are wanted; without its header there are none.
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
+#include <memory>
 
 #include "error.h"
 #include "image.h"
+#include "picture.h"
 
 #if __has_include(<stb/stb_image.h>) && !defined(OFA_TVM_NO_STB)
+
+namespace {
+
+// Bytes that the decoder may have at once: compressed pixels can claim to be any number.
+thread_local size_t room;
+
+// Zeros, so that what a file leaves out is the same each time.
+void *allocate(size_t bytes) { return bytes > room ? nullptr : std::calloc(1, bytes); }
+void *reallocate(void *block, size_t bytes) { return bytes > room ? nullptr : std::realloc(block, bytes); }
+
+}  // namespace
 
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_STATIC
@@ -14,61 +28,67 @@
 #define STBI_NO_LINEAR
 #define STBI_NO_HDR
 #define STBI_NO_STDIO
-#define STBI_MAX_DIMENSIONS 32768  // kMostPixels
+#define STBI_MAX_DIMENSIONS 32768  // kMostSide
+#define STBI_MALLOC allocate
+#define STBI_REALLOC reallocate
+#define STBI_FREE std::free
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include <stb/stb_image.h>
 
 namespace ofa_tvm {
-
 namespace {
 
 constexpr size_t kMostBytes = 1 << 30;  // the decoder counts bytes as int
+// What the decoder takes for a pixel at most (16-bit RGBA), for a block that a JPEG's edge may lie in, and beside
+// pixels.
+constexpr size_t kPixelBytes = 8, kBlock = 32, kBeside = 1 << 20;
 
-// Whether no Huffman table of a JPEG file has more than the 256 codes that there can be. Versions of stb_image before
-// 2.28 count on it.
-bool has_sound_tables(const Bytes &file) {
-  constexpr size_t kCounts = 16, kMostCodes = 256;
-  constexpr uint8_t kTables = 0xc4, kLastRestart = 0xd7, kFirstRestart = 0xd0;
-  for (size_t at = 2; at + 4 <= file.size();) {
-    const uint8_t marker = file[at + 1];
-    const bool is_marker = file[at] == 0xff && marker != 0 && marker != 0xff;
-    if (!is_marker || (marker >= kFirstRestart && marker <= kLastRestart)) {  // compressed pixels
-      ++at;
-      continue;
-    }
-    const size_t end = at + 2 + (size_t{file[at + 2]} << 8 | file[at + 3]);
-    if (marker == kTables) {
-      for (size_t table = at + 4; table + 1 + kCounts <= std::min(end, file.size());) {
-        size_t codes = 0;
-        for (size_t i = 1; i <= kCounts; ++i) codes += file[table + i];
-        if (codes > kMostCodes) return false;
-        table += 1 + kCounts + codes;
-      }
-    }
-    at = std::max(end, at + 4);
+struct Kind {
+  const char *name;
+  size_t at;
+  const char *magic;
+};
+
+const Kind kJpeg = {"JPEG", 0, "\xff\xd8\xff"}, kPng = {"PNG", 0, "\x89PNG\r\n\x1a\n"};
+const Kind kOthers[] = {{"WebP", 8, "WEBP"}, {"GIF", 0, "GIF8"},          {"TIFF", 0, "II*"}, {"TIFF", 0, "MM"},
+                        {"BMP", 0, "BM"},    {"HEIF or AVIF", 4, "ftyp"}, {"PPM", 0, "P6"}};
+
+bool is_kind(const Bytes &file, const Kind &kind) {
+  const size_t bytes = std::strlen(kind.magic);
+  return file.size() >= kind.at + bytes && !std::memcmp(&file[kind.at], kind.magic, bytes);
+}
+
+Image decode(const Bytes &file, const PictureFacts &facts) {
+  room = std::max(file.size() + kBeside, kPixelBytes * (facts.width + kBlock) * (facts.height + kBlock) + kBeside);
+  int width, height, channels;
+  const std::unique_ptr<uint8_t, decltype(&std::free)> pixels(
+      stbi_load_from_memory(file.data(), static_cast<int>(file.size()), &width, &height, &channels, 3), std::free);
+  if (!pixels) {
+    const char *reason = stbi_failure_reason();  // it does not always say
+    throw PictureError(reason ? reason : "it is damaged");
   }
-  return true;
+  const size_t bytes = static_cast<size_t>(width) * static_cast<size_t>(height) * 3;
+  return {width, height, facts.orientation, {pixels.get(), pixels.get() + bytes}};
 }
 
 }  // namespace
 
 Image read_image(const std::string &path) {
-  const std::string hint = "give a whole PNG or JPEG file";
-  const Bytes content = read_file(path, "image");
-  if (content.size() > kMostBytes) throw bad_input("image " + path + " is larger than a gigabyte", hint);
-  const bool is_jpeg = content.size() > 2 && content[0] == 0xff && content[1] == 0xd8;
-  if (is_jpeg && !has_sound_tables(content)) throw bad_input("image " + path + " is damaged: a bad code table", hint);
-  Image image;
-  int channels;
-  uint8_t *pixels = stbi_load_from_memory(content.data(), static_cast<int>(content.size()), &image.width, &image.height,
-                                          &channels, 3);
-  if (!pixels) {
-    const char *reason = stbi_failure_reason();  // it does not always say
-    throw bad_input("image " + path + " cannot be decoded" + (reason ? std::string(": ") + reason : ""), hint);
+  const Bytes file = read_file(path, "image", kMostBytes);
+  for (const Kind &kind : kOthers) {
+    if (!is_kind(file, kind)) continue;
+    throw bad_input("image " + path + " is a " + kind.name + " file; this program decodes PNG and JPEG",
+                    "convert it: convert '" + path + "[0]' -auto-orient '" + path + ".png'");
   }
-  image.pixels.assign(pixels, pixels + static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * 3);
-  std::free(pixels);
-  return image;
+  try {
+    if (is_kind(file, kJpeg)) return decode(file, check_jpeg(file));
+    if (!is_kind(file, kPng)) throw PictureError("it is neither PNG nor JPEG");
+    Bytes essentials;
+    const PictureFacts facts = check_png(file, essentials);
+    return decode(essentials, facts);
+  } catch (const PictureError &error) {
+    throw bad_input("image " + path + " cannot be decoded: " + error.what(), "give a whole PNG or JPEG file");
+  }
 }
 
 }  // namespace ofa_tvm

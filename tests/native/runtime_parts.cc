@@ -1,6 +1,6 @@
 // Parts of the runtime on their own, for tests:
-// sha256 FILE | json FILE | resize ARRAY.npy SIZE OUT.npy | image FILE SIZE OUT.npy | ppm FILE SIZE OUT.npy
-#include <algorithm>
+// sha256 FILE | json FILE | resize ARRAY.npy SIZE OUT.npy [STORED] | image FILE SIZE OUT.npy [STORED] |
+// ppm FILE SIZE OUT.npy [STORED]: what the network takes of a picture, as levels from 0 to 255
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -23,13 +23,14 @@ int main(int count, char **arguments) try {
     image = read_ppm(path);
   } else {
     const Array array = read_npy(path);
-    image = {static_cast<int>(array.shape[1]), static_cast<int>(array.shape[0]), array.data};
+    image = {static_cast<int>(array.shape[1]), static_cast<int>(array.shape[0]), 1, array.data};
   }
-  const int size = std::atoi(arguments[3]), side = std::min(image.width, image.height);
-  const float left = static_cast<float>(image.width - side) / 2, top = static_cast<float>(image.height - side) / 2;
-  const auto values = resize_square(image.pixels.data(), image.width, image.height, left, top, side, size);
+  const int size = std::atoi(arguments[3]), stored = count > 5 ? std::atoi(arguments[5]) : 0;
+  const float level = 1.0F / 255;
+  const Preprocess levels = {{0, 0, 0}, {level, level, level}, stored};
+  const auto values = prepare(image.pixels.data(), image.width, image.height, image.orientation, levels, size);
   write_npy(arguments[4], values, static_cast<size_t>(size), static_cast<size_t>(size) * 3);
-  return count != 5;
+  return 0;
 } catch (const ofa_tvm::JsonError &error) {
   std::fprintf(stderr, "%s\n", error.what());
   return 2;

@@ -4,10 +4,11 @@ import json
 import math
 import os
 
+import fuzzed_runner
 import pytest
 
 from ofa_tvm.bundle.folder import LIBRARY, MANIFEST, ONNX, load_manifest, verify_bundle, write_bundle
-from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
+from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, Preparation, SupernetSource, TargetFacts
 from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.ledger import estimated
@@ -21,7 +22,7 @@ def manifest(subnet="r16.3x2.3x2"):
         subnet=subnet,
         supernet=SupernetSource(file="supernet.safetensors", sha256="0", weights_sha256="1"),
         input=InputFacts(name="image", layout="NHWC", shape=(1, 16, 16, 3), dtype="float32", resolution=16),
-        preprocess={"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+        preprocess=Preparation(mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3)),
         class_names=("cat", "dog"),
         classes=2,
         macs=10,
@@ -222,3 +223,33 @@ def test_bad_search_results_are_explained(tmp_path, content, message):
         (tmp_path / "result.json").write_text(content)
     with pytest.raises(UserError, match=message):
         load_search_result(tmp_path)
+
+
+@pytest.mark.parametrize(("path", "value"), fuzzed_runner.NONSENSE)
+def test_a_manifest_that_makes_no_sense_is_refused(bundle, path, value):
+    file = bundle / MANIFEST
+    record = {**json.loads(file.read_text()), "classes": 3, "class_names": ["ant", "bee", "cow"]}
+    file.write_text(json.dumps(record))
+    assert load_manifest(bundle).classes == 3
+    file.write_text(json.dumps(fuzzed_runner.changed(record, path, value)))
+    with pytest.raises(UserError, match=r"is (damaged|not JSON)") as refused:
+        load_manifest(bundle)
+    assert refused.value.what.isprintable()
+
+
+@pytest.mark.parametrize("name", ["\x1b[2Jx", "a\nb"])
+def test_names_in_messages_are_printable(bundle, name):
+    record = json.loads((bundle / MANIFEST).read_text())
+    record["files"][name] = record["files"][LIBRARY]
+    (bundle / MANIFEST).write_text(json.dumps(record))
+    with pytest.raises(UserError, match="has control characters") as refused:
+        load_manifest(bundle)
+    assert refused.value.what.isprintable()
+
+
+def test_manifests_of_older_versions_do_not_spell_out_the_preparation(bundle):
+    record = json.loads((bundle / MANIFEST).read_text())
+    for key in ("order", "crop", "stored_size"):
+        del record["preprocess"][key]
+    (bundle / MANIFEST).write_text(json.dumps(record))
+    assert load_manifest(bundle).preprocess == manifest().preprocess

@@ -94,8 +94,12 @@ def test_formats_and_modes(root):
     (folder / "notes.txt").write_text("not an image")
     (folder / ".hidden.png").write_text("not an image")
     (root / "train" / ".thumbnails").mkdir()
-    dataset = load(root)
-    assert len(dataset.all_training) + len(dataset.test) == 38
+    for kind in ("bmp", "gif", "tif"):
+        Image.new("RGB", (24, 20)).save(folder / f"z.{kind}")
+    messages: list[str] = []
+    dataset = load(root, messages.append)
+    assert len(dataset.all_training) + len(dataset.test) == 41
+    assert messages[0] == f"left out, as their names are of no picture: {folder / 'notes.txt'}"
     assert dataset.class_names == ("ant", "bee", "cow")
 
 
@@ -184,3 +188,44 @@ def test_empty_val(root):
     (root / "val").mkdir()
     with pytest.raises(UserError, match="val holds no class folders"):
         load(root)
+
+
+def moving(path):
+    frames = [Image.new("RGB", (9, 9), colour) for colour in COLOURS.values()]
+    frames[0].save(path, "GIF", save_all=True, append_images=frames[1:])
+
+
+ODD = {
+    "pipe": (os.mkfifo, "it is a pipe, a device or a folder"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "it is a pipe, a device or a folder"),
+    "folder": (lambda path: path.mkdir(), "Is a directory|it is a pipe, a device or a folder"),
+    "moving": (moving, "it moves"),
+    "numbers": (lambda path: Image.new("F", (9, 9)).save(path, "TIFF"), "its numbers are no colours"),
+    "wide": (lambda path: Image.new("1", (40_000, 1)).save(path, "PNG"), "40000 x 1 pixels, more than"),
+    "postscript": (lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n"), "it is none of JPEG, PNG"),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_is_no_still_picture_is_named(root, what):
+    make, message = ODD[what]
+    make(path := root / "train" / "ant" / "odd.png")
+    with pytest.raises(UserError, match=rf"image {path} cannot be read: .*({message})"):
+        load(root)
+
+
+def test_names_that_are_not_utf8(root):
+    folder = root / "train" / "ant"
+    (folder / "000.png").rename(folder / os.fsdecode(b"caf\xe9.png"))
+    assert len(load(root).all_training) == 27
+    (folder / os.fsdecode(b"na\xefve.png")).touch()
+    with pytest.raises(UserError, match=r"na\?ve.png cannot be read"):
+        load(root)
+
+
+@pytest.mark.parametrize("name", [b"red\x1b[31m", b"two\nlines", b"caf\xe9"])
+def test_class_folders_that_no_terminal_shows_are_refused(root, name):
+    (root / "train" / "ant").rename(root / "train" / os.fsdecode(name))
+    with pytest.raises(UserError, match="has control characters or is not UTF-8") as refused:
+        load(root)
+    assert refused.value.what.isprintable()
