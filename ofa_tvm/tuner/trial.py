@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, GetPydanticSchema, TypeAdapter, ValidationError, model_validator
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from ofa_tvm.graph.kernel import KernelSchedule
 from ofa_tvm.support.files import Record
@@ -68,20 +69,15 @@ class TrialResult:
 _RESULT = TypeAdapter(TrialResult)
 
 
-class _Schedule(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+class _Schedule(TypedDict, total=False):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
-    template: str = ""
-    parameters: dict[str, int | str] = {}
-    trace: list[object] = []
-
-
-def _checked(schedule: KernelSchedule) -> KernelSchedule:
-    _Schedule.model_validate(schedule)
-    return schedule
+    template: str
+    parameters: dict[str, int | str]
+    trace: list[Any]
 
 
-SoundSchedule = Annotated[KernelSchedule, AfterValidator(_checked)]
+SoundSchedule = Annotated[KernelSchedule, GetPydanticSchema(lambda _, handler: handler.generate_schema(_Schedule))]
 
 
 def impossible(error: ValidationError) -> str:

@@ -15,7 +15,7 @@ from ofa_tvm.support.errors import Infeasible
 def pick(dtype: Any, top1: float, milliseconds: float, held: bool | None = True) -> Pick:
     return Pick(
         number=1,
-        subnet="r32",
+        subnet="r32.3x2",
         budget_ms=1.0,
         predicted_ms=milliseconds,
         predicted_low_ms=milliseconds,
