@@ -67,6 +67,8 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
     if not (root / "train").is_dir():
         raise UserError(f"{root} has no folder train", HINT)
     class_names = tuple(folder.name for folder in _subfolders(root / "train"))
+    if no_text := next((name for name in class_names if not name.isprintable()), None):
+        raise UserError(f"the name of the class folder {root / 'train' / no_text} is no printable UTF-8", "rename it")
     if len(class_names) < 2:
         raise UserError(f"{root / 'train'} holds {len(class_names)} class folders, at least two are needed", HINT)
     training = _scan(root / "train", class_names)
@@ -142,13 +144,13 @@ def _decoded(root: Path, paths: tuple[Path, ...], size: int, progress: Callable[
 
 
 def _digest(root: Path, paths: tuple[Path, ...], size: int) -> str:
-    sha = hashlib.sha256(f"{PREPARATION} {root} {size}".encode())
+    sha = hashlib.sha256(f"{PREPARATION} {root} {size}".encode(errors="surrogateescape"))
     for path in paths:
         try:
             facts = path.stat()
         except OSError as error:
             raise _damaged([f"{path} cannot be read: {error}"]) from error
-        sha.update(f"\0{path.relative_to(root)}\0{facts.st_size}\0{facts.st_mtime_ns}".encode())
+        sha.update(f"\0{path.relative_to(root)}\0{facts.st_size}\0{facts.st_mtime_ns}".encode(errors="surrogateescape"))
     return sha.hexdigest()[:24]
 
 

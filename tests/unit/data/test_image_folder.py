@@ -184,3 +184,16 @@ def test_empty_val(root):
     (root / "val").mkdir()
     with pytest.raises(UserError, match="val holds no class folders"):
         load(root)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"a\nb.png", "é.png".encode()])
+def test_images_may_have_any_name(root, name):
+    (root / "train" / "ant" / "000.png").rename(os.fsdecode(os.fsencode(root / "train" / "ant") + b"/" + name))
+    assert len(load(root).train) > 0
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a\x1b[31m", b"a\nb"])
+def test_classes_have_names_that_can_be_shown(root, name):
+    (root / "train" / "ant").rename(os.fsdecode(os.fsencode(root / "train") + b"/" + name))
+    with pytest.raises(UserError, match=r"is no printable UTF-8\n  rename it"):
+        load(root)
