@@ -12,6 +12,7 @@ from ofa_tvm import doctor
 from ofa_tvm.checks import machine_checks as checks
 from ofa_tvm.checks.board_checks import _board, board_checks
 from ofa_tvm.checks.machine_checks import Check, target_checks
+from ofa_tvm.compiler.tvm_api.versions import TESTED
 from ofa_tvm.support.errors import DeviceUnreachable, UserError
 from ofa_tvm.tuner.trial import TrialResult
 
@@ -80,9 +81,9 @@ def test_versions_of_tvm_that_crash_are_named(monkeypatch):
 @pytest.mark.parametrize(
     ("broken", "version", "status", "words"),
     [
-        (True, checks.TESTED, "fail", "cannot be imported: wrong build"),
+        (True, TESTED, "fail", "cannot be imported: wrong build"),
         (False, "0.28.0", "warn", "logs of that version, do not serve this one"),
-        (False, checks.TESTED, "ok", checks.TESTED),
+        (False, TESTED, "ok", TESTED),
     ],
 )
 def test_a_tvm_that_is_broken_or_another_one(monkeypatch, broken, version, status, words):

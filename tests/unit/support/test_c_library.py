@@ -59,7 +59,7 @@ def test_a_damaged_library_is_built_again(tmp_path, monkeypatch, capfd):
         pytest.skip("no C compiler")
     monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path))
     sources = ("ofa_tvm.compiler.native", ("stack_place.h", "timer.c"), "-pthread")
-    loaded = []
+    loaded: list[str] = []
     monkeypatch.setattr(ctypes, "CDLL", loaded.append)
     native_library.cache_clear()
     native_library(*sources)
