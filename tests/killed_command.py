@@ -41,7 +41,7 @@ def prepare() -> None:
     space, dataset = tiny.space(), tiny.dataset()
     SPACES[space.name] = space
     data.SOURCES[dataset.name] = lambda path, progress: dataset
-    local.LocalDevice = lambda target: MadeUpDevice()  # type: ignore[misc, assignment, return-value, unused-ignore]
+    local.LocalDevice = lambda target: MadeUpDevice()  # type: ignore[misc, assignment, return-value]
     run = subprocess.run
 
     def run_step(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
@@ -49,7 +49,7 @@ def prepare() -> None:
         verb = command[2].removeprefix("ofa_tvm.")
         return run([sys.executable, __file__, verb, *command[3:]], **{**options, "env": {**os.environ, "KILL_AT": "0"}})
 
-    steps.subprocess = type("Steps", (), {"run": staticmethod(run_step), "PIPE": subprocess.PIPE})  # type: ignore[assignment, attr-defined, unused-ignore]
+    steps.subprocess = type("Steps", (), {"run": staticmethod(run_step), "PIPE": subprocess.PIPE})  # type: ignore[assignment, attr-defined]
 
 
 def main() -> int:

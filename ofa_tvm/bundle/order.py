@@ -180,6 +180,12 @@ def _searched_target(result: SearchResult, pick: Pick) -> TargetSpec:
     except UserError as error:
         raise UserError(f"the target of the search, '{source}', cannot be used here: {error.what}", hint) from error
     if target.fingerprint != fingerprint:
+        before, now = result.conditions.get("tvm"), target.conditions["tvm"]
+        if before not in (None, now):
+            raise UserError(
+                f"the search was made with apache-tvm {before}, and {now} is installed",
+                f"pip install apache-tvm=={before}, or {hint}",
+            )
         raise UserError(
             f"the search was made on another machine or target: {fingerprint}, "
             f"but '{source}' is {target.fingerprint} here",

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ofa_tvm.compiler.runner_headers import HEADER, HINT, finds_header
-from ofa_tvm.compiler.tvm_api.versions import INSTALL, check_versions
+from ofa_tvm.compiler.tvm_api.versions import INSTALL, TESTED, check_versions
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.machine import cpu_name, mcpu_of, native_mcpu, package_version
 from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.support.c_library import is_noexec
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import cache_folder, sha256_file
@@ -54,7 +55,9 @@ def machine_checks() -> Iterator[Check]:
     yield _tool("C compiler", ("cc", "gcc", "clang"), "install gcc: training is then several times faster", "warn")
     yield _runner_header()
     yield _writable("tuning logs", logs_root(), "set OFA_TVM_LOGS to a folder that you may write")
-    yield _writable("cache", cache_folder(), "set OFA_TVM_CACHE to a folder that you may write")
+    other = "to a folder that you may write, on a disk from which programs may run"
+    yield _writable("cache", cache_folder(), f"set OFA_TVM_CACHE {other}", needs_to_run=True)
+    yield _writable("temporary files", Path(tempfile.gettempdir()), f"set TMPDIR {other}", needs_to_run=True)
     yield _cpu()
     yield _energy()
     yield _data()
@@ -107,14 +110,21 @@ def _tvm() -> Check:
     except OfaTvmError as error:
         return Check("TVM", "fail", error.what, error.hint)
     versions = f"apache-tvm {package_version('apache-tvm')}, apache-tvm-ffi {package_version('apache-tvm-ffi')}"
-    return replace(_package("TVM", "ofa_tvm.compiler.tvm_api.package", INSTALL), found=versions)
+    check = _package("TVM", "ofa_tvm.compiler.tvm_api.package", INSTALL)
+    if check.status == "fail":
+        return replace(check, found=f"{versions}; {check.found}")
+    if package_version("apache-tvm") != TESTED:
+        why = f"tested with apache-tvm {TESTED}; logs that ship, and other logs of that version, do not serve this one"
+        return Check("TVM", "warn", f"{versions}; {why}", INSTALL)
+    return replace(check, found=versions)
 
 
 def _package(name: str, module: str, fix: str, otherwise: Status = "fail") -> Check:
     try:
         import_module(module)
     except Exception as error:  # a broken installation may raise anything
-        return Check(name, otherwise, f"cannot be imported: {error}", fix)
+        reason = error.what if isinstance(error, OfaTvmError) else f"cannot be imported: {error}"
+        return Check(name, otherwise, reason, fix)
     version = getattr(sys.modules[module], "__version__", "present")
     return Check(name, "ok", str(version))
 
@@ -136,13 +146,16 @@ def _runner_header() -> Check:
     return Check("runner's header", "warn", f"no {HEADER}: bundles read no .png and .jpg", HINT)
 
 
-def _writable(name: str, folder: Path, fix: str) -> Check:
+def _writable(name: str, folder: Path, fix: str, needs_to_run: bool = False) -> Check:
+    """Whether files can be written to a folder, and where that is needed, be run from it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         return Check(name, "fail", f"{folder} cannot be written: {error.strerror}", fix)
+    if needs_to_run and is_noexec(folder):
+        return Check(name, "fail", f"{folder}: nothing may be run from its disk (it is mounted noexec)", fix)
     return Check(name, "ok", str(folder))
 
 

@@ -44,6 +44,10 @@ def how_to_tune(space: str, tuning_log: TuningLog, more: str = "") -> str:
     if target.device == "pack":
         return f"run '{command} --export-pack FOLDER', then see README.txt in that folder"
     ships = "; or take the log that ships: name no other folder of logs" if tuning_log.hides_shipped else ""
+    if other := tuning_log.of_other_tvm():
+        folder, version = other
+        now = target.conditions["tvm"]
+        ships = f"; the log in {folder} is of apache-tvm {version} and does not serve {now}, which is installed"
     return f"run '{command}' first{ships}"
 
 

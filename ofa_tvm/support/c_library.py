@@ -14,11 +14,12 @@ from importlib.resources import files
 from pathlib import Path
 
 from ofa_tvm.support.console import log
-from ofa_tvm.support.errors import HostFault, OfaTvmError
+from ofa_tvm.support.errors import HostFault, OfaTvmError, UserError
 from ofa_tvm.support.host_faults import fault_of, is_host_fault, require_space
 from ofa_tvm.support.made_again import compiled_folder, made
 
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
+FOLDERS = "OFA_TVM_CACHE for the cache, TMPDIR for temporary files, --out for results"
 MAX_SAID = 500
 NO_COMPILER = "install one, e.g. apt install g++"
 
@@ -74,8 +75,10 @@ def unloadable(path: Path, error: Exception) -> OfaTvmError:
     if is_noexec(path.parent):
         return HostFault(
             f"{path} cannot be loaded: nothing may be run from that disk (it is mounted noexec)",
-            "use folders on another disk: OFA_TVM_CACHE for the cache, TMPDIR for temporary files, --out for results",
+            f"use folders on another disk: {FOLDERS}",
         )
+    if isinstance(error, UnicodeError):
+        return UserError(f"{path} cannot be loaded: its name is no UTF-8 text", f"use other folders: {FOLDERS}")
     return OfaTvmError(f"{path} cannot be loaded: {error}")
 
 

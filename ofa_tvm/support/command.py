@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
+import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +20,7 @@ import typer
 from ofa_tvm.support.console import log
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import HostFault, OfaTvmError, PartialResult, UserError
-from ofa_tvm.support.files import Record
+from ofa_tvm.support.files import Record, home
 from ofa_tvm.support.host_faults import AGAIN
 from ofa_tvm.support.json_text import json_text
 
@@ -82,6 +85,9 @@ def run_command(function: Callable[..., None], argv: Sequence[str] | None = None
     words = sys.argv[1:] if argv is None else list(argv)
     begun: list[bool] = []
     app.command(help=function.__doc__)(_guarded(function, begun))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may be no text
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(args=words, prog_name=f"python -m ofa_tvm.{verb or function.__name__}")
     except SystemExit as ended:
@@ -105,6 +111,8 @@ def _guarded(function: Callable[..., None], begun: list[bool]) -> Callable[..., 
             raise _ended({"code": TERMINATED, "reason": f"terminated; {GOES_ON}"}, as_json) from None
         except OfaTvmError as error:
             raise _ended(error.record(), as_json and not error.is_told) from None
+        except ImportError as error:
+            raise _ended(_uninstalled(error).record(), as_json) from None
         except BrokenPipeError:
             raise  # the reader of stdout has gone; click ends quietly
         except OSError as error:
@@ -129,11 +137,27 @@ def _tell(error: Record) -> None:
         print(json_text({"schema_version": SCHEMA_VERSION, "error": error}), flush=True)
 
 
+def _uninstalled(error: ImportError) -> OfaTvmError:
+    """A package that is missing or broken."""
+    return UserError(f"a package cannot be imported: {error}", "see what 'python -m ofa_tvm.doctor' says of it")
+
+
 def _refused(error: OSError) -> OfaTvmError:
     """A full disk is the machine's fault; everything else that the system refuses was asked for."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HostFault(_os_error(error), f"make room there, {AGAIN}")
-    return UserError(_os_error(error))
+        where = "there" if error.filename else f"in {Path.cwd()} and {tempfile.gettempdir()} (or set TMPDIR)"
+        return HostFault(_os_error(error), f"make room {where}, {AGAIN}")
+    return UserError(_os_error(error), _other_folder(error))
+
+
+def _other_folder(error: OSError) -> str:
+    """How to choose another folder, where one that was not named cannot be written."""
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else Path()
+    with suppress(UserError):
+        for variable, folder in (("OFA_TVM_CACHE", home() / ".cache"), ("OFA_TVM_LOGS", home() / ".local")):
+            if not os.environ.get(variable) and path.is_relative_to(folder):
+                return f"set {variable} to a folder that you may write"
+    return ""
 
 
 def _os_error(error: OSError) -> str:

@@ -30,8 +30,25 @@ BLOCK = 65536
 
 
 def cache_folder() -> Path:
-    """Folder for files that can be made again: ``$OFA_TVM_CACHE``, or ``~/.cache/ofa_tvm``."""
-    return Path(os.environ.get("OFA_TVM_CACHE") or Path.home() / ".cache" / "ofa_tvm")
+    """Folder for files that can be made again: ``$OFA_TVM_CACHE``, or ``~/.cache/ofa_tvm``.
+
+    Raises:
+        UserError: see ``home``.
+    """
+    return Path(os.environ.get("OFA_TVM_CACHE") or home() / ".cache" / "ofa_tvm")
+
+
+def home() -> Path:
+    """The user's home folder.
+
+    Raises:
+        UserError: there is none, as for a user without an entry where ``HOME`` is not set.
+    """
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        hint = "set OFA_TVM_CACHE and OFA_TVM_LOGS to folders that you may write, or HOME"
+        raise UserError("this user has no home folder", hint) from error
 
 
 def sha256_file(path: Path) -> str:

@@ -24,7 +24,7 @@ from ofa_tvm.graph.kernel import KernelSchedule
 from ofa_tvm.hardware.recording import MANIFEST, read_log_manifest
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, append_jsonl, write_atomic, write_json
+from ofa_tvm.support.files import Record, append_jsonl, home, write_atomic, write_json
 from ofa_tvm.support.holding import held
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.support.signals import uninterrupted
@@ -52,7 +52,14 @@ def own_root() -> Path:
     is_checkout = (shipped.parent / "pyproject.toml").is_file()
     if is_checkout and os.access(shipped, os.W_OK):
         return shipped / "local"
-    return Path.home() / ".local" / "share" / "ofa_tvm" / "tuning_logs"
+    return home() / ".local" / "share" / "ofa_tvm" / "tuning_logs"
+
+
+def _is_own(root: Path) -> bool:
+    try:
+        return root.resolve() == own_root().resolve()
+    except UserError:  # no home folder
+        return False
 
 
 def _folder(root: Path, target: TargetSpec) -> Path:
@@ -80,7 +87,7 @@ class TuningLog:
         self.root = root or logs_root()
         self._own = _folder(self.root, target)
         self._shipped = self._own
-        if self.root.resolve() == own_root().resolve():
+        if _is_own(self.root):
             self._shipped = _folder(shipped_folder("tuning_logs"), target)
         only_shipped = not (self._own / MANIFEST).exists() and (self._shipped / MANIFEST).exists()
         self.folder = self._shipped if only_shipped else self._own
@@ -97,6 +104,16 @@ class TuningLog:
         self.kernels: dict[str, KernelState] = {}
         self._tried: set[str] | None = None
         self._read()
+
+    def of_other_tvm(self) -> tuple[Path, str] | None:
+        """A log of the same conditions but for TVM's version, and that version; None where there is none."""
+        mine = _without_tvm(json.loads(json.dumps(self._conditions)))
+        for root in dict.fromkeys((self.root, shipped_folder("tuning_logs"))):
+            for path in sorted(root.glob(f"*/*/{MANIFEST}")):
+                theirs = _conditions(path.parent)
+                if theirs.get("tvm") != self._conditions["tvm"] and _without_tvm(theirs) == mine:
+                    return path.parent, str(theirs.get("tvm"))
+        return None
 
     def _read(self, is_held: bool = False) -> None:
         manifest = self.folder / MANIFEST
@@ -255,6 +272,10 @@ def best_times(folder: Path) -> dict[str, float]:
 def _conditions(folder: Path) -> Record:
     """Conditions under which a log was measured; empty where a kill left no manifest."""
     return read_log_manifest(folder).conditions if (folder / MANIFEST).exists() else {}
+
+
+def _without_tvm(conditions: Record) -> Record:
+    return {name: value for name, value in conditions.items() if name != "tvm"}
 
 
 def kernel_states(folder: Path, is_held: bool = False) -> dict[str, KernelState]:

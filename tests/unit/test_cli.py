@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -277,3 +279,33 @@ def test_progress_knows_when_it_ends_anyway(capsys, clock):
             clock["s"] += 20
             task.advance()
     assert [line.split(", ")[-1] for line in capsys.readouterr().err.splitlines()] == ["40 s left", "20 s left"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "make room in .* \\(or set TMPDIR\\)"),
+        (OSError(errno.ENOSPC, "No space left on device", "/a/file"), 1, "/a/file: No space .*\n  make room there"),
+        (
+            OSError(errno.EACCES, "Permission denied", "HOME/.cache"),
+            2,
+            "Permission .*\n  set OFA_TVM_CACHE to a folder",
+        ),
+        (OSError(errno.EACCES, "Permission denied", "HOME/.local/share"), 2, "denied\n  set OFA_TVM_LOGS to a folder"),
+        (OSError(errno.EACCES, "Permission denied", "/elsewhere"), 2, "error: /elsewhere: Permission denied\n$"),
+        (ImportError("libtvm.so: undefined symbol"), 2, "undefined symbol\n  see what .*ofa_tvm.doctor"),
+        (UserError("caf\udce9.png is damaged"), 2, r"caf\\udce9.png is damaged"),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_a_remedy(tmp_path, monkeypatch, capfd, error, code, said):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for variable in ("OFA_TVM_CACHE", "OFA_TVM_LOGS"):
+        monkeypatch.delenv(variable, raising=False)
+    if isinstance(error, OSError) and error.filename:
+        error.filename = error.filename.replace("HOME", str(tmp_path))
+
+    def command() -> None:
+        raise error
+
+    assert run_command(command, []) == code
+    assert re.search(said, capfd.readouterr().err)

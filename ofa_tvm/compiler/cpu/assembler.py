@@ -132,7 +132,8 @@ def compile_program(plan: Plan, weights: Weights, tasks: int, batch: int, linker
         )
     starts = _write_weights(plan, weights, folder / "weights.bin")
     source, program = folder / "program.c", folder / "program.o"
-    source.write_text(_source(plan, starts, folder / "weights.bin", batch, tasks))
+    code = _source(plan, starts, folder / "weights.bin", batch, tasks)
+    source.write_text(code, errors="surrogateescape")
     command = [linker, "-c", "-x", "c", "-std=gnu11", "-O1", "-w", "-fPIC", "-fvisibility=hidden"]
     _run([*command, *(f"-I{path}" for path in include_folders()), str(source), "-o", str(program)])
     return program

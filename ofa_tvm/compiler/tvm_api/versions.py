@@ -6,7 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ofa_tvm.support.errors import UserError
 
-INSTALL = "pip install apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14.post1"
+TESTED = "0.27.0.post1"
+INSTALL = f"pip install apache-tvm=={TESTED} apache-tvm-ffi==0.1.14.post1"
 FIX_FFI = "pip install apache-tvm-ffi==0.1.14.post1"
 
 

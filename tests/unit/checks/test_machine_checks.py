@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 
 import pytest
 
@@ -11,6 +12,7 @@ from ofa_tvm import doctor
 from ofa_tvm.checks import machine_checks as checks
 from ofa_tvm.checks.board_checks import _board, board_checks
 from ofa_tvm.checks.machine_checks import Check, target_checks
+from ofa_tvm.compiler.tvm_api.versions import TESTED
 from ofa_tvm.support.errors import DeviceUnreachable, UserError
 from ofa_tvm.tuner.trial import TrialResult
 
@@ -74,6 +76,37 @@ def test_versions_of_tvm_that_crash_are_named(monkeypatch):
 
     monkeypatch.setattr(checks, "check_versions", refuse)
     assert checks._tvm() == Check("TVM", "fail", "this pair crashes", "pip install another")
+
+
+@pytest.mark.parametrize(
+    ("broken", "version", "status", "words"),
+    [
+        (True, TESTED, "fail", "cannot be imported: wrong build"),
+        (False, "0.28.0", "warn", "logs of that version, do not serve this one"),
+        (False, TESTED, "ok", TESTED),
+    ],
+)
+def test_a_tvm_that_is_broken_or_another_one(monkeypatch, broken, version, status, words):
+    def imported(name):
+        if broken:
+            raise RuntimeError("wrong build")
+        return sys
+
+    monkeypatch.setitem(sys.modules, "ofa_tvm.compiler.tvm_api.package", sys)
+    monkeypatch.setattr(checks, "check_versions", lambda: None)
+    monkeypatch.setattr(checks, "import_module", imported)
+    monkeypatch.setattr(checks, "package_version", lambda name: version)
+    found = checks._tvm()
+    assert (found.status, bool(found.fix)) == (status, status != "ok")
+    assert words in found.found
+
+
+def test_a_disk_from_which_nothing_may_run_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "is_noexec", lambda folder: True)
+    assert checks._writable("logs", tmp_path, "set it").status == "ok"
+    found = checks._writable("cache", tmp_path, "set it", needs_to_run=True)
+    assert (found.status, found.fix) == ("fail", "set it")
+    assert "noexec" in found.found
 
 
 def test_tools(monkeypatch):

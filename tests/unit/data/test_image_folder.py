@@ -229,3 +229,9 @@ def test_class_folders_that_no_terminal_shows_are_refused(root, name):
     with pytest.raises(UserError, match="has control characters or is not UTF-8") as refused:
         load(root)
     assert refused.value.what.isprintable()
+
+
+@pytest.mark.parametrize("name", [b"a\nb.png", "\u00e9.png".encode()])
+def test_images_may_have_any_name(root, name):
+    (root / "train" / "ant" / "000.png").rename(os.fsdecode(os.fsencode(root / "train" / "ant") + b"/" + name))
+    assert len(load(root).train) > 0

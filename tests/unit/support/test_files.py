@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,19 @@ def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     assert cache_folder() == tmp_path
     monkeypatch.setenv("OFA_TVM_CACHE", "")
     assert cache_folder() == Path.home() / ".cache" / "ofa_tvm"
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch, tmp_path):
+    def nobody(number):
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("OFA_TVM_CACHE")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(UserError, match=r"no home folder\n.*OFA_TVM_CACHE and OFA_TVM_LOGS"):
+        cache_folder()
+    monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
 
 
 def test_sha256(tmp_path):

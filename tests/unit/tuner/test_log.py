@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.measurement.kernel_times import how_to_tune
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl, write_atomic
 from ofa_tvm.tuner import log as module
@@ -487,3 +488,23 @@ def test_emulated_times_are_never_stored(tmp_path):
     with pytest.raises(UserError, match="use --device estimate, or a board"):
         log.commit("kernel", [])
     assert not list(tmp_path.rglob("*"))
+
+
+def test_a_log_of_another_tvm_is_found(log, target, tmp_path):
+    assert log.of_other_tvm() is None
+    with log.exclusive():
+        assert log.of_other_tvm() is None
+    for name, changes in (("far", {"tvm": "0.28.0", "threads": 7}), ("near", {"tvm": "0.28.0"})):
+        folder = tmp_path / "x86" / name
+        folder.mkdir()
+        (folder / "manifest.json").write_text(json.dumps({"conditions": {**target.conditions, **changes}}))
+    assert log.of_other_tvm() == (tmp_path / "x86" / "near", "0.28.0")
+    assert f"the log in {tmp_path}/x86/near is of apache-tvm 0.28.0" in how_to_tune("mbv3-cifar", log)
+
+
+def test_a_named_folder_of_logs_needs_no_home(target, tmp_path, monkeypatch):
+    def homeless():
+        raise UserError("no home")
+
+    monkeypatch.setattr(module, "own_root", homeless)
+    assert TuningLog(target, tmp_path).folder.is_relative_to(tmp_path)
