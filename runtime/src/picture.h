@@ -21,7 +21,7 @@ struct PictureFacts {
 };
 
 constexpr size_t kMostSide = 32768;
-// 8192 x 8192: more than cameras of 60 megapixels make, and 0.4 GB while an 8-bit one is decoded.
+// 8192 x 8192: more than cameras of 60 megapixels make, and 0.4 GB while most of them are decoded.
 constexpr size_t kMostPixels = 1 << 26;
 
 // Throws PictureError: a side is 0, or the picture is larger than this program decodes.
