@@ -13,10 +13,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
+from ofa_tvm.support.amounts import Amount
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, append_jsonl, read_jsonl
 
@@ -30,27 +33,35 @@ class Cost:
     """Cost of one phase. ``energy_low_kwh`` and ``energy_high_kwh`` bound an estimate; equal when metered."""
 
     phase: str
-    wall_s: float
-    cpu_s: float
-    energy_kwh: float
-    energy_low_kwh: float
-    energy_high_kwh: float
+    wall_s: FiniteFloat
+    cpu_s: FiniteFloat
+    energy_kwh: FiniteFloat
+    energy_low_kwh: FiniteFloat
+    energy_high_kwh: FiniteFloat
     method: str
+    ended_at: str = ""
+    """UTC, ISO 8601; empty in ledgers of older versions, and of sums."""
 
     def record(self) -> Record:
         """The cost as a JSON object."""
         return asdict(self)
 
     @property
+    def watt_hours(self) -> Amount:
+        """The energy as an amount, with the kinds that its method names."""
+        kinds = tuple(kind for kind in ("metered", "estimated") if kind in self.method)
+        return Amount(1e3 * self.energy_kwh, 1e3 * self.energy_low_kwh, 1e3 * self.energy_high_kwh, "Wh", kinds)
+
+    @property
     def energy(self) -> str:
         """The energy with its bounds and method, for a person."""
-        kwh = (self.energy_kwh, self.energy_low_kwh, self.energy_high_kwh)
-        unit, scale = ("kWh", 1.0) if kwh[0] >= 1 else ("Wh", 1e3)
-        middle, low, high = (scale * value for value in kwh)
-        return f"{middle:.3g} {unit} ({low:.2g}-{high:.2g}, {self.method})"
+        return f"{self.watt_hours.text}, {self.method}"
 
     def __str__(self) -> str:
         return f"{self.phase}: {self.wall_s:.1f} s, {self.cpu_s:.1f} CPU s, {self.energy}"
+
+
+_COST = TypeAdapter(Cost)
 
 
 class Meter:
@@ -69,7 +80,7 @@ class Meter:
 
     def read(self, phase: str) -> Cost:
         """The cost since the meter was made."""
-        cost = self._read_cpu(phase)
+        cost = replace(self._read_cpu(phase), ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"))
         if not self._uses_gpu:
             return cost
         now = gpu_joules()
@@ -144,10 +155,15 @@ class Ledger:
         Raises:
             UserError: the file is damaged.
         """
-        try:
-            return [Cost(**record) for record in read_jsonl(self.path, "ledger")]
-        except TypeError as error:
-            raise UserError(f"ledger {self.path} holds a line that is no cost: {error}", "remove that line") from error
+        costs = []
+        for number, record in enumerate(read_jsonl(self.path, "ledger"), 1):
+            try:
+                costs.append(_COST.validate_python(record))
+            except ValidationError as error:
+                first = error.errors()[0]
+                what = f"'{'.'.join(map(str, first['loc']))}': {first['msg']}"
+                raise UserError(f"{self.path}, line {number}, is no cost: {what}", "remove that line") from error
+        return costs
 
 
 def _cpu_seconds() -> float:
