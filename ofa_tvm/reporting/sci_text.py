@@ -40,8 +40,11 @@ def _cells(one: Footprint) -> list[str]:
 
 def _kinds(footprints: Iterable[Footprint]) -> str:
     parts = list(footprints)
-    operational, embodied = ((getattr(one, name).kinds for one in parts) for name in ("operational", "embodied"))
-    return f"CO2e: operational {', '.join(merged(*operational))}; embodied {', '.join(merged(*embodied))}"
+    operational, embodied = (
+        merged(*(one.operational.kinds for one in parts)),
+        merged(*(one.embodied.kinds for one in parts)),
+    )
+    return f"CO2e: operational {', '.join(operational)}; embodied {', '.join(embodied)}"
 
 
 def _provider(report: SciReport) -> Iterator[str]:

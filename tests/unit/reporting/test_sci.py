@@ -283,6 +283,7 @@ def test_every_figure_in_the_record_and_the_text_has_its_kind(tmp_path):
         if "CO2e per" in line or "one more target" in line or "we cost less" in line:
             assert "estimated" in line, line
     assert "100 g CO2e/kWh (as given; given by --grid)" in text
+    assert text.count("CO2e: operational estimated, assumed; embodied published, assumed") == 2
     assert "nothing is offset" in text and "PUE: 1 (assumed" in text
 
 
