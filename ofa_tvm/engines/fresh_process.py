@@ -78,7 +78,7 @@ def _middle(starts: list[Start]) -> Start:
 def _start(name: str, engine: Engine, file: Path, network: NetworkSpec, threads: int) -> Start:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(theirs, engine, file, network, threads))
+    process = context.Process(target=_child, args=(theirs, engine, file, network, threads), daemon=True)
     process.start()
     theirs.close()
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,14 +120,14 @@ def _read(path: Path, watts: float | None) -> LedgerFolder | None:
 
 def _search(path: Path, watts: float | None) -> LedgerFolder:
     run = load_search_result(path)
-    is_gpu = run.conditions.get("target", {}).get("kind") == "cuda"
+    attributes = run.conditions.get("target", {})
     shape = (run.threads, run.batch or 1)
     delivered = tuple(
         Delivered(
             pick.subnet,
             pick.parameters,
             None,
-            *_inference(pick.timing, pick.measured_ms, pick.estimated_ms, shape, watts, is_gpu),
+            *_inference(pick.timing, pick.measured_ms, pick.estimated_ms, shape, watts, attributes),
         )
         for pick in run.picks
     )
@@ -145,7 +145,7 @@ def _bundle(path: Path, watts: float | None) -> LedgerFolder:
         latency.estimated_ms or latency.search_estimated_ms,
         (target.threads, manifest.input.shape[0]),
         watts,
-        target.attributes.get("kind") == "cuda",
+        target.attributes,
     )
     kernels = target.tuned_kernels + target.default_kernels
     one = Delivered(manifest.subnet, manifest.parameters, kernels, inference, unknown)
@@ -159,13 +159,22 @@ def _inference(
     estimated_ms: float | None,
     shape: tuple[int, int],
     watts: float | None,
-    is_gpu: bool,
+    attributes: Mapping[str, object],
 ) -> tuple[Inference | None, str]:
-    """What a call takes (``shape``: threads, images), or why that is not known."""
+    """What a call takes (``shape``: threads, images), or why that is not known; ``attributes`` are TVM's target."""
     told = measured_ms or estimated_ms
     if told is None:
         return None, "no latency is known"
-    if is_gpu and watts is None:
-        return None, "a GPU's energy by call is not counted: give --watts, as a meter reads them"
+    if watts is None and (unknown := _unknown_power(attributes)):
+        return None, f"{unknown}: give --watts, as a meter reads them"
     spread = (told, told, told) if timing is None else (timing.told_ms(), *timing.spread_ms())
     return Inference(spread, *shape, measured=measured_ms is not None, watts=watts), ""
+
+
+def _unknown_power(attributes: Mapping[str, object]) -> str:
+    """Why watts a busy core do not tell what a target draws; empty where they do."""
+    if attributes.get("kind") == "cuda":
+        return "a GPU's energy by call is not counted"
+    if str(attributes.get("mtriple", "")).startswith(("aarch64", "arm")):
+        return "watts of a busy core are known of x86 servers only"
+    return ""

@@ -147,6 +147,7 @@ def test_the_consumer_is_inference_of_a_million_images(tmp_path):
     [
         ({"pick": {"measured_ms": None}}, "no latency is known"),
         ({"conditions": {"target": {"kind": "cuda"}}}, "a GPU's energy by call is not counted: give --watts"),
+        ({"conditions": {"target": {"mtriple": "aarch64-linux-gnu"}}}, "known of x86 servers only: give --watts"),
     ],
 )
 def test_a_network_of_unknown_energy_is_said(tmp_path, changes, said):
