@@ -10,10 +10,11 @@ from typing import Literal
 from ofa_tvm.bundle.folder import load_manifest
 from ofa_tvm.bundle.manifest import FORMAT
 from ofa_tvm.nas.result import FILE_NAME, load_search_result
+from ofa_tvm.support.amounts import Amount
 from ofa_tvm.support.carbon import Inference
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json
-from ofa_tvm.support.ledger import Cost, Ledger
+from ofa_tvm.support.ledger import Cost, Ledger, total
 from ofa_tvm.timing.window import Timing
 from ofa_tvm.tuner.log import kernel_states
 
@@ -73,6 +74,13 @@ class LedgerFolder:
         if self.stage != "tune" or not spaces:
             return self.costs
         return tuple(cost for cost in self.costs if spaces & set(cost.phase.split()))
+
+    def tuning_a_kernel(self) -> Amount | None:
+        """Energy that trials of one kernel took, the mean over a log's; None where it is no log, or an empty one."""
+        trials = [cost for cost in self.costs if cost.phase.startswith("tune")]
+        if self.stage != "tune" or not self.kernels or not trials:
+            return None
+        return total("tune", trials).watt_hours.times(1 / self.kernels)
 
 
 def read_folders(paths: Iterable[Path], watts: float | None = None) -> list[LedgerFolder]:

@@ -259,19 +259,21 @@ def _break_even(
         )
     if not tuned:
         return
-    once, other, how = averaged(one.energy for one in tuned), alone.tuned, f"the mean of {alone.tunings} tunings"
+    other, how = alone.tuned, f"the mean of {alone.tunings} tunings"
     kernels = [net.kernels for folder in folders for net in folder.delivered if net.kernels]
-    known = [folder.kernels for folder in folders if folder.stage == "tune" and folder.kernels]
-    if other is None and kernels and known:
-        share = (sum(kernels) / len(kernels)) / (sum(known) / len(known))
-        other, how = once.times(share, "estimated"), f"as many trials a kernel as the log's: {share:.0%} of its cost"
+    by_kernel = [one for folder in folders if (one := folder.tuning_a_kernel()) is not None]
+    if other is None and kernels and by_kernel:
+        other = averaged(by_kernel).times(sum(kernels) / len(kernels), "estimated")
+        how = f"as much a kernel as the log's, for {sum(kernels) / len(kernels):g} kernels"
     if other is not None:
-        deployed = [one.footprint.energy for one in provided if one.stage == "deploy"]
         yield break_even(
             "tuning each net alone",
             "nets on a target",
-            once,
-            averaged(deployed) if deployed else nothing(),
+            averaged(one.energy for one in tuned),
+            nothing(),
             other,
-            (f"a net tuned alone costs {how}", "kernels of the space are tuned once; a further net takes no trial"),
+            (
+                f"a net tuned alone costs {how}",
+                "kernels of the space are tuned once, a further net takes no trial; both ways deploy each net",
+            ),
         )

@@ -95,7 +95,8 @@ def _break_even(report: SciReport) -> Iterator[str]:
 
 def _compared(one: BreakEven) -> Iterator[str]:
     value, low, high = map(_number, one.at)
-    yield f"against {one.against}: we cost less from {value} {one.per} on ({low} to {high}; {one.kind})"
+    from_there = f"from {value} {one.per} on" if math.isfinite(one.at[0]) else f"for no number of {one.per}"
+    yield f"against {one.against}: we cost less {from_there} ({low} to {high}; {one.kind})"
     yield (
         f"  ours: {one.once.text} once ({one.once.kind}), {one.each.text} for each ({one.each.kind}); "
         f"alone: {one.other.text} for each ({one.other.kind})"

@@ -208,10 +208,20 @@ def test_nets_tuned_alone_come_from_logs_or_from_the_share_of_kernels(tmp_path):
     assert (one.against, one.per) == ("tuning each net alone", "nets on a target")
     assert one.at[0] == pytest.approx(1)
     append_jsonl(tuned / "kernels.jsonl", [{"kernel": f"k{n}", "trials": 1, "best_ms": 1.0} for n in range(100)])
-    (one,) = sci_report([tuned, bundle(tmp_path / "b")], GIVEN).break_even
-    assert one.other.value == pytest.approx(0.6 * 25 / 100)
-    assert one.each.value == pytest.approx(0.06)
-    assert "25%" in one.assumed[0] and "estimated" in one.other.kinds
+    costs_of(tuned, estimated("tune mbv3", 1080.0, 1080.0), estimated("measure tiny", 360.0, 360.0))
+    found = sci_report([tuned, bundle(tmp_path / "b")], GIVEN)
+    (one,) = found.break_even
+    assert one.once.value == pytest.approx(0.6 + 0.6)
+    assert one.other.value == pytest.approx((0.6 + 1.8) * 25 / 100)
+    assert one.each.value == 0
+    assert "25 kernels" in one.assumed[0] and "estimated" in one.other.kinds
+    assert "we cost less from 2 nets on a target on (0.5 to 8; estimated)" in sci_text(found)
+
+
+def test_where_sharing_never_pays_that_is_said(tmp_path):
+    folders = [training(tmp_path / "t", 10), search(tmp_path / "s")]
+    found = sci_report(folders, GIVEN, alone=[training(tmp_path / "one", 0.1)])
+    assert "we cost less for no number of targets (" in sci_text(found)
 
 
 def test_the_published_table_is_compared_with_itself():
