@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ofa_tvm.support.command import SUPERNET, ArchOption, DTypeOption, JsonFlag, LogsOption, emit, run_command
-from ofa_tvm.support.files import Record
 
 if TYPE_CHECKING:
-    from ofa_tvm.engines.base import Engine
-    from ofa_tvm.engines.own_library import CpuDType
     from ofa_tvm.spaces import SearchSpace
-
-OURS = "ofa_tvm"
 
 
 def bench(
@@ -33,16 +28,24 @@ def bench(
     seed: Annotated[int, typer.Option(min=0, help="Seed of subnets, weights, images and order.")] = 7,
     threads: Annotated[int, typer.Option(min=1, help="Threads of every engine.")] = 1,
     against: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="What to compare with, with commas between them: ort, ort-int8, ort-int8-qoperator, openvino, "
             "openvino-as-installed, openvino-int8 (needs nncf), torch, float32 (our float32), default (our kernels "
-            "before any tuning), loops (TVM's unscheduled loops)."
+            "before any tuning), loops (TVM's unscheduled loops); on a GPU torch, default, float32 (default: "
+            "ort,openvino,torch; on a GPU torch)."
         ),
-    ] = "ort,openvino,torch",
+    ] = None,
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
     seconds: Annotated[float, typer.Option(min=0.0, help="Timing of one subnet, all engines together.")] = 4.0,
     dtype: DTypeOption = None,
+    starts: Annotated[int, typer.Option(min=0, help="Fresh processes of each engine: load time, memory.")] = 1,
+    layers: Annotated[bool, typer.Option("--layers", help="Profile the first subnet layer by layer.")] = False,
+    export: Annotated[Path | None, typer.Option(help="Write the result to this JSON file, too.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Instead: two exported results beside each other.")
+    ] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Compare those of other machines or conditions.")] = False,
     logs: LogsOption = None,
     json: JsonFlag = False,
 ) -> None:
@@ -52,42 +55,36 @@ def bench(
     runs of an engine in turn, and single runs in turn. A speedup is the other engine's median over ours; above 1 we are
     faster.
     """
+    from ofa_tvm.engines.benchmark import Effort, benchmark
+    from ofa_tvm.engines.choice import chosen_engines
+    from ofa_tvm.engines.two_results import compare_results, read_result
+    from ofa_tvm.engines.two_results import export as write_result
+    from ofa_tvm.hardware.target_files import load_target
+    from ofa_tvm.reporting.comparison_text import comparison_text, two_results_text
+    from ofa_tvm.spaces.subnet_arguments import choose_subnets
+
+    if compare is not None:
+        first, second = map(read_result, compare)
+        change = compare_results(first, second, anyway)
+        emit(change, json, lambda: two_results_text(change))
+        return
     import numpy as np
 
-    from ofa_tvm.engines.comparison import PROTOCOLS, compare
-    from ofa_tvm.engines.own_library import cpu_dtype
-    from ofa_tvm.hardware.machine import cpu_name
-    from ofa_tvm.hardware.target import require_cpu
-    from ofa_tvm.hardware.target_files import load_target
-    from ofa_tvm.reporting.comparison_text import comparison_text
-    from ofa_tvm.spaces.subnet_arguments import choose_subnets
-    from ofa_tvm.support.console import log
-
     search_space, spec = _space(space, supernet, onnx), load_target(target, threads, batch=1, dtype=dtype)
-    require_cpu(spec, "bench")
-    rng = np.random.default_rng(seed)
+    engines, missing = chosen_engines(against, target, spec, logs)
     size = search_space.resolutions[-1] if resolution is None else resolution
-    configs = choose_subnets(search_space, subnet or (), arch or (), subnets, size, rng)
-    engines, missing = _engines(against, target, cpu_dtype(spec.dtype), logs)
-    rows: list[Record] = []
-    for number, config in enumerate(configs, 1):
-        log(f"subnet {number} of {len(configs)}: {config.key}")
-        compared = compare(search_space.network(config), engines, threads, seconds, rng)
-        rows.append({"subnet": config.key, **compared.record()})
+    configs = choose_subnets(search_space, subnet or (), arch or (), subnets, size, np.random.default_rng(seed))
+    networks = {config.key: search_space.network(config) for config in configs}
     payload = {
         "space": search_space.name,
         "resolutions": sorted({config.resolution for config in configs}),
-        "threads": threads,
-        "seed": seed,
-        "machine": cpu_name(),
         "target": spec.name,
         "fingerprint": spec.fingerprint,
-        "protocols": {name: f"{_counted(runs)} of an engine in turn" for name, runs in PROTOCOLS.items()},
-        "engines": {name: engine.record() for name, engine in engines.items()},
         "not_installed": missing,
-        "subnets": rows,
-        "geomean_speedup": _speedups(rows, engines),
+        **benchmark(networks, engines, Effort(threads, seconds, seed, starts, layers)),
     }
+    if export is not None:
+        write_result(export, payload)
     emit(payload, json, lambda: comparison_text(payload))
 
 
@@ -102,52 +99,6 @@ def _space(space: str | None, supernet: Path | None, onnx: Path | None) -> Searc
     from ofa_tvm.supernet.adopted import read_model
 
     return read_model(onnx).space
-
-
-def _engines(against: str, target: str, dtype: CpuDType, logs: Path | None) -> tuple[dict[str, Engine], list[str]]:
-    """Engines to time, ours first, and the names of those that are not installed."""
-    from ofa_tvm.engines import ENGINES
-    from ofa_tvm.engines.own_library import OfaTvm
-    from ofa_tvm.engines.tvm_loops import TvmLoops
-    from ofa_tvm.support.console import log
-    from ofa_tvm.support.errors import UserError
-
-    engines: dict[str, Engine] = {OURS: OfaTvm(target, logs, dtype=dtype)}
-    choices: dict[str, Callable[[], Engine]] = {name: make for name, make in ENGINES.items() if name != OURS}
-    choices["default"] = lambda: OfaTvm(target, logs, tuned=False, dtype=dtype)
-    choices["float32"] = lambda: OfaTvm(target, logs)
-    choices["loops"] = lambda: TvmLoops(target)
-    missing = []
-    for name in filter(None, (name.strip() for name in against.split(","))):
-        if name not in choices:
-            raise UserError(f"unknown engine '{name}'", f"choose from {', '.join(choices)}")
-        engine = choices[name]()
-        if engine.version is None:
-            log(f"{name} is left out: {engine.package} is not installed (pip install {engine.package})")
-            missing.append(name)
-        else:
-            engines[name] = engine
-    return engines, missing
-
-
-def _speedups(rows: list[Record], engines: dict[str, Engine]) -> Record:
-    """By protocol and engine: the engine's median over ours."""
-    from ofa_tvm.engines.comparison import PROTOCOLS, Speedup
-
-    def ratio(row: Record, protocol: str, name: str) -> float:
-        times = row["protocols"][protocol]
-        return float(times[name]["median_ms"] / times[OURS]["median_ms"])
-
-    return {
-        protocol: {
-            name: Speedup.of(ratio(row, protocol, name) for row in rows).record() for name in engines if name != OURS
-        }
-        for protocol in PROTOCOLS
-    }
-
-
-def _counted(runs: int) -> str:
-    return "1 run" if runs == 1 else f"{runs} runs"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,15 +13,45 @@ from ofa_tvm.support.command import JsonFlag, emit, run_command
 
 
 def report(
-    source: Annotated[Path, typer.Option("--from", help="Folder of a search (holds result.json).")],
+    source: Annotated[Path | None, typer.Option("--from", help="Folder of a search (holds result.json).")] = None,
     out: Annotated[Path | None, typer.Option(help="The page (default: report.html in that folder).")] = None,
+    ledger: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Instead: energy and CO2e of a search's, training's, log's or bundle's folder; repeat to add."
+        ),
+    ] = None,
+    alone: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of one net trained or tuned alone, or a file of benchmarks/alone.py; repeat."),
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="Grid of the electricity (default: world).")] = None,
+    grid: Annotated[float | None, typer.Option(help="Its g CO2e a kWh, instead of --region.")] = None,
+    pue: Annotated[float | None, typer.Option(help="Energy of the building over that of its machines.")] = None,
+    meter: Annotated[Path | None, typer.Option(help="A power meter's CSV (time, watts) of the work.")] = None,
+    watts: Annotated[float | None, typer.Option(help="What the device draws in inference, by a meter.")] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write a search as one HTML page: picks, front, predicted and measured values, costs and conditions."""
-    from ofa_tvm.nas.result import load_search_result
-    from ofa_tvm.reporting.page import render
+    """Write a search as one HTML page: picks, front, predicted and measured values, costs and conditions.
+
+    With --ledger, print what work cost instead, after Software Carbon Intensity (ISO/IEC 21031:2024).
+    """
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.support.files import write_atomic
+
+    if (source is None) == (not ledger):
+        raise UserError("report takes --from, or --ledger", "such as --from runs/search")
+    if ledger:
+        from ofa_tvm.reporting.sci import sci_report
+        from ofa_tvm.reporting.sci_text import sci_text
+        from ofa_tvm.support.carbon import assumptions
+
+        account = sci_report(ledger, assumptions(pue, region, grid), alone or (), meter, watts)
+        emit(account.record(), json, lambda: sci_text(account))
+        return
+    assert source is not None
+    from ofa_tvm.nas.result import load_search_result
+    from ofa_tvm.reporting.page import render
 
     run = load_search_result(source)
     path = out or source / "report.html"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,7 +19,7 @@ from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.files import Record
 
 Array = NDArray[np.float32]
-Precision = Literal["float32", "bfloat16", "int8"]
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
 CALIBRATION_IMAGES = 32
 
 Call = Callable[[], Any]
@@ -42,6 +46,21 @@ class Model(ABC):
         return self.logits(self.bind(images)())
 
 
+@dataclass(frozen=True)
+class NodeTime:
+    """Microseconds of one node of an engine's graph: the median of its runs.
+
+    Args:
+        name: as the engine names it.
+        operator: what it is, in the engine's words.
+        microseconds: of one run.
+    """
+
+    name: str
+    operator: str
+    microseconds: float
+
+
 class Engine(ABC):
     """Something that runs networks.
 
@@ -65,8 +84,30 @@ class Engine(ABC):
         return {"version": self.version, "settings": self.settings, "precision": self.precision}
 
     @abstractmethod
+    def build(self, network: NetworkSpec, weights: Weights, threads: int, folder: Path) -> Path:
+        """Write what a program of this engine would ship, for images of batch 1; returns the file to load."""
+
+    @abstractmethod
+    def load(self, file: Path, network: NetworkSpec, threads: int) -> Model:
+        """Load what ``build`` wrote; the file may be removed afterwards."""
+
+    def load_alone(self, file: Path, network: NetworkSpec, threads: int) -> Model:
+        """Load it as a program does that needs nothing else of this package."""
+        return self.load(file, network, threads)
+
     def prepare(self, network: NetworkSpec, weights: Weights, threads: int) -> Model:
-        """Make a network ready for images of batch 1."""
+        """Build and load."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self.load(self.build(network, weights, threads, Path(folder)), network, threads)
+
+    def node_times(self, network: NetworkSpec, weights: Weights, threads: int, runs: int) -> list[NodeTime] | None:
+        """Times of its nodes in the order in which they run; None where it tells none."""
+        return None
+
+
+def median_times(times: Mapping[tuple[str, str], Sequence[float]]) -> list[NodeTime]:
+    """Nodes from the microseconds of their runs, by name and operator; the first tenth of the runs is left out."""
+    return [NodeTime(name, operator, median(runs[len(runs) // 10 :])) for (name, operator), runs in times.items()]
 
 
 def calibration_images(network: NetworkSpec) -> Array:

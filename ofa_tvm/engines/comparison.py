@@ -35,13 +35,13 @@ PROTOCOLS = {"blocks": BLOCK, "interleaved": 1}
 WINDOWS = 3
 MIN_ROUNDS = 3
 WARMUP_RUNS = 5
-MAX_ERROR: dict[Precision, float] = {"float32": MAX_RELATIVE_ERROR, "bfloat16": 0.1, "int8": 0.4}
+MAX_ERROR: dict[Precision, float] = {"float32": MAX_RELATIVE_ERROR, "float16": 0.05, "bfloat16": 0.1, "int8": 0.4}
 """Largest difference to a float32 engine over its largest output; the weights are random, so int8's ranges are wide."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of single runs: how many, the median window's median and ninetieth percentile.
+    """Milliseconds of single runs: how many, and the median window's median, ninetieth and 99th percentile.
 
     ``low_ms`` and ``high_ms`` are the medians of the fastest and the slowest window.
     """
@@ -51,13 +51,21 @@ class Timing:
     low_ms: float
     high_ms: float
     p90_ms: float
+    p99_ms: float
 
     @classmethod
     def of(cls, windows: Sequence[NDArray[np.float64]]) -> Timing:
         """Summarise windows of single runs."""
         medians = [float(np.median(window)) for window in windows]
-        p90_ms = median(float(np.percentile(window, 90)) for window in windows)
-        return cls(sum(map(len, windows)), median(medians), min(medians), max(medians), p90_ms)
+        p90_ms, p99_ms = (
+            median(float(np.percentile(window, percentile)) for window in windows) for percentile in (90, 99)
+        )
+        return cls(sum(map(len, windows)), median(medians), min(medians), max(medians), p90_ms, p99_ms)
+
+    @property
+    def apart(self) -> float:
+        """How much slower the slowest window's median is than the fastest one's, as a fraction."""
+        return self.high_ms / self.low_ms - 1 if self.low_ms else 0.0
 
     def record(self) -> Record:
         """As a JSON object."""
@@ -100,6 +108,26 @@ class Speedup:
     def record(self) -> Record:
         """As a JSON object."""
         return asdict(self)
+
+
+def speedups(protocols: Iterable[Mapping[str, Mapping[str, Timing]]], ours: str) -> Record:
+    """By protocol and engine: the engine's median over ours.
+
+    Args:
+        protocols: timings of one or more subnets, by protocol and engine.
+        ours: the name of our engine.
+    """
+    subnets = list(protocols)
+    return {
+        protocol: {
+            name: Speedup.of(
+                times[protocol][name].median_ms / times[protocol][ours].median_ms for times in subnets
+            ).record()
+            for name in subnets[0][protocol]
+            if name != ours
+        }
+        for protocol in subnets[0]
+    }
 
 
 def compare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,20 @@ class Torch(Engine):
     package = "torch"
     settings = "eager, inference mode, channels_last, batch norm folded"
 
-    def prepare(self, network: NetworkSpec, weights: Weights, threads: int) -> Model:
-        """Copy the weights."""
+    def build(self, network: NetworkSpec, weights: Weights, threads: int, folder: Path) -> Path:
+        """Write the weights."""
+        from safetensors.numpy import save_file
+
+        save_file(dict(weights), folder / "model.safetensors")
+        return folder / "model.safetensors"
+
+    def load(self, file: Path, network: NetworkSpec, threads: int) -> Model:
+        """Read the weights."""
+        from safetensors.numpy import load
+
         from ofa_tvm.supernet.folded import FoldedSubnet
 
-        return _EagerTorch(FoldedSubnet(network, weights, threads))
+        return _EagerTorch(FoldedSubnet(network, load(file.read_bytes()), threads))
 
 
 class _EagerTorch(Model):

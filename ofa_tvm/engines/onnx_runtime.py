@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 from pathlib import Path
@@ -9,7 +10,17 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ofa_tvm.engines.base import Array, Call, Engine, Model, Precision, calibration_images, channels_first
+from ofa_tvm.engines.base import (
+    Array,
+    Call,
+    Engine,
+    Model,
+    NodeTime,
+    Precision,
+    calibration_images,
+    channels_first,
+    median_times,
+)
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 
@@ -20,17 +31,29 @@ class OnnxRuntime(Engine):
     package = "onnxruntime"
     settings = "CPU provider, all graph optimisations, NCHW"
 
-    def prepare(self, network: NetworkSpec, weights: Weights, threads: int) -> Model:
-        """Make a session."""
-        import onnxruntime
+    def build(self, network: NetworkSpec, weights: Weights, threads: int, folder: Path) -> Path:
+        """Write the ONNX model."""
+        (folder / "model.onnx").write_bytes(self._model(network, weights))
+        return folder / "model.onnx"
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Its threads must not spin while another engine is timed.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        model = self._model(network, weights)
-        return _OnnxSession(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
+    def load(self, file: Path, network: NetworkSpec, threads: int) -> Model:
+        """Make a session."""
+        return _OnnxSession(_session(file, threads))
+
+    def node_times(self, network: NetworkSpec, weights: Weights, threads: int, runs: int) -> list[NodeTime] | None:
+        """From its profiler."""
+        with tempfile.TemporaryDirectory() as name:
+            session = _session(self.build(network, weights, threads, Path(name)), threads, Path(name) / "profile")
+            call = _OnnxSession(session).bind(calibration_images(network)[:1])
+            for _ in range(runs):
+                call()
+            events = json.loads(Path(session.end_profiling()).read_text())
+        times: dict[tuple[str, str], list[float]] = {}
+        for event in sorted(events, key=lambda event: event["ts"]):
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                node = (event["name"].removesuffix("_kernel_time"), event["args"]["op_name"])
+                times.setdefault(node, []).append(event["dur"])
+        return median_times(times)
 
     def _model(self, network: NetworkSpec, weights: Weights) -> bytes:
         from ofa_tvm.graph.onnx_export import to_onnx
@@ -78,6 +101,20 @@ class OnnxRuntimeQOperator(OnnxRuntimeInt8):
 
     settings = "static quantisation, QOperator, per channel; CPU provider, all graph optimisations"
     form: ClassVar[Literal["QDQ", "QOperator"]] = "QOperator"
+
+
+def _session(file: Path, threads: int, profile: Path | None = None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Its threads must not spin while another engine is timed.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 class _OnnxSession(Model):

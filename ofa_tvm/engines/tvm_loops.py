@@ -21,21 +21,24 @@ class TvmLoops(Engine):
     def __init__(self, target: str = "x86") -> None:
         self._target = target
 
-    def prepare(self, network: NetworkSpec, weights: Weights, threads: int) -> Model:
-        """Compile and load."""
-        import tempfile
-
-        from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel, compile_loops
-        from ofa_tvm.compiler.threads import use_threads
+    def build(self, network: NetworkSpec, weights: Weights, threads: int, folder: Path) -> Path:
+        """Compile."""
+        from ofa_tvm.compiler.scheduled.virtual_machine import compile_loops
         from ofa_tvm.compiler.tvm_api.names import Target
         from ofa_tvm.hardware.target_files import load_target
 
-        use_threads(threads)
         spec = load_target(self._target, threads, batch=1)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"model{spec.library_suffix}"
-            compile_loops(network, weights, Target(spec.attributes), path)
-            return _VirtualMachine(VirtualMachineModel(path))
+        file = folder / f"model{spec.library_suffix}"
+        compile_loops(network, weights, Target(spec.attributes), file)
+        return file
+
+    def load(self, file: Path, network: NetworkSpec, threads: int) -> Model:
+        """Load."""
+        from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel
+        from ofa_tvm.compiler.threads import use_threads
+
+        use_threads(threads)
+        return _VirtualMachine(VirtualMachineModel(file))
 
 
 class _VirtualMachine(Model):

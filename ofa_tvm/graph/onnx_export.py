@@ -6,6 +6,7 @@ DequantizeLinear around each tensor, so that other engines compute what int8 ker
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,8 @@ class _Graph:
     def __init__(self, network: NetworkSpec, weights: Weights) -> None:
         self._weights = weights
         self._centred: dict[str, str] = {}
+        self._layer_name = INPUT
+        self.owners = {IMAGE: INPUT}
         self.nodes: list[onnx.NodeProto] = []
         self.arrays: list[onnx.TensorProto] = []
         values = {INPUT: self._levels(INPUT, IMAGE)}
@@ -45,6 +48,7 @@ class _Graph:
             self._constant(ZERO, np.float32(0))
             self._constant(SIX, np.float32(6))
         for layer in network.layers:
+            self._layer_name = layer.name
             is_last = layer is network.layers[-1]
             residual = None if layer.residual is None else values[layer.residual]
             output = LOGITS if is_last else layer.name
@@ -55,7 +59,9 @@ class _Graph:
             values[layer.name] = output if is_last else self._levels(layer.name, output)
 
     def _add(self, operator: str, inputs: list[str], output: str, **attributes: Attribute) -> str:
-        node = helper.make_node(operator, inputs, [output])
+        name = f"{self._layer_name}/{operator}_{len(self.nodes)}"
+        self.owners |= {name: self._layer_name, output: self._layer_name}
+        node = helper.make_node(operator, inputs, [output], name)
         node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
         self.nodes.append(node)
         return output
@@ -176,6 +182,25 @@ def _window(layer: LayerSpec) -> Attributes:
         "pads": [pad for pad in layer.pads for _ in "yx"],
         "strides": [layer.stride] * 2,
     }
+
+
+def node_layers(network: NetworkSpec, weights: Weights) -> dict[str, str]:
+    """The layer of each node, by its name and by what it writes; of the image, ``INPUT``."""
+    return _Graph(network, weights).owners
+
+
+def layer_of(node: str, owners: Mapping[str, str]) -> str | None:
+    """The layer that an engine's node belongs to; None if it is of none of them.
+
+    Args:
+        node: its name, also as an engine has changed it: with words before ("fused stem/Conv_0") or an end of its own
+            ("block1_expand_nchwc", "stem/Conv_0/WithoutBiases").
+        owners: see ``node_layers``.
+    """
+    name = node.rpartition(" ")[2]
+    while name and name not in owners:
+        name = re.sub(r"[_/.]?[^_/.]*$", "", name)
+    return owners.get(name)
 
 
 def to_onnx(network: NetworkSpec, weights: Weights, batch: int = 1) -> onnx.ModelProto:

@@ -31,15 +31,14 @@ def manifest_text(manifest: Manifest, cost: Cost, out: Path) -> str:
     apart = accuracy.max_relative_logit_difference
     rows.append(["logits", accuracy.how if apart is None else f"within {apart:.1e} of those of {accuracy.reference}"])
     costs = [
-        [part.phase, f"{part.wall_s:.1f}", f"{part.cpu_s:.1f}", f"{1e3 * part.energy_kwh:.3g}"]
-        for part in (*manifest.cost, cost)
+        [part.phase, f"{part.wall_s:.1f}", f"{part.cpu_s:.1f}", part.watt_hours.text] for part in (*manifest.cost, cost)
     ]
     return "\n".join(
         [
             *(f"{name:<12}{value}" for name, value in rows),
             "",
             "what this deployment cost",
-            table(["phase", "wall s", "CPU s", "Wh"], costs),
+            table(["phase", "wall s", "CPU s", "energy"], costs),
             f"energy: {cost.method}",
             f"wrote {out}",
         ]

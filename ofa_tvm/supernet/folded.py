@@ -60,6 +60,38 @@ class FoldedSubnet:
         return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
+class GpuSubnet(FoldedSubnet):
+    """The same on a GPU.
+
+    Args:
+        network: the subnet.
+        weights: its folded weights.
+        threads: CPU threads that torch uses from now on, in this whole process.
+        dtype: of maps and weights, by torch's name.
+    """
+
+    def __init__(self, network: NetworkSpec, weights: Weights, threads: int, dtype: str) -> None:
+        super().__init__(network, weights, threads)
+        # The same arithmetic for all that is compared: float32 products without TensorFloat-32.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        self._dtype: torch.dtype = getattr(torch, dtype)
+        self.tensors = {name: tensor.to("cuda", self._dtype) for name, tensor in self.tensors.items()}
+
+    def inputs(self, images: NDArray[np.float32]) -> Tensor:
+        """The images on the GPU."""
+        return super().inputs(images).to("cuda", self._dtype)
+
+    def wait(self) -> None:
+        """Until the GPU is done."""
+        torch.cuda.synchronize()
+
+    def on_cpu(self, logits: object) -> NDArray[np.float32]:
+        """Logits that a call gave, as an array."""
+        assert isinstance(logits, Tensor)
+        array: NDArray[np.float32] = logits.float().cpu().numpy()
+        return array
+
+
 def _layer(tensors: Mapping[str, Tensor], inputs: Tensor, spec: LayerSpec) -> Tensor:
     name = spec.name
     match spec.kind:

@@ -13,12 +13,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
 
 import psutil
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
+from ofa_tvm.support.amounts import Amount
 from ofa_tvm.support.files import Record, append_jsonl
 from ofa_tvm.support.typed import Finite, NotNegative, read_lines
 
@@ -31,8 +32,6 @@ _RAPL = Path("/sys/class/powercap")
 class Cost:
     """Cost of one phase. ``energy_low_kwh`` and ``energy_high_kwh`` bound an estimate; equal when metered."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
     phase: str
     wall_s: NotNegative
     cpu_s: Finite
@@ -40,18 +39,23 @@ class Cost:
     energy_low_kwh: Finite
     energy_high_kwh: Finite
     method: str
+    ended_at: str = ""
+    """UTC, ISO 8601; empty in ledgers of older versions, and of sums."""
 
     def record(self) -> Record:
         """The cost as a JSON object."""
         return asdict(self)
 
     @property
+    def watt_hours(self) -> Amount:
+        """The energy as an amount, with the kinds that its method names."""
+        kinds = tuple(kind for kind in ("metered", "estimated") if kind in self.method)
+        return Amount(1e3 * self.energy_kwh, 1e3 * self.energy_low_kwh, 1e3 * self.energy_high_kwh, "Wh", kinds)
+
+    @property
     def energy(self) -> str:
         """The energy with its bounds and method, for a person."""
-        kwh = (self.energy_kwh, self.energy_low_kwh, self.energy_high_kwh)
-        unit, scale = ("kWh", 1.0) if kwh[0] >= 1 else ("Wh", 1e3)
-        middle, low, high = (scale * value for value in kwh)
-        return f"{middle:.3g} {unit} ({low:.2g}-{high:.2g}, {self.method})"
+        return f"{self.watt_hours.text}, {self.method}"
 
     def __str__(self) -> str:
         return f"{self.phase}: {self.wall_s:.1f} s, {self.cpu_s:.1f} CPU s, {self.energy}"
@@ -76,7 +80,7 @@ class Meter:
 
     def read(self, phase: str) -> Cost:
         """The cost since the meter was made."""
-        cost = self._read_cpu(phase)
+        cost = replace(self._read_cpu(phase), ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"))
         if not self._uses_gpu:
             return cost
         now = gpu_joules()

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from tvm.error import InternalError
 
-from ofa_tvm import bench
 from ofa_tvm import compile as compile_command
 from ofa_tvm.checks import cuda_checks
 from ofa_tvm.compiler.cuda import nvrtc as compiler
@@ -167,11 +166,6 @@ def test_compile_writes_a_library_with_device_code(capsys, tmp_path):
     (made,) = json.loads(capsys.readouterr().out)["subnets"]
     assert (made["architecture"], made["tuned_kernels"]) == ("sm_86", 0)
     assert sum(map(len, machine_code(Path(made["library"])))) == made["device_code_bytes"] > 0
-
-
-def test_comparing_with_engines_is_refused(capsys):
-    assert bench.main(["--target", "cuda-sm90"]) == 2
-    assert "is a GPU" in capsys.readouterr().err
 
 
 def test_source_that_does_not_compile_is_told_in_one_line():

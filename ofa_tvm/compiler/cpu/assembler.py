@@ -34,6 +34,7 @@ from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.system_errors import naming
 
 SOURCES = ("stack_place.h", "program.c", "window.c", "packed.c", "subnet_calls.c")
+PROFILE = "profile.c"
 SCRATCH = "scratch"
 IMAGE_COPY, LOGITS_COPY = "image copy", "logits copy"
 
@@ -111,7 +112,9 @@ def compile_kernels(plan: Plan, cache: ObjectCache) -> list[Path]:
         return sorted(pool.map(lambda kernel: cache.get(kernel.spec, kernel.schedule), in_order))
 
 
-def compile_program(plan: Plan, weights: Weights, tasks: int, batch: int, linker: str, folder: Path) -> Path:
+def compile_program(
+    plan: Plan, weights: Weights, tasks: int, batch: int, linker: str, folder: Path, profiled: bool = False
+) -> Path:
     """The object file of the code that calls a plan's kernels, with the weights in it.
 
     Args:
@@ -121,6 +124,7 @@ def compile_program(plan: Plan, weights: Weights, tasks: int, batch: int, linker
         batch: images per call.
         linker: C compiler for where the code runs.
         folder: for files.
+        profiled: it also reads the clock after each kernel, see ``native/profile.c``.
 
     Raises:
         UserError: the compiler is not installed.
@@ -132,7 +136,7 @@ def compile_program(plan: Plan, weights: Weights, tasks: int, batch: int, linker
         )
     starts = _write_weights(plan, weights, folder / "weights.bin")
     source, program = folder / "program.c", folder / "program.o"
-    code = _source(plan, starts, folder / "weights.bin", batch, tasks)
+    code = _source(plan, starts, folder / "weights.bin", batch, tasks, profiled)
     source.write_text(code, errors="surrogateescape")
     command = [linker, "-c", "-x", "c", "-std=gnu11", "-O1", "-w", "-fPIC", "-fvisibility=hidden"]
     _run([*command, *(f"-I{path}" for path in include_folders()), str(source), "-o", str(program)])
@@ -163,9 +167,24 @@ def assemble(
     Weights with scales (``graph.quantisation``) make an int8 network.
     """
     plan = make_plan(network, winners, cache, "int8" if is_quantised(weights) else "float32")
+    _assemble(plan, weights, cache, library, batch, linker)
+
+
+def assemble_profiled(
+    network: NetworkSpec, weights: Weights, winners: Winners, cache: ObjectCache, library: Path, linker: str
+) -> Plan:
+    """The library of ``assemble`` for one image, with a clock between its kernels; returns what it calls."""
+    plan = make_plan(network, winners, cache, "int8" if is_quantised(weights) else "float32")
+    _assemble(plan, weights, cache, library, 1, linker, profiled=True)
+    return plan
+
+
+def _assemble(
+    plan: Plan, weights: Weights, cache: ObjectCache, library: Path, batch: int, linker: str, profiled: bool = False
+) -> None:
     tasks = cache.features.cores
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
-        program = thread.submit(compile_program, plan, weights, tasks, batch, linker, Path(folder))
+        program = thread.submit(compile_program, plan, weights, tasks, batch, linker, Path(folder), profiled)
         objects = compile_kernels(plan, cache)
         link(program.result(), objects, tasks, linker, library)
 
@@ -185,7 +204,9 @@ def _write_weights(plan: Plan, weights: Weights, path: Path) -> list[list[int]]:
     return starts
 
 
-def _source(plan: Plan, starts: Sequence[Sequence[int]], blob: Path, batch: int, tasks: int) -> str:
+def _source(
+    plan: Plan, starts: Sequence[Sequence[int]], blob: Path, batch: int, tasks: int, profiled: bool = False
+) -> str:
     network = plan.network
     size, channels = network.resolution, network.in_channels
     defines = {
@@ -201,6 +222,7 @@ def _source(plan: Plan, starts: Sequence[Sequence[int]], blob: Path, batch: int,
         "LOGITS_COPY": plan.offsets[LOGITS_COPY],
         "IMAGES_TEXT": f'"({batch}, {size}, {size}, {channels})"',
         "LOGITS_TEXT": f'"({batch}, {network.classes})"',
+        "STEPS": len(plan.steps),
     }
     lines = ["#define _GNU_SOURCE", "#include <stddef.h>", "#include <stdint.h>"]
     lines += [f"#define {name} {value}" for name, value in defines.items()]
@@ -211,13 +233,19 @@ def _source(plan: Plan, starts: Sequence[Sequence[int]], blob: Path, batch: int,
     symbols = dict.fromkeys(step.kernel.symbol for step in plan.steps)
     lines += [f"extern void {symbol}();" for symbol in symbols]
     lines.append("static void meet(void);" if tasks > 1 else "")
+    lines.append("static void mark(int32_t task, int step);" if profiled else "")
     lines.append("static void run_steps(int32_t task, const char *w, char *a, const float *image, float *logits) {")
-    for step, kernel, step_starts in zip(plan.steps, plan.kernels, starts, strict=True):
+    for number, (step, kernel, step_starts) in enumerate(zip(plan.steps, plan.kernels, starts, strict=True)):
+        if profiled:
+            lines.append(f"  mark(task, {number});")
         lines.append(f"  {step.kernel.symbol}({', '.join(_arguments(plan, step, kernel, step_starts))});")
         if tasks > 1:
             lines.append("  meet();")
+    if profiled:
+        lines.append("  mark(task, STEPS);")
     lines.append("}")
-    return "\n".join([*lines, *(files("ofa_tvm.compiler.native").joinpath(name).read_text() for name in SOURCES)])
+    sources = (*SOURCES, PROFILE) if profiled else SOURCES
+    return "\n".join([*lines, *(files("ofa_tvm.compiler.native").joinpath(name).read_text() for name in sources)])
 
 
 def _arguments(plan: Plan, step: Step, kernel: EmittedKernel, weight_starts: Sequence[int]) -> list[str]:

@@ -74,6 +74,10 @@ class VirtualMachineModel:
         """Run once; the logits as a tensor."""
         return self._main(images)
 
+    def wait(self) -> None:
+        """Until the device is done."""
+        self._device.sync()
+
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (batch, classes) of normalised images (batch, resolution, resolution, channels)."""
         logits: NDArray[np.float32] = self.run(self.bind(images)).numpy()

@@ -1,0 +1,188 @@
+"""Folders that say what was done in them: what it cost, for which target, and the networks that came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ofa_tvm.bundle.folder import load_manifest
+from ofa_tvm.bundle.manifest import FORMAT
+from ofa_tvm.nas.result import FILE_NAME, load_search_result
+from ofa_tvm.support.amounts import Amount
+from ofa_tvm.support.carbon import Inference
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import read_json
+from ofa_tvm.support.ledger import Cost, Ledger, total
+from ofa_tvm.timing.window import Timing
+from ofa_tvm.tuner.log import kernel_states
+
+Stage = Literal["train", "tune", "search", "deploy"]
+STAGES: tuple[Stage, ...] = ("train", "tune", "search", "deploy")
+LEDGER, MANIFEST = "ledger.jsonl", "manifest.json"
+ELSEWHERE = ("rpc", "pack")
+"""Devices that work without this machine's ledger seeing what they draw."""
+_KINDS = "a search's, a training's, a tuning log's or a bundle's"
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A network that came of the work.
+
+    Args:
+        subnet: its key.
+        parameters: trainable numbers.
+        kernels: distinct kernels that it calls; None where that is not said.
+        inference: what a call takes; None where no latency is known, or the device's power is not.
+        unknown: why not; empty where it is.
+    """
+
+    subnet: str
+    parameters: int
+    kernels: int | None
+    inference: Inference | None
+    unknown: str = ""
+
+
+@dataclass(frozen=True)
+class LedgerFolder:
+    """What a folder says.
+
+    Args:
+        stage: of the work.
+        path: the folder.
+        costs: phase by phase.
+        space: what was searched or deployed; None where the folder does not say it, or holds several.
+        target: fingerprint of the target; None of a training.
+        elsewhere: the device's own energy is not counted, because it is not this machine.
+        kernels: tuned or tried, of a tuning log.
+        delivered: networks.
+    """
+
+    stage: Stage
+    path: Path
+    costs: tuple[Cost, ...]
+    space: str | None = None
+    target: str | None = None
+    elsewhere: bool = False
+    kernels: int = 0
+    delivered: tuple[Delivered, ...] = ()
+
+    def of_spaces(self, spaces: set[str]) -> tuple[Cost, ...]:
+        """Costs without those phases of a log that name another space; all, where none is asked for."""
+        if self.stage != "tune" or not spaces:
+            return self.costs
+        return tuple(cost for cost in self.costs if spaces & set(cost.phase.split()))
+
+    def tuning_a_kernel(self) -> Amount | None:
+        """Energy that trials of one kernel took, the mean over a log's; None where it is no log, or an empty one."""
+        trials = [cost for cost in self.costs if cost.phase.startswith("tune")]
+        if self.stage != "tune" or not self.kernels or not trials:
+            return None
+        return total("tune", trials).watt_hours.times(1 / self.kernels)
+
+
+def read_folders(paths: Iterable[Path], watts: float | None = None) -> list[LedgerFolder]:
+    """Read folders, each once; of one that is none of the known ones, its subfolders.
+
+    Args:
+        paths: the folders.
+        watts: what the device draws while it infers, if it was metered.
+
+    Raises:
+        UserError: a folder says nothing, or a file is damaged.
+    """
+    found: dict[Path, LedgerFolder] = {}
+    for path in paths:
+        own = _read(path, watts)
+        parts = [part for child in _children(path) if (part := _read(child, watts)) is not None]
+        for one in [*([] if own is None else [own]), *parts]:
+            found.setdefault(one.path.resolve(), one)
+        if own is None and not parts:
+            what = "does not exist" if not path.exists() else f"is no folder of {_KINDS[:-1]}es"
+            raise UserError(f"{path} {what}", f"name {_KINDS} folder; a training's holds {LEDGER}")
+    return list(found.values())
+
+
+def _children(path: Path) -> list[Path]:
+    return sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
+
+
+def _read(path: Path, watts: float | None) -> LedgerFolder | None:
+    if (path / FILE_NAME).is_file():
+        return _search(path, watts)
+    if (path / MANIFEST).is_file():
+        manifest = read_json(path / MANIFEST, "manifest")
+        if isinstance(manifest, dict) and manifest.get("format") == FORMAT:
+            return _bundle(path, watts)
+        if isinstance(manifest, dict) and isinstance(conditions := manifest.get("conditions"), dict):
+            costs = tuple(Ledger(path / LEDGER).costs())
+            elsewhere = conditions.get("device") in ELSEWHERE
+            kernels = len(kernel_states(path))
+            return LedgerFolder("tune", path, costs, target=path.name, elsewhere=elsewhere, kernels=kernels)
+    if (path / LEDGER).is_file():
+        return LedgerFolder("train", path, tuple(Ledger(path / LEDGER).costs()))
+    return None
+
+
+def _search(path: Path, watts: float | None) -> LedgerFolder:
+    run = load_search_result(path)
+    attributes = run.conditions.get("target", {})
+    shape = (run.threads, run.batch or 1)
+    delivered = tuple(
+        Delivered(
+            pick.subnet,
+            pick.parameters,
+            None,
+            *_inference(pick.timing, pick.measured_ms, pick.estimated_ms, shape, watts, attributes),
+        )
+        for pick in run.picks
+    )
+    costs = tuple(Ledger(path / LEDGER).costs())
+    elsewhere = run.conditions.get("device") in ELSEWHERE
+    return LedgerFolder("search", path, costs, run.space, run.fingerprint, elsewhere, delivered=delivered)
+
+
+def _bundle(path: Path, watts: float | None) -> LedgerFolder:
+    manifest = load_manifest(path)
+    target, latency = manifest.target, manifest.latency
+    inference, unknown = _inference(
+        latency.timing,
+        latency.measured_ms or latency.search_measured_ms,
+        latency.estimated_ms or latency.search_estimated_ms,
+        (target.threads, manifest.input.shape[0]),
+        watts,
+        target.attributes,
+    )
+    kernels = target.tuned_kernels + target.default_kernels
+    one = Delivered(manifest.subnet, manifest.parameters, kernels, inference, unknown)
+    elsewhere = latency.conditions.get("device") in ELSEWHERE
+    return LedgerFolder("deploy", path, manifest.cost, manifest.space, target.fingerprint, elsewhere, 0, (one,))
+
+
+def _inference(
+    timing: Timing | None,
+    measured_ms: float | None,
+    estimated_ms: float | None,
+    shape: tuple[int, int],
+    watts: float | None,
+    attributes: Mapping[str, object],
+) -> tuple[Inference | None, str]:
+    """What a call takes (``shape``: threads, images), or why that is not known; ``attributes`` are TVM's target."""
+    told = measured_ms or estimated_ms
+    if told is None:
+        return None, "no latency is known"
+    if watts is None and (unknown := _unknown_power(attributes)):
+        return None, f"{unknown}: give --watts, as a meter reads them"
+    spread = (told, told, told) if timing is None else (timing.told_ms(), *timing.spread_ms())
+    return Inference(spread, *shape, measured=measured_ms is not None, watts=watts), ""
+
+
+def _unknown_power(attributes: Mapping[str, object]) -> str:
+    """Why watts a busy core do not tell what a target draws; empty where they do."""
+    if attributes.get("kind") == "cuda":
+        return "a GPU's energy by call is not counted"
+    if str(attributes.get("mtriple", "")).startswith(("aarch64", "arm")):
+        return "watts of a busy core are known of x86 servers only"
+    return ""
