@@ -109,7 +109,7 @@ def _engines(against: str, target: str, dtype: CpuDType, logs: Path | None) -> t
     from ofa_tvm.engines import ENGINES
     from ofa_tvm.engines.own_library import OfaTvm
     from ofa_tvm.engines.tvm_loops import TvmLoops
-    from ofa_tvm.support.console import log
+    from ofa_tvm.support.console import warn
     from ofa_tvm.support.errors import UserError
 
     engines: dict[str, Engine] = {OURS: OfaTvm(target, logs, dtype=dtype)}
@@ -123,7 +123,7 @@ def _engines(against: str, target: str, dtype: CpuDType, logs: Path | None) -> t
             raise UserError(f"unknown engine '{name}'", f"choose from {', '.join(choices)}")
         engine = choices[name]()
         if engine.version is None:
-            log(f"{name} is left out: {engine.package} is not installed (pip install {engine.package})")
+            warn(f"{name} is left out: {engine.package} is not installed (pip install {engine.package})")
             missing.append(name)
         else:
             engines[name] = engine

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ofa_tvm.support.command import SUPERNET, DeviceOption, JsonFlag, LogsOption, emit, run_command
+from ofa_tvm.support.command import GOES_ON, SUPERNET, DeviceOption, JsonFlag, LogsOption, emit, run_command
 
 
 def onboard(
@@ -79,7 +79,7 @@ def _text(results: dict[str, dict[str, object]], folder: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    return run_command(onboard, argv)
+    return run_command(onboard, argv, saved=GOES_ON)
 
 
 if __name__ == "__main__":

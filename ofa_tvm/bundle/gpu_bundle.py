@@ -10,7 +10,7 @@ from ofa_tvm.compiler.cuda.program import CUDA_LIBRARIES, link_gpu_program
 from ofa_tvm.devices.pack.runtime import CUDA_RUNTIME, runtime_libraries
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import warn
 
 
 def add_gpu_program(network: NetworkSpec, target: TargetSpec, folder: Path) -> None:
@@ -30,4 +30,4 @@ def add_gpu_program(network: NetworkSpec, target: TargetSpec, folder: Path) -> N
         shutil.copyfile(path, folder / name)
     missing = [name for name in (*CUDA_LIBRARIES, CUDA_RUNTIME) if name not in libraries]
     if missing:
-        log(f"the bundle lacks {', '.join(missing)}: put them beside model.so there, or where the loader finds them")
+        warn(f"the bundle lacks {', '.join(missing)}: put them beside model.so there, or where the loader finds them")

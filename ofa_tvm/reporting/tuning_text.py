@@ -8,6 +8,7 @@ from ofa_tvm.support.command import table
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import estimated
 from ofa_tvm.tuner.coverage import Coverage
+from ofa_tvm.tuner.loop import kinds_text
 
 ROWS = 12
 
@@ -54,6 +55,7 @@ def tuning_text(payload: Record, done: TuningReport) -> str:
     """What a run did and what it cost."""
     state, summary = done.coverage, done.summary
     failed = "failed or are not in the recording" if payload["provenance"] == "replayed" else "failed"
+    failed += f" ({kinds_text(summary.failures_by_kind)})" if summary.failures_by_kind else ""
     lines = [
         _kernel_table(state),
         f"{summary.trials} trials in {summary.seconds:.0f} s ({payload['trials_per_second']:.1f} a second), "

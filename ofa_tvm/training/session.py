@@ -27,7 +27,7 @@ from ofa_tvm.supernet.teacher import open_teacher
 from ofa_tvm.supernet.training import Trainer
 from ofa_tvm.supernet.training_cost import expected_cost
 from ofa_tvm.supernet.training_device import training_device
-from ofa_tvm.support.console import Task, log
+from ofa_tvm.support.console import Task, log, warn
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, sha256_file, write_json
 from ofa_tvm.support.holding import held
@@ -167,7 +167,7 @@ class TrainingSession:
         use_host_threads(request.host_threads)
         precision = request.precision or ("bfloat16" if device.type == "cuda" else "float32")
         if precision == "bfloat16" and device.type == "cpu":
-            log("bfloat16 on a CPU: a processor without instructions for it is many times slower than with float32")
+            warn("bfloat16 on a CPU: a processor without instructions for it is many times slower than with float32")
         self._holding = ExitStack()
         if writes and is_first_process():  # a folder that cannot be written is reported now, not after hours
             request.out.mkdir(parents=True, exist_ok=True)
@@ -261,7 +261,7 @@ class TrainingSession:
             return None
         report = samples.report()
         for doubt in doubts(samples, held_out.images, report):
-            log(f"beware: {doubt}")
+            warn(f"beware: {doubt}")
         samples.predictor().save(trainer.folder, report)
         return report
 

@@ -17,7 +17,7 @@ from ofa_tvm.devices.rpc.tracker import WAIT_S, Tracker, how_to_attach, is_loopb
 from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import warn
 from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError, UserError
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
@@ -53,7 +53,7 @@ class RpcDevice(Device):
         if target.rpc is None or target.tracker is None:
             raise UserError(f"target {target.name} names no tracker", "use --device rpc:HOST:PORT")
         if not is_loopback(target.tracker):
-            log(f"warning: the tracker {target.tracker} is reached over a network. {WARNING}")
+            warn(f"warning: the tracker {target.tracker} is reached over a network. {WARNING}")
         self._target = target
         advice = how_to_attach(target.tracker, target.rpc.key)
         count = len(Tracker(target.tracker, target.rpc.key).boards())
