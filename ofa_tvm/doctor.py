@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_tvm.support.command import DeviceOption, JsonFlag, emit, run_command
+from ofa_tvm.support.command import DeviceOption, DTypeOption, JsonFlag, emit, run_command
 
 if TYPE_CHECKING:
     from ofa_tvm.graph.kernel import KernelSpec
@@ -22,6 +22,7 @@ def doctor(
         str | None, typer.Option(help="Also check this target: tools, boards, and a tiny kernel that runs there.")
     ] = None,
     device: DeviceOption = None,
+    dtype: DTypeOption = None,
     install_emulator: Annotated[
         bool, typer.Option("--install-emulator", help="First set up emulated arm64 boards, for tests (192 MB).")
     ] = False,
@@ -30,7 +31,7 @@ def doctor(
     ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Check what everything else needs, and say how to mend what is missing.
+    """Check what everything else needs, say what each thing is for, and how to mend what is missing.
 
     Ends with 0 when nothing fails (warnings are allowed), else with 1.
     """
@@ -40,6 +41,7 @@ def doctor(
     from ofa_tvm.checks.board_checks import board_checks
     from ofa_tvm.checks.cuda_checks import cuda_checks
     from ofa_tvm.checks.machine_checks import machine_checks, target_checks
+    from ofa_tvm.checks.meanings import meaning
 
     if install_headers:
         from ofa_tvm.compiler.runner_headers import install_header
@@ -53,9 +55,9 @@ def doctor(
     of_target = []
     if target is not None:
         of_target = [
-            *target_checks(target, _trial, device),
-            *board_checks(target, device),
-            *cuda_checks(target, device),
+            *target_checks(target, _trial, device, dtype),
+            *board_checks(target, device, dtype),
+            *cuda_checks(target, device, dtype),
         ]
     checks = [*machine_checks(), *of_target]
     failed = sum(check.status == "fail" for check in checks)
@@ -65,11 +67,13 @@ def doctor(
         lines = []
         for check in checks:
             lines.append(f"{check.status:<4}  {check.name:<{width}}  {check.found}")
+            lines.append(f"{'':<{width + 8}}{meaning(check.name)}")
             for line, mark in zip(check.fix.splitlines(), chain(["->"], repeat("  ")), strict=False):
                 lines.append(f"{'':<{width + 8}}{mark} {line}")
         return "\n".join([*lines, f"{failed} of {len(checks)} checks failed" if failed else "all is well"])
 
-    emit({"failed": failed, "checks": [asdict(check) for check in checks]}, json, text)
+    records = [{**asdict(check), "means": meaning(check.name)} for check in checks]
+    emit({"failed": failed, "checks": records}, json, text)
     if failed:
         raise typer.Exit(1)
 
