@@ -38,7 +38,7 @@ from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.subnet import Subnet
-from ofa_tvm.support.console import Task, log
+from ofa_tvm.support.console import Task, log, warn
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import sha256_file
@@ -242,7 +242,19 @@ class Deployment:
             predicted_high_ms=pick.predicted_high_ms if pick else None,
             search_measured_ms=pick.measured_ms if pick else None,
             search_estimated_ms=pick.estimated_ms if pick else None,
+            budget_ms=pick.budget_ms if pick else None,
+            budget_held=self._holds_budget(timing, estimated_ms),
         )
+
+    def _holds_budget(self, timing: Timing | None, estimated_ms: float | None) -> bool | None:
+        """Whether the latency found here holds the budget of the search's pick; None where that cannot be said."""
+        budget_ms = None if self.pick is None else self.pick.budget_ms
+        slowest_ms = estimated_ms if timing is None else timing.slowest_ms(self.percentile)
+        if budget_ms is None or slowest_ms is None or (timing is not None and not timing.is_sound):
+            return None
+        if slowest_ms > budget_ms:
+            warn(f"the budget of {budget_ms:g} ms does not hold now: {slowest_ms:.4g} ms; search again, or see --load")
+        return slowest_ms <= budget_ms
 
     @property
     def _plan(self) -> WindowPlan:

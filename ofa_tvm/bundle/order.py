@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ofa_tvm.bundle.folder import check_destination
 from ofa_tvm.bundle.manifest import Manifest
+from ofa_tvm.compiler.cpu.kernel_program import require_compiler
 from ofa_tvm.devices import open_device
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.hardware.target import TargetSpec
@@ -94,6 +95,7 @@ class Order:
             OfaTvmError: the library does not compute what it should.
         """
         check_destination(out)
+        require_compiler(self.target.toolchain.linker)
         self.target.stored_provenance()  # a bundle says how fast it is
         needs_device = self.target.is_at_hand and self.target.device != "local"
         with open_device(self.target) if needs_device else nullcontext() as device:

@@ -16,7 +16,7 @@ from ofa_tvm.cost_model.latency_data import LatencyData
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.learning_curve import doubled, learning_curve
 from ofa_tvm.devices.replay import ReplayDevice
-from ofa_tvm.measurement.kernel_times import latency_table
+from ofa_tvm.measurement.kernel_times import how_to_tune, latency_table
 from ofa_tvm.measurement.known_latencies import KnownLatencies
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.support.console import Task, log, warn
@@ -285,6 +285,7 @@ def warn_of_estimates(bench: LatencyBench, resolutions: Sequence[int] | None = N
     missing = len(needed.keys() - tuned)
     if missing:
         warn(
-            f"{missing} kernels of {bench.space.name} are not tuned for {bench.target.name}: they run their default "
-            "schedule and their times are estimated; 'python -m ofa_tvm.tune' tunes them"
+            f"{len(needed) - missing} of {len(needed)} kernels of {bench.space.name} are tuned for "
+            f"{bench.target.name}: the others run their default schedule, and the latency model begins with estimates "
+            "of them; " + how_to_tune(bench.space.name, bench.log)
         )

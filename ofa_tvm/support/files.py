@@ -85,7 +85,8 @@ def read_json(path: Path, what: str) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise UserError(f"{what} {path} does not exist") from error
+        hint = f"check the name; if other files of {path.parent} are there, copy that folder again or make it anew"
+        raise UserError(f"{what} {path} does not exist", hint) from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{what} {path} is damaged: {error}", "restore it from a copy, or remove it") from error
 
