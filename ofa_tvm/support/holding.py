@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 
 from ofa_tvm.support.errors import UserError
 
+LOCK = ".lock"
+
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
@@ -20,7 +22,7 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it; the message names it.
     """
-    holder, lock = folder / ".holder", FileLock(folder / ".lock")
+    holder, lock = folder / ".holder", FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
