@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ofa_tvm.bundle.card import largest_top1, measure_start, write_card
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, RUNNER, write_bundle
 from ofa_tvm.bundle.gpu_bundle import add_gpu_program
 from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
@@ -90,6 +91,7 @@ class Deployment:
         percentile: which percentile of single calls its latency is.
         busy_cores: cores to keep busy while measuring.
         costs: what was spent before, and what each phase here costs.
+        licence: of the weights; with one, the bundle gets a card.
     """
 
     supernet: Supernet
@@ -105,6 +107,7 @@ class Deployment:
     percentile: Percentile = 50
     busy_cores: int = 0
     costs: list[Cost] = field(default_factory=list)
+    licence: str | None = None
 
     def write(self, out: Path) -> Manifest:
         """Make the bundle.
@@ -135,7 +138,11 @@ class Deployment:
         with self._phase("measure"):
             latency = self._latency(library, folder)
         manifest = self._manifest(subnet, weights, accuracy, latency)
-        return manifest.model_copy(update={"glibc": oldest_glibc(*folder.glob("*.so"), folder / RUNNER)})
+        manifest = manifest.model_copy(update={"glibc": oldest_glibc(*folder.glob("*.so"), folder / RUNNER)})
+        if self.licence is not None:
+            started = measure_start(folder) if self.target.device == "local" else None
+            write_card(folder, manifest, self.licence, largest_top1(self.checkpoint.parent), started)
+        return manifest
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
