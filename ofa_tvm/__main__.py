@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from ofa_tvm.support.version import VERSION
-
 VERBS = {
     "train": "train a supernet",
     "tune": "tune a space's kernels for a target",
@@ -43,7 +41,10 @@ def main() -> int:
         print(usage())
         return 0
     if verb == "--version":
-        print(f"ofa_tvm {VERSION}")
+        from ofa_tvm.api.versions import stack
+
+        for name, found in stack():
+            print(name, found, flush=True)
         return 0
     if verb not in VERBS:
         print(f"error: unknown verb '{verb}'\n{usage()}", file=sys.stderr)

@@ -50,7 +50,7 @@ def adopt(
     from ofa_tvm.reporting.adoption_text import adoption_text
     from ofa_tvm.supernet.adopted import read_model, write_adopted
     from ofa_tvm.supernet.facts import FILE_NAME, is_torchs, read_facts
-    from ofa_tvm.support.console import log
+    from ofa_tvm.support.console import log, warn
     from ofa_tvm.support.errors import UserError
 
     if (out / FILE_NAME).exists() and "plan" in read_facts(out / FILE_NAME).training:
@@ -72,7 +72,7 @@ def adopt(
         if given != expected:
             raise UserError(f"{data} has {given} classes, the model has {expected} outputs", "give other images")
     if (out / FILE_NAME).exists():
-        log(f"{out} holds an adopted model, which is replaced")
+        warn(f"{out} holds an adopted model, which is replaced")
     write_adopted(adopted, model, out, preprocess, names, data or "")
     network = adopted.space.model
     payload: Record = {

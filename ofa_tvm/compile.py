@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ofa_tvm.support.command import (
+    GOES_ON,
     SUPERNET,
     ArchOption,
     BatchOption,
@@ -119,7 +120,7 @@ def _trained(path: Path, space: str | None, dtype: DType) -> tuple[SearchSpace, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    return run_command(compile_subnets, argv, "compile")
+    return run_command(compile_subnets, argv, "compile", saved=GOES_ON)
 
 
 if __name__ == "__main__":

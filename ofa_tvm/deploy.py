@@ -47,18 +47,30 @@ def deploy(
     host_threads: HostThreadsOption = None,
     from_: Annotated[Path | None, typer.Option("--from", help="Folder of a search; needs --pick.")] = None,
     pick: Annotated[int | None, typer.Option(min=1, help="Number of the pick of that search.")] = None,
+    card: Annotated[
+        bool,
+        typer.Option("--card", help="Also write what publishing it takes: README.md, example.py, benchmarks.json."),
+    ] = False,
+    license: Annotated[
+        str | None,
+        typer.Option(help="With --card: of the weights, as hubs name it (default: that of weights that ship)."),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write a subnet as a bundle: compiled library, ONNX file and manifest.
+    """Write a subnet as a bundle: compiled library, ONNX file, manifest, and with --card what model hubs show.
 
     The library is built from tuning records without further trials, and put in place only if it classifies the test
     images as the torch subnet does.
     """
+    from dataclasses import replace
+
+    from ofa_tvm.bundle.card import UNKNOWN
     from ofa_tvm.bundle.folder import check_destination
-    from ofa_tvm.bundle.order import Order, written_subnet
+    from ofa_tvm.bundle.order import Order, known_licence, written_subnet
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.reporting.deployment_text import manifest_text
     from ofa_tvm.supernet.host_threads import use_host_threads
+    from ofa_tvm.support.console import warn
     from ofa_tvm.support.errors import UserError
 
     if (from_ is None) != (pick is None) or [from_, subnet, arch].count(None) != 2:
@@ -76,6 +88,12 @@ def deploy(
     else:
         subnet = subnet or written_subnet(arch or "", supernet)
         order = Order(subnet, supernet, load_target(target or "x86", threads, batch, device, dtype))
+    if card:
+        order = replace(order, licence=license or known_licence(order.supernet))
+        if order.licence == UNKNOWN:
+            warn("the card says that the licence of the weights is unknown; give --license NAME, e.g. apache-2.0")
+    elif license is not None:
+        raise UserError("--license is for a card", "give --card too")
     use_host_threads(host_threads)
     manifest = order.write(out, data, logs, check_images)
     cost = total("total", manifest.cost)

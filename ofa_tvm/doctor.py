@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_tvm.support.command import DeviceOption, JsonFlag, emit, run_command
+from ofa_tvm.support.command import DeviceOption, DTypeOption, JsonFlag, emit, run_command
 
 if TYPE_CHECKING:
     from ofa_tvm.checks.machine_checks import Check
@@ -23,6 +23,7 @@ def doctor(
         str | None, typer.Option(help="Also check this target: tools, boards, and a tiny kernel that runs there.")
     ] = None,
     device: DeviceOption = None,
+    dtype: DTypeOption = None,
     install_emulator: Annotated[
         bool, typer.Option("--install-emulator", help="First set up emulated arm64 boards, for tests (192 MB).")
     ] = False,
@@ -38,7 +39,7 @@ def doctor(
     ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Check what everything else needs, and say how to mend what is missing.
+    """Check what everything else needs, say what each thing is for, and how to mend what is missing.
 
     Ends with 0 when nothing fails (warnings are allowed), else with 1.
     """
@@ -61,9 +62,9 @@ def doctor(
     of_target = []
     if target is not None:
         of_target = [
-            *target_checks(target, _trial, device),
-            *board_checks(target, device),
-            *cuda_checks(target, device),
+            *target_checks(target, _trial, device, dtype),
+            *board_checks(target, device, dtype),
+            *cuda_checks(target, device, dtype),
         ]
     _report([*machine_checks(), *of_target], json)
 
@@ -81,6 +82,8 @@ def _report(checks: Sequence[Check], as_json: bool) -> None:
     from dataclasses import asdict
     from itertools import chain, repeat
 
+    from ofa_tvm.checks.meanings import meaning
+
     failed = sum(check.status == "fail" for check in checks)
 
     def text() -> str:
@@ -88,11 +91,13 @@ def _report(checks: Sequence[Check], as_json: bool) -> None:
         lines = []
         for check in checks:
             lines.append(f"{check.status:<4}  {check.name:<{width}}  {check.found}")
+            lines.append(f"{'':<{width + 8}}{meaning(check.name)}")
             for line, mark in zip(check.fix.splitlines(), chain(["->"], repeat("  ")), strict=False):
                 lines.append(f"{'':<{width + 8}}{mark} {line}")
         return "\n".join([*lines, f"{failed} of {len(checks)} checks failed" if failed else "all is well"])
 
-    emit({"failed": failed, "checks": [asdict(check) for check in checks]}, as_json, text)
+    records = [{**asdict(check), "means": meaning(check.name)} for check in checks]
+    emit({"failed": failed, "checks": records}, as_json, text)
     if failed:
         raise typer.Exit(1)
 

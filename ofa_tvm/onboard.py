@@ -9,12 +9,22 @@ from typing import Annotated
 
 import typer
 
-from ofa_tvm.support.command import SUPERNET, DeviceOption, JsonFlag, LogsOption, emit, run_command
+from ofa_tvm.support.command import (
+    GOES_ON,
+    SUPERNET,
+    DeviceOption,
+    DTypeOption,
+    JsonFlag,
+    LogsOption,
+    emit,
+    run_command,
+)
 
 
 def onboard(
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
     device: DeviceOption = None,
+    dtype: DTypeOption = None,
     supernet: Annotated[Path | None, typer.Option(help=f"{SUPERNET} (default: mbv3-cifar).")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     max_latency_ms: Annotated[
@@ -37,11 +47,11 @@ def onboard(
     from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.support.steps import Step, run_steps
 
-    load_target(target, threads, device=device)  # an impossible target is reported before anything begins
+    load_target(target, threads, device=device, dtype=dtype)  # an impossible target is reported before anything begins
     checkpoint = checkpoint_path(supernet or shipped_supernet())
     facts = read_facts(checkpoint)
     folder = out or Path("runs") / f"onboard-{Path(target).stem}"
-    on = ["--target", target, *_option("--device", device)]
+    on = ["--target", target, *_option("--device", device), *_option("--dtype", dtype)]
     shared = [*on, *_option("--threads", threads), *_option("--logs", logs)]
     search = folder / "search"
     budgets = [word for budget in max_latency_ms or () for word in ("--max-latency-ms", str(budget))]
@@ -79,7 +89,7 @@ def _text(results: dict[str, dict[str, object]], folder: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    return run_command(onboard, argv)
+    return run_command(onboard, argv, saved=GOES_ON)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ def predict(
         list[str] | None, typer.Option(help="Key of a subnet, or largest, or smallest; repeat for several.")
     ] = None,
     arch: ArchOption = None,
-    random: Annotated[int, typer.Option(min=0, max=1_000_000, help="So many random subnets, too.")] = 0,
+    random: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="So many random subnets, too (at most 1,000,000).")
+    ] = 0,
     layers: Annotated[
         bool, typer.Option("--layers", help="Also where the time goes, layer by layer (always, for one subnet).")
     ] = False,
@@ -75,7 +77,7 @@ def predict(
 
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.measurement import prediction
-    from ofa_tvm.reporting.prediction_text import basis_text, fit_text, predictions_text, sums_text
+    from ofa_tvm.reporting.prediction_text import basis_text, coverage_text, fit_text, predictions_text, sums_text
     from ofa_tvm.spaces.architectures import read_architectures
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.tuner.log import TuningLog
@@ -119,10 +121,12 @@ def predict(
         "threads": spec.threads,
         "dtype": spec.dtype,
         "provenance": spec.provenance,
+        "tuned_kernels": tuned.tuned_kernels,
+        "kernels": len(tuned.kernels()),
         "subnets": [subnet.record() for subnet in predicted],
     }
     note = f"{spec.name}, {spec.threads} threads, batch {spec.batch}, {spec.dtype}{ACCURACY_NOTES.get(spec.dtype, '')}"
-    note += f", {basis_text(predicted, spec.provenance)}"
+    note += f", {basis_text(predicted, spec.provenance)}{coverage_text(tuned)}"
     emit(payload, json, lambda: f"{predictions_text(predicted)}\n{note}")
 
 

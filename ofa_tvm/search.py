@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ofa_tvm.support.command import (
+    GOES_ON,
     SUPERNET,
     ArchOption,
     BatchOption,
@@ -139,7 +140,7 @@ def search(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    return run_command(search, argv)
+    return run_command(search, argv, saved=GOES_ON)
 
 
 if __name__ == "__main__":

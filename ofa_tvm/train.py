@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ofa_tvm.supernet.plan import Device, Precision, Recipe
-from ofa_tvm.support.command import HostThreadsOption, JsonFlag, emit, run_command
+from ofa_tvm.support.command import GOES_ON, HostThreadsOption, JsonFlag, emit, run_command
 from ofa_tvm.training.defaults import BATCH, EPOCHS, GPU_BATCH, KNOWING_EPOCHS, SMALL_BATCH
 
 OPTIONS = ("batch", "seed", "precision", "resolutions")
@@ -132,7 +132,7 @@ def _changes(pairs: list[str]) -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    return run_command(train, argv)
+    return run_command(train, argv, saved=GOES_ON)
 
 
 if __name__ == "__main__":

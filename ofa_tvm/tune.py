@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ofa_tvm.support.command import (
+    GOES_ON,
     SUPERNET,
     BatchOption,
     DeviceOption,
@@ -143,7 +144,7 @@ def _finalists(search: Path | None, export_pack: Path | None) -> tuple[str, ...]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    return run_command(tune, argv)
+    return run_command(tune, argv, saved=GOES_ON)
 
 
 if __name__ == "__main__":

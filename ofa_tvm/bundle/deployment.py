@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ofa_tvm.bundle.card import largest_top1, measure_start, write_card
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, RUNNER, write_bundle
 from ofa_tvm.bundle.gpu_bundle import add_gpu_program
 from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, Preparation, SupernetSource, TargetFacts
@@ -39,7 +40,7 @@ from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.subnet import Subnet
-from ofa_tvm.support.console import Task, log
+from ofa_tvm.support.console import Task, log, warn
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import sha256_file
@@ -91,6 +92,7 @@ class Deployment:
         percentile: which percentile of single calls its latency is.
         busy_cores: cores to keep busy while measuring.
         costs: what was spent before, and what each phase here costs.
+        licence: of the weights; with one, the bundle gets a card.
     """
 
     supernet: Supernet
@@ -106,6 +108,7 @@ class Deployment:
     percentile: Percentile = 50
     busy_cores: int = 0
     costs: list[Cost] = field(default_factory=list)
+    licence: str | None = None
 
     def write(self, out: Path) -> Manifest:
         """Make the bundle.
@@ -136,7 +139,11 @@ class Deployment:
         with self._phase("measure"):
             latency = self._latency(library, folder)
         manifest = self._manifest(subnet, weights, accuracy, latency)
-        return manifest.model_copy(update={"glibc": oldest_glibc(*folder.glob("*.so"), folder / RUNNER)})
+        manifest = manifest.model_copy(update={"glibc": oldest_glibc(*folder.glob("*.so"), folder / RUNNER)})
+        if self.licence is not None:
+            started = measure_start(folder) if self.target.device == "local" else None
+            write_card(folder, manifest, self.licence, largest_top1(self.checkpoint.parent), started)
+        return manifest
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -243,7 +250,19 @@ class Deployment:
             predicted_high_ms=pick.predicted_high_ms if pick else None,
             search_measured_ms=pick.measured_ms if pick else None,
             search_estimated_ms=pick.estimated_ms if pick else None,
+            budget_ms=pick.budget_ms if pick else None,
+            budget_held=self._holds_budget(timing, estimated_ms),
         )
+
+    def _holds_budget(self, timing: Timing | None, estimated_ms: float | None) -> bool | None:
+        """Whether the latency found here holds the budget of the search's pick; None where that cannot be said."""
+        budget_ms = None if self.pick is None else self.pick.budget_ms
+        slowest_ms = estimated_ms if timing is None else timing.slowest_ms(self.percentile)
+        if budget_ms is None or slowest_ms is None or (timing is not None and not timing.is_sound):
+            return None
+        if slowest_ms > budget_ms:
+            warn(f"the budget of {budget_ms:g} ms does not hold now: {slowest_ms:.4g} ms; search again, or see --load")
+        return slowest_ms <= budget_ms
 
     @property
     def _plan(self) -> WindowPlan:

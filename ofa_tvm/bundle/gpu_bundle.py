@@ -11,7 +11,7 @@ from ofa_tvm.devices.pack.runtime import runtime_libraries
 from ofa_tvm.devices.pack.tvm_runtime import CUDART
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import warn
 
 
 def add_gpu_program(network: NetworkSpec, target: TargetSpec, folder: Path) -> None:
@@ -31,4 +31,4 @@ def add_gpu_program(network: NetworkSpec, target: TargetSpec, folder: Path) -> N
         shutil.copyfile(path, folder / name)
     missing = [name for name in (*CUDA_LIBRARIES, CUDART) if name not in libraries]
     if missing:
-        log(f"the bundle lacks {', '.join(missing)}: put them beside model.so there, or where the loader finds them")
+        warn(f"the bundle lacks {', '.join(missing)}: put them beside model.so there, or where the loader finds them")

@@ -127,6 +127,9 @@ class Latency(_Part):
         predicted_ms: what the search predicted, with its interval.
         search_measured_ms: what the search measured.
         search_estimated_ms: what the search estimated, without a device.
+        budget_ms: what the search's pick was found for.
+        budget_held: whether the slowest window of this measurement held it; None where there is no budget, or where
+            nothing was measured or others disturbed the machine too much to say.
     """
 
     provenance: Provenance
@@ -141,6 +144,8 @@ class Latency(_Part):
     predicted_high_ms: Milliseconds | None = None
     search_measured_ms: Milliseconds | None = None
     search_estimated_ms: Milliseconds | None = None
+    budget_ms: Milliseconds | None = None
+    budget_held: bool | None = None
 
 
 class TargetFacts(_Part):

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ofa_tvm.bundle.card import UNKNOWN
 from ofa_tvm.bundle.folder import check_destination
 from ofa_tvm.bundle.manifest import Manifest
+from ofa_tvm.compiler.cpu.kernel_program import require_compiler
 from ofa_tvm.devices import open_device
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.hardware.target import TargetSpec
@@ -20,7 +22,7 @@ from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import Cost, Meter
-from ofa_tvm.support.shipped import shipped_supernet
+from ofa_tvm.support.shipped import shipped_supernet, shipped_supernets
 from ofa_tvm.timing.window import Percentile
 from ofa_tvm.tuner.log import TuningLog
 
@@ -42,6 +44,7 @@ class Order:
         supernet_sha256: hash that the checkpoint had in the search and must still have; None without a search.
         percentile: which percentile of single calls the search's latencies are.
         busy_cores: cores that it kept busy while measuring.
+        licence: of the weights, for the bundle's card; None for no card.
     """
 
     subnet: str
@@ -52,6 +55,7 @@ class Order:
     supernet_sha256: str | None = None
     percentile: Percentile = 50
     busy_cores: int = 0
+    licence: str | None = None
 
     @classmethod
     def of_search(cls, folder: Path, number: int, supernet: Path | None) -> Order:
@@ -94,6 +98,7 @@ class Order:
             OfaTvmError: the library does not compute what it should.
         """
         check_destination(out)
+        require_compiler(self.target.toolchain.linker)
         self.target.stored_provenance()  # a bundle says how fast it is
         needs_device = self.target.is_at_hand and self.target.device != "local"
         with open_device(self.target) if needs_device else nullcontext() as device:
@@ -144,7 +149,14 @@ class Order:
             percentile=self.percentile,
             busy_cores=self.busy_cores,
             costs=[*self.spent, meter.read("deploy: load")],
+            licence=self.licence,
         )
+
+
+def known_licence(supernet: Path | None) -> str:
+    """The licence of a supernet's weights, as model hubs name it: of those that ship, this package's."""
+    folder = checkpoint_path(supernet or shipped_supernet()).parent.resolve()
+    return "apache-2.0" if folder in {shipped.resolve() for shipped in shipped_supernets()} else UNKNOWN
 
 
 def written_subnet(source: str, supernet: Path | None) -> str:

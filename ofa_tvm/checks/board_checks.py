@@ -8,20 +8,22 @@ from typing import Any
 from ofa_tvm.checks.machine_checks import TINY_KERNEL, Check, Status
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.job import KernelJob
 
 
-def board_checks(name: str, device: str | None = None) -> Iterator[Check]:
+def board_checks(name: str, device: str | None = None, dtype: DType | None = None) -> Iterator[Check]:
     """Check a target that runs elsewhere, tool by tool and board by board; nothing for this machine's own.
 
     Args:
         name: as for ``load_target``.
         device: as for ``load_target``.
+        dtype: as for ``load_target``.
     """
     try:
-        target = load_target(name, device=device)
+        target = load_target(name, device=device, dtype=dtype)
     except OfaTvmError:  # ``target_checks`` says what is wrong
         return
     if target.device == "local" or not target.is_at_hand:

@@ -10,6 +10,7 @@ from ofa_tvm.checks.machine_checks import TINY_KERNEL, Check
 from ofa_tvm.hardware.machine import local_gpu
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import is_gpu_target, load_target
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.ledger import gpu_joules
 
@@ -19,17 +20,18 @@ UNKNOWN_GPU = "cuda-sm80"
 """Compiled for in a check where the GPU is not known."""
 
 
-def cuda_checks(name: str, device: str | None = None) -> Iterator[Check]:
+def cuda_checks(name: str, device: str | None = None, dtype: DType | None = None) -> Iterator[Check]:
     """Check an NVIDIA target piece by piece; nothing for other targets.
 
     Args:
         name: as for ``load_target``.
         device: as for ``load_target``.
+        dtype: as for ``load_target``.
     """
     if not is_gpu_target(name):
         return
     try:
-        target: TargetSpec | None = load_target(name, device=device)
+        target: TargetSpec | None = load_target(name, device=device, dtype=dtype)
     except OfaTvmError:  # ``target_checks`` says what is wrong
         target = None
     compiler = _compiler()

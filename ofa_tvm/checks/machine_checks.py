@@ -18,6 +18,7 @@ from ofa_tvm.hardware.machine import cpu_name, mcpu_of, native_mcpu, package_ver
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.support.c_library import is_noexec
 from ofa_tvm.support.cores import process_cores
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import cache_folder, sha256_file
 from ofa_tvm.support.ledger import Meter
@@ -65,7 +66,10 @@ def machine_checks() -> Iterator[Check]:
 
 
 def target_checks(
-    name: str, trial: Callable[[Any, KernelSpec, Candidate], TrialResult], device: str | None = None
+    name: str,
+    trial: Callable[[Any, KernelSpec, Candidate], TrialResult],
+    device: str | None = None,
+    dtype: DType | None = None,
 ) -> Iterator[Check]:
     """Check that a target can be used; on another device than this machine see ``board_checks``.
 
@@ -73,9 +77,10 @@ def target_checks(
         name: as for ``load_target``.
         trial: runs a trial on this machine in a worker that it starts.
         device: as for ``load_target``.
+        dtype: as for ``load_target``.
     """
     try:
-        target = load_target(name, device=device)
+        target = load_target(name, device=device, dtype=dtype)
     except OfaTvmError as error:
         yield Check(f"target {name}", "fail", error.what, error.hint)
         return
@@ -83,9 +88,9 @@ def target_checks(
     yield Check(f"target {name}", "ok", f"{chip}, {target.threads} threads, {target.fingerprint}")
     if target.device != "local":
         return
-    quick = target.model_copy(update={"measure": target.measure.model_copy(update={"windows": 1})})
+    kernel = replace(TINY_KERNEL, dtype=target.dtype)
     try:
-        result = trial(quick, TINY_KERNEL, Candidate(TINY_KERNEL.key, "default", {}))
+        result = trial(target, kernel, Candidate(kernel.key, "default", {}))
     except OfaTvmError as error:
         yield Check("worker", "fail", error.what, error.hint)
         return

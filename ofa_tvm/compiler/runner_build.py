@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ofa_tvm.compiler.runner_headers import HEADER, HINT, finds_header, include_flags
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import log, warn
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.made_again import compiled_folder, made, unsealed
@@ -43,8 +43,10 @@ def build_runner(compiler: str) -> Path:
         raise OfaTvmError(f"its sources are missing from {runtime}", "install the package again")
     flags = (*COMPILE, f"-I{runtime / 'include'}", *(include_flags() if finds_header(compiler) else WITHOUT_STB))
     if flags[-1:] == WITHOUT_STB:
-        log(f"the runner reads .ppm, .npy and .raw, but no .png and .jpg: {compiler} does not find {HEADER}; {HINT}")
+        warn(f"the runner reads .ppm, .npy and .raw, but no .png and .jpg: {compiler} does not find {HEADER}; {HINT}")
     program = compiled_folder() / f"run-{_digest(runtime, compiler, flags)}"
+    if not program.exists():
+        log(f"building the runner with {compiler} (once) ...")
     return made(program, lambda temporary: _build(compiler, sources, flags, temporary))
 
 
@@ -76,7 +78,7 @@ def add_runner(path: Path, compiler: str) -> None:
         shutil.copymode(program, path)
     except (OfaTvmError, OSError) as error:
         what, hint = (error.what, error.hint) if isinstance(error, OfaTvmError) else (str(error), "")
-        log(f"the bundle gets no runner: {what}" + (f"; {hint}, then deploy again" if hint else ""))
+        warn(f"the bundle gets no runner: {what}" + (f"; {hint}, then deploy again" if hint else ""))
 
 
 def oldest_glibc(*files: Path) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ofa_tvm.compiler.codegen import Library, codegen_of
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import warn
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl
 from ofa_tvm.tuner.device import Device
@@ -49,9 +49,9 @@ def open_device(target: TargetSpec) -> Device:
         UserError: something that it needs is missing here.
     """
     if target.provenance == "estimated":
-        log(f"{target.name}: no board is given, so times are estimated; with one: --device rpc:HOST:PORT")
+        warn(f"{target.name}: no board is given, so times are estimated; with one: --device rpc:HOST:PORT")
     if target.recording is not None:
-        log(f"{target.name}: answers come from the recording {target.recording.folder}; nothing is measured")
+        warn(f"{target.name}: answers come from the recording {target.recording.folder}; nothing is measured")
     if target.device == "pack":
         raise UserError(
             f"target {target.name} is measured elsewhere, by packs: nothing runs here",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from statistics import median
 
 from ofa_tvm.cost_model.latency_model import LatencyModel
@@ -29,10 +30,10 @@ def kernel_keys(network: NetworkSpec, dtype: DType = "float32") -> list[list[str
     return list(keys.values())
 
 
-def how_to_tune(space: str, tuning_log: TuningLog, more: str = "") -> str:
-    """The command that tunes a space, as a hint; ``more`` are options of it."""
+def how_to_tune(space: str, tuning_log: TuningLog, more: str = "", supernet: Path | None = None) -> str:
+    """The command that tunes a space, as a hint; ``more`` are options of it, ``supernet`` is its folder, if known."""
     target = tuning_log.target
-    which = "--supernet FOLDER" if space.startswith(PREFIX) else f"--space {space}"
+    which = f"--supernet {supernet or 'FOLDER'}" if space.startswith(PREFIX) else f"--space {space}"
     command = f"python -m ofa_tvm.tune --target {target.name} {which}"
     if target.dtype != "float32":
         command += f" --dtype {target.dtype}"
@@ -51,7 +52,9 @@ def how_to_tune(space: str, tuning_log: TuningLog, more: str = "") -> str:
     return f"run '{command}' first{ships}"
 
 
-def kernel_costs(tuning_log: TuningLog, kernels: Mapping[str, KernelSpec], space: str) -> tuple[dict[str, float], int]:
+def kernel_costs(
+    tuning_log: TuningLog, kernels: Mapping[str, KernelSpec], space: str, supernet: Path | None = None
+) -> tuple[dict[str, float], int]:
     """Time of each kernel in ms, and how many of them are estimated.
 
     A kernel without a record is taken to run at the median rate (ms for each flop and byte) of the tuned kernels of
@@ -61,6 +64,7 @@ def kernel_costs(tuning_log: TuningLog, kernels: Mapping[str, KernelSpec], space
         tuning_log: the records.
         kernels: the kernels in question, by key.
         space: name of the space that they belong to.
+        supernet: folder of the supernet, where it is known.
 
     Raises:
         PartialResult: no kernel of the space is tuned.
@@ -69,7 +73,9 @@ def kernel_costs(tuning_log: TuningLog, kernels: Mapping[str, KernelSpec], space
         key: state.best_ms for key, state in tuning_log.kernels.items() if key in kernels and state.best_ms is not None
     }
     if not tuned:
-        raise PartialResult(f"no kernel is tuned in {tuning_log.folder}", how_to_tune(space, tuning_log))
+        raise PartialResult(
+            f"no kernel is tuned in {tuning_log.folder}", how_to_tune(space, tuning_log, supernet=supernet)
+        )
     rates: dict[str, list[float]] = {}
     for key, milliseconds in tuned.items():
         rates.setdefault(kernels[key].kind, []).append(milliseconds / _work(kernels[key]))
@@ -85,13 +91,17 @@ def _work(kernel: KernelSpec) -> int:
     return kernel.flops + kernel.weight_bytes + kernel.activation_bytes
 
 
-def call_costs(tuned: TunedSpace) -> tuple[dict[str, float], int]:
+def call_costs(tuned: TunedSpace, supernet: Path | None = None) -> tuple[dict[str, float], int]:
     """Time in ms that each kernel takes in one call of a subnet, and how many of them are estimated.
+
+    Args:
+        tuned: the space.
+        supernet: folder of the supernet, where it is known, for the message.
 
     Raises:
         PartialResult: no kernel of the space is tuned.
     """
-    costs, estimated = kernel_costs(tuned.log, tuned.kernels(), tuned.space.name)
+    costs, estimated = kernel_costs(tuned.log, tuned.kernels(), tuned.space.name, supernet)
     target = tuned.target
     runs = 1 if target.is_gpu else target.batch  # a GPU's kernels take all images of a call at once
     return {key: runs * cost for key, cost in costs.items()}, estimated

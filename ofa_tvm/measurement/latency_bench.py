@@ -16,10 +16,10 @@ from ofa_tvm.cost_model.latency_data import LatencyData
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.learning_curve import doubled, learning_curve
 from ofa_tvm.devices.replay import ReplayDevice
-from ofa_tvm.measurement.kernel_times import latency_table
+from ofa_tvm.measurement.kernel_times import how_to_tune, latency_table
 from ofa_tvm.measurement.known_latencies import KnownLatencies
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
-from ofa_tvm.support.console import Task, log
+from ofa_tvm.support.console import Task, log, warn
 from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.support.files import Record
 from ofa_tvm.timing.patience import until_undisturbed
@@ -238,7 +238,7 @@ class LatencyBench:
                 good, failures = good + ok, failures + len(records) - ok
                 task.advance(ok, note=self._note(records[-1]))
         if good < wanted:
-            log(f"{good} of {wanted} subnets were measured, {failures} failed")
+            warn(f"{good} of {wanted} subnets were measured, {failures} failed")
 
     def fit(self) -> LatencyModel:
         """The model from everything known now; ``fit_and_save`` saves it.
@@ -284,7 +284,8 @@ def warn_of_estimates(bench: LatencyBench, resolutions: Sequence[int] | None = N
     needed = bench.tuned.kernels(bench.space.choose_resolutions(resolutions))
     missing = len(needed.keys() - tuned)
     if missing:
-        log(
-            f"{missing} kernels of {bench.space.name} are not tuned for {bench.target.name}: they run their default "
-            "schedule and their times are estimated; 'python -m ofa_tvm.tune' tunes them"
+        warn(
+            f"{len(needed) - missing} of {len(needed)} kernels of {bench.space.name} are tuned for "
+            f"{bench.target.name}: the others run their default schedule, and the latency model begins with estimates "
+            "of them; " + how_to_tune(bench.space.name, bench.log)
         )

@@ -12,7 +12,7 @@ from ofa_tvm.devices.pack.reader import Imported, import_kernels
 from ofa_tvm.devices.pack.writer import PackWriter, export_kernels
 from ofa_tvm.measurement.latency_bench import MAX_FAILURES, MIN_MEASURED, LatencyBench
 from ofa_tvm.spaces import SubnetConfig
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import log, warn
 from ofa_tvm.support.errors import PartialResult, UserError
 from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.candidate import Candidate
@@ -157,7 +157,7 @@ def _add_subnet(tuned: TunedSpace, writer: PackWriter, config: SubnetConfig, sch
     """Whether a subnet could not be built into the pack."""
     problem = writer.add_subnet(tuned.space, config, tuned.log.folder, schedules)
     if problem:
-        log(f"{config.key} could not be built: {problem}")
+        warn(f"{config.key} could not be built: {problem}")
     return bool(problem)
 
 

@@ -79,7 +79,7 @@ def predictions(
     """
     space = tuned.space
     if space.cardinality == 1:
-        return [_own(tuned, config, with_layers) for config in configs]
+        return [_own(tuned, config, folder, with_layers) for config in configs]
     if not (tuned.model_folder / f"{LATENCY_STEM}.report.json").exists():
         hint = how_to_tune(space.name, tuned.log, f" --samples {SAMPLES}")
         raise PartialResult(f"no latencies of {space.name} were measured in {tuned.log.folder}", hint)
@@ -88,6 +88,8 @@ def predictions(
     is_tuned = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}
     genomes = space.genomes(configs)
     latencies = _rows(model.predict(genomes))
+    if tuned.target.provenance == "estimated":  # sums of estimates are fitted exactly, which says nothing of a device
+        latencies = [(mean_ms, None, None) for mean_ms, _, _ in latencies]
     top1: Sequence[float | None] = [None] * len(configs)
     if folder is not None and (folder / f"{STEM}.report.json").exists():
         top1 = AccuracyPredictor.load(folder, SubnetTable(space)).predict(genomes)[0].tolist()
@@ -109,19 +111,19 @@ def predictions(
     return predicted
 
 
-def _own(tuned: TunedSpace, config: SubnetConfig, with_layers: bool) -> PredictedSubnet:
+def _own(tuned: TunedSpace, config: SubnetConfig, folder: Path | None, with_layers: bool) -> PredictedSubnet:
     """A model that somebody brought: what was measured of it, or else the sum of its kernels' times.
 
     Raises:
         PartialResult: it was not measured, and not all of its kernels are tuned.
     """
-    network, (costs, estimated) = tuned.space.network(config), call_costs(tuned)
+    network, (costs, estimated) = tuned.space.network(config), call_costs(tuned, folder)
     steps = tuned.steps(network)
     known_ms = KnownLatencies(tuned, 50, 0, is_live=False).latency_ms(config)
     if known_ms is None and estimated:
         raise PartialResult(
             f"{tuned.space.name} was not measured, and {estimated} of its {len(costs)} kernels are not tuned",
-            how_to_tune(tuned.space.name, tuned.log),
+            how_to_tune(tuned.space.name, tuned.log, supernet=folder),
         )
     whole_ms = sum(costs[kernel.key] for _, kernel in steps) if known_ms is None else known_ms
     is_tuned = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}
@@ -156,7 +158,7 @@ def write_table(path: Path, predicted: Sequence[PredictedSubnet]) -> None:
         raise UserError(f"{path} cannot be written: {error.strerror}", "name another file with --csv") from error
 
 
-def _rows(columns: Sequence[NDArray[np.float64]]) -> list[tuple[float, float, float]]:
+def _rows(columns: Sequence[NDArray[np.float64]]) -> list[tuple[float, float | None, float | None]]:
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 

@@ -42,6 +42,7 @@ class TuningReport:
         return {
             "trials": done.trials,
             "failed_trials": done.failures,
+            "failures_by_kind": dict(done.failures_by_kind),
             "seconds": done.seconds,
             "trials_per_second": done.trials / done.seconds if done.seconds else 0.0,
             "stopped_by": done.stopped_by,

@@ -51,6 +51,14 @@ def require_reachable(
             )
 
 
+def all_infeasible(errors: Sequence[Infeasible], budgets: Sequence[float]) -> Infeasible:
+    """One error for several budgets: what is said of the loosest, which the others imply; and how many there were."""
+    loosest = max(zip(budgets, errors, strict=True), key=lambda pair: pair[0])[1] if budgets else errors[0]
+    tighter = sorted(budgets)[:-1] if (loosest.nearest or {}).get("limit") == LATENCY else []
+    others = f"; nor, then, within {', '.join(f'{budget:g}' for budget in tighter)} ms" if tighter else ""
+    return Infeasible(f"{loosest.what}{others}", loosest.hint, loosest.nearest)
+
+
 def refuse_hopeless(tuned: TunedSpace, settings: SearchSettings, budgets: Sequence[float]) -> None:
     """Refuse at once limits that nothing can meet, where the target's saved latency model shows that.
 
@@ -74,5 +82,4 @@ def refuse_hopeless(tuned: TunedSpace, settings: SearchSettings, budgets: Sequen
         except Infeasible as error:
             hopeless.append(error)
     if len(hopeless) == max(1, len(budgets)):
-        last = hopeless[-1]
-        raise Infeasible("; ".join(dict.fromkeys(error.what for error in hopeless)), last.hint, last.nearest)
+        raise all_infeasible(hopeless, budgets)

@@ -18,7 +18,7 @@ from ofa_tvm.nas.result import Pick
 from ofa_tvm.nas.target_search import TargetSearch
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.supernet.facts import SupernetFacts, checkpoint_path, read_facts
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import log, warn
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
@@ -85,9 +85,9 @@ def _published(path: Path) -> AccuracyFile:
 
     def opened(search: TargetSearch) -> OpenedAccuracy:
         source = PublishedAccuracy(predictor)
-        log(source.note)
+        warn(source.note)
         if search.target.dtype == "int8":
-            log("beware: these accuracies are float32's; what int8 costs is not known of this supernet")
+            warn("beware: these accuracies are float32's; what int8 costs is not known of this supernet")
         return OpenedAccuracy(source, sha256_file(path), _numbered)
 
     return AccuracyFile(predictor.space, predictor.space.resolutions, opened)
@@ -154,5 +154,5 @@ def _evaluated(path: Path, facts: SupernetFacts, how: Evaluation, search: Target
         with search.ledger.phase("evaluate subnets"):
             samples.sample(MIN_EVALUATED, held_out.answers)
     for doubt in doubts(samples, held_out.images, samples.report()):
-        log(f"beware: {doubt}")
+        warn(f"beware: {doubt}")
     return OpenedAccuracy(EvaluatedAccuracy(samples, held_out.answers, held_out.images), sha256, tested)

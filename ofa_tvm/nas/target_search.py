@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from ofa_tvm.accuracy.source import AccuracySource
 from ofa_tvm.measurement.latency_bench import LatencyBench, warn_of_estimates
 from ofa_tvm.nas.budget_search import Finder
+from ofa_tvm.nas.feasibility import all_infeasible
 from ofa_tvm.nas.regret import Regret, regret
 from ofa_tvm.nas.result import FILE_NAME, FrontPoint, Pick, UnmetBudget
 from ofa_tvm.nas.settings import SearchSettings
@@ -91,7 +92,7 @@ class TargetSearch:
                 self.infeasible.append(UnmetBudget(budget_ms=budget, nearest_ms=nearest_ms, nearest_subnet=nearest.key))
                 errors.append(error)
         if not picks and not self.bench.wanted:
-            raise Infeasible("; ".join(error.what for error in errors), errors[-1].hint, errors[-1].nearest)
+            raise all_infeasible(errors, budgets)
         return picks
 
     def result(self, supernet: Path, sha256: str, accuracy: AccuracySource, budgets: Sequence[float]) -> Record:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ofa_tvm.bundle.manifest import Latency, Manifest
+from ofa_tvm.reporting.interval import interval_text
 from ofa_tvm.support.command import table
 from ofa_tvm.support.ledger import Cost
+
+HELD = {True: "holds here, in the slowest window too", False: "does not hold here", None: "not known to hold here"}
 
 
 def manifest_text(manifest: Manifest, cost: Cost, out: Path) -> str:
@@ -23,10 +26,10 @@ def manifest_text(manifest: Manifest, cost: Cost, out: Path) -> str:
         _speed(latency),
     ]
     if latency.predicted_ms is not None:
-        interval = ""
-        if latency.predicted_low_ms is not None and latency.predicted_high_ms is not None:
-            interval = f" ({latency.predicted_low_ms:.3f} to {latency.predicted_high_ms:.3f})"
-        rows.append(["predicted", f"{latency.predicted_ms:.3f} ms{interval}"])
+        interval = interval_text(latency.predicted_low_ms, latency.predicted_high_ms)
+        rows.append(["predicted", f"{latency.predicted_ms:.3f} ms ({interval})"])
+    if latency.budget_ms is not None:
+        rows.append(["budget", f"{latency.budget_ms:g} ms: {HELD[latency.budget_held]}"])
     rows.append(["test top-1", _top1(manifest)])
     apart = accuracy.max_relative_logit_difference
     rows.append(["logits", accuracy.how if apart is None else f"within {apart:.1e} of those of {accuracy.reference}"])

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from ofa_tvm.cost_model.baselines import BASELINES, OURS
 from ofa_tvm.measurement.prediction import Basis, PredictedSubnet
+from ofa_tvm.reporting.interval import interval_text
 from ofa_tvm.support.command import table
 from ofa_tvm.support.files import Record
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 HEADERS = ["subnet", "predicted ms", "90 % interval", "predicted top-1", "MMACs", "k parameters"]
 
@@ -21,6 +23,12 @@ BASES: dict[Basis, str] = {
 def basis_text(predicted: Sequence[PredictedSubnet], provenance: str) -> str:
     """What predicted latencies rest on; ``provenance`` says how latencies of the target are obtained."""
     return "; ".join(BASES[basis].format(provenance) for basis in sorted({subnet.basis for subnet in predicted}))
+
+
+def coverage_text(space: TunedSpace) -> str:
+    """A remark where not all kernels of the space are tuned: the latencies will change."""
+    tuned, kernels = space.tuned_kernels, len(space.kernels())
+    return f"; only {tuned} of {kernels} kernels are tuned, others run default schedules" if tuned < kernels else ""
 
 
 def predictions_text(predicted: Sequence[PredictedSubnet]) -> str:
@@ -46,17 +54,11 @@ def _cells(subnet: PredictedSubnet) -> list[str]:
     return [
         subnet.subnet,
         f"{subnet.predicted_ms:.3f}",
-        _interval(subnet),
+        interval_text(subnet.predicted_low_ms, subnet.predicted_high_ms),
         "-" if subnet.predicted_top1 is None else f"{subnet.predicted_top1:.2%}",
         f"{subnet.macs / 1e6:.1f}",
         f"{subnet.parameters / 1e3:.0f}",
     ]
-
-
-def _interval(subnet: PredictedSubnet) -> str:
-    if subnet.predicted_low_ms is None or subnet.predicted_high_ms is None:
-        return "-"
-    return f"{subnet.predicted_low_ms:.3f}-{subnet.predicted_high_ms:.3f}"
 
 
 def sums_text(rows: Sequence[Record]) -> str:

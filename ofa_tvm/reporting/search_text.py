@@ -11,6 +11,7 @@ from ofa_tvm.nas.regret import Regret
 from ofa_tvm.nas.result import FILE_NAME, Pick
 from ofa_tvm.nas.session import SearchOutcome
 from ofa_tvm.nas.target_search import TargetSearch
+from ofa_tvm.reporting.interval import interval_text
 from ofa_tvm.support.command import share, table
 from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.support.files import Record
@@ -107,7 +108,7 @@ def _target_text(search: TargetSearch | Precisions, result: Record, pack: Path |
 def _row(pick: Pick, percentile: Percentile) -> list[str]:
     budget = "-" if pick.budget_ms is None else f"{pick.budget_ms:g}"
     held = "-" if pick.budget_ms is None else HELD[pick.held]
-    predicted = f"{pick.predicted_ms:.3f} ({pick.predicted_low_ms:.3f}-{pick.predicted_high_ms:.3f})"
+    predicted = f"{pick.predicted_ms:.3f} ({interval_text(pick.predicted_low_ms, pick.predicted_high_ms)})"
     tops = (pick.predicted_top1, None), (pick.validation_top1, pick.validation_error), (pick.test_top1, pick.test_error)
     accuracy = [share(*top1) for top1 in tops]
     verified = f"{pick.verified_ms:.3f}"

@@ -8,6 +8,7 @@ from ofa_tvm.support.command import table
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import estimated
 from ofa_tvm.tuner.coverage import Coverage
+from ofa_tvm.tuner.loop import kinds_text
 
 ROWS = 12
 
@@ -34,6 +35,12 @@ def _gap(state: Coverage) -> str:
     return f"a typical default schedule takes {state.expected_gap:.0%} longer than the tuned one; {share}"
 
 
+def _mean_subnet(state: Coverage) -> str:
+    if state.mean_subnet_ms is not None:
+        return f"a mean subnet's take {state.mean_subnet_ms:.3f} ms"
+    return f"{state.fallback_calls:.0%} of a mean subnet's calls run a default schedule: what it takes is not known"
+
+
 def _kernel_table(state: Coverage) -> str:
     rows = [
         [
@@ -47,18 +54,19 @@ def _kernel_table(state: Coverage) -> str:
         ]
         for kernel in state.kernels[:ROWS]
     ]
-    return table(["costliest kernels", "us", "GFLOP/s", "calls a subnet", "share", "trials", "by"], rows)
+    return table(["costliest kernels", "us", "GFLOP/s", "calls a subnet", "share of tuned", "trials", "by"], rows)
 
 
 def tuning_text(payload: Record, done: TuningReport) -> str:
     """What a run did and what it cost."""
     state, summary = done.coverage, done.summary
     failed = "failed or are not in the recording" if payload["provenance"] == "replayed" else "failed"
+    failed += f" ({kinds_text(summary.failures_by_kind)})" if summary.failures_by_kind else ""
     lines = [
         _kernel_table(state),
         f"{summary.trials} trials in {summary.seconds:.0f} s ({payload['trials_per_second']:.1f} a second), "
         f"{summary.failures} {failed}; stopped by: {summary.stopped_by}",
-        f"{state.tuned} of {payload['kernels']} kernels tuned; a mean subnet's take {state.mean_subnet_ms:.3f} ms",
+        f"{state.tuned} of {payload['kernels']} kernels tuned; {_mean_subnet(state)}",
     ]
     report = done.latency_model
     if report is not None:

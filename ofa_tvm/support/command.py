@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import functools
+import inspect
 import io
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import detail, set_level, warn
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import HostFault, OfaTvmError, PartialResult, UserError
 from ofa_tvm.support.files import Record, home
@@ -28,6 +32,8 @@ SCHEMA_VERSION = 1
 INTERRUPTED = 130
 TERMINATED = 143
 GOES_ON = "what was done is saved, the same command goes on from there"
+ASK_VERSIONS = (sys.executable, "-m", "ofa_tvm", "--version")
+STARTS_AGAIN = "nothing was changed, the same command starts again"
 
 SUPERNET = "Supernet: a training's folder, a checkpoint, an official OFA file, or the name of one that ships"
 """Help text of the options that take a supernet."""
@@ -62,6 +68,24 @@ JsonFlag = Annotated[
 ]
 
 
+def _show_versions(is_wanted: bool) -> None:
+    if is_wanted:
+        raise typer.Exit(subprocess.run(ASK_VERSIONS, check=False).returncode)
+
+
+_QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results, warnings and errors.")]
+_VerboseFlag = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more, with times, and where an error was raised.")
+]
+_VersionFlag = Annotated[
+    bool,
+    typer.Option(
+        "--version", is_eager=True, callback=_show_versions, help="The versions of this package and of its stack."
+    ),
+]
+_OF_EVERY_COMMAND = {"quiet": _QuietFlag, "verbose": _VerboseFlag, "version": _VersionFlag}
+
+
 class _Terminated(Exception):
     pass
 
@@ -70,26 +94,29 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
-def run_command(function: Callable[..., None], argv: Sequence[str] | None = None, verb: str | None = None) -> int:
+def run_command(
+    function: Callable[..., None], argv: Sequence[str] | None = None, verb: str | None = None, saved: str = STARTS_AGAIN
+) -> int:
     """Parse arguments, run a command, and turn errors into a message and an exit code.
 
     Args:
         function: the command; its typed parameters are its options.
         argv: arguments; None for those of the process.
         verb: the command's name; None for the function's name.
+        saved: what an interrupted run leaves, and what the same command does then.
 
     Returns:
         0 done, 1 failed, 2 bad input, 3 partial, 4 infeasible, 5 device unreachable, 130 or 143 interrupted.
     """
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     words = sys.argv[1:] if argv is None else list(argv)
+    name = f"python -m ofa_tvm.{verb or function.__name__}"
     begun: list[bool] = []
-    app.command(help=function.__doc__)(_guarded(function, begun))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may be no text
             stream.reconfigure(errors="backslashreplace")
+    app = app_of(_guarded(function, begun, shlex.join([*name.split(), *words]), saved))
     try:
-        app(args=words, prog_name=f"python -m ofa_tvm.{verb or function.__name__}")
+        app(args=words, prog_name=name)
     except SystemExit as ended:
         code = int(ended.code or 0)
         if code and not begun and "--json" in words:
@@ -98,24 +125,54 @@ def run_command(function: Callable[..., None], argv: Sequence[str] | None = None
     return 0
 
 
-def _guarded(function: Callable[..., None], begun: list[bool]) -> Callable[..., None]:
+def app_of(function: Callable[..., None]) -> typer.Typer:
+    """A command with its own options and those that every command has."""
+    own = inspect.signature(function, eval_str=True)
+
+    @functools.wraps(function)
+    def command(*args: object, quiet: bool, verbose: bool, version: bool, **options: object) -> None:
+        if quiet and verbose:
+            raise typer.BadParameter("--quiet and --verbose are opposites")
+        set_level("quiet" if quiet else "verbose" if verbose else "usual")
+        function(*args, **options)
+
+    common = [
+        inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=flag)
+        for option, flag in _OF_EVERY_COMMAND.items()
+    ]
+    command.__signature__ = own.replace(parameters=[*own.parameters.values(), *common])  # type: ignore[attr-defined]
+    command.__annotations__ = {**function.__annotations__, **_OF_EVERY_COMMAND}
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(help=function.__doc__)(command)
+    return app
+
+
+def _guarded(function: Callable[..., None], begun: list[bool], typed: str, saved: str) -> Callable[..., None]:
     @functools.wraps(function)
     def guarded(*args: Any, **options: Any) -> None:
         begun.append(True)
+        detail(typed)
         before, as_json = signal.signal(signal.SIGTERM, _terminate), bool(options.get("json"))
+
+        def interrupted(code: int, word: str) -> SystemExit:
+            is_alone = "WORLD_SIZE" not in os.environ  # torchrun's words are not known here
+            return _ended({"code": code, "reason": f"{word}; {saved}", "hint": typed if is_alone else ""}, as_json)
+
         try:
             function(*args, **options)
         except KeyboardInterrupt:
-            raise _ended({"code": INTERRUPTED, "reason": f"interrupted; {GOES_ON}"}, as_json) from None
+            raise interrupted(INTERRUPTED, "interrupted") from None
         except _Terminated:
-            raise _ended({"code": TERMINATED, "reason": f"terminated; {GOES_ON}"}, as_json) from None
+            raise interrupted(TERMINATED, "terminated") from None
         except OfaTvmError as error:
+            detail(_raised_at(error))
             raise _ended(error.record(), as_json and not error.is_told) from None
         except ImportError as error:
             raise _ended(_uninstalled(error).record(), as_json) from None
         except BrokenPipeError:
             raise  # the reader of stdout has gone; click ends quietly
         except OSError as error:
+            detail(_raised_at(error))
             raise _ended(_refused(error).record(), as_json) from None
         finally:
             signal.signal(signal.SIGTERM, before)
@@ -123,10 +180,15 @@ def _guarded(function: Callable[..., None], begun: list[bool]) -> Callable[..., 
     return guarded
 
 
+def _raised_at(error: BaseException) -> str:
+    """Where an error comes from, and what caused it."""
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
 def _ended(error: Record, as_json: bool) -> SystemExit:
     """Report an error on stderr, and as one JSON object on stdout if asked; returns the exit to raise."""
     kind = "" if error["code"] in (INTERRUPTED, TERMINATED) else "error: "
-    log("\n  ".join([f"{kind}{error['reason']}", *error.get("hint", "").splitlines()]))
+    warn("\n  ".join([f"{kind}{error['reason']}", *error.get("hint", "").splitlines()]))
     if as_json:
         _tell(error)
     return SystemExit(error["code"])

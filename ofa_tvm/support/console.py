@@ -1,6 +1,7 @@
 """What people see while work goes on: messages and progress with ETA, all on stderr.
 
-On a terminal progress is a live bar; in a pipe it is a plain line now and then.
+On a terminal progress is a live bar; in a pipe it is a plain line now and then. ``--quiet`` leaves warnings and errors;
+``--verbose`` adds details, and the time to each line. NO_COLOR is rich's to heed.
 """
 
 from __future__ import annotations
@@ -9,17 +10,46 @@ import subprocess
 import sys
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 stderr = Console(stderr=True, highlight=False)
 PLAIN_LINE_EVERY_S = 15.0
 
+Level = Literal["quiet", "usual", "verbose"]
+_said: dict[str, Level] = {"level": "usual"}
+_began = time.monotonic()
+
+
+def set_level(level: Level) -> None:
+    """How much is said from now on."""
+    _said["level"] = level
+
+
+def level_options() -> list[str]:
+    """The options that make another command of this package say as much as this one."""
+    return [] if _said["level"] == "usual" else [f"--{_said['level']}"]
+
 
 def log(message: str) -> None:
-    """Print a line to stderr."""
+    """Print a line to stderr, unless quiet."""
+    if _said["level"] != "quiet":
+        warn(message)
+
+
+def detail(message: str) -> None:
+    """Print a line to stderr if verbose."""
+    if _said["level"] == "verbose":
+        warn(message)
+
+
+def warn(message: str) -> None:
+    """Print a line to stderr, also when quiet: what a user must know."""
+    if _said["level"] == "verbose":
+        message = f"[{time.monotonic() - _began:7.1f} s] {message}"
     if stderr.is_terminal:
         stderr.print(message, markup=False, soft_wrap=True)
     else:
@@ -65,18 +95,20 @@ class Task:
         self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
-        if stderr.is_terminal:
+        if stderr.is_terminal and not stderr.is_dumb_terminal and _said["level"] != "quiet":
             columns = (
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=10),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TextColumn("{task.fields[left]}"),
-                TextColumn("{task.fields[note]}"),
+                TextColumn(
+                    "{task.fields[note]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+                ),
             )
             # Drawn by ``advance`` alone: nothing is drawn while something is timed.
-            self._bar = Progress(*columns, console=stderr, auto_refresh=False)
+            self._bar = Progress(*columns, console=stderr, auto_refresh=False, expand=True)
             self._bar.start()
             self._id = self._bar.add_task(self.title, total=self.total, completed=self.done, note="", left="-")
         return self
@@ -98,6 +130,7 @@ class Task:
         if self._bar is not None:
             self._bar.update(self._id, completed=self.done, note=note, left=duration(left), refresh=True)
             return
-        if now - self._last >= PLAIN_LINE_EVERY_S or self.done >= self.total:
+        is_due = _said["level"] == "verbose" or now - self._last >= PLAIN_LINE_EVERY_S
+        if is_due or self.done >= self.total:
             self._last = now
             log(f"{self.title}: {self.done}/{self.total}, {duration(elapsed)}, {duration(left)} left  {note}".rstrip())

@@ -112,7 +112,8 @@ def read_text(path: Path, what: str, hint: str = "") -> str:
             raise UserError(f"{what} {path} has more than {MAX_TEXT_BYTES >> 20} MiB", hint)
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError as error:
-        raise UserError(f"{what} {path} does not exist", hint) from error
+        anew = f"check the name; if other files of {path.parent} are there, copy that folder again or make it anew"
+        raise UserError(f"{what} {path} does not exist", hint or anew) from error
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else f"it is no text in UTF-8: {error}"
         raise UserError(f"{what} {path} cannot be read: {said}", hint) from error

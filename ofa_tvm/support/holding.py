@@ -14,6 +14,8 @@ from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.staging import sweep_held
 from ofa_tvm.support.system_errors import locking, naming
 
+LOCK = ".lock"
+
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
@@ -22,7 +24,7 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it; the message names it. Or files there cannot be locked.
     """
-    holder, lock = folder / ".holder", FileLock(folder / ".lock")
+    holder, lock = folder / ".holder", FileLock(folder / LOCK)
     try:
         with locking(folder):
             lock.acquire(timeout=0)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import level_options, log, warn
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import Record, write_json
 
@@ -42,7 +42,7 @@ def run_steps(steps: Sequence[Step], folder: Path) -> dict[str, Record]:
     results = {}
     for number, step in enumerate(steps, 1):
         log(f"step {number} of {len(steps)}: {step.verb} {' '.join(step.options)}")
-        command = [sys.executable, "-m", f"ofa_tvm.{step.verb}", *step.options, "--json"]
+        command = [sys.executable, "-m", f"ofa_tvm.{step.verb}", *step.options, *level_options(), "--json"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             _explain(step, done.stdout)
@@ -60,4 +60,4 @@ def _explain(step: Step, printed: str) -> None:
         return
     for check in checks:
         if check["status"] == "fail":
-            log(f"{step.verb}: {check['name']}: {check['found']}; {check['fix']}")
+            warn(f"{step.verb}: {check['name']}: {check['found']}; {check['fix']}")

@@ -27,10 +27,10 @@ from ofa_tvm.supernet.teacher import open_teacher
 from ofa_tvm.supernet.training import Trainer
 from ofa_tvm.supernet.training_cost import expected_cost
 from ofa_tvm.supernet.training_device import training_device
-from ofa_tvm.support.console import Task, log
+from ofa_tvm.support.console import Task, log, warn
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, sha256_file, write_json
-from ofa_tvm.support.holding import held
+from ofa_tvm.support.holding import LOCK, held
 from ofa_tvm.support.ledger import Cost, total
 from ofa_tvm.training.defaults import ENOUGH, FOLDS, SPACE, plan_for
 
@@ -146,6 +146,13 @@ class ExpectedTraining:
         return asdict(self) | facts
 
 
+def _remove_if_unused(folder: Path) -> None:
+    """Remove a folder that a training made and then wrote nothing into."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK}:
+        (folder / LOCK).unlink(missing_ok=True)
+        folder.rmdir()
+
+
 class TrainingSession:
     """A training that is ready to run: data, weights and plan are checked.
 
@@ -163,15 +170,23 @@ class TrainingSession:
         _require_enough(request.accuracy_samples)
         if request.epochs is not None and request.steps is not None:
             raise UserError("--epochs and --steps say the same", "give one of them")
-        device = training_device(request.device)
+        self._device = device = training_device(request.device)
         use_host_threads(request.host_threads)
         precision = request.precision or ("bfloat16" if device.type == "cuda" else "float32")
         if precision == "bfloat16" and device.type == "cpu":
-            log("bfloat16 on a CPU: a processor without instructions for it is many times slower than with float32")
-        self._holding = ExitStack()
-        if writes and is_first_process():  # a folder that cannot be written is reported now, not after hours
-            request.out.mkdir(parents=True, exist_ok=True)
-            self._holding.enter_context(held(request.out))
+            warn("bfloat16 on a CPU: a processor without instructions for it is many times slower than with float32")
+        with ExitStack() as holding:
+            if writes and is_first_process():  # a folder that cannot be written is reported now, not after hours
+                if not request.out.exists():
+                    holding.callback(_remove_if_unused, request.out)
+                request.out.mkdir(parents=True, exist_ok=True)
+                holding.enter_context(held(request.out))
+            self._prepare(start, precision)
+            self._holding = holding.pop_all()
+
+    def _prepare(self, start: Start | None, precision: Precision) -> None:
+        """Load the images, and make the plan and its trainers."""
+        request, device = self._request, self._device
         dataset = load_dataset(request.data, log)
         if start is not None:
             dataset = replace(dataset, preprocess=start.preprocess)
@@ -261,7 +276,7 @@ class TrainingSession:
             return None
         report = samples.report()
         for doubt in doubts(samples, held_out.images, report):
-            log(f"beware: {doubt}")
+            warn(f"beware: {doubt}")
         samples.predictor().save(trainer.folder, report)
         return report
 

@@ -31,16 +31,17 @@ class Coverage:
     Args:
         tuned: kernels with a record.
         fallback: kernels that run their default schedule.
-        mean_subnet_ms: sum of the tuned kernels' times in a mean sampled subnet.
+        mean_subnet_ms: sum of its kernels' times in a mean sampled subnet; None where not all are tuned: a sum of some
+            would forecast nothing.
         fallback_calls: share of a mean subnet's calls that run a default schedule.
         expected_gap: how much longer a kernel takes with its default schedule, as a fraction: median of the tuned
             ones (single trials drift too much for a mean); None where no default was tried.
-        kernels: the tuned kernels, the costliest first.
+        kernels: the tuned kernels, the costliest first; their shares are of the time of these alone.
     """
 
     tuned: int
     fallback: int
-    mean_subnet_ms: float
+    mean_subnet_ms: float | None
     fallback_calls: float
     expected_gap: float | None
     kernels: tuple[KernelShare, ...]
@@ -69,8 +70,9 @@ def coverage(tuned: TunedSpace, resolutions: tuple[int, ...]) -> Coverage:
     ]
     shares.sort(key=lambda share: -share.share)
     missing = sum(frequencies[key] for key in kernels if key not in times) / sum(frequencies.values())
+    fallback = len(kernels) - len(times)
     return Coverage(
-        len(times), len(kernels) - len(times), mean_ms, missing, _expected_gap(log, frequencies), tuple(shares)
+        len(times), fallback, None if fallback else mean_ms, missing, _expected_gap(log, frequencies), tuple(shares)
     )
 
 

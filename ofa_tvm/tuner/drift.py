@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import warn
 
 REFERENCE = KernelSpec("conv", 80, 96, 14, activation="hard_swish", bias=True)
 """Its default schedule is what is timed."""
@@ -25,7 +25,7 @@ class Drift:
         self.worst = max(self.worst, ratio)
         is_slow = ratio > TOO_SLOW
         if is_slow and not self._was_slow:
-            log(f"this machine is busy: a reference kernel takes {ratio:.2f}x its time; new times allow for it")
+            warn(f"this machine is busy: a reference kernel takes {ratio:.2f}x its time; new times allow for it")
         elif self._was_slow and not is_slow:
-            log("this machine is as fast as before again")
+            warn("this machine is as fast as before again")
         self._was_slow = is_slow

@@ -8,13 +8,14 @@ every batch that brought nothing.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.support.console import Task
+from ofa_tvm.support.console import Task, detail
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.device import Device
 from ofa_tvm.tuner.drift import Drift
@@ -48,7 +49,17 @@ class Budget:
 
 @dataclass(frozen=True)
 class TuningSummary:
-    """What a run did; ``slowest_reference`` is how much longer a reference kernel took at its slowest."""
+    """What a run did.
+
+    Args:
+        trials: candidates tried.
+        failures: those of them that failed.
+        kernels: kernels that had a trial.
+        seconds: the run took.
+        stopped_by: why it ended.
+        slowest_reference: how much longer a reference kernel took at its slowest.
+        failures_by_kind: failures by status.
+    """
 
     trials: int
     failures: int
@@ -56,6 +67,13 @@ class TuningSummary:
     seconds: float
     stopped_by: str
     slowest_reference: float = 1.0
+    failures_by_kind: Mapping[str, int] = field(default_factory=dict)
+
+
+def kinds_text(failures: Mapping[str, int]) -> str:
+    """Failures by kind, the most frequent first."""
+    ordered = sorted(failures.items(), key=lambda kind: -kind[1])
+    return ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in ordered)
 
 
 class Tuner:
@@ -114,7 +132,7 @@ class Tuner:
     def run(self, budget: Budget) -> TuningSummary:
         """Tune until a budget is used up or nothing promises a gain."""
         start = time.monotonic()
-        done = failures = 0
+        done, failures = 0, Counter[str]()
         stopped_by = "nothing left that promises a gain"
         touched = set()
         planned = sum(max(0, budget.trials_per_kernel - self._trials(key)) for key in self._kernels)
@@ -138,11 +156,29 @@ class Tuner:
                 if references_ms:
                     self._drift.watch(median(references_ms))
                 done += len(results)
-                failures += sum(result.status != "ok" for result in results)
-                best_ms = self._log.kernels[key].best_ms
-                task.advance(len(results), f"{key} {'failed' if best_ms is None else f'{best_ms * 1e3:.1f} us'}")
+                failures.update(result.status for result in results if result.status != "ok")
+                for result in results:
+                    if result.status != "ok":
+                        detail(f"{key}: {result.status}: {result.error}")
+                task.advance(len(results), self._standing(key, failures, budget.trials_per_kernel))
         seconds = time.monotonic() - start
-        return TuningSummary(done, failures, len(touched), seconds, stopped_by, self._drift.worst)
+        worst = self._drift.worst
+        return TuningSummary(done, failures.total(), len(touched), seconds, stopped_by, worst, dict(failures))
+
+    def _standing(self, key: str, failures: Mapping[str, int], trials_per_kernel: int) -> str:
+        """The best so far, failures by kind, what may still gain, and the kernel just tried."""
+        states = self._log.kernels
+        best_ms = {name: states[name].best_ms for name in self._kernels if name in states}
+        times = {name: self._frequencies[name] * best for name, best in best_ms.items() if best is not None}
+        is_whole = len(times) == len(self._kernels)  # a sum of some would tell nothing
+        parts = [f"{sum(times.values()):.3f} ms a subnet" if is_whole else f"{len(times)}/{len(self._kernels)} tuned"]
+        if failures:
+            parts.append(kinds_text(failures))
+        if times:
+            still = sum(times[name] for name in times if self._gain(name, trials_per_kernel) > 0)
+            parts.append(f"{still / sum(times.values()):.0%} of the time may shrink")
+        best = best_ms[key]
+        return "; ".join([*parts, f"{key} {'failed' if best is None else f'{best * 1e3:.1f} us'}"])
 
     def _try(self, key: str, count: int) -> list[TrialResult]:
         spec = self._kernels[key]

@@ -68,6 +68,12 @@ class TunedSpace:
         """All kernels of the space, or of some of its resolutions, by key."""
         return codegen_of(self.target).kernels(self.space, resolutions)
 
+    @property
+    def tuned_kernels(self) -> int:
+        """How many of the space's kernels have a time in the log."""
+        kernels = self.kernels()
+        return sum(state.best_ms is not None for key, state in self.log.kernels.items() if key in kernels)
+
     def steps(self, network: NetworkSpec) -> list[KernelStep]:
         """The kernels that a network calls on the target, in order, with the layers that each computes."""
         return codegen_of(self.target).steps(network)

@@ -10,6 +10,7 @@
 namespace ofa_tvm {
 namespace {
 
+constexpr size_t kOnOneLine = SIZE_MAX;
 constexpr size_t kMostDepth = 64;
 constexpr uint32_t kReplacement = 0xfffd;
 
@@ -305,9 +306,18 @@ std::string Json::dump() const {
   return text;
 }
 
+std::string Json::line() const {
+  std::string text;
+  dump_to(text, kOnOneLine);
+  return text + "\n";
+}
+
 void Json::dump_to(std::string &text, size_t depth) const {
+  const bool on_one_line = depth == kOnOneLine;
+  const size_t inside = on_one_line ? depth : depth + 1;
   const auto separate = [&](bool is_first, size_t indent) {
-    text += (is_first ? "\n" : ",\n") + std::string(indent, ' ');
+    text += is_first ? "" : on_one_line ? ", " : ",";
+    if (!on_one_line) text += "\n" + std::string(indent, ' ');
   };
   if (const auto *truth = std::get_if<bool>(&value_)) {
     text += *truth ? "true" : "false";
@@ -320,19 +330,21 @@ void Json::dump_to(std::string &text, size_t depth) const {
   } else if (const auto *items = std::get_if<Items>(&value_)) {
     text += '[';
     for (size_t i = 0; i < items->size(); ++i) {
-      separate(i == 0, depth + 1);
-      (*items)[i].dump_to(text, depth + 1);
+      separate(i == 0, inside);
+      (*items)[i].dump_to(text, inside);
     }
-    text += (items->empty() ? "" : "\n" + std::string(depth, ' ')) + "]";
+    if (!items->empty()) separate(true, depth);
+    text += ']';
   } else if (const auto *members = std::get_if<Members>(&value_)) {
     text += '{';
     for (size_t i = 0; i < members->size(); ++i) {
-      separate(i == 0, depth + 1);
+      separate(i == 0, inside);
       dump_string(text, (*members)[i].first);
       text += ": ";
-      (*members)[i].second.dump_to(text, depth + 1);
+      (*members)[i].second.dump_to(text, inside);
     }
-    text += (members->empty() ? "" : "\n" + std::string(depth, ' ')) + "}";
+    if (!members->empty()) separate(true, depth);
+    text += '}';
   } else {
     text += "null";
   }

@@ -52,6 +52,9 @@ class Json {
   // With a line for each value; bytes that are not UTF-8 become U+FFFD, numbers that are not finite null.
   std::string dump() const;
 
+  // The same on one line, which ends.
+  std::string line() const;
+
  private:
   void dump_to(std::string &text, size_t depth) const;
 

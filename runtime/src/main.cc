@@ -16,6 +16,7 @@
 #include "npy.h"
 #include "options.h"
 #include "report.h"
+#include "stream.h"
 #include "text.h"
 
 namespace {
@@ -39,6 +40,7 @@ int run(const std::vector<std::string> &arguments) {
   }
   Model model(options.bundle, options.verify);
   explain_illegal_instructions(model.manifest ? model.manifest->target.mcpu : "");
+  if (options.stream) return stream({options.inputs, options.list, options.workers, options.top}, model) ? 3 : 0;
   Report report{model, read_inputs(options.inputs, model), {}, options.top, {}};
 
   const std::vector<float> images = first_batch(report.samples, model);

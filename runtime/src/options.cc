@@ -1,5 +1,6 @@
 #include "options.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "error.h"
@@ -17,9 +18,14 @@ INPUT  .png .jpg .jpeg   (where this program was built with stb_image) and
        .ppm              an image of up to 67 million pixels: its central square is resized and normalised
        .npy              float32 (n, size, size, 3), already normalised; or uint8 images (n, height, width, 3)
        .raw .bin .f32    finite float32 numbers, already normalised
+       a folder          all of these in it, by name
+       -                 paths on stdin, one a line
 
   --top K               classes to print for each image (5)
   --json                print one JSON object
+  --lines               print a JSON object a line, as soon as it is known (always for folders and lists)
+  --list FILE           take inputs from a file, one path a line
+  --workers N           processes that share the inputs of --lines (as many as cores allow)
   --logits FILE.npy     also write the logits (n, classes)
   --benchmark           also time the network; without INPUT on random numbers
   --windows N           windows of single calls that are timed (3)
@@ -28,7 +34,7 @@ INPUT  .png .jpg .jpeg   (where this program was built with stb_image) and
   --no-verify           do not check the hashes of the bundle's files
   --help                this text
 
-Exit codes: 0 done, 1 failed, 2 bad input.
+Exit codes: 0 done, 1 failed, 2 bad input, 3 some inputs of --lines could not be used.
 )";
 
 namespace {
@@ -56,7 +62,7 @@ Options parse_options(const std::vector<std::string> &arguments) {
       if (i + 1 == arguments.size()) throw bad_input(option + " needs a value", kSeeHelp);
       return arguments[++i];
     };
-    if (option.compare(0, 1, "-") != 0) {
+    if (option == "-" || option.compare(0, 1, "-") != 0) {
       names.push_back(option);
     } else if (option == "--top") {
       options.top = static_cast<int>(number(option, value(), 1));
@@ -68,6 +74,12 @@ Options parse_options(const std::vector<std::string> &arguments) {
       options.timing.gap_ms = number(option, value(), 0);
     } else if (option == "--logits") {
       options.logits = value();
+    } else if (option == "--list") {
+      options.list = value();
+    } else if (option == "--workers") {
+      options.workers = static_cast<int>(number(option, value(), 1));
+    } else if (option == "--lines") {
+      options.stream = true;
     } else if (option == "--json") {
       options.json = true;
     } else if (option == "--benchmark") {
@@ -80,16 +92,23 @@ Options parse_options(const std::vector<std::string> &arguments) {
       throw bad_input("unknown option " + option, kSeeHelp);
     }
   }
-  const bool named = !names.empty() && (is_folder(names[0]) || extension(names[0]) == ".so");
+  const bool beside = is_file(own_folder() + "/" + kManifest);
+  const bool named = !names.empty() && (extension(names[0]) == ".so" || is_file(names[0] + "/" + kManifest) ||
+                                        (is_folder(names[0]) && !beside));
   options.bundle = named ? names[0] : own_folder();
   options.inputs.assign(names.begin() + named, names.end());
   if (options.help) return options;
-  if (!named && !is_file(options.bundle + "/" + kManifest)) {
+  if (!named && !beside) {
     const std::string what = names.empty() ? "" : names[0] + " is neither a folder nor a library, and ";
     throw bad_input(what + "there is no bundle beside this program, in " + options.bundle,
                     "name a bundle's folder first, or a model.so");
   }
-  if (options.inputs.empty() && !options.benchmark)
+  options.stream = options.stream || !options.list.empty() ||
+                   std::any_of(options.inputs.begin(), options.inputs.end(),
+                               [](const std::string &input) { return input == "-" || is_folder(input); });
+  if (options.stream && (options.benchmark || !options.logits.empty()))
+    throw bad_input("--benchmark and --logits are not for folders, lists and --lines", "name files, or leave them out");
+  if (options.inputs.empty() && options.list.empty() && !options.benchmark)
     throw bad_input("nothing to do", "name an image, or give --benchmark");
   if (options.inputs.empty() && !options.logits.empty()) throw bad_input("--logits needs an input", kSeeHelp);
   return options;

@@ -126,6 +126,18 @@ Json benchmark_json(const Benchmark &benchmark, const Model &model) {
                        {"runner_bytes", benchmark.runner_bytes}};
 }
 
+Json result_json(const Report &report, size_t sample) {
+  Json::Items top;
+  for (const Answer &answer : best(report, sample)) {
+    top.push_back(Json::Members{{"class", answer.number},
+                                {"name", answer.name.empty() ? Json() : Json(answer.name)},
+                                {"logit", answer.logit},
+                                {"probability", answer.probability}});
+  }
+  return Json::Members{
+      {"input", report.samples.files[sample]}, {"image", report.samples.numbers[sample]}, {"top", top}};
+}
+
 }  // namespace
 
 std::string as_text(const Report &report) {
@@ -144,23 +156,19 @@ std::string as_text(const Report &report) {
 std::string as_json(const Report &report) {
   const Model &model = report.model;
   Json::Items results;
-  for (size_t sample = 0; sample < report.samples.count(); ++sample) {
-    Json::Items top;
-    for (const Answer &answer : best(report, sample)) {
-      top.push_back(Json::Members{{"class", answer.number},
-                                  {"name", answer.name.empty() ? Json() : Json(answer.name)},
-                                  {"logit", answer.logit},
-                                  {"probability", answer.probability}});
-    }
-    results.push_back(Json::Members{
-        {"input", report.samples.files[sample]}, {"image", report.samples.numbers[sample]}, {"top", top}});
-  }
+  for (size_t sample = 0; sample < report.samples.count(); ++sample) results.push_back(result_json(report, sample));
   Json::Members record = {{"schema_version", kSchemaVersion},
                           {"bundle", model.path},
                           {"subnet", model.manifest ? Json(model.manifest->subnet) : Json()},
                           {"results", results}};
   if (report.benchmark) record.emplace_back("benchmark", benchmark_json(*report.benchmark, model));
   return Json(record).dump() + "\n";
+}
+
+std::string as_lines(const Report &report) {
+  std::string lines;
+  for (size_t sample = 0; sample < report.samples.count(); ++sample) lines += result_json(report, sample).line();
+  return lines;
 }
 
 }  // namespace ofa_tvm

@@ -27,4 +27,7 @@ struct Report {
 std::string as_text(const Report &report);
 std::string as_json(const Report &report);
 
+// One JSON object a line for each image, without the benchmark.
+std::string as_lines(const Report &report);
+
 }  // namespace ofa_tvm

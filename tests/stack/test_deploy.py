@@ -14,6 +14,7 @@ import ofa_tvm.deploy as deploy_command
 from ofa_tvm import data
 from ofa_tvm.bundle import deployment, gpu_bundle
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, verify_bundle
+from ofa_tvm.bundle.order import Order
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cuda import build as cuda_kernels
 from ofa_tvm.compiler.cuda.device_code import machine_code
@@ -35,6 +36,7 @@ from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import estimated
 from ofa_tvm.support.shipped import shipped_folder
+from ofa_tvm.timing.window import Timing
 
 needs_int8 = pytest.mark.skipif("avx2" not in cpu_flags(), reason="int8 needs AVX2")
 SUBNET = "r12.5x4.3x2-7x4"
@@ -343,3 +345,35 @@ def test_a_gpus_bundle_holds_machine_code_and_says_that_nothing_was_run(run, tmp
     assert "nothing was run" in text
     assert machine_code(tmp_path / "bundle" / "network.so")
     assert b"libtvm_runtime_cuda.so\0" in (tmp_path / "bundle" / LIBRARY).read_bytes()
+
+
+def test_a_missing_linker_is_told_before_anything_is_loaded(run, tmp_path, monkeypatch, capsys):
+    mine = tmp_path / "mine.toml"
+    mine.write_text((shipped_folder("targets") / "x86.toml").read_text().replace('"g++"', '"no-such-g++"'))
+    monkeypatch.setattr(Order, "deployment", lambda *arguments: pytest.fail("it was loaded"))
+    assert run("--subnet", SUBNET, "--target", str(mine)) == 2
+    assert "no-such-g++ is not installed\n  install it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("budget_ms", "timing", "held", "said"),
+    [
+        (1e-6, True, False, "1e-06 ms: does not hold here"),
+        (1e6, False, None, "1e+06 ms: not known to hold here"),
+    ],
+)
+def test_a_pick_says_whether_its_budget_still_holds(
+    run, checkpoint, tmp_path, monkeypatch, capsys, budget_ms, timing, held, said
+):
+    monkeypatch.setattr(Timing, "is_sound", property(lambda self: timing))
+    monkeypatch.setattr(deployment, "until_undisturbed", lambda measure: measure())
+    folder = search_folder(tmp_path / "search", checkpoint)
+    result = json.loads((tmp_path / "search" / "result.json").read_text())
+    result["picks"][0]["budget_ms"] = budget_ms
+    (tmp_path / "search" / "result.json").write_text(json.dumps(result))
+    assert run("--from", folder, "--pick", "1", "--check-images", "0", supernet=None) == 0
+    out, err = capsys.readouterr()
+    latency = verify_bundle(tmp_path / "bundle").latency
+    assert (latency.budget_ms, latency.budget_held) == (budget_ms, held)
+    assert said in out
+    assert ("does not hold now" in err) == (held is False)

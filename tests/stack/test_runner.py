@@ -456,6 +456,7 @@ def test_what_is_missing_to_build_it_is_said(tmp_path, monkeypatch):
     compiler.write_text("#!/bin/sh\necho 'it is broken' >&2; exit 1\n")
     compiler.chmod(0o755)
     said: list[str] = []
+    monkeypatch.setattr(runner, "warn", said.append)
     monkeypatch.setattr(runner, "log", said.append)
     with pytest.raises(OfaTvmError, match=r"cannot build it: it is broken"):
         build_runner(str(compiler))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ofa_tvm import train
+from ofa_tvm import data, train
 from ofa_tvm.accuracy.samples import MIN_HELD_OUT, AccuracySamples
 from ofa_tvm.data.dataset import Split
 from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
@@ -486,3 +486,19 @@ def test_preprocess_normalises_and_resizes(tiny_dataset):
     expected = (tiny_dataset.test.images[:2] / 255 - facts.mean) / facts.std
     torch.testing.assert_close(same.permute(0, 2, 3, 1).double(), torch.from_numpy(expected), rtol=1e-4, atol=1e-5)
     assert preprocess_images(images, facts, 12).shape == (2, 3, 12, 12)
+
+
+@pytest.mark.parametrize("existed", [False, True])
+@pytest.mark.parametrize(
+    "options", [["--data", "mnist"], ["--set", "no_such=1"], ["--resolution", "7"], ["--teacher", "nothing"]]
+)
+def test_a_training_that_cannot_begin_leaves_no_folder(
+    tiny_space, tiny_dataset, tmp_path, monkeypatch, options, existed
+):
+    monkeypatch.setitem(SPACES, "tiny", tiny_space)
+    monkeypatch.setitem(data.SOURCES, "tiny", lambda path, progress: tiny_dataset)
+    out = tmp_path / "out"
+    if existed:
+        out.mkdir()
+    assert train.main(["--space", "tiny", "--data", "tiny", "--out", str(out), *options]) == 2
+    assert out.exists() == existed

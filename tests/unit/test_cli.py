@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +24,7 @@ import ofa_tvm
 from ofa_tvm import __main__ as entry
 from ofa_tvm import targets
 from ofa_tvm.support import console
-from ofa_tvm.support.command import JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import GOES_ON, STARTS_AGAIN, JsonFlag, emit, run_command, table
 from ofa_tvm.support.errors import DeviceUnreachable, Infeasible, OfaTvmError, PartialResult, UserError
 from ofa_tvm.support.shipped import shipped_folder
 
@@ -55,10 +58,16 @@ def test_usage_lists_every_verb(monkeypatch, capsys, flag):
     assert all(f"\n  {verb} " in text for verb in entry.VERBS)
 
 
-def test_version(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["ofa-tvm", "--version"])
-    assert entry.main() == 0
-    assert capsys.readouterr().out == f"ofa_tvm {ofa_tvm.__version__}\n"
+@pytest.mark.parametrize("words", [["ofa_tvm"], ["ofa_tvm", "tune"], ["ofa_tvm.deploy"]])
+def test_version_of_every_command_is_that_of_the_whole_stack(words):
+    command = [sys.executable, "-m", *words, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    found = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert found["ofa_tvm"] == ofa_tvm.__version__
+    assert found["Python"] == platform.python_version()
+    assert all(found[name] == version(name) for name in ("apache-tvm", "torch", "numpy"))
+    assert int(found["LLVM"]) > 10
+    assert platform.system() in found["system"]
 
 
 def test_the_runtime_is_of_the_same_version():
@@ -187,15 +196,31 @@ def test_a_defect_is_not_hidden():
         Command(raising(ZeroDivisionError())).run()
 
 
-def test_ctrl_c_ends_with_130(capfd):
-    assert Command(raising(KeyboardInterrupt())).run() == 130
-    assert capfd.readouterr().err.startswith("interrupted; what was done is saved")
+@pytest.mark.parametrize("saved", [GOES_ON, STARTS_AGAIN])
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capfd, saved):
+    def sing(name: Annotated[str, typer.Option()] = "") -> None:
+        raise KeyboardInterrupt
+
+    assert run_command(sing, ["--name", "two words"], saved=saved) == 130
+    assert capfd.readouterr().err == f"interrupted; {saved}\n  python -m ofa_tvm.sing --name 'two words'\n"
+
+
+SAVES = {"tune", "train", "search", "onboard", "compile"}
+
+
+@pytest.mark.parametrize("verb", PRESENT)
+def test_every_command_knows_what_an_interrupt_leaves(monkeypatch, verb):
+    given = {}
+    module = import_module(MODULES[verb])
+    monkeypatch.setattr(module, "run_command", lambda function, *rest, **options: given.update(options))
+    module.main([])
+    assert given.get("saved", STARTS_AGAIN) == (GOES_ON if verb in SAVES else STARTS_AGAIN)
 
 
 def test_sigterm_ends_with_143_and_the_handler_is_put_back(capfd):
     before = signal.getsignal(signal.SIGTERM)
     assert Command(lambda: os.kill(os.getpid(), signal.SIGTERM)).run() == 143
-    assert capfd.readouterr().err.startswith("terminated; what was done is saved")
+    assert capfd.readouterr().err.startswith("terminated; ")
     assert signal.getsignal(signal.SIGTERM) == before
 
 

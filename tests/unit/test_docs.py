@@ -14,6 +14,7 @@ import typer
 from write_cli_docs import PAGE, page
 
 from ofa_tvm.__main__ import VERBS, module_of
+from ofa_tvm.support.command import app_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"])
@@ -37,16 +38,14 @@ def parser(verb: str) -> Callable[[list[str]], object]:
     module = import_module(f"ofa_tvm.{module_of(verb)}")
     commands: list[Callable[..., None]] = []
 
-    def keep(function: Callable[..., None], *rest: object) -> int:
+    def keep(function: Callable[..., None], *rest: object, **saved: object) -> int:
         commands.append(function)
         return 0
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "run_command", keep)
         module.main([])
-    app = typer.Typer(add_completion=False)
-    app.command()(commands[0])
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(app_of(commands[0]))
     return lambda arguments: command.make_context(verb, arguments)
 
 

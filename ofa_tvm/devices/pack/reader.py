@@ -15,7 +15,7 @@ from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import get_space
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import warn
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, append_jsonl
 from ofa_tvm.support.typed import Count, Milliseconds, Positive, SubnetKey, read_form, read_lines, validated
@@ -155,7 +155,7 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
     damaged += answers.count(None) + timed.count(None)
     latencies = _new(tuning_log.folder, [record for record in timed if record is not None])
     if damaged:
-        log(f"{folder / pack_measure.RESULTS}: {damaged} damaged lines are left out; measure.py measures them again")
+        warn(f"{folder / pack_measure.RESULTS}: {damaged} damaged lines are left out; measure.py measures them again")
     new = [pair for digest, pair in best.items() if digest not in tuning_log.tried]
     if len(new) >= pack_measure.FIRST and all(result.status != "ok" for _, result in new):
         raise UserError(

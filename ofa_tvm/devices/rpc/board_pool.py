@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ofa_tvm.devices.rpc.board_health import BoardState, Limits, complaint, slow_now
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import log, warn
 from ofa_tvm.support.errors import DeviceUnreachable
 from ofa_tvm.support.files import Record
 
@@ -299,7 +299,7 @@ class BoardPool:
         slot.reason = reason
         if slot.address in self.states:
             self.states[slot.address].quarantine = reason
-        log(f"board {slot.address or '(none)'} gets no more jobs: {reason}")
+        warn(f"board {slot.address or '(none)'} gets no more jobs: {reason}")
         slot.worker.close()
 
     def _take(self) -> Slot:

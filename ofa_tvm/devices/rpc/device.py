@@ -18,7 +18,7 @@ from ofa_tvm.devices.rpc.tracker import WAIT_S, Tracker, how_to_attach, is_loopb
 from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import warn
 from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError, UserError
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
@@ -56,7 +56,7 @@ class RpcDevice(Device):
         if target.rpc is None or target.tracker is None:
             raise UserError(f"target {target.name} names no tracker", "use --device rpc:HOST:PORT")
         if not is_loopback(target.tracker):
-            log(f"warning: the tracker {target.tracker} is reached over a network. {WARNING}")
+            warn(f"warning: the tracker {target.tracker} is reached over a network. {WARNING}")
         if limits is not None and target.tuning.max_noise is not None:
             limits = Limits(target.tuning.max_noise, target.tuning.max_noise)
         self._target, self._limits = target, limits

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from ofa_tvm import doctor
 from ofa_tvm.checks import machine_checks as checks
 from ofa_tvm.checks.board_checks import _board, board_checks
 from ofa_tvm.checks.machine_checks import Check, target_checks
+from ofa_tvm.checks.meanings import MEANINGS, meaning
 from ofa_tvm.compiler.tvm_api.versions import TESTED
 from ofa_tvm.support.errors import DeviceUnreachable, UserError
 from ofa_tvm.tuner.trial import TrialResult
@@ -142,16 +145,27 @@ def test_supernet_is_checked_by_its_manifest(tmp_path):
     ("status", "code", "word"), [("ok", 0, "all is well"), ("warn", 0, "all is well"), ("fail", 1, "1 of 1")]
 )
 def test_doctor_ends_with_1_only_when_something_fails(monkeypatch, capsys, status, code, word):
-    monkeypatch.setattr(checks, "machine_checks", lambda: iter([Check("thing", status, "found", "mend it")]))
+    monkeypatch.setattr(checks, "machine_checks", lambda: iter([Check("TVM", status, "found", "mend it")]))
     assert doctor.main([]) == code
     text = capsys.readouterr().out
     assert text.startswith(status)
     assert "-> mend it" in text
+    assert "tune, search, deploy, bench and compile need it" in text
     assert word in text
     assert doctor.main(["--json"]) == code
     report = json.loads(capsys.readouterr().out)
     assert report == {
         "schema_version": 1,
         "failed": code,
-        "checks": [{"name": "thing", "status": status, "found": "found", "fix": "mend it"}],
+        "checks": [{"name": "TVM", "status": status, "found": "found", "fix": "mend it", "means": meaning("TVM")}],
     }
+
+
+def test_every_check_says_what_it_is_for():
+    """Names are found in the sources; those that begin with a word and go on with a name count by their first word."""
+    sources = "".join(path.read_text() for path in Path(checks.__file__).parent.glob("*_checks.py"))
+    called = r'(?:Check|_package|_tool|_writable|_attempt)\(\s*"([^"]+)"'
+    names = {*re.findall(called, sources), "onnxruntime (optional)", "openvino (optional)", "llvm-mca", "llvm-objdump"}
+    assert len(names) > 25
+    assert all(meaning(name) for name in [*names, "target x86", "board 10.0.0.1:9090"])
+    assert MEANINGS.keys() <= names | {"target", "board"}

@@ -8,7 +8,7 @@ from ofa_tvm.tuner.drift import Drift
 @pytest.fixture
 def said(monkeypatch):
     lines: list[str] = []
-    monkeypatch.setattr("ofa_tvm.tuner.drift.log", lines.append)
+    monkeypatch.setattr("ofa_tvm.tuner.drift.warn", lines.append)
     return lines
 
 

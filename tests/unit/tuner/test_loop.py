@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 
 import pytest
 
@@ -13,11 +14,12 @@ from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.devices.replay import ReplayDevice, made_up_result
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.support import console
 from ofa_tvm.support.errors import DeviceUnreachable, HostFault, UserError
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.loop import Budget, Tuner
-from ofa_tvm.tuner.trial import TrialResult
+from ofa_tvm.tuner.trial import TrialResult, TrialStatus
 from ofa_tvm.tuner.urgency import kernel_frequencies
 
 BATCH = 4
@@ -142,6 +144,28 @@ def test_time_budget(setting, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: clock["now"])
     done = whole.run(Budget(None, 10.0 * BATCH + 1, 100))
     assert (done.trials, done.seconds, done.stopped_by) == (2 * BATCH, 20.0 * BATCH, "time budget")
+
+
+def test_progress_says_the_best_failures_by_kind_and_what_may_still_shrink(setting, capfd):
+    """A sum of the kernels' times is told only once all of them have one."""
+    console.set_level("verbose")
+    statuses = cycle[TrialStatus](["ok", "crashed", "timed_out", "crashed"])
+
+    def some_fail(spec, candidate):
+        status = next(statuses)
+        return TrialResult(status, (1.0,) if status == "ok" else (), "" if status == "ok" else "why", status == "ok")
+
+    try:
+        done = setting(device=ReplayDevice({}, some_fail)).run(Budget(None, None, 10_000))
+    finally:
+        console.set_level("usual")
+    said = capfd.readouterr().err.splitlines()
+    progress = [line for line in said if "tuning: " in line]
+    assert "  1/3 tuned; 2 crashed, 1 timed out; 100% of the time may shrink; " in progress[0]
+    assert "  6.000 ms a subnet; 6 crashed, 3 timed out; 100% of the time may shrink; " in progress[2]
+    assert "; 0% of the time may shrink; " in progress[-1]
+    assert done.failures == sum(done.failures_by_kind.values()) == sum(": why" in line for line in said)
+    assert set(done.failures_by_kind) == {"crashed", "timed_out"}
 
 
 def test_a_kernel_that_no_longer_gains_is_left(setting):

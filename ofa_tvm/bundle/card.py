@@ -1,0 +1,202 @@
+"""A bundle's card: what its folder needs to be published where models are shown. Its files are hashed like the rest.
+
+===================  ===================================================================================
+``README.md``        the card: metadata header as on Hugging Face's hub, key results, how to run it, costs
+``example.py``       classifies a picture with numpy and Pillow alone
+``benchmarks.json``  every number of the card, with how it was obtained
+===================  ===================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from ofa_tvm.bundle.folder import LIBRARY, RUNNER
+from ofa_tvm.bundle.manifest import SCHEMA_VERSION, Latency, Manifest
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import Record, read_json, write_json
+from ofa_tvm.support.ledger import Cost, total
+
+README, EXAMPLE, BENCHMARKS = "README.md", "example.py", "benchmarks.json"
+DATASETS = {"CIFAR-10": "uoft-cs/cifar10", "Fashion-MNIST": "zalando-datasets/fashion_mnist"}
+"""Names of data sets on the hub."""
+UNKNOWN = "unknown"
+"""What the hub calls a licence that nobody stated."""
+RUN_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Started:
+    """What the bundle's program takes to start, as it measures it: peak memory, and loading with the first call."""
+
+    peak_memory_bytes: int
+    load_ms: float
+
+
+def largest_top1(training: Path) -> float | None:
+    """Accuracy of the supernet's largest subnet on test images, as its training counted; None where that is not known.
+
+    Args:
+        training: folder of the training.
+    """
+    try:
+        return float(read_json(training / "accuracy.json", "accuracy")["test_top1"]["largest"])
+    except (UserError, OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def measure_start(folder: Path) -> Started | None:
+    """Run the bundle's program once, on random numbers; None where it cannot run here."""
+    command = [
+        str(folder / RUNNER),
+        str(folder / LIBRARY),
+        "--benchmark",
+        "--windows",
+        "1",
+        "--window-ms",
+        "50",
+        "--json",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=RUN_TIMEOUT_S)
+        found = json.loads(done.stdout)["benchmark"]
+        return Started(int(found["peak_memory_bytes"]), float(found["load_ms"]))
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | None, started: Started | None) -> None:
+    """Write a card's files into a bundle's folder that has all others.
+
+    Args:
+        folder: of the bundle.
+        manifest: what it will say, without hashes.
+        licence: of the weights, as the hub names it.
+        largest: accuracy of the supernet's largest subnet, where it is known.
+        started: where it was measured.
+    """
+    source = files("ofa_tvm.bundle").joinpath("card_files")
+    (folder / EXAMPLE).write_text(source.joinpath("example.py.txt").read_text())
+    size_bytes = sum(path.stat().st_size for path in folder.iterdir())
+    write_json(folder / BENCHMARKS, _benchmarks(manifest, largest, started, size_bytes))
+    shape, attributes = manifest.input.shape, manifest.target.attributes
+    conditions = ", ".join(f"{name} {value}" for name, value in sorted(manifest.latency.conditions.items()))
+    text = (
+        Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+        .from_string(source.joinpath("README.md.j2").read_text())
+        .render(
+            manifest=manifest,
+            metadata=_metadata(manifest, licence),
+            title=f"{manifest.space} for {manifest.target.name}, {manifest.dtype}",
+            chip=attributes.get("mcpu") or attributes.get("arch") or attributes.get("kind"),
+            is_x86="aarch64" not in str(attributes.get("mtriple", "")),
+            results=_results(manifest, largest, started, size_bytes),
+            shape=tuple(shape),
+            batch=shape[0],
+            floats=shape[0] * shape[1] * shape[2] * shape[3],
+            mean=tuple(manifest.preprocess.mean),
+            std=tuple(manifest.preprocess.std),
+            conditions=conditions or "not recorded",
+            costs=list(cost_lines(manifest.cost)),
+        )
+    )
+    (folder / README).write_text(text)
+
+
+def cost_lines(costs: Iterable[Cost]) -> Iterable[str]:
+    """What the search and the deployment took, phase by phase, as lines of Markdown."""
+    costs = list(costs)
+    yield "| phase | wall s | CPU s | energy |"
+    yield "| --- | --- | --- | --- |"
+    for cost in [*costs, total("**total**", costs)]:
+        yield f"| {cost.phase} | {cost.wall_s:.1f} | {cost.cpu_s:.1f} | {cost.energy} |"
+
+
+def _metadata(manifest: Manifest, licence: str) -> str:
+    """The header's YAML; each value as JSON, which is YAML, too."""
+    accuracy = manifest.accuracy
+    dataset = DATASETS.get(accuracy.data)
+    fields: Record = {
+        "license": licence,
+        "library_name": "ofa_tvm",
+        "pipeline_tag": "image-classification",
+        "tags": ["ofa_tvm", "once-for-all", "tvm", "onnx", manifest.target.name, manifest.dtype],
+        "datasets": [dataset] if dataset else [],
+        "metrics": ["accuracy"],
+    }
+    if dataset and accuracy.test_top1 is not None:
+        result = {
+            "task": {"type": "image-classification", "name": "Image Classification"},
+            "dataset": {"type": dataset, "name": accuracy.data, "split": "test"},
+            "metrics": [{"type": "accuracy", "value": round(accuracy.test_top1, 6)}],
+        }
+        fields["model-index"] = [{"name": manifest.subnet, "results": [result]}]
+    return "".join(f"{name}: {json.dumps(value)}\n" for name, value in fields.items() if value)
+
+
+def latency_ms(latency: Latency) -> tuple[float | None, str]:
+    """The latency that the card tells, and how it was obtained."""
+    if latency.measured_ms is not None:
+        return latency.measured_ms, "measured"
+    if latency.estimated_ms is not None:
+        return latency.estimated_ms, "estimated, no measurement"
+    if latency.search_measured_ms is not None:
+        return latency.search_measured_ms, "measured on the device by the search"
+    return None, "not measured"
+
+
+def _results(
+    manifest: Manifest, largest: float | None, started: Started | None, size_bytes: int
+) -> list[tuple[str, str]]:
+    accuracy, target = manifest.accuracy, manifest.target
+    milliseconds, how = latency_ms(manifest.latency)
+    batch, top1 = manifest.input.shape[0], accuracy.test_top1
+    speed = "not measured"
+    if milliseconds is not None:
+        which = f"p{manifest.latency.percentile}"
+        rate = batch * 1e3 / milliseconds
+        speed = f"{which} {milliseconds:.3f} ms a call of {batch}, {rate:,.0f} images a second ({how})"
+    rows = [
+        ("format", f"{manifest.dtype}; `{LIBRARY}` (machine code), `model.onnx`"),
+        ("device", f"{manifest.latency.conditions.get('cpu') or target.name}, {target.threads} threads"),
+        ("latency", speed),
+        ("accuracy", "not checked" if top1 is None else f"{top1:.2%} of {accuracy.test_images} test images"),
+    ]
+    if accuracy.torch_test_top1 is not None and top1 is not None:
+        lost = 100 * (top1 - accuracy.torch_test_top1)
+        rows.append(("in float32", f"{accuracy.torch_test_top1:.2%} (this: {lost:+.2f} points)"))
+    if largest is not None:
+        apart = "" if top1 is None else f" (this: {100 * (top1 - largest):+.2f} points)"
+        rows.append(("largest subnet", f"{largest:.2%}, as the training counted{apart}"))
+    rows.append(("size", f"{size_bytes / 1e6:.2f} MB; {manifest.parameters / 1e6:.2f} M parameters"))
+    rows.append(("work", f"{manifest.macs / 1e6:.1f} M multiply-accumulates an image"))
+    if started is not None:
+        peak, load_ms = started.peak_memory_bytes / 1e6, started.load_ms
+        rows.append(("memory", f"{peak:.1f} MB at most, of the whole program (measured)"))
+        rows.append(("start", f"{load_ms:.2f} ms to load, with the first call (measured)"))
+    return rows
+
+
+def _benchmarks(manifest: Manifest, largest: float | None, started: Started | None, size_bytes: int) -> Record:
+    milliseconds, how = latency_ms(manifest.latency)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "subnet": manifest.subnet,
+        "dtype": manifest.dtype,
+        "target": manifest.target.model_dump(mode="json"),
+        "latency": {"ms": milliseconds, "how": how, **manifest.latency.model_dump(mode="json")},
+        "accuracy": manifest.accuracy.model_dump(mode="json"),
+        "largest_subnet_top1": largest,
+        "size_bytes": size_bytes,
+        "macs": manifest.macs,
+        "parameters": manifest.parameters,
+        "start": None if started is None else asdict(started),
+        "cost": [cost.record() for cost in manifest.cost],
+    }

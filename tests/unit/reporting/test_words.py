@@ -1,0 +1,85 @@
+"""Intervals, coverage and budgets in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.measurement.kernel_times import how_to_tune
+from ofa_tvm.nas.feasibility import all_infeasible
+from ofa_tvm.nas.objectives import LATENCY
+from ofa_tvm.reporting.interval import interval_text
+from ofa_tvm.reporting.prediction_text import coverage_text
+from ofa_tvm.reporting.tuning_text import _mean_subnet
+from ofa_tvm.support.errors import Infeasible
+from ofa_tvm.tuner.coverage import coverage
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.trial import KernelState
+from ofa_tvm.tuner.tuned_space import TunedSpace
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0.097, 0.098, "0.097-0.098"),
+        (0.43712, 0.43718, "0.4371-0.4372"),
+        (0.5, 0.5, "-"),
+        (0.5, 0.500000001, "-"),
+        (None, None, "-"),
+        (12.0, 15.5, "12.000-15.500"),
+    ],
+)
+def test_an_interval_of_no_width_is_none(low, high, text):
+    assert interval_text(low, high) == text
+
+
+@pytest.fixture
+def partly_tuned(tiny_space, tmp_path):
+    """The tiny space with two kernels tuned, and a function that tunes the others."""
+    tuned = TunedSpace(tiny_space, load_target("x86"), TuningLog(load_target("x86"), tmp_path))
+    keys = list(tuned.kernels())
+
+    def tune(some):
+        tuned.log.kernels.update({key: KernelState(key, best_ms=1.0, trials=1) for key in some})
+        return tuned
+
+    tune(keys[:2])
+    return tuned, lambda: tune(keys)
+
+
+def test_a_few_kernels_are_never_summed_to_a_forecast(partly_tuned):
+    tuned, tune_all = partly_tuned
+    sizes = tuned.space.resolutions
+    state, count = coverage(tuned, sizes), len(tuned.kernels())
+    assert (state.tuned, state.mean_subnet_ms, state.record()["mean_subnet_ms"]) == (2, None, None)
+    assert "ms" not in _mean_subnet(state)
+    assert "not known" in _mean_subnet(state)
+    assert coverage_text(tuned) == f"; only 2 of {count} kernels are tuned, others run default schedules"
+    tune_all()
+    state = coverage(tuned, sizes)
+    assert state.mean_subnet_ms is not None
+    assert state.mean_subnet_ms == pytest.approx(sum(tuned.frequencies(sizes).values()))
+    assert _mean_subnet(state) == f"a mean subnet's take {state.mean_subnet_ms:.3f} ms"
+    assert coverage_text(tuned) == ""
+
+
+@pytest.mark.parametrize(("supernet", "said"), [(Path("my/model"), "--supernet my/model"), (None, "--supernet FOLDER")])
+def test_a_hint_names_the_folder_of_a_model_where_it_is_known(tmp_path, supernet, said):
+    assert said in how_to_tune("own-model", TuningLog(load_target("x86"), tmp_path), supernet=supernet)
+
+
+def latency_error(budget):
+    return Infeasible(f"nothing within {budget:g} ms", "try 1", {"limit": LATENCY, "value": 0.9, "subnet": "r32"})
+
+
+def test_several_budgets_that_cannot_be_met_are_one_sentence():
+    budgets = [0.1, 0.3, 0.2]
+    error = all_infeasible([latency_error(budget) for budget in budgets], budgets)
+    assert error.what == "nothing within 0.3 ms; nor, then, within 0.1, 0.2 ms"
+    assert error.hint == "try 1"
+    assert all_infeasible([latency_error(0.1)], [0.1]).what == "nothing within 0.1 ms"
+    size = Infeasible("no subnet is so small", "", {"limit": "size", "value": 1.0, "subnet": "r32"})
+    assert all_infeasible([size, size], [0.1, 0.2]).what == "no subnet is so small"
+    assert all_infeasible([size], []).what == "no subnet is so small"
