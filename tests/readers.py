@@ -40,7 +40,15 @@ from ofa_tvm.spaces import OwnModel, SubnetConfig, get_space, own_model
 from ofa_tvm.spaces.architectures import read_architectures
 from ofa_tvm.spaces.own_model import fixed_model
 from ofa_tvm.spaces.subnet_table import SubnetTable
-from ofa_tvm.supernet.facts import FACTS_SEAL, FORMAT, SupernetFacts, digest_of_facts, read_facts
+from ofa_tvm.supernet.facts import (
+    FACTS_SEAL,
+    FORMAT,
+    OLD_FORMAT,
+    TENSORS_SEAL,
+    SupernetFacts,
+    digest_of_facts,
+    read_facts,
+)
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.ledger import Ledger, estimated
 from ofa_tvm.support.sealed import SEAL, digest_of
@@ -320,7 +328,7 @@ def _checkpoint(folder: Path, facts: Mapping[str, object] | None = None) -> None
     from safetensors.numpy import save_file
 
     text = json.dumps(facts or _facts())
-    header = {"format": FORMAT, "facts": text, FACTS_SEAL: digest_of_facts(text)}
+    header = {"format": FORMAT, "facts": text, FACTS_SEAL: digest_of_facts(text), TENSORS_SEAL: "0"}
     save_file({"weight": np.arange(6, dtype=np.float32)}, folder / "supernet.safetensors", header)
 
 
@@ -334,7 +342,7 @@ def _facts_text(folder: Path) -> object:
     from safetensors.numpy import save_file
 
     text = (folder / "facts.json").read_bytes().decode(errors="replace")
-    header = {"format": FORMAT, "facts": text}
+    header = {"format": OLD_FORMAT, "facts": text}
     save_file({"weight": np.zeros(1, np.float32)}, folder / "supernet.safetensors", header)
     return _read_checkpoint(folder)
 

@@ -52,7 +52,7 @@ class Pick(_Part):
             others disturbed the machine too much to say.
     """
 
-    number: Positive
+    number: Count
     subnet: SubnetKey
     budget_ms: NotNegative | None = None
     predicted_ms: Milliseconds

@@ -20,9 +20,11 @@ from ofa_tvm.support.shipped import shipped_supernets
 from ofa_tvm.support.typed import Count, Positive, validated
 
 FILE_NAME = "supernet.safetensors"
-FORMAT = "ofa_tvm.supernet/1"
+FORMAT, OLD_FORMAT = "ofa_tvm.supernet/2", "ofa_tvm.supernet/1"
 FACTS_SEAL, TENSORS_SEAL = "facts_sha256", "tensors_sha256"
-"""Hashes in a header; those of older versions have none."""
+"""Hashes in a header; one of the old format has none."""
+KEYS = {FORMAT: {"format", "facts", FACTS_SEAL, TENSORS_SEAL}, OLD_FORMAT: {"format", "facts"}}
+"""Of a header."""
 DEFAULT_SPACE = "mbv3-cifar"
 
 
@@ -165,14 +167,15 @@ def read_facts(path: Path) -> SupernetFacts:
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
-        if header.get("format") != FORMAT:
+        written = header.get("format", "")
+        if written not in KEYS:
             raise UserError(f"{path} is not a supernet checkpoint of format {FORMAT}")
+        if header.keys() != KEYS[written]:
+            raise ValueError(f"its header has other keys than format {written}")
         text = header["facts"]
-        if header.get(FACTS_SEAL, digest_of_facts(text)) != digest_of_facts(text):
+        if written == FORMAT and header[FACTS_SEAL] != digest_of_facts(text):
             raise ValueError("its facts are not what their hash says")
         return validated(_FACTS, parse_json(text))
-    except KeyError as error:
-        raise damaged(path, ValueError("it tells nothing of itself")) from error
     except (SafetensorError, ValueError, OSError) as error:
         raise damaged(path, error) from error
 

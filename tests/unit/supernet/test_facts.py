@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from ofa_tvm.data import checked_names
-from ofa_tvm.supernet.facts import FACTS_SEAL, FORMAT, digest_of_facts, read_facts
+from ofa_tvm.supernet.facts import FACTS_SEAL, FORMAT, OLD_FORMAT, TENSORS_SEAL, digest_of_facts, read_facts
 from ofa_tvm.support.errors import UserError
 
 FACTS = {
@@ -28,7 +28,8 @@ def write(tmp_path):
     path = tmp_path / "supernet.safetensors"
 
     def written(text: str, more: Mapping[str, str] | None = None):
-        save_file({"weight": np.zeros(1, np.float32)}, path, {"format": FORMAT, "facts": text, **(more or {})})
+        header = {"format": OLD_FORMAT, "facts": text, **(more or {})}
+        save_file({"weight": np.zeros(1, np.float32)}, path, header)
         return path
 
     return written
@@ -67,9 +68,15 @@ def test_what_cannot_be_is_named(write, change, said):
 
 def test_changed_facts_are_noticed(write):
     text = json.dumps(FACTS)
-    read_facts(write(text, {FACTS_SEAL: digest_of_facts(text)}))
+    seals = {"format": FORMAT, FACTS_SEAL: digest_of_facts(text), TENSORS_SEAL: "0"}
+    read_facts(write(text, seals))
     with pytest.raises(UserError, match="not what their hash says"):
-        read_facts(write(text.replace("cat", "cow"), {FACTS_SEAL: digest_of_facts(text)}))
+        read_facts(write(text.replace("cat", "cow"), seals))
+    for change in ({"format": OLD_FORMAT}, {"surprise": "1"}):
+        with pytest.raises(UserError, match="other keys than format"):
+            read_facts(write(text, {**seals, **change}))
+    with pytest.raises(UserError, match="other keys than format"):
+        read_facts(write(text, {"format": FORMAT, FACTS_SEAL: seals[FACTS_SEAL]}))
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[0m", "\udcff", " ", "\u2028"])
