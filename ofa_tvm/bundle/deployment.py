@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, RUNNER, write_bundle
 from ofa_tvm.bundle.gpu_bundle import add_gpu_program
 from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, SupernetSource, TargetFacts
+from ofa_tvm.bundle.startup import measure_startup
 from ofa_tvm.compiler.codegen import Library, codegen_of
 from ofa_tvm.compiler.cuda.program import NETWORK
 from ofa_tvm.compiler.loaded_model import LoadedModel, load_anew
@@ -31,8 +32,10 @@ from ofa_tvm.graph.weights import Weights, digest
 from ofa_tvm.hardware.host import host_identity
 from ofa_tvm.hardware.machine import package_version
 from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.measurement.layer_times import layer_times
 from ofa_tvm.nas.result import Pick
 from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.spaces.subnet_blocks import subnet_blocks
 from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.facts import SupernetFacts
@@ -52,6 +55,7 @@ from ofa_tvm.tuner.device import Device
 from ofa_tvm.tuner.job import TunedSubnets
 from ofa_tvm.tuner.latency_records import windows_on
 from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 MAX_TOP1_DIFFERENCE: dict[DType, float] = {"float32": 0.001, "float16": 0.003, "int8": 0.003}
 """From the torch subnet in float32; int8 may lose as much before chance is taken off, see ``check_accuracy``."""
@@ -135,7 +139,13 @@ class Deployment:
         with self._phase("measure"):
             latency = self._latency(library, folder)
         manifest = self._manifest(subnet, weights, accuracy, latency)
-        return manifest.model_copy(update={"glibc": oldest_glibc(*folder.glob("*.so"), folder / RUNNER)})
+        runs_here = self.target.device == "local"
+        return manifest.model_copy(
+            update={
+                "glibc": oldest_glibc(*folder.glob("*.so"), folder / RUNNER),
+                "startup": measure_startup(folder / RUNNER, folder / LIBRARY) if runs_here else None,
+            }
+        )
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -281,6 +291,10 @@ class Deployment:
         network, target = subnet.network, self.target
         kernels = {kernel.key for _, kernel in codegen_of(target).steps(network)}
         tuned = len(kernels & self.log.winners.keys())
+        space = self.supernet.space
+        layers = self.pick.layers if self.pick else ()
+        if not layers and latency.measured_ms is not None:
+            layers = layer_times(TunedSpace(space, target, self.log), self.config, latency.measured_ms, None)
         return Manifest(
             ofa_tvm=VERSION,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -314,6 +328,8 @@ class Deployment:
             ),
             versions=_versions(),
             cost=tuple(self.costs),
+            blocks=subnet_blocks(space, self.config),
+            layers=layers,
         )
 
 

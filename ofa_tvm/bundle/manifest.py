@@ -6,7 +6,9 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ofa_tvm.cost_model.layer_time import LayerTime
 from ofa_tvm.hardware.target import Provenance, TargetAttributes
+from ofa_tvm.spaces.subnet_blocks import Block
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost
@@ -97,6 +99,18 @@ class Latency(_Part):
     search_estimated_ms: float | None = None
 
 
+class Startup(_Part):
+    """What a fresh process of the bundle's program takes.
+
+    Args:
+        load_ms: milliseconds to load the library and run it once.
+        peak_memory_bytes: most memory that the process had; None where the system does not tell.
+    """
+
+    load_ms: float
+    peak_memory_bytes: int | None = None
+
+
 class TargetFacts(_Part):
     """What the library was compiled for, and how many of its distinct kernels had a tuning record."""
 
@@ -119,7 +133,8 @@ class Manifest(_Part):
     """What ``manifest.json`` says; ``files`` is filled in when the bundle is written.
 
     ``glibc`` is the oldest glibc that runs the bundle; None where unknown. ``dtype`` is that of all layers' maps and
-    weights; images and logits are float32.
+    weights; images and logits are float32. ``blocks`` is what the subnet is made of and ``layers`` where its time goes;
+    empty in bundles of older versions. ``startup`` is None there, and where the program cannot run here.
     """
 
     format: Literal["ofa_tvm.bundle"] = FORMAT
@@ -142,6 +157,9 @@ class Manifest(_Part):
     versions: dict[str, str]
     glibc: str | None = None
     cost: tuple[Cost, ...]
+    blocks: tuple[Block, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
+    startup: Startup | None = None
     files: dict[str, FileFacts] = Field(default_factory=dict)
 
     def record(self) -> Record:

@@ -7,12 +7,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ofa_tvm.cost_model.layer_time import LayerTime
 from ofa_tvm.hardware.target import Provenance
+from ofa_tvm.spaces.subnet_blocks import Block
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, read_json
 from ofa_tvm.support.ledger import Cost
 from ofa_tvm.timing.window import Percentile, Timing
+from ofa_tvm.tuner.tuning_facts import TuningFacts
 
 FILE_NAME = "result.json"
 
@@ -49,6 +52,8 @@ class Pick(_Part):
         dtype: its precision, where the search was in several.
         held: whether the slowest window of all measurements kept the budget; None where there is no budget, or where
             others disturbed the machine too much to say.
+        blocks: what it is made of; empty in results of older versions.
+        layers: where its time goes; likewise, and where no kernel is tuned.
     """
 
     number: int
@@ -72,6 +77,8 @@ class Pick(_Part):
     objectives: dict[str, float] = {}
     dtype: DType | None = None
     held: bool | None = None
+    blocks: tuple[Block, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
 
     @property
     def error(self) -> float | None:
@@ -102,6 +109,22 @@ class UnmetBudget(_Part):
     nearest_subnet: str
 
 
+class Verified(_Part):
+    """A finalist, as it was predicted and then found: latencies in ms, accuracies as fractions.
+
+    ``is_new``: the models had not learned from its measurement before, so the prediction was a test of them.
+    """
+
+    subnet: str
+    predicted_ms: float
+    predicted_low_ms: float
+    predicted_high_ms: float
+    verified_ms: float
+    predicted_top1: float
+    validation_top1: float | None = None
+    is_new: bool
+
+
 class SearchRound(_Part):
     """What one round measured, and the error of predictions for subnets that the models had not learned from.
 
@@ -110,12 +133,16 @@ class SearchRound(_Part):
         finalists: subnets that were measured, by key.
         within_budget: how many of them hold it.
         mean_latency_error: of predictions for new subnets, as a fraction; None where there are none.
+        verified: those of the finalists that have a latency; empty in results of older versions.
+        dtype: their precision, where the search was in several.
     """
 
     budget_ms: float | None = None
     finalists: tuple[str, ...] = ()
     within_budget: int = 0
     mean_latency_error: float | None = None
+    verified: tuple[Verified, ...] = ()
+    dtype: DType | None = None
 
 
 class CurvePoint(_Part):
@@ -170,6 +197,10 @@ class SearchResult(_Part):
         infeasible: the budgets that were not met.
         unmeasured: finalists that wait for a device elsewhere, by key.
         accuracy_note: a caveat about the accuracies; empty where there is none.
+        command: the command line that searches the same again; empty in results of older versions.
+        created_at: UTC, ISO 8601; likewise.
+        ofa_tvm: version that searched; likewise.
+        tuning: what the tuning log said of the kernels; None in results of older versions.
     """
 
     schema_version: Literal[1]
@@ -198,6 +229,10 @@ class SearchResult(_Part):
     accuracy_note: str = ""
     conditions: Record = {}
     rounds: tuple[SearchRound, ...] = ()
+    command: str = ""
+    created_at: str = ""
+    ofa_tvm: str = ""
+    tuning: TuningFacts | None = None
 
     @property
     def timed(self) -> tuple[Pick, ...]:
