@@ -48,6 +48,7 @@ from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import Cost, Meter
 from ofa_tvm.support.version import VERSION
 from ofa_tvm.timing.busy_cores import busy_cores
+from ofa_tvm.timing.core_rates import core_rates
 from ofa_tvm.timing.patience import until_undisturbed
 from ofa_tvm.timing.turns import WindowPlan, in_turn
 from ofa_tvm.timing.window import Percentile, Timing, Window, usual_calibration_ms
@@ -144,6 +145,7 @@ class Deployment:
             update={
                 "glibc": oldest_glibc(*folder.glob("*.so"), folder / RUNNER),
                 "startup": measure_startup(folder / RUNNER, folder / LIBRARY) if runs_here else None,
+                "core_rates": core_rates() if runs_here and not self.target.is_gpu else None,
             }
         )
 

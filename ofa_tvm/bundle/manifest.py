@@ -12,6 +12,7 @@ from ofa_tvm.spaces.subnet_blocks import Block
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost
+from ofa_tvm.timing.core_rates import CoreRates
 from ofa_tvm.timing.window import Percentile, Timing
 
 FORMAT: Final = "ofa_tvm.bundle"
@@ -134,7 +135,8 @@ class Manifest(_Part):
 
     ``glibc`` is the oldest glibc that runs the bundle; None where unknown. ``dtype`` is that of all layers' maps and
     weights; images and logits are float32. ``blocks`` is what the subnet is made of and ``layers`` where its time goes;
-    empty in bundles of older versions. ``startup`` is None there, and where the program cannot run here.
+    empty in bundles of older versions. ``startup`` is None there, and where the program cannot run here; likewise
+    ``core_rates``, what a core of the machine that measured can do at most.
     """
 
     format: Literal["ofa_tvm.bundle"] = FORMAT
@@ -160,6 +162,7 @@ class Manifest(_Part):
     blocks: tuple[Block, ...] = ()
     layers: tuple[LayerTime, ...] = ()
     startup: Startup | None = None
+    core_rates: CoreRates | None = None
     files: dict[str, FileFacts] = Field(default_factory=dict)
 
     def record(self) -> Record:

@@ -14,6 +14,7 @@ from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, read_json
 from ofa_tvm.support.ledger import Cost
+from ofa_tvm.timing.core_rates import CoreRates
 from ofa_tvm.timing.window import Percentile, Timing
 from ofa_tvm.tuner.tuning_facts import TuningFacts
 
@@ -201,6 +202,7 @@ class SearchResult(_Part):
         created_at: UTC, ISO 8601; likewise.
         ofa_tvm: version that searched; likewise.
         tuning: what the tuning log said of the kernels; None in results of older versions.
+        core_rates: what a core of this machine can do at most; None where another device measured.
     """
 
     schema_version: Literal[1]
@@ -233,6 +235,7 @@ class SearchResult(_Part):
     created_at: str = ""
     ofa_tvm: str = ""
     tuning: TuningFacts | None = None
+    core_rates: CoreRates | None = None
 
     @property
     def timed(self) -> tuple[Pick, ...]:

@@ -21,6 +21,7 @@ from ofa_tvm.support.errors import Infeasible
 from ofa_tvm.support.files import Record, write_json
 from ofa_tvm.support.ledger import Ledger
 from ofa_tvm.support.version import VERSION
+from ofa_tvm.timing.core_rates import core_rates
 from ofa_tvm.tuner.device import Device
 from ofa_tvm.tuner.tuned_space import Target, TunedSpace
 from ofa_tvm.tuner.tuning_facts import tuning_facts
@@ -99,6 +100,10 @@ class TargetSearch:
             raise Infeasible("; ".join(error.what for error in errors), errors[-1].hint, errors[-1].nearest)
         return picks
 
+    def _core_rates(self) -> Record | None:
+        rates = core_rates() if self.target.device == "local" and not self.target.is_gpu else None
+        return None if rates is None else asdict(rates)
+
     def result(self, supernet: Path, sha256: str, accuracy: AccuracySource, budgets: Sequence[float]) -> Record:
         """What ``search_result`` reads; written to the folder too."""
         with self.ledger.phase("rate the models"):
@@ -130,6 +135,7 @@ class TargetSearch:
             "command": self.command,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "ofa_tvm": VERSION,
+            "core_rates": self._core_rates(),
             "tuning": asdict(tuning_facts(self.bench.tuned, self.finder.drawn.resolutions)),
             "cost": [cost.record() for cost in self.ledger.costs()[self._earlier_phases :]],
             "folder": str(self.folder),

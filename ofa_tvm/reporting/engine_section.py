@@ -9,7 +9,7 @@ from ofa_tvm.reporting import units
 from ofa_tvm.reporting.axis import Axis
 from ofa_tvm.reporting.bench_file import OURS, Bench, BenchedSubnet, EngineTime
 from ofa_tvm.reporting.offers import Offer
-from ofa_tvm.reporting.parts import Cell, Column, Commands, Note, Part, Range, Ranges, Section, Table, Tone
+from ofa_tvm.reporting.parts import Cell, Column, Commands, Fold, Note, Part, Range, Ranges, Section, Table, Tone
 
 NAMES = {
     "ort": "ONNX Runtime",
@@ -24,20 +24,20 @@ NAMES = {
     "loops": "TVM, unscheduled loops",
 }
 COLUMNS = (
-    Column("subnet", is_text=True),
-    Column("protocol", is_text=True),
     Column("engine", is_text=True),
+    Column("protocol", is_text=True),
     Column("median", "ms"),
     Column("fastest window", "ms"),
     Column("slowest window", "ms"),
     Column("p90", "ms"),
     Column("takes times ours"),
+    Column("subnet", is_text=True),
 )
 
 
 def engine_section(benches: Sequence[Bench], offers: Sequence[Offer], space: str) -> Section:
     """The section; where nothing was compared, the commands that do."""
-    parts: list[Part] = []
+    parts: list[Part | Fold] = []
     if not benches:
         parts.append(Note("Not measured: no comparison with other engines was given to this report.", "warn"))
         subnets = " ".join(f"--subnet {offer.subnet}" for offer in list({o.subnet: o for o in offers}.values())[:3])
@@ -63,14 +63,14 @@ def _on(offers: Sequence[Offer]) -> str:
     return f" --target {first.series.target} --threads {first.threads}{dtype}"
 
 
-def _compared(bench: Bench) -> Iterator[Part]:
+def _compared(bench: Bench) -> Iterator[Part | Fold]:
     threads = units.plural(bench.threads, "thread")
     yield Note(f"{bench.machine}, {threads}, batch 1, random weights, outputs compared first. Above 1, ours is faster.")
     for protocol in bench.subnets[0].protocols if bench.subnets else ():
         how = bench.protocols.get(protocol, protocol)
         yield _ranges(bench, protocol, f"{protocol.capitalize()}: {how}")
     rows = [row for subnet in bench.subnets for row in _rows(bench, subnet)]
-    yield Table("engines", "Each subnet on each engine", COLUMNS, tuple(rows))
+    yield Fold("Each subnet on each engine", (Table("engines", "Milliseconds of one call", COLUMNS, tuple(rows)),))
 
 
 def _ratios(bench: Bench, protocol: str, engine: str) -> list[float]:
@@ -123,10 +123,10 @@ def _rows(bench: Bench, subnet: BenchedSubnet) -> Iterator[tuple[Cell, ...]]:
         for engine in bench.engines:
             if engine in times:
                 yield (
-                    Cell(subnet.subnet, is_code=True),
-                    Cell(protocol),
                     Cell(NAMES.get(engine, engine), engine),
+                    Cell(protocol),
                     *_cells(times[engine], times.get(OURS)),
+                    Cell(subnet.subnet, is_code=True),
                 )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
-from ofa_tvm.cost_model.layer_time import LayerTime
 from ofa_tvm.reporting import units
 from ofa_tvm.reporting.offers import Offer
 from ofa_tvm.reporting.parts import Cell, Column, Fold, LegendEntry, Note, Part, Section, Slice, Table, TimeBar
@@ -34,7 +34,7 @@ COLUMNS = (
     Column("time", "µs"),
     Column("share", has_bar=True),
     Column("rate", "GFLOP/s"),
-    Column("of the fastest"),
+    Column("of the {}"),
     Column("memory", "GB/s"),
 )
 
@@ -47,8 +47,8 @@ def layer_section(offers: Sequence[Offer], has_several_series: bool) -> Section 
     parts: list[Part | Fold] = [
         Note(
             "The latency of a pick, divided among its kernels: what the latency model knows of each block, split "
-            "inside a block as its kernels' own times. Rates count operations, and weights and maps moved once; a rate "
-            "is compared with the fastest kernel of the same pick, as the core's peak is not known."
+            "inside a block as its kernels' own times. Rates count all operations (those of a padded border, too, "
+            f"which kernels skip), and weights and maps moved once. {_peak_text(known[0])}"
         )
     ]
     rows = 0
@@ -67,9 +67,22 @@ def layer_section(offers: Sequence[Offer], has_several_series: bool) -> Section 
     return Section("layers", "Where the time goes, layer by layer", "Layers", tuple(parts))
 
 
-def _kinds(offers: Sequence[LayerTime]) -> list[str]:
-    present = {layer.kind for layer in offers}
-    return [kind for kind in KINDS if kind in present]
+def _peak(offer: Offer) -> float | None:
+    """GFLOP/s that the cores can do at most; None where not known, as in int8."""
+    if offer.core_rates is None or offer.series.dtype not in (None, "float32"):
+        return None
+    return offer.core_rates.gflops_per_s * offer.threads
+
+
+def _peak_text(offer: Offer) -> str:
+    peak, rates = _peak(offer), offer.core_rates
+    if peak is None or rates is None:
+        return "They are compared with the fastest kernel of the same pick, as the core's peak is not known."
+    cores = units.plural(offer.threads, "core")
+    return (
+        f"At most, {cores} did {peak:.0f} GFLOP/s in float32 when measured, and one core read {rates.gbytes_per_s:.1f} "
+        "GB/s from memory; what lies in the caches arrives faster."
+    )
 
 
 def _bar(offer: Offer, title: str) -> TimeBar:
@@ -98,6 +111,9 @@ def layer_table(offer: Offer) -> Table:
     whole = sum(layer.time_ms for layer in offer.layers)
     rates = [layer.flops / layer.time_ms / 1e6 for layer in offer.layers]
     largest = max(layer.time_ms for layer in offer.layers) / whole
+    most = _peak(offer) or max(rates)
+    against = "fastest" if _peak(offer) is None else "peak"
+    columns = tuple(replace(column, label=column.label.format(against)) for column in COLUMNS)
     rows = []
     for layer, rate in zip(offer.layers, rates, strict=True):
         share, memory = layer.time_ms / whole, layer.moved_bytes / layer.time_ms / 1e6
@@ -110,12 +126,12 @@ def layer_table(offer: Offer) -> Table:
                 Cell(units.microseconds(layer.time_ms), 1e3 * layer.time_ms),
                 Cell(units.percent(share, 1), share, bar=share / largest),
                 Cell(units.rate(rate), rate),
-                Cell(units.percent(rate / max(rates), 0), rate / max(rates)),
+                Cell(units.percent(rate / most, 0), rate / most),
                 Cell(units.rate(memory), memory),
             )
         )
     name = "layers" if offer.number is None else f"layers-{offer.series.label}-pick-{offer.number}"
-    return Table(name.replace(" ", "-"), f"Calls of {offer.subnet}", COLUMNS, tuple(rows))
+    return Table(name.replace(" ", "-"), f"Calls of {offer.subnet}", columns, tuple(rows))
 
 
 def _layer_text(layer: str) -> str:

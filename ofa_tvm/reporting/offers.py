@@ -16,6 +16,7 @@ from ofa_tvm.spaces import SPACES, SubnetConfig
 from ofa_tvm.spaces.subnet_blocks import Block, subnet_blocks
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.timing.core_rates import CoreRates
 from ofa_tvm.timing.window import Percentile, Timing
 
 
@@ -81,6 +82,7 @@ class Offer:
         library_bytes: size of its compiled library.
         bundle_bytes: size of its bundle.
         startup: what a fresh process takes.
+        core_rates: what a core of the machine that measured it can do at most.
         next_command: what deploys it, or runs it where it is a bundle.
     """
 
@@ -106,6 +108,7 @@ class Offer:
     library_bytes: int | None
     bundle_bytes: int | None
     startup: Startup | None
+    core_rates: CoreRates | None
     next_command: str
 
     @property
@@ -192,6 +195,7 @@ def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series) -> 
         library_bytes=None if bundled is None else bundled.manifest.files["model.so"].bytes,
         bundle_bytes=None if bundled is None else sum(file.bytes for file in bundled.manifest.files.values()),
         startup=_startup(source, pick.subnet, bundled),
+        core_rates=result.core_rates,
         next_command=f"{command} --out bundle-{pick.number}",
     )
 
@@ -230,6 +234,7 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
         library_bytes=manifest.files["model.so"].bytes if "model.so" in manifest.files else None,
         bundle_bytes=sum(file.bytes for file in manifest.files.values()),
         startup=_startup(source, manifest.subnet, bundled),
+        core_rates=manifest.core_rates,
         next_command=f"{quoted(bundled.folder / 'run')} IMAGE",
     )
 

@@ -137,8 +137,8 @@ def _energy(offer: Offer) -> list[Fact]:
         return []
     used = RunningEnergy.of(offer.latency_ms, offer.threads, offer.batch)
     grams, low, high = used.grams
-    energy = f"a million images, estimated; {units.energy(used.low_kwh)} to {units.energy(used.high_kwh)}"
-    carbon = f"likewise; {units.grams(low)} to {units.grams(high)}"
+    energy = f"of a million images; estimate, {units.span(units.energy(used.low_kwh), units.energy(used.high_kwh))}"
+    carbon = f"likewise; estimate, {units.span(units.grams(low), units.grams(high))}"
     return [Fact("energy", units.energy(used.kwh), energy), Fact("CO2e", units.grams(grams), carbon)]
 
 

@@ -68,6 +68,12 @@ def grams(value: float) -> str:
     return _scaled(value, ((1e3, "kg"), (1.0, "g"), (1e-3, "mg")))
 
 
+def span(low: str, high: str) -> str:
+    """Two values with their units as a range, with one unit where it is the same: ``81.0 to 324 mWh``."""
+    (number, unit), (_, other) = low.rsplit(" ", 1), high.rsplit(" ", 1)
+    return f"{number if unit == other else low} to {high}"
+
+
 def size(count: float) -> str:
     """Of bytes: ``4.85 MB``."""
     return _scaled(count, ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes")))

@@ -116,8 +116,8 @@ def test_what_is_not_known_is_said_with_the_command_that_measures_it(made, tmp_p
 def test_energy_and_emissions_have_bounds(made):
     """0.475 ms at 6 W a million times are 2850 J."""
     text = Page(made()).text
-    assert "energy 792 mWh a million images, estimated; 396 mWh to 1.58 Wh" in text
-    assert "CO2e 381 mg likewise; 190 mg to 762 mg" in text
+    assert "energy 792 mWh of a million images; estimate, 396 mWh to 1.58 Wh" in text
+    assert "CO2e 381 mg likewise; estimate, 190 to 762 mg" in text
 
 
 def test_table_has_predicted_and_measured_values(made):
@@ -164,7 +164,14 @@ def test_layers_add_up_and_are_compared_with_the_fastest(made):
         if tag == "span" and "slice" in attrs.get("class", "")
     ]
     assert sum(shares) == pytest.approx(2, abs=1e-3)
+    assert "compared with the fastest kernel" in page.text
     assert " 100 % " in page.text
+
+
+def test_layers_are_compared_with_the_cores_peak_where_it_is_known(made):
+    text = Page(made(full_result(core_rates={"gflops_per_s": 40.0, "gbytes_per_s": 12.0}))).text
+    assert "At most, 1 core did 40 GFLOP/s in float32 when measured, and one core read 12.0 GB/s from memory" in text
+    assert re.search(r"stem stem 1x1 convolution, 3 → 16 channels, 32 px 43\.2 9\.1 % 20\.5 51 %", text)
 
 
 def test_engines_are_compared_with_their_spread(made, tmp_path):
