@@ -36,10 +36,17 @@ class EngineFacts(_Part):
 
 
 class BenchedSubnet(_Part):
-    """One subnet on several engines; timings by protocol and engine."""
+    """One subnet on several engines.
+
+    Args:
+        subnet: its key.
+        protocols: timings by protocol and engine.
+        blocks: milliseconds by engine and block (see ``spaces.subnet_blocks``), where each engine's layers were timed.
+    """
 
     subnet: str
     protocols: dict[str, dict[str, EngineTime]]
+    blocks: dict[str, dict[str, float]] = {}
 
 
 class Bench(_Part):

@@ -11,13 +11,13 @@ from ofa_tvm.support.console import duration
 from ofa_tvm.support.ledger import Cost, total
 
 COLUMNS = (
-    Column("phase", is_text=True),
+    Column("phase", is_text=True, is_wide=True),
     Column("time"),
     Column("CPU time"),
     Column("energy"),
     Column("at least"),
     Column("at most"),
-    Column("how the energy was found", is_text=True),
+    Column("how the energy was found", is_text=True, is_wide=True),
 )
 
 

@@ -69,8 +69,24 @@ def _compared(bench: Bench) -> Iterator[Part | Fold]:
     for protocol in bench.subnets[0].protocols if bench.subnets else ():
         how = bench.protocols.get(protocol, protocol)
         yield _ranges(bench, protocol, f"{protocol.capitalize()}: {how}")
+    for subnet in bench.subnets:
+        if subnet.blocks:
+            yield _blocks(bench, subnet)
     rows = [row for subnet in bench.subnets for row in _rows(bench, subnet)]
     yield Fold("Each subnet on each engine", (Table("engines", "Milliseconds of one call", COLUMNS, tuple(rows)),))
+
+
+def _blocks(bench: Bench, subnet: BenchedSubnet) -> Table:
+    """Blocks, as engines fuse different layers; a dash where an engine does not tell a block's time."""
+    engines = [engine for engine in bench.engines if engine in subnet.blocks]
+    names = dict.fromkeys(name for engine in engines for name in subnet.blocks[engine])
+    rows = []
+    for name in names:
+        times = [subnet.blocks[engine].get(name) for engine in engines]
+        shown = (Cell(units.UNKNOWN) if ms is None else Cell(units.microseconds(ms), 1e3 * ms) for ms in times)
+        rows.append((Cell(units.words(name)), *shown))
+    columns = (Column("block", is_text=True), *(Column(NAMES.get(engine, engine), "µs") for engine in engines))
+    return Table("blocks", f"Block by block: {subnet.subnet}", columns, tuple(rows))
 
 
 def _ratios(bench: Bench, protocol: str, engine: str) -> list[float]:

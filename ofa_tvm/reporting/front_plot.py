@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from ofa_tvm.nas.result import FrontPoint, SearchResult, Verified
@@ -55,8 +56,17 @@ def front_plot(results: Sequence[SearchResult], series: tuple[Series, ...], offe
         rules=_rules(near, x),
         legend=_legend(series, bool(found), results),
         is_large=True,
-        can_pin=True,
+        pin_commands=tuple(_deploys(one, results) for one in series),
     )
+
+
+def _deploys(series: Series, results: Sequence[SearchResult]) -> str:
+    """What deploys a subnet of a series, up to its key."""
+    result = next(one for one in results if one.target == series.target)
+    words = ["--supernet", str(result.supernet), "--target", result.target_source or result.target]
+    words += ["--threads", str(result.threads)]
+    words += ["--dtype", series.dtype] if series.dtype is not None else []
+    return f"python -m ofa_tvm.deploy {shlex.join([*words, '--out', 'bundle', '--subnet'])}"
 
 
 def _rules(budgets: Sequence[float], x: Axis) -> tuple[Rule, ...]:

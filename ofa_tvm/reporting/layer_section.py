@@ -30,9 +30,9 @@ _LABELLED = 0.045
 COLUMNS = (
     Column("block", is_text=True),
     Column("computes", is_text=True),
-    Column("kernel", is_text=True),
+    Column("kernel", is_text=True, is_wide=True),
     Column("time", "µs"),
-    Column("share", has_bar=True),
+    Column("share"),
     Column("rate", "GFLOP/s"),
     Column("of the {}"),
     Column("memory", "GB/s"),
@@ -135,7 +135,8 @@ def layer_table(offer: Offer) -> Table:
 
 
 def _layer_text(layer: str) -> str:
-    return units.words(layer.removeprefix(block_name(layer)) or layer)
+    name = layer.removeprefix(block_name(layer)).strip("_") or layer
+    return "squeeze-excite" if name == "se" else units.words(name)
 
 
 def kernel_text(key: str) -> str:

@@ -42,13 +42,13 @@ FEATURES = {
 }
 SHOWN = 12
 METHOD_COLUMNS = (
-    Column("model", is_text=True),
+    Column("model", is_text=True, is_wide=True),
     Column("mean error"),
     Column("within 5 %"),
     Column("within 10 %"),
     Column("rank correlation"),
 )
-FEATURE_COLUMNS = (Column("rests on", is_text=True), Column("mean share of the latency", has_bar=True))
+FEATURE_COLUMNS = (Column("rests on", is_text=True, is_wide=True), Column("mean share of the latency"))
 
 
 def model_section(results: Sequence[tuple[Series, SearchResult]]) -> Section | None:

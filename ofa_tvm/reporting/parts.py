@@ -19,12 +19,17 @@ class Note:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: what it is called, in what unit, and whether it holds words instead of numbers."""
+    """A column of a table: what it is called, in what unit, and whether it holds words (many: wide) or numbers."""
 
     label: str
     unit: str = ""
     is_text: bool = False
-    has_bar: bool = False
+    is_wide: bool = False
+
+    @property
+    def css(self) -> str:
+        """Its class in the page."""
+        return "text wide" if self.is_wide else "text" if self.is_text else ""
 
     @property
     def name(self) -> str:
@@ -110,7 +115,11 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing with two axes; ticks are (per cent, label)."""
+    """A drawing with two axes; ticks are (per cent, label).
+
+    Subnets can be pinned where ``pin_commands`` has, for each series, the command that deploys one: it ends in
+    ``--subnet``, after which the page writes the subnet's key.
+    """
 
     kind: ClassVar[str] = "plot"
     name: str
@@ -125,7 +134,12 @@ class Plot:
     rules: tuple[Rule, ...] = ()
     legend: tuple[LegendEntry, ...] = ()
     is_large: bool = False
-    can_pin: bool = False
+    pin_commands: tuple[str, ...] = ()
+
+    @property
+    def can_pin(self) -> bool:
+        """Whether a click keeps a mark."""
+        return bool(self.pin_commands)
 
 
 @dataclass(frozen=True)

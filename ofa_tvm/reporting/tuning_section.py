@@ -13,10 +13,10 @@ from ofa_tvm.reporting.parts import Cell, Column, Fact, Facts, Fold, Line, Mark,
 from ofa_tvm.tuner.tuning_facts import TuningFacts
 
 COLUMNS = (
-    Column("kernel", is_text=True),
+    Column("kernel", is_text=True, is_wide=True),
     Column("best", "µs"),
     Column("calls of a mean subnet"),
-    Column("share of its time", has_bar=True),
+    Column("share of its time"),
     Column("rate", "GFLOP/s"),
     Column("trials"),
     Column("found by", is_text=True),

@@ -20,8 +20,9 @@ def digits(value: float | None) -> str:
 
 
 def microseconds(value_ms: float) -> str:
-    """Of milliseconds, without the unit: ``3.4``."""
-    return f"{1e3 * value_ms:,.1f}"
+    """Of milliseconds, without the unit: ``3.4``; two decimals below 1."""
+    value = 1e3 * value_ms
+    return f"{value:.2f}" if value < 1 else f"{value:,.1f}"
 
 
 def percent(value: float | None, decimals: int = 2) -> str:

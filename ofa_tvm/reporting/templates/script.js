@@ -127,7 +127,10 @@
     if (wasPinned) return;
     mark.setAttribute("aria-pressed", "true");
     const [subnet] = tipOf(mark).match(/\br\d+(\.[\dx-]+)+/) ?? [];
-    panel.append(make("p", { textContent: tipOf(mark) }), ...(subnet ? [architecture(subnet)] : []),
+    const series = Number(mark.getAttribute("class").match(/\bn(\d+)/)[1]);
+    const command = `${figure.dataset.pins.split("\n")[series]} ${subnet}`;
+    const shown = subnet ? [architecture(subnet), make("pre", { tabIndex: 0 }, make("code", { textContent: command }))] : [];
+    panel.append(make("p", { textContent: tipOf(mark) }), ...shown,
       button("Close", "Let this subnet go", () => pin(figure, mark)));
   };
   for (const figure of all(".plot")) {

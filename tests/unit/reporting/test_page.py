@@ -180,6 +180,14 @@ def test_engines_are_compared_with_their_spread(made, tmp_path):
     assert "ONNX Runtime 1.32.0 2.00x 1.64 to 2.44" in text
 
 
+def test_engines_are_compared_block_by_block_where_that_was_measured(made, tmp_path):
+    told = bench()
+    told["subnets"][0]["blocks"] = {"ofa_tvm": {"stem": 0.01, "block1": 0.02}, "ort": {"stem": 0.03}}
+    (tmp_path / "bench.json").write_text(json.dumps(told))
+    text = Page(made(result(), "--bench", str(tmp_path / "bench.json"))).text
+    assert "block ofa_tvm µs ONNX Runtime µs stem 10.0 30.0 block1 20.0 –" in text  # noqa: RUF001
+
+
 def test_a_benchmark_of_the_bundles_program_fills_the_card(made, tmp_path):
     told = {"subnet": SUBNETS[0], "benchmark": {"load_ms": 3.25, "peak_memory_bytes": 5_500_000}}
     (tmp_path / "run.json").write_text(json.dumps(told))

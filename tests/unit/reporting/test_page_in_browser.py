@@ -125,6 +125,7 @@ def test_hovering_names_a_subnet_and_a_click_keeps_it(seen):
     assert any(subnet in seen["tip"] for subnet in SUBNETS)
     assert seen["tipAfter"]
     assert "stage 1" in seen["pinned"]
+    assert re.search(r"ofa_tvm\.deploy .* --target x86 .* --subnet r\d+\.", seen["pinned"])
     assert any(subnet in seen["pinned"] for subnet in SUBNETS)
     assert (seen["pressed"], seen["pressedThen"], seen["unpinned"]) == (1, 1, True)
 
