@@ -11,28 +11,29 @@ TICKS = 5
 
 @dataclass(frozen=True)
 class Axis:
-    """A linear axis over ``low`` to ``high``; places are per cent, from 0 to 100, or backwards where ``is_upwards``."""
+    """A linear axis over ``low`` to ``high`` that lies between two places, in per cent of a plot or in pixels."""
 
     low: float
     high: float
-    is_upwards: bool = False
+    start: float = 0.0
+    end: float = 100.0
 
     @classmethod
     def over(cls, values: Iterable[float], is_upwards: bool = False, margin: float = 0.06) -> Axis:
-        """An axis that holds all values, with some room at both ends."""
+        """An axis in per cent that holds all values, with some room at both ends; upwards its start is below."""
         known = list(values)
         low, high = min(known), max(known)
         room = (high - low) * margin if high > low else abs(high) * 0.1 or 1.0
-        return cls(low - room, high + room, is_upwards)
+        start, end = (100.0, 0.0) if is_upwards else (0.0, 100.0)
+        return cls(low - room, high + room, start, end)
 
     def from_zero(self) -> Axis:
         """The same axis, beginning at 0."""
         return replace(self, low=0.0)
 
     def __call__(self, value: float) -> float:
-        """The place of a value in per cent."""
-        place = 100 * (value - self.low) / (self.high - self.low)
-        return round(100 - place if self.is_upwards else place, 2)
+        """The place of a value."""
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 2)
 
     def holds(self, value: float) -> bool:
         """Whether a value lies on the axis."""
