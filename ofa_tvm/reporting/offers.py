@@ -65,6 +65,7 @@ class Offer:
         subnet: its key.
         budget_ms: that it was searched for.
         held: whether it holds that.
+        is_gpu: whether its target is one.
         threads: of its target.
         batch: images of one call.
         provenance: how latencies were obtained.
@@ -91,6 +92,7 @@ class Offer:
     subnet: str
     budget_ms: float | None
     held: bool | None
+    is_gpu: bool
     threads: int
     batch: int
     provenance: Provenance
@@ -176,6 +178,7 @@ def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series) -> 
         subnet=pick.subnet,
         budget_ms=pick.budget_ms,
         held=pick.held,
+        is_gpu=_is_gpu(result.conditions.get("target")),
         threads=result.threads,
         batch=result.batch or 1,
         provenance=result.provenance,
@@ -217,6 +220,7 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
         subnet=manifest.subnet,
         budget_ms=None,
         held=None,
+        is_gpu=_is_gpu(manifest.target.attributes),
         threads=manifest.target.threads,
         batch=manifest.input.shape[0],
         provenance=latency.provenance,
@@ -237,6 +241,10 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
         core_rates=manifest.core_rates,
         next_command=f"{quoted(bundled.folder / 'run')} IMAGE",
     )
+
+
+def _is_gpu(attributes: object) -> bool:
+    return isinstance(attributes, dict) and attributes.get("kind") == "cuda"
 
 
 def _startup(source: Source, subnet: str, bundled: Bundled | None) -> Startup | None:

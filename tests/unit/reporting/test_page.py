@@ -120,6 +120,12 @@ def test_energy_and_emissions_have_bounds(made):
     assert "CO2e 381 mg likewise; estimate, 190 to 762 mg" in text
 
 
+def test_energy_of_a_gpu_is_not_guessed_from_cores(made):
+    text = Page(made(dtype="float16", conditions={"target": {"kind": "cuda"}})).text
+    assert "energy and CO2e of a million images not measured" in text
+    assert "792 mWh" not in text
+
+
 def test_table_has_predicted_and_measured_values(made):
     text = Page(made()).text
     assert f"0.500 0.450 0.400 0.500 0.475 -5.3 % 91.00 % 91.50 % 90.91 % 12.3 M 1.50 M {SUBNETS[0]}" in text
