@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from store import RESULTS, newest
 
-from ofa_tvm.reporting.chart import Axis
+from ofa_tvm.reporting.axis import Axis
 from ofa_tvm.support.files import read_json, write_atomic
 
 WIDTH, HEIGHT = 860, 400

@@ -100,7 +100,7 @@ def main() -> None:
     subnet = deployed["manifest"]["subnet"]
     run("ofa_tvm.bench", "--space", "mbv3-cifar", "--subnet", subnet, "--threads", "1", "--seconds", "3")
     say("5. Report")
-    run("ofa_tvm.report", "--from", str(SEARCH))
+    run("ofa_tvm.report", "--from", str(SEARCH), "--bundle", str(BUNDLE))
     say("6. The bundle by itself: a program and a library, no Python, no TVM")
     run_bundle()
     cost = deployed["cost"]

@@ -1,4 +1,4 @@
-"""``python -m ofa_tvm.report``: one self-contained HTML page of a search."""
+"""``python -m ofa_tvm.report``: one self-contained HTML page of a search or a bundle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from ofa_tvm.support.command import JsonFlag, emit, run_command
 
 
 def report(
-    source: Annotated[Path | None, typer.Option("--from", help="Folder of a search (holds result.json).")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Folder of a search (of one target or several), or of a bundle.")
+    ] = None,
+    bundle: Annotated[
+        list[Path] | None, typer.Option(help="Bundle of a pick, whose size and start are shown; repeat for several.")
+    ] = None,
+    bench: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of 'bench --json', or of a bundle's 'run --benchmark --json'; repeat for several."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The page (default: report.html in that folder).")] = None,
     ledger: Annotated[
         list[Path] | None,
@@ -32,7 +41,7 @@ def report(
     watts: Annotated[float | None, typer.Option(help="What the device draws in inference, by a meter.")] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write a search as one HTML page: picks, front, predicted and measured values, costs and conditions.
+    """Write a search or a bundle as one HTML page: picks, front, layers, engines, models, costs and conditions.
 
     With --ledger, print what work cost instead, after Software Carbon Intensity (ISO/IEC 21031:2024).
     """
@@ -50,16 +59,17 @@ def report(
         emit(account.record(), json, lambda: sci_text(account))
         return
     assert source is not None
-    from ofa_tvm.nas.result import load_search_result
     from ofa_tvm.reporting.page import render
+    from ofa_tvm.reporting.source import read_source
 
-    run = load_search_result(source)
-    path = out or source / "report.html"
+    read = read_source(source, bundle or (), bench or ())
+    path = out or (source / "report.html" if read.searches else source.with_name(f"{source.resolve().name}.html"))
     try:
-        write_atomic(path, render(run))
+        write_atomic(path, render(read))
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}", "name another file with --out") from error
-    emit({"report": str(path), "picks": len(run.picks)}, json, lambda: f"wrote {path}")
+    picks = sum(len(searched.result.picks) for searched in read.searches)
+    emit({"report": str(path), "picks": picks}, json, lambda: f"wrote {path}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

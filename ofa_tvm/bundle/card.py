@@ -10,15 +10,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from ofa_tvm.bundle.folder import LIBRARY, RUNNER
+from ofa_tvm.bundle.folder import LIBRARY
 from ofa_tvm.bundle.manifest import SCHEMA_VERSION, Latency, Manifest
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, read_json, write_json
@@ -29,15 +27,6 @@ DATASETS = {"CIFAR-10": "uoft-cs/cifar10", "Fashion-MNIST": "zalando-datasets/fa
 """Names of data sets on the hub."""
 UNKNOWN = "unknown"
 """What the hub calls a licence that nobody stated."""
-RUN_TIMEOUT_S = 60
-
-
-@dataclass(frozen=True)
-class Started:
-    """What the bundle's program takes to start, as it measures it: peak memory, and loading with the first call."""
-
-    peak_memory_bytes: int
-    load_ms: float
 
 
 def largest_top1(training: Path) -> float | None:
@@ -52,27 +41,7 @@ def largest_top1(training: Path) -> float | None:
         return None
 
 
-def measure_start(folder: Path) -> Started | None:
-    """Run the bundle's program once, on random numbers; None where it cannot run here."""
-    command = [
-        str(folder / RUNNER),
-        str(folder / LIBRARY),
-        "--benchmark",
-        "--windows",
-        "1",
-        "--window-ms",
-        "50",
-        "--json",
-    ]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=RUN_TIMEOUT_S)
-        found = json.loads(done.stdout)["benchmark"]
-        return Started(int(found["peak_memory_bytes"]), float(found["load_ms"]))
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
-        return None
-
-
-def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | None, started: Started | None) -> None:
+def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | None) -> None:
     """Write a card's files into a bundle's folder that has all others.
 
     Args:
@@ -80,12 +49,11 @@ def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | 
         manifest: what it will say, without hashes.
         licence: of the weights, as the hub names it.
         largest: accuracy of the supernet's largest subnet, where it is known.
-        started: where it was measured.
     """
     source = files("ofa_tvm.bundle").joinpath("card_files")
     (folder / EXAMPLE).write_text(source.joinpath("example.py.txt").read_text())
     size_bytes = sum(path.stat().st_size for path in folder.iterdir())
-    write_json(folder / BENCHMARKS, _benchmarks(manifest, largest, started, size_bytes))
+    write_json(folder / BENCHMARKS, _benchmarks(manifest, largest, size_bytes))
     shape, attributes = manifest.input.shape, manifest.target.attributes
     conditions = ", ".join(f"{name} {value}" for name, value in sorted(manifest.latency.conditions.items()))
     text = (
@@ -97,7 +65,7 @@ def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | 
             title=f"{manifest.space} for {manifest.target.name}, {manifest.dtype}",
             chip=attributes.get("mcpu") or attributes.get("arch") or attributes.get("kind"),
             is_x86="aarch64" not in str(attributes.get("mtriple", "")),
-            results=_results(manifest, largest, started, size_bytes),
+            results=_results(manifest, largest, size_bytes),
             shape=tuple(shape),
             batch=shape[0],
             floats=shape[0] * shape[1] * shape[2] * shape[3],
@@ -152,9 +120,7 @@ def latency_ms(latency: Latency) -> tuple[float | None, str]:
     return None, "not measured"
 
 
-def _results(
-    manifest: Manifest, largest: float | None, started: Started | None, size_bytes: int
-) -> list[tuple[str, str]]:
+def _results(manifest: Manifest, largest: float | None, size_bytes: int) -> list[tuple[str, str]]:
     accuracy, target = manifest.accuracy, manifest.target
     milliseconds, how = latency_ms(manifest.latency)
     batch, top1 = manifest.input.shape[0], accuracy.test_top1
@@ -177,14 +143,15 @@ def _results(
         rows.append(("largest subnet", f"{largest:.2%}, as the training counted{apart}"))
     rows.append(("size", f"{size_bytes / 1e6:.2f} MB; {manifest.parameters / 1e6:.2f} M parameters"))
     rows.append(("work", f"{manifest.macs / 1e6:.1f} M multiply-accumulates an image"))
-    if started is not None:
-        peak, load_ms = started.peak_memory_bytes / 1e6, started.load_ms
-        rows.append(("memory", f"{peak:.1f} MB at most, of the whole program (measured)"))
-        rows.append(("start", f"{load_ms:.2f} ms to load, with the first call (measured)"))
+    if manifest.startup is not None:
+        rows.append(("start", f"{manifest.startup.load_ms:.2f} ms to load, with the first call (measured)"))
+        if manifest.startup.peak_memory_bytes is not None:
+            peak = manifest.startup.peak_memory_bytes / 1e6
+            rows.append(("memory", f"{peak:.1f} MB at most, of the whole program (measured)"))
     return rows
 
 
-def _benchmarks(manifest: Manifest, largest: float | None, started: Started | None, size_bytes: int) -> Record:
+def _benchmarks(manifest: Manifest, largest: float | None, size_bytes: int) -> Record:
     milliseconds, how = latency_ms(manifest.latency)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -197,6 +164,6 @@ def _benchmarks(manifest: Manifest, largest: float | None, started: Started | No
         "size_bytes": size_bytes,
         "macs": manifest.macs,
         "parameters": manifest.parameters,
-        "start": None if started is None else asdict(started),
+        "start": None if manifest.startup is None else manifest.startup.model_dump(),
         "cost": [cost.record() for cost in manifest.cost],
     }

@@ -14,10 +14,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ofa_tvm.bundle.card import largest_top1, measure_start, write_card
+from ofa_tvm.bundle.card import largest_top1, write_card
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, RUNNER, write_bundle
 from ofa_tvm.bundle.gpu_bundle import add_gpu_program
 from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, Preparation, SupernetSource, TargetFacts
+from ofa_tvm.bundle.startup import measure_startup
 from ofa_tvm.compiler.codegen import Library, codegen_of
 from ofa_tvm.compiler.cuda.program import NETWORK
 from ofa_tvm.compiler.loaded_model import LoadedModel, load_anew
@@ -33,8 +34,10 @@ from ofa_tvm.graph.weights import Weights, digest
 from ofa_tvm.hardware.host import host_identity
 from ofa_tvm.hardware.machine import package_version
 from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.measurement.layer_times import layer_times
 from ofa_tvm.nas.result import Pick
 from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.spaces.subnet_blocks import subnet_blocks
 from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.facts import SupernetFacts
@@ -47,6 +50,7 @@ from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import Cost, Meter
 from ofa_tvm.support.version import VERSION
 from ofa_tvm.timing.busy_cores import busy_cores
+from ofa_tvm.timing.core_rates import core_rates
 from ofa_tvm.timing.patience import until_undisturbed
 from ofa_tvm.timing.turns import WindowPlan, in_turn
 from ofa_tvm.timing.window import Percentile, Timing, Window, usual_calibration_ms
@@ -54,6 +58,7 @@ from ofa_tvm.tuner.device import Device
 from ofa_tvm.tuner.job import TunedSubnets
 from ofa_tvm.tuner.latency_records import every_record, windows_on
 from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
 
 MAX_TOP1_DIFFERENCE: dict[DType, float] = {"float32": 0.001, "float16": 0.003, "int8": 0.003}
 """From the torch subnet in float32; int8 may lose as much before chance is taken off, see ``check_accuracy``."""
@@ -139,10 +144,16 @@ class Deployment:
         with self._phase("measure"):
             latency = self._latency(library, folder)
         manifest = self._manifest(subnet, weights, accuracy, latency)
-        manifest = manifest.model_copy(update={"glibc": oldest_glibc(*folder.glob("*.so"), folder / RUNNER)})
+        runs_here = self.target.device == "local"
+        manifest = manifest.model_copy(
+            update={
+                "glibc": oldest_glibc(*folder.glob("*.so"), folder / RUNNER),
+                "startup": measure_startup(folder / RUNNER, folder / LIBRARY) if runs_here else None,
+                "core_rates": core_rates() if runs_here and not self.target.is_gpu else None,
+            }
+        )
         if self.licence is not None:
-            started = measure_start(folder) if self.target.device == "local" else None
-            write_card(folder, manifest, self.licence, largest_top1(self.checkpoint.parent), started)
+            write_card(folder, manifest, self.licence, largest_top1(self.checkpoint.parent))
         return manifest
 
     @contextmanager
@@ -302,6 +313,10 @@ class Deployment:
         is_noise = self.dataset.name == noise.NAME
         kernels = {kernel.key for _, kernel in codegen_of(target).steps(network)}
         tuned = len(kernels & self.log.winners.keys())
+        space = self.supernet.space
+        layers = self.pick.layers if self.pick else ()
+        if not layers and latency.measured_ms is not None:
+            layers = layer_times(TunedSpace(space, target, self.log), self.config, latency.measured_ms, None)
         return Manifest(
             ofa_tvm=VERSION,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -335,6 +350,8 @@ class Deployment:
             ),
             versions=_versions(),
             cost=tuple(self.costs),
+            blocks=subnet_blocks(space, self.config),
+            layers=layers,
         )
 
 

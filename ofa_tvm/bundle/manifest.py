@@ -6,13 +6,16 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from ofa_tvm.cost_model.layer_time import LayerTime
 from ofa_tvm.data.dataset import ClassName, Preprocess
 from ofa_tvm.hardware.target import Provenance, TargetAttributes
+from ofa_tvm.spaces.subnet_blocks import Block
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost
 from ofa_tvm.support.text import has_controls, printable
 from ofa_tvm.support.typed import Count, Finite, Fraction, Milliseconds, NotNegative, Positive, SubnetKey
+from ofa_tvm.timing.core_rates import CoreRates
 from ofa_tvm.timing.window import Percentile, Timing
 
 FORMAT: Final = "ofa_tvm.bundle"
@@ -148,6 +151,18 @@ class Latency(_Part):
     budget_held: bool | None = None
 
 
+class Startup(_Part):
+    """What a fresh process of the bundle's program takes.
+
+    Args:
+        load_ms: milliseconds to load the library and run it once.
+        peak_memory_bytes: most memory that the process had; None where the system does not tell.
+    """
+
+    load_ms: NotNegative
+    peak_memory_bytes: Count | None = None
+
+
 class TargetFacts(_Part):
     """What the library was compiled for, and how many of its distinct kernels had a tuning record."""
 
@@ -170,7 +185,9 @@ class Manifest(_Part):
     """What ``manifest.json`` says; ``files`` is filled in when the bundle is written.
 
     ``glibc`` is the oldest glibc that runs the bundle; None where unknown. ``dtype`` is that of all layers' maps and
-    weights; images and logits are float32.
+    weights; images and logits are float32. ``blocks`` is what the subnet is made of and ``layers`` where its time goes;
+    empty in bundles of older versions. ``startup`` is None there, and where the program cannot run here; likewise
+    ``core_rates``, what a core of the machine that measured can do at most.
     """
 
     format: Literal["ofa_tvm.bundle"] = FORMAT
@@ -193,6 +210,10 @@ class Manifest(_Part):
     versions: dict[str, str]
     glibc: str | None = None
     cost: tuple[Cost, ...]
+    blocks: tuple[Block, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
+    startup: Startup | None = None
+    core_rates: CoreRates | None = None
     files: dict[Text, FileFacts] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.source import AccuracySource
 from ofa_tvm.measurement.latency_bench import LatencyBench
+from ofa_tvm.measurement.layer_times import layer_times
 from ofa_tvm.nas.feasibility import require_reachable
 from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
-from ofa_tvm.nas.result import FrontPoint, Pick, SearchRound
+from ofa_tvm.nas.result import FrontPoint, Pick, SearchRound, Verified
 from ofa_tvm.nas.searchers import SEARCHERS
 from ofa_tvm.nas.searchers.base import relative_excess
 from ofa_tvm.nas.searchers.optimise import optimise
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import Genomes, SubnetConfig
+from ofa_tvm.spaces.subnet_blocks import subnet_blocks
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import Infeasible, PartialResult
 from ofa_tvm.timing.window import Timing
@@ -177,7 +179,23 @@ class Finder:
                 finalists=tuple(config.key for config in configs),
                 within_budget=sum(budget_ms is None or latency_ms <= budget_ms for latency_ms in good.values()),
                 mean_latency_error=float(np.mean(errors)) if errors else None,
+                verified=tuple(
+                    self._verified(config, latency_ms, config.key not in learned) for config, latency_ms in good.items()
+                ),
             )
+        )
+
+    def _verified(self, config: SubnetConfig, latency_ms: float, is_new: bool) -> Verified:
+        first = self._first[config.key]
+        return Verified(
+            subnet=config.key,
+            predicted_ms=first.latency[0],
+            predicted_low_ms=first.latency[1],
+            predicted_high_ms=first.latency[2],
+            verified_ms=latency_ms,
+            predicted_top1=first.top1,
+            validation_top1=self.accuracy.validated(config),
+            is_new=is_new,
         )
 
     def top1(self, config: SubnetConfig) -> float:
@@ -275,6 +293,8 @@ class Finder:
             objectives={name: float(self.costs(name, genome)[0]) for name in self.settings.objectives},
             timing=timing,
             held=self._held(config, timing, budget_ms),
+            blocks=subnet_blocks(self.space, config),
+            layers=layer_times(self.bench.tuned, config, verified_ms or first.latency[0], self.latency),
         )
 
     def _held(self, config: SubnetConfig, timing: Timing | None, budget_ms: float | None) -> bool | None:

@@ -90,7 +90,7 @@ class Precisions:
             "infeasible": [budget.model_dump() for budget in self.infeasible],
             "front": [point.model_dump() for point in self._front()],
             "unmeasured": [],
-            "rounds": [entry for result in results for entry in result["rounds"]],
+            "rounds": [{**entry, "dtype": dtype} for dtype, result in of.items() for entry in result["rounds"]],
             "cost": [
                 {**cost, "phase": f"{dtype}: {cost['phase']}"}
                 for dtype, result in of.items()

@@ -7,13 +7,17 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from ofa_tvm.cost_model.layer_time import LayerTime
 from ofa_tvm.hardware.target import Provenance
+from ofa_tvm.spaces.subnet_blocks import Block
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost
 from ofa_tvm.support.typed import Count, Finite, Fraction, Milliseconds, NotNegative, Positive, SubnetKey, read_form
+from ofa_tvm.timing.core_rates import CoreRates
 from ofa_tvm.timing.window import Percentile, Timing
+from ofa_tvm.tuner.tuning_facts import TuningFacts
 
 FILE_NAME = "result.json"
 
@@ -50,6 +54,8 @@ class Pick(_Part):
         dtype: its precision, where the search was in several.
         held: whether the slowest window of all measurements kept the budget; None where there is no budget, or where
             others disturbed the machine too much to say.
+        blocks: what it is made of; empty in results of older versions.
+        layers: where its time goes; likewise, and where no kernel is tuned.
     """
 
     number: Count
@@ -73,6 +79,8 @@ class Pick(_Part):
     objectives: dict[str, float] = {}
     dtype: DType | None = None
     held: bool | None = None
+    blocks: tuple[Block, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
 
     @property
     def error(self) -> float | None:
@@ -103,6 +111,22 @@ class UnmetBudget(_Part):
     nearest_subnet: SubnetKey
 
 
+class Verified(_Part):
+    """A finalist, as it was predicted and then found: latencies in ms, accuracies as fractions.
+
+    ``is_new``: the models had not learned from its measurement before, so the prediction was a test of them.
+    """
+
+    subnet: SubnetKey
+    predicted_ms: Milliseconds
+    predicted_low_ms: Milliseconds
+    predicted_high_ms: Milliseconds
+    verified_ms: Milliseconds
+    predicted_top1: Finite
+    validation_top1: Fraction | None = None
+    is_new: bool
+
+
 class SearchRound(_Part):
     """What one round measured, and the error of predictions for subnets that the models had not learned from.
 
@@ -111,12 +135,16 @@ class SearchRound(_Part):
         finalists: subnets that were measured, by key.
         within_budget: how many of them hold it.
         mean_latency_error: of predictions for new subnets, as a fraction; None where there are none.
+        verified: those of the finalists that have a latency; empty in results of older versions.
+        dtype: their precision, where the search was in several.
     """
 
     budget_ms: NotNegative | None = None
     finalists: tuple[SubnetKey, ...] = ()
     within_budget: Count = 0
     mean_latency_error: float | None = None
+    verified: tuple[Verified, ...] = ()
+    dtype: DType | None = None
 
 
 class CurvePoint(_Part):
@@ -171,6 +199,11 @@ class SearchResult(_Part):
         infeasible: the budgets that were not met.
         unmeasured: finalists that wait for a device elsewhere, by key.
         accuracy_note: a caveat about the accuracies; empty where there is none.
+        command: the command line that searches the same again; empty in results of older versions.
+        created_at: UTC, ISO 8601; likewise.
+        ofa_tvm: version that searched; likewise.
+        tuning: what the tuning log said of the kernels; None in results of older versions.
+        core_rates: what a core of this machine can do at most; None where another device measured.
     """
 
     schema_version: int = Field(ge=1, le=1)
@@ -199,6 +232,11 @@ class SearchResult(_Part):
     accuracy_note: str = ""
     conditions: Record = {}
     rounds: tuple[SearchRound, ...] = ()
+    command: str = ""
+    created_at: str = ""
+    ofa_tvm: str = ""
+    tuning: TuningFacts | None = None
+    core_rates: CoreRates | None = None
 
     @property
     def timed(self) -> tuple[Pick, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +34,8 @@ COSTS = tuple(name for name in OBJECTIVES if name != LATENCY)
 """What a search may limit or minimise besides latency."""
 OWN_FILES = {FILE_NAME, "ledger.jsonl"}
 """By which a search's folder is known."""
+LIMIT_OPTIONS = {"size": "size-mb", "macs": "mmacs", "memory": "memory-mb", "energy": "energy-mj"}
+"""How the command line names limits, after ``--max-``."""
 SAMPLES = 60
 """Measured subnets that a latency model starts from by default."""
 
@@ -141,6 +145,40 @@ class SearchOutcome:
         }
 
 
+def search_command(request: SearchRequest) -> str:
+    """The command line that searches the same."""
+    settings, usual = request.settings, SearchSettings()
+    named = list(dict.fromkeys(target.source for target in request.targets))
+    one = request.targets[0]
+    limits = {f"--max-{LIMIT_OPTIONS[name]}": [limit] for name, limit in (settings.limits or {}).items()}
+    options: dict[str, Iterable[object]] = {
+        "--target": named,
+        "--supernet": [request.supernet],
+        "--max-latency-ms": request.budgets_ms,
+        **limits,
+        "--objective": settings.objectives,
+        "--resolution": request.resolutions,
+        "--arch": request.start,
+        "--data": [request.evaluation.data],
+        "--threads": [one.spec.threads] if len(named) == 1 else [],
+        "--batch": [one.spec.batch] if len(named) == 1 else [],
+        "--dtype": ["auto" if request.merges else one.spec.dtype],
+        "--device": [one.device],
+        "--logs": [one.logs],
+        "--accuracies": request.evaluation.accuracies,
+        "--samples": [request.samples],
+        "--percentile": [settings.percentile] if settings.percentile != usual.percentile else [],
+        "--load": [settings.busy_cores] if settings.busy_cores else [],
+        "--searcher": [settings.searcher] if settings.searcher != usual.searcher else [],
+        "--evaluations": [settings.evaluations] if settings.evaluations != usual.evaluations else [],
+        "--finalists": [settings.finalists] if settings.finalists != usual.finalists else [],
+        "--seed": [settings.seed],
+        "--out": [request.folder],
+    }
+    given = [[name, str(value)] for name, values in options.items() for value in values if value is not None]
+    return f"python -m ofa_tvm.search {shlex.join(chain.from_iterable(given))}"
+
+
 def _check_folder(folder: Path) -> None:
     """Refuse a folder that holds other things than a search.
 
@@ -183,7 +221,7 @@ def search(request: SearchRequest) -> SearchOutcome:
             device = None if target.spec.device == "pack" else stack.enter_context(open_device(target.spec))
             part = target.spec.dtype if request.merges else target.spec.name
             folder = request.folder if len(request.targets) == 1 else request.folder / part
-            searches.append(TargetSearch(target, tuned, device, folder, settings))
+            searches.append(TargetSearch(target, tuned, device, folder, settings, search_command(request)))
         log(f"opening {request.supernet}")
         opened: dict[DType, OpenedAccuracy] = {}
         for on_target in searches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -20,8 +21,11 @@ from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import Infeasible
 from ofa_tvm.support.files import Record, write_json
 from ofa_tvm.support.ledger import Ledger
+from ofa_tvm.support.version import VERSION
+from ofa_tvm.timing.core_rates import core_rates
 from ofa_tvm.tuner.device import Device
 from ofa_tvm.tuner.tuned_space import Target, TunedSpace
+from ofa_tvm.tuner.tuning_facts import tuning_facts
 
 
 class TargetSearch:
@@ -33,6 +37,7 @@ class TargetSearch:
         device: measures subnets on it; None where they are measured elsewhere, by packs.
         folder: where the result goes.
         settings: how hard to search, and for what.
+        command: the command line that searches the same.
     """
 
     def __init__(
@@ -42,9 +47,10 @@ class TargetSearch:
         device: Device | None,
         folder: Path,
         settings: SearchSettings,
+        command: str = "",
     ) -> None:
         self.named, self.target, self.log = named, tuned.target, tuned.log
-        self.device, self.folder, self.settings = device, folder, settings
+        self.device, self.folder, self.settings, self.command = device, folder, settings, command
         self.bench = LatencyBench(tuned, device, settings.percentile, settings.busy_cores)
         self._finder: Finder | None = None
         self.infeasible: list[UnmetBudget] = []
@@ -95,6 +101,10 @@ class TargetSearch:
             raise all_infeasible(errors, budgets)
         return picks
 
+    def _core_rates(self) -> Record | None:
+        rates = core_rates() if self.target.device == "local" and not self.target.is_gpu else None
+        return None if rates is None else asdict(rates)
+
     def result(self, supernet: Path, sha256: str, accuracy: AccuracySource, budgets: Sequence[float]) -> Record:
         """What ``search_result`` reads; written to the folder too."""
         with self.ledger.phase("rate the models"):
@@ -123,6 +133,11 @@ class TargetSearch:
             "cost_model": latency_quality,
             "accuracy_predictor": None if accuracy_quality is None else asdict(accuracy_quality),
             "accuracy_note": accuracy.note,
+            "command": self.command,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "ofa_tvm": VERSION,
+            "core_rates": self._core_rates(),
+            "tuning": asdict(tuning_facts(self.bench.tuned, self.finder.drawn.resolutions)),
             "cost": [cost.record() for cost in self.ledger.costs()[self._earlier_phases :]],
             "folder": str(self.folder),
         }

@@ -1,88 +1,85 @@
-"""Render a search as one HTML page without scripts or anything to fetch."""
+"""Render a report as one HTML file that fetches nothing: its style, its script and its data are in it."""
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ofa_tvm.nas.objectives import OBJECTIVES
-from ofa_tvm.nas.result import SearchResult
-from ofa_tvm.reporting import chart
-from ofa_tvm.support.console import duration
-from ofa_tvm.support.ledger import total
+from ofa_tvm.reporting import units
+from ofa_tvm.reporting.condition_section import searched_at
+from ofa_tvm.reporting.offers import Offer, Series, all_offers, all_series
+from ofa_tvm.reporting.page_data import page_data
+from ofa_tvm.reporting.sections import sections
+from ofa_tvm.reporting.source import Source
 from ofa_tvm.support.version import VERSION
 
-METHODS = {
-    "model": "XGBoost on top of the kernel table (in use)",
-    "table_alone": "kernel table, one factor",
-    "additive": "additive (ridge on choices)",
-    "xgboost_raw": "XGBoost on raw choices",
-    "flops": "FLOPs, one factor",
+TEMPLATES = "templates"
+PROVENANCE = {
+    "estimated": "Latencies on this page are estimates, no measurements: instruction counts under emulation, cycles by "
+    "a model of the CPU, an assumed clock. They rank subnets; attach a board to measure.",
+    "replayed": "Latencies on this page are replayed from a tuning log that was recorded earlier; nothing was measured "
+    "for it.",
 }
-IMPORTANT = 8
 
 
-def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"  # noqa: RUF001
-
-
-def _percent(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"  # noqa: RUF001
-
-
-def _share(value: float | None, error: float | None) -> str:
-    """A fraction with its standard error."""
-    if value is None or error is None:
-        return _percent(value)
-    return f"{100 * value:.2f} ± {100 * error:.2f} %"
-
-
-def _millions(value: float) -> str:
-    return f"{value / 1e6:.2f} M"
-
-
-def _watt_hours(kwh: float) -> str:
-    return f"{1e3 * kwh:.3g}"
-
-
-def _important(run: SearchResult) -> list[tuple[str, float]]:
-    """The features that matter most, of both parts of the latency model."""
-    parts = run.cost_model.importance if run.cost_model else {}
-    shares = [(name, share) for part in parts.values() for name, share in part.items()]
-    return sorted(shares, key=lambda pair: -pair[1])[:IMPORTANT]
-
-
-def render(run: SearchResult) -> str:
+def render(source: Source) -> str:
     """The page as text."""
     environment = Environment(
-        loader=PackageLoader("ofa_tvm.reporting", "."),
+        loader=PackageLoader("ofa_tvm.reporting", TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = {
-        "ms": _ms,
-        "percent": _percent,
-        "share": _share,
-        "millions": _millions,
-        "watt_hours": _watt_hours,
-        "duration": duration,
-    }
-    environment.filters.update(filters)
-    conditions = {
-        name: value if isinstance(value, str) else json.dumps(value) for name, value in run.conditions.items()
+    series = all_series(source)
+    offers = all_offers(source, series)
+    provenances = {searched.result.provenance for searched in source.searches} or {
+        bundled.manifest.latency.provenance for bundled in source.bundles
     }
     return environment.get_template("page.html.j2").render(
-        run=run,
-        chart=chart.scatter(run.front, run.picks, run.budgets_ms),
-        top1_shown=chart.top1_shown,
-        geometry=chart,
-        conditions=conditions,
-        methods=METHODS,
-        objectives=OBJECTIVES,
-        important=_important(run),
-        costs=[*run.cost, total("all phases", run.cost)] if run.cost else [],
+        title=_title(source),
+        subtitle=_subtitle(source, series, offers),
+        warnings=[text for kind, text in PROVENANCE.items() if kind in provenances],
+        sections=sections(source, series, offers),
+        data=_embedded(source),
+        style=_asset("style.css"),
+        script=_asset("script.js"),
         version=VERSION,
     )
+
+
+def _title(source: Source) -> str:
+    if not source.searches:
+        manifest = source.bundles[0].manifest
+        return f"{manifest.space} on {manifest.target.name}: a bundle"
+    spaces = dict.fromkeys(searched.result.space for searched in source.searches)
+    targets = dict.fromkeys(searched.result.target for searched in source.searches)
+    return f"{', '.join(spaces)} on {', '.join(targets)}"
+
+
+def _subtitle(source: Source, series: tuple[Series, ...], offers: tuple[Offer, ...]) -> str:
+    if not source.searches:
+        manifest = source.bundles[0].manifest
+        threads = units.plural(manifest.target.threads, "thread")
+        return f"{threads} · {manifest.dtype} · {manifest.created_at[:10]} · {manifest.target.fingerprint}"
+    result = source.searches[0].result
+    budgets = len({budget for searched in source.searches for budget in searched.result.budgets_ms})
+    asked = f" for {units.plural(budgets, 'budget')}" if budgets else " along the front"
+    parts = [units.plural(len(offers), "pick") + asked]
+    parts += [units.plural(result.threads, "thread"), result.dtype or ""] if len(series) == 1 else []
+    dates = [searched_at(searched.result)[:10] for searched in source.searches]
+    return " · ".join(filter(None, [*parts, max(dates)]))
+
+
+def _asset(name: str) -> str:
+    return files("ofa_tvm.reporting").joinpath(TEMPLATES, name).read_text(encoding="utf-8")
+
+
+def _embedded(source: Source) -> str:
+    """The data as JSON, packed by gzip: the layers of many picks would be half of the page."""
+    text = json.dumps(page_data(source), separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

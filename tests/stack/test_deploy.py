@@ -87,6 +87,8 @@ def test_bundle_runs_and_says_what_it_is(run, checkpoint, tmp_path, capsys, tiny
     assert manifest.latency.measured_ms is not None
     assert manifest.latency.measured_ms > 0
     assert (manifest.target.tuned_kernels, manifest.latency.predicted_ms) == (0, None)
+    assert sum(block.macs for block in manifest.blocks) == manifest.macs
+    assert manifest.startup is None or manifest.startup.load_ms > 0
     assert [cost.phase for cost in manifest.cost] == [
         "deploy: load",
         "deploy: extract and calibrate",

@@ -12,7 +12,7 @@ import torch
 from formula_device import FormulaDevice, kernel_ms, tuned_log
 
 import ofa_tvm.search as search_command
-from ofa_tvm import data
+from ofa_tvm import data, report
 from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.hardware.machine import cpu_flags
@@ -20,7 +20,7 @@ from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement import pack_rounds
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.measurement.pack_rounds import Exported, PackRound
-from ofa_tvm.nas.result import load_search_result
+from ofa_tvm.nas.result import SearchResult, load_search_result
 from ofa_tvm.spaces import SPACES, SubnetConfig
 from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
@@ -87,6 +87,19 @@ def test_one_budget_that_cannot_be_met_leaves_the_others(run, tmp_path, capsys) 
     assert result.target_source == str(tmp_path / "mine.toml")
     assert result.target == "mine"
     assert result.supernet_sha256 == sha256_file(tmp_path / "supernet.safetensors")
+    assert "--max-latency-ms 0.0001 --max-latency-ms 100" in result.command
+    _keeps_what_a_report_shows(result)
+    assert report.main(["--from", str(tmp_path / "out")]) == 0
+
+
+def _keeps_what_a_report_shows(result: SearchResult) -> None:
+    for pick in result.picks:
+        assert sum(block.macs for block in pick.blocks) == pick.macs
+        assert sum(layer.time_ms for layer in pick.layers) == pytest.approx(pick.verified_ms)
+    verified = [one for entry in result.rounds for one in entry.verified]
+    assert {one.subnet for one in verified} == {key for entry in result.rounds for key in entry.finalists}
+    assert result.tuning is not None
+    assert result.tuning.kernels
 
 
 @needs_int8

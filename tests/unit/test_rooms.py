@@ -68,9 +68,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *(*GROUND, "supernet", "tuner", "devices", "cost_model", "accuracy", "measurement"),
         "nas.searchers",
     ),
-    "bundle": (*BELOW_DEVICES, *DEVICES, "data", "supernet", "engines", "nas"),
+    "bundle": (*BELOW_DEVICES, *DEVICES, "data", "supernet", "cost_model", "measurement", "engines", "nas"),
     "reporting": (
-        *("support", "timing", "tuner", "cost_model", "accuracy", "training", "measurement", "nas", "bundle"),
+        *("support", "hardware", "timing", "spaces", "tuner", "cost_model", "accuracy", "training", "measurement"),
+        *("nas", "bundle"),
     ),
     "checks": ("support", "hardware", "graph", *COMPILER, "tuner", *DEVICES),
     "api": (

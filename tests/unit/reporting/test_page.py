@@ -5,80 +5,29 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
-from typing import Any
 
 import pytest
-from formula_device import window_figures
+from search_results import COST, SUBNETS, bench, full_pick, full_result, pick, result, timing
 
 from ofa_tvm import report
 from ofa_tvm.nas.result import load_search_result
-from ofa_tvm.reporting.chart import Axis, scatter
+from ofa_tvm.reporting.source import read_source
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.timing.window import Timing, Window
 
-COST = {
-    "phase": "search and verify",
-    "wall_s": 75.0,
-    "cpu_s": 130.0,
-    "energy_kwh": 0.00022,
-    "energy_low_kwh": 0.00011,
-    "energy_high_kwh": 0.00044,
-    "method": "estimated (6 W per busy core)",
-}
-
-
-def pick(number, **changes):
-    values = {
-        "number": number,
-        "subnet": f"r32.3x{number}",
-        "budget_ms": 0.5 * number,
-        "predicted_ms": 0.45 * number,
-        "predicted_low_ms": 0.4 * number,
-        "predicted_high_ms": 0.5 * number,
-        "measured_ms": 0.475 * number,
-        "predicted_top1": 0.90 + number / 100,
-        "validation_top1": 0.905 + number / 100,
-        "test_top1": 0.8991 + number / 100,
-        "macs": 12_340_000 * number,
-        "parameters": 1_500_000,
-        "held": True,
-    }
-    return {**values, **changes}
-
-
-def result(**changes):
-    values = {
-        "schema_version": 1,
-        "space": "mbv3-cifar",
-        "supernet": "runs/cifar/supernet.safetensors",
-        "target": "x86",
-        "threads": 1,
-        "fingerprint": "haswell-1t-b1-01234567",
-        "budgets_ms": [0.5, 1.0],
-        "picks": [pick(1), pick(2, held=False)],
-        "front": [
-            {"subnet": f"r32.5x{number}", "predicted_ms": 0.2 + number / 10, "predicted_top1": 0.9 + number / 500}
-            for number in range(10)
-        ],
-        "cost": [COST, {**COST, "phase": "measure subnets", "method": "metered (RAPL, whole package)"}],
-        "cost_model": {"mape": 0.031, "spearman": 0.987, "interval_coverage": 0.9, "samples": 60, "folds": 5},
-        "accuracy_predictor": {"kendall_tau": 0.81, "mae": 0.004, "samples": 90},
-        "conditions": {"cpu": "Some CPU", "threads": 1, "target": {"kind": "llvm"}},
-        "rounds": [{}, {}],
-    }
-    return {**values, **changes}
+MOST_BYTES = 600_000
 
 
 class Page(HTMLParser):
     """Text and tags of a page; asserts that every element is closed in order."""
 
     VOID = frozenset({"meta", "link", "br", "hr", "img"})
+    SILENT = frozenset({"script", "style"})
 
     def __init__(self, text):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str]]] = []
         self.words: list[str] = []
-        self.ids: set[str] = set()
+        self.ids: list[str] = []
         self.refers: set[str] = set()
         self.open: list[str] = []
         self.feed(text)
@@ -96,112 +45,223 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
         for name, value in attrs:
             if name == "id":
-                self.ids.add(value)
+                self.ids.append(value)
             if name in ("aria-labelledby", "aria-describedby"):
                 self.refers |= set(value.split())
+            if name == "href" and value.startswith("#"):
+                self.refers.add(value[1:])
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.words.append(data)
+        if not self.open or self.open[-1] not in self.SILENT:
+            self.words.append(data)
 
     @property
     def text(self):
         return re.sub(r"\s+", " ", " ".join(self.words))
 
-    def count(self, tag, css=None):
-        return sum(name == tag and (css is None or attrs.get("class") == css) for name, attrs in self.tags)
+    def count(self, tag, css):
+        return sum(name == tag and css in attrs.get("class", "").split() for name, attrs in self.tags)
 
 
 @pytest.fixture
 def made(tmp_path):
     """Writes a result and its page; returns the text of the page."""
 
-    def made(**changes):
-        (tmp_path / "result.json").write_text(json.dumps(result(**changes)))
-        assert report.main(["--from", str(tmp_path)]) == 0
+    def made(values=None, *options, **changes):
+        values = result() if values is None else values
+        (tmp_path / "result.json").write_text(json.dumps({**values, **changes}))
+        assert report.main(["--from", str(tmp_path), *options]) == 0
         return (tmp_path / "report.html").read_text()
 
     return made
 
 
-def timing(calibration_ms: float) -> dict[str, Any]:
-    windows = [Window.of(window_figures(0.48 * share, calibration_ms, 100, 7)) for share in (1, 1.02, 0.98)]
-    made = Timing(
-        windows=tuple(windows), host="a CPU; 0123", measured_at="2026-11-27T01:02:03", usual_calibration_ms=0.05
-    )
-    return made.model_dump()
-
-
 def test_windows_stand_behind_what_is_told(made):
-    text = Page(made(picks=[pick(1, timing=timing(0.05))])).text
-    assert "1 0.480 0.470 to 0.490 0.528 0.624 3 of 3 300 21 0.050 0.050 2026-11-27T01:02:03" in text
-    assert "Host: a CPU; 0123" in text
+    text = Page(made(picks=[pick(1, timing=timing())])).text
+    assert "p50 / p90 / p99 0.480 / 0.528 / 0.624 ms, of single calls" in text
+    assert "in each window 0.470 to 0.490 ms 3 of 3 undisturbed" in text
+    assert "1 0.480 0.470 0.490 0.528 0.624 3 3 300 21 0.050 0.050 2026-11-27 01:02:03" in text
+    assert "host a CPU; 0123" in text
     assert "budget held" in text
 
 
 def test_a_disturbed_machine_is_told(made):
     text = Page(made(picks=[pick(1, held=None, timing=timing(0.09))])).text
     assert "too much other work to say" in text
-    assert "0 of 3" in text
+    assert "0 of 3 undisturbed" in text
 
 
-def test_headline_says_budget_pick_and_whether_it_held(made):
+def test_cards_say_budget_latency_and_whether_it_held(made):
+    text = Page(made(full_result())).text
+    assert re.search(r"Pick 1 budget 0\.500 ms · float32 0\.475 ms p50 measured ✓ budget held", text)
+    assert "top-1, test images 90.91 ± 0.30 %" in text
+    assert "maps alive at once 300 kB" in text
+    assert re.search(r"0\.950 ms p50 measured ✗ budget missed", Page(made()).text)
+
+
+def test_what_is_not_known_is_said_with_the_command_that_measures_it(made, tmp_path):
     text = Page(made()).text
-    assert "Pick 1 · budget 0.500 ms" in text
-    assert re.search(r"0\.475 ms measured ✓ budget held 90\.91 % top-1, measured on test images r32\.3x1", text)
-    assert re.search(r"0\.950 ms measured ✗ budget missed", text)
+    command = f"python -m ofa_tvm.deploy --from {tmp_path} --pick 1 --out bundle-1"
+    assert (
+        f"p50 / p90 / p99, library, load and first inference, peak memory not measured what measures it {command}"
+        in text
+    )
+    assert "no comparison with other engines was given" in text
+    assert "predict --space mbv3-cifar --target x86 --subnet" in text
+
+
+def test_energy_and_emissions_have_bounds(made):
+    """0.475 ms at 6 W a million times are 2850 J."""
+    text = Page(made()).text
+    assert "energy 792 mWh of a million images; estimate, 396 mWh to 1.58 Wh" in text
+    assert "CO2e 381 mg likewise; estimate, 190 to 762 mg" in text
+
+
+def test_energy_of_a_gpu_is_not_guessed_from_cores(made):
+    text = Page(made(dtype="float16", conditions={"target": {"kind": "cuda"}})).text
+    assert "energy and CO2e of a million images not measured" in text
+    assert "792 mWh" not in text
 
 
 def test_table_has_predicted_and_measured_values(made):
     text = Page(made()).text
-    assert "predicted ms predicted interval measured ms" in text
-    assert "0.450 0.400 to 0.500 0.475 -5.3 % 91.00 % 91.50 % 90.91 % 12.34 M 1.50 M" in text
+    assert f"0.500 0.450 0.400 0.500 0.475 -5.3 % 91.00 % 91.50 % 90.91 % 12.3 M 1.50 M {SUBNETS[0]}" in text
 
 
-def test_chart_shows_front_picks_intervals_and_budgets(made):
+def test_front_shows_points_picks_intervals_and_budgets(made):
+    page = Page(made(full_result()))
+    (front,) = [number for number, (tag, attrs) in enumerate(page.tags) if tag == "figure" and "data-pins" in attrs]
+    end = next(number for number, (_, attrs) in enumerate(page.tags) if attrs.get("id") == "architecture")
+    inside = page.tags[front:end]
+
+    def marks(css):
+        return [attrs for _, attrs in inside if f"mark {css}" in attrs.get("class", "")]
+
+    assert len(marks("dot")) == 10
+    assert len(marks("square")) == 2
+    assert len(marks("ring")) == 2
+    assert sum("rule" in attrs.get("class", "").split() for tag, attrs in inside if tag == "line") == 2
+    assert sum("whisker" in attrs.get("class", "") for _, attrs in inside) == 2
+    every = [*marks("dot"), *marks("square"), *marks("ring")]
+    places = [mark.get(side) or mark[f"c{side}"] for mark in every for side in "xy"]
+    assert all(0 <= float(place.rstrip("%")) <= 100 for place in places)
+    assert all(any(subnet in mark["aria-label"] for subnet in SUBNETS) for mark in every)
+
+
+def test_networks_are_drawn_and_their_differences_marked(made):
     page = Page(made())
-    assert page.count("circle", "dot") == 10
-    for tag, css in (("line", "interval"), ("circle", "predicted"), ("rect", "measured"), ("line", "budget")):
-        assert page.count(tag, css) == 2
-    boxes = [attrs for tag, attrs in page.tags if tag == "circle"]
-    assert all(64 <= float(box["cx"]) <= 704 and 16 <= float(box["cy"]) <= 352 for box in boxes)
+    assert page.count("svg", "network") == 2
+    assert page.count("g", "skipped") == 1
+    assert page.count("path", "differs-mark") == page.count("g", "differs") > 3
+    assert "32 px in, 2 + 2 + 2 blocks in 3 stages" in page.text
+    assert page.count("svg", "network") == Page(made(space="own-space")).count("svg", "network") + 2
+
+
+def test_layers_add_up_and_are_compared_with_the_fastest(made):
+    page = Page(made(full_result()))
+    assert "Pick 1: 0.475 ms, 11 calls" in page.text
+    assert "1x1 convolution, 24 → 24 channels, 16 px" in page.text
+    shares = [
+        float(attrs["style"].partition(":")[2])
+        for tag, attrs in page.tags
+        if tag == "span" and "slice" in attrs.get("class", "")
+    ]
+    assert sum(shares) == pytest.approx(2, abs=1e-3)
+    assert "compared with the fastest kernel" in page.text
+    assert " 100 % " in page.text
+
+
+def test_layers_are_compared_with_the_cores_peak_where_it_is_known(made):
+    text = Page(made(full_result(core_rates={"gflops_per_s": 40.0, "gbytes_per_s": 12.0}))).text
+    assert "At most, 1 core did 40 GFLOP/s in float32 when measured, and one core read 12.0 GB/s from memory" in text
+    assert re.search(r"stem stem 1x1 convolution, 3 → 16 channels, 32 px 43\.2 9\.1 % 20\.5 51 %", text)
+
+
+def test_engines_are_compared_with_their_spread(made, tmp_path):
+    (tmp_path / "bench.json").write_text(json.dumps(bench()))
+    text = Page(made(result(), "--bench", str(tmp_path / "bench.json"))).text
+    assert "ONNX Runtime 1.32.0 2.00x 1.64 to 2.44" in text
+
+
+def test_engines_are_compared_block_by_block_where_that_was_measured(made, tmp_path):
+    told = bench()
+    told["subnets"][0]["blocks"] = {"ofa_tvm": {"stem": 0.01, "block1": 0.02}, "ort": {"stem": 0.03}}
+    (tmp_path / "bench.json").write_text(json.dumps(told))
+    text = Page(made(result(), "--bench", str(tmp_path / "bench.json"))).text
+    assert "block ofa_tvm µs ONNX Runtime µs stem 10.0 30.0 block1 20.0 –" in text  # noqa: RUF001
+
+
+def test_a_benchmark_of_the_bundles_program_fills_the_card(made, tmp_path):
+    told = {"subnet": SUBNETS[0], "benchmark": {"load_ms": 3.25, "peak_memory_bytes": 5_500_000}}
+    (tmp_path / "run.json").write_text(json.dumps(told))
+    text = Page(made(result(), "--bench", str(tmp_path / "run.json"))).text
+    assert "load and first inference 3.2 ms in a fresh process peak memory 5.50 MB" in text
+
+
+def test_what_the_search_did(made):
+    text = Page(made(full_result())).text
+    assert "2 rounds of search" in text
+    assert "Front reached, round by round" in text
+    assert "2 finalists that the model had not learned from" in text
+    assert "not in results of older versions" in Page(made()).text
+
+
+def test_tuning(made):
+    text = Page(made(full_result())).text
+    assert "kernels tuned 9 of 10 by default schedule 20 % slower" in text
+    assert "Quality over trials" in text
+    assert "1x1 convolution, 16 → 24 channels, 16 px 10.0 1.00 20.0 % 100 20 template" in text
 
 
 def test_costs_carry_their_method_and_are_not_mixed_silently(made):
     text = Page(made()).text
-    assert "search and verify 1:15 2:10 0.22 0.11 to 0.44 estimated (6 W per busy core)" in text
-    assert (
-        "all phases 2:30 4:20 0.44 0.22 to 0.88 estimated (6 W per busy core) + metered (RAPL, whole package)" in text
-    )
+    assert "search and verify 1:15 2:10 220 mWh 110 mWh 440 mWh estimated (6 W per busy core)" in text
+    mixed = "estimated (6 W per busy core) + metered (RAPL, whole package)"
+    assert f"all phases 2:30 4:20 440 mWh 220 mWh 880 mWh {mixed}" in text
 
 
-def test_quality_and_conditions(made):
-    text = Page(made()).text
-    assert "cross-validated on 60 measured subnets: mean error 3.1 %, rank correlation 0.987; 90 % of" in text
-    assert "mean error 0.40 % top-1, rank correlation (Kendall) 0.810" in text
-    assert '{"kind": "llvm"}' in text
-    assert "2 rounds of search" in text
+def test_models_and_conditions(made):
+    text = Page(made(full_result())).text
+    assert "latency model, mean error 3.1 % cross-validated on 60 measured subnets" in text
+    assert "latencies in their 90 % interval 90 %" in text
+    assert "accuracy predictor, mean error 0.40 %" in text
+    assert "time of depthwise kernels" in text
+    assert "Error over samples" in text
+    assert "target compiler llvm" in text
+    assert "date 2026-11-28 01:02:03 UTC" in text
+    assert "python -m ofa_tvm.search --target x86 --max-latency-ms 0.5" in text
 
 
-def test_page_fetches_and_runs_nothing(made):
-    page = Page(made())
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object"}
-    assert not any(name in ("src", "href") or name.startswith("on") for _, attrs in page.tags for name in attrs)
+def test_no_name_of_a_variable_and_no_tiny_number_stands_in_the_text(made):
+    words = Page(made(full_result())).text
+    for command in re.findall(r"python -m \S+", words):
+        words = words.replace(command, "")
+    assert set(re.findall(r"\b[a-z]+_[a-z_]+\b", words)) <= {"ofa_tvm"}
+    assert not re.search(r"\de-\d", words)
+
+
+def test_page_fetches_nothing(made):
+    text = made(full_result())
+    page = Page(text)
+    assert not {tag for tag, _ in page.tags} & {"link", "img", "iframe", "object"}
+    assert not any(name == "src" or name.startswith("on") for _, attrs in page.tags for name in attrs)
+    assert {attrs["href"][0] for _, attrs in page.tags if "href" in attrs} == {"#"}
+    assert not re.search(r"https?://|@import|url\(|fetch\(", text)
 
 
 def test_page_is_accessible(made):
-    page = Page(made())
+    page = Page(made(full_result()))
     assert ("html", {"lang": "en"}) in page.tags
-    assert page.refers <= page.ids
-    svg = next(attrs for tag, attrs in page.tags if tag == "svg")
-    assert svg["role"] == "img"
-    assert svg["aria-labelledby"]
+    assert page.refers <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
     headers = [attrs for tag, attrs in page.tags if tag == "th"]
     assert headers
     assert all("scope" in attrs for attrs in headers)
-    assert "prefers-color-scheme: dark" in page.text
+    regions = [attrs for _, attrs in page.tags if "scroll" in attrs.get("class", "").split()]
+    assert all(attrs["tabindex"] == "0" and attrs["role"] == "region" for attrs in regions)
 
 
 def test_names_are_escaped(made):
@@ -214,10 +274,11 @@ def test_names_are_escaped(made):
         picks=[pick(1)],
         cost=[{**COST, "phase": evil, "method": evil}],
         conditions={evil: evil, "nested": {"name": evil}},
+        accuracy_note=evil,
     )
-    assert "<script" not in text
+    assert "<script>alert" not in text
     page = Page(text)
-    assert page.count("script") == 0
+    assert [attrs.get("id") for tag, attrs in page.tags if tag == "script"] == ["data", None]
     assert evil in page.text
 
 
@@ -236,40 +297,95 @@ def test_a_search_without_budgets_and_without_extras(made):
         )
     ).text
     assert "Picks along the front" in text
-    assert "– ms measured" in text  # noqa: RUF001
-    assert "What the search cost" not in text
+    assert "– ms not measured" in text  # noqa: RUF001
+    assert "What it cost" not in text
     assert "says nothing of its latency model" in text
     assert "Accuracy against latency" not in text
 
 
 def test_one_point_alone_can_be_drawn(made):
-    page = Page(
-        made(
-            budgets_ms=[],
-            front=[],
-            picks=[pick(1, predicted_low_ms=1, predicted_ms=1, predicted_high_ms=1, measured_ms=1)],
-        )
-    )
-    assert page.count("circle", "predicted") == 1
+    lone = pick(1, predicted_low_ms=1, predicted_ms=1, predicted_high_ms=1, measured_ms=1)
+    assert Page(made(budgets_ms=[], front=[], picks=[lone])).count("svg", "square") == 1
 
 
 def test_no_pick_is_said(made):
     assert "found no subnet to offer" in Page(made(picks=[])).text
 
 
-def test_a_budget_far_away_does_not_squeeze_the_chart(made):
+def test_a_budget_far_away_does_not_squeeze_the_plot(made):
     page = Page(made(budgets_ms=[0.5, 50.0]))
-    assert "Beyond the chart: 50.000 ms." in page.text
-    (near,) = [attrs for tag, attrs in page.tags if (tag, attrs.get("class")) == ("line", "budget")]
-    dots = [float(attrs["cx"]) for tag, attrs in page.tags if (tag, attrs.get("class")) == ("circle", "dot")]
-    assert 64 < float(near["x1"]) < 704
-    assert max(dots) - min(dots) > 320
+    assert "Budgets beyond the plot: 50.00 ms." in page.text
+    assert page.count("line", "rule") == 1
+    dots = [float(attrs["cx"].rstrip("%")) for tag, attrs in page.tags if "mark dot" in attrs.get("class", "")]
+    assert max(dots) - min(dots) > 50
 
 
 def test_budgets_that_nothing_holds_are_listed(made):
     assert "Budgets that nothing holds" not in made()
     unmet = {"budget_ms": 0.01, "nearest_ms": 0.2, "nearest_subnet": "r24.3x2"}
-    assert "0.010 ms: the nearest subnet takes 0.200 ms, measured" in Page(made(infeasible=[unmet])).text
+    assert "0.010 ms on x86 the nearest subnet takes 0.200 ms, measured" in Page(made(infeasible=[unmet])).text
+
+
+def test_finalists_that_wait_for_their_device_are_listed(made):
+    text = Page(made(unmeasured=["r28.3x2-3x2.5x3-5x2.3x2-3x2"])).text
+    assert "Finalists that wait for the device" in text
+    assert "r28.3x2-3x2.5x3-5x2.3x2-3x2" in text
+    assert "Finalists that wait" not in Page(made()).text
+
+
+@pytest.mark.parametrize(
+    ("provenance", "said"), [("estimated", "no measurements"), ("replayed", "nothing was measured")]
+)
+def test_latencies_that_were_not_measured_are_said_first(made, provenance, said):
+    text = Page(made(provenance=provenance)).text
+    assert said in text.partition("What fits each budget")[0]
+
+
+def several(tmp_path, targets=("x86", "arm"), **options):
+    for target in targets:
+        (tmp_path / target).mkdir()
+        values = full_result(target=target, fingerprint=target, **options)
+        (tmp_path / target / "result.json").write_text(json.dumps(values))
+    matrix = [
+        {
+            "shipped": shipped,
+            "on": on,
+            "top1_lost": 0.002,
+            "slower": 0.1 * (shipped != on),
+            "broken_budgets": 1,
+            "picks": 2,
+        }
+        for shipped in targets
+        for on in targets
+    ]
+    (tmp_path / "regret.json").write_text(json.dumps({"schema_version": 1, "regret": matrix}))
+
+
+def test_several_targets_have_colours_a_matrix_and_one_page(tmp_path, capsys):
+    several(tmp_path)
+    assert report.main(["--from", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["picks"] == 4
+    page = Page((tmp_path / "report.html").read_text())
+    assert "mbv3-cifar on arm, x86" in page.text
+    assert {"s0", "s1"} <= {css for _, attrs in page.tags for css in attrs.get("class", "").split()}
+    assert "+10.0 % 0.20 points lost 1 of 2 over budget" in page.text
+    assert f"--from {tmp_path / 'x86'} --pick 2" in page.text
+
+
+def test_several_precisions_of_one_target_are_told_apart(made):
+    names = {"float32": "haswell-1t-b1-01234567", "int8": "haswell-1t-b1-i8-0123"}
+    picks = [pick(1, dtype="int8"), pick(2, dtype="float32")]
+    page = Page(made(dtype=None, fingerprints=names, picks=picks))
+    assert "Pick 1 budget 0.500 ms · int8" in page.text
+    assert page.count("li", "s1") == 1
+
+
+def test_a_page_of_three_targets_stays_small(tmp_path):
+    picks = [full_pick(number) for number in range(1, 9)]
+    picks = [{**made, "layers": 4 * made["layers"]} for made in picks]
+    several(tmp_path, ("x86", "arm", "gpu"), picks=picks, front=500)
+    assert report.main(["--from", str(tmp_path)]) == 0
+    assert (tmp_path / "report.html").stat().st_size < MOST_BYTES
 
 
 def test_json_and_out(tmp_path, capsys):
@@ -281,16 +397,28 @@ def test_json_and_out(tmp_path, capsys):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_missing_search_ends_with_2(tmp_path, capsys):
-    assert report.main(["--from", str(tmp_path)]) == 2
-    assert "result.json is missing" in capsys.readouterr().err
-
-
-def test_a_page_that_cannot_be_written_ends_with_2(tmp_path, capsys):
-    (tmp_path / "result.json").write_text(json.dumps(result()))
-    (tmp_path / "file").write_text("")
-    assert report.main(["--from", str(tmp_path), "--out", str(tmp_path / "file" / "page.html")]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("files", "options", "said"),
+    [
+        ({}, [], "result.json is missing"),
+        ({"result.json": "{"}, [], "is damaged"),
+        ({"result.json": result(), "regret.json": {"regret": [{"on": "x86"}]}}, [], "'0.shipped'"),
+        ({"result.json": result(), "regret.json": []}, [], "regret.json is damaged"),
+        ({"manifest.json": {}}, [], "is not the manifest of a bundle"),
+        ({"result.json": result(), "b": {}}, ["--bench", "b"], "'space'"),
+        ({"result.json": result(), "b": {"benchmark": {"load_ms": 0}}}, ["--bench", "b"], "'benchmark.load_ms'"),
+        ({"result.json": result(), "b": [1]}, ["--bench", "b"], "is no benchmark"),
+        ({"result.json": result()}, ["--bench", "none"], "does not exist"),
+        ({"result.json": result()}, ["--bundle", "none"], "does not exist"),
+        ({"result.json": result(), "file": ""}, ["--out", "file/page.html"], "cannot be written"),
+    ],
+)
+def test_what_cannot_be_read_or_written_ends_with_2(tmp_path, capsys, monkeypatch, files, options, said):
+    monkeypatch.chdir(tmp_path)
+    for name, content in files.items():
+        (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    assert report.main(["--from", ".", *options]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -301,6 +429,8 @@ def test_a_page_that_cannot_be_written_ends_with_2(tmp_path, capsys):
         ({"picks": [pick(1, measured_ms=float("nan"))]}, "picks.0.measured_ms"),
         ({"front": [{"subnet": "r32.3x3", "predicted_ms": "slow", "predicted_top1": 0.9}]}, "front.0.predicted_ms"),
         ({"cost": [{"phase": "search"}]}, "cost.0.wall_s"),
+        ({"rounds": [{"verified": [{}]}]}, "rounds.0.verified.0.subnet"),
+        ({"tuning": {"folder": "logs"}}, "tuning.tuned"),
     ],
 )
 def test_a_damaged_result_is_named_with_its_key(tmp_path, changes, key):
@@ -314,30 +444,4 @@ def test_a_damaged_result_is_named_with_its_key(tmp_path, changes, key):
 def test_a_result_that_is_no_object(tmp_path, content):
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(UserError, match="is damaged"):
-        load_search_result(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "labels"),
-    [
-        (0, 1, ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
-        (0.9, 5.2, ["1", "2", "3", "4", "5"]),
-        (90.01, 90.06, ["90.01", "90.02", "90.03", "90.04", "90.05", "90.06"]),
-        (0, 700, ["0", "200", "400", "600"]),
-    ],
-)
-def test_ticks_are_round(low, high, labels):
-    axis = Axis(low, high, 0, 100)
-    assert [label for _, label in axis.ticks] == labels
-    assert all(0 <= position <= 100 for position, _ in axis.ticks)
-
-
-def test_nothing_to_draw():
-    assert scatter([], [], []) is None
-
-
-def test_finalists_that_wait_for_their_device_are_listed(made):
-    text = Page(made(unmeasured=["r28.3x2-3x2.5x3-5x2.3x2-3x2"])).text
-    assert "Finalists that wait for the device" in text
-    assert "r28.3x2-3x2.5x3-5x2.3x2-3x2" in text
-    assert "Finalists that wait" not in Page(made()).text
+        read_source(tmp_path)

@@ -1,0 +1,52 @@
+"""What it cost: time and energy of each phase. A ledger of emissions belongs here as further parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ofa_tvm.reporting import units
+from ofa_tvm.reporting.energy import GRID, GRID_SOURCE
+from ofa_tvm.reporting.parts import Cell, Column, Note, Section, Table
+from ofa_tvm.support.console import duration
+from ofa_tvm.support.ledger import Cost, total
+
+COLUMNS = (
+    Column("phase", is_text=True, is_wide=True),
+    Column("time"),
+    Column("CPU time"),
+    Column("energy"),
+    Column("at least"),
+    Column("at most"),
+    Column("how the energy was found", is_text=True, is_wide=True),
+)
+
+
+def cost_section(costs: Sequence[tuple[str, Sequence[Cost]]]) -> Section | None:
+    """The section; None where no cost is known.
+
+    Args:
+        costs: of each target (its label; empty where there is one), phase by phase.
+    """
+    phases = [(label, cost) for label, some in costs for cost in some]
+    if not phases:
+        return None
+    rows = tuple(_row(f"{label}: {cost.phase}" if label else cost.phase, cost) for label, cost in phases)
+    whole = total("all phases", (cost for _, cost in phases))
+    note = Note(
+        "Times are measured. Energy is metered or estimated, as the last column says. At "
+        f"{GRID_SOURCE}, the whole is {units.grams(whole.energy_kwh * GRID)} of CO2e "
+        f"({units.grams(whole.energy_low_kwh * GRID)} to {units.grams(whole.energy_high_kwh * GRID)}), without the "
+        "machine's making. Training of the supernet is not in it."
+    )
+    table = Table("cost", "Phase by phase", COLUMNS, rows, _row(whole.phase, whole))
+    return Section("cost", "What it cost", "Cost", (note, table))
+
+
+def _row(label: str, cost: Cost) -> tuple[Cell, ...]:
+    return (
+        Cell(label),
+        Cell(duration(cost.wall_s), cost.wall_s),
+        Cell(duration(cost.cpu_s), cost.cpu_s),
+        *(Cell(units.energy(kwh), kwh) for kwh in (cost.energy_kwh, cost.energy_low_kwh, cost.energy_high_kwh)),
+        Cell(cost.method),
+    )

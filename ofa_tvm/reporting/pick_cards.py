@@ -1,0 +1,148 @@
+"""The picks as cards: what a product engineer asks of each, and what would find out what is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ofa_tvm.nas.objectives import OBJECTIVES
+from ofa_tvm.reporting import units
+from ofa_tvm.reporting.energy import RunningEnergy
+from ofa_tvm.reporting.offers import Offer
+from ofa_tvm.reporting.parts import Card, Cards, Fact, Tone
+
+HELD: dict[bool | None, tuple[str, Tone]] = {
+    True: ("✓ budget held", "good"),
+    False: ("✗ budget missed", "bad"),
+    None: ("? too much other work to say whether it is held", "warn"),
+}
+
+
+def pick_cards(offers: Sequence[Offer], has_several_series: bool) -> Cards:
+    """A card for each offer."""
+    return Cards(tuple(_card(offer, has_several_series) for offer in offers))
+
+
+def _card(offer: Offer, has_several_series: bool) -> Card:
+    known, unknown = list[Fact](), list[Fact]()
+    for fact in (*_speed(offer), *_accuracy(offer), *_size(offer), *_startup(offer), *_energy(offer)):
+        (known if fact.value else unknown).append(fact)
+    known += [
+        Fact(OBJECTIVES[name].label, f"{value:.3f} {OBJECTIVES[name].unit}") for name, value in offer.objectives.items()
+    ]
+    verdict, tone = _verdict(offer)
+    return Card(
+        anchor=offer.anchor,
+        title=offer.name,
+        subtitle=_subtitle(offer, has_several_series),
+        value=units.digits(offer.latency_ms),
+        unit="ms",
+        value_label=_value_label(offer),
+        verdict=verdict,
+        tone=tone,
+        facts=tuple(known),
+        unknown=_grouped(unknown),
+        code=offer.subnet,
+        series=offer.series.number,
+    )
+
+
+def _grouped(unknown: Sequence[Fact]) -> tuple[Fact, ...]:
+    """What the same command would find out, together."""
+    commands = dict.fromkeys(fact.command for fact in unknown)
+    return tuple(
+        Fact(", ".join(fact.label for fact in unknown if fact.command == command), "", "", command)
+        for command in commands
+    )
+
+
+def _subtitle(offer: Offer, has_several_series: bool) -> str:
+    budget = "" if offer.budget_ms is None else f"budget {units.milliseconds(offer.budget_ms)}"
+    return " · ".join(filter(None, [budget, offer.series.label if has_several_series else offer.series.dtype or ""]))
+
+
+def _value_label(offer: Offer) -> str:
+    if offer.latency_ms is None:
+        return "not measured"
+    which = f"p{offer.percentile}" if offer.provenance == "measured" else ""
+    images = "" if offer.batch == 1 else f", {offer.batch} images"
+    return " ".join(filter(None, [which, offer.provenance])) + images
+
+
+def _verdict(offer: Offer) -> tuple[str, Tone]:
+    if offer.budget_ms is None or (offer.held is None and offer.timing is None):
+        return "", "plain"
+    return HELD[offer.held]
+
+
+def _speed(offer: Offer) -> list[Fact]:
+    timing, predicted, facts = offer.timing, offer.predicted, []
+    if timing is not None:
+        low, high = timing.spread_ms(offer.percentile)
+        facts.append(Fact("p50 / p90 / p99", _percentiles(offer), "ms, of single calls"))
+        windows = f"{len(timing.undisturbed)} of {len(timing.windows)} undisturbed"
+        facts.append(Fact("in each window", f"{units.interval(low, high)} ms", windows))
+    elif offer.provenance == "measured":
+        facts.append(Fact("p50 / p90 / p99", "", "", _deploys(offer)))
+    if predicted is not None:
+        interval = f"90 % sure: {units.interval(predicted.low_ms, predicted.high_ms)}"
+        facts.append(Fact("predicted", units.milliseconds(predicted.middle_ms), interval))
+    return facts
+
+
+def _percentiles(offer: Offer) -> str:
+    timing = offer.timing
+    return "" if timing is None else " / ".join(units.digits(timing.told_ms(which)) for which in (50, 90, 99))
+
+
+def _accuracy(offer: Offer) -> list[Fact]:
+    known = offer.accuracies
+    if known.test is not None:
+        return [Fact("top-1, test images", units.with_error(known.test, known.test_error), "± standard error")]
+    facts = [Fact("top-1, test images", "", "", _deploys(offer))]
+    if known.validation is not None:
+        text = units.with_error(known.validation, known.validation_error)
+        return [Fact("top-1, held-out images", text, "± standard error"), *facts]
+    if known.predicted is not None:
+        return [Fact("top-1, predicted", units.percent(known.predicted)), *facts]
+    return facts
+
+
+def _size(offer: Offer) -> list[Fact]:
+    facts = [Fact("parameters", units.count(offer.parameters)), Fact("MACs", units.count(offer.macs))]
+    if offer.bundle_bytes is not None and offer.library_bytes is not None:
+        facts.append(Fact("library", units.size(offer.library_bytes), f"bundle {units.size(offer.bundle_bytes)}"))
+    else:
+        facts.append(Fact("library", "", "", _deploys(offer)))
+    if offer.peak_activation_bytes is not None:
+        facts.append(Fact("maps alive at once", units.size(offer.peak_activation_bytes), "in float32, one image"))
+    return facts
+
+
+def _startup(offer: Offer) -> list[Fact]:
+    startup = offer.startup
+    if startup is None:
+        command = _deploys(offer)
+        if offer.number is None:
+            command = f"{offer.next_command.rpartition(' ')[0]} --benchmark --json > benchmark.json"
+        return [Fact("load and first inference", "", "", command), Fact("peak memory", "", "", command)]
+    facts = [Fact("load and first inference", f"{startup.load_ms:.1f} ms", "in a fresh process")]
+    if startup.peak_memory_bytes is not None:
+        facts.append(Fact("peak memory", units.size(startup.peak_memory_bytes), "of the whole process"))
+    return facts
+
+
+def _energy(offer: Offer) -> list[Fact]:
+    """Estimated of a CPU's cores; a GPU's is not known."""
+    if offer.is_gpu:
+        return [Fact("energy and CO2e of a million images", "")]
+    if offer.latency_ms is None:
+        return []
+    used = RunningEnergy.of(offer.latency_ms, offer.threads, offer.batch)
+    grams, low, high = used.grams
+    energy = f"of a million images; estimate, {units.span(units.energy(used.low_kwh), units.energy(used.high_kwh))}"
+    carbon = f"likewise; estimate, {units.span(units.grams(low), units.grams(high))}"
+    return [Fact("energy", units.energy(used.kwh), energy), Fact("CO2e", units.grams(grams), carbon)]
+
+
+def _deploys(offer: Offer) -> str:
+    return offer.next_command if offer.number is not None else ""

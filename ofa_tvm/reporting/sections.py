@@ -1,0 +1,133 @@
+"""The sections of the page, in the order in which their questions are asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from ofa_tvm.nas.result import SearchResult
+from ofa_tvm.reporting import units
+from ofa_tvm.reporting.architecture_drawing import architecture_drawing
+from ofa_tvm.reporting.condition_section import condition_section
+from ofa_tvm.reporting.cost_section import cost_section
+from ofa_tvm.reporting.energy import GRID_SOURCE
+from ofa_tvm.reporting.engine_section import engine_section
+from ofa_tvm.reporting.front_plot import front_plot
+from ofa_tvm.reporting.layer_section import layer_section
+from ofa_tvm.reporting.model_section import model_section
+from ofa_tvm.reporting.offers import Offer, Series, series_of
+from ofa_tvm.reporting.parts import Commands, Fact, Facts, Fold, Note, Part, Section
+from ofa_tvm.reporting.pick_cards import pick_cards
+from ofa_tvm.reporting.pick_table import compared_table, windows_table
+from ofa_tvm.reporting.progress_section import progress_section
+from ofa_tvm.reporting.regret_section import regret_section
+from ofa_tvm.reporting.source import Source
+from ofa_tvm.reporting.tuning_section import tuning_section
+from ofa_tvm.support.dtype import DType
+
+CARBON = f"Energy is estimated from the time of busy cores at 3 to 12 W each; CO2e by {GRID_SOURCE}, operation only."
+
+
+def sections(source: Source, series: tuple[Series, ...], offers: tuple[Offer, ...]) -> tuple[Section, ...]:
+    """All sections that have something to say."""
+    results = [searched.result for searched in source.searches]
+    several = len(series) > 1
+    of_results = [(series_of(series, result, _main_dtype(result)), result) for result in results]
+    rounds = [(series_of(series, result, entry.dtype), entry) for result in results for entry in result.rounds]
+    tuned = [(one, result.tuning) for one, result in of_results if result.tuning is not None]
+    costs = [(one.label if len(results) > 1 else "", result.cost) for one, result in of_results]
+    space = results[0].space if results else source.bundles[0].manifest.space
+    made = [
+        _picks(source, offers, several),
+        _front(results, series, offers),
+        _architecture(offers, several),
+        layer_section(offers, several) or _no_layers(offers, space),
+        engine_section(source.benches, offers, space),
+        progress_section(rounds, series),
+        tuning_section(tuned),
+        model_section(of_results),
+        regret_section(source.regret),
+        cost_section(costs or [("", bundled.manifest.cost) for bundled in source.bundles]),
+        condition_section(
+            [(one, searched) for (one, _), searched in zip(of_results, source.searches, strict=True)],
+            source.bundles,
+            offers,
+        ),
+    ]
+    return tuple(section for section in made if section is not None and section.parts)
+
+
+def _main_dtype(result: SearchResult) -> DType | None:
+    """The precision that a result in several tells the models of: that of most of its picks."""
+    dtypes = Counter(pick.dtype for pick in result.picks)
+    return dtypes.most_common(1)[0][0] if dtypes else None
+
+
+def _picks(source: Source, offers: tuple[Offer, ...], several: bool) -> Section:
+    has_budgets = any(searched.result.budgets_ms for searched in source.searches)
+    title = "What fits each budget" if has_budgets else "Picks along the front" if source.searches else "The bundle"
+    if not offers:
+        parts: list[Part | Fold] = [Note("The search found no subnet to offer.", "warn")]
+    else:
+        parts = [pick_cards(offers, several), Note(CARBON)]
+    parts += _unmet(source)
+    parts += _waiting(source)
+    if offers:
+        tables: list[Part] = [compared_table(offers, several)]
+        if any(offer.timing for offer in offers):
+            tables.append(windows_table(offers, several))
+        parts.append(Fold("Predicted, measured, and the windows behind it", tuple(tables)))
+    return Section("picks", title, "Picks", tuple(parts))
+
+
+def _unmet(source: Source) -> Iterator[Part]:
+    facts = [
+        Fact(
+            f"{units.milliseconds(unmet.budget_ms)} on {searched.result.target}",
+            f"the nearest subnet takes {units.milliseconds(unmet.nearest_ms)}, {searched.result.provenance}",
+            unmet.nearest_subnet,
+        )
+        for searched in source.searches
+        for unmet in searched.result.infeasible
+    ]
+    if facts:
+        yield Note("Budgets that nothing holds", "warn")
+        yield Facts(tuple(facts))
+
+
+def _waiting(source: Source) -> Iterator[Part | Fold]:
+    for searched in source.searches:
+        result = searched.result
+        if not result.unmeasured:
+            continue
+        how = "They are not in the recording."
+        if result.provenance != "replayed":
+            how = f"'tune --export-pack FOLDER --subnets-of {searched.folder}' packs them."
+        facts = tuple(Fact(f"finalist {number}", key) for number, key in enumerate(result.unmeasured, 1))
+        note = Note(f"They may be better than the picks; only measured subnets are picked. {how}")
+        yield Fold("Finalists that wait for the device", (note, Facts(facts)), is_open=True)
+
+
+def _front(results: list[SearchResult], series: tuple[Series, ...], offers: tuple[Offer, ...]) -> Section | None:
+    plot = front_plot(results, series, offers) if results else None
+    return None if plot is None else Section("front", "Accuracy against latency", "Front", (plot,))
+
+
+def _architecture(offers: tuple[Offer, ...], several: bool) -> Section | None:
+    drawing = architecture_drawing(offers, several)
+    if drawing is None:
+        return None
+    note = "A block is as tall as its widest map has channels; the darker part is what it gives to the next one."
+    if len(drawing.networks) > 1:
+        note += " A triangle marks blocks that differ from the first network's."
+    return Section("architecture", "What the networks look like", "Architecture", (Note(note), drawing))
+
+
+def _no_layers(offers: tuple[Offer, ...], space: str) -> Section | None:
+    if not offers:
+        return None
+    offer = offers[0]
+    asked = f"--space {space} --target {offer.series.target} --subnet {offer.subnet} --layers"
+    commands = Commands((("Ask the model", f"python -m ofa_tvm.predict {asked}"),))
+    note = Note("Not known: the version that made this result did not keep it, or no kernel was tuned.", "warn")
+    return Section("layers", "Where the time goes, layer by layer", "Layers", (note, commands))

@@ -1,0 +1,99 @@
+"""What a report is made from: one search, the searches of several targets, or a bundle; and benchmarks beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from ofa_tvm.bundle.folder import MANIFEST, load_manifest
+from ofa_tvm.bundle.manifest import Manifest
+from ofa_tvm.nas.regret import Regret
+from ofa_tvm.nas.result import FILE_NAME, SearchResult, load_search_result
+from ofa_tvm.reporting.bench_file import Bench, RunnerBenchmark, read_bench
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import read_json
+
+REGRET = "regret.json"
+_REGRET = TypeAdapter(tuple[Regret, ...])
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A search and its folder."""
+
+    folder: Path
+    result: SearchResult
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A bundle and its folder."""
+
+    folder: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is reported.
+
+    Args:
+        folder: that was named.
+        searches: one for each target; none where the report is of a bundle.
+        regret: of each target's picks on each target.
+        bundles: the bundle that is reported, or those that were made of the picks.
+        benches: comparisons of engines.
+        runs: what bundles' own programs measured.
+    """
+
+    folder: Path
+    searches: tuple[Searched, ...] = ()
+    regret: tuple[Regret, ...] = ()
+    bundles: tuple[Bundled, ...] = ()
+    benches: tuple[Bench, ...] = ()
+    runs: tuple[RunnerBenchmark, ...] = ()
+
+
+def read_source(folder: Path, bundles: Sequence[Path] = (), benches: Sequence[Path] = ()) -> Source:
+    """Read what a report is made from.
+
+    Args:
+        folder: of a search, of a search over several targets, or a bundle.
+        bundles: made of the picks.
+        benches: files of benchmarks.
+
+    Raises:
+        UserError: something is missing or damaged; names the file and the key.
+    """
+    found = [read_bench(path) for path in benches]
+    is_bundle = not (folder / FILE_NAME).exists() and (folder / MANIFEST).exists()
+    searches = () if is_bundle else _searches(folder)
+    made = [folder, *bundles] if is_bundle else bundles
+    return Source(
+        folder,
+        searches,
+        () if is_bundle else _regret(folder / REGRET),
+        tuple(Bundled(path, load_manifest(path)) for path in made),
+        tuple(bench for bench in found if isinstance(bench, Bench)),
+        tuple(bench for bench in found if isinstance(bench, RunnerBenchmark)),
+    )
+
+
+def _searches(folder: Path) -> tuple[Searched, ...]:
+    inside = sorted(path.parent for path in folder.glob(f"*/{FILE_NAME}"))
+    folders = [folder] if (folder / FILE_NAME).exists() or not inside else inside
+    return tuple(Searched(one, load_search_result(one)) for one in folders)
+
+
+def _regret(path: Path) -> tuple[Regret, ...]:
+    if not path.exists():
+        return ()
+    record = read_json(path, "regret")
+    try:
+        return _REGRET.validate_python(record["regret"])
+    except (ValidationError, KeyError, TypeError) as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) if isinstance(error, ValidationError) else "regret"
+        raise UserError(f"{path} is damaged: '{where}'", "search again, or remove the file") from error
