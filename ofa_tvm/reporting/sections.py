@@ -69,7 +69,8 @@ def _picks(source: Source, offers: tuple[Offer, ...], several: bool) -> Section:
     if not offers:
         parts: list[Part | Fold] = [Note("The search found no subnet to offer.", "warn")]
     else:
-        parts = [pick_cards(offers, several), Note(CARBON)]
+        parts = [pick_cards(offers, several)]
+        parts += [] if all(offer.is_gpu for offer in offers) else [Note(CARBON)]
     parts += _unmet(source)
     parts += _waiting(source)
     if offers:
