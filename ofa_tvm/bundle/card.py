@@ -23,7 +23,7 @@ from ofa_tvm.support.files import Record, read_json, write_json
 from ofa_tvm.support.ledger import Cost, total
 
 README, EXAMPLE, BENCHMARKS = "README.md", "example.py", "benchmarks.json"
-DATASETS = {"CIFAR-10": "uoft-cs/cifar10", "Fashion-MNIST": "zalando-datasets/fashion_mnist"}
+DATASETS = {"cifar10": "uoft-cs/cifar10", "fashion-mnist": "zalando-datasets/fashion_mnist"}
 """Names of data sets on the hub."""
 UNKNOWN = "unknown"
 """What the hub calls a licence that nobody stated."""
@@ -79,11 +79,14 @@ def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | 
 
 
 def cost_lines(costs: Iterable[Cost]) -> Iterable[str]:
-    """What the search and the deployment took, phase by phase, as lines of Markdown."""
+    """What the search and the deployment took, as lines of Markdown; phase by phase it stands in the manifest."""
     costs = list(costs)
-    yield "| phase | wall s | CPU s | energy |"
+    deploying = [cost for cost in costs if cost.phase.startswith("deploy: ")]
+    searching = [cost for cost in costs if cost not in deploying]
+    yield "| | wall s | CPU s | energy |"
     yield "| --- | --- | --- | --- |"
-    for cost in [*costs, total("**total**", costs)]:
+    parts = [total("search", searching)] if searching else []
+    for cost in [*parts, total("deployment", deploying), total("**total**", costs)]:
         yield f"| {cost.phase} | {cost.wall_s:.1f} | {cost.cpu_s:.1f} | {cost.energy} |"
 
 
@@ -129,9 +132,10 @@ def _results(manifest: Manifest, largest: float | None, size_bytes: int) -> list
         which = f"p{manifest.latency.percentile}"
         rate = batch * 1e3 / milliseconds
         speed = f"{which} {milliseconds:.3f} ms a call of {batch}, {rate:,.0f} images a second ({how})"
+    threads = f"{target.threads} thread{'s' if target.threads > 1 else ''}"
     rows = [
         ("format", f"{manifest.dtype}; `{LIBRARY}` (machine code), `model.onnx`"),
-        ("device", f"{manifest.latency.conditions.get('cpu') or target.name}, {target.threads} threads"),
+        ("device", f"{manifest.latency.conditions.get('cpu') or target.name}, {threads}"),
         ("latency", speed),
         ("accuracy", "not checked" if top1 is None else f"{top1:.2%} of {accuracy.test_images} test images"),
     ]

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from ofa_tvm.hardware.machine import cpu_flags, local_gpu, native_mcpu
 from ofa_tvm.hardware.recording import replayed
-from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.hardware.target import Rpc, TargetSpec
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
@@ -81,6 +81,8 @@ def load_target(
 
 
 _TARGET = TypeAdapter(TargetSpec)
+TRACKER_ENV, SESSION_TIMEOUT_S = "OFA_TVM_TRACKER", 120
+"""Of boards whose target file has no section [rpc]; they are registered by the target's name."""
 
 
 def _values(path: Path) -> Record:
@@ -127,6 +129,8 @@ def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSp
     kind, *address = (device or target.device).split(":")
     if kind in ("local", "pack"):
         return target.model_copy(update={"device": kind})
+    if kind == "rpc" and target.rpc is None:
+        target = target.model_copy(update={"rpc": _usual_rpc(target)})
     if kind == "emulated" and target.rpc is not None:
         return target.model_copy(update={"device": "emulated"})
     if kind == "rpc" and target.rpc is not None:
@@ -151,6 +155,22 @@ def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSp
         f"target {target.name} cannot use device '{device or kind}'",
         f"use local, pack, estimate, replay:FOLDER, emulated or rpc:HOST:PORT[:KEY]{sections}",
     )
+
+
+def _usual_rpc(target: TargetSpec) -> Rpc | None:
+    """Boards of a target whose file has no section [rpc]; None where code is for this machine or a GPU.
+
+    Raises:
+        UserError: the file does not say which CPU the boards have.
+    """
+    if target.is_gpu:
+        return None
+    if target.target.mcpu == "native":
+        raise UserError(
+            f"target {target.name} is this machine's own CPU ('native'), which boards may not have",
+            "copy its file, name the boards' CPU as mcpu there, and give that .toml file as --target",
+        )
+    return Rpc(tracker_env=TRACKER_ENV, key=target.name, session_timeout_s=SESSION_TIMEOUT_S)
 
 
 def _resolve_native(target: TargetSpec) -> TargetSpec:

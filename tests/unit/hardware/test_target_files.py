@@ -6,12 +6,15 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from ofa_tvm.hardware import machine, target_files
 from ofa_tvm.hardware import target as targets
 from ofa_tvm.hardware.machine import mcpu_of, native_mcpu
+from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import load_target, target_names
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.shipped import shipped_folder
@@ -341,3 +344,31 @@ def test_marks_of_editors_make_no_difference_to_a_target(tmp_path):
     content = (shipped_folder("targets") / "arm.toml").read_bytes()
     (tmp_path / "arm.toml").write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
     assert load_target(str(tmp_path / "arm.toml"), device="estimate") == load_target("arm", device="estimate")
+
+
+def test_boards_of_any_cpu_target_are_reached_without_a_section(write, monkeypatch):
+    monkeypatch.setenv("OFA_TVM_TRACKER", "10.0.0.1:9190")
+    path = write(('mcpu = "native"', 'mcpu = "znver3"'))
+    for device, key, tracker in (
+        ("rpc:127.0.0.1:9190", Path(path).stem, "127.0.0.1:9190"),
+        ("rpc:127.0.0.1:9190:mine", "mine", "127.0.0.1:9190"),
+        ("rpc", Path(path).stem, "10.0.0.1:9190"),
+    ):
+        target = load_target(path, device=device)
+        assert target.rpc is not None
+        assert (target.device, target.rpc.key, target.tracker) == ("rpc", key, tracker)
+    for name, message in (("x86", "is this machine's own CPU"), ("cuda-sm90", "cannot use device")):
+        with pytest.raises(UserError, match=message):
+            load_target(name, device="rpc:127.0.0.1:9190")
+
+
+def test_the_page_of_targets_shows_a_file_that_loads(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "targets.md").read_text()
+    (tmp_path / "mine.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    shown = load_target(str(tmp_path / "mine.toml"), device="rpc:127.0.0.1:9190")
+    estimated = load_target(str(tmp_path / "mine.toml"), device="estimate")
+    assert shown.rpc is not None
+    assert shown.rpc.cores == (4, 5)
+    assert estimated.provenance == "estimated"
+    known = {*TargetSpec.model_fields, "schema"} - {"schema_version", "name", "tracker", "recording"}
+    assert set(tomllib.loads((tmp_path / "mine.toml").read_text())) == known
