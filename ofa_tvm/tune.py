@@ -85,12 +85,11 @@ def tune(
     named = _finalists(subnets_of, export_pack)
     spec = load_target(target, threads, batch, device or ("pack" if is_packed else None), dtype)
     spec = spec if max_noise is None else spec.with_max_noise(max_noise)
-    search_space = chosen_space(supernet, space)
-    search_space = search_space if classes is None else search_space.with_classes(classes)
+    chosen = chosen_space(supernet, space)
+    search_space = chosen if classes is None else chosen.with_classes(classes)
     resolutions = search_space.choose_resolutions(resolution)
     tuned = TunedSpace(search_space, spec, log := TuningLog(spec, logs))
-    seconds = None if minutes is None else minutes * 60
-    budget = Budget(trials, seconds, trials_per_kernel or spec.tuning.trials_per_kernel)
+    budget = Budget(trials, minutes and 60 * minutes, trials_per_kernel or spec.tuning.trials_per_kernel)
     payload: Record = {
         "target": spec.name,
         "fingerprint": spec.fingerprint,

@@ -497,7 +497,8 @@ def test_a_log_of_another_tvm_is_found(log, target, tmp_path):
     for name, changes in (("far", {"tvm": "0.28.0", "threads": 7}), ("near", {"tvm": "0.28.0"})):
         folder = tmp_path / "x86" / name
         folder.mkdir()
-        (folder / "manifest.json").write_text(json.dumps({"conditions": {**target.conditions, **changes}}))
+        manifest = {"schema_version": 1, "conditions": {**target.conditions, **changes}}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
     assert log.of_other_tvm() == (tmp_path / "x86" / "near", "0.28.0")
     assert f"the log in {tmp_path}/x86/near is of apache-tvm 0.28.0" in how_to_tune("mbv3-cifar", log)
 

@@ -149,7 +149,7 @@ def test_time_budget(setting, monkeypatch):
 def test_progress_says_the_best_failures_by_kind_and_what_may_still_shrink(setting, capfd):
     """A sum of the kernels' times is told only once all of them have one."""
     console.set_level("verbose")
-    statuses = cycle[TrialStatus](["ok", "crashed", "timed_out", "crashed"])
+    statuses: cycle[TrialStatus] = cycle(("ok", "crashed", "failed", "crashed"))
 
     def some_fail(spec, candidate):
         status = next(statuses)
@@ -161,11 +161,11 @@ def test_progress_says_the_best_failures_by_kind_and_what_may_still_shrink(setti
         console.set_level("usual")
     said = capfd.readouterr().err.splitlines()
     progress = [line for line in said if "tuning: " in line]
-    assert "  1/3 tuned; 2 crashed, 1 timed out; 100% of the time may shrink; " in progress[0]
-    assert "  6.000 ms a subnet; 6 crashed, 3 timed out; 100% of the time may shrink; " in progress[2]
+    assert "  1/3 tuned; 2 crashed, 1 failed; 100% of the time may shrink; " in progress[0]
+    assert "  6.000 ms a subnet; 6 crashed, 3 failed; 100% of the time may shrink; " in progress[2]
     assert "; 0% of the time may shrink; " in progress[-1]
     assert done.failures == sum(done.failures_by_kind.values()) == sum(": why" in line for line in said)
-    assert set(done.failures_by_kind) == {"crashed", "timed_out"}
+    assert set(done.failures_by_kind) == {"crashed", "failed"}
 
 
 def test_a_kernel_that_no_longer_gains_is_left(setting):
