@@ -18,6 +18,7 @@ from ofa_tvm.support.command import (
     HostThreadsOption,
     JsonFlag,
     LogsOption,
+    emit,
     emit_partly,
     run_command,
 )
@@ -82,6 +83,7 @@ def search(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the result (default: runs/search-TIME).")] = None,
     logs: LogsOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Find the most accurate subnet for each budget, or the whole front, and verify it on the device.
@@ -94,10 +96,10 @@ def search(
     from datetime import UTC, datetime
 
     from ofa_tvm.nas.opened_accuracy import Evaluation
-    from ofa_tvm.nas.session import SearchRequest
+    from ofa_tvm.nas.session import SearchRequest, expected
     from ofa_tvm.nas.session import search as run_search
     from ofa_tvm.nas.settings import SearchSettings
-    from ofa_tvm.reporting.search_text import text_of, unmet
+    from ofa_tvm.reporting.search_text import expected_text, text_of, unmet
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.timing.window import percentile_of
@@ -132,6 +134,10 @@ def search(
         export_pack is not None,
         merges=dtype == "auto",
     )
+    if dry_run:
+        plans = expected(request)
+        emit({"expected": [plan.record() for plan in plans]}, json, lambda: "\n".join(map(expected_text, plans)))
+        return
     outcome = run_search(request)
     exported = None if export_pack is None else outcome.export(export_pack)
     missing = unmet(outcome, len(request.budgets_ms), export_pack)

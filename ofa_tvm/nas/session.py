@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.measurement.pack_rounds import Exported, pack_subnets
+from ofa_tvm.nas.expected import ExpectedSearch, expected_search
 from ofa_tvm.nas.feasibility import refuse_hopeless
 from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
 from ofa_tvm.nas.opened_accuracy import Evaluation, OpenedAccuracy, accuracy_of
@@ -27,7 +28,7 @@ from ofa_tvm.support.console import log
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import Infeasible, UserError
 from ofa_tvm.support.files import Record
-from ofa_tvm.tuner.tuned_space import Target
+from ofa_tvm.tuner.tuned_space import Target, TunedSpace
 
 Item = TypeVar("Item")
 COSTS = tuple(name for name in OBJECTIVES if name != LATENCY)
@@ -194,8 +195,10 @@ def _check_folder(folder: Path) -> None:
         raise UserError(f"{folder} holds something else: {others}", "name another folder with --out")
 
 
-def search(request: SearchRequest) -> SearchOutcome:
-    """Find and verify the picks; results are written to the request's folder.
+def _prepared(
+    request: SearchRequest,
+) -> tuple[SearchSettings, list[tuple[Target, TunedSpace]], Callable[[TargetSearch], OpenedAccuracy]]:
+    """The request, checked: its settings in full, targets on which it is not hopeless, and what opens accuracies.
 
     Raises:
         UserError: something cannot be read, or cannot be searched for.
@@ -211,6 +214,28 @@ def search(request: SearchRequest) -> SearchOutcome:
     )
     tuned_spaces = [(target, target.tuned(space)) for target in request.targets]
     hopeful = _each(tuned_spaces, lambda pair: refuse_hopeless(pair[1], settings, request.budgets_ms), request.merges)
+    return settings, hopeful, open_accuracy
+
+
+def expected(request: SearchRequest) -> list[ExpectedSearch]:
+    """What the search would do and cost on each target; nothing is run or written.
+
+    Raises:
+        UserError: something cannot be read, or cannot be searched for.
+        Infeasible: no budget can be met.
+    """
+    settings, hopeful, _ = _prepared(request)
+    return [expected_search(tuned, settings, request.budgets_ms, request.samples) for _, tuned in hopeful]
+
+
+def search(request: SearchRequest) -> SearchOutcome:
+    """Find and verify the picks; results are written to the request's folder.
+
+    Raises:
+        UserError: something cannot be read, or cannot be searched for.
+        Infeasible: no budget can be met.
+    """
+    settings, hopeful, open_accuracy = _prepared(request)
 
     from ofa_tvm.devices import open_device  # slow to import
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ofa_tvm.nas.expected import ExpectedSearch
 from ofa_tvm.nas.objectives import OBJECTIVES
 from ofa_tvm.nas.precisions import Precisions
 from ofa_tvm.nas.regret import Regret
@@ -36,6 +37,17 @@ def text_of(outcome: SearchOutcome, pack: Path | None) -> str:
     if not outcome.regret:
         return text
     return "\n".join([text, "", _regret_text(outcome.regret), f"wrote {outcome.regret_file}"])
+
+
+def expected_text(expected: ExpectedSearch) -> str:
+    """What a search on a target would do and cost."""
+    cost = expected.cost
+    return (
+        f"{expected.target}: {expected.tuned_kernels} of {expected.kernels} kernels tuned, {expected.known} subnets "
+        f"known; a search would measure at most {expected.measurements}, evaluate {expected.evaluations} and test "
+        f"{expected.picks}: about {cost.wall_s / 3600:.2f} h, {cost.energy_kwh:.2g} kWh "
+        f"({cost.energy_low_kwh:.2g}-{cost.energy_high_kwh:.2g}, {cost.method})"
+    )
 
 
 def unmet(outcome: SearchOutcome, budgets: int, pack: Path | None) -> PartialResult | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -62,6 +63,25 @@ def run(tiny_space, tiny_dataset, facts, tmp_path, monkeypatch):
         return search_command.main([*places, *quick, *options])
 
     return searched
+
+
+def test_a_dry_run_says_what_a_search_would_cost_and_leaves_nothing(run, tmp_path, capsys) -> None:
+    log = {path: path.read_bytes() for path in (tmp_path / "logs").rglob("*") if path.is_file()}
+    assert run("--max-latency-ms", "100", "--dry-run", "--json") == 0
+    (expected,) = json.loads(capsys.readouterr().out)["expected"]
+    assert (expected["known"], expected["picks"]) == (0, 1)
+    assert expected["cost"]["energy_low_kwh"] < expected["cost"]["energy_kwh"] < expected["cost"]["energy_high_kwh"]
+    assert run("--dry-run") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"mine: (\d+) of \1 kernels tuned, 0 subnets known; a search would measure at most \d+", said)
+    assert " h, " in said
+    assert " kWh (" in said
+    assert {path: path.read_bytes() for path in (tmp_path / "logs").rglob("*") if path.is_file()} == log
+    assert not (tmp_path / "out").exists()
+    assert run("--max-latency-ms", "100") == 0
+    result = load_search_result(tmp_path / "out")
+    measured = {subnet for one in result.rounds for subnet in one.finalists}
+    assert len(measured) <= expected["evaluations"]
 
 
 def test_one_budget_that_cannot_be_met_leaves_the_others(run, tmp_path, capsys) -> None:
