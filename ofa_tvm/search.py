@@ -34,8 +34,7 @@ def search(
         typer.Option(help="Target: a name in targets/, or a .toml file; repeat for several (default: x86)."),
     ] = None,
     supernet: Annotated[
-        Path | None,
-        typer.Option(help=f"{SUPERNET} (default: mbv3-cifar); or OFA's accuracy predictor (.npz)."),
+        Path | None, typer.Option(help=f"{SUPERNET} (default: mbv3-cifar); or OFA's accuracy predictor (.npz).")
     ] = None,
     max_latency_ms: Annotated[
         list[float] | None, typer.Option(help="Latency budget; repeat for several (default: the whole front).")
@@ -78,8 +77,7 @@ def search(
     finalists: Annotated[int, typer.Option(min=1, help="Subnets that a round measures and evaluates.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
     export_pack: Annotated[
-        Path | None,
-        typer.Option(help="Build the finalists that are to be measured into this folder, for a device elsewhere."),
+        Path | None, typer.Option(help="Build the finalists to be measured into this folder, for a device elsewhere.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the result (default: runs/search-TIME).")] = None,
     logs: LogsOption = None,
@@ -90,8 +88,7 @@ def search(
 
     Predictions choose; measurements of today decide: what is told is the median of windows of single calls, and a
     budget is held where the slowest window holds it. With several targets, every target's picks are measured on the
-    others too. Where only some budgets can be met, or the machine is too busy to say, the result has what there is,
-    and the command ends with exit code 3.
+    others too. Where only some budgets can be met, or the machine is too busy to say, the exit code is 3.
     """
     from datetime import UTC, datetime
 
@@ -106,7 +103,7 @@ def search(
     from ofa_tvm.tuner.tuned_space import Target
 
     names = list(dict.fromkeys(target or ["x86"]))
-    device = device or ("pack" if export_pack is not None else None)
+    device = device or ("pack" if export_pack else None)
     if len(names) > 1 and (device is not None or dtype == "auto"):
         raise UserError("--device, --export-pack and --dtype auto are for one target", "search each target alone")
     kinds = AUTO if dtype == "auto" else (dtype,)
@@ -139,9 +136,9 @@ def search(
         emit({"expected": [plan.record() for plan in plans]}, json, lambda: "\n".join(map(expected_text, plans)))
         return
     outcome = run_search(request)
-    exported = None if export_pack is None else outcome.export(export_pack)
+    record = outcome.record(None if export_pack is None else outcome.export(export_pack))
     missing = unmet(outcome, len(request.budgets_ms), export_pack)
-    emit_partly(outcome.record(exported), json, lambda: text_of(outcome, export_pack), missing)
+    emit_partly(record, json, lambda: text_of(outcome, export_pack), missing)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
