@@ -1,12 +1,11 @@
-"""What it cost: time and energy of each phase. A ledger of emissions belongs here as further parts."""
+"""What it cost: time and energy of each phase, and emissions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ofa_tvm.reporting import units
-from ofa_tvm.reporting.energy import GRID, GRID_SOURCE
-from ofa_tvm.reporting.parts import Cell, Column, Note, Section, Table
+from ofa_tvm.reporting.parts import Cell, Column, Note, Part, Section, Table
 from ofa_tvm.support.console import duration
 from ofa_tvm.support.ledger import Cost, total
 
@@ -21,11 +20,12 @@ COLUMNS = (
 )
 
 
-def cost_section(costs: Sequence[tuple[str, Sequence[Cost]]]) -> Section | None:
+def cost_section(costs: Sequence[tuple[str, Sequence[Cost]]], emissions: Sequence[Part]) -> Section | None:
     """The section; None where no cost is known.
 
     Args:
         costs: of each target (its label; empty where there is one), phase by phase.
+        emissions: what follows the table of phases.
     """
     phases = [(label, cost) for label, some in costs for cost in some]
     if not phases:
@@ -33,13 +33,11 @@ def cost_section(costs: Sequence[tuple[str, Sequence[Cost]]]) -> Section | None:
     rows = tuple(_row(f"{label}: {cost.phase}" if label else cost.phase, cost) for label, cost in phases)
     whole = total("all phases", (cost for _, cost in phases))
     note = Note(
-        "Times are measured. Energy is metered or estimated, as the last column says. At "
-        f"{GRID_SOURCE}, the whole is {units.grams(whole.energy_kwh * GRID)} of CO2e "
-        f"({units.grams(whole.energy_low_kwh * GRID)} to {units.grams(whole.energy_high_kwh * GRID)}), without the "
-        "machine's making. Training of the supernet is not in it."
+        "Times are measured. Energy is metered or estimated, as the last column says. Training of the supernet is not "
+        "in it."
     )
     table = Table("cost", "Phase by phase", COLUMNS, rows, _row(whole.phase, whole))
-    return Section("cost", "What it cost", "Cost", (note, table))
+    return Section("cost", "What it cost", "Cost", (note, table, *emissions))
 
 
 def _row(label: str, cost: Cost) -> tuple[Cell, ...]:

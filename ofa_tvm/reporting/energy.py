@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ofa_tvm.support.carbon import assumptions
 from ofa_tvm.support.ledger import CORE_WATTS, JOULE_PER_KWH
 
 IMAGES = 1_000_000
-GRID = 481.0
-"""gCO2e of a kWh: the world's electricity in 2023 (Ember, yearly electricity data of July 2024)."""
-GRID_SOURCE = "481 g of CO2e per kWh, the world's mean of 2023 (Ember)"
+_GRID = assumptions().grid
+GRID = _GRID.g_per_kwh
+"""gCO2e of a kWh."""
+GRID_SOURCE = f"{GRID:g} g of CO2e per kWh, the {_GRID.region}'s mean of {_GRID.year} ({_GRID.source})"
 
 
 @dataclass(frozen=True)

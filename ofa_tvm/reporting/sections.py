@@ -21,6 +21,7 @@ from ofa_tvm.reporting.pick_cards import pick_cards
 from ofa_tvm.reporting.pick_table import compared_table, windows_table
 from ofa_tvm.reporting.progress_section import progress_section
 from ofa_tvm.reporting.regret_section import regret_section
+from ofa_tvm.reporting.sci_parts import sci_parts
 from ofa_tvm.reporting.source import Source
 from ofa_tvm.reporting.tuning_section import tuning_section
 from ofa_tvm.support.dtype import DType
@@ -47,7 +48,7 @@ def sections(source: Source, series: tuple[Series, ...], offers: tuple[Offer, ..
         tuning_section(tuned),
         model_section(of_results),
         regret_section(source.regret),
-        cost_section(costs or [("", bundled.manifest.cost) for bundled in source.bundles]),
+        cost_section(costs or [("", bundled.manifest.cost) for bundled in source.bundles], sci_parts(source.folders)),
         condition_section(
             [(one, searched) for (one, _), searched in zip(of_results, source.searches, strict=True)],
             source.bundles,

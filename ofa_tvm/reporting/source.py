@@ -56,6 +56,11 @@ class Source:
     benches: tuple[Bench, ...] = ()
     runs: tuple[RunnerBenchmark, ...] = ()
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Of searches and bundles."""
+        return (*(one.folder for one in self.searches), *(one.folder for one in self.bundles))
+
 
 def read_source(folder: Path, bundles: Sequence[Path] = (), benches: Sequence[Path] = ()) -> Source:
     """Read what a report is made from.

@@ -223,6 +223,14 @@ def test_costs_carry_their_method_and_are_not_mixed_silently(made):
     assert f"all phases 2:30 4:20 440 mWh 220 mWh 880 mWh {mixed}" in text
 
 
+def test_emissions_of_making_and_running(made):
+    text = Page(made(full_result())).text
+    assert "Software Carbon Intensity (ISO/IEC 21031:2024" in text
+    assert "Running them, per 1,000,000 images" in text
+    assert "Assumed: PUE 1 " in text
+    assert "481 g a kWh" in text
+
+
 def test_models_and_conditions(made):
     text = Page(made(full_result())).text
     assert "latency model, mean error 3.1 % cross-validated on 60 measured subnets" in text
