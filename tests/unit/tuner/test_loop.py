@@ -147,7 +147,8 @@ def test_time_budget(setting, monkeypatch):
 def test_progress_says_the_best_failures_by_kind_and_what_may_still_shrink(setting, capfd):
     """A sum of the kernels' times is told only once all of them have one."""
     console.set_level("verbose")
-    statuses = cycle[TrialStatus](["ok", "crashed", "timed_out", "crashed"])
+    kinds: list[TrialStatus] = ["ok", "crashed", "timed_out", "crashed"]
+    statuses = cycle(kinds)
 
     def some_fail(spec, candidate):
         status = next(statuses)
