@@ -37,6 +37,7 @@ from ofa_tvm.support.console import Task, log
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, append_jsonl, read_jsonl, write_atomic
 from ofa_tvm.support.ledger import Ledger
+from ofa_tvm.support.signals import uninterrupted
 
 STATE_NAME = "state.safetensors"
 LOG_NAME = "training.jsonl"
@@ -209,7 +210,7 @@ class Trainer:
         first, start = self.steps_done, time.monotonic()
         saved = start
         while self.steps_done < end:
-            losses.append(self.step())
+            losses.append(self._whole_step())
             if self.steps_done % LOOK == 0 or not note:
                 note = f"loss {losses[-1].largest.item():.3f}"
             task.advance(note=note)
@@ -221,6 +222,24 @@ class Trainer:
             self._report(losses, speed)
             self._save()
         self.ranks.wait()
+
+    def _whole_step(self) -> Losses:
+        """A step that an interrupt waits for; what was done until then is saved.
+
+        Several processes wait for each other in a step, so theirs are interrupted at once.
+        """
+        if self.ranks.count > 1:
+            return self.step()
+        before, losses = self.steps_done, None
+        try:
+            with uninterrupted():
+                losses = self.step()
+        except BaseException:
+            if losses is not None and self.steps_done > before:  # a signal, after the step
+                with uninterrupted():
+                    self._save()
+            raise
+        return losses
 
     def step(self) -> Losses:
         """The next step of the plan.

@@ -6,12 +6,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ofa_tvm.support.console import level_options, log, warn
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import Record, write_json
+
+SAVING_S = 60
+"""Most seconds that an interrupted step takes to save."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,27 @@ def run_steps(steps: Sequence[Step], folder: Path) -> dict[str, Record]:
     for number, step in enumerate(steps, 1):
         log(f"step {number} of {len(steps)}: {step.verb} {' '.join(step.options)}")
         command = [sys.executable, "-m", f"ofa_tvm.{step.verb}", *step.options, *level_options(), "--json"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            _explain(step, done.stdout)
-            raise StepFailed(step, done.returncode)
-        results[step.verb] = json.loads(done.stdout)
+        code, printed = _run(command)
+        if code:
+            _explain(step, printed)
+            raise StepFailed(step, code)
+        results[step.verb] = json.loads(printed)
         write_json(folder / f"{step.verb}.json", results[step.verb])
     return results
+
+
+def _run(command: Sequence[str]) -> tuple[int, str]:
+    """Run a command; its exit code, and what it printed. If this process is interrupted, it is too, and may save."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            printed, _ = running.communicate()
+        except BaseException:
+            running.terminate()  # after Ctrl-C on a terminal it knows already; a second signal changes nothing
+            with suppress(subprocess.TimeoutExpired):
+                running.communicate(timeout=SAVING_S)
+            running.kill()
+            raise
+    return running.returncode, printed
 
 
 def _explain(step: Step, printed: str) -> None:

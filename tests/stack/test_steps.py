@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -29,3 +33,33 @@ def test_what_doctor_finds_wrong_is_said(tmp_path, capfd):
     with pytest.raises(StepFailed, match="doctor ended with 1"):
         run_steps([Step("doctor", ["--target", "no-such-target"])], tmp_path)
     assert "unknown target 'no-such-target'" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("is_told_both", [True, False])
+def test_an_interrupted_step_may_save_before_it_ends(tmp_path, is_told_both):
+    """Ctrl-C on a terminal tells both processes, a signal from elsewhere only the first."""
+    slow = (
+        "import signal, sys, time\n"
+        "def stop(*_): time.sleep(1); open(sys.argv[1], 'w').write('saved'); sys.exit(130)\n"
+        "signal.signal(signal.SIGINT, stop); signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        if is_told_both
+        else "import signal, sys, time\n"
+        "def stop(*_): time.sleep(1); open(sys.argv[1], 'w').write('saved'); sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+    )
+    slow += "print('begun', file=sys.stderr, flush=True); time.sleep(60)"
+    parent = (
+        "import sys; from ofa_tvm.support import steps\n"
+        "try: steps._run([sys.executable, '-c', sys.argv[1], sys.argv[2]])\n"
+        "except KeyboardInterrupt: sys.exit(130)"
+    )
+    command = [sys.executable, "-c", parent, slow, str(tmp_path / "file")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+        assert running.stderr is not None
+        assert running.stderr.readline() == "begun\n"
+        if is_told_both:
+            os.killpg(running.pid, signal.SIGINT)
+        else:
+            os.kill(running.pid, signal.SIGINT)
+        assert running.wait() == 130
+    assert (tmp_path / "file").read_text() == "saved"

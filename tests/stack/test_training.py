@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -119,6 +120,35 @@ def test_training_begun_on_a_gpu_ends_on_the_cpu(tiny_space, tiny_dataset, tmp_p
     trainer.run()
     supernet, _ = load_supernet(tmp_path)
     assert Evaluator(tiny_dataset, tiny_dataset.test, 64).top1(supernet, tiny_space.largest) > 0.5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_for_its_step_and_loses_nothing(
+    trained, tiny_space, tiny_dataset, tmp_path, monkeypatch, number
+):
+    """It comes in the middle of step 12; what is saved is the whole of it, and the run ends as if nothing had been."""
+    step = Trainer.step
+
+    def interrupted(trainer):
+        if trainer.steps_done == 11:
+            signal.raise_signal(number)
+        return step(trainer)
+
+    def terminate(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(tiny_space, tiny_dataset, PLAN, tmp_path).run()
+    signal.signal(signal.SIGTERM, before)
+    resumed = Trainer(tiny_space, tiny_dataset, PLAN, tmp_path)
+    assert resumed.steps_done == 12
+    resumed.run()
+    expected, found = load_tensors(trained / FILE_NAME)[0], load_tensors(tmp_path / FILE_NAME)[0]
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("save_s", [0.0, 60.0])

@@ -64,7 +64,7 @@ def test_a_tracker_is_named_in_the_environment_or_on_the_command_line(monkeypatc
     [
         ("arm", "moon", "cannot use device 'moon'"),
         ("arm", "rpc:nowhere", "does not say where the tracker is"),
-        ("x86", "rpc:127.0.0.1:9190", "has no section"),
+        ("x86", "rpc:127.0.0.1:9190", "is this machine's own CPU"),
         ("x86", "estimate", "has no section"),
     ],
 )
