@@ -45,8 +45,6 @@ def build_runner(compiler: str) -> Path:
     if flags[-1:] == WITHOUT_STB:
         warn(f"the runner reads .ppm, .npy and .raw, but no .png and .jpg: {compiler} does not find {HEADER}; {HINT}")
     program = compiled_folder() / f"run-{_digest(runtime, compiler, flags)}"
-    if not program.exists():
-        log(f"building the runner with {compiler} (once) ...")
     return made(program, lambda temporary: _build(compiler, sources, flags, temporary))
 
 

@@ -21,7 +21,7 @@ RECENT = 100
 """Records that show how fast a host is at best."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyRecord:
     """One subnet's measurement.
 
@@ -47,7 +47,7 @@ class LatencyRecord:
     subnet: SubnetKey
     status: TrialStatus
     times_ms: tuple[Milliseconds, ...]
-    reference_ms: tuple[Milliseconds, ...]
+    reference_ms: tuple[Milliseconds, ...] = ()
     schedules: str
     provenance: Provenance
     measured_at: str

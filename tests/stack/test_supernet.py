@@ -256,8 +256,10 @@ def test_recalibration_is_the_mean_over_batches(supernets):
 def no_compiler(monkeypatch):
     monkeypatch.setattr(native, "c_compiler", lambda: None)
     native.native_library.cache_clear()
+    native.optional_library.cache_clear()
     yield
     native.native_library.cache_clear()
+    native.optional_library.cache_clear()
 
 
 def gradients(convolution, channels, kernel_size, stride, size):
@@ -286,8 +288,10 @@ def test_without_a_usable_cache_torch_does_it(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path / "file"))
     native.native_library.cache_clear()
+    native.optional_library.cache_clear()
     assert depthwise._library() is None
     native.native_library.cache_clear()
+    native.optional_library.cache_clear()
 
 
 def test_smaller_kernels_are_mapped_centres_of_larger_ones(tiny_space):

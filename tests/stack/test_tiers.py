@@ -21,6 +21,7 @@ def run(tmp_path):
 
     def result(rules: Path, text: str, *options: str) -> str:
         shutil.copy(rules, tmp_path / "conftest.py")
+        shutil.copy(TESTS / "tiny.py", tmp_path)
         (tmp_path / "test_it.py").write_text(text)
         (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    seconds: n\n    stb: header\n")
         command = [sys.executable, "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", *options, str(tmp_path)]

@@ -354,6 +354,7 @@ def test_a_folder_of_other_conditions_is_refused(log, target, tmp_path, manifest
         TuningLog(target, tmp_path)
 
 
+@pytest.mark.seconds(5)
 def test_donors_are_winners_of_other_fingerprints(log, tmp_path):
     commit(log, 1.0)
     assert FIRST not in log.donors()
