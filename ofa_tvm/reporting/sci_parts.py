@@ -22,15 +22,15 @@ STANDARD = "Software Carbon Intensity (ISO/IEC 21031:2024, SCI for AI), each fig
 
 
 def sci_parts(folders: Sequence[Path]) -> tuple[Part, ...]:
-    """Tables of the provider's and the consumer's side; none where the folders do not tell.
+    """Tables of the provider's and the consumer's side; why there are none where the folders do not tell.
 
     Args:
         folders: of searches and bundles.
     """
     try:
         report = sci_report(folders, assumptions())
-    except UserError:
-        return ()
+    except UserError as error:
+        return (Note(f"Emissions are not known: {error.what}", "warn"),)
     parts: list[Part] = [Note(STANDARD)]
     if report.provided:
         parts.append(_provider(report))

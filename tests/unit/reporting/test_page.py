@@ -11,6 +11,7 @@ from search_results import COST, SUBNETS, bench, full_pick, full_result, pick, r
 
 from ofa_tvm import report
 from ofa_tvm.nas.result import load_search_result
+from ofa_tvm.reporting import sci_parts
 from ofa_tvm.reporting.source import read_source
 from ofa_tvm.support.errors import UserError
 
@@ -229,6 +230,14 @@ def test_emissions_of_making_and_running(made):
     assert "Running them, per 1,000,000 images" in text
     assert "Assumed: PUE 1 " in text
     assert "481 g a kWh" in text
+
+
+def test_emissions_that_cannot_be_counted_say_why(made, monkeypatch):
+    def damaged(*_):
+        raise UserError("ledger x, line 1, is damaged")
+
+    monkeypatch.setattr(sci_parts, "sci_report", damaged)
+    assert "Emissions are not known: ledger x, line 1, is damaged" in Page(made(full_result())).text
 
 
 def test_models_and_conditions(made):
