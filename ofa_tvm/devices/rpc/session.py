@@ -28,6 +28,9 @@ from ofa_tvm.support.files import Record
 
 NEEDED = ("tvm.rpc.server.upload", "tvm.rpc.server.remove", "tvm.rpc.server.load_module", "runtime.RPCTimeEvaluator")
 MAX_TEXT = 1 << 16
+LISTED_S = 6.0
+"""How long to wait for a board that is not listed: TVM's server tries every 5 s to reach its tracker."""
+POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Board:
         access = request.access
         tracker = Tracker(access.tracker, access.key)
         deadline = time.monotonic() + WAIT_S
-        while len(set(tracker.boards()) - set(request.avoid)) > request.others:
+        while cls._is_listed(tracker, request):
             left_s = deadline - time.monotonic()
             lease = tracker.request(left_s) if left_s > 0 else None
             if lease is None:
@@ -105,6 +108,19 @@ class Board:
                     board.set_cores(access)
                 return board
         raise NoBoard(f"no further board '{access.key}' is registered at the tracker {access.tracker}")
+
+    @staticmethod
+    def _is_listed(tracker: Tracker, request: BoardRequest) -> bool:
+        """Whether a board is listed that may be leased, perhaps after a moment.
+
+        A board that was in a session while its tracker started again is listed once that session has ended.
+        """
+        deadline = time.monotonic() + LISTED_S
+        while len(set(tracker.boards()) - set(request.avoid)) <= request.others:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
+        return True
 
     @property
     def age_s(self) -> float:
