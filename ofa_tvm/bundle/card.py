@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,9 +17,11 @@ from jinja2 import Environment, StrictUndefined
 
 from ofa_tvm.bundle.folder import LIBRARY
 from ofa_tvm.bundle.manifest import SCHEMA_VERSION, Latency, Manifest
+from ofa_tvm.support.carbon import assumptions, footprint
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, read_json, write_json
 from ofa_tvm.support.ledger import Cost, total
+from ofa_tvm.timing.inference import IMAGES, Inference, unknown_power
 
 README, EXAMPLE, BENCHMARKS = "README.md", "example.py", "benchmarks.json"
 DATASETS = {"cifar10": "uoft-cs/cifar10", "fashion-mnist": "zalando-datasets/fashion_mnist"}
@@ -55,6 +56,7 @@ def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | 
     size_bytes = sum(path.stat().st_size for path in folder.iterdir())
     write_json(folder / BENCHMARKS, _benchmarks(manifest, largest, size_bytes))
     shape, attributes = manifest.input.shape, manifest.target.attributes
+    given = assumptions()
     conditions = ", ".join(f"{name} {value}" for name, value in sorted(manifest.latency.conditions.items()))
     text = (
         Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
@@ -72,22 +74,26 @@ def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | 
             mean=tuple(manifest.preprocess.mean),
             std=tuple(manifest.preprocess.std),
             conditions=conditions or "not recorded",
-            costs=list(cost_lines(manifest.cost)),
+            costs=[(cost, footprint(cost, given)) for cost in costs_of(manifest)],
+            given=given,
         )
     )
     (folder / README).write_text(text)
 
 
-def cost_lines(costs: Iterable[Cost]) -> Iterable[str]:
-    """What the search and the deployment took, as lines of Markdown; phase by phase it stands in the manifest."""
-    costs = list(costs)
-    deploying = [cost for cost in costs if cost.phase.startswith("deploy: ")]
-    searching = [cost for cost in costs if cost not in deploying]
-    yield "| | wall s | CPU s | energy |"
-    yield "| --- | --- | --- | --- |"
-    parts = [total("search", searching)] if searching else []
-    for cost in [*parts, total("deployment", deploying), total("**total**", costs)]:
-        yield f"| {cost.phase} | {cost.wall_s:.1f} | {cost.cpu_s:.1f} | {cost.energy} |"
+def costs_of(manifest: Manifest) -> list[Cost]:
+    """What the search and the deployment took, each in one, and inference where what the target draws is known."""
+    deploying = [cost for cost in manifest.cost if cost.phase.startswith("deploy: ")]
+    searching = [cost for cost in manifest.cost if cost not in deploying]
+    costs = [total("search", searching)] if searching else []
+    costs.append(total("deployment", deploying))
+    told_ms, how = latency_ms(manifest.latency)
+    if told_ms is not None and not unknown_power(manifest.target.attributes):
+        shape = (manifest.target.threads, manifest.input.shape[0])
+        measured = how != "estimated"
+        calls = Inference.of(told_ms, manifest.latency.timing, *shape, measured=measured, watts=None)
+        costs.append(calls.cost(IMAGES))
+    return costs
 
 
 def _metadata(manifest: Manifest, licence: str) -> str:
@@ -148,14 +154,17 @@ def _results(manifest: Manifest, largest: float | None, size_bytes: int) -> list
     rows.append(("size", f"{size_bytes / 1e6:.2f} MB; {manifest.parameters / 1e6:.2f} M parameters"))
     rows.append(("work", f"{manifest.macs / 1e6:.1f} M multiply-accumulates an image"))
     if manifest.startup is not None:
-        rows.append(("start", f"{manifest.startup.load_ms:.2f} ms to load, with the first call (measured)"))
-        if manifest.startup.peak_memory_bytes is not None:
-            peak = manifest.startup.peak_memory_bytes / 1e6
+        startup = manifest.startup
+        first = "with the first call" if startup.first_ms is None else f"{startup.first_ms:.2f} ms for the first call"
+        rows.append(("start", f"{startup.load_ms:.2f} ms to load, {first} (measured)"))
+        if startup.peak_memory_bytes is not None:
+            peak = startup.peak_memory_bytes / 1e6
             rows.append(("memory", f"{peak:.1f} MB at most, of the whole program (measured)"))
     return rows
 
 
 def _benchmarks(manifest: Manifest, largest: float | None, size_bytes: int) -> Record:
+    given = assumptions()
     milliseconds, how = latency_ms(manifest.latency)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -170,4 +179,9 @@ def _benchmarks(manifest: Manifest, largest: float | None, size_bytes: int) -> R
         "parameters": manifest.parameters,
         "start": None if manifest.startup is None else manifest.startup.model_dump(),
         "cost": [cost.record() for cost in manifest.cost],
+        "sci": {
+            "standard": "ISO/IEC 21031:2024 (SCI), SCI for AI",
+            "assumptions": given.record(),
+            "parts": [{"part": cost.phase, **footprint(cost, given).record()} for cost in costs_of(manifest)],
+        },
     }

@@ -155,11 +155,13 @@ class Startup(_Part):
     """What a fresh process of the bundle's program takes.
 
     Args:
-        load_ms: milliseconds to load the library and run it once.
+        load_ms: milliseconds to load the library.
+        first_ms: milliseconds of the first inference; None where ``load_ms`` has it, as in older bundles.
         peak_memory_bytes: most memory that the process had; None where the system does not tell.
     """
 
     load_ms: NotNegative
+    first_ms: NotNegative | None = None
     peak_memory_bytes: Count | None = None
 
 

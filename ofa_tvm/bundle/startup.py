@@ -19,6 +19,6 @@ def measure_startup(runner: Path, library: Path) -> Startup | None:
         command = [str(runner), str(library), "--benchmark", "--windows", "1", "--window-ms", "50", "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
         told = json.loads(done.stdout)["benchmark"]
-        return Startup(load_ms=told["load_ms"], peak_memory_bytes=told["peak_memory_bytes"])
+        return Startup(load_ms=told["load_ms"], first_ms=told["first_ms"], peak_memory_bytes=told["peak_memory_bytes"])
     except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
         return None

@@ -28,6 +28,7 @@ from ofa_tvm.support.console import log
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import Infeasible, UserError
 from ofa_tvm.support.files import Record
+from ofa_tvm.timing.inference import unknown_power
 from ofa_tvm.tuner.tuned_space import Target, TunedSpace
 
 Item = TypeVar("Item")
@@ -98,8 +99,10 @@ class SearchRequest:
             raise UserError(f"target {spec.name} is measured elsewhere, by packs", "search each target alone")
         if self.exports and spec.device != "pack":
             raise UserError(f"--device {spec.device} needs no pack", "leave out --device, or --export-pack")
-        if spec.is_gpu and "energy" in {*self.settings.objectives, *(self.settings.limits or ())}:
-            raise UserError(f"energy is estimated for CPUs only, target {spec.name} is a GPU", "leave energy out")
+        asks_energy = "energy" in {*self.settings.objectives, *(self.settings.limits or ())}
+        if asks_energy and (unknown := unknown_power(spec.attributes)):
+            hint = "leave energy out: on one target it grows with latency"
+            raise UserError(f"energy of target {spec.name} cannot be estimated: {unknown}", hint)
         if (self.settings.percentile != 50 or self.settings.busy_cores > 0) and spec.device != "local":
             raise UserError(
                 f"--percentile and --load are for what this machine measures, target {spec.name} is device "

@@ -63,9 +63,10 @@ class Bench(_Part):
 
 
 class Startup(_Part):
-    """What a fresh process takes: milliseconds to load a library and run it once, and its memory at most."""
+    """What a fresh process takes: milliseconds to load a library, of its first inference, and its memory at most."""
 
     load_ms: float = Field(gt=0)
+    first_ms: float | None = Field(default=None, gt=0)
     peak_memory_bytes: int | None = None
     library_bytes: int | None = None
 

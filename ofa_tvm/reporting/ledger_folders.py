@@ -11,10 +11,10 @@ from ofa_tvm.bundle.folder import load_manifest
 from ofa_tvm.bundle.manifest import FORMAT
 from ofa_tvm.nas.result import FILE_NAME, load_search_result
 from ofa_tvm.support.amounts import Amount
-from ofa_tvm.support.carbon import Inference
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json
 from ofa_tvm.support.ledger import Cost, Ledger, total
+from ofa_tvm.timing.inference import Inference, unknown_power
 from ofa_tvm.timing.window import Timing
 from ofa_tvm.tuner.log import kernel_states
 
@@ -173,16 +173,6 @@ def _inference(
     told = measured_ms or estimated_ms
     if told is None:
         return None, "no latency is known"
-    if watts is None and (unknown := _unknown_power(attributes)):
+    if watts is None and (unknown := unknown_power(attributes)):
         return None, f"{unknown}: give --watts, as a meter reads them"
-    spread = (told, told, told) if timing is None else (timing.told_ms(), *timing.spread_ms())
-    return Inference(spread, *shape, measured=measured_ms is not None, watts=watts), ""
-
-
-def _unknown_power(attributes: Mapping[str, object]) -> str:
-    """Why watts a busy core do not tell what a target draws; empty where they do."""
-    if attributes.get("kind") == "cuda":
-        return "a GPU's energy by call is not counted"
-    if str(attributes.get("mtriple", "")).startswith(("aarch64", "arm")):
-        return "watts of a busy core are known of x86 servers only"
-    return ""
+    return Inference.of(told, timing, *shape, measured=measured_ms is not None, watts=watts), ""

@@ -17,6 +17,7 @@ from ofa_tvm.spaces.subnet_blocks import Block, subnet_blocks
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.timing.core_rates import CoreRates
+from ofa_tvm.timing.inference import Inference, unknown_power
 from ofa_tvm.timing.window import Percentile, Timing
 
 
@@ -65,7 +66,7 @@ class Offer:
         subnet: its key.
         budget_ms: that it was searched for.
         held: whether it holds that.
-        is_gpu: whether its target is one.
+        unknown_power: why it is not known what its target draws; empty where it is.
         threads: of its target.
         batch: images of one call.
         provenance: how latencies were obtained.
@@ -92,7 +93,7 @@ class Offer:
     subnet: str
     budget_ms: float | None
     held: bool | None
-    is_gpu: bool
+    unknown_power: str
     threads: int
     batch: int
     provenance: Provenance
@@ -117,6 +118,14 @@ class Offer:
     def name(self) -> str:
         """What it is called on the page."""
         return "The bundle" if self.number is None else f"Pick {self.number}"
+
+    @property
+    def inference(self) -> Inference | None:
+        """Its calls; None where their latency is not known, or what they draw."""
+        if self.latency_ms is None or self.unknown_power:
+            return None
+        measured = self.provenance == "measured"
+        return Inference.of(self.latency_ms, self.timing, self.threads, self.batch, measured=measured, watts=None)
 
     @property
     def anchor(self) -> str:
@@ -178,7 +187,7 @@ def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series) -> 
         subnet=pick.subnet,
         budget_ms=pick.budget_ms,
         held=pick.held,
-        is_gpu=_is_gpu(result.conditions.get("target")),
+        unknown_power=unknown_power(result.conditions.get("target") or {}),
         threads=result.threads,
         batch=result.batch or 1,
         provenance=result.provenance,
@@ -220,7 +229,7 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
         subnet=manifest.subnet,
         budget_ms=None,
         held=None,
-        is_gpu=_is_gpu(manifest.target.attributes),
+        unknown_power=unknown_power(manifest.target.attributes),
         threads=manifest.target.threads,
         batch=manifest.input.shape[0],
         provenance=latency.provenance,
@@ -243,17 +252,15 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
     )
 
 
-def _is_gpu(attributes: object) -> bool:
-    return isinstance(attributes, dict) and attributes.get("kind") == "cuda"
-
-
 def _startup(source: Source, subnet: str, bundled: Bundled | None) -> Startup | None:
     """What a fresh process takes: from a file of the bundle's program, or as deploy measured it."""
     for run in source.runs:
         if run.subnet == subnet:
             return run.benchmark
     known = None if bundled is None else bundled.manifest.startup
-    return None if known is None else Startup(load_ms=known.load_ms, peak_memory_bytes=known.peak_memory_bytes)
+    if known is None:
+        return None
+    return Startup(load_ms=known.load_ms, first_ms=known.first_ms, peak_memory_bytes=known.peak_memory_bytes)
 
 
 def _blocks(space: str, subnet: str) -> tuple[Block, ...]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from ofa_tvm.nas.objectives import OBJECTIVES
 from ofa_tvm.reporting import units
-from ofa_tvm.reporting.energy import RunningEnergy
 from ofa_tvm.reporting.offers import Offer
 from ofa_tvm.reporting.parts import Card, Cards, Fact, Tone
+from ofa_tvm.support.carbon import assumptions, footprint
+from ofa_tvm.timing.inference import IMAGES
 
 HELD: dict[bool | None, tuple[str, Tone]] = {
     True: ("✓ budget held", "good"),
@@ -48,10 +49,9 @@ def _card(offer: Offer, has_several_series: bool) -> Card:
 
 def _grouped(unknown: Sequence[Fact]) -> tuple[Fact, ...]:
     """What the same command would find out, together."""
-    commands = dict.fromkeys(fact.command for fact in unknown)
+    ways = dict.fromkeys((fact.note, fact.command) for fact in unknown)
     return tuple(
-        Fact(", ".join(fact.label for fact in unknown if fact.command == command), "", "", command)
-        for command in commands
+        Fact(", ".join(fact.label for fact in unknown if (fact.note, fact.command) == way), "", *way) for way in ways
     )
 
 
@@ -124,24 +124,30 @@ def _startup(offer: Offer) -> list[Fact]:
         command = _deploys(offer)
         if offer.number is None:
             command = f"{offer.next_command.rpartition(' ')[0]} --benchmark --json > benchmark.json"
-        return [Fact("load and first inference", "", "", command), Fact("peak memory", "", "", command)]
-    facts = [Fact("load and first inference", f"{startup.load_ms:.1f} ms", "in a fresh process")]
+        return [Fact(what, "", "", command) for what in ("load", "first inference", "peak memory")]
+    if startup.first_ms is None:
+        facts = [Fact("load and first inference", f"{startup.load_ms:.1f} ms", "in a fresh process")]
+    else:
+        facts = [
+            Fact("load", f"{startup.load_ms:.2f} ms", "in a fresh process"),
+            Fact("first inference", f"{startup.first_ms:.2f} ms", "likewise"),
+        ]
     if startup.peak_memory_bytes is not None:
         facts.append(Fact("peak memory", units.size(startup.peak_memory_bytes), "of the whole process"))
     return facts
 
 
 def _energy(offer: Offer) -> list[Fact]:
-    """Estimated of a CPU's cores; a GPU's is not known."""
-    if offer.is_gpu:
-        return [Fact("energy and CO2e of a million images", "")]
-    if offer.latency_ms is None:
+    """As the ledger has it."""
+    if offer.unknown_power:
+        return [Fact("energy and CO2e of a million images", "", offer.unknown_power)]
+    if offer.inference is None:
         return []
-    used = RunningEnergy.of(offer.latency_ms, offer.threads, offer.batch)
-    grams, low, high = used.grams
-    energy = f"of a million images; estimate, {units.span(units.energy(used.low_kwh), units.energy(used.high_kwh))}"
-    carbon = f"likewise; estimate, {units.span(units.grams(low), units.grams(high))}"
-    return [Fact("energy", units.energy(used.kwh), energy), Fact("CO2e", units.grams(grams), carbon)]
+    used = footprint(offer.inference.cost(IMAGES), assumptions())
+    return [
+        Fact("energy", used.energy.text, f"of a million images; {used.energy.kind}"),
+        Fact("CO2e", used.emissions.text, f"likewise; {used.emissions.kind}"),
+    ]
 
 
 def _deploys(offer: Offer) -> str:

@@ -17,9 +17,8 @@ from ofa_tvm.support.carbon import Assumptions, Footprint, footprint, summed
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost, total
 from ofa_tvm.support.power_readings import PowerReadings
+from ofa_tvm.timing.inference import IMAGES
 
-IMAGES = 1_000_000
-"""The consumer's functional unit: so many images classified."""
 PARAMETERS = 1_000_000
 """The provider's functional unit: so many parameters of a delivered network."""
 LEFT_OUT = (

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ofa_tvm.reporting.parts import Cell, Column, Note, Part, Table
-from ofa_tvm.reporting.sci import IMAGES, SciReport, sci_report
+from ofa_tvm.reporting.sci import SciReport, sci_report
 from ofa_tvm.support.amounts import merged
 from ofa_tvm.support.carbon import Footprint, assumptions
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.timing.inference import IMAGES
 
 FIGURES = (
     Column("energy"),

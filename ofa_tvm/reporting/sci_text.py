@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from ofa_tvm.reporting.break_even import BreakEven
-from ofa_tvm.reporting.sci import IMAGES, PARAMETERS, SciReport
+from ofa_tvm.reporting.sci import PARAMETERS, SciReport
 from ofa_tvm.support.amounts import digits, merged
 from ofa_tvm.support.carbon import Assumptions, Footprint, Hardware
 from ofa_tvm.support.command import table
 from ofa_tvm.support.console import duration
+from ofa_tvm.timing.inference import IMAGES
 
 HEADERS = ("energy", "kind", "operational", "embodied", "SCI (CO2e)")
 

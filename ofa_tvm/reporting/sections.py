@@ -10,7 +10,6 @@ from ofa_tvm.reporting import units
 from ofa_tvm.reporting.architecture_drawing import architecture_drawing
 from ofa_tvm.reporting.condition_section import condition_section
 from ofa_tvm.reporting.cost_section import cost_section
-from ofa_tvm.reporting.energy import GRID_SOURCE
 from ofa_tvm.reporting.engine_section import engine_section
 from ofa_tvm.reporting.front_plot import front_plot
 from ofa_tvm.reporting.layer_section import layer_section
@@ -24,9 +23,15 @@ from ofa_tvm.reporting.regret_section import regret_section
 from ofa_tvm.reporting.sci_parts import sci_parts
 from ofa_tvm.reporting.source import Source
 from ofa_tvm.reporting.tuning_section import tuning_section
+from ofa_tvm.support.carbon import assumptions
 from ofa_tvm.support.dtype import DType
 
-CARBON = f"Energy is estimated from the time of busy cores at 3 to 12 W each; CO2e by {GRID_SOURCE}, operation only."
+_GIVEN = assumptions()
+CARBON = (
+    "Energy is estimated from the time of busy cores at 3 to 12 W each. CO2e is of operation "
+    f"({_GIVEN.grid.g_per_kwh:g} g a kWh, the {_GIVEN.grid.region}'s mean of {_GIVEN.grid.year}; PUE {_GIVEN.pue:g}) "
+    "and of the hardware's manufacture."
+)
 
 
 def sections(source: Source, series: tuple[Series, ...], offers: tuple[Offer, ...]) -> tuple[Section, ...]:
@@ -71,7 +76,7 @@ def _picks(source: Source, offers: tuple[Offer, ...], several: bool) -> Section:
         parts: list[Part | Fold] = [Note("The search found no subnet to offer.", "warn")]
     else:
         parts = [pick_cards(offers, several)]
-        parts += [] if all(offer.is_gpu for offer in offers) else [Note(CARBON)]
+        parts += [] if all(offer.unknown_power for offer in offers) else [Note(CARBON)]
     parts += _unmet(source)
     parts += _waiting(source)
     if offers:

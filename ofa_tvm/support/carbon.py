@@ -17,7 +17,7 @@ from typing import Any
 from ofa_tvm.support.amounts import Amount, added
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record
-from ofa_tvm.support.ledger import CORE_WATTS, JOULE_PER_KWH, Cost
+from ofa_tvm.support.ledger import Cost
 
 WORLD = "world"
 _YEAR_S = 365.25 * 24 * 3600
@@ -144,32 +144,3 @@ def footprint(cost: Cost, given: Assumptions) -> Footprint:
     grid_kinds = ("published",) if given.grid.year is not None else ("assumed",)
     operational = energy.times(given.pue * given.grid.g_per_kwh / 1e3, *grid_kinds, "assumed", unit="g")
     return Footprint(energy, operational, added(hardware, "g"))
-
-
-@dataclass(frozen=True)
-class Inference:
-    """Single calls of a library.
-
-    Args:
-        ms: latency, with the least and the greatest one of its windows.
-        threads: cores that a call keeps busy.
-        batch: images of a call.
-        measured: whether the latency was; otherwise it is an estimate.
-        watts: what the device draws meanwhile, by a meter; None to estimate it from busy cores.
-    """
-
-    ms: tuple[float, float, float]
-    threads: int
-    batch: int
-    measured: bool
-    watts: float | None = None
-
-    def cost(self, images: int) -> Cost:
-        """Of so many images, in calls one after the other."""
-        told, low, high = (1e-3 * ms * images / self.batch for ms in self.ms)
-        core_watts = CORE_WATTS if self.watts is None else (self.watts / self.threads,) * 3
-        joules = [seconds * self.threads * watts for seconds, watts in zip((low, told, high), core_watts, strict=True)]
-        low_kwh, kwh, high_kwh = (one / JOULE_PER_KWH for one in joules)
-        how = f"estimated ({CORE_WATTS[1]:g} W per busy core" if self.watts is None else f"metered ({self.watts:g} W"
-        how += ", latency measured)" if self.measured else ", latency estimated)"
-        return Cost(f"inference of {images:,} images", told, told * self.threads, kwh, low_kwh, high_kwh, how)

@@ -80,7 +80,7 @@ std::string benchmark_text(const Benchmark &benchmark, const Model &model) {
             : ratio < 1 / kMoved ? ": this machine is faster now, and so is the network\n"
                                  : "\n";
   }
-  text += format("load        %.2f ms with the first run\n", benchmark.load_ms);
+  text += format("load        %.2f ms, then %.2f ms for the first run\n", benchmark.load_ms, benchmark.first_ms);
   const double memory = static_cast<double>(benchmark.peak_memory_bytes) / 1e6;
   text += memory > 0 ? format("memory      %.1f MB at most\n", memory) : "memory      unknown: no /proc\n";
   text += format("size        %.2f MB library, %.2f MB runner\n", static_cast<double>(benchmark.library_bytes) / 1e6,
@@ -121,6 +121,7 @@ Json benchmark_json(const Benchmark &benchmark, const Model &model) {
                        {"calibration_ratio", ratio > 0 ? Json(ratio) : Json()},
                        {"windows", windows_json(timing)},
                        {"load_ms", benchmark.load_ms},
+                       {"first_ms", benchmark.first_ms},
                        {"peak_memory_bytes", benchmark.peak_memory_bytes ? Json(benchmark.peak_memory_bytes) : Json()},
                        {"library_bytes", benchmark.library_bytes},
                        {"runner_bytes", benchmark.runner_bytes}};

@@ -12,7 +12,7 @@ namespace ofa_tvm {
 
 struct Benchmark {
   Timing timing;
-  double load_ms;  // by the system's loader, and the first run
+  double load_ms, first_ms;  // the system's loader; the first run
   uint64_t peak_memory_bytes, library_bytes, runner_bytes;
 };
 

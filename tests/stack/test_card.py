@@ -112,8 +112,11 @@ def test_numbers_of_the_card_are_the_manifests(made):
     assert f"{benchmarks['start']['peak_memory_bytes'] / 1e6:.1f} MB at most" in text
     others = manifest.files.keys() - {README, BENCHMARKS}
     assert benchmarks["size_bytes"] == sum(manifest.files[name].bytes for name in others)
-    assert "| **total** |" in text
     assert f"| deployment | {sum(cost.wall_s for cost in manifest.cost):.1f} |" in text
+    inference = benchmarks["sci"]["parts"][-1]
+    assert inference["part"] == "inference of 1,000,000 images"
+    assert inference["emissions"]["value"] == inference["operational"]["value"] + inference["embodied"]["value"] > 0
+    assert f"| {inference['energy']['text']} | {inference['emissions']['text']} |" in text
     assert not re.search(r"\{\{|\}\}|None|Undefined", text)
 
 

@@ -88,7 +88,8 @@ def test_bundle_runs_and_says_what_it_is(run, checkpoint, tmp_path, capsys, tiny
     assert manifest.latency.measured_ms > 0
     assert (manifest.target.tuned_kernels, manifest.latency.predicted_ms) == (0, None)
     assert sum(block.macs for block in manifest.blocks) == manifest.macs
-    assert manifest.startup is None or manifest.startup.load_ms > 0
+    startup = manifest.startup
+    assert startup is None or (startup.load_ms > 0 and startup.first_ms is not None and startup.first_ms > 0)
     assert [cost.phase for cost in manifest.cost] == [
         "deploy: load",
         "deploy: extract and calibrate",

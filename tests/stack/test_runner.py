@@ -222,6 +222,7 @@ def test_benchmark(bundle):
     assert times["left_out"] == sum(one.left_out for one in windows)
     assert (times["batch"], times["threads"]) == (1, 1)
     assert times["load_ms"] > 0
+    assert times["first_ms"] > 0
     assert times["peak_memory_bytes"] > 1 << 20
     assert times["library_bytes"] == (bundle / LIBRARY).stat().st_size
     assert times["runner_bytes"] == (bundle / RUNNER).stat().st_size

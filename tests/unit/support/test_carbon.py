@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ofa_tvm.support.carbon import Hardware, Inference, assumptions, footprint, regions, summed
+from ofa_tvm.support.carbon import Hardware, assumptions, footprint, regions, summed
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.ledger import CORE_WATTS, Cost, estimated
+from ofa_tvm.support.ledger import Cost, estimated
 
 METERED = Cost("train", 3600.0, 7200.0, 2.0, 2.0, 2.0, "metered (RAPL, whole package)")
 
@@ -71,19 +71,6 @@ def test_sums_add_every_part():
     two = summed([one, one])
     assert two.emissions.value == pytest.approx(2 * one.operational.value + 2 * one.embodied.value)
     assert summed([]).emissions.value == 0
-
-
-def test_inference_is_busy_cores_for_the_time_of_its_calls_or_what_a_meter_says():
-    calls = Inference((2.0, 1.9, 2.2), threads=3, batch=4, measured=True)
-    cost = calls.cost(1_000_000)
-    assert (cost.wall_s, cost.cpu_s) == pytest.approx((500, 1500))
-    assert cost.energy_kwh == pytest.approx(1500 * CORE_WATTS[1] / 3.6e6)
-    assert cost.energy_low_kwh == pytest.approx(1425 * CORE_WATTS[0] / 3.6e6)
-    assert cost.energy_high_kwh == pytest.approx(1650 * CORE_WATTS[2] / 3.6e6)
-    assert cost.method == "estimated (6 W per busy core, latency measured)"
-    metered = Inference((2.0, 2.0, 2.0), 3, 4, measured=False, watts=5.0).cost(1_000_000)
-    assert metered.energy_kwh == metered.energy_high_kwh == pytest.approx(500 * 5 / 3.6e6)
-    assert metered.watt_hours.kinds == ("metered", "estimated")
 
 
 def test_estimates_stay_estimates():

@@ -1,0 +1,34 @@
+"""What calls of a network draw."""
+
+from __future__ import annotations
+
+import pytest
+
+from ofa_tvm.support.ledger import CORE_WATTS
+from ofa_tvm.timing.inference import Inference, unknown_power
+
+
+def test_inference_is_busy_cores_for_the_time_of_its_calls_or_what_a_meter_says():
+    calls = Inference((2.0, 1.9, 2.2), threads=3, batch=4, measured=True)
+    cost = calls.cost(1_000_000)
+    assert (cost.wall_s, cost.cpu_s) == pytest.approx((500, 1500))
+    assert cost.energy_kwh == pytest.approx(1500 * CORE_WATTS[1] / 3.6e6)
+    assert cost.energy_low_kwh == pytest.approx(1425 * CORE_WATTS[0] / 3.6e6)
+    assert cost.energy_high_kwh == pytest.approx(1650 * CORE_WATTS[2] / 3.6e6)
+    assert cost.method == "estimated (6 W per busy core, latency measured)"
+    metered = Inference((2.0, 2.0, 2.0), 3, 4, measured=False, watts=5.0).cost(1_000_000)
+    assert metered.energy_kwh == metered.energy_high_kwh == pytest.approx(500 * 5 / 3.6e6)
+    assert metered.watt_hours.kinds == ("metered", "estimated")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "why"),
+    [
+        ({"kind": "llvm", "mcpu": "znver4"}, ""),
+        ({"kind": "llvm", "mtriple": "x86_64-linux-gnu"}, ""),
+        ({"kind": "cuda"}, "a GPU's energy by call is not counted"),
+        ({"kind": "llvm", "mtriple": "aarch64-linux-gnu"}, "watts of a busy core are known of x86 servers only"),
+    ],
+)
+def test_power_is_known_of_what_it_was_measured_on(attributes, why):
+    assert unknown_power(attributes) == why
