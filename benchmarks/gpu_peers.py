@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ofa_tvm.devices.pack.measure import ENTRIES, MANIFEST, read_lines
 from ofa_tvm.engines.comparison import PROTOCOLS, Speedup, time_calls
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.onnx_export import IMAGE, to_onnx
@@ -42,7 +43,6 @@ OURS = "ofa_tvm"
 PROVIDERS = {"ort-cuda": "CUDAExecutionProvider", "ort-tensorrt": "TensorrtExecutionProvider"}
 PACKAGES = ("torch", "triton", "onnxruntime", "onnxruntime-gpu", "tensorrt", "apache-tvm")
 WARM_UP = 5
-MANIFEST = "manifest.json"
 Array = Any
 Record = dict[str, Any]
 Call = Callable[[], Any]
@@ -240,7 +240,7 @@ def main() -> None:
     if not manifest_file.is_file():
         sys.exit(f"error: {options.pack} is no pack: {MANIFEST} is missing\ntry: tune --export-pack {options.pack}")
     manifest = json.loads(manifest_file.read_text())
-    entries = [entry for entry in manifest["entries"] if "subnet" in entry]
+    entries = [entry for entry in read_lines(options.pack / ENTRIES)[0] if "subnet" in entry]
     if not entries:
         sys.exit(f"error: {options.pack} holds no subnets\ntry: tune --export-pack FOLDER --trials 0 --samples 10")
     is_gpu = manifest["device"] == "cuda"

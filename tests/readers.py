@@ -30,6 +30,7 @@ from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.ofa_block_files import OfaTimes
 from ofa_tvm.data.dataset import Preprocess
 from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.entries import packed, read_entries
 from ofa_tvm.devices.pack.reader import import_kernels, read_manifest
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.devices.replay import ReplayDevice
@@ -50,6 +51,7 @@ from ofa_tvm.supernet.facts import (
     read_facts,
 )
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Ledger, estimated
 from ofa_tvm.support.sealed import SEAL, digest_of
 from ofa_tvm.tuner.candidate import Candidate
@@ -261,25 +263,26 @@ def _bundle(folder: Path) -> None:
 
 
 def _pack(folder: Path) -> None:
-    entries = [{"id": one.digest, "candidate": asdict(one)} for one in CANDIDATES]
-    subnet = {"id": "s", "space": SPACE.name, "classes": 10, "subnet": SPACE.largest.key, "schedules": "abc"}
+    entries = [{"id": one.digest, "candidate": packed(one)} for one in CANDIDATES]
+    subnet: Record = {"id": "s", "space": SPACE.name, "classes": 10, "subnet": SPACE.largest.key, "schedules": "abc"}
     manifest = {
         "schema": SCHEMA,
         "round": "round-1",
         "target": GPU.name,
         "fingerprint": GPU.fingerprint,
         "conditions": GPU.conditions,
-        "entries": [*entries, subnet],
     }
     (folder / "pack").mkdir()
     _write(folder / "pack", "manifest.json", json.dumps(manifest))
+    for entry in (*entries, subnet):
+        pack_measure.append_line(folder / "pack" / pack_measure.ENTRIES, entry)
     results = folder / "pack" / "results.jsonl"
-    pack_measure.append_result(results, {"round": "round-1", "device": {"name": "GPU"}})
+    pack_measure.append_line(results, {"round": "round-1", "device": {"name": "GPU"}})
     for one in CANDIDATES:
         result = {"id": one.digest, "status": "ok", "times_ms": [0.3, 0.2], "is_checked": True, "at": 1e9}
-        pack_measure.append_result(results, {"round": "round-1", **result})
+        pack_measure.append_line(results, {"round": "round-1", **result})
     timed = {"status": "ok", "at": 1e9, "times_ms": [0.2], "reference_ms": [0.5], "figures": [FIGURES]}
-    pack_measure.append_result(results, {"round": "round-1", "id": "s", **timed})
+    pack_measure.append_line(results, {"round": "round-1", "id": "s", **timed})
 
 
 def _imported(folder: Path) -> object:
@@ -304,8 +307,8 @@ def _sealed(content: bytes) -> bytes:
         return content
 
 
-def _sealed_results(content: bytes) -> bytes:
-    """Results whose checks fit again."""
+def _sealed_lines(content: bytes) -> bytes:
+    """Lines whose checks fit again."""
     lines = []
     for line in content.splitlines():
         try:
@@ -432,7 +435,10 @@ READERS = (
     ),
     Reader("bundle's manifest", "bundle/manifest.json", _bundle, lambda folder: load_manifest(folder / "bundle")),
     Reader("pack's manifest", "pack/manifest.json", _pack, lambda folder: read_manifest(folder / "pack", GPU)),
-    Reader("pack's results", "pack/results.jsonl", _pack, _imported, seal=_sealed_results),
+    Reader(
+        "pack's entries", "pack/entries.jsonl", _pack, lambda folder: read_entries(folder / "pack"), seal=_sealed_lines
+    ),
+    Reader("pack's results", "pack/results.jsonl", _pack, _imported, seal=_sealed_lines),
     Reader("checkpoint", "supernet.safetensors", _checkpoint, _read_checkpoint, is_sealed=True),
     Reader(
         "facts of a checkpoint",

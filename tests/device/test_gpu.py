@@ -38,7 +38,7 @@ def test_every_kernel_of_a_pack_computes_what_it_should(tmp_path, dtype):
         writer.finish()
     done = subprocess.run([sys.executable, "measure.py"], cwd=pack, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    records, damaged = pack_measure.read_results(pack / pack_measure.RESULTS)
+    records, damaged = pack_measure.read_lines(pack / pack_measure.RESULTS)
     assert damaged == 0
     assert records[0]["device"]["driver_version"]
     failed = [json.dumps(record) for record in records[1:] if record["status"] != "ok"]

@@ -24,11 +24,11 @@ from safetensors.numpy import load_file
 
 from ofa_tvm.bundle.folder import MANIFEST, verify_bundle
 from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.entries import read_entries
 from ofa_tvm.devices.replay import made_up_result
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.support.files import Record, read_jsonl
-from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import kernel_states
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,12 +146,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_results(pack: Path) -> None:
     """Results of all candidates of a pack, as its device would write them."""
     manifest, path = json.loads((pack / "manifest.json").read_text()), pack / "results.jsonl"
-    pack_measure.append_result(path, {"round": manifest["round"], "device": {"name": "made up"}})
-    for entry in manifest["entries"]:
-        candidate = Candidate(**entry["candidate"])
+    pack_measure.append_line(path, {"round": manifest["round"], "device": {"name": "made up"}})
+    for entry in read_entries(pack):
+        candidate = entry.candidate
+        assert candidate is not None
         result = made_up_result(KernelSpec("conv", 8, 16, 4), candidate)
         answer = {"status": result.status, "times_ms": result.times_ms, "is_checked": result.is_checked}
-        pack_measure.append_result(path, {"round": manifest["round"], "id": entry["id"], **answer})
+        pack_measure.append_line(path, {"round": manifest["round"], "id": entry.id, **answer})
 
 
 def lines_of(folder: Path) -> dict[Path, list[Record]]:
@@ -205,7 +206,7 @@ def check_finished(name: str, place: Place) -> None:
         verify_bundle(place.own / "bundle")
     if name == "import":
         (imported,) = place.own.rglob("trials.jsonl")
-        wanted = {entry["id"] for entry in json.loads((place.shared / "pack" / "manifest.json").read_text())["entries"]}
+        wanted = {entry.id for entry in read_entries(place.shared / "pack")}
         assert {line["digest"] for line in read_jsonl(imported, "ledger")} == wanted
 
 

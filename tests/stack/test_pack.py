@@ -18,13 +18,13 @@ from ofa_tvm.compiler.tvm_api.names import Target, tvm
 from ofa_tvm.devices.local import gpu_jobs
 from ofa_tvm.devices.pack import jobs as pack_jobs
 from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.entries import read_entries
 from ofa_tvm.devices.pack.tvm_runtime import Runtime
 from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, PackWriter
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import sha256_file
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.job import KernelJob, SubnetJob, TunedSubnets
@@ -62,6 +62,12 @@ def measure_there(pack, *options, code=0):
     return done.stdout if code == 0 else done.stderr
 
 
+def entries_of(pack):
+    entries, damaged = pack_measure.read_lines(pack / pack_measure.ENTRIES)
+    assert not damaged
+    return entries
+
+
 def first_of_each_kind(kernels):
     kinds: dict[tuple[str, bool, bool, bool], KernelSpec] = {}
     for spec in kernels.values():
@@ -85,10 +91,7 @@ def test_two_rounds_with_the_cpu_as_the_far_device(capsys, target_file, tmp_path
     assert code == 0
     assert (done["imported"]["results"], done["imported"]["failures"], done["imported"]["damaged"]) == (4, 0, 1)
     assert done["tuned"] == 2
-    ids = [
-        {entry["id"] for entry in json.loads((pack / "manifest.json").read_text())["entries"]}
-        for pack in (first, second)
-    ]
+    ids = [{entry["id"] for entry in entries_of(pack)} for pack in (first, second)]
     assert not ids[0] & ids[1]
 
     code, done = run_tune(capsys, target_file, logs, "--import-pack", first)
@@ -111,7 +114,7 @@ def test_every_kind_of_cpu_kernel_agrees_with_the_reference_there(target_file, t
             assert not writer.add(spec, [Candidate(spec.key, "default", {})])
         writer.finish()
     measure_there(tmp_path / "pack")
-    records, damaged = pack_measure.read_results(tmp_path / "pack" / "results.jsonl")
+    records, damaged = pack_measure.read_lines(tmp_path / "pack" / "results.jsonl")
     assert damaged == 0
     assert records[0]["device"]["name"]
     assert {record["status"] for record in records[1:]} == {"ok"}
@@ -132,14 +135,14 @@ def test_functions_of_one_layer_agree_with_the_reference_there(target_file, tmp_
         writer.add(SMALL, [Candidate(SMALL.key, "default", {})])
         writer.finish()
     manifest = json.loads((pack / "manifest.json").read_text())
-    manifest["entries"] = []
     manifest["measure"]["tolerance"] = KERNEL_TOLERANCE[dtype]
+    (pack / pack_measure.ENTRIES).unlink()
     for number, spec in enumerate(first_of_each_kind(layer_kernels(MBV3_CIFAR, (28,), 1, dtype))):
         built = pack_jobs.function(KernelJob(spec, {}, target), str(number), pack)
-        manifest["entries"].append({"title": spec.key, **built.entry})
+        pack_measure.append_line(pack / pack_measure.ENTRIES, {"title": spec.key, **built.entry})
     (pack / "manifest.json").write_text(json.dumps(manifest))
     measure_there(pack)
-    records, _ = pack_measure.read_results(pack / "results.jsonl")
+    records, _ = pack_measure.read_lines(pack / "results.jsonl")
     assert {record["status"] for record in records[1:]} == {"ok"}
 
 
@@ -157,7 +160,7 @@ def test_subnets_go_there_and_come_back_as_latencies(capsys, target_file, tmp_pa
     code, done = run_tune(capsys, target_file, logs, "--import-pack", pack)
     assert (code, done["imported"]["subnets"]) == (0, 0)
     code, made = run_tune(capsys, target_file, logs, "--export-pack", tmp_path / "next", "--trials", 0, "--samples", 1)
-    subnet = json.loads((tmp_path / "next" / "manifest.json").read_text())["entries"][0]["subnet"]
+    subnet = entries_of(tmp_path / "next")[0]["subnet"]
     assert subnet not in {record.subnet for record in records}
 
 
@@ -169,8 +172,7 @@ def test_finalists_of_a_search_go_into_a_pack_without_candidates(capsys, target_
     options = ("--export-pack", tmp_path / "pack", "--subnets-of", tmp_path)
     code, made = run_tune(capsys, target_file, tmp_path / "logs", *options)
     assert (code, made["exported"]["subnets"], made["exported"]["kernels"]) == (0, 2, 0)
-    entries = json.loads((tmp_path / "pack" / "manifest.json").read_text())["entries"]
-    assert [entry["subnet"] for entry in entries] == wanted
+    assert [entry["subnet"] for entry in entries_of(tmp_path / "pack")] == wanted
     code, said = run_tune(capsys, target_file, tmp_path / "logs", "--subnets-of", tmp_path)
     assert code == 2
     assert "--export-pack" in said
@@ -209,10 +211,12 @@ def test_subnets_of_a_local_gpu_run_in_the_virtual_machine(gpu_is_the_cpu, tmp_p
 
 
 def damage(pack, number, change):
-    """Replace an entry in the manifest."""
-    manifest = json.loads((pack / "manifest.json").read_text())
-    manifest["entries"][number] |= change(manifest["entries"][number])
-    (pack / "manifest.json").write_text(json.dumps(manifest))
+    """Replace an entry."""
+    entries = entries_of(pack)
+    entries[number] |= change(entries[number])
+    (pack / pack_measure.ENTRIES).unlink()
+    for entry in entries:
+        pack_measure.append_line(pack / pack_measure.ENTRIES, entry)
 
 
 def replace_library(pack, number, body, folder):
@@ -220,11 +224,9 @@ def replace_library(pack, number, body, folder):
     source, library = folder / "bad.c", folder / "bad.so"
     source.write_text(f"#include <stdlib.h>\n__attribute__((constructor)) static void start(void) {{ {body} }}\n")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-    manifest = json.loads((pack / "manifest.json").read_text())
-    name = manifest["entries"][number]["library"]
-    pack_jobs.store(library, name.removesuffix(".so.z"), pack)
-    manifest["files"][name] = sha256_file(pack / name)
-    (pack / "manifest.json").write_text(json.dumps(manifest))
+    name = entries_of(pack)[number]["library"].removesuffix(".so.z")
+    stored = pack_jobs.store(library, name, pack)["files"]
+    damage(pack, number, lambda entry: {"files": {**entry["files"], **stored}})
 
 
 def test_a_crash_a_hang_and_a_wrong_output_cost_one_result_each(target_file, tmp_path):
@@ -240,9 +242,22 @@ def test_a_crash_a_hang_and_a_wrong_output_cost_one_result_each(target_file, tmp
     replace_library(pack, 2, "abort();", tmp_path)
     replace_library(pack, 3, "for (;;) ;", tmp_path)
     measure_there(pack)
-    records, _ = pack_measure.read_results(pack / "results.jsonl")
+    records, _ = pack_measure.read_lines(pack / "results.jsonl")
     assert [record["status"] for record in records[1:]] == ["failed", "wrong_output", "crashed", "timed_out", "ok"]
     assert "differs from the reference" in records[2]["error"]
+
+
+def test_a_pack_whose_making_is_interrupted_can_be_measured(target_file, tmp_path, capsys):
+    target, pack = load_target(str(target_file), device="pack"), tmp_path / "pack"
+    with pytest.raises(KeyboardInterrupt), PackWriter(target, pack) as writer:
+        writer.add(SMALL, [Candidate(SMALL.key, "default", {})])
+        raise KeyboardInterrupt
+    assert "holds 1 entries so far, and can be measured as it is" in capsys.readouterr().err
+    with (pack / pack_measure.ENTRIES).open("a") as file:
+        file.write('{"record": {"id": "to')
+    assert "1 measured, 0 left" in measure_there(pack)
+    (entry,) = read_entries(pack)
+    assert entry.candidate == Candidate(SMALL.key, "default", {})
 
 
 def test_a_machine_on_which_nothing_works_keeps_no_results(target_file, tmp_path):
@@ -258,7 +273,7 @@ def test_a_machine_on_which_nothing_works_keeps_no_results(target_file, tmp_path
     damage(pack, 0, lambda entry: {"form": "function"})
     assert "none of them works on this machine" in measure_there(pack, code=1)
     assert not (pack / "results.jsonl").exists()
-    manifest.write_text(whole)
+    damage(pack, 0, lambda entry: {"form": "program"})
     assert "1 measured, 0 left" in measure_there(pack)
 
 

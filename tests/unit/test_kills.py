@@ -20,6 +20,7 @@ from unit.bundle.test_folder import fill
 
 from ofa_tvm.bundle.folder import verify_bundle, write_bundle
 from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.entries import packed
 from ofa_tvm.devices.pack.reader import import_kernels
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target_files import load_target
@@ -70,14 +71,15 @@ def told(result: TrialResult) -> Record:
 
 def write_pack(folder: Path) -> None:
     (folder / "pack").mkdir()
-    entries = [{"id": one.digest, "candidate": asdict(one)} for one in CANDIDATES]
     facts = {"target": GPU.name, "fingerprint": GPU.fingerprint, "conditions": GPU.conditions}
-    manifest = {"schema": SCHEMA, "round": "first", "entries": entries, **facts}
+    manifest = {"schema": SCHEMA, "round": "first", **facts}
     (folder / "pack" / "manifest.json").write_text(json.dumps(manifest))
+    for one in CANDIDATES:
+        pack_measure.append_line(folder / "pack" / pack_measure.ENTRIES, {"id": one.digest, "candidate": packed(one)})
     results = folder / "pack" / "results.jsonl"
-    pack_measure.append_result(results, {"round": "first", "device": {"name": "made up", "driver_version": "580"}})
+    pack_measure.append_line(results, {"round": "first", "device": {"name": "made up", "driver_version": "580"}})
     for digest, result in OUTCOMES.items():
-        pack_measure.append_result(results, {"round": "first", "id": digest, **told(result)})
+        pack_measure.append_line(results, {"round": "first", "id": digest, **told(result)})
 
 
 def check_log(folder: Path, acknowledged: set[str]) -> None:

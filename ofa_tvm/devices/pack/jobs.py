@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from ofa_tvm.compiler.cuda.build import build_kernel
 from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.devices.pack.measure import arranged, encode_places, inputs_of, sample
 from ofa_tvm.devices.workers.kernel_jobs import stored_object
+from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import (
     Array,
     compute,
@@ -86,18 +89,19 @@ def program(job: KernelJob, identity: str, folder: Path) -> BuiltEntry:
         library = Path(name) / "kernel.so"
         kernel_program.build(code, arrays, job.target.toolchain.linker, library, standalone=False)
         stored = store(library, identity, folder)
-    (folder / f"{identity}.places").write_bytes(encode_places(places))
+    placed = _written(folder / f"{identity}.places", encode_places(places))
     outputs, at = [], 0
     for shape in spec.output_shapes:
         outputs.append([at, list(shape)])
         at += aligned(FLOAT32_BYTES * int(np.prod(shape)))
     entry = {
         **stored,
+        "files": {**stored["files"], **placed},
         "form": "program",
         "places": f"{identity}.places",
         "outputs": outputs,
         "output_bytes": kernel_program.output_bytes,
-        "expected": sample(compute(spec, arrays)),
+        "expected": _program_expected(spec),
         "inputs": inputs,
     }
     return BuiltEntry(entry)
@@ -110,16 +114,30 @@ def function(job: KernelJob, identity: str, folder: Path) -> BuiltEntry:
         library = Path(name) / "kernel.so"
         build_kernel(spec, job.schedule, Target(target.attributes), target.toolchain.linker, library)
         stored = store(library, identity, folder)
-    inputs = {"inputs": described(layer_input_shapes(spec)), "dtype": spec.dtype}
-    arrays = [array.astype(np.float32) for array in inputs_of(inputs)]
     entry = {
         **stored,
         "form": "function",
         "outputs": [[0, list(spec.output_shape)]],
-        "expected": sample([layer_compute(spec, arrays)]),
-        **inputs,
+        "expected": _function_expected(spec),
+        **_function_inputs(spec),
     }
     return BuiltEntry(entry)
+
+
+def _function_inputs(spec: KernelSpec) -> Record:
+    return {"inputs": described(layer_input_shapes(spec)), "dtype": spec.dtype}
+
+
+@functools.lru_cache(maxsize=4)
+def _program_expected(spec: KernelSpec) -> Record:
+    """Once for all candidates of a kernel, which follow each other."""
+    return sample(compute(spec, inputs_of({"inputs": described(input_shapes(spec))})))
+
+
+@functools.lru_cache(maxsize=4)
+def _function_expected(spec: KernelSpec) -> Record:
+    """Likewise."""
+    return sample([layer_compute(spec, [array.astype(np.float32) for array in inputs_of(_function_inputs(spec))])])
 
 
 def subnet(job: SubnetJob, identity: str, folder: Path) -> BuiltEntry:
@@ -148,8 +166,13 @@ def subnet(job: SubnetJob, identity: str, folder: Path) -> BuiltEntry:
 def store(library: Path, identity: str, folder: Path) -> Record:
     """Compress a library into a pack; returns how an entry names it."""
     name = f"{identity}.so.z"
-    (folder / name).write_bytes(zlib.compress(library.read_bytes(), 9))
-    return {"id": identity, "library": name}
+    return {"id": identity, "library": name, "files": _written(folder / name, zlib.compress(library.read_bytes(), 9))}
+
+
+def _written(path: Path, data: bytes) -> dict[str, str]:
+    """Write a file; its name and hash."""
+    path.write_bytes(data)
+    return {path.name: hashlib.sha256(data).hexdigest()}
 
 
 def jobs() -> Mapping[str, Callable[..., object]]:

@@ -9,6 +9,7 @@ in a process of their own: one that crashes or hangs costs one result.
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ else:
     from tvm_runtime import CPU, Runtime  # beside this file, in a pack
 
 RESULTS = "results.jsonl"
+ENTRIES = "entries.jsonl"
 MANIFEST = "manifest.json"
 STARTING_S = 120
 FIRST = 5
@@ -78,18 +80,20 @@ def sample(outputs: list[Array], most: int = 256) -> Record:
     """A digest of outputs that fits in a few kilobytes: values at places spread over them, and sums of magnitudes."""
     flat = np.concatenate([output.ravel() for output in outputs]).astype(np.float64)
     places = np.unique(np.linspace(0, flat.size - 1, min(most, flat.size)).astype(np.int64))
-    return {"values": flat[places].tolist(), "sum": float(np.abs(flat).sum()), "largest": float(np.abs(flat).max())}
+    values = base64.b64encode(flat[places].astype("<f4").tobytes()).decode()
+    return {"values": values, "sum": float(np.abs(flat).sum()), "largest": float(np.abs(flat).max())}
 
 
 def difference(found: Record, expected: Record) -> float:
     """How far two digests are apart: the largest difference over the largest value."""
-    if len(found["values"]) != len(expected["values"]) or not np.isfinite(found["sum"]):
+    here, there = (np.frombuffer(base64.b64decode(one["values"]), "<f4").astype(float) for one in (found, expected))
+    if len(here) != len(there) or not np.isfinite(found["sum"]):
         return float("inf")
-    apart = float(np.abs(np.subtract(found["values"], expected["values"])).max()) / max(1e-6, expected["largest"])
+    apart = float(np.abs(here - there).max()) / max(1e-6, expected["largest"])
     return float(max(apart, abs(found["sum"] - expected["sum"]) / max(1e-6, expected["sum"])))
 
 
-# Result lines ---------------------------------------------------------------------------------------------------
+# Lines ----------------------------------------------------------------------------------------------------------
 
 
 def sealed(record: Record) -> str:
@@ -109,15 +113,15 @@ def unsealed(line: str) -> Record | None:
     return record if is_whole else None
 
 
-def read_results(path: Path) -> tuple[list[Record], int]:
-    """The records of a result file, and how many lines are damaged."""
+def read_lines(path: Path) -> tuple[list[Record], int]:
+    """The records of a file of sealed lines, and how many lines are damaged."""
     lines = path.read_bytes().decode("utf-8-sig", errors="replace").split("\n") if path.exists() else []
     records = [unsealed(line) for line in lines if line.strip()]
     return [record for record in records if record is not None], sum(record is None for record in records)
 
 
-def append_result(path: Path, record: Record) -> None:
-    """Append a record; it is on the disk when this returns."""
+def append_line(path: Path, record: Record) -> None:
+    """Append a record as a sealed line; it is on the disk when this returns."""
     with path.open("a+b") as file:
         file.seek(0, os.SEEK_END)
         if file.tell():  # a line that a power cut tore must not spoil the next one
@@ -129,10 +133,13 @@ def append_result(path: Path, record: Record) -> None:
         os.fsync(file.fileno())
 
 
-def damaged_files(folder: Path, files: Record) -> list[str]:
-    """Names of files that are missing or not what the manifest says."""
-    damaged = []
-    for name, digest in files.items():
+def damaged_files(folder: Path, files: Record, entries: list[Record]) -> list[str]:
+    """Names of files that are missing or not what the manifest and entries say."""
+    damaged, wanted = [], dict(files)
+    for entry in entries:
+        wanted.update(entry["files"])
+        wanted.update(entry.get("reference", {}).get("files", {}))
+    for name, digest in wanted.items():
         path = folder / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             damaged.append(name)
@@ -274,6 +281,7 @@ def serve(folder: Path) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not be taken for answers
     manifest = json.loads((folder / MANIFEST).read_text())
+    entries, _ = read_lines(folder / ENTRIES)
     try:
         runtime = open_runtime(folder, manifest["device"])
     except Exception as error:
@@ -283,7 +291,7 @@ def serve(folder: Path) -> None:
     answers.flush()
     for line in sys.stdin:
         try:
-            answer = measure(runtime, folder, manifest["entries"][int(line)], manifest["measure"])
+            answer = measure(runtime, folder, entries[int(line)], manifest["measure"])
         except Exception as error:
             said = (str(error).strip().splitlines() or [""])[-1]
             answer = {"status": "failed", "error": f"{type(error).__name__}: {said}"[:300]}
@@ -366,7 +374,10 @@ def main() -> int:
         return 0
     folder = Path(__file__).resolve().parent
     manifest = json.loads((folder / MANIFEST).read_text())
-    bad = damaged_files(folder, manifest["files"])
+    entries, damaged = read_lines(folder / ENTRIES)
+    if damaged:
+        print(f"{damaged} damaged lines of {ENTRIES} are left out", file=sys.stderr)
+    bad = damaged_files(folder, manifest["files"], entries)
     if bad:
         print(f"{', '.join(bad[:5])}: missing or damaged; copy the whole folder again", file=sys.stderr)
         return 2
@@ -374,20 +385,22 @@ def main() -> int:
     if here != manifest["machine"]:
         print(f"this machine is {here}, the pack is for {manifest['machine']}: see README.txt", file=sys.stderr)
         return 2
-    results, damaged = read_results(folder / RESULTS)
+    results, damaged = read_lines(folder / RESULTS)
     if damaged:
         print(f"{damaged} damaged lines of {RESULTS} are measured again", file=sys.stderr)
     measured = {record.get("id") for record in results if record.get("round") == manifest["round"]}
-    left = [number for number, entry in enumerate(manifest["entries"]) if entry["id"] not in measured]
+    left = [number for number, entry in enumerate(entries) if entry["id"] not in measured]
     works = any(record.get("status") == "ok" for record in results)
-    return _measure_all(folder, manifest, left, options.minutes, works)
+    return _measure_all(folder, manifest, [(number, entries[number]) for number in left], options.minutes, works)
 
 
-def _measure_all(folder: Path, manifest: Record, left: list[int], minutes: float | None, works: bool) -> int:
+def _measure_all(
+    folder: Path, manifest: Record, left: list[tuple[int, Record]], minutes: float | None, works: bool
+) -> int:
     """Measure entries; nothing is kept before one of them ``works``, on this machine."""
     start, child, done = time.monotonic(), None, 0
     waiting: list[Record] = []
-    for number in left:
+    for number, entry in left:
         if minutes is not None and time.monotonic() - start >= 60 * minutes:
             break
         if child is None:
@@ -397,7 +410,6 @@ def _measure_all(folder: Path, manifest: Record, left: list[int], minutes: float
                 return 1
             if not done:
                 waiting.append({"round": manifest["round"], "device": facts(manifest["device"])})
-        entry = manifest["entries"][number]
         answer = child.ask(number, entry.get("timeout_s", manifest["measure"]["timeout_s"]))
         if answer["status"] in ("crashed", "timed_out"):
             child = None
@@ -409,7 +421,7 @@ def _measure_all(folder: Path, manifest: Record, left: list[int], minutes: float
             print(f"none of them works on this machine: {answer.get('error')}; nothing is kept", file=sys.stderr)
             break
         while works and waiting:
-            append_result(folder / RESULTS, waiting.pop(0))
+            append_line(folder / RESULTS, waiting.pop(0))
     if child is not None:
         child.end()
     if not works and done:

@@ -12,14 +12,14 @@ from typing import Annotated, Self
 from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
 from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.entries import COPY, PackEntry, read_entries
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import get_space
 from ofa_tvm.support.console import warn
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, append_jsonl
-from ofa_tvm.support.typed import Count, Milliseconds, Positive, SubnetKey, read_form, read_lines, validated
-from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.support.typed import Count, Milliseconds, read_form, read_lines, validated
 from ofa_tvm.tuner.latency_records import LATENCY_RECORD, LatencyRecord, append_records, read_records
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.measured_traces import keep_traces
@@ -43,24 +43,6 @@ class Imported:
     device: str
 
 
-class PackEntry(BaseModel):
-    """What is measured: a candidate of a kernel, or a subnet. Other keys are for the device."""
-
-    id: str
-    candidate: Candidate | None = None
-    space: str | None = None
-    classes: Positive | None = None
-    subnet: SubnetKey | None = None
-    schedules: str | None = None
-
-    @model_validator(mode="after")
-    def _is_one_of_both(self) -> Self:
-        facts = (self.space, self.classes, self.subnet, self.schedules)
-        if facts.count(None) != (0 if self.candidate is None else len(facts)):
-            raise ValueError("it is neither a candidate nor a subnet")
-        return self
-
-
 class PackManifest(BaseModel):
     """What ``manifest.json`` of a pack says. Other keys are for the device."""
 
@@ -69,7 +51,6 @@ class PackManifest(BaseModel):
     target: str
     fingerprint: str
     conditions: Record
-    entries: tuple[PackEntry, ...]
 
 
 class _Answer(BaseModel):
@@ -118,18 +99,13 @@ def read_manifest(folder: Path, target: TargetSpec) -> PackManifest:
     path = folder / pack_measure.MANIFEST
     if not path.is_file():
         raise UserError(f"{folder} is not a pack: it has no {path.name}", "give the folder that --export-pack wrote")
-    manifest = read_form(path, "pack manifest", _MANIFEST, "copy it again from where the pack was made")
+    manifest = read_form(path, "pack manifest", _MANIFEST, COPY)
     if manifest.conditions != json.loads(json.dumps(target.conditions)):
         raise UserError(
             f"{folder} was made for {manifest.target} ({manifest.fingerprint}), "
             f"not for {target.name} ({target.fingerprint})",
             "name the target, batch and threads that it was exported with",
         )
-    for entry in manifest.entries:
-        if entry.candidate is not None and entry.candidate.digest != entry.id:
-            raise UserError(f"{path} is damaged: an entry is not what its name says", "copy it again")
-        if entry.space is not None:
-            get_space(entry.space).parse(entry.subnet or "")
     return manifest
 
 
@@ -139,12 +115,12 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
     Raises:
         UserError: the pack or its results cannot be used, or come from another device than earlier ones.
     """
-    manifest = read_manifest(folder, target)
+    manifest, entries = read_manifest(folder, target), read_entries(folder)
     records, damaged = _records(folder, manifest.round)
     device = _device(folder, records)
     _check_device(tuning_log.folder, device)
-    candidates = {entry.id: entry.candidate for entry in manifest.entries if entry.candidate is not None}
-    subnets = {entry.id: entry for entry in manifest.entries if entry.candidate is None}
+    candidates = {entry.id: entry.candidate for entry in entries if entry.candidate is not None}
+    subnets = {entry.id: entry for entry in entries if entry.candidate is None}
     answers = [_answer(record) for record in records if str(record.get("id")) in candidates.keys() | subnets.keys()]
     best = {
         answer.id: (candidates[answer.id], answer.result)
@@ -240,7 +216,7 @@ def _records(folder: Path, name: str) -> tuple[list[Record], int]:
         raise UserError(
             f"{path} does not exist", "run measure.py on the device, and bring that file back into the pack"
         )
-    records, damaged = pack_measure.read_results(path)
+    records, damaged = pack_measure.read_lines(path)
     mine = [record for record in records if record.get("round") == name]
     if not mine:
         others = "are of another pack" if records else "could be read"

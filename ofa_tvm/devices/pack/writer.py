@@ -1,7 +1,8 @@
 """Packs: work to be measured, as a folder that travels to a device without network or compiler, and back.
 
 ==================  ====================================================================================
-``manifest.json``   conditions, how to measure, and entries: candidate, files, inputs, expected outputs
+``manifest.json``   conditions, and how to measure
+``entries.jsonl``   a line for each that is measured: candidate, files, inputs, expected outputs
 ``*.so.z``          compiled candidates, compressed
 ``*.places``        the order in which a CPU kernel takes the numbers of its inputs
 ``measure.py``      what measures them, see ``pack.measure``; with ``tvm_runtime.py``, ``README.txt`` and ``runtime/``
@@ -15,20 +16,21 @@ import hashlib
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack import tvm_runtime
+from ofa_tvm.devices.pack.entries import packed
 from ofa_tvm.devices.pack.runtime import about_runtime, copy_runtime, machine_of
 from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.devices.workers.worker_pool import WorkerPool
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
-from ofa_tvm.support.console import Task, log
+from ofa_tvm.support.console import Task, log, warn
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
@@ -39,7 +41,7 @@ from ofa_tvm.tuner.job import KernelJob, SubnetJob, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
 
-SCHEMA = 1
+SCHEMA = 2
 JOBS_MODULE = "ofa_tvm.devices.pack.jobs"
 MAX_BYTES = 64 << 20
 MAX_WORKERS = 16
@@ -74,7 +76,7 @@ class Pack:
 
 
 class PackWriter:
-    """Builds a pack; the folder becomes one when ``finish`` writes its manifest.
+    """Builds a pack; whatever ends that, what is in it can be measured.
 
     Args:
         target: what is compiled for.
@@ -91,13 +93,15 @@ class PackWriter:
         _require_compilers(target)
         folder.mkdir(parents=True, exist_ok=True)
         self._target, self._folder, self._most_bytes = target, folder, most_bytes
-        self._entries: list[Record] = []
+        self._entries = self._subnets = 0
+        self._kernels: set[str] = set()
         self._reference: Record | None = None
         self._workers = WorkerPool([Worker(JOBS_MODULE) for _ in range(min(process_cores(), MAX_WORKERS))])
         try:
-            self._has_runtime = copy_runtime(target, folder)
+            has_runtime = copy_runtime(target, folder)
             for module in (pack_measure, tvm_runtime):
                 shutil.copyfile(str(module.__file__), folder / f"{module.__name__.rpartition('.')[2]}.py")
+            self._write_manifest(about_runtime(target, folder, has_runtime))
         except OSError:
             shutil.rmtree(folder)  # it was empty before
             raise
@@ -119,8 +123,9 @@ class PackWriter:
         failed = []
         for candidate, answer in zip(candidates, answers, strict=True):
             if answer["status"] == "ok":
-                facts = {"title": f"{spec.key} {candidate.source}", "candidate": asdict(candidate)}
-                self._entries.append({**facts, **answer["entry"]})
+                facts = {"title": f"{spec.key} {candidate.source}", "candidate": packed(candidate)}
+                self._append({**facts, **answer["entry"]})
+                self._kernels.add(spec.key)
             else:
                 failed.append((candidate, TrialResult.of_answer(answer)))
         return failed
@@ -155,8 +160,13 @@ class PackWriter:
             "timeout_s": SUBNET_TIMEOUT_S,
             "reference": self._reference,
         }
-        self._entries.append({**facts, **answer["entry"]})
+        self._append({**facts, **answer["entry"]})
+        self._subnets += 1
         return ""
+
+    def _append(self, entry: Record) -> None:
+        pack_measure.append_line(self._folder / pack_measure.ENTRIES, entry)
+        self._entries += 1
 
     def _job(self, space: SearchSpace, config: SubnetConfig, winners: Path | None) -> SubnetJob:
         subnets = TunedSubnets.of(space, (config.key,), winners)
@@ -173,16 +183,17 @@ class PackWriter:
         return answers
 
     def finish(self) -> Pack:
-        """Write the manifest.
+        """What the pack holds.
 
         Raises:
             UserError: there is nothing to measure.
         """
         if not self._entries:
-            shutil.rmtree(self._folder)
             raise UserError("there is nothing to measure", "everything was tried: raise --trials-per-kernel")
+        return Pack(self._folder, self._entries, len(self._kernels), self._subnets, self.size_bytes)
+
+    def _write_manifest(self, runtime: str) -> None:
         target, tuning = self._target, self._target.tuning
-        runtime = about_runtime(target, self._folder, self._has_runtime)
         device = f"the {'GPU' if target.target.gpu else 'CPU'} of target {target.name} ({target.description})"
         (self._folder / "README.txt").write_text(README.format(device=device, target=target.name, runtime=runtime))
         paths = sorted(path for path in self._folder.rglob("*") if path.is_file())
@@ -203,12 +214,8 @@ class PackWriter:
                 **target.measure.model_dump(),
             },
             "files": {str(path.relative_to(self._folder)): sha256_file(path) for path in paths},
-            "entries": self._entries,
         }
         write_json(self._folder / pack_measure.MANIFEST, manifest)
-        kernels = {entry["candidate"]["kernel"] for entry in self._entries if "candidate" in entry}
-        subnets = sum("subnet" in entry for entry in self._entries)
-        return Pack(self._folder, len(self._entries), len(kernels), subnets, self.size_bytes)
 
     def __enter__(self) -> Self:
         return self
@@ -217,6 +224,10 @@ class PackWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._workers.close()
+        if not self._entries:
+            shutil.rmtree(self._folder)
+        elif error is not None:
+            warn(f"{self._folder} holds {self._entries} entries so far, and can be measured as it is")
 
 
 def _require_compilers(target: TargetSpec) -> None:

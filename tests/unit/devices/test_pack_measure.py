@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import platform
 import subprocess
@@ -35,7 +36,7 @@ def test_places_survive_their_encoding():
 def test_a_wrong_value_anywhere_is_seen_in_the_digest():
     output = np.linspace(-1, 1, 5000, dtype=np.float32)
     expected = pack.sample([output])
-    assert len(expected["values"]) == 256
+    assert len(base64.b64decode(expected["values"])) == 4 * 256
     assert pack.difference(pack.sample([output]), expected) == 0
     for wrong in (output * 1.01, np.where(output > 0.9, 0, output), np.full_like(output, np.nan)):
         assert not pack.difference(pack.sample([wrong]), expected) < 1e-4
@@ -44,30 +45,30 @@ def test_a_wrong_value_anywhere_is_seen_in_the_digest():
 def test_damaged_lines_are_counted_and_left_out(tmp_path):
     path = tmp_path / "results.jsonl"
     for number in range(3):
-        pack.append_result(path, {"id": number})
+        pack.append_line(path, {"id": number})
     lines = path.read_text().splitlines()
     lines[1] = lines[1].replace('"id": 1', '"id": 7')
     path.write_text("\n".join([*lines, "", "{", "[]", "null", '{"record": 1, "check": 2}']) + '\n{"rec')
-    records, damaged = pack.read_results(path)
+    records, damaged = pack.read_lines(path)
     assert [record["id"] for record in records] == [0, 2]
     assert damaged == 6
 
 
 def test_a_torn_last_line_does_not_spoil_the_next_one(tmp_path):
     path = tmp_path / "results.jsonl"
-    pack.append_result(path, {"id": 0})
+    pack.append_line(path, {"id": 0})
     with path.open("ab") as file:
         file.write(b'{"check": "ab')
-    pack.append_result(path, {"id": 1})
-    records, damaged = pack.read_results(path)
+    pack.append_line(path, {"id": 1})
+    records, damaged = pack.read_lines(path)
     assert ([record["id"] for record in records], damaged) == ([0, 1], 1)
 
 
 def test_bytes_that_are_no_text_are_a_damaged_line(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_bytes(b"\xff\xfe\x00\n")
-    assert pack.read_results(path) == ([], 1)
-    assert pack.read_results(tmp_path / "missing") == ([], 0)
+    assert pack.read_lines(path) == ([], 1)
+    assert pack.read_lines(tmp_path / "missing") == ([], 0)
 
 
 def _scripts(folder):
@@ -78,7 +79,7 @@ def _scripts(folder):
 
 def test_the_script_knows_nothing_of_the_package(tmp_path):
     script = _scripts(tmp_path)
-    manifest = {"round": "r", "files": {"gone.so.z": "00"}, "entries": []}
+    manifest = {"round": "r", "files": {"gone.so.z": "00"}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
@@ -88,9 +89,10 @@ def test_the_script_knows_nothing_of_the_package(tmp_path):
 
 def test_a_time_limit_leaves_the_rest_for_later(tmp_path):
     script = _scripts(tmp_path)
-    manifest = {"round": "r", "files": {}, "entries": [{"id": "a"}], "measure": {"timeout_s": 1}, "device": "cpu"}
+    manifest = {"round": "r", "files": {}, "measure": {"timeout_s": 1}, "device": "cpu"}
     manifest["machine"] = platform.machine()
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    pack.append_line(tmp_path / pack.ENTRIES, {"id": "a", "files": {}})
     command = [sys.executable, script, "--minutes", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "0 measured, 1 left; run it again" in done.stdout

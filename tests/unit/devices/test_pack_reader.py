@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import pytest
 
 from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.entries import packed
 from ofa_tvm.devices.pack.reader import import_kernels
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target_files import load_target
@@ -46,17 +46,18 @@ def pack_of(folder, candidates):
         "target": TARGET.name,
         "fingerprint": TARGET.fingerprint,
         "conditions": TARGET.conditions,
-        "entries": [{"id": one.digest, "candidate": asdict(one)} for one in candidates],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    for one in candidates:
+        pack_measure.append_line(folder / pack_measure.ENTRIES, {"id": one.digest, "candidate": packed(one)})
     return folder
 
 
 def measured(pack, *records, device=DEVICE, name="round-1"):
     path = pack / "results.jsonl"
-    pack_measure.append_result(path, {"round": name, "device": device})
+    pack_measure.append_line(path, {"round": name, "device": device})
     for record in records:
-        pack_measure.append_result(path, {"round": name, **record})
+        pack_measure.append_line(path, {"round": name, **record})
     return path
 
 
@@ -133,10 +134,8 @@ SUBNET = {"status": "ok", "at": 1e9, "times_ms": [0.2], "reference_ms": [0.5], "
     ],
 )
 def test_a_subnets_windows_are_taken_where_they_agree_with_its_times(pack, log, change, is_taken):
-    manifest = json.loads((pack / "manifest.json").read_text())
     subnet = {"space": "mbv3-cifar", "classes": 10, "subnet": SPACE.largest.key, "schedules": "s"}
-    manifest["entries"].append({"id": "one", **subnet})
-    (pack / "manifest.json").write_text(json.dumps(manifest))
+    pack_measure.append_line(pack / pack_measure.ENTRIES, {"id": "one", **subnet})
     measured(pack, {"id": "one", **SUBNET, **change})
     done = taken(pack, log)
     assert (done.subnets, done.damaged) == (is_taken, not is_taken)
@@ -204,10 +203,7 @@ def test_without_usable_results_it_says_so(pack, log):
         (lambda manifest: {**manifest, "schema": 99}, "is damaged: key 'schema'"),
         (lambda manifest: [], "is damaged"),
         (lambda manifest: {**manifest, "conditions": {}}, "was made for cuda-sm90 .* not for cuda-sm90"),
-        (lambda manifest: {**manifest, "entries": None}, "is damaged"),
-        (lambda manifest: {**manifest, "entries": [{"candidate": {"kernel": 3}}]}, r"entries\.0\.candidate\.kernel"),
-        (lambda manifest: {**manifest, "entries": [{"id": "x", "candidate": asdict(CANDIDATES[0])}]}, "is damaged"),
-        (lambda manifest: {**manifest, "entries": [3]}, r"entries\.0"),
+        (lambda manifest: {**manifest, "round": 3}, "key 'round'"),
     ],
 )
 def test_a_manifest_that_was_tampered_with_is_refused(pack, log, change, problem):
@@ -216,6 +212,33 @@ def test_a_manifest_that_was_tampered_with_is_refused(pack, log, change, problem
     (pack / "manifest.json").write_text(json.dumps(change(manifest)))
     with pytest.raises(UserError, match=problem):
         taken(pack, log)
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"id": "x", "candidate": {"kernel": 3}}, r"entry x: key 'candidate\.kernel'"),
+        ({"id": "x", "candidate": packed(CANDIDATES[0])}, "its candidate is not what its id says"),
+        ({"id": "x", "candidate": "bm90IHpsaWI="}, "not compressed text"),
+        ({"id": "x", "candidate": "%"}, "entry x: key 'candidate'"),
+        ({"id": "x"}, "neither a candidate nor a subnet"),
+        ({}, "missing key 'id'"),
+    ],
+)
+def test_an_entry_that_makes_no_sense_is_refused(pack, log, entry, problem):
+    measured(pack, ok(0, 0.3))
+    pack_measure.append_line(pack / pack_measure.ENTRIES, entry)
+    with pytest.raises(UserError, match=problem):
+        taken(pack, log)
+
+
+def test_a_torn_entry_is_left_out_with_a_word(pack, log, capsys):
+    """As after a kill while the pack was made."""
+    measured(pack, ok(0, 0.3))
+    with (pack / pack_measure.ENTRIES).open("a") as file:
+        file.write('{"record": {"id": "to')
+    assert taken(pack, log).results == 1
+    assert "1 damaged lines are left out" in capsys.readouterr().err
 
 
 def test_results_that_all_failed_are_those_of_another_machine(tmp_path, log):
