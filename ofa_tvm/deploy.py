@@ -44,6 +44,10 @@ def deploy(
         int | None,
         typer.Option(min=0, help="Test images to check the accuracy on; 0 for none (default: all, or 500 emulated)."),
     ] = None,
+    max_accuracy_drop: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, help="Most points that int8 may cost on them, beyond chance (default: 0.3)."),
+    ] = None,
     host_threads: HostThreadsOption = None,
     from_: Annotated[Path | None, typer.Option("--from", help="Folder of a search; needs --pick.")] = None,
     pick: Annotated[int | None, typer.Option(min=1, help="Number of the pick of that search.")] = None,
@@ -94,6 +98,10 @@ def deploy(
             warn("the card says that the licence of the weights is unknown; give --license NAME, e.g. apache-2.0")
     elif license is not None:
         raise UserError("--license is for a card", "give --card too")
+    if max_accuracy_drop is not None:
+        if order.target.dtype != "int8":
+            raise UserError("--max-accuracy-drop is for int8", f"leave it out: this is {order.target.dtype}")
+        order = replace(order, most_lost=max_accuracy_drop / 100)
     use_host_threads(host_threads)
     manifest = order.write(out, data, logs, check_images)
     cost = total("total", manifest.cost)

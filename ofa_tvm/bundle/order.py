@@ -45,6 +45,7 @@ class Order:
         percentile: which percentile of single calls the search's latencies are.
         busy_cores: cores that it kept busy while measuring.
         licence: of the weights, for the bundle's card; None for no card.
+        most_lost: of its accuracy, as a fraction; None for what the precision may lose.
     """
 
     subnet: str
@@ -56,6 +57,7 @@ class Order:
     percentile: Percentile = 50
     busy_cores: int = 0
     licence: str | None = None
+    most_lost: float | None = None
 
     @classmethod
     def of_search(cls, folder: Path, number: int, supernet: Path | None) -> Order:
@@ -120,7 +122,8 @@ class Order:
         """
         meter = Meter()
         # These import torch and TVM; bad input is reported before.
-        from ofa_tvm.bundle.deployment import COMPARED_IMAGES, Deployment
+        from ofa_tvm.bundle.answers import COMPARED_IMAGES
+        from ofa_tvm.bundle.deployment import Deployment
         from ofa_tvm.supernet.checkpoint import load_supernet
         from ofa_tvm.supernet.evaluate import supernet_images
 
@@ -150,6 +153,7 @@ class Order:
             busy_cores=self.busy_cores,
             costs=[*self.spent, meter.read("deploy: load")],
             licence=self.licence,
+            most_lost=self.most_lost,
         )
 
 

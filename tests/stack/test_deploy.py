@@ -12,7 +12,7 @@ import torch
 
 import ofa_tvm.deploy as deploy_command
 from ofa_tvm import data
-from ofa_tvm.bundle import deployment, gpu_bundle
+from ofa_tvm.bundle import answers, gpu_bundle, speed
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, verify_bundle
 from ofa_tvm.bundle.order import Order
 from ofa_tvm.compiler.cpu.assembler import assemble
@@ -131,15 +131,17 @@ def test_an_int8_bundle_is_checked_bit_for_bit(run, tmp_path, capsys):
     assert "QuantizeLinear" in {node.op_type for node in model.graph.node}
 
 
-@pytest.mark.parametrize(("lost", "is_refused"), [(4, False), (100, True)])
-def test_int8_may_not_lose_more_than_chance_explains(lost, is_refused):
+@pytest.mark.parametrize(
+    ("lost", "most", "is_refused"), [(4, None, False), (100, None, True), (100, 0.09, False), (100, 0.05, True)]
+)
+def test_int8_may_not_lose_more_than_chance_explains(lost, most, is_refused):
     right = np.arange(1000) < 900
     still_right = right & (np.arange(1000) >= lost)
     if is_refused:
         with pytest.raises(OfaTvmError, match=r"int8 costs this subnet 10\.00 points"):
-            deployment.check_accuracy(still_right, right, "int8")
+            answers.check_accuracy(still_right, right, "int8", most)
     else:
-        deployment.check_accuracy(still_right, right, "int8")
+        answers.check_accuracy(still_right, right, "int8", most)
 
 
 @needs_int8
@@ -276,9 +278,9 @@ def test_wrong_library_is_not_put_in_place(run, tmp_path, monkeypatch, capsys):
 def test_wrong_answers_are_not_put_in_place(run, tmp_path, monkeypatch, capsys):
     """Also when the logits looked right: accuracy is counted on its own."""
 
-    right = deployment.run_in_batches
-    monkeypatch.setattr(deployment, "MAX_LOGIT_DIFFERENCE", {"float32": float("inf")})
-    monkeypatch.setattr(deployment, "run_in_batches", lambda *args: right(*args)[:, [1, 2, 3, 0]])
+    right = answers.run_in_batches
+    monkeypatch.setattr(answers, "MAX_LOGIT_DIFFERENCE", {"float32": float("inf")})
+    monkeypatch.setattr(answers, "run_in_batches", lambda *args: right(*args)[:, [1, 2, 3, 0]])
     code = run("--subnet", SUBNET)
     assert code == 1
     assert "the torch subnet on" in capsys.readouterr().err
@@ -369,7 +371,7 @@ def test_a_pick_says_whether_its_budget_still_holds(
     run, checkpoint, tmp_path, monkeypatch, capsys, budget_ms, timing, held, said
 ):
     monkeypatch.setattr(Timing, "is_sound", property(lambda self: timing))
-    monkeypatch.setattr(deployment, "until_undisturbed", lambda measure: measure())
+    monkeypatch.setattr(speed, "until_undisturbed", lambda measure: measure())
     folder = search_folder(tmp_path / "search", checkpoint)
     result = json.loads((tmp_path / "search" / "result.json").read_text())
     result["picks"][0]["budget_ms"] = budget_ms
