@@ -22,9 +22,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ofa_tvm.data.dataset import Dataset, Images, Preprocess, Split
+from ofa_tvm.data.photograph import DAMAGED, opened
 from ofa_tvm.support.console import Task, wait_for
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import cache_folder, write_atomic
@@ -112,7 +112,7 @@ def _read(path: Path, where: str) -> Arrays:
         if paths:
             try:
                 images, labels = reader(paths[0].parent)
-            except (OSError, ValueError, TypeError, OverflowError, SyntaxError) as error:
+            except (*DAMAGED, TypeError, OverflowError) as error:
                 raise UserError(f"CIFAR-10 in {where} cannot be read: {error}", HINT) from error
             return _checked(images, labels, where)
     raise UserError(f"no CIFAR-10 files in {where}", HINT)
@@ -134,9 +134,14 @@ def _read_binary(folder: Path) -> Arrays:
 
 
 def _read_png(folder: Path) -> Arrays:
-    images = [np.asarray(Image.open(folder / name)).reshape(-1, 32, 32, 3) for name in PNG]
+    images = [_pixels(folder / name).reshape(-1, 32, 32, 3) for name in PNG]
     labels = [parse_json((folder / name).read_bytes()) for name in LABELS]
     return np.concatenate(images), np.asarray([label for part in labels for label in part], dtype=np.uint8)
+
+
+def _pixels(path: Path) -> Images:
+    with opened(path, ("PNG",)) as image:
+        return np.asarray(image)
 
 
 def _receive(response: Any, file: BinaryIO) -> None:

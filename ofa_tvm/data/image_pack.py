@@ -18,6 +18,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from ofa_tvm.data.dataset import ClassName, Dataset, Images, Preprocess, Split
+from ofa_tvm.data.photograph import DAMAGED, opened
 from ofa_tvm.support.console import Task
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file, write_atomic, write_json
@@ -127,7 +128,7 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
             _split([folder / name for name in manifest.files if name.startswith(f"{part}-")], labels, manifest.size)
             for part, labels in (("training", manifest.labels.training), ("test", manifest.labels.test))
         )
-    except (ValueError, OSError) as error:
+    except DAMAGED as error:
         raise UserError(f"{folder / MANIFEST} is damaged: {error}", COPY) from error
     return Dataset(manifest.name, manifest.class_names, manifest.preprocess, training, test, manifest.held_out)
 
@@ -148,7 +149,7 @@ def _mosaic(images: Images, grid: tuple[int, int]) -> Images:
 def _split(files: Sequence[Path], labels: list[int], size: int) -> Split:
     parts: list[Images] = []
     for file in files:
-        with Image.open(file) as image:
+        with opened(file, ("WEBP",)) as image:
             mosaic = np.asarray(image.convert("RGB"))
         rows, columns = mosaic.shape[0] // size, mosaic.shape[1] // size
         parts.append(mosaic.reshape(rows, size, columns, size, 3).swapaxes(1, 2).reshape(-1, size, size, 3))

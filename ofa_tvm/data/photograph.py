@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ DAMAGED = (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombEr
 ADOBES = (0, 2)
 """Adobe's marks of CMYK and of the same after its colour transform."""
 _ORIENTATION, _SHORT = 0x112, 3
+_WARNINGS = Lock()
 # What turns a picture upright, by EXIF's orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,26 +51,35 @@ def read_rgb(source: Path | str | Picture) -> Picture:
     """
     if isinstance(source, Picture):
         return _upright(source)
-    with _opened(source) as image:
+    with opened(source) as image:
         return _upright(image)
 
 
 def shorter_side(path: Path) -> int:
     """Of a picture's file, in pixels. Raises as ``read_rgb`` does."""
-    with _opened(path) as image:
+    with opened(path) as image:
         return min(image.size)
 
 
 @contextmanager
-def _opened(path: Path | str) -> Iterator[Picture]:
+def opened(path: Path | str, formats: tuple[str, ...] = FORMATS) -> Iterator[Picture]:
+    """A picture's file, not yet decoded; no other decoders than those of ``formats`` see it.
+
+    Raises:
+        OSError, ValueError, SyntaxError: it is no regular file, of another kind, damaged, or too large for Pillow.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # does not wait for a pipe's other end
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("it is a pipe, a device or a folder")
         try:
-            image = Image.open(file, formats=FORMATS)
+            with _WARNINGS, warnings.catch_warnings():  # what is too large is refused, in our words
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                image = Image.open(file, formats=formats)
         except UnidentifiedImageError as error:
-            raise ValueError(f"it is none of {', '.join(FORMATS)}, or damaged") from error
+            raise ValueError(f"it is none of {', '.join(formats)}, or damaged") from error
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"it has more than {MOST_PIXELS} pixels") from error
         with image:
             yield image
 

@@ -177,7 +177,6 @@ def words_of_python(path):
 
 
 @decodes_pictures
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_pictures_that_are_made_to_fool_a_decoder_are_refused(program, bundle, tmp_path):
     every, runner_only = damaged_pictures(tmp_path)
     for name, content in {**every, **runner_only}.items():

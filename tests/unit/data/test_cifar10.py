@@ -88,18 +88,19 @@ def test_damaged_binary_files(tmp_path, arrays, name, content, said):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "content", "said"),
     [
-        ("data_batch_2.png", b"no png"),
-        ("train_lables.json", b"{"),
-        ("train_lables.json", b"[300]"),
-        ("test_lables.json", b"7"),
+        ("data_batch_2.png", b"no png", "it is none of PNG"),
+        ("data_batch_2.png", b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0;", "it is none of PNG"),
+        ("train_lables.json", b"{", "Expecting"),
+        ("train_lables.json", b"[300]", "300"),
+        ("test_lables.json", b"7", "int"),
     ],
 )
-def test_damaged_png_files(tmp_path, arrays, name, content):
+def test_damaged_png_files(tmp_path, arrays, name, content, said):
     write_png(tmp_path / "data", *arrays)
     (tmp_path / "data" / name).write_bytes(content)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=f"cannot be read: .*{said}"):
         load_dataset(f"cifar10:{tmp_path / 'data'}")
 
 

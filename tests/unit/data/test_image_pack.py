@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ofa_tvm import pack_data
 from ofa_tvm.data import SOURCES, image_pack, load_dataset
 from ofa_tvm.data.image_pack import MANIFEST, write_pack
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import sha256_file
 
 
 @pytest.fixture
@@ -71,6 +73,15 @@ def test_a_damaged_manifest(packed, change, said):
     path = packed / MANIFEST
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError, match=said):
+        load_dataset(f"pack:{packed}")
+
+
+def test_a_picture_of_another_kind_is_refused(packed):
+    manifest = json.loads((packed / MANIFEST).read_text())
+    Image.new("RGB", (100, 130)).save(path := packed / "test-0000.webp", "PNG")
+    manifest["files"][path.name] = sha256_file(path)
+    (packed / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="is damaged: it is none of WEBP"):
         load_dataset(f"pack:{packed}")
 
 
