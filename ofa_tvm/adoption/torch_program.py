@@ -6,7 +6,6 @@ Such a file is a zip archive: the graph as JSON, each tensor as plain bytes (tor
 
 from __future__ import annotations
 
-import json
 import math
 import zipfile
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from numpy.lib.stride_tricks import as_strided
 from ofa_tvm.adoption.aten_operators import Call, TensorName, operator_of, source_of
 from ofa_tvm.adoption.operators import Array, OperatorGraph, reading, refused
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.json_text import parse_json
 
 MAX_BYTES = 2**32
 DTYPES = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 7: np.float32, 8: np.float64}
@@ -87,7 +87,7 @@ def _program(archive: zipfile.ZipFile, path: Path) -> TorchProgram:
     if len(names) != 1:
         raise UserError(f"{path} is no exported torch program: it holds {len(names)} models", AGAIN)
     root = names[0].removesuffix("models/model.json")
-    module = json.loads(archive.read(names[0]))["graph_module"]
+    module = parse_json(archive.read(names[0]))["graph_module"]
     graph, signature = module["graph"], module["signature"]
     images, weights = list[str](), dict[str, str]()
     for spec in signature["input_specs"]:
@@ -119,7 +119,7 @@ def _tensors(archive: zipfile.ZipFile, root: str) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for kind, file in (("weights", "model_weights_config.json"), ("constants", "model_constants_config.json")):
         name = f"{root}data/{kind}/{file}"
-        config = json.loads(archive.read(name))["config"] if name in archive.namelist() else {}
+        config = parse_json(archive.read(name))["config"] if name in archive.namelist() else {}
         for key, entry in config.items():
             if entry.get("use_pickle"):
                 raise UserError(f"the values of {key} are a pickle, which is never opened", AGAIN)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ofa_tvm.support.errors import DeviceUnreachable
+from ofa_tvm.support.json_text import parse_json
 
 ANSWER_S = 5.0
 WAIT_S = 15.0
@@ -115,7 +116,7 @@ def _ask(connection: socket.socket, question: list[Any]) -> Any:
     data = json.dumps(question).encode()
     connection.sendall(struct.pack("<i", len(data)) + data)
     (size,) = struct.unpack("<i", _receive(connection, 4))
-    status, answer = json.loads(_receive(connection, size))
+    status, answer = parse_json(_receive(connection, size))
     if status != 0:
         raise ValueError(status)
     return answer

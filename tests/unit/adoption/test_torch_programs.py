@@ -145,6 +145,28 @@ def test_what_cannot_be_taken_is_refused(spoil, tmp_path):
     assert refused.value.hint
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"as_int": 0}', '"as_int": NaN}', "NaN is no number"),
+        ('"as_int": 0}', '"as_int": 1%s}' % ("0" * 400), "401 digits"),
+        ('"nodes"', '"nodes": [], "nodes"', "the key comes twice"),
+        ('"nodes"', '"deep": ' + "[" * 100_000 + ', "nodes"', "nested more than 64 deep"),
+    ],
+    ids=["not a number", "digits", "twice", "nested"],
+)
+def test_json_that_no_other_reader_takes_is_refused(tmp_path, old, new, said):
+    Program().write(tmp_path / "whole.pt2")
+    with zipfile.ZipFile(tmp_path / "whole.pt2") as archive, zipfile.ZipFile(tmp_path / "m.pt2", "w") as changed:
+        for name in archive.namelist():
+            content = archive.read(name)
+            changed.writestr(
+                name, content.replace(old.encode(), new.encode(), 1) if name.endswith(".json") else content
+            )
+    with pytest.raises(UserError, match=said):
+        read_program(tmp_path / "m.pt2")
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nothing", b"\x80\x04. a pickle"])
 def test_other_files_are_refused(content, tmp_path):
     path = tmp_path / "m.pt2"

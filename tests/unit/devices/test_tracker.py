@@ -33,7 +33,8 @@ def answering(connection, answers):
     (size,) = struct.unpack("<i", read(connection, 4))
     code = json.loads(read(connection, size))[0]
     if code in answers:
-        data = json.dumps(answers[code]).encode()
+        answer = answers[code]
+        data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         connection.sendall(struct.pack("<i", len(data)) + data)
     connection.recv(1)  # until the other side has had enough
 
@@ -78,6 +79,11 @@ def test_no_board_becomes_free():
         (lambda connection: None, "does not answer: the connection ended"),
         (lambda connection: answering(connection, {6: [-1, None]}), "is something else"),
         (lambda connection: answering(connection, {6: [0, {}]}), "is something else"),
+        (lambda connection: answering(connection, {6: b"[" * 100_000}), "is something else"),
+        (
+            lambda connection: answering(connection, {6: b'[0, {"server_info": 1, "server_info": []}]'}),
+            "is something else",
+        ),
     ],
 )
 def test_what_is_no_tracker_is_said(serve, what):
