@@ -122,7 +122,7 @@ def checkpoint_path(path: Path) -> Path:
     if path.suffix in (".onnx", ".pt2") and path.is_file():
         raise UserError(f"{path} is a model, not a supernet", f"adopt it first: adopt {path} --out FOLDER")
     if path.is_dir():
-        return path / FILE_NAME
+        path = path / FILE_NAME
     if path.is_file() and path.suffix != ".npz" and is_torchs(path):
         from ofa_tvm.supernet.ofa_files import converted
 
@@ -131,9 +131,13 @@ def checkpoint_path(path: Path) -> Path:
 
 
 def is_torchs(path: Path) -> bool:
-    """Whether a file begins like those that torch writes: a zip archive or a pickle."""
+    """Whether a file begins like those that torch writes, a zip archive or a pickle, and not like ours.
+
+    Ours begin with a length, whose bytes may be the same ones, and then have a brace.
+    """
     with path.open("rb") as file:
-        return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x04")
+        start = file.read(9)
+    return start[:2] in (b"PK", b"\x80\x02", b"\x80\x04") and start[8:] != b"{"
 
 
 def chosen_space(supernet: Path | None, name: str | None) -> SearchSpace:

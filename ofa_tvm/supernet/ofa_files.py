@@ -92,8 +92,9 @@ def read_ofa(path: Path, width: float = 1.0) -> Supernet:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        with warnings.catch_warnings(action="ignore"):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        # Torch would read a file whose name ends in .safetensors as one, whatever is in it.
+        with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors, or is damaged; it is not loaded", "give an official OFA file"

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 
 from ofa_tvm.adopt import main as adopt
+from ofa_tvm.data import SOURCES, load_dataset
 from ofa_tvm.spaces import MBV3_W12, PROXYLESS, RESNET50D, SubnetConfig
 from ofa_tvm.spaces.architectures import from_ofa
 from ofa_tvm.spaces.resnet import identity_name
 from ofa_tvm.supernet import ofa_files, ofa_resnet
 from ofa_tvm.supernet.checkpoint import load_supernet
-from ofa_tvm.supernet.facts import checkpoint_path, read_facts
+from ofa_tvm.supernet.facts import FILE_NAME, checkpoint_path, read_facts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.ofa_files import read_ofa
 from ofa_tvm.support.errors import UserError
@@ -117,6 +120,34 @@ def test_what_is_something_else_is_said(tmp_path):
     (tmp_path / "torn").write_bytes((tmp_path / "wide").read_bytes()[:5000])
     with pytest.raises(UserError, match="can be read"):
         read_ofa(tmp_path / "torn")
+
+
+def hostile(path, made, kind):
+    """A file that would make a folder if its pickle were opened."""
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps({"state_dict": Harmful(made)}))
+    elif kind == "torch":
+        torch.save({"state_dict": Harmful(made)}, path)
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("data.pkl", pickle.dumps(Harmful(made)))
+    else:
+        with path.open("wb") as file:
+            np.savez(file, weight=np.array([Harmful(made)], dtype=object))
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch", "zip", "objects"])
+@pytest.mark.parametrize("name", ["supernet.safetensors", "net.pth", "net.pt", "net.pkl", "net.npz", "net"])
+def test_pickles_are_never_opened_under_any_name(tmp_path, kind, name):
+    hostile(path := tmp_path / name, tmp_path / "made", kind)
+    for given in (path, tmp_path) if name == FILE_NAME else (path,):
+        with pytest.raises(UserError, match=r"more than tensors|can be read|predicts accuracies|not an OFA") as refused:
+            load_supernet(given)
+        assert "restore it" not in str(refused.value)
+    for source in SOURCES:
+        with pytest.raises(UserError):
+            load_dataset(f"{source}:{path}")
+    assert not (tmp_path / "made").exists()
 
 
 def resnet(supernet, rename=lambda name: name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +11,15 @@ import pytest
 from safetensors.numpy import save_file
 
 from ofa_tvm.data import checked_names
-from ofa_tvm.supernet.facts import FACTS_SEAL, FORMAT, OLD_FORMAT, TENSORS_SEAL, digest_of_facts, read_facts
+from ofa_tvm.supernet.facts import (
+    FACTS_SEAL,
+    FORMAT,
+    OLD_FORMAT,
+    TENSORS_SEAL,
+    checkpoint_path,
+    digest_of_facts,
+    read_facts,
+)
 from ofa_tvm.support.errors import UserError
 
 FACTS = {
@@ -83,3 +92,14 @@ def test_changed_facts_are_noticed(write):
 def test_names_that_cannot_be_printed_are_refused(name):
     with pytest.raises(UserError, match="cannot be printed on one line"):
         checked_names(("fine", name), "imagefolder:there")
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0480, 0x4B50])
+def test_a_header_whose_length_reads_like_a_pickle_or_zip_is_still_ours(write, length):
+    path = write(json.dumps(FACTS))
+    content = path.read_bytes()
+    (before,) = struct.unpack_from("<Q", content)
+    header = content[8 : 8 + before].rstrip().ljust(length)
+    path.write_bytes(struct.pack("<Q", length) + header + content[8 + before :])
+    assert len(header) == length and read_facts(checkpoint_path(path)).space == "mbv3-cifar"
+    assert checkpoint_path(path.parent) == path
