@@ -1,7 +1,11 @@
-"""Measured latencies from anywhere, one JSON object a line: ``{"config": {"ks", "e", "d", "r"}, "latency_ms"}``."""
+"""Measured latencies from anywhere, one JSON object a line: ``{"config": {"ks", "e", "d", "r"}, "latency_ms"}``.
+
+A file may also be one list of such objects.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -15,7 +19,7 @@ from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.architectures import from_ofa
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_text
-from ofa_tvm.support.json_text import parse_json
+from ofa_tvm.support.json_text import json_text, parse_json
 from ofa_tvm.support.typed import Milliseconds, validated
 
 Floats = NDArray[np.float64]
@@ -36,6 +40,7 @@ class _Line(BaseModel):
 
 
 _LINE = TypeAdapter(_Line)
+HINT = 'a line reads {"config": {"ks": [...], "e": [...], "d": [...], "r": 224}, "latency_ms": 12.3}'
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def read_latency_data(path: Path, space: SearchSpace) -> LatencyData:
     """Read a file of latencies; of lines about one subnet the median counts, so that no split parts them.
 
     Args:
-        path: JSON lines; ``config`` is OFA's dict (or ``subnet`` a key of ours), ``latency_ms`` a positive number.
+        path: JSON lines, or one list; ``config`` is OFA's dict (or ``subnet`` our key), ``latency_ms`` positive.
         space: what the subnets belong to.
 
     Raises:
@@ -103,18 +108,28 @@ def read_latency_data(path: Path, space: SearchSpace) -> LatencyData:
             latencies are the same.
     """
     latencies: dict[SubnetConfig, list[float]] = {}
-    for number, line in enumerate(read_text(path, "latency file", "give a file of JSON lines").split("\n"), 1):
-        if not line.strip():
-            continue
+    for where, text in _entries(path, read_text(path, "latency file", "give a file of JSON lines")):
         try:
-            sample = validated(_LINE, parse_json(line))
+            sample = validated(_LINE, parse_json(text))
             config = space.parse(sample.subnet) if sample.subnet is not None else from_ofa(sample.config or {}, space)
         except (UserError, ValueError) as error:
-            hint = 'a line reads {"config": {"ks": [...], "e": [...], "d": [...], "r": 224}, "latency_ms": 12.3}'
-            raise UserError(f"{path}, line {number}: {error}", hint) from error
+            raise UserError(f"{path}, {where}: {error}", HINT) from error
         latencies.setdefault(config, []).append(sample.latency_ms)
     if not latencies:
         raise UserError(f"latency file {path} is empty", "give a file of JSON lines")
     data = LatencyData(tuple(latencies), np.asarray([median(repeats) for repeats in latencies.values()]))
     data.require_differences(str(path))
     return data
+
+
+def _entries(path: Path, text: str) -> Iterator[tuple[str, str]]:
+    """Where each entry stands, and its JSON."""
+    if not text.lstrip().startswith("["):
+        lines = enumerate(text.split("\n"), 1)
+        yield from ((f"line {number}", line) for number, line in lines if line.strip())
+        return
+    try:
+        entries = parse_json(text)
+    except ValueError as error:
+        raise UserError(f"{path} is not a list of latencies: {error}", HINT) from error
+    yield from ((f"entry {number}", json_text(entry)) for number, entry in enumerate(entries, 1))

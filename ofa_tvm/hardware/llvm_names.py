@@ -44,5 +44,5 @@ def check_names(triple: str | None, cpu: str, features: Sequence[str]) -> None:
 
 
 def _nearest(name: str, known: Sequence[str], sign: str = "") -> str:
-    near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
-    return f"; it knows {', '.join(sign + one for one in near)}" if near else ""
+    near = difflib.get_close_matches(name, known, n=4, cutoff=0)
+    return f"; it knows {', '.join(sign + one for one in near)}"

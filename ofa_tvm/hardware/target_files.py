@@ -89,8 +89,12 @@ def _values(path: Path) -> Record:
     text = read_text(path, "target", f"a complete file: cat {shipped_folder('targets') / 'x86.toml'}")
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # Python's own limits, in words that are of no help
+        raise UserError(
+            f"{path} is not valid TOML: a number has thousands of digits, or lists nest too deep"
+        ) from error
 
 
 INT8_DEVICES = ("local", "estimate")

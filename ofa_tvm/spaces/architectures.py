@@ -220,7 +220,9 @@ def from_ofa(value: Mapping[str, Any], space: SearchSpace) -> SubnetConfig:
         raise UserError(f"wid {shown(value['wid'])} names another width", "a space has one: leave wid out")
     full = [space.depths_of(stage)[-1] for stage in range(space.stages)]
     depths = _depths(value["d"], full, space)
-    stages, pairs = [], list(zip(*(of_blocks(name, value[name], full, depths) for name in ("ks", "e")), strict=True))
+    kernels = of_blocks("ks", value["ks"], full, depths, space.kernel_choices)
+    expands = of_blocks("e", value["e"], full, depths, space.expand_choices)
+    stages, pairs = [], list(zip(kernels, expands, strict=True))
     for most, depth in zip(full, depths, strict=True):
         stages.append(tuple(pairs[:depth]))
         pairs = pairs[most:]
@@ -230,7 +232,8 @@ def from_ofa(value: Mapping[str, Any], space: SearchSpace) -> SubnetConfig:
 def _depths(value: Any, full: Sequence[int], space: SearchSpace) -> list[int]:
     """How many blocks of each stage run; stages without a choice may be left out."""
     free = [stage for stage in range(space.stages) if len(space.depths_of(stage)) > 1]
-    depths = [whole("d", number) for number in value] if isinstance(value, list) else [whole("d", value)] * len(free)
+    numbers = value if isinstance(value, list) else [value] * len(free)
+    depths = [whole("d", number, space.depth_choices) for number in numbers]
     if len(depths) == len(free) < space.stages:
         by_stage = dict(zip(free, depths, strict=True))
         depths = [by_stage.get(stage, full[stage]) for stage in range(space.stages)]
@@ -255,12 +258,14 @@ def _specialised(value: Mapping[str, Any], file: Path | None, space: SearchSpace
         convs = [conv for conv in convs[1:] if conv and conv["name"] != "ZeroLayer"]
         starts = [number for number, conv in enumerate(convs) if conv["in_channels"] != conv["out_channels"]]
         starts = sorted({*starts, *(number for number, conv in enumerate(convs) if conv["stride"] == 2)})
-        blocks = [(whole("kernel_size", conv["kernel_size"]), _expand(conv)) for conv in convs]
+        blocks = [
+            (whole("kernel_size", conv["kernel_size"], space.kernel_choices), _expand(conv, space)) for conv in convs
+        ]
         widths = [conv["out_channels"] for conv in convs]
     except (KeyError, TypeError, AttributeError, IndexError, ArithmeticError, ValueError) as error:
         raise UserError(f"no network that is known: {type(error).__name__} {error}", FORMS) from error
     stages = tuple(tuple(blocks[start:end]) for start, end in pairwise([*starts, len(convs)]))
-    config = space.validate(SubnetConfig(_size_beside(value, file), stages))
+    config = space.validate(SubnetConfig(_size_beside(value, file, space), stages))
     projects = [layer for layer in space.network(config).layers if layer.name.endswith("_project")]
     for number, (width, layer) in enumerate(zip(widths, projects[1:], strict=True), 1):
         if width != layer.out_channels:
@@ -268,15 +273,16 @@ def _specialised(value: Mapping[str, Any], file: Path | None, space: SearchSpace
     return config
 
 
-def _expand(conv: Mapping[str, Any]) -> int:
+def _expand(conv: Mapping[str, Any], space: SearchSpace) -> int:
     middle = conv.get("mid_channels")
-    return whole("expand_ratio", conv["expand_ratio"] if middle is None else round(middle / conv["in_channels"]))
+    ratio = conv["expand_ratio"] if middle is None else round(middle / conv["in_channels"])
+    return whole("expand_ratio", ratio, space.expand_choices)
 
 
-def _size_beside(value: Mapping[str, Any], file: Path | None) -> int:
+def _size_beside(value: Mapping[str, Any], file: Path | None, space: SearchSpace) -> int:
     run_config = None if file is None else file.parent / RUN_CONFIG
     run = read_json(run_config, "settings of the network") if run_config is not None and run_config.is_file() else {}
     size = value.get("r", value.get("image_size", run.get("image_size") if isinstance(run, dict) else None))
     if size is None:
         raise UserError(f"it names no resolution, and no {RUN_CONFIG} lies beside it", 'add "r": 224 to it')
-    return whole("image_size", size[0] if isinstance(size, list) and len(size) == 1 else size)
+    return whole("image_size", size[0] if isinstance(size, list) and len(size) == 1 else size, space.resolutions)

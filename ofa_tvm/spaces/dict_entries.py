@@ -27,10 +27,12 @@ def resolution(value: Mapping[str, Any], space: SearchSpace) -> int:
         if len(size) != 1:
             raise UserError(f"r names {len(size)} resolutions: {shown(size)}", "an architecture has one")
         size = size[0]
-    return whole("r", size)
+    return whole("r", size, space.resolutions)
 
 
-def of_blocks(name: str, value: object, full: Sequence[int], depths: Sequence[int]) -> list[int]:
+def of_blocks(
+    name: str, value: object, full: Sequence[int], depths: Sequence[int], choices: Sequence[int]
+) -> list[int]:
     """A number for each block position, whichever way they are written.
 
     Args:
@@ -38,13 +40,14 @@ def of_blocks(name: str, value: object, full: Sequence[int], depths: Sequence[in
         value: one number for all, or one for each position, or one for each block that runs.
         full: block positions of each stage.
         depths: blocks of each stage that run.
+        choices: what the numbers may be, for messages.
 
     Raises:
         UserError: it has another length, or holds what is no whole number.
     """
     if not isinstance(value, list):
-        return [whole(name, value)] * sum(full)
-    numbers = [whole(name, number) for number in value]
+        return [whole(name, value, choices)] * sum(full)
+    numbers = [whole(name, number, choices) for number in value]
     if len(numbers) == sum(full):
         return numbers
     if len(numbers) != sum(depths):
@@ -59,8 +62,8 @@ def of_blocks(name: str, value: object, full: Sequence[int], depths: Sequence[in
     return padded
 
 
-def whole(name: str, value: object) -> int:
-    """A whole number of an entry.
+def whole(name: str, value: object, choices: Sequence[int]) -> int:
+    """A whole number of an entry; whether it is one of the choices, which a message names, is for others to check.
 
     Raises:
         UserError: it is none.
@@ -69,8 +72,7 @@ def whole(name: str, value: object) -> int:
     if isinstance(value, int | float) and not is_truth and abs(value) <= sys.maxsize and value == int(value):
         return int(value)
     raise UserError(
-        f"{name} has {shown(value)}, which is no whole number",
-        "depths, kernel sizes, expand ratios (per cent for ResNets) and resolutions are",
+        f"{name} has {shown(value)}, which is no whole number", f"choose one of {', '.join(map(str, choices))}"
     )
 
 

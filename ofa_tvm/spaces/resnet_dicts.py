@@ -26,7 +26,7 @@ def from_ofa_resnet(value: Mapping[str, Any], space: BottleneckSpace) -> SubnetC
     if missing or "ks" in value:
         raise UserError(f"not a config of {space.name}: {_wrong(missing)}", DICT)
     _check_width(value.get("w"), space)
-    stem, *added = [whole("d", number) for number in _five(value["d"])]
+    stem, *added = [whole("d", number, range(STEM_RUNS + 1)) for number in _five(value["d"])]
     if not 0 <= stem <= STEM_RUNS:
         raise UserError(f"depth {stem} of the stem is not one of 0, 1, 2", DICT)
     depths = [least + more for least, more in zip(space.stage_least[1:], added, strict=True)]
@@ -34,7 +34,7 @@ def from_ofa_resnet(value: Mapping[str, Any], space: BottleneckSpace) -> SubnetC
         if depth not in space.depths_of(stage):
             raise UserError(f"depth {added[stage - 1]} of stage {stage} is not one of 0, 1, 2", DICT)
     full = [space.depths_of(stage)[-1] for stage in range(1, space.stages)]
-    expands = of_blocks("e", _per_cent(value["e"]), full, depths)
+    expands = of_blocks("e", _per_cent(value["e"]), full, depths, space.expand_choices)
     stages = [((space.kernel_choices[0], STEM_EXPAND),) * (1 + (stem == STEM_RUNS))]
     for most, depth in zip(full, depths, strict=True):
         stages.append(tuple((space.kernel_choices[0], expand) for expand in expands[:depth]))

@@ -44,6 +44,33 @@ def test_keys_are_read_too(tmp_path):
     assert read_latency_data(path, SPACE).configs == (SPACE.largest,)
 
 
+def test_a_list_is_read_as_well_as_lines(tmp_path):
+    content = lines(12)
+    (path := tmp_path / "a.json").write_text("\ufeff" + json.dumps(content, indent=1))
+    found = read_latency_data(path, SPACE)
+    assert [SPACE.to_ofa(config) for config in found.configs] == [line["config"] for line in content]
+    assert found.latency_ms.tolist() == [line["latency_ms"] for line in content]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[{"subnet": "largest", "latency_ms": 1}, {"latency_ms": true}]', "entry 2: .*'latency_ms'"),
+        ('[{"subnet": "largest", "latency_ms": 1}, 3]', "entry 2"),
+        ('[{"subnet": "largest", "latency_ms": NaN}]', "NaN is no number"),
+        ("[]", "is empty"),
+        ("[1]\n[2]\n", "is not a list of latencies"),
+        ("[" * 100_000, "is not a list of latencies: it is nested"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_bad_list_is_named(tmp_path, text, said):
+    (path := tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=said) as caught:
+        read_latency_data(path, SPACE)
+    assert str(path) in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
