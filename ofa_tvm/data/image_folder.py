@@ -156,11 +156,10 @@ def _decoded(root: Path, paths: tuple[Path, ...], size: int, progress: Callable[
 def _digest(root: Path, paths: tuple[Path, ...], size: int) -> str:
     sha = hashlib.sha256(b"%d %b %d" % (PREPARATION, os.fsencode(root), size))
     for path in paths:
-        try:
-            facts = path.stat()
-        except OSError as error:
-            raise _damaged([f"{printable(str(path))} cannot be read: {error.strerror}"]) from error
-        sha.update(b"\0%b\0%d\0%d" % (os.fsencode(path.relative_to(root)), facts.st_size, facts.st_mtime_ns))
+        size_bytes, changed_ns = 0, 0
+        with suppress(OSError):  # decoding reports every broken link
+            size_bytes, changed_ns = (facts := path.stat()).st_size, facts.st_mtime_ns
+        sha.update(b"\0%b\0%d\0%d" % (os.fsencode(path.relative_to(root)), size_bytes, changed_ns))
     return sha.hexdigest()[:24]
 
 

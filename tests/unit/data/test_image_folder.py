@@ -145,6 +145,21 @@ def test_damaged_image_is_named(root, cache, damage, number):
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
+def test_all_damaged_images_are_named_at_once(root):
+    paths = [root / "train" / name / f"{number:03}.png" for name in COLOURS for number in (1, 4)]
+    for path in paths[:3]:
+        path.unlink()
+        path.symlink_to("nowhere.png")
+    for path in paths[3:]:
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError) as caught:
+        load(root)
+    assert [line.split(" cannot be read")[0] for line in caught.value.what.splitlines()] == [
+        f"image {path}" for path in paths
+    ]
+    assert caught.value.hint == "replace or remove them"
+
+
 def test_no_path():
     with pytest.raises(UserError, match="imagefolder:PATH"):
         load_dataset("imagefolder")
