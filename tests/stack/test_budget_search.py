@@ -286,6 +286,15 @@ def test_damaged_records_name_file_and_line(tuned) -> None:
         bench(tuned, FormulaDevice())
 
 
+@pytest.mark.parametrize("subnet", ["r24.1x1", "r32.7x4", "r33.3x2-3x2.3x2-3x2.3x2-3x2", "r32.3x2-3x2.3x2-3x2.3x2-3x9"])
+def test_records_of_subnets_that_are_none_name_file_and_subnet(tuned, subnet) -> None:
+    bench(tuned, FormulaDevice()).measure([SPACE.largest])
+    path = tuned.folder / FILE_NAME
+    path.write_text(path.read_text().replace(SPACE.largest.key, subnet))
+    with pytest.raises(UserError, match=rf"{path} has a record of {subnet}: .*\n +remove its lines: sed -i "):
+        bench(tuned, FormulaDevice())
+
+
 def test_accuracy_samples_resume_and_ignore_other_weights(tmp_path) -> None:
     calls = []
 

@@ -222,6 +222,7 @@ def test_pick_of_a_search_for_more_images_at_once(run, checkpoint, tmp_path, cap
     ("changes", "message"),
     [
         ({"fingerprint": "f"}, "made on another machine or target"),
+        ({"fingerprint": "f", "conditions": {"tvm": "0.1"}}, "the search was made with apache-tvm 0.1, and "),
         ({"target": "mine"}, "the target of the search, 'mine', cannot be used here"),
         ({"supernet_sha256": "0" * 64}, "is not the supernet that was searched"),
     ],

@@ -1,5 +1,6 @@
 """The latency model against a made-up device whose kernels are slower or faster in company than alone."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -277,6 +278,16 @@ def test_an_edited_coefficient_is_refused_with_the_command_that_fits_again(model
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"not what its hash says\n.*ofa_tvm\.tune --target x86"):
         LatencyModel.load(tmp_path, table, "python -m ofa_tvm.tune --target x86")
+
+
+@pytest.mark.parametrize("trees", [b"", b"no trees", b"{}", b"\0" * 1000])
+def test_trees_that_are_none_are_refused_even_with_a_hash_that_fits(model, table, tmp_path, trees):
+    model.save(tmp_path)
+    (tmp_path / f"{STEM}.ubj").write_bytes(trees)
+    path = tmp_path / f"{STEM}.report.json"
+    write_sealed(path, {**read_sealed(path, "model", ""), "trees_sha256": hashlib.sha256(trees).hexdigest()})
+    with pytest.raises(UserError, match="is damaged"):
+        LatencyModel.load(tmp_path, table)
 
 
 def test_model_of_another_space_or_table_is_refused(model, tmp_path):

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -75,6 +77,17 @@ def test_a_bad_architecture_names_its_file(logs, capsys, tmp_path, text):
     path.write_text(text)
     assert main(["--logs", str(logs), "--arch", str(path)]) == 2
     assert f"{path} is not an architecture" in capsys.readouterr().err
+
+
+def test_a_model_of_earlier_kernel_times_names_the_command_that_fits_it_again(logs, capsys, tmp_path):
+    shutil.copytree(logs, later := tmp_path / "logs")
+    (path,) = later.rglob("kernels.jsonl")
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps({**json.loads(first), "best_ms": 1.0}), *rest, ""]))
+    assert main(["--logs", str(later), "--subnet", "largest"]) == 2
+    said = capsys.readouterr().err
+    assert "was fitted on other kernel times than the present ones\n" in said
+    assert re.search(rf"'python -m ofa_tvm\.tune --target x86 --space {SPACE.name} --samples \d+ --logs {later}'", said)
 
 
 def test_a_supernet_names_the_space(logs, capsys):

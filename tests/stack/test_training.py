@@ -230,8 +230,11 @@ def test_images_are_known_by_what_they_are(copy, tiny_space, tiny_dataset):
     labels = tiny_dataset.all_training.labels.copy()
     labels[0] = 3 - labels[0]
     relabelled = replace(tiny_dataset, all_training=Split(tiny_dataset.all_training.images, labels))
-    with pytest.raises(UserError, match="another data"):
-        Trainer(tiny_space, relabelled, PLAN, copy)
+    removed = replace(tiny_dataset, all_training=tiny_dataset.all_training.take(np.arange(len(labels) - 1)))
+    added = replace(tiny_dataset, all_training=tiny_dataset.all_training.take(np.r_[0, : len(labels)]))
+    for changed in (relabelled, removed, added):
+        with pytest.raises(UserError, match="another data"):
+            Trainer(tiny_space, changed, PLAN, copy)
 
 
 def test_a_folder_with_a_supernet_alone_is_not_written_to(copy, tiny_space, tiny_dataset):

@@ -201,6 +201,8 @@ def test_make_divisible(value, rounded):
         ("", "not a subnet key"),
         ("r32", "not a subnet key"),
         ("r32.3x2-", "not a subnet key"),
+        pytest.param("r" + "9" * 5000 + ".3x2", "not a subnet key", id="digits"),
+        pytest.param("r32.7x" + "9" * 5000, "not a subnet key", id="more digits"),
         ("r33.3x2-3x2.3x2-3x2.3x2-3x2", "resolution 33"),
         ("r32.3x2-3x2.3x2-3x2", "has 3 stages"),
         ("r32.3x2-3x2.3x2-3x2.3x2", "depth 1"),

@@ -53,6 +53,20 @@ def test_torn_tail_longer_than_a_block(tmp_path):
     assert path.read_bytes() == b'{"a": 2}\n'
 
 
+def test_a_cut_at_any_byte_costs_only_what_it_cuts(tmp_path):
+    path = tmp_path / "log.jsonl"
+    records = [{"number": number, "text": "caf\u00e9"} for number in range(4)]
+    append_jsonl(path, records)
+    whole = path.read_bytes()
+    ends = [number + 1 for number, byte in enumerate(whole) if byte == ord("\n")]
+    for length in range(ends[1], len(whole)):
+        kept = records[: sum(end <= length for end in ends)]
+        path.write_bytes(whole[:length])
+        assert read_jsonl(path, "log") == kept
+        append_jsonl(path, [{"number": 9}])
+        assert read_jsonl(path, "log") == [*kept, {"number": 9}]
+
+
 @pytest.mark.parametrize("padding", [0, 40_000, 200_000])
 def test_the_last_records_are_read_from_the_end(tmp_path, padding):
     path = tmp_path / "log.jsonl"
@@ -65,7 +79,7 @@ def test_the_last_records_are_read_from_the_end(tmp_path, padding):
     assert list(last_records(path)) == [{"number": 2}]
 
 
-@pytest.mark.parametrize("line", [b"{broken}", b"", b"[1]", b"\xff\xfe"])
+@pytest.mark.parametrize("line", [b"{broken}", b"", b"[1]", b"\xff\xfe", bytes(100)])
 def test_damaged_middle_line_is_named(tmp_path, line):
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 3}\n')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 import warnings
 
@@ -58,3 +60,45 @@ def test_what_is_no_text_is_refused(reader, folder):
     (folder / reader.file).write_bytes(b"\xff\x00" * 50 + b"\n")
     with warnings.catch_warnings(), pytest.raises(UserError):
         reader.read(folder)
+
+
+NUMBERS: tuple[object, ...] = (math.nan, math.inf, -1, 1e30, True, "fast", 10**400, [1], {})
+"""No times, and no counts."""
+NONSENSE: dict[str, dict[str, tuple[object, ...]]] = {
+    "kernels": {
+        "best_ms": (0, *NUMBERS),
+        "default_ms": (0, *NUMBERS),
+        **dict.fromkeys(("trials", "failures", "since_best"), (1.5, None, *NUMBERS)),
+        "schedule": (3, "abc", []),
+        "source": (5, None, []),
+        "kernel": (5, None, []),
+    },
+    "trials": {"time_ms": (0, *NUMBERS), "number": (0, 1.5, *NUMBERS), "digest": (5, None), "status": ("splendid", 5)},
+    "latency records": {
+        "times_ms": (None, [[0.2]], [0], [math.nan], [True], ["fast"], [10**400], 0.2),
+        "reference_ms": (None, [[0.5]], [0], [-1], [math.inf], ["fast"], [10**400], 0.5),
+        "subnet": (5, None, True, [], "", "r24", "small", "r" + "9" * 5000 + ".3x2"),
+        "status": ("splendid", None),
+        "figures": (3, [3]),
+    },
+    "tuning log's manifest": {
+        "schema_version": (0, 2, None, True, "1", 1.0),
+        "reference_ms": (0, *NUMBERS),
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "field"), [(name, field) for name, fields in NONSENSE.items() for field in fields])
+def test_a_value_that_cannot_be_is_refused_with_its_field(tmp_path, name, field):
+    (reader,) = (one for one in READERS if one.name == name)
+    reader.write(tmp_path)
+    reader.read(tmp_path)
+    path = tmp_path / reader.file
+    first, *rest = path.read_text().splitlines() if reader.file.endswith(".jsonl") else [path.read_text()]
+    for value in NONSENSE[name][field]:
+        path.write_text("\n".join([json.dumps({**json.loads(first), field: value}), *rest, ""]))
+        with pytest.raises(UserError, match=r"is damaged|schema_version") as caught:
+            reader.read(tmp_path)
+        assert field in str(caught.value), value
+        assert str(tmp_path) in str(caught.value)
+        assert "line 1" in str(caught.value) or not rest
