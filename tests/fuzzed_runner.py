@@ -129,6 +129,12 @@ NONSENSE: list[tuple[tuple[str, ...], object]] = [
     (("class_names",), ["ant", "bee", "cow\nerror: none"]),
     (("class_names",), ["ant", "bee", "cow\u2028"]),
     (("class_names",), ["ant", "bee", "cow\x9b0m"]),
+    (("files", "model.so", "bytes"), -1),
+    (("files", "model.so", "bytes"), 2**63),
+    (("files", "model.so", "bytes"), 9.5),
+    (("files", "model.so", "bytes"), "9"),
+    (("files", "model.so", "sha256"), 5),
+    (("files", "model.so"), []),
     (("latency", "measured_ms"), -1),
     (("accuracy", "test_top1"), 7.0),
 ]

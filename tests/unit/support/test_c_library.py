@@ -18,6 +18,7 @@ from ofa_tvm.support.errors import HostFault, OfaTvmError, UserError
     [
         ("ld: final link failed: No space left on device", HostFault, r"No space left on device\n.*TMPDIR"),
         ("g++: vfork: Resource temporarily unavailable", HostFault, r"temporarily unavailable\n.*ulimit -u"),
+        ("ld: cannot find -lm: Too many open files", HostFault, r"Too many open files\n.*ulimit -n"),
         ("a.c:1: error: expected ;", OfaTvmError, r"^it failed: a.c:1: error: expected ;$"),
         ("", OfaTvmError, "^it failed: it ended with 3$"),
     ],
