@@ -21,6 +21,7 @@ import numpy as np
 
 from ofa_tvm.data.dataset import Dataset, Images, Preprocess, Split
 from ofa_tvm.data.photograph import DAMAGED, centre_square, read_rgb, shorter_side
+from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import cache_folder, write_atomic
 from ofa_tvm.support.text import has_controls, printable
@@ -183,7 +184,7 @@ def _decode_all(target: Path, paths: tuple[Path, ...], shape: tuple[int, ...], p
         return ""
 
     damaged = []
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(process_cores()) as pool:
         for done, problem in enumerate(pool.map(decode, range(len(paths))), 1):
             damaged += [problem] if problem else []
             if done % REPORT_EVERY == 0:

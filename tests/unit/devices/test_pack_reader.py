@@ -104,6 +104,7 @@ def test_a_partial_result_file_is_continued(pack, log):
         {"status": "ok", "times_ms": 3},
         {"status": "ok", "times_ms": [float("nan")]},
         {"status": "ok", "times_ms": [10**400]},
+        {"status": "ok", "times_ms": [1.0], "at": "now"},
         {},
     ],
 )
@@ -130,6 +131,9 @@ SUBNET = {"status": "ok", "at": 1e9, "times_ms": [0.2], "reference_ms": [0.5], "
         ({"reference_ms": []}, False),
         ({"reference_ms": [10**400]}, False),
         ({"at": 1e300}, False),
+        ({"at": 1e30}, False),
+        ({"at": 10**30}, False),
+        ({"at": -1e12}, False),
         ({"at": None}, False),
     ],
 )
