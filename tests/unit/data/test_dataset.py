@@ -49,6 +49,15 @@ def test_unknown_source_lists_the_known():
         load_dataset("mnist:/somewhere")
 
 
+def test_a_folder_without_its_kind_is_told_what_to_write(tmp_path):
+    with pytest.raises(UserError) as caught:
+        load_dataset(str(tmp_path))
+    given = caught.value.hint.split()[1]
+    assert given == f"imagefolder:{tmp_path}"
+    with pytest.raises(UserError, match=f"{tmp_path} has no folder train"):
+        load_dataset(given)
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_source_names_a_missing_path(name, tmp_path):
     with pytest.raises(UserError, match="missing-folder"):
