@@ -16,6 +16,7 @@ from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, read_text
 from ofa_tvm.support.shipped import shipped_folder
+from ofa_tvm.support.text import has_controls, printable
 from ofa_tvm.support.typed import validated
 
 
@@ -44,11 +45,13 @@ def load_target(
         dtype: instead of the file's.
 
     Raises:
-        UserError: unknown target, or a file with missing, unknown or wrong keys (each named).
+        UserError: unknown target, a name that cannot be printed, or missing, unknown or wrong keys (each named).
     """
     path = Path(name) if name.endswith(".toml") else shipped_folder("targets") / f"{name}.toml"
     if not path.is_file():
         raise UserError(f"unknown target '{name}'", f"choose one of {', '.join(target_names())}, or a .toml file")
+    if has_controls(path.stem):
+        raise UserError(f"target file '{printable(name)}' has control characters or is not UTF-8", "rename it")
     values = _values(path)
     values["name"] = path.stem
     overrides = {"threads": threads, "batch": batch, "dtype": dtype}

@@ -175,6 +175,14 @@ def test_bytes_that_are_no_text(tmp_path):
         load_target(str(path))
 
 
+@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", b"red\x1b[31m"])
+def test_a_name_that_cannot_be_printed_is_refused(write, name):
+    path = write(name=os.fsdecode(name))
+    with pytest.raises(UserError, match="has control characters or is not UTF-8") as caught:
+        load_target(path)
+    assert caught.value.what.isprintable()
+
+
 def test_fingerprint_follows_what_changes_speed(write, monkeypatch):
     monkeypatch.setattr(target_files, "process_cores", lambda: 8)
     prints = {
