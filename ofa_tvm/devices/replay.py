@@ -15,7 +15,7 @@ from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.device import SerialDevice
 from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
-from ofa_tvm.tuner.latency_records import LatencyRecord, every_record
+from ofa_tvm.tuner.latency_records import LatencyRecord, every_record, has_reference
 from ofa_tvm.tuner.log import kernel_states
 from ofa_tvm.tuner.trial import TrialResult
 from ofa_tvm.tuner.trial_ledger import trial_records
@@ -60,7 +60,7 @@ class ReplayDevice(SerialDevice):
                 winner = Candidate(key, "donor", state.schedule)
                 results[winner.digest] = TrialResult("ok", (state.best_ms,), is_checked=True)
         results |= {trial.digest: trial.result for trial in trial_records(folder)}
-        return cls(results, timings=dict(map(_timing, every_record(folder))))
+        return cls(results, timings=dict(map(_timing, filter(has_reference, every_record(folder)))))
 
     def trial(self, spec: KernelSpec, candidate: Candidate, best_ms: float | None) -> TrialResult:
         """The recorded result of a candidate."""

@@ -108,7 +108,7 @@ def read_records(folder: Path, space: str, classes: int | None = None) -> list[L
 
 def records_of(every: Sequence[LatencyRecord], space: str, classes: int | None = None) -> list[LatencyRecord]:
     """Those of a space; see ``read_records``."""
-    return [record for record in every if (record.space, record.classes) == (space, classes) and _has_reference(record)]
+    return [record for record in every if (record.space, record.classes) == (space, classes) and has_reference(record)]
 
 
 def windows_on(every: Sequence[LatencyRecord], host: str) -> list[Window]:
@@ -117,7 +117,8 @@ def windows_on(every: Sequence[LatencyRecord], host: str) -> list[Window]:
     return [window for record in here[-RECENT:] for window in record.windows]
 
 
-def _has_reference(record: LatencyRecord) -> bool:
+def has_reference(record: LatencyRecord) -> bool:
+    """Whether the reference subnet was timed beside it, as older versions did not; failures need none."""
     return record.status != "ok" or len(record.reference_ms) == len(record.times_ms) > 0
 
 

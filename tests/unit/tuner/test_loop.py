@@ -14,9 +14,11 @@ from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.devices.replay import ReplayDevice, made_up_result
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.spaces import get_space
 from ofa_tvm.support import console
 from ofa_tvm.support.errors import DeviceUnreachable, HostFault, UserError
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.latency_records import LatencyRecord, append_records
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.loop import Budget, Tuner
 from ofa_tvm.tuner.trial import TrialResult, TrialStatus
@@ -306,6 +308,22 @@ def test_a_recording_of_another_form_is_refused(tmp_path):
     (tmp_path / "trials.jsonl").write_text('{"digest": "1"}\n')
     with pytest.raises(UserError, match="line 1, is damaged: missing key 'kernel'"):
         ReplayDevice.from_log(tmp_path)
+
+
+def test_records_of_a_recording_without_a_reference_are_left_out(tmp_path):
+    space = get_space("mbv3-cifar")
+    new = LatencyRecord(
+        space=space.name,
+        subnet=space.smallest.key,
+        status="ok",
+        times_ms=(0.2,),
+        reference_ms=(0.5,),
+        schedules="s",
+        provenance="measured",
+        measured_at="2026",
+    )
+    append_records(tmp_path, [replace(new, subnet=space.largest.key, reference_ms=()), new])
+    assert ReplayDevice.from_log(tmp_path).subnets(space) == [space.smallest]
 
 
 def test_frequencies_are_mean_calls_of_a_subnet(tiny_space):
