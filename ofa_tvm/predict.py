@@ -125,7 +125,7 @@ def predict(
         "kernels": len(tuned.kernels()),
         "subnets": [subnet.record() for subnet in predicted],
     }
-    note = f"{spec.name}, {spec.threads} threads, batch {spec.batch}, {spec.dtype}{ACCURACY_NOTES.get(spec.dtype, '')}"
+    note = f"{spec.name}, threads {spec.threads}, batch {spec.batch}, {spec.dtype}{ACCURACY_NOTES.get(spec.dtype, '')}"
     note += f", {basis_text(predicted, spec.provenance)}{coverage_text(tuned)}"
     emit(payload, json, lambda: f"{predictions_text(predicted)}\n{note}")
 

@@ -85,7 +85,7 @@ def target_checks(
         yield Check(f"target {name}", "fail", error.what, error.hint)
         return
     chip = target.chip
-    yield Check(f"target {name}", "ok", f"{chip}, {target.threads} threads, {target.fingerprint}")
+    yield Check(f"target {name}", "ok", f"{chip}, threads: {target.threads}, {target.fingerprint}")
     if target.device != "local":
         return
     kernel = replace(TINY_KERNEL, dtype=target.dtype)

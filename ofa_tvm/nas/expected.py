@@ -12,6 +12,7 @@ from ofa_tvm.measurement.latency_bench import ANCHORS, CONFIRMING
 from ofa_tvm.nas.budget_search import FASTEST
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import SubnetConfig
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost, estimated
 from ofa_tvm.tuner.tuned_space import TunedSpace
@@ -32,6 +33,7 @@ class ExpectedSearch:
 
     Args:
         target: its name.
+        dtype: its precision.
         tuned_kernels: kernels of the space that are tuned.
         kernels: all of them.
         known: subnets whose latency the log has.
@@ -42,6 +44,7 @@ class ExpectedSearch:
     """
 
     target: str
+    dtype: DType
     tuned_kernels: int
     kernels: int
     known: int
@@ -79,7 +82,17 @@ def expected_search(
     seconds = measuring_s + evaluating_s
     cost = estimated(f"search on {tuned.target.name}", seconds, seconds)
     total = len(tuned.kernels())
-    return ExpectedSearch(tuned.target.name, tuned.tuned_kernels, total, known, measurements, finalists, picks, cost)
+    return ExpectedSearch(
+        tuned.target.name,
+        tuned.target.dtype,
+        tuned.tuned_kernels,
+        total,
+        known,
+        measurements,
+        finalists,
+        picks,
+        cost,
+    )
 
 
 def _some(tuned: TunedSpace, settings: SearchSettings) -> list[SubnetConfig]:

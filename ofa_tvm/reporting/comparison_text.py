@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ofa_tvm.reporting.units import plural
 from ofa_tvm.support.command import table
 from ofa_tvm.support.files import Record
 
@@ -14,8 +15,8 @@ def comparison_text(payload: Record) -> str:
     """Percentiles of every subnet by both protocols, speedups, starts, layers, and how far windows are apart."""
     facts = payload["machine_facts"]
     lines = [
-        f"{payload['machine']}; {facts['cores']} cores, {facts['memory_gb']:g} GB; {payload['threads']} threads; "
-        f"{payload['space']}"
+        f"{payload['machine']}; {facts['cores']} cores, {facts['memory_gb']:g} GB; "
+        f"{plural(payload['threads'], 'thread')}; {payload['space']}"
     ]
     lines += [
         f"{name}: {engine['version']}, {engine['precision']}: {engine['settings']}"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ofa_tvm.bundle.manifest import Latency, Manifest
 from ofa_tvm.reporting.interval import interval_text
+from ofa_tvm.reporting.units import plural
 from ofa_tvm.support.command import table
 from ofa_tvm.support.ledger import Cost
 
@@ -21,7 +22,7 @@ def manifest_text(manifest: Manifest, cost: Cost, out: Path) -> str:
         ["size", f"{manifest.macs / 1e6:.1f} M MACs, {manifest.parameters / 1e6:.2f} M parameters, {manifest.dtype}"],
         ["bundle", _sizes(manifest)],
         ["needs", f"glibc {manifest.glibc} or newer" if manifest.glibc else "unknown: no readelf to ask for its glibc"],
-        ["target", f"{target.name}, {target.threads} threads ({target.fingerprint})"],
+        ["target", f"{target.name}, {plural(target.threads, 'thread')} ({target.fingerprint})"],
         ["kernels", f"{target.tuned_kernels} tuned, {target.default_kernels} by default schedule, 0 trials"],
         _speed(latency),
     ]

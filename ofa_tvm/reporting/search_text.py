@@ -13,7 +13,9 @@ from ofa_tvm.nas.result import FILE_NAME, Pick
 from ofa_tvm.nas.session import SearchOutcome
 from ofa_tvm.nas.target_search import TargetSearch
 from ofa_tvm.reporting.interval import interval_text
+from ofa_tvm.reporting.units import plural
 from ofa_tvm.support.command import share, table
+from ofa_tvm.support.console import duration
 from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost, total
@@ -43,10 +45,9 @@ def expected_text(expected: ExpectedSearch) -> str:
     """What a search on a target would do and cost."""
     cost = expected.cost
     return (
-        f"{expected.target}: {expected.tuned_kernels} of {expected.kernels} kernels tuned, {expected.known} subnets "
-        f"known; a search would measure at most {expected.measurements}, evaluate {expected.evaluations} and test "
-        f"{expected.picks}: about {cost.wall_s / 3600:.2f} h, {cost.energy_kwh:.2g} kWh "
-        f"({cost.energy_low_kwh:.2g}-{cost.energy_high_kwh:.2g}, {cost.method})"
+        f"{expected.target}, {expected.dtype}: {expected.tuned_kernels} of {expected.kernels} kernels tuned, "
+        f"{expected.known} subnets known; a search would measure at most {expected.measurements}, "
+        f"evaluate {expected.evaluations} and test {expected.picks}: about {duration(cost.wall_s)}, {cost.energy}"
     )
 
 
@@ -98,7 +99,7 @@ def _target_text(search: TargetSearch | Precisions, result: Record, pack: Path |
         ]
         for pick in search.picks
     ]
-    lines = [f"{result['space']} on {result['target']}, {result['threads']} threads"]
+    lines = [f"{result['space']} on {result['target']}, {plural(result['threads'], 'thread')}"]
     lines += [result["accuracy_note"]] if result["accuracy_note"] else []
     if result["provenance"] != "measured":
         lines.append(f"latencies are {result['provenance']}, no measurements")
