@@ -53,8 +53,12 @@ def adopt(
     from ofa_tvm.support.console import log, warn
     from ofa_tvm.support.errors import UserError
 
-    if (out / FILE_NAME).exists() and "plan" in read_facts(out / FILE_NAME).training:
+    before = read_facts(out / FILE_NAME) if (out / FILE_NAME).exists() else None
+    if before is not None and "plan" in before.training:
         raise UserError(f"{out} holds a supernet that was trained", "give another folder")
+    if out.exists() and before is None and (not out.is_dir() or any(out.iterdir())):
+        what = "holds other things" if out.is_dir() else "is a file"
+        raise UserError(f"{out} {what}", "give a folder that is new, empty, or holds an adopted model")
     if model.is_file() and model.suffix not in (".onnx", ".pt2") and is_torchs(model):
         if classes or data or resolution or (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
             raise UserError(
@@ -71,8 +75,8 @@ def adopt(
         given, expected = len(load_dataset(data, log).class_names), adopted.space.classes
         if given != expected:
             raise UserError(f"{data} has {given} classes, the model has {expected} outputs", "give other images")
-    if (out / FILE_NAME).exists():
-        warn(f"{out} holds an adopted model, which is replaced")
+    if before is not None and before.space != adopted.space.name:
+        warn(f"{out} holds another adopted model, {before.space}, which is replaced")
     write_adopted(adopted, model, out, preprocess, names, data or "")
     network = adopted.space.model
     payload: Record = {

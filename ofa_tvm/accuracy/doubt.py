@@ -29,16 +29,24 @@ def doubts(samples: AccuracySamples, images: int, report: PredictorQuality) -> l
     error = standard_error(float(top1.mean()), images)
     spread = max(0.0, float(top1.var()) - error**2) ** 0.5  # part of the variance comes from counting
     sentences = []
-    if spread < NEEDED * error:
-        enough = round(images * (NEEDED * error / max(spread, 1e-4)) ** 2, -2)
-        remedy = (
-            f"about {enough:,.0f} such images would tell them apart"
-            if enough <= MOST_IMAGES
-            else "no number of images that can be had would tell them apart: they are as accurate as each other"
-        )
+    guessing = 1 / samples.space.classes
+    if top1.max() <= guessing + NEEDED * standard_error(guessing, images):
         sentences.append(
-            f"{images} held-out images tell an accuracy to ±{error:.1%} (standard error), and subnets differ by "
-            f"{spread:.1%} only: much of a pick's accuracy is chance; {remedy}"
+            f"the best of {len(top1)} subnets is right on {top1.max():.1%} of {images} held-out images, which guessing "
+            f"among {samples.space.classes} classes gives, too: nothing was learned; train longer (--steps), or with "
+            "another learning rate (--set learning_rate=...), and look whether the loss falls"
+        )
+    elif spread < NEEDED * error:
+        enough = round(images * (NEEDED * error / max(spread, 1e-9)) ** 2, -2)
+        if enough <= MOST_IMAGES:
+            found = f"subnets differ by {spread:.1%} beyond that"
+            remedy = f"about {enough:,.0f} such images would tell them apart"
+        else:
+            found = f"the {len(top1)} subnets that were evaluated differ by no more than chance"
+            remedy = "which of them is better is not known; hold more images out"
+        sentences.append(
+            f"{images} held-out images tell an accuracy to ±{error:.1%} (standard error), and {found}: much of a "
+            f"pick's accuracy is chance; {remedy}"
         )
     if report.kendall_tau < WEAK_TAU:
         sentences.append(

@@ -80,7 +80,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         if not model.graph.node:
             raise UserError(f"{path} is no ONNX model: it has no operators", "give an .onnx file")
     except (DecodeError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is no ONNX model, or damaged: {_said(error)}", "export it again") from error
+        raise UserError(f"{path} is no ONNX model, or it is cut off or damaged", "export it again") from error
     if any(uses_external_data(tensor) for tensor in model.graph.initializer):
         try:
             load_external_data_for_model(model, str(path.parent))

@@ -13,6 +13,8 @@ from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.spaces.block_table import block_number
 
+APART = 1.5
+
 
 @dataclass(frozen=True)
 class Part:
@@ -43,7 +45,8 @@ def breakdown(
     """The calls of a subnet in order; their predicted times add up to the model's prediction.
 
     The model knows what each block takes within a network; inside a block, and among the layers outside blocks, that
-    time is split in proportion to the kernels' times alone.
+    time is split in proportion to the kernels' times alone. What all measured subnets share cannot be told apart by
+    measuring subnets, so no part may be slower or faster than its kernels alone by more than ``APART`` times the whole.
 
     Args:
         model: the latency model.
@@ -59,12 +62,14 @@ def breakdown(
     choices = 1 + kernel.astype(np.intp) * len(space.expand_choices) + expand
     numbers = [block_number(space, layers[-1]) for layers, _ in steps]
     alone_ms = np.asarray([costs[kernel.key] for _, kernel in steps])
-    shares = np.empty(len(steps))
+    shares, whole_ms = np.empty(len(steps)), float(model.mean_ms(genome)[0])
+    usual = whole_ms / alone_ms.sum()
     for number in set(numbers):
         inside = np.asarray(numbers) == number
-        whole = blocks[resolution, number - 1, choices[number - 1]] if number else fixed[resolution]
-        shares[inside] = max(float(whole), 0.0) * alone_ms[inside] / alone_ms[inside].sum()
-    return _parts(shares, float(model.mean_ms(genome)[0]), alone_ms, steps, tuned)
+        part_ms = blocks[resolution, number - 1, choices[number - 1]] if number else fixed[resolution]
+        times = np.clip(part_ms / alone_ms[inside].sum(), usual / APART, usual * APART)
+        shares[inside] = times * alone_ms[inside]
+    return _parts(shares, whole_ms, alone_ms, steps, tuned)
 
 
 def proportional(

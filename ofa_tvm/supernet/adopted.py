@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -63,8 +64,15 @@ def read_model(model: Path, resolution: int | None = None) -> Adopted:
         OfaTvmError: what was read does not compute what the model does.
     """
     if not model.is_file():
-        raise UserError(f"there is no model {model}", "give an .onnx or .pt2 file")
+        what = f"{model} is no file" if model.exists() else f"there is no model {model}"
+        raise UserError(what, "give an .onnx or .pt2 file")
+    if model.suffix != ".pt2" and is_zipfile(model):
+        raise UserError(f"{model} is an archive, no ONNX model", "name an exported torch program .pt2")
     if model.suffix == ".pt2":
+        if not is_zipfile(model):
+            raise UserError(
+                f"{model} is no archive, as exported torch programs are", "export it again, or name it .onnx"
+            )
         program = read_program(model)
         size = program.shapes.get(program.input, ())[-1:]
         if resolution is not None and size != (resolution,):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ofa_tvm.supernet.elastic import channels_last
@@ -40,7 +41,19 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: SupernetFacts) -
         FACTS_SEAL: digest_of_facts(text),
         TENSORS_SEAL: _digest(contiguous),
     }
-    write_atomic(path, lambda temporary: save_file(contiguous, temporary, header))
+    write_atomic(path, lambda temporary: _write(temporary, save(contiguous, header)))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a safetensors file with its facts in order, so that equal supernets are equal files."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(memoryview(content)[8 + size :])
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], SupernetFacts]:

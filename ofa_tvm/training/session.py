@@ -192,7 +192,8 @@ class TrainingSession:
             dataset = replace(dataset, preprocess=start.preprocess)
             start = start.elastic(dataset, request.resolutions)
         space = _space(request.space, start)
-        _warn_of_shrinking(space.with_resolutions(request.resolutions), dataset)
+        if not request.resolutions:
+            _warn_of_shrinking(space, dataset)
         plan = plan_for(
             len(dataset.train),
             request.recipe or ("fine-tune" if start else "single-stage"),

@@ -6,6 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import onnx
@@ -278,6 +279,30 @@ def test_a_trained_folder_and_wrong_names_are_refused(onnx_file, pictures, tmp_p
     assert "3 classes, the model has 6 outputs" in capsys.readouterr().err
     assert compile_subnets(["--supernet", str(onnx_file)]) == 2
     assert "adopt it first" in capsys.readouterr().err
+
+
+def test_adopting_twice_is_the_same_file_and_other_things_are_left_alone(onnx_file, pictures, tmp_path, capsys):
+    out = tmp_path / "adopted"
+    assert adopt([str(onnx_file), "--out", str(out)]) == 0
+    before = (out / FILE_NAME).read_bytes()
+    assert adopt([str(onnx_file), "--out", str(out)]) == 0
+    assert (out / FILE_NAME).read_bytes() == before
+    capsys.readouterr()
+    archive = tmp_path / "model.onnx"
+    with ZipFile(archive, "w") as file:
+        file.writestr("x", "y")
+    text = tmp_path / "model.pt2"
+    text.write_text("text")
+    for model, where, said in (
+        (onnx_file, pictures, "holds other things"),
+        (onnx_file, text, "is a file"),
+        (pictures, tmp_path / "new", "is no file"),
+        (archive, tmp_path / "new", "is an archive, no ONNX model"),
+        (text, tmp_path / "new", "is no archive, as exported torch programs are"),
+    ):
+        assert adopt([str(model), "--out", str(where)]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def randomised(name: str) -> onnx.ModelProto:

@@ -337,6 +337,15 @@ def test_every_byte_of_a_checkpoints_weights_counts(tmp_path):
         load_tensors(path)
 
 
+def test_equal_supernets_are_equal_files(tmp_path):
+    facts = SupernetFacts("mbv3-cifar", "", ("cat", "dög"), Preprocess((0.5,) * 3, (0.25,) * 3))
+    for number in range(4):
+        save_tensors(tmp_path / f"{number}.safetensors", {"one": torch.arange(6.0), "two": torch.ones(3, 2)}, facts)
+    (content,) = {path.read_bytes() for path in tmp_path.glob("*.safetensors")}
+    assert (8 + int.from_bytes(content[:8], "little")) % 8 == 0
+    assert load_tensors(tmp_path / "0.safetensors")[1] == facts
+
+
 def test_weights_that_are_no_numbers_are_refused(tmp_path):
     path = tmp_path / "supernet.safetensors"
     facts = SupernetFacts("mbv3-cifar", "", ("cat", "dog"), Preprocess((0.5,) * 3, (0.25,) * 3))
