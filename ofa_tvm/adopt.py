@@ -53,6 +53,8 @@ def adopt(
     from ofa_tvm.support.console import log, warn
     from ofa_tvm.support.errors import UserError
 
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is no folder", "give another --out")
     if (out / FILE_NAME).exists() and "plan" in read_facts(out / FILE_NAME).training:
         raise UserError(f"{out} holds a supernet that was trained", "give another folder")
     if model.is_file() and model.suffix not in (".onnx", ".pt2") and is_torchs(model):
@@ -109,7 +111,7 @@ def _adopt_official(model: Path, width: float, out: Path, json: bool) -> None:
 
 
 def _preprocess(mean: str, std: str) -> Preprocess:
-    from ofa_tvm.data.dataset import MOST, Preprocess
+    from ofa_tvm.data.dataset import LEAST, MOST, Preprocess
     from ofa_tvm.support.errors import UserError
 
     def three(option: str, text: str) -> tuple[float, float, float]:
@@ -122,8 +124,8 @@ def _preprocess(mean: str, std: str) -> Preprocess:
         return red, green, blue
 
     deviations = three("--std", std)
-    if min(deviations) <= 0:
-        raise UserError(f"--std is '{std}'", "give three numbers above 0")
+    if min(deviations) < LEAST:
+        raise UserError(f"--std is '{std}'", f"give three numbers of {LEAST:g} or more")
     return Preprocess(three("--mean", mean), deviations)
 
 

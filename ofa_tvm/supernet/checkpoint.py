@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -40,7 +42,18 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: SupernetFacts) -
         FACTS_SEAL: digest_of_facts(text),
         TENSORS_SEAL: _digest(contiguous),
     }
-    write_atomic(path, lambda temporary: save_file(contiguous, temporary, header))
+    write_atomic(path, lambda temporary: _save(contiguous, temporary, header))
+
+
+def _save(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
+    """``save_file`` whose errors are the system's, as of a full disk."""
+    try:
+        save_file(tensors, path, header)
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], SupernetFacts]:
