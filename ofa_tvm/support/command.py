@@ -229,7 +229,7 @@ def _other_folder(error: OSError) -> str:
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else Path()
     with suppress(UserError):
         for variable, folder in (("OFA_TVM_CACHE", home() / ".cache"), ("OFA_TVM_LOGS", home() / ".local")):
-            if not os.environ.get(variable) and path.is_relative_to(folder):
+            if path.is_relative_to(os.environ.get(variable) or folder):
                 return f"set {variable} to a folder that you may write"
     return ""
 

@@ -347,3 +347,13 @@ def test_what_the_system_refuses_is_told_with_a_remedy(tmp_path, monkeypatch, ca
 
     assert run_command(command, []) == code
     assert re.search(said, capfd.readouterr().err)
+
+
+def test_a_cache_of_ones_own_that_cannot_be_written_is_told_with_its_variable(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path))
+
+    def command() -> None:
+        raise OSError(errno.EACCES, "Permission denied", str(tmp_path / "compiled"))
+
+    assert run_command(command, []) == 2
+    assert capfd.readouterr().err.endswith("Permission denied\n  set OFA_TVM_CACHE to a folder that you may write\n")
