@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from ofa_tvm.regression.stacked_regressor import StackedRegressor
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, write_atomic
+from ofa_tvm.support.files import Record, require_regular, write_atomic
 from ofa_tvm.support.sealed import read_sealed, write_sealed
 from ofa_tvm.support.typed import Finite, Fraction, Milliseconds, NotNegative, validated
 
@@ -119,6 +119,7 @@ def load_model(
     if content.table_sha256 != table_digest:
         raise UserError(f"{path} was fitted on other kernel times than the present ones", again)
     coming = folder / _coming(stem, content.trees_sha256)
+    require_regular(folder / f"{stem}.ubj", "model file", again)
     try:
         trees = _bytes_of(coming) or (folder / f"{stem}.ubj").read_bytes()
     except OSError as error:

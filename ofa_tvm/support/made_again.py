@@ -1,7 +1,8 @@
 """Files of the cache that can be made again: objects of kernels, small libraries, the runner.
 
 Each ends with the SHA-256 of its name and the rest, which linkers and loaders do not mind: what is damaged, or stands
-under another's name, is made again instead of used. When they take more than ``OFA_TVM_CACHE_MB``, those that were not used for the longest time are dropped.
+under another's name, is made again instead of used. When they take more than ``OFA_TVM_CACHE_MB``, those that were not
+used for the longest time are dropped.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.reader import import_kernels
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target_files import load_target
-from ofa_tvm.regression import model_files
 from ofa_tvm.regression.model_files import load_model, save_model
 from ofa_tvm.regression.stacked_regressor import StackedRegressor
 from ofa_tvm.support.files import Record, read_jsonl
@@ -202,7 +201,7 @@ SCENARIOS = {
 def test_a_kill_at_any_step(memory, monkeypatch, name, is_torn):
     prepare, scenario, check, fewest = SCENARIOS[name]
     monkeypatch.setenv("OFA_TVM_CACHE", str(memory))
-    monkeypatch.setattr(model_files.xgboost, "Booster", Trees)
+    monkeypatch.setattr("ofa_tvm.regression.model_files.xgboost.Booster", Trees)
     at, is_killed = 0, True
     while is_killed:
         at += 1

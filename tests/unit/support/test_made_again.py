@@ -54,7 +54,9 @@ def test_what_is_damaged_is_made_again_with_a_word(compiled, capfd, damage):
 
 
 def test_what_stands_under_anothers_name_is_made_again(compiled, capfd):
-    one, other = (made(compiled / name, lambda to, name=name: to.write_bytes(name.encode())) for name in ("1.o", "2.o"))
+    one, other = compiled / "1.o", compiled / "2.o"
+    keep(one, b"one")
+    keep(other, b"other")
     kept = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(kept)

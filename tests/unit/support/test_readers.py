@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import random
 import warnings
 
 import pytest
 from readers import READERS, Reader, changed, outcome, same
 
+from ofa_tvm.hardware.recording import read_log_manifest
 from ofa_tvm.support.errors import UserError
 
 pytestmark = [pytest.mark.seconds(8), pytest.mark.filterwarnings("ignore::SyntaxWarning")]
 INPUTS = 60
+PIPES = ("facts.json", "own.json", "note.yaml", "latencies.jsonl")
+"""What a user names may be a pipe; or stands within another file."""
 
 
 @pytest.fixture(params=READERS, ids=lambda reader: reader.name)
@@ -58,3 +62,22 @@ def test_what_is_no_text_is_refused(reader, folder):
     (folder / reader.file).write_bytes(b"\xff\x00" * 50 + b"\n")
     with warnings.catch_warnings(), pytest.raises(UserError):
         reader.read(folder)
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_is_refused_at_once(reader, folder):
+    if reader.file in ("facts.json", "own.json", "note.yaml", "latencies.jsonl") or reader.name.startswith(
+        "subnets in"
+    ):
+        pytest.skip("it may be a pipe")
+    (folder / reader.file).unlink()
+    os.mkfifo(folder / reader.file)
+    with pytest.raises(UserError):
+        reader.read(folder)
+
+
+def test_a_later_version_is_told_as_such(tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_text('{"schema_version": 2, "conditions": {}, "surprise": 1}')
+    with pytest.raises(UserError, match=r"is of a later ofa_tvm: .* version 2, this one reads 1\n  use the version"):
+        read_log_manifest(tmp_path)
