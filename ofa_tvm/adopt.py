@@ -53,12 +53,13 @@ def adopt(
     from ofa_tvm.support.console import log, warn
     from ofa_tvm.support.errors import UserError
 
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is no folder", "give another --out")
     before = read_facts(out / FILE_NAME) if (out / FILE_NAME).exists() else None
     if before is not None and "plan" in before.training:
         raise UserError(f"{out} holds a supernet that was trained", "give another folder")
-    if out.exists() and before is None and (not out.is_dir() or any(out.iterdir())):
-        what = "holds other things" if out.is_dir() else "is a file"
-        raise UserError(f"{out} {what}", "give a folder that is new, empty, or holds an adopted model")
+    if before is None and out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} holds other things", "give a folder that is new, empty, or holds an adopted model")
     if model.is_file() and model.suffix not in (".onnx", ".pt2") and is_torchs(model):
         if classes or data or resolution or (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
             raise UserError(
@@ -113,7 +114,7 @@ def _adopt_official(model: Path, width: float, out: Path, json: bool) -> None:
 
 
 def _preprocess(mean: str, std: str) -> Preprocess:
-    from ofa_tvm.data.dataset import MOST, Preprocess
+    from ofa_tvm.data.dataset import LEAST, MOST, Preprocess
     from ofa_tvm.support.errors import UserError
 
     def three(option: str, text: str) -> tuple[float, float, float]:
@@ -126,8 +127,8 @@ def _preprocess(mean: str, std: str) -> Preprocess:
         return red, green, blue
 
     deviations = three("--std", std)
-    if min(deviations) <= 0:
-        raise UserError(f"--std is '{std}'", "give three numbers above 0")
+    if min(deviations) < LEAST:
+        raise UserError(f"--std is '{std}'", f"give three numbers of {LEAST:g} or more")
     return Preprocess(three("--mean", mean), deviations)
 
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ofa_tvm.support.command import SUPERNET, ArchOption, DTypeOption, JsonFlag, LogsOption, emit, run_command
+from ofa_tvm.support.command import (
+    SUPERNET,
+    ArchOption,
+    DTypeOption,
+    JsonFlag,
+    LogsOption,
+    emit,
+    emit_partly,
+    run_command,
+)
 
 if TYPE_CHECKING:
     from ofa_tvm.spaces import SearchSpace
@@ -37,7 +46,9 @@ def bench(
         ),
     ] = None,
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
-    seconds: Annotated[float, typer.Option(min=0.0, help="Timing of one subnet, all engines together.")] = 4.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.0, max=86400.0, help="Timing of one subnet, all engines together.")
+    ] = 4.0,
     dtype: DTypeOption = None,
     starts: Annotated[int, typer.Option(min=0, help="Fresh processes of each engine: load time, memory.")] = 1,
     layers: Annotated[bool, typer.Option("--layers", help="Profile the first subnet layer by layer.")] = False,
@@ -62,6 +73,7 @@ def bench(
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.reporting.comparison_text import comparison_text, two_results_text
     from ofa_tvm.spaces.subnet_arguments import choose_subnets
+    from ofa_tvm.support.errors import PartialResult
 
     if compare is not None:
         first, second = map(read_result, compare)
@@ -83,9 +95,13 @@ def bench(
         "not_installed": missing,
         **benchmark(networks, engines, Effort(threads, seconds, seed, starts, layers)),
     }
-    if export is not None:
-        write_result(export, payload)
-    emit(payload, json, lambda: comparison_text(payload))
+    unwritten: PartialResult | None = None
+    try:
+        if export is not None:
+            write_result(export, payload)
+    except OSError as error:
+        unwritten = PartialResult(f"{export} cannot be written: {error.strerror}", "name another file with --export")
+    emit_partly(payload, json, lambda: comparison_text(payload), unwritten)
 
 
 def _space(space: str | None, supernet: Path | None, onnx: Path | None) -> SearchSpace:

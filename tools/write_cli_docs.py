@@ -17,8 +17,8 @@ INTRODUCTION = """# Commands
 Every command as its `--help` has it; this page is written by `make docs`. `ofa-tvm VERB` is the same as
 `python -m ofa_tvm.VERB`. With `--json` a command prints one JSON object on stdout; progress goes to stderr.
 
-Exit codes: 0 done, 1 failed, 2 bad input, 3 partial, 4 nothing meets the constraint, 5 device unreachable, 130 or 143
-interrupted with state saved.
+Exit codes: 0 done, 1 failed, 2 bad input, 3 partial, 4 nothing meets the constraint, 5 device unreachable, 129, 130 or
+143 interrupted with state saved.
 """
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ofa_tvm.spaces import Genomes, SearchSpace
 from ofa_tvm.spaces.mobilenet_v3 import MBV3_W12
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import require_regular
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.float32]
@@ -97,6 +98,7 @@ class OfaPredictor:
 
 
 def _read(path: Path) -> dict[str, NDArray[np.generic]]:
+    require_regular(path, "accuracy predictor", "give OFA's .npz file")
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):

@@ -40,6 +40,7 @@ from ofa_tvm.supernet.subnet import Subnet
 from ofa_tvm.support.console import log
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import Cost, Meter
+from ofa_tvm.support.system_errors import naming
 from ofa_tvm.support.version import VERSION
 from ofa_tvm.timing.core_rates import core_rates
 from ofa_tvm.timing.window import Percentile
@@ -107,7 +108,8 @@ class Deployment:
         with self._phase("export ONNX"):
             model = to_onnx(subnet.network, weights, self.target.batch)
             onnx.checker.check_model(model, full_check=True)
-            onnx.save(model, folder / ONNX)
+            with naming(folder / ONNX):
+                onnx.save(model, folder / ONNX)
         with self._phase("compile"):
             self._compile(subnet, weights, folder)
         with self._phase("runner"):

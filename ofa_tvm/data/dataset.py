@@ -18,10 +18,10 @@ Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
 
-MOST = 10.0
-"""Of a mean or deviation of colours between 0 and 1 that can be meant."""
+LEAST, MOST = 1e-4, 10.0
+"""Of a deviation, and also of a mean, of colours between 0 and 1 that can be meant."""
 Mean = Annotated[float, Field(ge=0, lt=MOST)]
-Deviation = Annotated[float, Field(gt=0, lt=MOST)]
+Deviation = Annotated[float, Field(ge=LEAST, lt=MOST)]
 
 
 def class_name(name: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from ofa_tvm.regression.stacked_regressor import StackedRegressor
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import Record, write_atomic
+from ofa_tvm.support.files import Record, require_regular, write_atomic
 from ofa_tvm.support.sealed import read_sealed, write_sealed
 from ofa_tvm.support.typed import Finite, Fraction, Milliseconds, NotNegative, validated
 
@@ -49,7 +49,9 @@ def save_model(
     table_digest: str,
     report: Record,
 ) -> None:
-    """Write both files, each atomically; the second names the digest of the first.
+    """Write both files; a kill leaves the model that was there before, or this one.
+
+    The trees lie beside the old ones until the report names their digest.
 
     Args:
         folder: where.
@@ -60,16 +62,33 @@ def save_model(
         report: what is known of the model.
     """
     trees = bytes(model.booster.save_raw("ubj"))
-    write_atomic(folder / f"{stem}.ubj", trees)
+    digest = hashlib.sha256(trees).hexdigest()
+    coming = folder / _coming(stem, digest)
+    write_atomic(coming, trees)
     content = {
         "schema_version": SCHEMA_VERSION,
         "space": space,
         "table_sha256": table_digest,
-        "trees_sha256": hashlib.sha256(trees).hexdigest(),
+        "trees_sha256": digest,
         "model": model.to_json(),
         "report": report,
     }
     write_sealed(folder / f"{stem}.report.json", content)
+    coming.replace(folder / f"{stem}.ubj")
+    for left in folder.glob(_coming(stem, "*")):  # by a kill
+        left.unlink(missing_ok=True)
+
+
+def _coming(stem: str, digest: str) -> str:
+    """The name of trees until they take their place."""
+    return f"{stem}.{digest[:16]}.ubj"
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def load_model(
@@ -99,8 +118,10 @@ def load_model(
         raise UserError(f"{path} was fitted on another space than {space['name']} as it is now", again)
     if content.table_sha256 != table_digest:
         raise UserError(f"{path} was fitted on other kernel times than the present ones", again)
+    coming = folder / _coming(stem, content.trees_sha256)
+    require_regular(folder / f"{stem}.ubj", "model file", again)
     try:
-        trees = (folder / f"{stem}.ubj").read_bytes()
+        trees = _bytes_of(coming) or (folder / f"{stem}.ubj").read_bytes()
     except OSError as error:
         raise UserError(f"model file {folder / stem}.ubj cannot be read: {error.strerror}", again) from error
     if hashlib.sha256(trees).hexdigest() != content.trees_sha256 or not trees:

@@ -27,6 +27,7 @@ from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.program_run import run_program
 from ofa_tvm.support.errors import OfaTvmError, UserError
 from ofa_tvm.support.files import sha256_file
+from ofa_tvm.support.text import has_controls, printable
 
 MAX_DIFFERENCE = 1e-4
 """Of the logits from the model's own, over the largest."""
@@ -134,11 +135,13 @@ def write_adopted(
         data: images that it is judged on, ``name:PATH``; empty where there are none.
 
     Raises:
-        UserError: there are other class names than outputs.
+        UserError: there are other class names than outputs, or the images' name is no text.
     """
     space = adopted.space
     _check_classes(class_names, space.classes)
-    training: dict[str, Any] = {"adopted": model.name, "source": sha256_file(model)}
+    if has_controls(data):
+        raise UserError(f"the name of the images cannot be kept: {printable(data)}", "rename their folder")
+    training: dict[str, Any] = {"adopted": printable(model.name), "source": sha256_file(model)}
     if not class_names:
         training["unnamed"] = True
     names = class_names or tuple(map(str, range(space.classes)))

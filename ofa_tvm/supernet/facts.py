@@ -168,6 +168,8 @@ def read_facts(path: Path) -> SupernetFacts:
     if not path.exists():
         names = " and ".join(folder.name for folder in shipped_supernets())
         raise UserError(f"checkpoint {path} does not exist", f"train one: python -m ofa_tvm.train; {names} ship")
+    if not path.is_file():
+        raise UserError(f"{path} is no regular file", "give a training's folder or a checkpoint")
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}

@@ -30,7 +30,9 @@ from ofa_tvm.support.json_text import json_text
 
 SCHEMA_VERSION = 1
 INTERRUPTED = 130
-TERMINATED = 143
+ENDING = {signal.SIGTERM: (143, "terminated"), signal.SIGHUP: (129, "the terminal is gone")}
+"""Signals that end a command, with its exit code and the word for it."""
+MORE_MEMORY = "end other programs, or raise the limit (ulimit -v, the container's), or ask for less at once"
 GOES_ON = "what was done is saved, the same command goes on from there"
 ASK_VERSIONS = (sys.executable, "-m", "ofa_tvm", "--version")
 STARTS_AGAIN = "nothing was changed, the same command starts again"
@@ -91,7 +93,7 @@ class _Terminated(Exception):
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+    raise _Terminated(number)
 
 
 def run_command(
@@ -106,7 +108,7 @@ def run_command(
         saved: what an interrupted run leaves, and what the same command does then.
 
     Returns:
-        0 done, 1 failed, 2 bad input, 3 partial, 4 infeasible, 5 device unreachable, 130 or 143 interrupted.
+        0 done, 1 failed, 2 bad input, 3 partial, 4 infeasible, 5 device unreachable, 129, 130 or 143 interrupted.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     name = f"python -m ofa_tvm.{verb or function.__name__}"
@@ -152,7 +154,11 @@ def _guarded(function: Callable[..., None], begun: list[bool], typed: str, saved
     def guarded(*args: Any, **options: Any) -> None:
         begun.append(True)
         detail(typed)
-        before, as_json = signal.signal(signal.SIGTERM, _terminate), bool(options.get("json"))
+        as_json = bool(options.get("json"))
+        before = {number: signal.getsignal(number) for number in ENDING}
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as nohup sets it
+                signal.signal(number, _terminate)
 
         def interrupted(code: int, word: str) -> SystemExit:
             is_alone = "WORLD_SIZE" not in os.environ  # torchrun's words are not known here
@@ -162,8 +168,8 @@ def _guarded(function: Callable[..., None], begun: list[bool], typed: str, saved
             function(*args, **options)
         except KeyboardInterrupt:
             raise interrupted(INTERRUPTED, "interrupted") from None
-        except _Terminated:
-            raise interrupted(TERMINATED, "terminated") from None
+        except _Terminated as ended:
+            raise interrupted(*ENDING[ended.args[0]]) from None
         except OfaTvmError as error:
             detail(_raised_at(error))
             raise _ended(error.record(), as_json and not error.is_told) from None
@@ -174,8 +180,13 @@ def _guarded(function: Callable[..., None], begun: list[bool], typed: str, saved
         except OSError as error:
             detail(_raised_at(error))
             raise _ended(_refused(error).record(), as_json) from None
+        except MemoryError as error:
+            detail(_raised_at(error))
+            said = " ".join(str(error).split()) or "this process may have no more"
+            raise _ended(HostFault(f"out of memory: {said}", f"{MORE_MEMORY}, {AGAIN}").record(), as_json) from None
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     return guarded
 
@@ -187,8 +198,9 @@ def _raised_at(error: BaseException) -> str:
 
 def _ended(error: Record, as_json: bool) -> SystemExit:
     """Report an error on stderr, and as one JSON object on stdout if asked; returns the exit to raise."""
-    kind = "" if error["code"] in (INTERRUPTED, TERMINATED) else "error: "
-    warn("\n  ".join([f"{kind}{error['reason']}", *error.get("hint", "").splitlines()]))
+    kind = "" if error["code"] >= 128 else "error: "
+    with suppress(OSError):  # the terminal may be gone
+        warn("\n  ".join([f"{kind}{error['reason']}", *error.get("hint", "").splitlines()]))
     if as_json:
         _tell(error)
     return SystemExit(error["code"])
@@ -217,7 +229,7 @@ def _other_folder(error: OSError) -> str:
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else Path()
     with suppress(UserError):
         for variable, folder in (("OFA_TVM_CACHE", home() / ".cache"), ("OFA_TVM_LOGS", home() / ".local")):
-            if not os.environ.get(variable) and path.is_relative_to(folder):
+            if path.is_relative_to(os.environ.get(variable) or folder):
                 return f"set {variable} to a folder that you may write"
     return ""
 

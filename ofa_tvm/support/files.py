@@ -119,6 +119,16 @@ def read_text(path: Path, what: str, hint: str = "") -> str:
         raise UserError(f"{what} {path} cannot be read: {said}", hint) from error
 
 
+def require_regular(path: Path, what: str, hint: str = "") -> None:
+    """Refuse a pipe, a device or a folder: to open one may wait forever.
+
+    Raises:
+        UserError: that is what is there.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{what} {path} is no regular file", hint)
+
+
 def read_json(path: Path, what: str, hint: str = "restore it from a copy, or remove it") -> Any:
     """Read a JSON file.
 
@@ -130,6 +140,7 @@ def read_json(path: Path, what: str, hint: str = "restore it from a copy, or rem
     Raises:
         UserError: it is missing or not JSON, see ``parse_json``.
     """
+    require_regular(path, what, hint)
     text = read_text(path, what, hint)
     try:
         return parse_json(text)
@@ -158,7 +169,12 @@ def append_jsonl(path: Path, records: Iterable[Record]) -> None:
 
 
 def complete_length(path: Path) -> int:
-    """Bytes up to and including the last line feed."""
+    """Bytes up to and including the last line feed.
+
+    Raises:
+        UserError: see ``require_regular``.
+    """
+    require_regular(path, "the log", f"move it away: mv {shlex.quote(str(path))} {shlex.quote(str(path))}.damaged")
     size = path.stat().st_size
     with path.open("rb") as file:
         end = size
@@ -211,8 +227,9 @@ def numbered_lines(path: Path, what: str) -> Iterator[tuple[int, bytes, Record]]
     """
     if not path.exists():
         return
+    length = complete_length(path)
     with path.open("rb") as file:
-        complete = file.read(complete_length(path))
+        complete = file.read(length)
     for number, line in enumerate(complete.splitlines(), 1):
         yield number, line, parsed_line(path, what, number, line)
 

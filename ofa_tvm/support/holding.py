@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ def held(folder: Path) -> Iterator[None]:
     """Hold an existing folder for writing; what killed processes left of unfinished files there is removed.
 
     Raises:
-        UserError: another process holds it; the message names it. Or files there cannot be locked.
+        UserError: another process holds it; the message names it. Or files there cannot be locked or written.
     """
     holder, lock = folder / ".holder", FileLock(folder / LOCK)
     try:
@@ -31,6 +32,11 @@ def held(folder: Path) -> Iterator[None]:
     except Timeout as error:
         who = holder.read_text(errors="replace").strip() if holder.exists() else "another process"
         raise UserError(f"{folder} is in use by {who}", "wait until it has ended, or stop it") from error
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        hint = "give a folder that you may write: --out; OFA_TVM_LOGS or --logs for tuning logs"
+        raise UserError(f"{folder} cannot be written: {error.strerror}", hint) from error
     try:
         sweep_held(folder)
         with naming(holder):

@@ -1,7 +1,8 @@
 """Files of the cache that can be made again: objects of kernels, small libraries, the runner.
 
-Each ends with the SHA-256 of the rest, which linkers and loaders do not mind: what is damaged is made again instead of
-used. When they take more than ``OFA_TVM_CACHE_MB``, those that were not used for the longest time are dropped.
+Each ends with the SHA-256 of its name and the rest, which linkers and loaders do not mind: what is damaged, or stands
+under another's name, is made again instead of used. When they take more than ``OFA_TVM_CACHE_MB``, those that were not
+used for the longest time are dropped.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import hashlib
 import itertools
 import os
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +25,7 @@ from ofa_tvm.support.staging import leftovers, sweep
 
 SEAL_BYTES = hashlib.sha256().digest_size
 VARIABLE = "OFA_TVM_CACHE_MB"
-DEFAULT_MB = 2048
+DEFAULT_MB, MOST_MB = 2048, 1 << 40
 MB = 1 << 20
 IN_USE_S = 600.0
 """What was used so recently is not dropped: a process may be about to link it."""
@@ -51,12 +53,16 @@ def usable(path: Path) -> bool:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file is what was written; False if it cannot be read."""
+    """Whether a file is what was written under its name; False if it cannot be read."""
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if path.is_file() else b""
     except OSError:
         return False
-    return len(data) > SEAL_BYTES and hashlib.sha256(data[:-SEAL_BYTES]).digest() == data[-SEAL_BYTES:]
+    return len(data) > SEAL_BYTES and _seal(path, data[:-SEAL_BYTES]) == data[-SEAL_BYTES:]
+
+
+def _seal(path: Path, content: bytes) -> bytes:
+    return hashlib.sha256(os.fsencode(path.name) + b"\0" + content).digest()
 
 
 def keep(path: Path, content: Content) -> None:
@@ -67,10 +73,12 @@ def keep(path: Path, content: Content) -> None:
             content(temporary)
         else:
             temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        digest = hashlib.sha256(temporary.read_bytes()).digest()
+        seal = _seal(path, temporary.read_bytes())
         with temporary.open("ab") as file:
-            file.write(digest)
+            file.write(seal)
 
+    if path.is_symlink() or not path.is_file():  # a link is not followed out of the cache
+        _remove(path)
     write_atomic(path, sealed)
     if next(_made) % LOOK_EVERY == 0:
         tidy()
@@ -115,7 +123,7 @@ def clear() -> None:
     """Remove everything that can be made again; data sets and measured accuracies stay."""
     sweep(compiled_folder())
     for path in [*_files(), *_of_older_versions()]:
-        path.unlink(missing_ok=True)
+        _remove(path)
 
 
 def tidy() -> None:
@@ -132,8 +140,16 @@ def tidy() -> None:
         if excess <= 0 or time.time() - used < IN_USE_S:
             return
         with suppress(OSError):  # somebody else's file
-            path.unlink(missing_ok=True)
+            _remove(path)
             excess -= size
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or whatever stands under its name."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @functools.cache
@@ -152,6 +168,6 @@ def _of_older_versions() -> list[Path]:
 
 def _most_bytes() -> int:
     said = os.environ.get(VARIABLE) or str(DEFAULT_MB)
-    if not said.isdecimal() or not 0 < int(said) < 1 << 40:
+    if not said.isdecimal() or len(said) > len(str(MOST_MB)) or not 0 < int(said) < MOST_MB:
         raise UserError(f"{VARIABLE}={said} is no number of megabytes", f"for example {VARIABLE}={DEFAULT_MB}")
     return int(said) * MB

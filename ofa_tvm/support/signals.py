@@ -1,4 +1,4 @@
-"""Hold back Ctrl-C and termination while files that belong together are written."""
+"""Hold back Ctrl-C, termination and the end of a terminal while files that belong together are written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-HELD_BACK = (signal.SIGINT, signal.SIGTERM)
+HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager

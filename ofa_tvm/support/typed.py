@@ -25,6 +25,10 @@ Positive = Annotated[int, Field(gt=0)]
 SubnetKey = Annotated[str, Field(pattern=r"^r[0-9]{1,6}(\.[0-9]{1,6}x[0-9]{1,6}(-[0-9]{1,6}x[0-9]{1,6})*)+$")]
 
 
+class NewerVersion(ValueError):
+    """A later version wrote it: nothing is damaged."""
+
+
 def validated(form: TypeAdapter[T], value: object) -> T:
     """A JSON value in a form; nothing is converted but whole numbers to floats.
 
@@ -38,6 +42,10 @@ def _of_text(form: TypeAdapter[T], text: str | bytes) -> T:
     try:
         return form.validate_json(text, strict=True)
     except ValidationError as error:
+        for one in error.errors():
+            if one["loc"] == ("schema_version",) and one["type"] == "less_than_equal":
+                said = f"it has schema version {one['input']}, this one reads {one['ctx']['le']}"
+                raise NewerVersion(said) from None
         raise ValueError(explained(error)) from None
 
 
@@ -76,6 +84,9 @@ def read_form(path: Path, what: str, form: TypeAdapter[T], hint: str) -> T:
     value = read_json(path, what, hint)
     try:
         return validated(form, value)
+    except NewerVersion as error:
+        newer = "use the version that wrote it, or give another folder"
+        raise UserError(f"{what} {path} is of a later ofa_tvm: {error}", newer) from error
     except ValueError as error:
         raise UserError(f"{what} {path} is damaged: {error}", hint) from error
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -271,6 +273,9 @@ def test_a_trained_folder_and_wrong_names_are_refused(onnx_file, pictures, tmp_p
     assert adopt([str(onnx_file), "--out", str(tmp_path / "trained")]) == 2
     assert "supernet that was trained" in capsys.readouterr().err
     assert adopt([str(tmp_path / "none.onnx"), "--out", str(tmp_path / "a")]) == 2
+    assert adopt([str(onnx_file), "--out", str(names)]) == 2
+    assert "is no folder" in capsys.readouterr().err
+    assert adopt([str(onnx_file), "--out", str(tmp_path / "a"), "--std", "1e-320,1,1"]) == 2
     for mean in ("1,2", "nan,0,0", "123,116,103"):
         assert adopt([str(onnx_file), "--out", str(tmp_path / "a"), "--mean", mean]) == 2
     names.write_text("")
@@ -295,7 +300,7 @@ def test_adopting_twice_is_the_same_file_and_other_things_are_left_alone(onnx_fi
     text.write_text("text")
     for model, where, said in (
         (onnx_file, pictures, "holds other things"),
-        (onnx_file, text, "is a file"),
+        (onnx_file, text, "is no folder"),
         (pictures, tmp_path / "new", "is no file"),
         (archive, tmp_path / "new", "is an archive, no ONNX model"),
         (text, tmp_path / "new", "is no archive, as exported torch programs are"),
@@ -303,6 +308,16 @@ def test_adopting_twice_is_the_same_file_and_other_things_are_left_alone(onnx_fi
         assert adopt([str(model), "--out", str(where)]) == 2
         assert said in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_file_whose_name_is_no_text(onnx_file, tmp_path, capsys):
+    model = tmp_path / os.fsdecode(b"caf\xe9.onnx")
+    try:
+        shutil.copy(onnx_file, model)
+    except OSError:
+        pytest.skip("names here must be UTF-8")
+    assert adopt([str(model), "--out", str(tmp_path / "a")]) == 0
+    assert read_facts(tmp_path / "a" / FILE_NAME).training["adopted"] == "caf?.onnx"
 
 
 def randomised(name: str) -> onnx.ModelProto:

@@ -188,3 +188,11 @@ def test_speedup_is_a_geometric_mean():
     assert speedup.geomean == pytest.approx(1.0)
     assert (speedup.low, speedup.high) == (0.5, 2.0)
     assert relative_error(np.asarray([np.nan], np.float32), np.ones(1, np.float32)) == float("inf")
+
+
+def test_a_result_that_cannot_be_written_is_told_all_the_same(capsys):
+    asked = ["--against", "default", "--seconds", "0", "--starts", "0", "--export", "/dev/full"]
+    assert bench.main(["--subnet", "smallest", *asked, "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert told["subnets"]
+    assert told["error"]["reason"] == "/dev/full cannot be written: No space left on device"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from pathlib import Path
 
@@ -344,6 +345,21 @@ def test_equal_supernets_are_equal_files(tmp_path):
     (content,) = {path.read_bytes() for path in tmp_path.glob("*.safetensors")}
     assert (8 + int.from_bytes(content[:8], "little")) % 8 == 0
     assert load_tensors(tmp_path / "0.safetensors")[1] == facts
+
+
+def test_a_full_disk_is_the_systems_error_and_keeps_the_old_checkpoint(tmp_path):
+    facts = SupernetFacts("mbv3-cifar", "tiny", tuple(map(str, range(10))), Preprocess((0.5,) * 3, (0.25,) * 3))
+    path, limits = tmp_path / FILE_NAME, resource.getrlimit(resource.RLIMIT_FSIZE)
+    save_tensors(path, {"weight": torch.arange(6.0)}, facts)
+    before = path.read_bytes()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            save_tensors(path, {"weight": torch.zeros(10000)}, facts)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == before
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path):

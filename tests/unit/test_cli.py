@@ -217,11 +217,22 @@ def test_every_command_knows_what_an_interrupt_leaves(monkeypatch, verb):
     assert given.get("saved", STARTS_AGAIN) == (GOES_ON if verb in SAVES else STARTS_AGAIN)
 
 
-def test_sigterm_ends_with_143_and_the_handler_is_put_back(capfd):
-    before = signal.getsignal(signal.SIGTERM)
-    assert Command(lambda: os.kill(os.getpid(), signal.SIGTERM)).run() == 143
-    assert capfd.readouterr().err.startswith("terminated; ")
-    assert signal.getsignal(signal.SIGTERM) == before
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(signal.SIGTERM, 143, "terminated; "), (signal.SIGHUP, 129, "the terminal is gone; ")]
+)
+def test_what_ends_a_command_has_its_code_and_the_handler_is_put_back(capfd, number, code, said):
+    before = signal.getsignal(number)
+    assert Command(lambda: os.kill(os.getpid(), number)).run() == code
+    assert capfd.readouterr().err.startswith(said)
+    assert signal.getsignal(number) == before
+
+
+def test_nohup_is_heeded(capfd):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert Command(lambda: os.kill(os.getpid(), signal.SIGHUP)).run() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_json_is_one_object_with_its_schema_version(capfd):
@@ -318,6 +329,8 @@ def test_progress_knows_when_it_ends_anyway(capsys, clock):
         ),
         (OSError(errno.EACCES, "Permission denied", "HOME/.local/share"), 2, "denied\n  set OFA_TVM_LOGS to a folder"),
         (OSError(errno.EACCES, "Permission denied", "/elsewhere"), 2, "error: /elsewhere: Permission denied\n$"),
+        (MemoryError("Unable to allocate 168 MiB"), 1, "out of memory: Unable .*\n  end other .*, or raise the limit"),
+        (MemoryError(), 1, "error: out of memory: "),
         (ImportError("libtvm.so: undefined symbol"), 2, "undefined symbol\n  see what .*ofa_tvm.doctor"),
         (UserError("caf\udce9.png is damaged"), 2, r"caf\\udce9.png is damaged"),
     ],
@@ -334,3 +347,13 @@ def test_what_the_system_refuses_is_told_with_a_remedy(tmp_path, monkeypatch, ca
 
     assert run_command(command, []) == code
     assert re.search(said, capfd.readouterr().err)
+
+
+def test_a_cache_of_ones_own_that_cannot_be_written_is_told_with_its_variable(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path))
+
+    def command() -> None:
+        raise OSError(errno.EACCES, "Permission denied", str(tmp_path / "compiled"))
+
+    assert run_command(command, []) == 2
+    assert capfd.readouterr().err.endswith("Permission denied\n  set OFA_TVM_CACHE to a folder that you may write\n")

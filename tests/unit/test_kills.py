@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from killing import Killer
 from unit.bundle.test_folder import fill
@@ -24,7 +25,10 @@ from ofa_tvm.devices.pack.entries import packed
 from ofa_tvm.devices.pack.reader import import_kernels
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.regression.model_files import load_model, save_model
+from ofa_tvm.regression.stacked_regressor import StackedRegressor
 from ofa_tvm.support.files import Record, read_jsonl
+from ofa_tvm.support.holding import held
 from ofa_tvm.support.made_again import is_whole, made
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
@@ -115,6 +119,41 @@ def check_cache(folder: Path, acknowledged: set[str]) -> None:
     assert all(map(is_whole, [folder / "compiled" / name for name in ("a.o", "b.o")]))
 
 
+class Trees:
+    """In place of boosted trees, whose threads do not survive a fork."""
+
+    def __init__(self, content: object) -> None:
+        self.content = content if isinstance(content, bytes) else b""
+
+    def load_model(self, content: bytearray) -> None:
+        self.content = bytes(content)
+
+    def save_raw(self, form: str) -> bytes:
+        return self.content
+
+
+def save(folder: Path, name: str) -> None:
+    model = StackedRegressor(np.ones(1), Trees(name.encode()), 0.0, 1.0, np.ones(1))  # type: ignore[arg-type]
+    save_model(folder, "model", model, space={}, table_digest="", report={"name": name})
+
+
+def saved(folder: Path) -> object:
+    model, report = load_model(folder, "model", space={}, table_digest="")
+    assert model.booster.save_raw("ubj").decode() == report["name"]
+    return report["name"]
+
+
+def fit(folder: Path, acknowledge: Acknowledge) -> None:
+    assert saved(folder) in ("old", "new")
+    with held(folder):
+        save(folder, "new")
+
+
+def check_model(folder: Path, acknowledged: set[str]) -> None:
+    assert sorted(path.name for path in folder.glob("[!.]*")) == ["model.report.json", "model.ubj"]
+    assert saved(folder) == "new"
+
+
 def run_killed(scenario: Callable[..., None], folder: Path, at: int, is_torn: bool) -> tuple[bool, set[str]]:
     """Whether a process was killed at that step before it was done, and what it had acknowledged."""
     reading, writing = os.pipe()
@@ -153,6 +192,7 @@ SCENARIOS = {
     "import": (write_pack, import_pack, check_log, 25),
     "deploy": (lambda folder: write_bundle(folder / "bundle", fill), deploy, check_bundle, 8),
     "compile": (lambda folder: None, compile_once, check_cache, 10),
+    "fit": (lambda folder: save(folder, "old"), fit, check_model, 10),
 }
 
 
@@ -163,6 +203,7 @@ SCENARIOS = {
 def test_a_kill_at_any_step(memory, monkeypatch, name, is_torn):
     prepare, scenario, check, fewest = SCENARIOS[name]
     monkeypatch.setenv("OFA_TVM_CACHE", str(memory))
+    monkeypatch.setattr("ofa_tvm.regression.model_files.xgboost.Booster", Trees)
     at, is_killed = 0, True
     while is_killed:
         at += 1

@@ -66,9 +66,11 @@ def read_entries(folder: Path) -> list[PackEntry]:
     """The entries of a pack; lines that are damaged are left out with a warning.
 
     Raises:
-        UserError: an entry makes no sense, or none is left.
+        UserError: there are none, or one makes no sense.
     """
     path, found = folder / pack_measure.ENTRIES, []
+    if not path.is_file():
+        raise UserError(f"the pack {folder} has no {path.name}", COPY)
     records, damaged = pack_measure.read_lines(path)
     if damaged:
         warn(f"{path}: {damaged} damaged lines are left out; {COPY}")

@@ -145,7 +145,8 @@ def _receive_bytes(source: socket.socket, count: int) -> bytes | None:
 
 
 def _keep(parent: socket.socket, jobs: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to all: the parent ends this process
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     child: tuple[int, socket.socket] | None = None
     folder, code = "", 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +75,14 @@ def test_what_cannot_be_is_named(write, change, said):
     with pytest.raises(UserError) as caught:
         print(read_facts(write(json.dumps({**FACTS, **change}))).search_space)
     assert said in str(caught.value)
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    pipe = tmp_path / "pipe.safetensors"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/null"), tmp_path):
+        with pytest.raises(UserError, match=r"is no regular file\n  give a training's folder"):
+            read_facts(path)
 
 
 def test_changed_facts_are_noticed(write):

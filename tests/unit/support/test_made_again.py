@@ -10,7 +10,7 @@ import pytest
 from ofa_tvm import doctor
 from ofa_tvm.support import made_again
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.made_again import IN_USE_S, MB, cache_facts, is_whole, keep, made, tidy, unsealed, usable
+from ofa_tvm.support.made_again import IN_USE_S, MB, cache_facts, clear, is_whole, keep, made, tidy, unsealed, usable
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +51,43 @@ def test_what_is_damaged_is_made_again_with_a_word(compiled, capfd, damage):
     assert unsealed(made(path, make)) == b"machine code"
     assert capfd.readouterr().err == f"{path} is damaged, and is made again\n"
     assert [each.name for each in compiled.iterdir()] == ["library.so"]
+
+
+def test_what_stands_under_anothers_name_is_made_again(compiled, capfd):
+    one, other = compiled / "1.o", compiled / "2.o"
+    keep(one, b"one")
+    keep(other, b"other")
+    kept = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(kept)
+    assert unsealed(made(one, lambda to: to.write_bytes(b"again"))) == b"again"
+    assert not usable(other)
+    assert "2.o is damaged" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda path: path.symlink_to(path.parent.parent / "outside"),
+        lambda path: path.mkdir(),
+        lambda path: (path.mkdir(), (path / "file").touch()),
+        os.mkfifo,
+    ],
+    ids=["a link", "a folder", "a full folder", "a pipe"],
+)
+def test_what_is_no_file_is_replaced_and_cleared(compiled, put):
+    path, outside = compiled / "1.o", compiled.parent / "outside"
+    compiled.mkdir()
+    put(path)
+    assert not usable(path)
+    keep(path, b"code")
+    assert usable(path)
+    assert not outside.exists()
+    path.unlink()
+    put(path)
+    assert cache_facts().damaged == (path,)
+    clear()
+    assert not list(compiled.iterdir())
 
 
 def test_use_is_remembered(compiled):
@@ -97,7 +134,7 @@ def test_a_process_tidies_with_its_first_file_and_then_now_and_then(compiled, mo
     assert looks == [1, made_again.LOOK_EVERY + 1]
 
 
-@pytest.mark.parametrize("said", ["0", "-1", "many", "1.5", "1" * 30])
+@pytest.mark.parametrize("said", ["0", "-1", "many", "1.5", "1" * 30, "9" * 5000])
 def test_a_bound_that_cannot_be_is_refused(monkeypatch, said):
     monkeypatch.setenv(made_again.VARIABLE, said)
     with pytest.raises(UserError, match=rf"OFA_TVM_CACHE_MB={said} is no number of megabytes\n.*OFA_TVM_CACHE_MB=2048"):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import warnings
 
 import pytest
 from readers import READERS, Reader, changed, outcome, same
 
+from ofa_tvm.hardware.recording import read_log_manifest
 from ofa_tvm.support.errors import UserError
 
 pytestmark = [pytest.mark.seconds(8), pytest.mark.filterwarnings("ignore::SyntaxWarning")]
 INPUTS = 60
+PIPES = ("facts.json", "own.json", "note.yaml", "latencies.jsonl")
+"""What a user names may be a pipe; or stands within another file."""
 
 
 @pytest.fixture(params=READERS, ids=lambda reader: reader.name)
@@ -82,7 +86,7 @@ NONSENSE: dict[str, dict[str, tuple[object, ...]]] = {
         "figures": (3, [3]),
     },
     "tuning log's manifest": {
-        "schema_version": (0, 2, None, True, "1", 1.0),
+        "schema_version": (0, None, True, "1", 1.0),
         "reference_ms": (0, *NUMBERS),
     },
 }
@@ -102,3 +106,22 @@ def test_a_value_that_cannot_be_is_refused_with_its_field(tmp_path, name, field)
         assert field in str(caught.value), value
         assert str(tmp_path) in str(caught.value)
         assert "line 1" in str(caught.value) or not rest
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_is_refused_at_once(reader, folder):
+    if reader.file in ("facts.json", "own.json", "note.yaml", "latencies.jsonl") or reader.name.startswith(
+        "subnets in"
+    ):
+        pytest.skip("it may be a pipe")
+    (folder / reader.file).unlink()
+    os.mkfifo(folder / reader.file)
+    with pytest.raises(UserError):
+        reader.read(folder)
+
+
+def test_a_later_version_is_told_as_such(tmp_path):
+    path = tmp_path / "manifest.json"
+    path.write_text('{"schema_version": 2, "conditions": {}, "surprise": 1}')
+    with pytest.raises(UserError, match=r"is of a later ofa_tvm: .* version 2, this one reads 1\n  use the version"):
+        read_log_manifest(tmp_path)

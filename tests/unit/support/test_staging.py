@@ -104,6 +104,12 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, code):
     assert (tmp_path / "file").read_text() == "whole"
 
 
+def test_a_folder_that_may_not_be_written_is_told_with_what_to_give(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", without_locks(errno.EPERM))
+    with pytest.raises(UserError, match=rf"{tmp_path} cannot be written: .*\n.*--out; OFA_TVM_LOGS or --logs"):
+        held(tmp_path).__enter__()
+
+
 def test_a_full_disk_is_told_with_the_file(tmp_path, monkeypatch):
     def full(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
