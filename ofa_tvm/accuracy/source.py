@@ -67,12 +67,11 @@ class EvaluatedAccuracy:
         samples: evaluated subnets, enough for a predictor.
         evaluate: evaluates one more.
         images: number of held-out images that it evaluates on.
+        note: a caveat; empty for none.
     """
 
-    note = ""
-
-    def __init__(self, samples: AccuracySamples, evaluate: Evaluate, images: int) -> None:
-        self._samples, self._evaluate, self.images = samples, evaluate, images
+    def __init__(self, samples: AccuracySamples, evaluate: Evaluate, images: int, note: str = "") -> None:
+        self._samples, self._evaluate, self.images, self.note = samples, evaluate, images, note
         self._noise = self._own_noise()
         self.fit()
 

@@ -150,9 +150,12 @@ def _evaluated(path: Path, facts: SupernetFacts, how: Evaluation, search: Target
         test = {"test_top1": top1, "test_error": standard_error(top1, len(dataset.test))}
         return _numbered(pick, number).model_copy(update=test)
 
-    if samples.missing(MIN_EVALUATED):
+    if missing := len(samples.missing(MIN_EVALUATED)):
+        log(f"{missing} more subnets are evaluated: the accuracy predictor of a search learns from {MIN_EVALUATED}")
         with search.ledger.phase("evaluate subnets"):
             samples.sample(MIN_EVALUATED, held_out.answers)
-    for doubt in doubts(samples, held_out.images, samples.report()):
+    found = doubts(samples, held_out.images, samples.report())
+    for doubt in found:
         warn(f"beware: {doubt}")
-    return OpenedAccuracy(EvaluatedAccuracy(samples, held_out.answers, held_out.images), sha256, tested)
+    source = EvaluatedAccuracy(samples, held_out.answers, held_out.images, "; ".join(found))
+    return OpenedAccuracy(source, sha256, tested)

@@ -76,12 +76,25 @@ def read_source(folder: Path, bundles: Sequence[Path] = (), benches: Sequence[Pa
     found = [read_bench(path) for path in benches]
     is_bundle = not (folder / FILE_NAME).exists() and (folder / MANIFEST).exists()
     searches = () if is_bundle else _searches(folder)
-    made = [folder, *bundles] if is_bundle else bundles
+    made = [Bundled(path, load_manifest(path)) for path in ([folder, *bundles] if is_bundle else bundles)]
+    subnets = {pick.subnet for searched in searches for pick in searched.result.picks}
+    for bundled in made if searches else ():
+        if bundled.manifest.subnet not in subnets:
+            raise UserError(
+                f"{bundled.folder} is a bundle of {bundled.manifest.subnet}, which is no pick of {folder}",
+                f"leave out --bundle, or report on it alone: report --from {bundled.folder}",
+            )
+    spaces = {searched.result.space for searched in searches} | {bundled.manifest.space for bundled in made}
+    for path, bench in zip(benches, found, strict=True):
+        if isinstance(bench, Bench) and bench.space not in spaces:
+            raise UserError(
+                f"{path} compares subnets of {bench.space}, not of {', '.join(sorted(spaces))}", "leave it out"
+            )
     return Source(
         folder,
         searches,
         () if is_bundle else _regret(folder / REGRET),
-        tuple(Bundled(path, load_manifest(path)) for path in made),
+        tuple(made),
         tuple(bench for bench in found if isinstance(bench, Bench)),
         tuple(bench for bench in found if isinstance(bench, RunnerBenchmark)),
     )

@@ -435,6 +435,7 @@ def test_json_and_out(tmp_path, capsys):
         ({"result.json": result(), "b": [1]}, ["--bench", "b"], "is no benchmark"),
         ({"result.json": result()}, ["--bench", "none"], "does not exist"),
         ({"result.json": result()}, ["--bundle", "none"], "does not exist"),
+        ({"result.json": result(), "b": {**bench(), "space": "mbv3"}}, ["--bench", "b"], "b compares subnets of mbv3"),
         ({"result.json": result(), "file": ""}, ["--out", "file/page.html"], "cannot be written"),
     ],
 )
@@ -449,7 +450,7 @@ def test_what_cannot_be_read_or_written_ends_with_2(tmp_path, capsys, monkeypatc
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"schema_version": 2}, "schema_version"),
+        ({"schema_version": 0}, "schema_version"),
         ({"picks": [{"number": 1}]}, "picks.0.subnet"),
         ({"picks": [pick(1, measured_ms=float("nan"))]}, "picks.0.measured_ms"),
         ({"front": [{"subnet": "r32.3x3", "predicted_ms": "slow", "predicted_top1": 0.9}]}, "front.0.predicted_ms"),
