@@ -19,6 +19,8 @@ from ofa_tvm.support.errors import UserError
 
 Weights = dict[str, NDArray[np.float32]]
 CHANNELS = 3
+MOST_LETTERS = 40
+"""Of what an operator is called, in a layer's name."""
 MOST_PASSED = 64
 """Channels of maps that a convolution may pass on for the sake of a sum; for more it would cost too much."""
 
@@ -303,4 +305,6 @@ class Lowering:
 
 def _slug(name: str) -> str:
     words = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")
-    return re.sub(r"^(node|graph)_", "", words)[-40:] or "layer"
+    whole = re.sub(r"^(node|graph)_", "", words)
+    short = whole if len(whole) <= MOST_LETTERS else whole[-MOST_LETTERS:].partition("_")[2]
+    return short or whole[-MOST_LETTERS:] or "layer"
