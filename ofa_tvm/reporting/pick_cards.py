@@ -8,7 +8,7 @@ from ofa_tvm.nas.objectives import OBJECTIVES
 from ofa_tvm.reporting import units
 from ofa_tvm.reporting.offers import Offer
 from ofa_tvm.reporting.parts import Card, Cards, Fact, Tone
-from ofa_tvm.support.carbon import assumptions, footprint
+from ofa_tvm.support.carbon import Assumptions, footprint
 from ofa_tvm.timing.inference import IMAGES
 
 HELD: dict[bool | None, tuple[str, Tone]] = {
@@ -18,14 +18,14 @@ HELD: dict[bool | None, tuple[str, Tone]] = {
 }
 
 
-def pick_cards(offers: Sequence[Offer], has_several_series: bool) -> Cards:
-    """A card for each offer."""
-    return Cards(tuple(_card(offer, has_several_series) for offer in offers))
+def pick_cards(offers: Sequence[Offer], has_several_series: bool, given: Assumptions) -> Cards:
+    """A card for each offer; ``given`` is what emissions are computed with."""
+    return Cards(tuple(_card(offer, has_several_series, given) for offer in offers))
 
 
-def _card(offer: Offer, has_several_series: bool) -> Card:
+def _card(offer: Offer, has_several_series: bool, given: Assumptions) -> Card:
     known, unknown = list[Fact](), list[Fact]()
-    for fact in (*_speed(offer), *_accuracy(offer), *_size(offer), *_startup(offer), *_energy(offer)):
+    for fact in (*_speed(offer), *_accuracy(offer), *_size(offer), *_startup(offer), *_energy(offer, given)):
         (known if fact.value else unknown).append(fact)
     known += [
         Fact(OBJECTIVES[name].label, f"{value:.3f} {OBJECTIVES[name].unit}") for name, value in offer.objectives.items()
@@ -137,13 +137,13 @@ def _startup(offer: Offer) -> list[Fact]:
     return facts
 
 
-def _energy(offer: Offer) -> list[Fact]:
+def _energy(offer: Offer, given: Assumptions) -> list[Fact]:
     """As the ledger has it."""
     if offer.unknown_power:
         return [Fact("energy and CO2e of a million images", "", offer.unknown_power)]
     if offer.inference is None:
         return []
-    used = footprint(offer.inference.cost(IMAGES), assumptions())
+    used = footprint(offer.inference.cost(IMAGES), given)
     return [
         Fact("energy", used.energy.text, f"of a million images; {used.energy.kind}"),
         Fact("CO2e", used.emissions.text, f"likewise; {used.emissions.kind}"),
