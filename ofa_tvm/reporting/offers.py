@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ofa_tvm.bundle.folder import bundle_bytes
 from ofa_tvm.cost_model.layer_time import LayerTime
 from ofa_tvm.hardware.target import Provenance
 from ofa_tvm.nas.result import Pick, SearchResult
@@ -205,7 +206,7 @@ def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series) -> 
         layers=pick.layers,
         objectives=pick.objectives,
         library_bytes=None if bundled is None else bundled.manifest.files["model.so"].bytes,
-        bundle_bytes=None if bundled is None else sum(file.bytes for file in bundled.manifest.files.values()),
+        bundle_bytes=None if bundled is None else bundle_bytes(bundled.folder, bundled.manifest),
         startup=_startup(source, pick.subnet, bundled),
         core_rates=result.core_rates,
         next_command=f"{command} --out bundle-{pick.number}",
@@ -245,7 +246,7 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
         layers=manifest.layers,
         objectives={},
         library_bytes=manifest.files["model.so"].bytes if "model.so" in manifest.files else None,
-        bundle_bytes=sum(file.bytes for file in manifest.files.values()),
+        bundle_bytes=bundle_bytes(bundled.folder, manifest),
         startup=_startup(source, manifest.subnet, bundled),
         core_rates=manifest.core_rates,
         next_command=f"{quoted(bundled.folder / 'run')} IMAGE",
@@ -260,7 +261,7 @@ def _startup(source: Source, subnet: str, bundled: Bundled | None) -> Startup | 
     known = None if bundled is None else bundled.manifest.startup
     if known is None:
         return None
-    return Startup(load_ms=known.load_ms, first_ms=known.first_ms, peak_memory_bytes=known.peak_memory_bytes)
+    return Startup(**known.model_dump(exclude_none=True))
 
 
 def _blocks(space: str, subnet: str) -> tuple[Block, ...]:
@@ -274,5 +275,7 @@ def _blocks(space: str, subnet: str) -> tuple[Block, ...]:
 
 
 def quoted(path: Path) -> str:
-    """A path as a shell reads it."""
-    return shlex.quote(str(path))
+    """A path as a shell reads it, from the user's home if it is there: who reads a page need not know where that is."""
+    home = Path.home()
+    inside = path.is_relative_to(home) and home != Path("/")
+    return f"~/{shlex.quote(str(path.relative_to(home)))}" if inside else shlex.quote(str(path))

@@ -8,6 +8,7 @@ from ofa_tvm.nas.objectives import OBJECTIVES
 from ofa_tvm.reporting import units
 from ofa_tvm.reporting.offers import Offer
 from ofa_tvm.reporting.parts import Card, Cards, Fact, Tone
+from ofa_tvm.support import amounts
 from ofa_tvm.support.carbon import Assumptions, footprint
 from ofa_tvm.timing.inference import IMAGES
 
@@ -110,11 +111,11 @@ def _accuracy(offer: Offer) -> list[Fact]:
 def _size(offer: Offer) -> list[Fact]:
     facts = [Fact("parameters", units.count(offer.parameters)), Fact("MACs", units.count(offer.macs))]
     if offer.bundle_bytes is not None and offer.library_bytes is not None:
-        facts.append(Fact("library", units.size(offer.library_bytes), f"bundle {units.size(offer.bundle_bytes)}"))
+        facts.append(Fact("library", amounts.size(offer.library_bytes), f"bundle {amounts.size(offer.bundle_bytes)}"))
     else:
         facts.append(Fact("library", "", "", _deploys(offer)))
     if offer.peak_activation_bytes is not None:
-        facts.append(Fact("maps alive at once", units.size(offer.peak_activation_bytes), "in float32, one image"))
+        facts.append(Fact("maps alive at once", amounts.size(offer.peak_activation_bytes), "in float32, one image"))
     return facts
 
 
@@ -125,15 +126,16 @@ def _startup(offer: Offer) -> list[Fact]:
         if offer.number is None:
             command = f"{offer.next_command.rpartition(' ')[0]} --benchmark --json > benchmark.json"
         return [Fact(what, "", "", command) for what in ("load", "first inference", "peak memory")]
+    where = "in a fresh process" if startup.starts == 1 else f"median of {startup.starts} fresh processes"
     if startup.first_ms is None:
-        facts = [Fact("load and first inference", f"{startup.load_ms:.1f} ms", "in a fresh process")]
+        facts = [Fact("load and first inference", f"{startup.load_ms:.1f} ms", where)]
     else:
         facts = [
-            Fact("load", f"{startup.load_ms:.2f} ms", "in a fresh process"),
+            Fact("load", f"{startup.load_ms:.2f} ms", where),
             Fact("first inference", f"{startup.first_ms:.2f} ms", "likewise"),
         ]
     if startup.peak_memory_bytes is not None:
-        facts.append(Fact("peak memory", units.size(startup.peak_memory_bytes), "of the whole process"))
+        facts.append(Fact("peak memory", amounts.size(startup.peak_memory_bytes), "of the whole process"))
     return facts
 
 

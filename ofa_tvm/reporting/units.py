@@ -84,11 +84,6 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
-def size(count: float) -> str:
-    """Of bytes: ``4.85 MB``."""
-    return _scaled(count, ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes")))
-
-
 def count(value: float) -> str:
     """``12.3 M``."""
     return _scaled(value, ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))).strip()

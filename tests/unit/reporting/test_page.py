@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 
 import pytest
@@ -300,6 +301,15 @@ def test_models_and_conditions(made):
     assert "target compiler llvm" in text
     assert "date 2026-11-28 01:02:03 UTC" in text
     assert "python -m ofa_tvm.search --target x86 --max-latency-ms 0.5" in text
+
+
+def test_paths_in_the_users_home_do_not_tell_where_that_is(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    command = shlex.join(["python", "-m", "ofa_tvm.search", "--supernet", f"{tmp_path}/my net", "--out", "runs/s"])
+    text = Page(made(full_result(), supernet=f"{tmp_path}/my net/supernet.safetensors", command=command)).text
+    assert str(tmp_path) not in text
+    assert "python -m ofa_tvm.search --supernet ~/'my net' --out runs/s" in text
+    assert "supernet ~/'my net/supernet.safetensors'" in text
 
 
 def test_no_name_of_a_variable_and_no_tiny_number_stands_in_the_text(made):
