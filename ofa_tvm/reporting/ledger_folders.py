@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ofa_tvm.bundle.folder import load_manifest
-from ofa_tvm.bundle.manifest import FORMAT
+from ofa_tvm.bundle.manifest import FORMAT, Manifest
 from ofa_tvm.nas.result import FILE_NAME, Pick, SearchResult, load_search_result
 from ofa_tvm.support.amounts import Amount
 from ofa_tvm.support.dtype import DTYPE_SUFFIX, DType
@@ -149,6 +149,19 @@ def target_of(fingerprint: str) -> str:
     return _PRECISION.sub(r"\1", _HASH.sub("", fingerprint))
 
 
+def bundle_inference(manifest: Manifest, watts: float | None = None) -> tuple[Inference | None, str]:
+    """What a call of a bundle takes, or why that is not known."""
+    target, latency = manifest.target, manifest.latency
+    return _inference(
+        latency.timing,
+        latency.measured_ms or latency.search_measured_ms,
+        latency.estimated_ms or latency.search_estimated_ms,
+        (target.threads, manifest.input.shape[0]),
+        watts,
+        target.attributes,
+    )
+
+
 def _children(path: Path) -> list[Path]:
     return sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
 
@@ -202,14 +215,6 @@ def _picked(run: SearchResult, pick: Pick, watts: float | None) -> Delivered:
 def _bundle(path: Path, watts: float | None) -> LedgerFolder:
     manifest = load_manifest(path)
     target, latency = manifest.target, manifest.latency
-    inference, unknown = _inference(
-        latency.timing,
-        latency.measured_ms or latency.search_measured_ms,
-        latency.estimated_ms or latency.search_estimated_ms,
-        (target.threads, manifest.input.shape[0]),
-        watts,
-        target.attributes,
-    )
     one = Delivered(
         manifest.subnet,
         target.name,
@@ -218,8 +223,7 @@ def _bundle(path: Path, watts: float | None) -> LedgerFolder:
         manifest.space,
         manifest.parameters,
         target.tuned_kernels + target.default_kernels,
-        inference,
-        unknown,
+        *bundle_inference(manifest, watts),
     )
     return LedgerFolder(
         "deploy",

@@ -12,6 +12,7 @@ from ofa_tvm.cost_model.layer_time import LayerTime
 from ofa_tvm.hardware.target import Provenance
 from ofa_tvm.nas.result import Pick, SearchResult
 from ofa_tvm.reporting.bench_file import Startup
+from ofa_tvm.reporting.ledger_folders import bundle_inference
 from ofa_tvm.reporting.source import Bundled, Searched, Source
 from ofa_tvm.spaces import SPACES, SubnetConfig
 from ofa_tvm.spaces.subnet_blocks import Block, subnet_blocks
@@ -85,6 +86,7 @@ class Offer:
         library_bytes: size of its compiled library.
         bundle_bytes: size of its bundle.
         startup: what a fresh process takes.
+        deployed: calls of its bundle, which count before those that the search measured.
         core_rates: what a core of the machine that measured it can do at most.
         next_command: what deploys it, or runs it where it is a bundle.
     """
@@ -112,6 +114,7 @@ class Offer:
     library_bytes: int | None
     bundle_bytes: int | None
     startup: Startup | None
+    deployed: Inference | None
     core_rates: CoreRates | None
     next_command: str
 
@@ -123,6 +126,8 @@ class Offer:
     @property
     def inference(self) -> Inference | None:
         """Its calls; None where their latency is not known, or what they draw."""
+        if self.deployed is not None:
+            return self.deployed
         if self.latency_ms is None or self.unknown_power:
             return None
         measured = self.provenance == "measured"
@@ -208,6 +213,7 @@ def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series) -> 
         library_bytes=None if bundled is None else bundled.manifest.files["model.so"].bytes,
         bundle_bytes=None if bundled is None else bundle_bytes(bundled.folder, bundled.manifest),
         startup=_startup(source, pick.subnet, bundled),
+        deployed=None if bundled is None else bundle_inference(bundled.manifest)[0],
         core_rates=result.core_rates,
         next_command=f"{command} --out bundle-{pick.number}",
     )
@@ -248,6 +254,7 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
         library_bytes=manifest.files["model.so"].bytes if "model.so" in manifest.files else None,
         bundle_bytes=bundle_bytes(bundled.folder, manifest),
         startup=_startup(source, manifest.subnet, bundled),
+        deployed=bundle_inference(manifest)[0],
         core_rates=manifest.core_rates,
         next_command=f"{quoted(bundled.folder / 'run')} IMAGE",
     )

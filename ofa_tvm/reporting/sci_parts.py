@@ -39,17 +39,22 @@ def sci_parts(account: SciReport | UserError) -> tuple[Part, ...]:
 
 
 def _provider(report: SciReport) -> Table:
-    rows = tuple((Cell(one.stage), Cell(one.folder.name), *_figures(one.footprint)) for one in report.provided)
-    columns = (Column("stage", is_text=True), Column("folder", is_text=True), *_figure_columns())
-    return Table("provider", "Making them", columns, rows, (Cell("sum"), Cell(""), *_figures(report.provider)))
+    stages = [one.stage for one in report.provided]
+    names = [f"{one.stage}: {one.folder.name}" if stages.count(one.stage) > 1 else one.stage for one in report.provided]
+    rows = tuple((Cell(name), *_figures(one.footprint)) for name, one in zip(names, report.provided, strict=True))
+    columns = (Column("stage", is_text=True), *_figure_columns())
+    return Table("provider", "Making them", columns, rows, (Cell("sum"), *_figures(report.provider)))
 
 
 def _consumer(report: SciReport) -> Table:
+    wheres = [one.network.where for one in report.consumed]
+    has_several = len(set(wheres)) > 1
     rows = tuple(
-        (Cell(one.network.subnet), Cell(one.network.where), *_figures(one.footprint)) for one in report.consumed
+        (Cell(one.network.subnet), *([Cell(where)] * has_several), *_figures(one.footprint))
+        for where, one in zip(wheres, report.consumed, strict=True)
     )
-    names = (Column("subnet", is_text=True, is_wide=True), Column("on", is_text=True))
-    columns = (*names, *_figure_columns(f" per {IMAGES} images"))
+    on = [Column("on", is_text=True)] * has_several
+    columns = (Column("subnet", is_text=True, is_wide=True), *on, *_figure_columns(f" per {IMAGES} images"))
     return Table("consumer", f"Running them, per {IMAGES:,} images", columns, rows)
 
 
@@ -74,8 +79,8 @@ def _kinds(one: Footprint) -> str:
 def carbon_text(given: Assumptions) -> str:
     """What the figures of single networks rest on, in short."""
     grid = given.grid
-    name = f"{grid.region}'s mean of {grid.year}" if grid.year else grid.region
-    name = f"the {name}" if grid.region == WORLD else name
+    region = f"the {WORLD}" if grid.region == WORLD else grid.region.replace("-", " ").title()
+    name = f"{region}'s mean of {grid.year}" if grid.year else grid.region
     return (
         "Energy is estimated from the time of busy cores at 3 to 12 W each. CO2e is of operation "
         f"({grid.g_per_kwh:g} g a kWh, {name}; PUE {given.pue:g}) and of the hardware's manufacture."

@@ -245,12 +245,12 @@ def test_an_interrupted_attempt_is_a_cost_of_the_page_everywhere(made, tmp_path)
     text = Page(made(full_result(cost=[COST]))).text
     assert "other attempt: measure subnets 1 min 15 s" in text
     assert "all phases 2 min 30 s" in text
-    assert re.search(r"search \S+ 440 mWh", text)
+    assert "search 440 mWh (220-880)" in text
 
 
 def test_the_grid_and_pue_that_are_given_are_the_pages(made):
     text = Page(made(full_result(), "--region", "Germany", "--pue", "1.56")).text
-    assert "(381 g a kWh, germany's mean of 2023; PUE 1.56)" in text
+    assert "(381 g a kWh, Germany's mean of 2023; PUE 1.56)" in text
     assert "Assumed: PUE 1.56 (given by --pue); the grid 381 g a kWh (germany, " in text
     assert "481 g" not in text
     told = re.search(r"CO2e (\S+ mg) \S+ likewise", text)
@@ -447,6 +447,15 @@ def test_several_targets_have_colours_a_matrix_and_one_page(tmp_path, capsys):
     assert {"s0", "s1"} <= {css for _, attrs in page.tags for css in attrs.get("class", "").split()}
     assert "+10.0 % 0.20 points lost 1 of 2 over budget" in page.text
     assert f"--from {tmp_path / 'x86'} --pick 2" in page.text
+
+
+def test_costs_of_several_targets_are_told_apart(tmp_path):
+    several(tmp_path, dtype="float32")
+    assert report.main(["--from", str(tmp_path)]) == 0
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "search: arm 440 mWh (220-880)" in text
+    assert re.search(rf"{SUBNETS[0]} arm, float32 \d+ mWh", text)
+    assert re.search(rf"{SUBNETS[0]} x86, float32 \d+ mWh", text)
 
 
 def test_several_precisions_of_one_target_are_told_apart(made):

@@ -12,13 +12,16 @@ from ofa_tvm import report
 from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.reporting.break_even import break_even, published
 from ofa_tvm.reporting.ledger_folders import read_folders, search_costs, target_of
+from ofa_tvm.reporting.offers import all_offers, all_series
 from ofa_tvm.reporting.sci import sci_report
 from ofa_tvm.reporting.sci_text import sci_text
+from ofa_tvm.reporting.source import read_source
 from ofa_tvm.support.amounts import Amount
 from ofa_tvm.support.carbon import assumptions
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl, write_json
 from ofa_tvm.support.ledger import Cost, Ledger, estimated
+from ofa_tvm.timing.inference import IMAGES
 
 GIVEN = assumptions(g_per_kwh=100.0)
 PICK = {
@@ -31,6 +34,7 @@ PICK = {
     "macs": 12,
     "parameters": 2_000_000,
 }
+FILES = {"model.so": {"bytes": 3, "sha256": "0"}}
 
 
 def costs_of(folder, *costs):
@@ -68,7 +72,7 @@ def bundle(folder, spent=(), target="x86-1", dtype="float32", **latency):
         "class_names": ["cat", "dog"],
         "classes": 2,
     }
-    values |= {"macs": 1, "parameters": 4_000_000, "versions": {}, "files": {}, "dtype": dtype}
+    values |= {"macs": 1, "parameters": 4_000_000, "versions": {}, "files": FILES, "dtype": dtype}
     values["accuracy"] = {"data": "", "how": "", "test_images": 0, "compared_images": 0}
     values["latency"] = {"provenance": "measured", "measured_ms": 0.5, "conditions": {}, **latency}
     values["target"] = {**facts, "tuned_kernels": 20, "default_kernels": 5}
@@ -193,6 +197,16 @@ def test_a_network_is_one_line_and_its_bundles_own_measurement_counts(tmp_path):
     text = sci_text(found)
     assert "r32.3x1 (x86, float32): " in text
     assert "x86, float32      0.250" in text
+
+
+def test_the_card_of_a_pick_counts_as_the_table_does_where_its_bundle_is_given(tmp_path):
+    folder = search(tmp_path / "s", threads=1, batch=1, dtype="float32")
+    made = bundle(tmp_path / "b", measured_ms=0.25)
+    (offer,) = all_offers(source := read_source(folder, [made]), all_series(source))
+    (one,) = sci_report(source.folders, GIVEN).consumed
+    assert offer.inference is not None
+    assert offer.inference.cost(IMAGES) == one.cost
+    assert one.milliseconds == 0.25
 
 
 def test_attempts_before_a_searchs_result_are_told_apart(tmp_path):
