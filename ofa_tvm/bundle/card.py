@@ -183,7 +183,7 @@ def _results(manifest: Manifest, largest: float | None, sizes: dict[str, int]) -
 
 def _accuracy(top1: float, images: int) -> str:
     error = (top1 * (1 - top1) / images) ** 0.5
-    return f"{100 * top1:.2f} ± {100 * error:.2f} % of {images:,} test images (± standard error)"
+    return f"{top1:.2%} ± {error:.2%} (standard error) of {images:,} test images"
 
 
 def _benchmarks(manifest: Manifest, largest: float | None) -> Record:

@@ -134,14 +134,22 @@ def read_folders(paths: Iterable[Path], watts: float | None = None) -> list[Ledg
 def search_costs(folder: Path, result: SearchResult) -> tuple[Cost, ...]:
     """What a search took by its own account, and other attempts in its folder by the ledger there.
 
+    A search in several precisions has a ledger in the folder of each.
+
     Raises:
-        UserError: the ledger is damaged.
+        UserError: a ledger is damaged.
     """
-    ledger, told = Ledger(folder / LEDGER).costs(), {cost.work for cost in result.cost}
-    if not told:
-        return tuple(ledger)
-    others = [cost for cost in ledger if cost.work not in told]
-    return (*(replace(cost, phase=other_attempt(cost.phase)) for cost in others), *result.cost)
+    if not result.cost:
+        return tuple(Ledger(folder / LEDGER).costs())
+    told = {cost.work for cost in result.cost}
+    parts = {f"{dtype}: ": folder / dtype for dtype in result.fingerprints} or {"": folder}
+    others = [
+        replace(cost, phase=f"{prefix}{other_attempt(cost.phase)}")
+        for prefix, part in parts.items()
+        for cost in Ledger(part / LEDGER).costs()
+        if cost.work not in told
+    ]
+    return (*others, *result.cost)
 
 
 def target_of(fingerprint: str) -> str:

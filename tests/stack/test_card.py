@@ -103,7 +103,7 @@ def test_numbers_of_the_card_are_the_manifests(made):
     assert accuracy.test_top1 is not None
     assert accuracy.torch_test_top1 is not None
     error = (accuracy.test_top1 * (1 - accuracy.test_top1) / accuracy.test_images) ** 0.5
-    assert f"{100 * accuracy.test_top1:.2f} ± {100 * error:.2f} % of {accuracy.test_images} test images" in text
+    assert f"{accuracy.test_top1:.2%} ± {error:.2%} (standard error) of {accuracy.test_images} test images" in text
     assert "| in float32 |" not in text, "it is"
     assert "target kind llvm; " in text
     assert not re.search(r"conditions: .*[{}\[\]']", text)

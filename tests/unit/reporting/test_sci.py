@@ -20,7 +20,7 @@ from ofa_tvm.support.amounts import Amount
 from ofa_tvm.support.carbon import assumptions
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl, write_json
-from ofa_tvm.support.ledger import Cost, Ledger, estimated
+from ofa_tvm.support.ledger import Cost, Ledger, estimated, total
 from ofa_tvm.timing.inference import IMAGES
 
 GIVEN = assumptions(g_per_kwh=100.0)
@@ -160,6 +160,15 @@ def test_a_search_in_several_precisions_counts_once_however_it_is_told(tmp_path,
     assert list(energies.values()) == pytest.approx(expected)
     assert found.targets == 1, "precisions of one target are one target"
     assert [one.network.where for one in found.consumed if one.network.dtype == "int8"] == ["x86, int8"]
+
+
+def test_another_attempt_in_one_precision_is_a_cost_of_the_search_in_several(tmp_path):
+    in_precisions(folder := tmp_path / "s")
+    costs_of(folder / "int8", replace(estimated("measure subnets", 60.0, 60.0), ended_at="2026-01-02T00:00"))
+    costs = search_costs(folder, load_search_result(folder))
+    assert costs[0].phase == "int8: other attempt: measure subnets"
+    found = sci_report([folder], GIVEN)
+    assert found.provider.energy.value == pytest.approx(total("search", costs).watt_hours.value) == pytest.approx(0.7)
 
 
 def test_a_copy_of_a_folder_is_the_same_work(tmp_path):
