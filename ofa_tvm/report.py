@@ -34,7 +34,9 @@ def report(
         list[Path] | None,
         typer.Option(help="Folder of one net trained or tuned alone, or a file of benchmarks/alone.py; repeat."),
     ] = None,
-    region: Annotated[str | None, typer.Option(help="Grid of the electricity (default: world).")] = None,
+    region: Annotated[
+        str | None, typer.Option(help="Grid of the electricity: a country, such as germany (default: world).")
+    ] = None,
     grid: Annotated[float | None, typer.Option(help="Its g CO2e a kWh, instead of --region.")] = None,
     pue: Annotated[float | None, typer.Option(help="Energy of the building over that of its machines.")] = None,
     meter: Annotated[Path | None, typer.Option(help="A power meter's CSV (time, watts) of the work.")] = None,
@@ -45,17 +47,23 @@ def report(
 
     With --ledger, print what work cost instead, after Software Carbon Intensity (ISO/IEC 21031:2024).
     """
+    from ofa_tvm.support.carbon import assumptions
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.support.files import write_atomic
 
     if (source is None) == (not ledger):
         raise UserError("report takes --from, or --ledger", "such as --from runs/search")
+    of_page = {"--bundle": bundle, "--bench": bench, "--out": out}
+    of_ledger = {"--alone": alone, "--meter": meter, "--watts": watts}
+    other = "--from" if ledger else "--ledger"
+    if unused := [name for name, value in (of_page if ledger else of_ledger).items() if value is not None]:
+        raise UserError(f"{unused[0]} goes with {other} only", f"leave it out, or give {other}")
+    given = assumptions(pue, region, grid)
     if ledger:
         from ofa_tvm.reporting.sci import sci_report
         from ofa_tvm.reporting.sci_text import sci_text
-        from ofa_tvm.support.carbon import assumptions
 
-        account = sci_report(ledger, assumptions(pue, region, grid), alone or (), meter, watts)
+        account = sci_report(ledger, given, alone or (), meter, watts)
         emit(account.record(), json, lambda: sci_text(account))
         return
     assert source is not None
@@ -65,7 +73,7 @@ def report(
     read = read_source(source, bundle or (), bench or ())
     path = out or (source / "report.html" if read.searches else source.with_name(f"{source.resolve().name}.html"))
     try:
-        write_atomic(path, render(read))
+        write_atomic(path, render(read, given))
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}", "name another file with --out") from error
     picks = sum(len(searched.result.picks) for searched in read.searches)

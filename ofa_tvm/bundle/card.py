@@ -1,4 +1,6 @@
-"""A bundle's card: what its folder needs to be published where models are shown. Its files are hashed like the rest.
+"""A bundle's card: what its folder needs to be published where models are shown.
+
+Its files are hashed like the rest; ``README.md`` may be edited by whoever publishes it, so its hash need not hold.
 
 ===================  ===================================================================================
 ``README.md``        the card: metadata header as on Hugging Face's hub, key results, how to run it, costs
@@ -10,20 +12,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from ofa_tvm.bundle.folder import LIBRARY
+from ofa_tvm.bundle.folder import LIBRARY, ONNX, README
 from ofa_tvm.bundle.manifest import SCHEMA_VERSION, Latency, Manifest
+from ofa_tvm.support.amounts import size
 from ofa_tvm.support.carbon import assumptions, footprint
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, read_json, write_json
 from ofa_tvm.support.ledger import Cost, total
 from ofa_tvm.timing.inference import IMAGES, Inference, unknown_power
 
-README, EXAMPLE, BENCHMARKS = "README.md", "example.py", "benchmarks.json"
+EXAMPLE, BENCHMARKS = "example.py", "benchmarks.json"
 DATASETS = {"cifar10": "uoft-cs/cifar10", "fashion-mnist": "zalando-datasets/fashion_mnist"}
 """Names of data sets on the hub."""
 UNKNOWN = "unknown"
@@ -53,11 +57,14 @@ def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | 
     """
     source = files("ofa_tvm.bundle").joinpath("card_files")
     (folder / EXAMPLE).write_text(source.joinpath("example.py.txt").read_text())
-    size_bytes = sum(path.stat().st_size for path in folder.iterdir())
-    write_json(folder / BENCHMARKS, _benchmarks(manifest, largest, size_bytes))
+    sizes = {
+        "library_bytes": sum(path.stat().st_size for path in folder.iterdir() if ".so" in path.suffixes),
+        "onnx_bytes": (folder / ONNX).stat().st_size,
+    }
+    write_json(folder / BENCHMARKS, {**_benchmarks(manifest, largest), **sizes})
     shape, attributes = manifest.input.shape, manifest.target.attributes
     given = assumptions()
-    conditions = ", ".join(f"{name} {value}" for name, value in sorted(manifest.latency.conditions.items()))
+    conditions = "; ".join(_words(manifest.latency.conditions))
     text = (
         Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
         .from_string(source.joinpath("README.md.j2").read_text())
@@ -67,7 +74,7 @@ def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | 
             title=f"{manifest.space} for {manifest.target.name}, {manifest.dtype}",
             chip=attributes.get("mcpu") or attributes.get("arch") or attributes.get("kind"),
             is_x86="aarch64" not in str(attributes.get("mtriple", "")),
-            results=_results(manifest, largest, size_bytes),
+            results=_results(manifest, largest, sizes),
             shape=tuple(shape),
             batch=shape[0],
             floats=shape[0] * shape[1] * shape[2] * shape[3],
@@ -79,6 +86,15 @@ def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | 
         )
     )
     (folder / README).write_text(text)
+
+
+def _words(conditions: Record, of: str = "") -> Iterator[str]:
+    for name, value in sorted(conditions.items()):
+        label = f"{of} {name}".replace("_", " ").replace("-", " ").strip()
+        if isinstance(value, dict):
+            yield from _words(value, label)
+        elif value is not None:
+            yield f"{label} {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
 
 
 def costs_of(manifest: Manifest) -> list[Cost]:
@@ -129,7 +145,7 @@ def latency_ms(latency: Latency) -> tuple[float | None, str]:
     return None, "not measured"
 
 
-def _results(manifest: Manifest, largest: float | None, size_bytes: int) -> list[tuple[str, str]]:
+def _results(manifest: Manifest, largest: float | None, sizes: dict[str, int]) -> list[tuple[str, str]]:
     accuracy, target = manifest.accuracy, manifest.target
     milliseconds, how = latency_ms(manifest.latency)
     batch, top1 = manifest.input.shape[0], accuracy.test_top1
@@ -143,27 +159,34 @@ def _results(manifest: Manifest, largest: float | None, size_bytes: int) -> list
         ("format", f"{manifest.dtype}; `{LIBRARY}` (machine code), `model.onnx`"),
         ("device", f"{manifest.latency.conditions.get('cpu') or target.name}, {threads}"),
         ("latency", speed),
-        ("accuracy", "not checked" if top1 is None else f"{top1:.2%} of {accuracy.test_images} test images"),
+        ("accuracy", "not checked" if top1 is None else _accuracy(top1, accuracy.test_images)),
     ]
-    if accuracy.torch_test_top1 is not None and top1 is not None:
+    if manifest.dtype != "float32" and accuracy.torch_test_top1 is not None and top1 is not None:
         lost = 100 * (top1 - accuracy.torch_test_top1)
         rows.append(("in float32", f"{accuracy.torch_test_top1:.2%} (this: {lost:+.2f} points)"))
     if largest is not None:
         apart = "" if top1 is None else f" (this: {100 * (top1 - largest):+.2f} points)"
         rows.append(("largest subnet", f"{largest:.2%}, as the training counted{apart}"))
-    rows.append(("size", f"{size_bytes / 1e6:.2f} MB; {manifest.parameters / 1e6:.2f} M parameters"))
+    parts = f"machine code {size(sizes['library_bytes'])}, ONNX file {size(sizes['onnx_bytes'])}"
+    rows.append(("size", f"{parts}; {manifest.parameters / 1e6:.2f} M parameters"))
     rows.append(("work", f"{manifest.macs / 1e6:.1f} M multiply-accumulates an image"))
     if manifest.startup is not None:
         startup = manifest.startup
         first = "with the first call" if startup.first_ms is None else f"{startup.first_ms:.2f} ms for the first call"
-        rows.append(("start", f"{startup.load_ms:.2f} ms to load, {first} (measured)"))
+        how = "measured" if startup.starts == 1 else f"measured, median of {startup.starts} starts"
+        rows.append(("start", f"{startup.load_ms:.2f} ms to load, {first} ({how})"))
         if startup.peak_memory_bytes is not None:
-            peak = startup.peak_memory_bytes / 1e6
-            rows.append(("memory", f"{peak:.1f} MB at most, of the whole program (measured)"))
+            peak = size(startup.peak_memory_bytes)
+            rows.append(("memory", f"{peak} at most, of the whole program (measured)"))
     return rows
 
 
-def _benchmarks(manifest: Manifest, largest: float | None, size_bytes: int) -> Record:
+def _accuracy(top1: float, images: int) -> str:
+    error = (top1 * (1 - top1) / images) ** 0.5
+    return f"{top1:.2%} ± {error:.2%} (standard error) of {images:,} test images"
+
+
+def _benchmarks(manifest: Manifest, largest: float | None) -> Record:
     given = assumptions()
     milliseconds, how = latency_ms(manifest.latency)
     return {
@@ -174,7 +197,6 @@ def _benchmarks(manifest: Manifest, largest: float | None, size_bytes: int) -> R
         "latency": {"ms": milliseconds, "how": how, **manifest.latency.model_dump(mode="json")},
         "accuracy": manifest.accuracy.model_dump(mode="json"),
         "largest_subnet_top1": largest,
-        "size_bytes": size_bytes,
         "macs": manifest.macs,
         "parameters": manifest.parameters,
         "start": None if manifest.startup is None else manifest.startup.model_dump(),

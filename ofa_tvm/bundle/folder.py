@@ -5,6 +5,7 @@
 ``model.onnx``      the same network for any other engine
 ``run``             classifies images and times the library, without Python (where it could be built)
 ``manifest.json``   ``Manifest``: what goes in, what comes out, what was measured, hashes of the files
+``README.md``       where a card was asked for; its owner may edit it, so its hash need not hold
 ==================  ====================================================================================
 
 A bundle appears under its name complete or not at all.
@@ -32,6 +33,7 @@ LIBRARY = "model.so"
 ONNX = "model.onnx"
 RUNNER = "run"
 MANIFEST = "manifest.json"
+README = "README.md"
 _FORM = TypeAdapter(Manifest)
 MAKE_AGAIN = "copy it again from where it was made, or make it again with 'python -m ofa_tvm.deploy'"
 
@@ -51,11 +53,13 @@ def check_destination(out: Path) -> None:
     if not names:
         return
     try:
-        bundle_files = {MANIFEST, *load_manifest(out).files}
+        manifest = load_manifest(out)
     except UserError as error:
         raise UserError(f"{out} is not a bundle and would be overwritten", hint) from error
-    if names - bundle_files:
-        raise UserError(f"{out} holds {sorted(names - bundle_files)[0]}, which is no part of the bundle there", hint)
+    if others := sorted(names - {MANIFEST, *manifest.files}):
+        raise UserError(f"{out} holds {others[0]}, which is no part of the bundle there", hint)
+    if README in names and sha256_file(out / README) != manifest.files[README].sha256:
+        raise UserError(f"{out / README} was edited and would be overwritten", hint)
 
 
 def write_bundle(out: Path, fill: Callable[[Path], Manifest]) -> Manifest:
@@ -89,6 +93,12 @@ def write_bundle(out: Path, fill: Callable[[Path], Manifest]) -> Manifest:
     return manifest
 
 
+def bundle_bytes(folder: Path, manifest: Manifest) -> int:
+    """Size of all of a bundle's files that are there."""
+    paths = [folder / name for name in (MANIFEST, *manifest.files)]
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
 def load_manifest(folder: Path) -> Manifest:
     """Read a bundle's manifest.
 
@@ -111,7 +121,7 @@ def load_manifest(folder: Path) -> Manifest:
 
 
 def verify_bundle(folder: Path) -> Manifest:
-    """Check every file of a bundle against its hash; call it before any of them is loaded.
+    """Check every file of a bundle but ``README.md`` against its hash; call it before any of them is loaded.
 
     Raises:
         UserError: naming the file that is missing or damaged.
@@ -121,6 +131,8 @@ def verify_bundle(folder: Path) -> Manifest:
         path, facts = folder / name, manifest.files.get(name)
         if facts is None or re.search(r"[/\\]", name):
             raise UserError(f"manifest {folder / MANIFEST} is damaged: it does not vouch for {name}", MAKE_AGAIN)
+        if name == README:
+            continue
         if not path.is_file():
             raise UserError(f"{path} is missing from the bundle", MAKE_AGAIN)
         if path.stat().st_size != facts.bytes or sha256_file(path) != facts.sha256:

@@ -152,17 +152,23 @@ class Latency(_Part):
 
 
 class Startup(_Part):
-    """What a fresh process of the bundle's program takes.
+    """What a fresh process of the bundle's program takes, in the median of several.
 
     Args:
         load_ms: milliseconds to load the library.
         first_ms: milliseconds of the first inference; None where ``load_ms`` has it, as in older bundles.
         peak_memory_bytes: most memory that the process had; None where the system does not tell.
+        starts: how many processes there were.
+        load_range_ms: the fastest and the slowest loading; None in older bundles.
+        first_range_ms: likewise of the first inference.
     """
 
     load_ms: NotNegative
     first_ms: NotNegative | None = None
     peak_memory_bytes: Count | None = None
+    starts: Positive = 1
+    load_range_ms: tuple[NotNegative, NotNegative] | None = None
+    first_range_ms: tuple[NotNegative, NotNegative] | None = None
 
 
 class TargetFacts(_Part):

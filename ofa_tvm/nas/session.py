@@ -28,6 +28,7 @@ from ofa_tvm.support.console import log
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import Infeasible, UserError
 from ofa_tvm.support.files import Record
+from ofa_tvm.support.shipped import known_as
 from ofa_tvm.timing.inference import unknown_power
 from ofa_tvm.tuner.tuned_space import Target, TunedSpace
 
@@ -157,7 +158,7 @@ def search_command(request: SearchRequest) -> str:
     limits = {f"--max-{LIMIT_OPTIONS[name]}": [limit] for name, limit in (settings.limits or {}).items()}
     options: dict[str, Iterable[object]] = {
         "--target": named,
-        "--supernet": [request.supernet],
+        "--supernet": [known_as(request.supernet)],
         "--max-latency-ms": request.budgets_ms,
         **limits,
         "--objective": settings.objectives,

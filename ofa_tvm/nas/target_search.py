@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ofa_tvm.support.command import SCHEMA_VERSION
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import Infeasible
 from ofa_tvm.support.files import Record, write_json
-from ofa_tvm.support.ledger import Ledger
+from ofa_tvm.support.ledger import Cost, Ledger, other_attempt
 from ofa_tvm.support.version import VERSION
 from ofa_tvm.timing.core_rates import core_rates
 from ofa_tvm.tuner.device import Device
@@ -138,11 +138,17 @@ class TargetSearch:
             "ofa_tvm": VERSION,
             "core_rates": self._core_rates(),
             "tuning": asdict(tuning_facts(self.bench.tuned, self.finder.drawn.resolutions)),
-            "cost": [cost.record() for cost in self.ledger.costs()[self._earlier_phases :]],
+            "cost": [cost.record() for cost in self._costs()],
             "folder": str(self.folder),
         }
         write_json(self.folder / FILE_NAME, {"schema_version": SCHEMA_VERSION, **payload})
         return payload
+
+    def _costs(self) -> list[Cost]:
+        """Of this run, after those of earlier ones in the same folder, which this one's result replaces."""
+        costs = self.ledger.costs()
+        earlier = [replace(cost, phase=other_attempt(cost.phase)) for cost in costs[: self._earlier_phases]]
+        return [*earlier, *costs[self._earlier_phases :]]
 
 
 def _records(values: Sequence[BaseModel]) -> list[Record]:

@@ -63,12 +63,16 @@ class Bench(_Part):
 
 
 class Startup(_Part):
-    """What a fresh process takes: milliseconds to load a library, of its first inference, and its memory at most."""
+    """What a fresh process takes: milliseconds to load a library, of its first inference, and its memory at most.
+
+    ``starts`` is how many there were, of which this is the median.
+    """
 
     load_ms: float = Field(gt=0)
     first_ms: float | None = Field(default=None, gt=0)
     peak_memory_bytes: int | None = None
     library_bytes: int | None = None
+    starts: int = 1
 
 
 class RunnerBenchmark(_Part):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from ofa_tvm.nas.result import SearchResult
 from ofa_tvm.reporting import units
-from ofa_tvm.reporting.offers import Offer, Series
+from ofa_tvm.reporting.offers import Offer, Series, quoted
 from ofa_tvm.reporting.parts import Commands, Fact, Facts, Fold, Note, Part, Section
 from ofa_tvm.reporting.source import Bundled, Searched
+from ofa_tvm.support import amounts
 from ofa_tvm.support.files import Record
 
 LABELS = {
@@ -48,7 +50,9 @@ def condition_section(
 def _of_search(result: SearchResult) -> Iterator[Fact]:
     yield Fact("date", searched_at(result) or "not in results of older versions")
     yield Fact("ofa_tvm", result.ofa_tvm or "an older version")
-    yield Fact("supernet", str(result.supernet), f"SHA-256 {result.supernet_sha256}" if result.supernet_sha256 else "")
+    yield Fact(
+        "supernet", quoted(result.supernet), f"SHA-256 {result.supernet_sha256}" if result.supernet_sha256 else ""
+    )
     yield Fact("fingerprint", ", ".join(result.fingerprints.values()) or result.fingerprint)
     yield Fact("latency", f"p{result.percentile} of single calls", _load(result.busy_cores))
     hosts = sorted({pick.timing.host for pick in result.timed if pick.timing is not None and pick.timing.host})
@@ -89,7 +93,7 @@ def _of_bundle(bundled: Bundled) -> Iterator[Fact]:
     yield Fact("kernels", f"{tuned} tuned, {default} by default schedule")
     yield Fact("needs", f"glibc {manifest.glibc} or newer" if manifest.glibc else "an unknown version of glibc")
     for name, file in manifest.files.items():
-        yield Fact(name, units.size(file.bytes), f"SHA-256 {file.sha256}")
+        yield Fact(name, amounts.size(file.bytes), f"SHA-256 {file.sha256}")
     yield from condition_facts(manifest.latency.conditions)
     for name, version in manifest.versions.items():
         yield Fact(f"version of {units.words(name)}", version)
@@ -97,18 +101,26 @@ def _of_bundle(bundled: Bundled) -> Iterator[Fact]:
 
 def _search_commands(searches: Sequence[tuple[Series, Searched]]) -> Iterator[tuple[str, str]]:
     for _, searched in searches:
-        yield "Search again", searched.result.command or _told_command(searched.result)
+        yield "Search again", _from_home(searched.result.command) or _told_command(searched.result)
 
 
 def _told_command(result: SearchResult) -> str:
     """The search's command line as far as an older result tells it."""
     words = ["--target", result.target_source or result.target]
-    words += ["--supernet", str(result.supernet), "--threads", str(result.threads)]
+    words += ["--threads", str(result.threads)]
     words += [] if result.batch is None else ["--batch", str(result.batch)]
     words += ["--dtype", result.dtype or ("auto" if result.fingerprints else "float32")]
     for budget in result.budgets_ms:
         words += ["--max-latency-ms", f"{budget:g}"]
-    return f"python -m ofa_tvm.search {shlex.join(words)}"
+    return f"python -m ofa_tvm.search --supernet {quoted(result.supernet)} {shlex.join(words)}"
+
+
+def _from_home(command: str) -> str:
+    try:
+        words = shlex.split(command)
+    except ValueError:  # somebody edited it
+        return command
+    return " ".join(quoted(Path(word)) if word.startswith("/") else shlex.quote(word) for word in words)
 
 
 def _offer_commands(offers: Sequence[Offer]) -> Iterator[tuple[str, str]]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ofa_tvm.reporting import units
-from ofa_tvm.reporting.parts import Cell, Column, Note, Part, Section, Table
-from ofa_tvm.support.console import duration
+from ofa_tvm.reporting.parts import Cell, Column, Note, Part, Section, Table, amount_cell
 from ofa_tvm.support.ledger import Cost, total
 
 COLUMNS = (
     Column("phase", is_text=True, is_wide=True),
-    Column("time"),
-    Column("CPU time"),
-    Column("energy"),
-    Column("at least"),
-    Column("at most"),
+    Column("time", file_unit="s"),
+    Column("CPU time", file_unit="s"),
+    Column("energy", file_unit="Wh", has_bounds=True),
     Column("how the energy was found", is_text=True, is_wide=True),
 )
 
@@ -33,8 +30,8 @@ def cost_section(costs: Sequence[tuple[str, Sequence[Cost]]], emissions: Sequenc
     rows = tuple(_row(f"{label}: {cost.phase}" if label else cost.phase, cost) for label, cost in phases)
     whole = total("all phases", (cost for _, cost in phases))
     note = Note(
-        "Times are measured. Energy is metered or estimated, as the last column says. Training of the supernet is not "
-        "in it."
+        "Times are measured. Energy is metered or estimated, as the last column says. Training of the supernet and "
+        "tuning of its kernels, which all its subnets share, are not in it."
     )
     table = Table("cost", "Phase by phase", COLUMNS, rows, _row(whole.phase, whole))
     return Section("cost", "What it cost", "Cost", (note, table, *emissions))
@@ -43,8 +40,8 @@ def cost_section(costs: Sequence[tuple[str, Sequence[Cost]]], emissions: Sequenc
 def _row(label: str, cost: Cost) -> tuple[Cell, ...]:
     return (
         Cell(label),
-        Cell(duration(cost.wall_s), cost.wall_s),
-        Cell(duration(cost.cpu_s), cost.cpu_s),
-        *(Cell(units.energy(kwh), kwh) for kwh in (cost.energy_kwh, cost.energy_low_kwh, cost.energy_high_kwh)),
+        Cell(units.duration(cost.wall_s), cost.wall_s),
+        Cell(units.duration(cost.cpu_s), cost.cpu_s),
+        amount_cell(cost.watt_hours),
         Cell(cost.method),
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ofa_tvm.bundle.folder import bundle_bytes
 from ofa_tvm.bundle.manifest import Latency, Manifest
 from ofa_tvm.reporting.interval import interval_text
 from ofa_tvm.reporting.units import plural
+from ofa_tvm.support.amounts import size
 from ofa_tvm.support.command import table
 from ofa_tvm.support.ledger import Cost
 
@@ -20,7 +22,7 @@ def manifest_text(manifest: Manifest, cost: Cost, out: Path) -> str:
         ["subnet", manifest.subnet],
         ["input", f"{manifest.input.name} {manifest.input.shape} {manifest.input.layout} {manifest.input.dtype}"],
         ["size", f"{manifest.macs / 1e6:.1f} M MACs, {manifest.parameters / 1e6:.2f} M parameters, {manifest.dtype}"],
-        ["bundle", _sizes(manifest)],
+        ["bundle", _sizes(out, manifest)],
         ["needs", f"glibc {manifest.glibc} or newer" if manifest.glibc else "unknown: no readelf to ask for its glibc"],
         ["target", f"{target.name}, {plural(target.threads, 'thread')} ({target.fingerprint})"],
         ["kernels", f"{target.tuned_kernels} tuned, {target.default_kernels} by default schedule, 0 trials"],
@@ -83,7 +85,6 @@ def _windows(latency: Latency) -> str:
     return f"{which} ({low:.3f} to {high:.3f} in {len(timing.windows)} windows of single calls{disturbed})"
 
 
-def _sizes(manifest: Manifest) -> str:
-    files = manifest.files
-    each = ", ".join(f"{name} {facts.bytes / 1e6:.2f}" for name, facts in files.items())
-    return f"{sum(facts.bytes for facts in files.values()) / 1e6:.2f} MB ({each})"
+def _sizes(folder: Path, manifest: Manifest) -> str:
+    each = ", ".join(f"{name} {size(facts.bytes)}" for name, facts in manifest.files.items())
+    return f"{size(bundle_bytes(folder, manifest))} with its manifest ({each})"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from ofa_tvm.bundle.folder import load_manifest
-from ofa_tvm.bundle.manifest import FORMAT
-from ofa_tvm.nas.result import FILE_NAME, load_search_result
+from ofa_tvm.bundle.manifest import FORMAT, Manifest
+from ofa_tvm.nas.result import FILE_NAME, Pick, SearchResult, load_search_result
 from ofa_tvm.support.amounts import Amount
+from ofa_tvm.support.dtype import DTYPE_SUFFIX, DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json
-from ofa_tvm.support.ledger import Cost, Ledger, total
+from ofa_tvm.support.ledger import Cost, Ledger, other_attempt, total
 from ofa_tvm.timing.inference import Inference, unknown_power
 from ofa_tvm.timing.window import Timing
 from ofa_tvm.tuner.log import kernel_states
@@ -23,7 +25,9 @@ STAGES: tuple[Stage, ...] = ("train", "tune", "search", "deploy")
 LEDGER, MANIFEST = "ledger.jsonl", "manifest.json"
 ELSEWHERE = ("rpc", "pack")
 """Devices that work without this machine's ledger seeing what they draw."""
-_KINDS = "a search's, a training's, a tuning log's or a bundle's"
+_FOLDER = "folder of a search, a training, a tuning log or a bundle"
+_PRECISION = re.compile(rf"(?<=-)(\d+t-b\d+)-(?:{'|'.join(filter(None, DTYPE_SUFFIX.values()))})(?=-|$)")
+_HASH = re.compile(r"-[0-9a-f]{8}$")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,10 @@ class Delivered:
 
     Args:
         subnet: its key.
+        target: name of its target.
+        dtype: its precision; None in results of older versions.
+        fingerprint: of the target in that precision.
+        space: that it is from.
         parameters: trainable numbers.
         kernels: distinct kernels that it calls; None where that is not said.
         inference: what a call takes; None where no latency is known, or the device's power is not.
@@ -39,10 +47,24 @@ class Delivered:
     """
 
     subnet: str
+    target: str
+    dtype: DType | None
+    fingerprint: str
+    space: str
     parameters: int
     kernels: int | None
     inference: Inference | None
     unknown: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What is the same network on the same target, whichever folder tells of it."""
+        return self.space, self.subnet, self.fingerprint
+
+    @property
+    def where(self) -> str:
+        """Target and precision, for a person."""
+        return ", ".join(filter(None, [self.target, self.dtype]))
 
 
 @dataclass(frozen=True)
@@ -53,8 +75,9 @@ class LedgerFolder:
         stage: of the work.
         path: the folder.
         costs: phase by phase.
+        has_copies: costs may be copied from ledgers of other folders.
         space: what was searched or deployed; None where the folder does not say it, or holds several.
-        target: fingerprint of the target; None of a training.
+        target: fingerprint of the target, without hash and precision; None of a training.
         elsewhere: the device's own energy is not counted, because it is not this machine.
         kernels: tuned or tried, of a tuning log.
         delivered: networks.
@@ -63,6 +86,7 @@ class LedgerFolder:
     stage: Stage
     path: Path
     costs: tuple[Cost, ...]
+    has_copies: bool = False
     space: str | None = None
     target: str | None = None
     elsewhere: bool = False
@@ -97,12 +121,53 @@ def read_folders(paths: Iterable[Path], watts: float | None = None) -> list[Ledg
     for path in paths:
         own = _read(path, watts)
         parts = [part for child in _children(path) if (part := _read(child, watts)) is not None]
+        if own is not None and own.stage == "search":  # in several precisions: the picks are those of all together
+            parts = [replace(part, delivered=()) if part.stage == "search" else part for part in parts]
         for one in [*([] if own is None else [own]), *parts]:
             found.setdefault(one.path.resolve(), one)
         if own is None and not parts:
-            what = "does not exist" if not path.exists() else f"is no folder of {_KINDS[:-1]}es"
-            raise UserError(f"{path} {what}", f"name {_KINDS} folder; a training's holds {LEDGER}")
+            what = "does not exist" if not path.exists() else f"is no {_FOLDER}"
+            raise UserError(f"{path} {what}", f"name the {_FOLDER}; a training's holds {LEDGER}")
     return list(found.values())
+
+
+def search_costs(folder: Path, result: SearchResult) -> tuple[Cost, ...]:
+    """What a search took by its own account, and other attempts in its folder by the ledger there.
+
+    A search in several precisions has a ledger in the folder of each.
+
+    Raises:
+        UserError: a ledger is damaged.
+    """
+    if not result.cost:
+        return tuple(Ledger(folder / LEDGER).costs())
+    told = {cost.work for cost in result.cost}
+    parts = {f"{dtype}: ": folder / dtype for dtype in result.fingerprints} or {"": folder}
+    others = [
+        replace(cost, phase=f"{prefix}{other_attempt(cost.phase)}")
+        for prefix, part in parts.items()
+        for cost in Ledger(part / LEDGER).costs()
+        if cost.work not in told
+    ]
+    return (*others, *result.cost)
+
+
+def target_of(fingerprint: str) -> str:
+    """What the fingerprints of one target in all its precisions have in common."""
+    return _PRECISION.sub(r"\1", _HASH.sub("", fingerprint))
+
+
+def bundle_inference(manifest: Manifest, watts: float | None = None) -> tuple[Inference | None, str]:
+    """What a call of a bundle takes, or why that is not known."""
+    target, latency = manifest.target, manifest.latency
+    return _inference(
+        latency.timing,
+        latency.measured_ms or latency.search_measured_ms,
+        latency.estimated_ms or latency.search_estimated_ms,
+        (target.threads, manifest.input.shape[0]),
+        watts,
+        target.attributes,
+    )
 
 
 def _children(path: Path) -> list[Path]:
@@ -120,7 +185,8 @@ def _read(path: Path, watts: float | None) -> LedgerFolder | None:
             costs = tuple(Ledger(path / LEDGER).costs())
             elsewhere = conditions.get("device") in ELSEWHERE
             kernels = len(kernel_states(path))
-            return LedgerFolder("tune", path, costs, target=path.name, elsewhere=elsewhere, kernels=kernels)
+            target = target_of(path.resolve().name)
+            return LedgerFolder("tune", path, costs, target=target, elsewhere=elsewhere, kernels=kernels)
     if (path / LEDGER).is_file():
         return LedgerFolder("train", path, tuple(Ledger(path / LEDGER).costs()))
     return None
@@ -128,37 +194,55 @@ def _read(path: Path, watts: float | None) -> LedgerFolder | None:
 
 def _search(path: Path, watts: float | None) -> LedgerFolder:
     run = load_search_result(path)
-    attributes = run.conditions.get("target", {})
-    shape = (run.threads, run.batch or 1)
-    delivered = tuple(
-        Delivered(
-            pick.subnet,
-            pick.parameters,
-            None,
-            *_inference(pick.timing, pick.measured_ms, pick.estimated_ms, shape, watts, attributes),
-        )
-        for pick in run.picks
+    return LedgerFolder(
+        "search",
+        path,
+        search_costs(path, run),
+        has_copies=bool(run.fingerprints),
+        space=run.space,
+        target=target_of(run.fingerprint),
+        elsewhere=run.conditions.get("device") in ELSEWHERE,
+        delivered=tuple(_picked(run, pick, watts) for pick in run.picks),
     )
-    costs = tuple(Ledger(path / LEDGER).costs())
-    elsewhere = run.conditions.get("device") in ELSEWHERE
-    return LedgerFolder("search", path, costs, run.space, run.fingerprint, elsewhere, delivered=delivered)
+
+
+def _picked(run: SearchResult, pick: Pick, watts: float | None) -> Delivered:
+    attributes, shape = run.conditions.get("target", {}), (run.threads, run.batch or 1)
+    return Delivered(
+        pick.subnet,
+        run.target,
+        pick.dtype or run.dtype,
+        run.fingerprint if pick.dtype is None else run.fingerprints.get(pick.dtype, run.fingerprint),
+        run.space,
+        pick.parameters,
+        None,
+        *_inference(pick.timing, pick.measured_ms, pick.estimated_ms, shape, watts, attributes),
+    )
 
 
 def _bundle(path: Path, watts: float | None) -> LedgerFolder:
     manifest = load_manifest(path)
     target, latency = manifest.target, manifest.latency
-    inference, unknown = _inference(
-        latency.timing,
-        latency.measured_ms or latency.search_measured_ms,
-        latency.estimated_ms or latency.search_estimated_ms,
-        (target.threads, manifest.input.shape[0]),
-        watts,
-        target.attributes,
+    one = Delivered(
+        manifest.subnet,
+        target.name,
+        manifest.dtype,
+        target.fingerprint,
+        manifest.space,
+        manifest.parameters,
+        target.tuned_kernels + target.default_kernels,
+        *bundle_inference(manifest, watts),
     )
-    kernels = target.tuned_kernels + target.default_kernels
-    one = Delivered(manifest.subnet, manifest.parameters, kernels, inference, unknown)
-    elsewhere = latency.conditions.get("device") in ELSEWHERE
-    return LedgerFolder("deploy", path, manifest.cost, manifest.space, target.fingerprint, elsewhere, 0, (one,))
+    return LedgerFolder(
+        "deploy",
+        path,
+        manifest.cost,
+        has_copies=True,
+        space=manifest.space,
+        target=target_of(target.fingerprint),
+        elsewhere=latency.conditions.get("device") in ELSEWHERE,
+        delivered=(one,),
+    )
 
 
 def _inference(

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ofa_tvm.bundle.folder import bundle_bytes
 from ofa_tvm.cost_model.layer_time import LayerTime
 from ofa_tvm.hardware.target import Provenance
 from ofa_tvm.nas.result import Pick, SearchResult
 from ofa_tvm.reporting.bench_file import Startup
+from ofa_tvm.reporting.ledger_folders import bundle_inference
 from ofa_tvm.reporting.source import Bundled, Searched, Source
 from ofa_tvm.spaces import SPACES, SubnetConfig
 from ofa_tvm.spaces.subnet_blocks import Block, subnet_blocks
@@ -84,6 +86,7 @@ class Offer:
         library_bytes: size of its compiled library.
         bundle_bytes: size of its bundle.
         startup: what a fresh process takes.
+        deployed: calls of its bundle, which count before those that the search measured.
         core_rates: what a core of the machine that measured it can do at most.
         next_command: what deploys it, or runs it where it is a bundle.
     """
@@ -111,6 +114,7 @@ class Offer:
     library_bytes: int | None
     bundle_bytes: int | None
     startup: Startup | None
+    deployed: Inference | None
     core_rates: CoreRates | None
     next_command: str
 
@@ -122,6 +126,8 @@ class Offer:
     @property
     def inference(self) -> Inference | None:
         """Its calls; None where their latency is not known, or what they draw."""
+        if self.deployed is not None:
+            return self.deployed
         if self.latency_ms is None or self.unknown_power:
             return None
         measured = self.provenance == "measured"
@@ -205,8 +211,9 @@ def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series) -> 
         layers=pick.layers,
         objectives=pick.objectives,
         library_bytes=None if bundled is None else bundled.manifest.files["model.so"].bytes,
-        bundle_bytes=None if bundled is None else sum(file.bytes for file in bundled.manifest.files.values()),
+        bundle_bytes=None if bundled is None else bundle_bytes(bundled.folder, bundled.manifest),
         startup=_startup(source, pick.subnet, bundled),
+        deployed=None if bundled is None else bundle_inference(bundled.manifest)[0],
         core_rates=result.core_rates,
         next_command=f"{command} --out bundle-{pick.number}",
     )
@@ -245,8 +252,9 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
         layers=manifest.layers,
         objectives={},
         library_bytes=manifest.files["model.so"].bytes if "model.so" in manifest.files else None,
-        bundle_bytes=sum(file.bytes for file in manifest.files.values()),
+        bundle_bytes=bundle_bytes(bundled.folder, manifest),
         startup=_startup(source, manifest.subnet, bundled),
+        deployed=bundle_inference(manifest)[0],
         core_rates=manifest.core_rates,
         next_command=f"{quoted(bundled.folder / 'run')} IMAGE",
     )
@@ -260,7 +268,7 @@ def _startup(source: Source, subnet: str, bundled: Bundled | None) -> Startup | 
     known = None if bundled is None else bundled.manifest.startup
     if known is None:
         return None
-    return Startup(load_ms=known.load_ms, first_ms=known.first_ms, peak_memory_bytes=known.peak_memory_bytes)
+    return Startup(**known.model_dump(exclude_none=True))
 
 
 def _blocks(space: str, subnet: str) -> tuple[Block, ...]:
@@ -274,5 +282,7 @@ def _blocks(space: str, subnet: str) -> tuple[Block, ...]:
 
 
 def quoted(path: Path) -> str:
-    """A path as a shell reads it."""
-    return shlex.quote(str(path))
+    """A path as a shell reads it, from the user's home if it is there: who reads a page need not know where that is."""
+    home = Path.home()
+    inside = path.is_relative_to(home) and home != Path("/")
+    return f"~/{shlex.quote(str(path.relative_to(home)))}" if inside else shlex.quote(str(path))

@@ -13,8 +13,10 @@ from ofa_tvm.reporting import units
 from ofa_tvm.reporting.condition_section import searched_at
 from ofa_tvm.reporting.offers import Offer, Series, all_offers, all_series
 from ofa_tvm.reporting.page_data import page_data
+from ofa_tvm.reporting.sci_parts import account_of
 from ofa_tvm.reporting.sections import sections
 from ofa_tvm.reporting.source import Source
+from ofa_tvm.support.carbon import Assumptions
 from ofa_tvm.support.version import VERSION
 
 TEMPLATES = "templates"
@@ -26,8 +28,8 @@ PROVENANCE = {
 }
 
 
-def render(source: Source) -> str:
-    """The page as text."""
+def render(source: Source, given: Assumptions) -> str:
+    """The page as text; ``given`` is what emissions are computed with."""
     environment = Environment(
         loader=PackageLoader("ofa_tvm.reporting", TEMPLATES),
         autoescape=True,
@@ -40,12 +42,13 @@ def render(source: Source) -> str:
     provenances = {searched.result.provenance for searched in source.searches} or {
         bundled.manifest.latency.provenance for bundled in source.bundles
     }
+    account = account_of(source.folders, given)
     return environment.get_template("page.html.j2").render(
         title=_title(source),
         subtitle=_subtitle(source, series, offers),
         warnings=[text for kind, text in PROVENANCE.items() if kind in provenances],
-        sections=sections(source, series, offers),
-        data=_embedded(source),
+        sections=sections(source, series, offers, given, account),
+        data=_embedded(page_data(source, account)),
         style=_asset("style.css"),
         script=_asset("script.js"),
         version=VERSION,
@@ -79,7 +82,7 @@ def _asset(name: str) -> str:
     return files("ofa_tvm.reporting").joinpath(TEMPLATES, name).read_text(encoding="utf-8")
 
 
-def _embedded(source: Source) -> str:
+def _embedded(values: dict[str, object]) -> str:
     """The data as JSON, packed by gzip: the layers of many picks would be half of the page."""
-    text = json.dumps(page_data(source), separators=(",", ":"))
+    text = json.dumps(values, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

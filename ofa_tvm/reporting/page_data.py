@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from ofa_tvm.reporting.sci import SciReport
 from ofa_tvm.reporting.source import Source
+from ofa_tvm.support.errors import UserError
 
 DIGITS = 6
 
 
-def page_data(source: Source) -> dict[str, object]:
-    """The sources as JSON values."""
+def page_data(source: Source, account: SciReport | UserError) -> dict[str, object]:
+    """The sources as JSON values, and what emissions were computed from them."""
+    emissions = {"unknown": account.what} if isinstance(account, UserError) else account.record()
     return {
         "searches": [_rounded(searched.result.model_dump(mode="json")) for searched in source.searches],
         "bundles": [_rounded(bundled.manifest.record()) for bundled in source.bundles],
         "benches": [_rounded(bench.model_dump(mode="json")) for bench in source.benches],
         "regret": [_rounded(asdict(entry)) for entry in source.regret],
+        "emissions": _rounded(emissions),
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from ofa_tvm.support.amounts import Amount
+
 Tone = Literal["plain", "good", "bad", "warn"]
 
 
@@ -19,12 +21,18 @@ class Note:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: what it is called, in what unit, and whether it holds words (many: wide) or numbers."""
+    """A column of a table: what it is called, in what unit, and whether it holds words (many: wide) or numbers.
+
+    ``file_unit`` is the unit of a downloaded file where each cell shows its own; with ``has_bounds`` the file has the
+    cells' bounds, too.
+    """
 
     label: str
     unit: str = ""
     is_text: bool = False
     is_wide: bool = False
+    file_unit: str = ""
+    has_bounds: bool = False
 
     @property
     def css(self) -> str:
@@ -34,22 +42,37 @@ class Column:
     @property
     def name(self) -> str:
         """Label and unit, as a downloaded file has them."""
-        return f"{self.label} ({self.unit})" if self.unit else self.label
+        unit = self.unit or self.file_unit
+        return f"{self.label} ({unit})" if unit else self.label
+
+    @property
+    def bound_names(self) -> tuple[str, str]:
+        """Likewise of the bounds."""
+        return f"{self.label}, at least ({self.file_unit})", f"{self.label}, at most ({self.file_unit})"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: what is shown, and the value that it is sorted and downloaded by; ``bar`` is a share from 0 to 1."""
+    """A cell: what is shown, and the value that it is sorted and downloaded by.
+
+    ``bar`` is a share from 0 to 1; ``bounds`` are those of the value, where its column has them.
+    """
 
     text: str
     value: float | str | None = None
     bar: float | None = None
     is_code: bool = False
+    bounds: tuple[float, float] | None = None
 
     @property
     def raw(self) -> str:
         """The value as the page holds it: numbers with six digits."""
         return f"{self.value:.6g}" if isinstance(self.value, float) else str(self.value)
+
+
+def amount_cell(amount: Amount) -> Cell:
+    """An amount with its bounds."""
+    return Cell(amount.text, amount.value, bounds=(amount.low, amount.high))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from ofa_tvm.nas.objectives import OBJECTIVES
 from ofa_tvm.reporting import units
 from ofa_tvm.reporting.offers import Offer
 from ofa_tvm.reporting.parts import Card, Cards, Fact, Tone
-from ofa_tvm.support.carbon import assumptions, footprint
+from ofa_tvm.support import amounts
+from ofa_tvm.support.carbon import Assumptions, footprint
 from ofa_tvm.timing.inference import IMAGES
 
 HELD: dict[bool | None, tuple[str, Tone]] = {
@@ -18,14 +19,14 @@ HELD: dict[bool | None, tuple[str, Tone]] = {
 }
 
 
-def pick_cards(offers: Sequence[Offer], has_several_series: bool) -> Cards:
-    """A card for each offer."""
-    return Cards(tuple(_card(offer, has_several_series) for offer in offers))
+def pick_cards(offers: Sequence[Offer], has_several_series: bool, given: Assumptions) -> Cards:
+    """A card for each offer; ``given`` is what emissions are computed with."""
+    return Cards(tuple(_card(offer, has_several_series, given) for offer in offers))
 
 
-def _card(offer: Offer, has_several_series: bool) -> Card:
+def _card(offer: Offer, has_several_series: bool, given: Assumptions) -> Card:
     known, unknown = list[Fact](), list[Fact]()
-    for fact in (*_speed(offer), *_accuracy(offer), *_size(offer), *_startup(offer), *_energy(offer)):
+    for fact in (*_speed(offer), *_accuracy(offer), *_size(offer), *_startup(offer), *_energy(offer, given)):
         (known if fact.value else unknown).append(fact)
     known += [
         Fact(OBJECTIVES[name].label, f"{value:.3f} {OBJECTIVES[name].unit}") for name, value in offer.objectives.items()
@@ -110,11 +111,11 @@ def _accuracy(offer: Offer) -> list[Fact]:
 def _size(offer: Offer) -> list[Fact]:
     facts = [Fact("parameters", units.count(offer.parameters)), Fact("MACs", units.count(offer.macs))]
     if offer.bundle_bytes is not None and offer.library_bytes is not None:
-        facts.append(Fact("library", units.size(offer.library_bytes), f"bundle {units.size(offer.bundle_bytes)}"))
+        facts.append(Fact("library", amounts.size(offer.library_bytes), f"bundle {amounts.size(offer.bundle_bytes)}"))
     else:
         facts.append(Fact("library", "", "", _deploys(offer)))
     if offer.peak_activation_bytes is not None:
-        facts.append(Fact("maps alive at once", units.size(offer.peak_activation_bytes), "in float32, one image"))
+        facts.append(Fact("maps alive at once", amounts.size(offer.peak_activation_bytes), "in float32, one image"))
     return facts
 
 
@@ -125,25 +126,26 @@ def _startup(offer: Offer) -> list[Fact]:
         if offer.number is None:
             command = f"{offer.next_command.rpartition(' ')[0]} --benchmark --json > benchmark.json"
         return [Fact(what, "", "", command) for what in ("load", "first inference", "peak memory")]
+    where = "in a fresh process" if startup.starts == 1 else f"median of {startup.starts} fresh processes"
     if startup.first_ms is None:
-        facts = [Fact("load and first inference", f"{startup.load_ms:.1f} ms", "in a fresh process")]
+        facts = [Fact("load and first inference", f"{startup.load_ms:.1f} ms", where)]
     else:
         facts = [
-            Fact("load", f"{startup.load_ms:.2f} ms", "in a fresh process"),
+            Fact("load", f"{startup.load_ms:.2f} ms", where),
             Fact("first inference", f"{startup.first_ms:.2f} ms", "likewise"),
         ]
     if startup.peak_memory_bytes is not None:
-        facts.append(Fact("peak memory", units.size(startup.peak_memory_bytes), "of the whole process"))
+        facts.append(Fact("peak memory", amounts.size(startup.peak_memory_bytes), "of the whole process"))
     return facts
 
 
-def _energy(offer: Offer) -> list[Fact]:
+def _energy(offer: Offer, given: Assumptions) -> list[Fact]:
     """As the ledger has it."""
     if offer.unknown_power:
         return [Fact("energy and CO2e of a million images", "", offer.unknown_power)]
     if offer.inference is None:
         return []
-    used = footprint(offer.inference.cost(IMAGES), assumptions())
+    used = footprint(offer.inference.cost(IMAGES), given)
     return [
         Fact("energy", used.energy.text, f"of a million images; {used.energy.kind}"),
         Fact("CO2e", used.emissions.text, f"likewise; {used.emissions.kind}"),

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ofa_tvm.reporting.break_even import Alone, BreakEven, Published, break_even, nothing, published, read_alone
-from ofa_tvm.reporting.ledger_folders import STAGES, LedgerFolder, Stage, read_folders
+from ofa_tvm.reporting.ledger_folders import STAGES, Delivered, LedgerFolder, Stage, read_folders
 from ofa_tvm.support.amounts import Amount, averaged
-from ofa_tvm.support.carbon import Assumptions, Footprint, footprint, summed
+from ofa_tvm.support.carbon import Assumptions, Footprint, footprint, summed, uses_gpu
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost, total
 from ofa_tvm.support.power_readings import PowerReadings
@@ -45,7 +45,7 @@ class Provided:
 class Consumed:
     """Inference of ``IMAGES`` images by one delivered network; ``milliseconds`` is the latency of a call."""
 
-    subnet: str
+    network: Delivered
     folder: Path
     milliseconds: float
     cost: Cost
@@ -54,10 +54,9 @@ class Consumed:
 
 @dataclass(frozen=True)
 class ProviderScore:
-    """Emissions of all that was provided, per ``PARAMETERS`` parameters of a delivered network."""
+    """Emissions of all that was provided but other networks' deployment, per ``PARAMETERS`` of its parameters."""
 
-    subnet: str
-    parameters: int
+    network: Delivered
     emissions: Amount
 
 
@@ -91,6 +90,12 @@ class SciReport:
     published_source: str
     left_out: tuple[str, ...]
 
+    @property
+    def has_gpu(self) -> bool:
+        """Whether a GPU's manufacture is in it."""
+        costs = [*(one.cost for one in self.provided), *(one.cost for one in self.consumed)]
+        return any(map(uses_gpu, costs))
+
     def record(self) -> Record:
         """As a JSON object."""
         return {
@@ -111,10 +116,7 @@ class SciReport:
                     for one in self.provided
                 ],
                 "total": self.provider.record(),
-                "scores": [
-                    {"subnet": one.subnet, "parameters": one.parameters, "emissions": one.emissions.record()}
-                    for one in self.scores
-                ],
+                "scores": [{**_named(one.network), "emissions": one.emissions.record()} for one in self.scores],
                 "marginal_target": None if self.marginal is None else self.marginal.record(),
                 "targets": self.targets,
             },
@@ -122,7 +124,7 @@ class SciReport:
                 "functional_unit": f"inference of {IMAGES} images",
                 "networks": [
                     {
-                        "subnet": one.subnet,
+                        **_named(one.network),
                         "folder": str(one.folder),
                         "milliseconds": one.milliseconds,
                         "cost": one.cost.record(),
@@ -135,6 +137,11 @@ class SciReport:
             "published": {"source": self.published_source, "rows": [one.record() for one in self.published]},
             "left_out": list(self.left_out),
         }
+
+
+def _named(network: Delivered) -> Record:
+    names = ("subnet", "target", "dtype", "parameters")
+    return {name: getattr(network, name) for name in names}
 
 
 def sci_report(
@@ -164,16 +171,14 @@ def sci_report(
         left_out.append(f"the readings of {readings.name}: they cover no phase of these folders whole")
     provider = summed([one.footprint for one in provided])
     consumed, scores = [], []
-    for folder in folders:
-        for net in folder.delivered:
-            scores.append(
-                ProviderScore(net.subnet, net.parameters, provider.emissions.times(PARAMETERS / net.parameters))
-            )
-            if net.inference is None:
-                left_out.append(f"inference of {net.subnet} ({folder.path}): {net.unknown}")
-                continue
-            cost = net.inference.cost(IMAGES)
-            consumed.append(Consumed(net.subnet, folder.path, net.inference.ms[0], cost, footprint(cost, assumptions)))
+    for folder, net in _networks(folders):
+        emissions = summed(_for(net, folders, provided)).emissions
+        scores.append(ProviderScore(net, emissions.times(PARAMETERS / net.parameters)))
+        if net.inference is None:
+            left_out.append(f"inference of {net.subnet} ({folder.path}): {net.unknown}")
+            continue
+        cost = net.inference.cost(IMAGES)
+        consumed.append(Consumed(net, folder.path, net.inference.ms[0], cost, footprint(cost, assumptions)))
     each = _each_target(provided)
     marginal = None if not each else Footprint(*map(averaged, zip(*map(_parts, each), strict=True)))
     source, rows = published()
@@ -192,6 +197,22 @@ def sci_report(
     )
 
 
+def _networks(folders: Sequence[LedgerFolder]) -> list[tuple[LedgerFolder, Delivered]]:
+    """Each delivered network once, with the folder that knows it best: a bundle's own measurement before a search's."""
+    found: dict[tuple[str, str, str], tuple[LedgerFolder, Delivered]] = {}
+    for folder in folders:
+        for net in folder.delivered:
+            if net.identity not in found or (folder.stage == "deploy" != found[net.identity][0].stage):
+                found[net.identity] = (folder, net)
+    return list(found.values())
+
+
+def _for(net: Delivered, folders: Iterable[LedgerFolder], provided: Iterable[Provided]) -> list[Footprint]:
+    """What was provided for a network: all but the deployment of others."""
+    own = {folder.path for folder in folders if net.identity in {one.identity for one in folder.delivered}}
+    return [one.footprint for one in provided if one.stage != "deploy" or one.folder in own]
+
+
 def _parts(one: Footprint) -> tuple[Amount, Amount, Amount]:
     return one.energy, one.operational, one.embodied
 
@@ -202,9 +223,9 @@ def _provided(
     """Each folder's work by stage; what is not counted of it is added to ``left_out``."""
     folders = list(folders)
     spaces = {folder.space for folder in folders if folder.space is not None}
-    seen: set[Cost] = set()
+    seen: set[tuple[float | str, ...]] = set()
     found = []
-    for folder in sorted(folders, key=lambda one: STAGES.index(one.stage)):
+    for folder in sorted(folders, key=lambda one: (STAGES.index(one.stage), one.has_copies)):
         costs = folder.of_spaces(spaces)
         if others := len(folder.costs) - len(costs):
             left_out.append(f"{others} phases of other spaces in {folder.path}")
@@ -212,9 +233,8 @@ def _provided(
             left_out.append(f"what the device itself drew in {folder.path}: its ledger counts the machine that asked")
         if any("GPU not counted" in cost.method for cost in costs):
             left_out.append(f"the GPU's energy in {folder.path}: its driver's count was not there")
-        # A bundle repeats what its search cost.
-        new = [cost for cost in costs if folder.stage != "deploy" or cost not in seen]
-        seen.update(new)
+        new = [cost for cost in costs if cost.work not in seen or not (folder.has_copies or cost.ended_at)]
+        seen.update(cost.work for cost in new)
         for stage, part in _by_stage(folder.stage, new).items():
             cost = total(stage, part if readings is None else map(readings.metered, part))
             found.append(Provided(stage, folder.path, folder.target, cost, len(part), footprint(cost, given)))

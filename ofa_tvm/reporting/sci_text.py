@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from ofa_tvm.reporting import units
 from ofa_tvm.reporting.break_even import BreakEven
 from ofa_tvm.reporting.sci import PARAMETERS, SciReport
 from ofa_tvm.support.amounts import digits, merged
 from ofa_tvm.support.carbon import Assumptions, Footprint, Hardware
 from ofa_tvm.support.command import table
-from ofa_tvm.support.console import duration
+from ofa_tvm.support.ledger import Cost, total
 from ofa_tvm.timing.inference import IMAGES
 
 HEADERS = ("energy", "kind", "operational", "embodied", "SCI (CO2e)")
@@ -28,11 +29,15 @@ def sci_text(report: SciReport) -> str:
             "",
             *_break_even(report),
             "",
-            *_assumptions(report.assumptions),
+            *_assumptions(report.assumptions, report.has_gpu),
             *(f"not counted: {one}" for one in report.left_out),
             "nothing is offset",
         ]
     )
+
+
+def _times(cost: Cost) -> list[str]:
+    return [units.duration(cost.wall_s), units.duration(cost.cpu_s)]
 
 
 def _cells(one: Footprint) -> list[str]:
@@ -49,11 +54,8 @@ def _kinds(footprints: Iterable[Footprint]) -> str:
 
 
 def _provider(report: SciReport) -> Iterator[str]:
-    rows = [
-        [one.stage, str(one.folder), duration(one.cost.wall_s), duration(one.cost.cpu_s), *_cells(one.footprint)]
-        for one in report.provided
-    ]
-    rows.append(["sum", "", "", "", *_cells(report.provider)])
+    rows = [[one.stage, str(one.folder), *_times(one.cost), *_cells(one.footprint)] for one in report.provided]
+    rows.append(["sum", "", *_times(total("sum", (one.cost for one in report.provided))), *_cells(report.provider)])
     yield "provider"
     yield table(["stage", "folder", "time", "CPU time", *HEADERS], rows)
     yield _kinds(one.footprint for one in report.provided)
@@ -64,8 +66,8 @@ def _provider(report: SciReport) -> Iterator[str]:
         yield f"one more target{of}: {energy.text} ({energy.kind}), {emissions.text} CO2e ({emissions.kind})"
     for one in report.scores:
         yield (
-            f"{one.subnet}: {one.emissions.text} CO2e per {PARAMETERS:,} of its {one.parameters:,} parameters "
-            f"({one.emissions.kind})"
+            f"{one.network.subnet} ({one.network.where}): {one.emissions.text} CO2e per {PARAMETERS:,} of its "
+            f"{one.network.parameters:,} parameters ({one.emissions.kind})"
         )
 
 
@@ -74,8 +76,11 @@ def _consumer(report: SciReport) -> Iterator[str]:
     if not report.consumed:
         yield "no network with a latency is in these folders"
         return
-    rows = [[one.subnet, f"{one.milliseconds:.3f}", *_cells(one.footprint)] for one in report.consumed]
-    yield table(["subnet", "ms a call", *HEADERS], rows)
+    rows = [
+        [one.network.subnet, one.network.where, f"{one.milliseconds:.3f}", *_cells(one.footprint)]
+        for one in report.consumed
+    ]
+    yield table(["subnet", "on", "ms a call", *HEADERS], rows)
     yield _kinds(one.footprint for one in report.consumed)
     yield from dict.fromkeys(f"energy {one.cost.method}" for one in report.consumed)
 
@@ -88,15 +93,17 @@ def _break_even(report: SciReport) -> Iterator[str]:
         yield "no costs of nets trained or tuned alone: give them with --alone"
     yield f"as published: {report.published_source}"
     rows = [
-        [one.method, one.against, _number(one.at), f"{digits(one.ratio)}x at {one.targets} targets", "published"]
+        [one.method, one.against, _from(one.at), f"{digits(one.ratio)}x at {one.targets} targets", "published"]
         for one in report.published
     ]
     yield table(["method", "against", "cheaper from so many targets on", "costs less by", "kind"], rows)
 
 
 def _compared(one: BreakEven) -> Iterator[str]:
-    value, low, high = map(_number, one.at)
-    from_there = f"from {value} {one.per} on" if math.isfinite(one.at[0]) else f"for no number of {one.per}"
+    low, high = map(_number, one.at[1:])
+    from_there = f"for no number of {one.per}"
+    if math.isfinite(one.at[0]):
+        from_there = "from the first on" if one.at[0] <= 1 else f"from {_number(one.at[0])} {one.per} on"
     yield f"against {one.against}: we cost less {from_there} ({low} to {high}; {one.kind})"
     yield (
         f"  ours: {one.once.text} once ({one.once.kind}), {one.each.text} for each ({one.each.kind}); "
@@ -110,17 +117,21 @@ def _compared(one: BreakEven) -> Iterator[str]:
     yield from (f"  {text}" for text in one.assumed)
 
 
+def _from(number: float) -> str:
+    return "1: the first already pays" if number <= 1 else _number(number)
+
+
 def _number(number: float) -> str:
     return digits(number) if math.isfinite(number) else "never"
 
 
-def _assumptions(given: Assumptions) -> Sequence[str]:
+def _assumptions(given: Assumptions, has_gpu: bool) -> Sequence[str]:
     grid = given.grid
     year = "" if grid.year is None else f", {grid.year}"
     return [
         f"grid: {grid.g_per_kwh:g} g CO2e/kWh ({grid.region}{year}; {grid.source})",
         f"PUE: {given.pue:g} ({given.pue_source})",
-        *(_hardware(one) for one in (given.server, given.gpu)),
+        *(_hardware(one) for one in ((given.server, given.gpu) if has_gpu else (given.server,))),
     ]
 
 

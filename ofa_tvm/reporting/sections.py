@@ -13,6 +13,7 @@ from ofa_tvm.reporting.cost_section import cost_section
 from ofa_tvm.reporting.engine_section import engine_section
 from ofa_tvm.reporting.front_plot import front_plot
 from ofa_tvm.reporting.layer_section import layer_section
+from ofa_tvm.reporting.ledger_folders import search_costs
 from ofa_tvm.reporting.model_section import model_section
 from ofa_tvm.reporting.offers import Offer, Series, series_of
 from ofa_tvm.reporting.parts import Commands, Fact, Facts, Fold, Note, Part, Section
@@ -20,31 +21,44 @@ from ofa_tvm.reporting.pick_cards import pick_cards
 from ofa_tvm.reporting.pick_table import compared_table, windows_table
 from ofa_tvm.reporting.progress_section import progress_section
 from ofa_tvm.reporting.regret_section import regret_section
-from ofa_tvm.reporting.sci_parts import sci_parts
-from ofa_tvm.reporting.source import Source
+from ofa_tvm.reporting.sci import SciReport
+from ofa_tvm.reporting.sci_parts import carbon_text, sci_parts
+from ofa_tvm.reporting.source import Searched, Source
 from ofa_tvm.reporting.tuning_section import tuning_section
-from ofa_tvm.support.carbon import assumptions
+from ofa_tvm.support.carbon import Assumptions
 from ofa_tvm.support.dtype import DType
-
-_GIVEN = assumptions()
-CARBON = (
-    "Energy is estimated from the time of busy cores at 3 to 12 W each. CO2e is of operation "
-    f"({_GIVEN.grid.g_per_kwh:g} g a kWh, the {_GIVEN.grid.region}'s mean of {_GIVEN.grid.year}; PUE {_GIVEN.pue:g}) "
-    "and of the hardware's manufacture."
-)
+from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.ledger import Cost
 
 
-def sections(source: Source, series: tuple[Series, ...], offers: tuple[Offer, ...]) -> tuple[Section, ...]:
-    """All sections that have something to say."""
+def sections(
+    source: Source,
+    series: tuple[Series, ...],
+    offers: tuple[Offer, ...],
+    given: Assumptions,
+    account: SciReport | UserError,
+) -> tuple[Section, ...]:
+    """All sections that have something to say.
+
+    Args:
+        source: what is reported.
+        series: its targets and precisions.
+        offers: its picks or bundles.
+        given: what emissions are computed with.
+        account: of the emissions.
+    """
     results = [searched.result for searched in source.searches]
     several = len(series) > 1
     of_results = [(series_of(series, result, _main_dtype(result)), result) for result in results]
     rounds = [(series_of(series, result, entry.dtype), entry) for result in results for entry in result.rounds]
     tuned = [(one, result.tuning) for one, result in of_results if result.tuning is not None]
-    costs = [(one.label if len(results) > 1 else "", result.cost) for one, result in of_results]
+    costs = [
+        (one.label if len(results) > 1 else "", _costs(searched, account))
+        for (one, _), searched in zip(of_results, source.searches, strict=True)
+    ]
     space = results[0].space if results else source.bundles[0].manifest.space
     made = [
-        _picks(source, offers, several),
+        _picks(source, offers, several, given),
         _front(results, series, offers),
         _architecture(offers, several),
         layer_section(offers, several) or _no_layers(offers, space),
@@ -53,7 +67,7 @@ def sections(source: Source, series: tuple[Series, ...], offers: tuple[Offer, ..
         tuning_section(tuned),
         model_section(of_results),
         regret_section(source.regret),
-        cost_section(costs or [("", bundled.manifest.cost) for bundled in source.bundles], sci_parts(source.folders)),
+        cost_section(costs or [("", bundled.manifest.cost) for bundled in source.bundles], sci_parts(account)),
         condition_section(
             [(one, searched) for (one, _), searched in zip(of_results, source.searches, strict=True)],
             source.bundles,
@@ -63,20 +77,26 @@ def sections(source: Source, series: tuple[Series, ...], offers: tuple[Offer, ..
     return tuple(section for section in made if section is not None and section.parts)
 
 
+def _costs(searched: Searched, account: SciReport | UserError) -> tuple[Cost, ...]:
+    """Of all attempts, as the account has them; of this one, where there is no account."""
+    is_known = not isinstance(account, UserError)
+    return search_costs(searched.folder, searched.result) if is_known else searched.result.cost
+
+
 def _main_dtype(result: SearchResult) -> DType | None:
     """The precision that a result in several tells the models of: that of most of its picks."""
     dtypes = Counter(pick.dtype for pick in result.picks)
     return dtypes.most_common(1)[0][0] if dtypes else None
 
 
-def _picks(source: Source, offers: tuple[Offer, ...], several: bool) -> Section:
+def _picks(source: Source, offers: tuple[Offer, ...], several: bool, given: Assumptions) -> Section:
     has_budgets = any(searched.result.budgets_ms for searched in source.searches)
     title = "What fits each budget" if has_budgets else "Picks along the front" if source.searches else "The bundle"
     if not offers:
         parts: list[Part | Fold] = [Note("The search found no subnet to offer.", "warn")]
     else:
-        parts = [pick_cards(offers, several)]
-        parts += [] if all(offer.unknown_power for offer in offers) else [Note(CARBON)]
+        parts = [pick_cards(offers, several, given)]
+        parts += [] if all(offer.unknown_power for offer in offers) else [Note(carbon_text(given))]
     parts += _unmet(source)
     parts += _waiting(source)
     if offers:

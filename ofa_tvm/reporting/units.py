@@ -75,9 +75,13 @@ def span(low: str, high: str) -> str:
     return f"{number if unit == other else low} to {high}"
 
 
-def size(count: float) -> str:
-    """Of bytes: ``4.85 MB``."""
-    return _scaled(count, ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes")))
+def duration(seconds: float) -> str:
+    """``0.35 s``, ``45 s``, ``4 min 53 s`` or ``1 h 05 min``."""
+    if seconds < 59.5:
+        return f"{_short(seconds)} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60) if seconds < 3600 else divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
 def count(value: float) -> str:

@@ -90,6 +90,13 @@ def digits(number: float) -> str:
     return f"{float(f'{number:.3g}'):.12g}"
 
 
+def size(count: float) -> str:
+    """Of bytes, three digits: ``4.85 MB``."""
+    scale, prefix = _prefix(count)
+    number = f"{count:.0f}" if scale <= 1 else f"{count / scale:#.3g}".rstrip(".")
+    return f"{number} {f'{prefix}B' if scale > 1 else 'bytes'}"
+
+
 def _prefix(number: float) -> tuple[float, str]:
     for scale, prefix in PREFIXES:
         if abs(number) >= 0.9995 * scale:

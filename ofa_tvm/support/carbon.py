@@ -121,10 +121,10 @@ def assumptions(pue: float | None = None, region: str | None = None, g_per_kwh: 
         raise UserError(f"--pue {pue:g} cannot be: all of a building uses no less than its machines", "1 or more")
     if g_per_kwh is not None and not 0 <= g_per_kwh < math.inf:
         raise UserError(f"--grid {g_per_kwh:g} cannot be", "grams of CO2 equivalents for a kWh, such as 481")
-    known = regions()
-    if (region or WORLD) not in known:
+    known, name = regions(), "-".join((region or WORLD).lower().split())
+    if name not in known:
         raise UserError(f"unknown region '{region}'", f"choose one of {', '.join(known)}, or give --grid G_PER_KWH")
-    grid = known[region or WORLD] if g_per_kwh is None else Grid("as given", g_per_kwh, None, "given by --grid")
+    grid = known[name] if g_per_kwh is None else Grid("as given", g_per_kwh, None, "given by --grid")
     building = _figures()["pue"]
     return Assumptions(
         building["value"] if pue is None else pue,
@@ -135,11 +135,16 @@ def assumptions(pue: float | None = None, region: str | None = None, g_per_kwh: 
     )
 
 
+def uses_gpu(cost: Cost) -> bool:
+    """Whether a GPU did part of the work."""
+    return "GPU" in cost.method
+
+
 def footprint(cost: Cost, given: Assumptions) -> Footprint:
     """Energy and emissions of a cost; a GPU's manufacture counts where its energy was to be counted."""
     energy = cost.watt_hours
     hardware = [given.server.share(cost.cpu_s)]
-    if "GPU" in cost.method:
+    if uses_gpu(cost):
         hardware.append(given.gpu.share(cost.wall_s))
     grid_kinds = ("published",) if given.grid.year is not None else ("assumed",)
     operational = energy.times(given.pue * given.grid.g_per_kwh / 1e3, *grid_kinds, "assumed", unit="g")

@@ -42,6 +42,11 @@ class Cost:
     ended_at: str = ""
     """UTC, ISO 8601; empty in ledgers of older versions, and of sums."""
 
+    @property
+    def work(self) -> tuple[float | str, ...]:
+        """What was done, whatever its phase is called where it was copied to."""
+        return self.wall_s, self.cpu_s, self.energy_kwh, self.method, self.ended_at
+
     def record(self) -> Record:
         """The cost as a JSON object."""
         return asdict(self)
@@ -112,6 +117,11 @@ def estimated(phase: str, wall_s: float, cpu_s: float) -> Cost:
     low, middle, high = (cpu_s * watts / JOULE_PER_KWH for watts in CORE_WATTS)
     method = f"estimated ({CORE_WATTS[1]:g} W per busy core)"
     return Cost(phase, wall_s, cpu_s, middle, low, high, method)
+
+
+def other_attempt(phase: str) -> str:
+    """The name of a phase of a run in the same folder that did not end, or whose result was replaced."""
+    return f"other attempt: {phase}"
 
 
 def total(phase: str, costs: Iterable[Cost]) -> Cost:

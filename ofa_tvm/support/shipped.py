@@ -28,6 +28,12 @@ def shipped_supernet() -> Path:
     return _PACKAGE / "pretrained" / "mbv3-cifar"
 
 
+def known_as(supernet: Path) -> Path:
+    """A supernet as every machine knows it: by its name, if it is one that ships."""
+    shipped = {path: Path(folder.name) for folder in shipped_supernets() for path in (folder, *folder.iterdir())}
+    return shipped.get(supernet, supernet)
+
+
 class _Manifest(BaseModel):
     schema_version: int = Field(ge=1, le=1)
     files: dict[str, str]

@@ -75,12 +75,13 @@ void Paths::open_list(const std::string &list) {
   if (descriptor_ < 0) throw bad_input("list " + list + " cannot be read: " + strerror(errno));
 }
 
-void Paths::add_folder(const std::string &folder) {
+void Paths::add_folder(std::string folder) {
+  while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
   DIR *opened = opendir(folder.c_str());
   if (!opened) throw bad_input("folder " + folder + " cannot be read: " + strerror(errno));
   std::vector<std::string> names, left_out;
   while (const dirent *entry = readdir(opened)) {
-    const std::string name = entry->d_name, path = folder + "/" + name;
+    const std::string name = entry->d_name, path = folder == "/" ? folder + name : folder + "/" + name;
     if (name[0] == '.') continue;  // hidden, or what Macs put beside pictures
     if (entry->d_type == DT_DIR || (entry->d_type == DT_UNKNOWN && is_folder(path)) || is_input(name)) {
       names.push_back(path);
@@ -99,8 +100,8 @@ void Paths::add_folder(const std::string &folder) {
   }
   if (left_out.empty()) return;
   const std::string first = *std::min_element(left_out.begin(), left_out.end());
-  std::fprintf(stderr, "%s: %zu files of other kinds are left out, the first is %s\n", folder.c_str(), left_out.size(),
-               first.c_str());
+  const char *what = left_out.size() == 1 ? "file of another kind is" : "files of other kinds are";
+  std::fprintf(stderr, "%s: %zu %s left out, the first is %s\n", folder.c_str(), left_out.size(), what, first.c_str());
 }
 
 }  // namespace ofa_tvm

@@ -26,7 +26,7 @@ class Paths {
   void read_more();
 
  private:
-  void add_folder(const std::string &folder);
+  void add_folder(std::string folder);
   void open_list(const std::string &list);
 
   std::deque<std::string> known_;

@@ -17,13 +17,14 @@ from runner_headers import needs_stb
 import ofa_tvm.deploy as deploy_command
 from ofa_tvm import data
 from ofa_tvm.api.bundles import load_bundle
-from ofa_tvm.bundle.card import BENCHMARKS, DATASETS, EXAMPLE, README, largest_top1
-from ofa_tvm.bundle.folder import verify_bundle
+from ofa_tvm.bundle.card import BENCHMARKS, DATASETS, EXAMPLE, largest_top1
+from ofa_tvm.bundle.folder import LIBRARY, ONNX, README, bundle_bytes, verify_bundle
 from ofa_tvm.bundle.order import known_licence
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.support.amounts import size
 from ofa_tvm.support.errors import UserError
 
 SUBNET = "r12.5x4.3x2-7x4"
@@ -101,17 +102,26 @@ def test_numbers_of_the_card_are_the_manifests(made):
     accuracy, latency = manifest.accuracy, manifest.latency
     assert accuracy.test_top1 is not None
     assert accuracy.torch_test_top1 is not None
-    assert f"{accuracy.test_top1:.2%} of {accuracy.test_images} test images" in text
-    assert f"| in float32 | {accuracy.torch_test_top1:.2%}" in text
+    error = (accuracy.test_top1 * (1 - accuracy.test_top1) / accuracy.test_images) ** 0.5
+    assert f"{accuracy.test_top1:.2%} ± {error:.2%} (standard error) of {accuracy.test_images} test images" in text
+    assert "| in float32 |" not in text, "it is"
+    assert "target kind llvm; " in text
+    assert not re.search(r"conditions: .*[{}\[\]']", text)
     assert f"| largest subnet | 50.00%, as the training counted (this: {100 * (accuracy.test_top1 - 0.5):+.2f}" in text
     assert f"{latency.measured_ms:.3f} ms a call of 1" in text
     benchmarks = json.loads((made / BENCHMARKS).read_text())
     assert (benchmarks["latency"]["ms"], benchmarks["latency"]["how"]) == (latency.measured_ms, "measured")
     assert benchmarks["largest_subnet_top1"] == 0.5
     assert benchmarks["start"]["peak_memory_bytes"] > 1e6
-    assert f"{benchmarks['start']['peak_memory_bytes'] / 1e6:.1f} MB at most" in text
-    others = manifest.files.keys() - {README, BENCHMARKS}
-    assert benchmarks["size_bytes"] == sum(manifest.files[name].bytes for name in others)
+    assert f"{size(benchmarks['start']['peak_memory_bytes'])} at most" in text
+    assert manifest.startup is not None
+    assert manifest.startup.load_range_ms is not None
+    assert manifest.startup.load_range_ms[0] <= manifest.startup.load_ms <= manifest.startup.load_range_ms[1]
+    assert f"(measured, median of {manifest.startup.starts} starts)" in text
+    library, graph = (manifest.files[name].bytes for name in (LIBRARY, ONNX))
+    assert (benchmarks["library_bytes"], benchmarks["onnx_bytes"]) == (library, graph)
+    assert f"| size | machine code {size(library)}, ONNX file {size(graph)}; " in text
+    assert bundle_bytes(made, manifest) == sum(path.stat().st_size for path in made.iterdir())
     assert f"| deployment | {sum(cost.wall_s for cost in manifest.cost):.1f} |" in text
     inference = benchmarks["sci"]["parts"][-1]
     assert inference["part"] == "inference of 1,000,000 images"
@@ -120,11 +130,20 @@ def test_numbers_of_the_card_are_the_manifests(made):
     assert not re.search(r"\{\{|\}\}|None|Undefined", text)
 
 
-def test_its_files_are_hashed_like_the_rest(bundle):
+def test_the_card_may_be_edited_and_its_other_files_are_hashed_like_the_rest(bundle, deploy, capsys):
     assert {README, EXAMPLE, BENCHMARKS} <= verify_bundle(bundle).files.keys()
     (bundle / README).write_text("another card")
-    with pytest.raises(UserError, match=r"README\.md is damaged"):
+    verify_bundle(bundle)
+    assert subprocess.run([bundle / "run", "--benchmark"], check=False, capture_output=True).returncode == 0
+    assert deploy("--out", bundle) == 2
+    assert "README.md was edited and would be overwritten" in capsys.readouterr().err
+    assert (bundle / README).read_text() == "another card"
+    (bundle / README).unlink()
+    verify_bundle(bundle)
+    (bundle / EXAMPLE).write_text("another example")
+    with pytest.raises(UserError, match=r"example\.py is damaged"):
         verify_bundle(bundle)
+    assert subprocess.run([bundle / "run", "--benchmark"], check=False, capture_output=True).returncode == 2
 
 
 @pytest.mark.parametrize("language", BUILD)

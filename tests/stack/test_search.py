@@ -29,6 +29,7 @@ from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
+from ofa_tvm.support.ledger import Ledger, estimated
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
@@ -85,6 +86,7 @@ def test_a_dry_run_says_what_a_search_would_cost_and_leaves_nothing(run, tmp_pat
 
 
 def test_one_budget_that_cannot_be_met_leaves_the_others(run, tmp_path, capsys) -> None:
+    Ledger(tmp_path / "out" / "ledger.jsonl").add(estimated("measure subnets", 1e4, 1.0))
     start = time.monotonic()
     assert run("--max-latency-ms", "0.0001", "--max-latency-ms", "100", "--json") == 3
     took_s = time.monotonic() - start
@@ -94,9 +96,11 @@ def test_one_budget_that_cannot_be_met_leaves_the_others(run, tmp_path, capsys) 
     assert payload["error"]["code"] == 3
     assert payload["error"]["reason"] == "1 of 2 budgets cannot be met"
     assert [pick["budget_ms"] for pick in payload["picks"]] == [100.0]
-    phases = [cost["phase"] for cost in payload["cost"]]
+    interrupted, *own = payload["cost"]
+    assert (interrupted["phase"], interrupted["wall_s"]) == ("other attempt: measure subnets", 1e4)
+    phases = [cost["phase"] for cost in own]
     assert len(phases) == len(set(phases))
-    assert sum(cost["wall_s"] for cost in payload["cost"]) <= took_s
+    assert sum(cost["wall_s"] for cost in own) <= took_s
     result = load_search_result(tmp_path / "out")
     assert result.budgets_ms == (0.0001, 100.0)
     assert [pick.budget_ms for pick in result.picks] == [100.0]

@@ -93,10 +93,12 @@ def test_a_folder_is_read_by_name_with_the_folders_in_it(call, tmp_path):
     (tmp_path / "in" / ".hidden.raw").write_bytes(b"")
     (tmp_path / "in" / "notes.txt").write_text("no picture")
     (tmp_path / "in" / "again").symlink_to(tmp_path / "in")
-    done = call(tmp_path / "in", "--top", 1)
+    done = call(f"{tmp_path / 'in'}//", "--top", 1)
     assert {line["input"] for line in lines(done)} == set(map(str, wanted))
     assert done.returncode == 0
     assert "2 files of other kinds are left out, the first is" in done.stderr
+    (tmp_path / "in" / "again").unlink()
+    assert f"{tmp_path / 'in'}: 1 file of another kind is left out, the first is" in call(tmp_path / "in").stderr
 
 
 def test_a_file_with_several_images_has_a_line_for_each(call, tmp_path):

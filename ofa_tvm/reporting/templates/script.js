@@ -53,8 +53,11 @@
   };
   const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const csvOf = (table) => {
-    const head = all("thead th", table).map((cell) => cell.dataset.name);
-    const rows = all("tbody tr, tfoot tr", table).map((row) => [...row.cells].map((cell) => (isUnknown(cell) ? "" : valueOf(cell))));
+    const heads = all("thead th", table);
+    const withBounds = (value, { low, high }, head) => ("low" in head.dataset ? [value, low ?? "", high ?? ""] : [value]);
+    const head = heads.flatMap((cell) => withBounds(cell.dataset.name, cell.dataset, cell));
+    const rows = all("tbody tr, tfoot tr", table).map((row) =>
+      [...row.cells].flatMap((cell, column) => withBounds(isUnknown(cell) ? "" : valueOf(cell), cell.dataset, heads[column])));
     return [head, ...rows].map((cells) => cells.map(quoted).join(",") + "\r\n").join("");
   };
   for (const table of all("table[data-name]")) {

@@ -7,9 +7,20 @@ import os
 import fuzzed_runner
 import pytest
 
-from ofa_tvm.bundle.folder import LIBRARY, MANIFEST, ONNX, load_manifest, verify_bundle, write_bundle
+from ofa_tvm.bundle.folder import (
+    LIBRARY,
+    MANIFEST,
+    ONNX,
+    README,
+    bundle_bytes,
+    load_manifest,
+    verify_bundle,
+    write_bundle,
+)
 from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, Preparation, SupernetSource, TargetFacts
 from ofa_tvm.nas.result import load_search_result
+from ofa_tvm.reporting.deployment_text import manifest_text
+from ofa_tvm.support.amounts import size
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.ledger import estimated
 
@@ -159,6 +170,34 @@ def test_only_bundles_are_overwritten(bundle, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
         write_bundle(tmp_path / "file", fill)
+
+
+def test_a_card_may_be_edited_and_is_not_overwritten_then(tmp_path):
+    def with_card(folder):
+        (folder / README).write_text("card")
+        return fill(folder)
+
+    out = tmp_path / "bundle"
+    written = write_bundle(out, with_card)
+    write_bundle(out, with_card)
+    (out / README).write_text("my card")
+    assert verify_bundle(out) == written
+    with pytest.raises(UserError, match=r"README\.md was edited"):
+        write_bundle(out, fill)
+    assert (out / README).read_text() == "my card"
+    (out / README).unlink()
+    verify_bundle(out)
+    write_bundle(out, fill)
+    (out / README).write_text("of the user")
+    with pytest.raises(UserError, match=r"README\.md, which is no part"):
+        write_bundle(out, fill)
+
+
+def test_the_size_of_a_bundle_is_that_of_all_its_files(bundle):
+    whole = sum(path.stat().st_size for path in bundle.iterdir())
+    assert bundle_bytes(bundle, load_manifest(bundle)) == whole
+    text = manifest_text(load_manifest(bundle), estimated("total", 1.0, 1.0), bundle)
+    assert f"{size(whole)} with its manifest (model.onnx 5 bytes, model.so 12 bytes)" in text
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

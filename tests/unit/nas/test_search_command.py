@@ -10,6 +10,7 @@ import pytest
 from ofa_tvm.nas.opened_accuracy import Evaluation
 from ofa_tvm.nas.session import SearchRequest, search_command
 from ofa_tvm.nas.settings import SearchSettings
+from ofa_tvm.support.shipped import shipped_supernet
 from ofa_tvm.tuner.tuned_space import Target
 
 X86 = Target.named("x86", threads=1, batch=1)
@@ -19,6 +20,7 @@ X86 = Target.named("x86", threads=1, batch=1)
     ("request_", "options"),
     [
         (SearchRequest(Path("net"), [X86], Path("out")), {"--supernet": ["net"], "--out": ["out"], "--seed": ["0"]}),
+        (SearchRequest(shipped_supernet(), [X86], Path("out")), {"--supernet": ["mbv3-cifar"]}),
         (SearchRequest(Path("net"), [X86], Path("out"), budgets_ms=[0.1, 2]), {"--max-latency-ms": ["0.1", "2"]}),
         (
             SearchRequest(

@@ -52,10 +52,14 @@
   HTMLAnchorElement.prototype.click = function () { links.push(this.download); };
   table.closest(".table").querySelector(".table-tools button").click();
   all("[data-tools] button").find((one) => one.textContent === "JSON").click();
-  for (let turn = 0; blobs.length < 2 && turn < 100; turn += 1) await wait();
+  document.querySelector('[data-name="consumer"]').closest(".table").querySelector(".table-tools button").click();
+  for (let turn = 0; blobs.length < 3 && turn < 100; turn += 1) await wait();
   found.downloads = links;
-  found.csv = await blobs[0].text();
-  found.json = JSON.parse(await blobs[1].text());
+  const texts = await Promise.all(blobs.map((blob) => blob.text()));
+  const named = (name) => texts[links.indexOf(name)];
+  found.csv = named("picks.csv");
+  found.consumer = named("consumer.csv");
+  found.json = JSON.parse(named("report.json"));
 
   // Hovering, pinning, keys
   const figure = document.querySelector("figure[data-pins]");

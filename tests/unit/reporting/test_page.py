@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 
 import pytest
@@ -12,8 +13,12 @@ from search_results import COST, SUBNETS, bench, full_pick, full_result, pick, r
 from ofa_tvm import report
 from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.reporting import sci_parts
+from ofa_tvm.reporting.page_data import page_data
+from ofa_tvm.reporting.sci_parts import account_of
 from ofa_tvm.reporting.source import read_source
+from ofa_tvm.support.carbon import assumptions
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import append_jsonl
 
 MOST_BYTES = 600_000
 
@@ -227,9 +232,47 @@ def test_tuning(made):
 
 def test_costs_carry_their_method_and_are_not_mixed_silently(made):
     text = Page(made()).text
-    assert "search and verify 1:15 2:10 220 mWh 110 mWh 440 mWh estimated (6 W per busy core)" in text
+    assert "search and verify 1 min 15 s 2 min 10 s 220 mWh (110-440) estimated (6 W per busy core)" in text
     mixed = "estimated (6 W per busy core) + metered (RAPL, whole package)"
-    assert f"all phases 2:30 4:20 440 mWh 220 mWh 880 mWh {mixed}" in text
+    assert f"all phases 2 min 30 s 4 min 20 s 440 mWh (220-880) {mixed}" in text
+    assert "sum 440 mWh (220-880)" in text, "the account of emissions counts the same"
+    assert "Training of the supernet and tuning of its kernels, which all its subnets share, are not in it." in text
+
+
+def test_an_interrupted_attempt_is_a_cost_of_the_page_everywhere(made, tmp_path):
+    attempt = {**COST, "phase": "measure subnets", "ended_at": "2026-01-01T00:00"}
+    append_jsonl(tmp_path / "ledger.jsonl", [attempt, COST])
+    text = Page(made(full_result(cost=[COST]))).text
+    assert "other attempt: measure subnets 1 min 15 s" in text
+    assert "all phases 2 min 30 s" in text
+    assert "search 440 mWh (220-880)" in text
+
+
+def test_the_grid_and_pue_that_are_given_are_the_pages(made):
+    text = Page(made(full_result(), "--region", "Germany", "--pue", "1.56")).text
+    assert "(381 g a kWh, Germany's mean of 2023; PUE 1.56)" in text
+    assert "Assumed: PUE 1.56 (given by --pue); the grid 381 g a kWh (germany, " in text
+    assert "481 g" not in text
+    told = re.search(r"CO2e (\S+ mg) \S+ likewise", text)
+    assert told is not None and told.group(1) != "540 mg"
+    assert f" {told.group(1)} " in text.partition("Running them")[2], "cards and table agree"
+
+
+@pytest.mark.parametrize("option", ["--alone", "--meter", "--watts"])
+def test_what_a_page_cannot_use_is_refused(tmp_path, capsys, option):
+    assert report.main(["--from", str(tmp_path), option, "1"]) == 2
+    assert f"{option} goes with --ledger only" in capsys.readouterr().err
+
+
+def test_the_download_has_the_account_of_emissions(made, tmp_path):
+    made(full_result())
+    source = read_source(tmp_path)
+    values = page_data(source, account_of(source.folders, assumptions()))
+    emissions = values["emissions"]
+    assert isinstance(emissions, dict)
+    assert emissions["assumptions"]["grid"]["g_per_kwh"] == 481
+    assert len(emissions["consumer"]["networks"]) == 2
+    assert page_data(source, UserError("no ledger"))["emissions"] == {"unknown": "no ledger"}
 
 
 def test_emissions_of_making_and_running(made):
@@ -258,6 +301,15 @@ def test_models_and_conditions(made):
     assert "target compiler llvm" in text
     assert "date 2026-11-28 01:02:03 UTC" in text
     assert "python -m ofa_tvm.search --target x86 --max-latency-ms 0.5" in text
+
+
+def test_paths_in_the_users_home_do_not_tell_where_that_is(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    command = shlex.join(["python", "-m", "ofa_tvm.search", "--supernet", f"{tmp_path}/my net", "--out", "runs/s"])
+    text = Page(made(full_result(), supernet=f"{tmp_path}/my net/supernet.safetensors", command=command)).text
+    assert str(tmp_path) not in text
+    assert "python -m ofa_tvm.search --supernet ~/'my net' --out runs/s" in text
+    assert "supernet ~/'my net/supernet.safetensors'" in text
 
 
 def test_no_name_of_a_variable_and_no_tiny_number_stands_in_the_text(made):
@@ -395,6 +447,15 @@ def test_several_targets_have_colours_a_matrix_and_one_page(tmp_path, capsys):
     assert {"s0", "s1"} <= {css for _, attrs in page.tags for css in attrs.get("class", "").split()}
     assert "+10.0 % 0.20 points lost 1 of 2 over budget" in page.text
     assert f"--from {tmp_path / 'x86'} --pick 2" in page.text
+
+
+def test_costs_of_several_targets_are_told_apart(tmp_path):
+    several(tmp_path, dtype="float32")
+    assert report.main(["--from", str(tmp_path)]) == 0
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "search: arm 440 mWh (220-880)" in text
+    assert re.search(rf"{SUBNETS[0]} arm, float32 \d+ mWh", text)
+    assert re.search(rf"{SUBNETS[0]} x86, float32 \d+ mWh", text)
 
 
 def test_several_precisions_of_one_target_are_told_apart(made):

@@ -126,11 +126,19 @@ def test_tables_are_sorted_by_values(seen):
 
 
 def test_downloads_hold_what_the_page_shows(seen):
-    assert seen["downloads"] == ["picks.csv", "report.json"]
+    assert sorted(seen["downloads"]) == ["consumer.csv", "picks.csv", "report.json"]
     rows = list(csv.DictReader(io.StringIO(seen["csv"])))
     assert [row["subnet"] for row in rows] == [SUBNETS[2], SUBNETS[1], SUBNETS[0]]
     assert float(rows[0]["predicted (ms)"]) == pytest.approx(1.35)
     assert [made["subnet"] for made in seen["json"]["searches"][0]["picks"]] == list(SUBNETS)
+    (first, *_) = csv.DictReader(io.StringIO(seen["consumer"]))
+    energies = [f"energy{bound} (Wh per 1000000 images)" for bound in ("", ", at least", ", at most")]
+    told = seen["json"]["emissions"]["consumer"]["networks"][0]
+    assert [float(first[name]) for name in energies] == pytest.approx(
+        [told["energy"][name] for name in ("value", "low", "high")], rel=1e-4
+    )
+    emissions = float(first["SCI, at most (g CO2e per 1000000 images)"])
+    assert emissions == pytest.approx(told["emissions"]["high"], rel=1e-4)
 
 
 def test_hovering_names_a_subnet_and_a_click_keeps_it(seen):

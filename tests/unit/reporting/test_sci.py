@@ -9,15 +9,19 @@ from dataclasses import replace
 import pytest
 
 from ofa_tvm import report
+from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.reporting.break_even import break_even, published
-from ofa_tvm.reporting.ledger_folders import read_folders
+from ofa_tvm.reporting.ledger_folders import read_folders, search_costs, target_of
+from ofa_tvm.reporting.offers import all_offers, all_series
 from ofa_tvm.reporting.sci import sci_report
 from ofa_tvm.reporting.sci_text import sci_text
+from ofa_tvm.reporting.source import read_source
 from ofa_tvm.support.amounts import Amount
 from ofa_tvm.support.carbon import assumptions
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl, write_json
-from ofa_tvm.support.ledger import Cost, estimated
+from ofa_tvm.support.ledger import Cost, Ledger, estimated, total
+from ofa_tvm.timing.inference import IMAGES
 
 GIVEN = assumptions(g_per_kwh=100.0)
 PICK = {
@@ -30,6 +34,7 @@ PICK = {
     "macs": 12,
     "parameters": 2_000_000,
 }
+FILES = {"model.so": {"bytes": 3, "sha256": "0"}}
 
 
 def costs_of(folder, *costs):
@@ -54,10 +59,10 @@ def search(folder, target="x86-1", **changes):
     return costs_of(folder, estimated("search and verify", 720.0, 720.0))
 
 
-def bundle(folder, spent=(), **latency):
+def bundle(folder, spent=(), target="x86-1", dtype="float32", **latency):
     parts = {"file": "s", "sha256": "0", "weights_sha256": "1"}
     taken = {"name": "image", "layout": "NHWC", "shape": [1, 16, 16, 3], "dtype": "float32", "resolution": 16}
-    target = {"name": "x86", "fingerprint": "x86-1", "attributes": {"kind": "llvm"}, "threads": 1}
+    facts = {"name": "x86", "fingerprint": target, "attributes": {"kind": "llvm"}, "threads": 1}
     values = {"format": "ofa_tvm.bundle", "schema_version": 1, "ofa_tvm": "0", "created_at": "", "space": "tiny"}
     values |= {
         "subnet": "r32.3x1",
@@ -67,10 +72,10 @@ def bundle(folder, spent=(), **latency):
         "class_names": ["cat", "dog"],
         "classes": 2,
     }
-    values |= {"macs": 1, "parameters": 4_000_000, "versions": {}, "files": {}}
+    values |= {"macs": 1, "parameters": 4_000_000, "versions": {}, "files": FILES, "dtype": dtype}
     values["accuracy"] = {"data": "", "how": "", "test_images": 0, "compared_images": 0}
     values["latency"] = {"provenance": "measured", "measured_ms": 0.5, "conditions": {}, **latency}
-    values["target"] = {**target, "tuned_kernels": 20, "default_kernels": 5}
+    values["target"] = {**facts, "tuned_kernels": 20, "default_kernels": 5}
     values["cost"] = [cost.record() for cost in (*spent, estimated("deploy: load", 36.0, 36.0))]
     write_json(folder / "manifest.json", values)
     return folder
@@ -88,8 +93,9 @@ def test_stages_are_told_apart_and_add_up(tmp_path):
     assert found.provider.operational.value == pytest.approx(1.986)
     assert found.marginal is not None and found.targets == 1
     assert found.marginal.energy.value == pytest.approx(1.86)
-    assert [(one.subnet, one.parameters) for one in found.scores] == [("r32.3x1", 2_000_000), ("r32.3x1", 4_000_000)]
-    assert found.scores[0].emissions.value == pytest.approx(found.provider.emissions.value / 2)
+    (score,) = found.scores
+    assert (score.network.subnet, score.network.parameters) == ("r32.3x1", 4_000_000)
+    assert score.emissions.value == pytest.approx(found.provider.emissions.value / 4)
 
 
 def test_a_folder_counts_once_and_subfolders_are_found(tmp_path):
@@ -110,6 +116,124 @@ def test_a_bundle_repeats_what_its_search_cost_only_where_that_is_not_given(tmp_
     assert stages(alone) == [("search", 1.2), ("deploy", 0.06)]
     both = sci_report([bundle(tmp_path / "b2", [spent]), search(tmp_path / "s")], GIVEN)
     assert stages(both) == [("search", 1.2), ("deploy", 0.06)]
+
+
+def in_precisions(folder):
+    """A search in two precisions: each has its own ledger, and the common result repeats both."""
+    names = {"float32": "znver4-1t-b1-01234567", "int8": "znver4-1t-b1-i8-89abcdef"}
+    spent = []
+    for minutes, (dtype, fingerprint) in enumerate(names.items(), 1):
+        search(folder / dtype, fingerprint, dtype=dtype)
+        (folder / dtype / "ledger.jsonl").unlink()
+        done = [estimated(phase, 60.0 * minutes, 60.0 * minutes) for phase in ("measure subnets", "search and verify")]
+        costs_of(folder / dtype, *(replace(one, ended_at=f"2026-01-01T0{minutes}:0{n}") for n, one in enumerate(done)))
+        spent += [replace(cost, phase=f"{dtype}: {cost.phase}") for cost in ledger_of(folder / dtype)]
+    picks = [{**PICK, "dtype": "int8"}]
+    values = json.loads((folder / "int8" / "result.json").read_text())
+    values |= {"dtype": None, "fingerprints": names, "picks": picks, "cost": [cost.record() for cost in spent]}
+    write_json(folder / "result.json", values)
+    return spent
+
+
+def ledger_of(folder):
+    return Ledger(folder / "ledger.jsonl").costs()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["s"], [0.6]),
+        (["s", "b"], [0.6, 0.06]),
+        (["b", "s"], [0.6, 0.06]),
+        (["s/int8", "b"], [0.6, 0.06]),
+        (["s/float32", "s/int8", "b"], [0.6, 0.06]),
+        (["b"], [0.6, 0.06]),
+    ],
+)
+def test_a_search_in_several_precisions_counts_once_however_it_is_told(tmp_path, given, expected):
+    spent = in_precisions(tmp_path / "s")
+    bundle(tmp_path / "b", spent, target="znver4-1t-b1-i8-89abcdef", dtype="int8")
+    found = sci_report([tmp_path / name for name in given], GIVEN)
+    energies = {stage: 0.0 for stage, _ in stages(found)}
+    for stage, energy in stages(found):
+        energies[stage] += energy
+    assert list(energies.values()) == pytest.approx(expected)
+    assert found.targets == 1, "precisions of one target are one target"
+    assert [one.network.where for one in found.consumed if one.network.dtype == "int8"] == ["x86, int8"]
+
+
+def test_another_attempt_in_one_precision_is_a_cost_of_the_search_in_several(tmp_path):
+    in_precisions(folder := tmp_path / "s")
+    costs_of(folder / "int8", replace(estimated("measure subnets", 60.0, 60.0), ended_at="2026-01-02T00:00"))
+    costs = search_costs(folder, load_search_result(folder))
+    assert costs[0].phase == "int8: other attempt: measure subnets"
+    found = sci_report([folder], GIVEN)
+    assert found.provider.energy.value == pytest.approx(total("search", costs).watt_hours.value) == pytest.approx(0.7)
+
+
+def test_a_copy_of_a_folder_is_the_same_work(tmp_path):
+    done = replace(estimated("train", 3600.0, 3600.0), ended_at="2026-01-01T00:00")
+    assert stages(sci_report([costs_of(tmp_path / name, done) for name in "ab"], GIVEN)) == [("train", 6.0)]
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "target"),
+    [
+        ("znver4-1t-b1-2ac31da4", "znver4-1t-b1"),
+        ("znver4-1t-b1-i8-18ef11ad", "znver4-1t-b1"),
+        ("sm-90-1t-b16-f16-18ef11ad", "sm-90-1t-b16"),
+        ("cortex-a72-4t-b1-i8-rpc-18ef11ad", "cortex-a72-4t-b1-rpc"),
+        ("znver4-2t-b1-2ac31da4", "znver4-2t-b1"),
+    ],
+)
+def test_precisions_of_a_target_have_one_name(fingerprint, target):
+    assert target_of(fingerprint) == target
+
+
+def test_a_network_is_one_line_and_its_bundles_own_measurement_counts(tmp_path):
+    other = {**PICK, "number": 2, "subnet": "r32.3x2"}
+    folder = search(tmp_path / "s", "x86-1", dtype="float32", picks=[PICK, other])
+    found = sci_report([folder, bundle(tmp_path / "b", measured_ms=0.25)], GIVEN)
+    assert [(one.network.subnet, one.network.where, one.milliseconds) for one in found.consumed] == [
+        ("r32.3x1", "x86, float32", 0.25),
+        ("r32.3x2", "x86, float32", 0.5),
+    ]
+    deployed, alone = found.scores
+    whole = found.provider.emissions.value
+    assert deployed.emissions.value == pytest.approx(whole / 4)
+    deploying = next(one for one in found.provided if one.stage == "deploy").footprint.emissions.value
+    assert alone.emissions.value == pytest.approx((whole - deploying) / 2), "pays for no other's deployment"
+    text = sci_text(found)
+    assert "r32.3x1 (x86, float32): " in text
+    assert "x86, float32      0.250" in text
+
+
+def test_the_card_of_a_pick_counts_as_the_table_does_where_its_bundle_is_given(tmp_path):
+    folder = search(tmp_path / "s", threads=1, batch=1, dtype="float32")
+    made = bundle(tmp_path / "b", measured_ms=0.25)
+    (offer,) = all_offers(source := read_source(folder, [made]), all_series(source))
+    (one,) = sci_report(source.folders, GIVEN).consumed
+    assert offer.inference is not None
+    assert offer.inference.cost(IMAGES) == one.cost
+    assert one.milliseconds == 0.25
+
+
+def test_attempts_before_a_searchs_result_are_told_apart(tmp_path):
+    folder = search(tmp_path / "s")
+    own = replace(estimated("search and verify", 60.0, 60.0), ended_at="2026-01-01T00:00")
+    costs_of(folder, own)
+    values = {**json.loads((folder / "result.json").read_text()), "cost": [own.record()]}
+    write_json(folder / "result.json", values)
+    phases = [(cost.phase, cost.wall_s) for cost in search_costs(folder, load_search_result(folder))]
+    assert phases == [("other attempt: search and verify", 720.0), ("search and verify", 60.0)]
+    assert stages(sci_report([folder], GIVEN)) == [("search", 1.3)]
+
+
+def test_a_gpu_is_assumed_only_where_one_worked(tmp_path):
+    folder = training(tmp_path / "t", 1)
+    assert "GPU, " not in sci_text(sci_report([folder], GIVEN))
+    costs_of(folder, replace(estimated("train", 1.0, 1.0), method="estimated, GPU metered (NVML, whole GPU)"))
+    assert "embodied: a data centre's GPU, " in sci_text(sci_report([folder], GIVEN))
 
 
 def test_phases_of_other_spaces_in_a_log_are_left_out_and_said(tmp_path):
@@ -217,6 +341,7 @@ def test_nets_tuned_alone_come_from_logs_or_from_the_share_of_kernels(tmp_path):
     assert one.each.value == 0
     assert "25 kernels" in one.assumed[0] and "estimated" in one.other.kinds
     assert "we cost less from 2 nets on a target on (0.5 to 8; estimated)" in sci_text(found)
+    assert "1: the first already pays" in sci_text(found)
 
 
 def test_where_sharing_never_pays_that_is_said(tmp_path):
@@ -306,8 +431,13 @@ def test_the_command_takes_a_search_or_ledgers(tmp_path, capsys):
     assert payload["assumptions"]["grid"]["region"] == "sweden" and payload["offsets"] == 0
     assert report.main(["--ledger", folder]) == 0
     assert "481 g CO2e/kWh (world, 2023; " in capsys.readouterr().out
+    assert report.main(["--ledger", folder, "--region", "South Korea"]) == 0
+    assert "431 g CO2e/kWh (south-korea, " in capsys.readouterr().out
     for options in ([], ["--ledger", folder, "--from", folder], ["--ledger", folder, "--region", "atlantis"]):
         assert report.main(options) == 2
+    for option in ("--bundle", "--bench", "--out"):
+        assert report.main(["--ledger", folder, option, folder]) == 2
+        assert f"{option} goes with --from only" in capsys.readouterr().err
 
 
 def test_costs_of_newer_versions_are_read(tmp_path):

@@ -9,6 +9,7 @@ from ofa_tvm.reporting import units
 from ofa_tvm.reporting.axis import Axis
 from ofa_tvm.reporting.layer_section import kernel_text
 from ofa_tvm.reporting.progress_section import hypervolumes
+from ofa_tvm.support import amounts
 
 
 @pytest.mark.parametrize(
@@ -21,8 +22,18 @@ from ofa_tvm.reporting.progress_section import hypervolumes
         (units.energy(0), "0 µWh"),
         (units.grams(1234), "1.23 kg"),
         (units.grams(0.078), "78.0 mg"),
-        (units.size(742_000), "742 kB"),
-        (units.size(1_680_000), "1.68 MB"),
+        (units.duration(0.0021), "0.002 s"),
+        (units.duration(1.7), "1.70 s"),
+        (units.duration(59.4), "59 s"),
+        (units.duration(59.6), "1 min 00 s"),
+        (units.duration(293), "4 min 53 s"),
+        (units.duration(3599.8), "1 h 00 min"),
+        (units.duration(90_000), "25 h 00 min"),
+        (amounts.size(742_000), "742 kB"),
+        (amounts.size(1_680_000), "1.68 MB"),
+        (amounts.size(5_500_000), "5.50 MB"),
+        (amounts.size(999_700), "1.00 MB"),
+        (amounts.size(17), "17 bytes"),
         (units.count(12_340_000), "12.3 M"),
         (units.count(640), "640"),
         (units.digits(0.09712), "0.097"),
