@@ -19,12 +19,16 @@ class Note:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: what it is called, in what unit, and whether it holds words (many: wide) or numbers."""
+    """A column of a table: what it is called, in what unit, and whether it holds words (many: wide) or numbers.
+
+    ``note`` explains its name to who asks.
+    """
 
     label: str
     unit: str = ""
     is_text: bool = False
     is_wide: bool = False
+    note: str = ""
 
     @property
     def css(self) -> str:
