@@ -110,6 +110,10 @@ def two_results_text(payload: Record) -> str:
     lines = [
         f"the result of {second} beside that of {first}, {payload['subnets']} subnets; above 1 the later is faster"
     ]
+    lines += [
+        f"the result of {when} is unstable: its windows disagree, so a difference may be chance; run that bench again"
+        for when in payload["unstable"]
+    ]
     lines += [f"differ in {name}: {one} and {other}" for name, (one, other) in payload["differences"].items()]
     rows = [
         [name, *versions, *(_changed(found[name]) for found in payload["changes"].values())]
