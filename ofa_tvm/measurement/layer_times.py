@@ -46,6 +46,7 @@ def layer_times(
             flops=runs * kernel.flops,
             moved_bytes=runs * (kernel.weight_bytes + kernel.activation_bytes),
             is_tuned=part.is_tuned,
+            kernel_ms=part.kernel_ms,
         )
         for part, (_, kernel) in zip(parts, steps, strict=True)
     )
