@@ -293,7 +293,7 @@ class Finder:
             timing=timing,
             held=None if budget_ms is None else self.held(config, budget_ms),
             blocks=subnet_blocks(self.space, config),
-            layers=layer_times(self.bench.tuned, config, verified_ms or first.latency[0], self.latency),
+            layers=layer_times(self.bench.tuned, config, verified_ms or first.latency[0]),
         )
 
     def held(self, config: SubnetConfig, budget_ms: float) -> bool | None:

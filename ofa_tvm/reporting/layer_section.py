@@ -58,12 +58,7 @@ def layer_section(offers: Sequence[Offer], has_several_series: bool) -> Section 
     known = [offer for offer in offers if offer.layers]
     if not known:
         return None
-    parts: list[Part | Fold] = [
-        Note(
-            "Shares divide the latency of a pick among its kernels: what is known of each block, split inside a block "
-            f"as its kernels' own times. {_alone_text(known)}"
-        )
-    ]
+    parts: list[Part | Fold] = [Note(f"Shares divide the latency of a pick among its kernels. {_alone_text(known)}")]
     rows = 0
     for offer in known:
         label = f" · {offer.series.label}" if has_several_series else ""
@@ -91,8 +86,10 @@ def _alone_text(known: Sequence[Offer]) -> str:
     if not any(layer.kernel_ms for offer in known for layer in offer.layers):
         return "What each kernel takes alone, and so its rate, is not in files of older versions."
     return (
-        "Alone: the kernel's own time, as it was tuned. Rates are of kernels alone; they count all operations (those "
-        f"of a padded border, too, which kernels skip), and weights and maps moved once. {_peak_text(known)}"
+        "Alone: the kernel's own time, as it was tuned; the latency is divided in proportion. Their sum is not the "
+        "latency: each was timed by itself, at another hour and perhaps another clock, with its maps in other caches. "
+        "Rates are of kernels alone; they count all operations (those of a padded border, too, which kernels skip), "
+        f"and weights and maps moved once. {_peak_text(known)}"
     )
 
 
@@ -108,8 +105,8 @@ def _peak_text(known: Sequence[Offer]) -> str:
     )
     if any(rate > peak for one in known if _peak(one) for layer in one.layers if (rate := _rate(layer)) is not None):
         text += (
-            " Rates above that are no error of the clock: border operations are counted but skipped, and the peak was "
-            "measured at the search's end, kernels when they were tuned, perhaps at a higher clock."
+            " Rates above that can be: border operations are counted though skipped, and the peak was measured later "
+            "than the kernels, perhaps at a lower clock."
         )
     return text
 
@@ -120,14 +117,13 @@ def _rate(layer: LayerTime) -> float | None:
 
 
 def _sums(offer: Offer) -> Iterator[Note]:
-    """Why the kernels' own times do not add up to the latency."""
+    """What the kernels' own times add up to, beside the latency."""
     alone = [layer.kernel_ms for layer in offer.layers if layer.kernel_ms is not None]
     if len(alone) < len(offer.layers):
         return
     yield Note(
         f"Alone, the kernels take {units.microseconds(sum(alone))} µs together, the network as a whole "
-        f"{units.microseconds(sum(layer.time_ms for layer in offer.layers))} µs. They differ as each kernel was timed "
-        "by itself, at another hour and perhaps another clock, with its maps in other caches."
+        f"{units.microseconds(sum(layer.time_ms for layer in offer.layers))} µs."
     )
 
 
