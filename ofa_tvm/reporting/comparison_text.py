@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ofa_tvm.reporting import units
 from ofa_tvm.support.command import table
 from ofa_tvm.support.files import Record
 
@@ -81,7 +82,8 @@ def _layers(payload: Record) -> Iterator[str]:
         [call["block"], call["kernel"], f"{call['microseconds']:.1f}", f"{call['share']:.1%}", f"{call['gflops']:.0f}"]
         for call in found["calls"]
     ]
-    yield table(["block", "kernel", "us", "share", "GFLOP/s"], rows)
+    rate = units.rate_unit(payload["engines"][first]["precision"])
+    yield table(["block", "kernel", "us", "share", rate], rows)
     others = [name for name in payload["engines"] if name != first and name not in found["silent"]]
     yield ""
     yield "us by block; engines fuse differently, and their profilers take time themselves"

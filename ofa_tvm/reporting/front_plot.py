@@ -19,6 +19,7 @@ LOWER_IN_TESTS = (
     "Accuracy on test images is usually lower: picks are chosen by validation accuracy, where the best of many look "
     "better than they are, and held-out training images are not test images."
 )
+HIGHER = " Why a finalist may stand above a pick is told under 'What the search did'."
 MOST_DOTS = 300
 """Dots of all fronts; of longer ones every second, third, ... is drawn."""
 
@@ -45,13 +46,14 @@ def front_plot(results: Sequence[SearchResult], series: tuple[Series, ...], offe
     marks = [*_front_marks(front, x, y), *_found_marks(found, x, y), *_pick_marks(drawn, x, y)]
     beyond = sorted({budget for result in results for budget in result.budgets_ms} - set(near))
     far = f" Budgets beyond the plot: {', '.join(map(units.milliseconds, beyond))}." if beyond else ""
+    higher = HIGHER if any(entry.budget_ms is not None for result in results for entry in result.rounds) else ""
     return Plot(
         name="front",
         title="Accuracy against latency",
         description=f"{len(front)} subnets of the predicted front and {len(drawn)} picks. {_front_text(results)} "
         "Squares: picks, at their measured latency and validation accuracy, each with the 90 % interval of the latency "
-        f"that was predicted before it was measured. {LOWER_IN_TESTS} Hover or use the arrow keys for a subnet's name; "
-        f"click or press Enter to keep it.{far}",
+        f"that was predicted before it was measured. {LOWER_IN_TESTS}{higher} Hover or use the arrow keys "
+        f"for a subnet's name; click or press Enter to keep it.{far}",
         x_label="latency in ms",
         y_label="top-1 in %, on held-out training images (validation); of the front, predicted",
         x_ticks=x.ticks,

@@ -228,6 +228,7 @@ def test_why_a_finalist_is_no_pick(made):
     page = Page(made(full_result(picks=[full_pick(1, expected_top1=0.9137)])))
     assert "91.50 ± 1.00 % 91.37 % 90.91 ± 0.30 %" in page.text
     assert "best expected accuracy" in page.text
+    assert "Why a finalist may stand above a pick" in page.text
     assert "best expected accuracy" not in Page(made(full_result(budgets_ms=[], rounds=[{}, {}]))).text
 
 
