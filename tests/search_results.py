@@ -41,6 +41,7 @@ def layers(subnet: str, whole_ms: float) -> list[Record]:
             "kernel": f"conv_{block.in_size}x{block.in_size}_{block.in_channels}-{block.out_channels}_k1s1_bias_b1",
             "kind": "conv",
             "time_ms": whole_ms / len(blocks),
+            "kernel_ms": 1.25 * whole_ms / len(blocks),
             "flops": 2 * block.macs,
             "moved_bytes": 4 * block.in_channels * block.out_channels,
             "is_tuned": True,

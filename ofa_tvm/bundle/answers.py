@@ -116,6 +116,7 @@ class AnswerCheck:
             test_images=counted,
             compared_images=compared,
             validation_top1=self.pick.validation_top1 if self.pick else None,
+            validation_error=self.pick.validation_error if self.pick else None,
             predicted_top1=self.pick.predicted_top1 if self.pick else None,
         )
 

@@ -186,7 +186,7 @@ class Deployment:
         space = self.supernet.space
         layers = self.pick.layers if self.pick else ()
         if not layers and latency.measured_ms is not None:
-            layers = layer_times(TunedSpace(space, target, self.log), self.config, latency.measured_ms, None)
+            layers = layer_times(TunedSpace(space, target, self.log), self.config, latency.measured_ms)
         return Manifest(
             ofa_tvm=VERSION,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -101,6 +101,7 @@ class Accuracy(_Part):
             library could not run.
         reference: what logits were compared with.
         validation_top1: on held-out training images, as the search found it.
+        validation_error: its standard error; None in bundles of older versions.
         predicted_top1: as the search predicted it.
     """
 
@@ -113,6 +114,7 @@ class Accuracy(_Part):
     max_relative_logit_difference: NotNegative | None = None
     reference: str = "the torch subnet"
     validation_top1: Fraction | None = None
+    validation_error: Fraction | None = None
     predicted_top1: Finite | None = None
 
 

@@ -17,6 +17,8 @@ class LayerTime:
         flops: operations of one call of the subnet, see ``KernelSpec.flops``.
         moved_bytes: of weights and maps in one call of the subnet, each read or written once.
         is_tuned: the kernel has a winner in the tuning log.
+        kernel_ms: what the kernel takes alone, as it was tuned; an estimate where it was not, and None in files of
+            older versions.
     """
 
     layers: tuple[str, ...]
@@ -26,3 +28,4 @@ class LayerTime:
     flops: int
     moved_bytes: int
     is_tuned: bool
+    kernel_ms: float | None = None

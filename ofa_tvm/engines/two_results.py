@@ -49,6 +49,12 @@ class SubnetPart(_Part):
     protocols: dict[str, dict[str, TimingPart]]
 
 
+class StabilityPart(_Part):
+    """Whether windows agreed."""
+
+    verdict: str
+
+
 class BenchResult(_Part):
     """What ``bench --export`` writes, as far as two of them are compared."""
 
@@ -63,6 +69,7 @@ class BenchResult(_Part):
     seed: int
     engines: dict[str, EnginePart]
     subnets: tuple[SubnetPart, ...] = Field(min_length=1)
+    stability: StabilityPart | None = None
 
     @property
     def conditions(self) -> Record:
@@ -150,6 +157,11 @@ def compare_results(first: BenchResult, second: BenchResult, anyway: bool) -> Re
     changes = {protocol: {name: _change(pairs, protocol, name) for name in names} for protocol in protocols}
     return {
         "created_at": [first.created_at, second.created_at],
+        "unstable": [
+            result.created_at
+            for result in (first, second)
+            if result.stability is not None and result.stability.verdict == "unstable"
+        ],
         "differences": {name: list(values) for name, values in differences.items()},
         "versions": {name: [first.engines[name].version, second.engines[name].version] for name in names},
         "subnets": len(pairs),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ofa_tvm.cost_model.breakdown import breakdown, proportional
-from ofa_tvm.cost_model.latency_model import LatencyModel
+from ofa_tvm.cost_model.breakdown import proportional
 from ofa_tvm.cost_model.layer_time import LayerTime
 from ofa_tvm.measurement.kernel_times import call_costs
 from ofa_tvm.spaces import SubnetConfig
@@ -11,16 +10,15 @@ from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
-def layer_times(
-    tuned: TunedSpace, config: SubnetConfig, whole_ms: float, model: LatencyModel | None
-) -> tuple[LayerTime, ...]:
-    """The calls of a subnet in order; their times add up to its latency.
+def layer_times(tuned: TunedSpace, config: SubnetConfig, whole_ms: float) -> tuple[LayerTime, ...]:
+    """The calls of a subnet in order; their times add up to its latency, which is split as the kernels' own times.
+
+    A latency model is no better guide: it is fitted to whole networks, and may move time from one block to another.
 
     Args:
         tuned: the space on its target.
         config: the subnet.
         whole_ms: its latency in ms, measured or predicted.
-        model: tells what each block takes within a network; without one, the whole is split as the kernels' times.
 
     Returns:
         Nothing where no kernel of the space is tuned.
@@ -31,21 +29,18 @@ def layer_times(
         return ()
     steps = tuned.steps(tuned.space.network(config))
     winners = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}
-    if model is None:
-        parts = proportional(whole_ms, steps, costs, winners)
-    else:
-        parts = breakdown(model, config, steps, costs, winners)
-    scale = whole_ms / sum(part.predicted_ms for part in parts)
+    parts = proportional(whole_ms, steps, costs, winners)
     runs = 1 if tuned.target.is_gpu else tuned.target.batch
     return tuple(
         LayerTime(
             layers=part.layers,
             kernel=part.kernel,
             kind=kernel.kind,
-            time_ms=scale * part.predicted_ms,
+            time_ms=part.predicted_ms,
             flops=runs * kernel.flops,
             moved_bytes=runs * (kernel.weight_bytes + kernel.activation_bytes),
             is_tuned=part.is_tuned,
+            kernel_ms=part.kernel_ms,
         )
         for part, (_, kernel) in zip(parts, steps, strict=True)
     )

@@ -28,7 +28,6 @@ from ofa_tvm.spaces import Genomes, SubnetConfig
 from ofa_tvm.spaces.subnet_blocks import subnet_blocks
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import Infeasible, PartialResult
-from ofa_tvm.timing.window import Timing
 
 Floats = NDArray[np.float64]
 
@@ -292,15 +291,15 @@ class Finder:
             peak_activation_bytes=network.peak_activation_bytes,
             objectives={name: float(self.costs(name, genome)[0]) for name in self.settings.objectives},
             timing=timing,
-            held=self._held(config, timing, budget_ms),
+            held=None if budget_ms is None else self.held(config, budget_ms),
             blocks=subnet_blocks(self.space, config),
-            layers=layer_times(self.bench.tuned, config, verified_ms or first.latency[0], self.latency),
+            layers=layer_times(self.bench.tuned, config, verified_ms or first.latency[0]),
         )
 
-    def _held(self, config: SubnetConfig, timing: Timing | None, budget_ms: float | None) -> bool | None:
-        """Whether a budget is held; None where there is none, or others disturbed the machine too much to say."""
-        slowest_ms = self.bench.slowest_ms(config)
-        if budget_ms is None or slowest_ms is None or (timing is not None and not timing.is_sound):
+    def held(self, config: SubnetConfig, budget_ms: float) -> bool | None:
+        """Whether a budget is held; None where nothing was measured, or others disturbed the machine too much."""
+        slowest_ms, timing = self.bench.slowest_ms(config), self.bench.timing(config)
+        if slowest_ms is None or (timing is not None and not timing.is_sound):
             return None
         return slowest_ms <= budget_ms
 

@@ -197,6 +197,7 @@ class SearchResult(_Part):
         percentile: which percentile of single calls latencies and budgets are.
         busy_cores: cores that were kept busy while measuring.
         infeasible: the budgets that were not met.
+        front_rounds: rounds whose measurements the models had learned from when they predicted the front.
         unmeasured: finalists that wait for a device elsewhere, by key.
         accuracy_note: a caveat about the accuracies; empty where there is none.
         command: the command line that searches the same again; empty in results of older versions.
@@ -225,6 +226,7 @@ class SearchResult(_Part):
     picks: tuple[Pick, ...]
     infeasible: tuple[UnmetBudget, ...] = ()
     front: tuple[FrontPoint, ...] = ()
+    front_rounds: Count = 0
     unmeasured: tuple[SubnetKey, ...] = ()
     cost: tuple[Cost, ...] = ()
     cost_model: LatencyQuality | None = None

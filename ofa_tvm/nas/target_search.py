@@ -58,6 +58,7 @@ class TargetSearch:
         self._earlier_phases = len(self.ledger.costs())
         self.picks: list[Pick] = []
         self.front: list[FrontPoint] = []
+        self.front_rounds = 0
 
     @property
     def finder(self) -> Finder:
@@ -83,8 +84,12 @@ class TargetSearch:
         """
         with self.ledger.phase("search and verify"):
             self._finder = Finder(self.bench, accuracy, self.settings)
-            self.front = self.finder.front()
-            self.picks = self._for_budgets(budgets) if budgets else self.finder.along_front(self.front)
+            if budgets:
+                self.picks = self._for_budgets(budgets)
+                self.front, self.front_rounds = self.finder.front(), len(self.finder.rounds)
+            else:
+                self.front = self.finder.front()
+                self.picks = self.finder.along_front(self.front)
 
     def _for_budgets(self, budgets: Sequence[float]) -> list[Pick]:
         """The picks of the budgets that can be met; the others are noted in ``infeasible``."""
@@ -128,6 +133,7 @@ class TargetSearch:
             "infeasible": _records(self.infeasible),
             "picks": _records(self.picks),
             "front": _records(self.front),
+            "front_rounds": self.front_rounds,
             "unmeasured": list(self.bench.wanted),
             "rounds": _records(self.finder.rounds),
             "cost_model": latency_quality,

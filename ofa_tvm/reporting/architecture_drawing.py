@@ -11,7 +11,7 @@ from ofa_tvm.reporting.parts import Drawing, Network, Shape
 from ofa_tvm.spaces.subnet_blocks import Block
 
 COLUMN, GAP, LEFT = 52, 8, 4
-TALLEST, SHORTEST = 92, 16
+TALLEST, SHORTEST = 120, 16
 TOP = 30
 PER_CENT_FROM = 20
 """Expand choices from here on are per cent of a block's channels."""
@@ -77,13 +77,12 @@ def _stages(offer: Offer) -> list[int]:
 
 
 def _look(block: Block | None) -> tuple[object, ...]:
-    return (
-        () if block is None else (block.kinds, block.kernel, block.hidden_channels, block.out_channels, block.in_size)
-    )
+    """What tells blocks apart; their size in pixels is that of the whole network."""
+    return () if block is None else (block.kinds, block.kernel, block.hidden_channels, block.out_channels)
 
 
 def _height(channels: int, widest: int) -> float:
-    return round(SHORTEST + (TALLEST - SHORTEST) * math.sqrt(channels / widest), 1)
+    return round(TALLEST * math.sqrt(channels / widest), 1)
 
 
 def _shape(x: float, block: Block, widest: int, differs: bool) -> Shape:

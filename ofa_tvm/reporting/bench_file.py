@@ -49,8 +49,26 @@ class BenchedSubnet(_Part):
     blocks: dict[str, dict[str, float]] = {}
 
 
+class Stability(_Part):
+    """Whether windows agreed, and what to do where they did not."""
+
+    verdict: str
+    apart: float
+    most_apart: float
+    remedies: tuple[str, ...] = ()
+
+
+class EngineStart(_Part):
+    """What an engine takes in a fresh process, and the size of its file; memory is None where it is not told."""
+
+    load_ms: float
+    first_ms: float
+    peak_mb: float | None = None
+    file_mb: float
+
+
 class Bench(_Part):
-    """A comparison of engines."""
+    """A comparison of engines. ``starts`` is of the first subnet, by engine."""
 
     space: str
     threads: int
@@ -60,6 +78,13 @@ class Bench(_Part):
     protocols: dict[str, str] = {}
     engines: dict[str, EngineFacts]
     subnets: tuple[BenchedSubnet, ...]
+    stability: Stability | None = None
+    starts: dict[str, EngineStart] = {}
+
+    @property
+    def is_unstable(self) -> bool:
+        """Whether its windows are too far apart to trust its ratios."""
+        return self.stability is not None and self.stability.verdict == "unstable"
 
 
 class Startup(_Part):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ofa_tvm.reporting.units import plural
+from ofa_tvm.reporting import units
 from ofa_tvm.support.command import table
 from ofa_tvm.support.files import Record
 
@@ -16,7 +16,7 @@ def comparison_text(payload: Record) -> str:
     facts = payload["machine_facts"]
     lines = [
         f"{payload['machine']}; {facts['cores']} cores, {facts['memory_gb']:g} GB; "
-        f"{plural(payload['threads'], 'thread')}; {payload['space']}"
+        f"{units.plural(payload['threads'], 'thread')}; {payload['space']}"
     ]
     lines += [
         f"{name}: {engine['version']}, {engine['precision']}: {engine['settings']}"
@@ -82,7 +82,8 @@ def _layers(payload: Record) -> Iterator[str]:
         [call["block"], call["kernel"], f"{call['microseconds']:.1f}", f"{call['share']:.1%}", f"{call['gflops']:.0f}"]
         for call in found["calls"]
     ]
-    yield table(["block", "kernel", "us", "share", "GFLOP/s"], rows)
+    rate = units.rate_unit(payload["engines"][first]["precision"])
+    yield table(["block", "kernel", "us", "share", rate], rows)
     others = [name for name in payload["engines"] if name != first and name not in found["silent"]]
     yield ""
     yield "us by block; engines fuse differently, and their profilers take time themselves"
@@ -110,6 +111,10 @@ def two_results_text(payload: Record) -> str:
     first, second = payload["created_at"]
     lines = [
         f"the result of {second} beside that of {first}, {payload['subnets']} subnets; above 1 the later is faster"
+    ]
+    lines += [
+        f"the result of {when} is unstable: its windows disagree, so a difference may be chance; run that bench again"
+        for when in payload["unstable"]
     ]
     lines += [f"differ in {name}: {one} and {other}" for name, (one, other) in payload["differences"].items()]
     rows = [

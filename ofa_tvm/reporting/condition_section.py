@@ -28,6 +28,11 @@ LABELS = {
     "batch": "images of a call",
 }
 
+NOTES = {
+    "kernel set": "version of the kernels' code; logs of another version do not serve",
+    "layout": "order of a map's numbers in memory: image, row, column, channel",
+}
+
 
 def condition_section(
     searches: Sequence[tuple[Series, Searched]], bundles: Sequence[Bundled], offers: Sequence[Offer]
@@ -57,7 +62,7 @@ def _of_search(result: SearchResult) -> Iterator[Fact]:
     yield Fact("latency", f"p{result.percentile} of single calls", _load(result.busy_cores))
     hosts = sorted({pick.timing.host for pick in result.timed if pick.timing is not None and pick.timing.host})
     if hosts:
-        yield Fact("host", ", ".join(hosts))
+        yield Fact("host", ", ".join(hosts), "after ';' a hash of this machine and its last boot")
     yield from condition_facts(result.conditions)
 
 
@@ -79,7 +84,8 @@ def condition_facts(conditions: Record, prefix: str = "") -> Iterator[Fact]:
         if isinstance(value, dict):
             yield from condition_facts(value, label)
         else:
-            yield Fact(label, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            yield Fact(label, text, NOTES.get(label, ""))
 
 
 def _of_bundle(bundled: Bundled) -> Iterator[Fact]:

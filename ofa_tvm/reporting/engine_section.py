@@ -34,6 +34,14 @@ COLUMNS = (
     Column("subnet", is_text=True),
 )
 
+START_COLUMNS = (
+    Column("engine", is_text=True),
+    Column("load", "ms", note="with the engine's own import"),
+    Column("first inference", "ms"),
+    Column("peak memory", "MB"),
+    Column("file", "MB"),
+)
+
 
 def engine_section(benches: Sequence[Bench], offers: Sequence[Offer], space: str) -> Section:
     """The section; where nothing was compared, the commands that do."""
@@ -66,14 +74,35 @@ def _on(offers: Sequence[Offer]) -> str:
 def _compared(bench: Bench) -> Iterator[Part | Fold]:
     threads = units.plural(bench.threads, "thread")
     yield Note(f"{bench.machine}, {threads}, batch 1, random weights, outputs compared first. Above 1, ours is faster.")
+    if (found := bench.stability) is not None:
+        apart = f"windows are {units.percent(found.apart, 1)} apart in the median, "
+        apart += f"{units.percent(found.most_apart, 1)} at most"
+        remedies = "".join(f"; {remedy}" for remedy in found.remedies)
+        yield Note(f"{found.verdict.capitalize()}: {apart}{remedies}.", "warn" if bench.is_unstable else "plain")
     for protocol in bench.subnets[0].protocols if bench.subnets else ():
         how = bench.protocols.get(protocol, protocol)
         yield _ranges(bench, protocol, f"{protocol.capitalize()}: {how}")
     for subnet in bench.subnets:
         if subnet.blocks:
             yield _blocks(bench, subnet)
+    if bench.starts:
+        yield _starts(bench)
     rows = [row for subnet in bench.subnets for row in _rows(bench, subnet)]
     yield Fold("Each subnet on each engine", (Table("engines", "Milliseconds of one call", COLUMNS, tuple(rows)),))
+
+
+def _starts(bench: Bench) -> Table:
+    rows = tuple(
+        (
+            Cell(NAMES.get(engine, engine), engine),
+            Cell(f"{start.load_ms:.2f}", start.load_ms),
+            Cell(f"{start.first_ms:.2f}", start.first_ms),
+            Cell(units.UNKNOWN if start.peak_mb is None else f"{start.peak_mb:.1f}", start.peak_mb),
+            Cell(f"{start.file_mb:.2f}", start.file_mb),
+        )
+        for engine, start in bench.starts.items()
+    )
+    return Table("starts", f"A fresh process: {bench.subnets[0].subnet}", START_COLUMNS, rows)
 
 
 def _blocks(bench: Bench, subnet: BenchedSubnet) -> Table:
@@ -123,7 +152,7 @@ def _ranges(bench: Bench, protocol: str, title: str) -> Ranges:
                 middle=scale(math.log(middle)),
                 high=scale(math.log(high)),
                 texts=(units.times(middle), f"{low:.2f} to {high:.2f}"),
-                tone=_tone(low, high),
+                tone="plain" if bench.is_unstable else _tone(low, high),
             )
             for engine, (middle, low, high) in spreads.items()
         ),

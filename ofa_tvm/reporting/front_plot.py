@@ -15,6 +15,11 @@ Placed = tuple[Series, FrontPoint]
 Found = tuple[Series, Verified]
 ROOM = 22
 """Per cent of a narrow plot that the label of a budget takes."""
+LOWER_IN_TESTS = (
+    "Accuracy on test images is usually lower: picks are chosen by validation accuracy, where the best of many look "
+    "better than they are, and held-out training images are not test images."
+)
+HIGHER = " Why a finalist may stand above a pick is told under 'What the search did'."
 MOST_DOTS = 300
 """Dots of all fronts; of longer ones every second, third, ... is drawn."""
 
@@ -41,14 +46,16 @@ def front_plot(results: Sequence[SearchResult], series: tuple[Series, ...], offe
     marks = [*_front_marks(front, x, y), *_found_marks(found, x, y), *_pick_marks(drawn, x, y)]
     beyond = sorted({budget for result in results for budget in result.budgets_ms} - set(near))
     far = f" Budgets beyond the plot: {', '.join(map(units.milliseconds, beyond))}." if beyond else ""
+    higher = HIGHER if any(entry.budget_ms is not None for result in results for entry in result.rounds) else ""
     return Plot(
         name="front",
         title="Accuracy against latency",
-        description=f"{len(front)} subnets of the predicted front and {len(drawn)} picks. Line: predicted front. "
-        "Squares: picks, at their measured latency and validation accuracy, each with its predicted latency and "
-        f"90 % interval. Hover or use the arrow keys for a subnet's name; click or press Enter to keep it.{far}",
+        description=f"{len(front)} subnets of the predicted front and {len(drawn)} picks. {_front_text(results)} "
+        "Squares: picks, at their measured latency and validation accuracy, each with the 90 % interval of the latency "
+        f"that was predicted before it was measured. {LOWER_IN_TESTS}{higher} Hover or use the arrow keys "
+        f"for a subnet's name; click or press Enter to keep it.{far}",
         x_label="latency in ms",
-        y_label="top-1 in %",
+        y_label="top-1 in %, on held-out training images (validation); of the front, predicted",
         x_ticks=x.ticks,
         y_ticks=y.ticks,
         lines=tuple(_line(one, front, x, y) for one in series),
@@ -57,6 +64,18 @@ def front_plot(results: Sequence[SearchResult], series: tuple[Series, ...], offe
         legend=_legend(series, bool(found), results),
         is_large=True,
         pin_commands=tuple(_deploys(one, results) for one in series),
+    )
+
+
+def _when(results: Sequence[SearchResult]) -> str:
+    """By which models the front is predicted."""
+    return "after the last round" if all(result.front_rounds for result in results) else "before the first round"
+
+
+def _front_text(results: Sequence[SearchResult]) -> str:
+    return (
+        f"Line: the front as the models predicted it {_when(results)} of measurements; a pick's own prediction is that "
+        "of the round that chose it, so the two may differ."
     )
 
 
@@ -173,7 +192,7 @@ def _on(series: Series) -> str:
 def _legend(series: tuple[Series, ...], has_found: bool, results: Sequence[SearchResult]) -> tuple[LegendEntry, ...]:
     colours = [LegendEntry(one.label, "swatch", one.number) for one in series] if len(series) > 1 else []
     kind = results[0].provenance if results else "measured"
-    shapes = [LegendEntry("predicted front", "dot"), LegendEntry("pick", "square")]
+    shapes = [LegendEntry(f"front, predicted {_when(results)}", "dot"), LegendEntry("pick", "square")]
     if has_found:
         shapes.insert(1, LegendEntry(f"{kind} finalist", "ring"))
     return (*colours, *shapes, LegendEntry("budget", "dashed"))

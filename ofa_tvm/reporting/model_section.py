@@ -48,7 +48,7 @@ METHOD_COLUMNS = (
     Column("within 10 %"),
     Column("rank correlation"),
 )
-FEATURE_COLUMNS = (Column("rests on", is_text=True, is_wide=True), Column("mean share of the latency"))
+FEATURE_COLUMNS = (Column("rests on", is_text=True, is_wide=True), Column("moves a prediction by"))
 
 
 def model_section(results: Sequence[tuple[Series, SearchResult]]) -> Section | None:
@@ -87,7 +87,8 @@ def _latency_facts(result: SearchResult, prefix: str) -> list[Fact]:
         facts.append(Fact("latencies in their 90 % interval", units.percent(quality.interval_coverage, 0)))
     if quality.mape_with_twice_the_samples is not None:
         twice = quality.mape_with_twice_the_samples
-        facts.append(Fact("error with twice the samples", units.percent(twice, 1), "as the learning curve promises"))
+        told = units.percent(twice, 1) if twice < quality.mape else "no gain expected"
+        facts.append(Fact("error with twice the samples", told, "as the learning curve promises"))
     return facts
 
 
@@ -165,7 +166,11 @@ def _features(quality: LatencyQuality) -> list[Part]:
         (Cell(feature_text(name)), Cell(units.percent(share, 2), share, bar=share / shares[0][1]))
         for name, share in shares
     )
-    return [Table("rests-on", "What predictions rest on (Shapley values)", FEATURE_COLUMNS, rows)]
+    caption = (
+        "How far each moves a prediction away from the mean subnet's, up or down, in per cent of the latency (mean "
+        "absolute Shapley values). They do not add up to 100 %: most of a latency is common to all subnets."
+    )
+    return [Table("rests-on", caption, FEATURE_COLUMNS, rows)]
 
 
 def feature_text(name: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ofa_tvm.bundle.folder import bundle_bytes
 from ofa_tvm.cost_model.layer_time import LayerTime
@@ -25,12 +27,18 @@ from ofa_tvm.timing.window import Percentile, Timing
 
 @dataclass(frozen=True)
 class Series:
-    """A target in a precision: what has a colour on the page."""
+    """A target in a precision: what has a colour on the page. ``what`` names that in which the page's series differ."""
 
     number: int
     target: str
     dtype: DType | None
     label: str
+    what: Literal["target", "precision"] = "target"
+
+    @property
+    def slug(self) -> str:
+        """The label as a part of a file's name."""
+        return re.sub(r"[^\w.-]+", "-", self.label)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Accuracies:
     validation: float | None = None
     validation_error: float | None = None
     predicted: float | None = None
+    expected: float | None = None
 
     @property
     def drawn(self) -> float | None:
@@ -151,9 +160,10 @@ def all_series(source: Source) -> tuple[Series, ...]:
     several_targets = len({target for target, _ in pairs}) > 1
     several_dtypes = len({dtype for _, dtype in pairs}) > 1
     series = []
+    what: Literal["target", "precision"] = "precision" if several_dtypes and not several_targets else "target"
     for number, (target, dtype) in enumerate(pairs):
         names = [target if several_targets or not several_dtypes else "", (dtype or "") if several_dtypes else ""]
-        series.append(Series(number, target, dtype, " ".join(filter(None, names))))
+        series.append(Series(number, target, dtype, " ".join(filter(None, names)), what))
     return tuple(series)
 
 
@@ -172,10 +182,12 @@ def all_offers(source: Source, series: tuple[Series, ...]) -> tuple[Offer, ...]:
 
 def _of_search(source: Source, searched: Searched, series: tuple[Series, ...]) -> Iterator[Offer]:
     for pick in searched.result.picks:
-        yield _of_pick(source, searched, pick, series_of(series, searched.result, pick.dtype))
+        own = series_of(series, searched.result, pick.dtype)
+        name = f"-{own.slug}" if len(series) > 1 else ""
+        yield _of_pick(source, searched, pick, own, f"bundle{name}-{pick.number}")
 
 
-def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series) -> Offer:
+def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series, out: str) -> Offer:
     result = searched.result
     fingerprint = result.fingerprint if pick.dtype is None else result.fingerprints.get(pick.dtype, "")
     bundled = next(
@@ -202,7 +214,12 @@ def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series) -> 
         timing=pick.timing,
         predicted=Predicted(pick.predicted_ms, pick.predicted_low_ms, pick.predicted_high_ms),
         accuracies=Accuracies(
-            pick.test_top1, pick.test_error, pick.validation_top1, pick.validation_error, pick.predicted_top1
+            pick.test_top1,
+            pick.test_error,
+            pick.validation_top1,
+            pick.validation_error,
+            pick.predicted_top1,
+            pick.expected_top1,
         ),
         macs=pick.macs,
         parameters=pick.parameters,
@@ -215,7 +232,7 @@ def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series) -> 
         startup=_startup(source, pick.subnet, bundled),
         deployed=None if bundled is None else bundle_inference(bundled.manifest)[0],
         core_rates=result.core_rates,
-        next_command=f"{command} --out bundle-{pick.number}",
+        next_command=f"{command} --out {out}",
     )
 
 
@@ -234,8 +251,8 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
         number=None,
         series=next(series for series in all_of if (series.target, series.dtype) == wanted),
         subnet=manifest.subnet,
-        budget_ms=None,
-        held=None,
+        budget_ms=latency.budget_ms,
+        held=latency.budget_held,
         unknown_power=unknown_power(manifest.target.attributes),
         threads=manifest.target.threads,
         batch=manifest.input.shape[0],
@@ -244,7 +261,9 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
         latency_ms=next((value for value in verified if value is not None), None),
         timing=latency.timing,
         predicted=predicted,
-        accuracies=Accuracies(top1, error, accuracy.validation_top1, None, accuracy.predicted_top1),
+        accuracies=Accuracies(
+            top1, error, accuracy.validation_top1, accuracy.validation_error, accuracy.predicted_top1
+        ),
         macs=manifest.macs,
         parameters=manifest.parameters,
         peak_activation_bytes=None,

@@ -25,6 +25,8 @@ class Column:
 
     ``file_unit`` is the unit of a downloaded file where each cell shows its own; with ``has_bounds`` the file has the
     cells' bounds, too.
+
+    ``note`` explains its name to who asks.
     """
 
     label: str
@@ -33,6 +35,7 @@ class Column:
     is_wide: bool = False
     file_unit: str = ""
     has_bounds: bool = False
+    note: str = ""
 
     @property
     def css(self) -> str:

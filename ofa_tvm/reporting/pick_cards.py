@@ -10,6 +10,7 @@ from ofa_tvm.reporting.offers import Offer
 from ofa_tvm.reporting.parts import Card, Cards, Fact, Tone
 from ofa_tvm.support import amounts
 from ofa_tvm.support.carbon import Assumptions, footprint
+from ofa_tvm.support.dtype import DTYPE_BYTES
 from ofa_tvm.timing.inference import IMAGES
 
 HELD: dict[bool | None, tuple[str, Tone]] = {
@@ -115,7 +116,9 @@ def _size(offer: Offer) -> list[Fact]:
     else:
         facts.append(Fact("library", "", "", _deploys(offer)))
     if offer.peak_activation_bytes is not None:
-        facts.append(Fact("maps alive at once", amounts.size(offer.peak_activation_bytes), "in float32, one image"))
+        dtype = offer.series.dtype or "float32"
+        alive = offer.peak_activation_bytes * DTYPE_BYTES[dtype] / DTYPE_BYTES["float32"]
+        facts.append(Fact("maps alive at once", amounts.size(alive), f"in {dtype}, one image"))
     return facts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ofa_tvm.nas.result import SearchRound, Verified
 from ofa_tvm.reporting import units
@@ -17,8 +18,14 @@ COLUMNS = (
     Column("finalists"),
     Column("within budget"),
     Column("new subnets predicted off by"),
-    Column("best top-1 so far"),
+    Column("best top-1 so far", note="validated, of all finalists, whether they are picked or not"),
     Column("front reached"),
+)
+HOW_CHOSEN = (
+    "Of the finalists that hold a budget in their slowest window, with 2 % to spare, the pick is the one with the best "
+    "expected accuracy: validated and predicted together, as the best of several looks better than it is. Of those "
+    "that are as accurate within a standard error, the fastest is picked. So a finalist with more validation accuracy "
+    "need not be the pick."
 )
 Rounds = Sequence[tuple[Series, SearchRound]]
 
@@ -34,6 +41,8 @@ def progress_section(rounds: Rounds, series: tuple[Series, ...]) -> Section | No
             "choose finalists; these are measured, and the models learn from them."
         )
     ]
+    if any(entry.budget_ms is not None for _, entry in rounds):
+        parts.append(Note(HOW_CHOSEN))
     if any(entry.verified for _, entry in rounds):
         parts += [_volume_plot(volumes, series), *_scatter(rounds, series)]
     else:
@@ -73,7 +82,9 @@ def _top1(one: Verified) -> float:
 
 
 def _columns(series: tuple[Series, ...]) -> tuple[Column, ...]:
-    return COLUMNS if len(series) > 1 else tuple(column for column in COLUMNS if column.label != "target")
+    if len(series) == 1:
+        return tuple(column for column in COLUMNS if column.label != "target")
+    return tuple(replace(one, label=series[0].what) if one.label == "target" else one for one in COLUMNS)
 
 
 def _rows(rounds: Rounds, volumes: dict[int, list[float]], series: tuple[Series, ...]) -> list[tuple[Cell, ...]]:

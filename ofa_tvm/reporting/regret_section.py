@@ -14,6 +14,7 @@ COLUMNS = (
     Column("points of top-1 lost"),
     Column("slower than need be"),
     Column("over their budget"),
+    Column("unsure", note="other work disturbed the machine too much to say whether the budget is held"),
     Column("picks"),
 )
 
@@ -32,7 +33,7 @@ def regret_section(entries: Sequence[Regret]) -> Section | None:
         "most accurate one there that is as fast. A small number means that one target's picks will do on the other."
     )
     parts = (note, matrix, Fold("As a table", (_table(entries),)))
-    return Section("regret", "One target's picks on another", "Regret", parts)
+    return Section("regret", "One target's picks on another", "Across targets", parts)
 
 
 def _cell(entry: Regret | None, worst: float) -> MatrixCell:
@@ -40,7 +41,10 @@ def _cell(entry: Regret | None, worst: float) -> MatrixCell:
         return MatrixCell(units.UNKNOWN, (), 0.0)
     notes = [f"{100 * entry.top1_lost:.2f} points lost"]
     if entry.broken_budgets:
-        notes.append(f"{entry.broken_budgets} of {entry.picks} over budget")
+        unless = " or unsure" if entry.unsure_budgets is None else ""
+        notes.append(f"{entry.broken_budgets} of {entry.picks} over budget{unless}")
+    if entry.unsure_budgets:
+        notes.append(f"{entry.unsure_budgets} of {entry.picks} unsure: too much other work")
     return MatrixCell(units.signed_percent(entry.slower), tuple(notes), max(0.0, entry.slower / worst))
 
 
@@ -52,6 +56,7 @@ def _table(entries: Sequence[Regret]) -> Table:
             Cell(f"{100 * entry.top1_lost:.2f}", 100 * entry.top1_lost),
             Cell(units.signed_percent(entry.slower), entry.slower),
             Cell(str(entry.broken_budgets), entry.broken_budgets),
+            Cell(units.UNKNOWN if entry.unsure_budgets is None else str(entry.unsure_budgets), entry.unsure_budgets),
             Cell(str(entry.picks), entry.picks),
         )
         for entry in entries

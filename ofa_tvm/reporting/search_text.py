@@ -126,7 +126,7 @@ def _row(pick: Pick, percentile: Percentile) -> list[str]:
     accuracy = [share(*top1) for top1 in tops]
     verified = f"{pick.verified_ms:.3f}"
     if pick.timing is not None:
-        verified += " ({:.3f}-{:.3f})".format(*pick.timing.spread_ms(percentile))
+        verified += f" ({interval_text(*pick.timing.spread_ms(percentile))})"
     return [str(pick.number), pick.subnet, budget, predicted, verified, held, *accuracy]
 
 
@@ -162,7 +162,8 @@ def _regret_text(matrix: Sequence[Regret]) -> str:
             f"{100 * entry.top1_lost:.2f}",
             f"{entry.slower:+.1%}",
             f"{entry.broken_budgets} of {entry.picks}",
+            f"{entry.unsure_budgets or 0} of {entry.picks}",
         ]
         for entry in matrix
     ]
-    return table(["picks of", "on", "points lost", "slower than need be", "over their budget"], rows)
+    return table(["picks of", "on", "points lost", "slower than need be", "over their budget", "unsure"], rows)

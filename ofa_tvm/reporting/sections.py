@@ -97,6 +97,7 @@ def _picks(source: Source, offers: tuple[Offer, ...], several: bool, given: Assu
     else:
         parts = [pick_cards(offers, several, given)]
         parts += [] if all(offer.unknown_power for offer in offers) else [Note(carbon_text(given))]
+    parts += _other_precisions(source)
     parts += _unmet(source)
     parts += _waiting(source)
     if offers:
@@ -105,6 +106,33 @@ def _picks(source: Source, offers: tuple[Offer, ...], several: bool, given: Assu
             tables.append(windows_table(offers, several))
         parts.append(Fold("Predicted, measured, and the windows behind it", tuple(tables)))
     return Section("picks", title, "Picks", tuple(parts))
+
+
+def _other_precisions(source: Source) -> Iterator[Part]:
+    """What the precisions that were not picked would offer: why they lost."""
+    lost = sorted((pair for searched in source.searches for pair in _lost(searched)), key=lambda pair: pair[0])
+    if lost:
+        yield Note(
+            "Each budget's pick is of the precision whose own pick has the best expected accuracy (of about equal "
+            "ones, the fastest). The others offer:"
+        )
+        yield Facts(tuple(fact for _, fact in lost))
+
+
+def _lost(searched: Searched) -> Iterator[tuple[float, Fact]]:
+    """With the budget or, without one, the latency."""
+    won = {(pick.budget_ms, pick.dtype, pick.subnet) for pick in searched.result.picks}
+    for result in searched.precisions:
+        for pick in result.picks:
+            if (pick.budget_ms, result.dtype, pick.subnet) not in won:
+                on = "" if pick.budget_ms is None else f" for {units.milliseconds(pick.budget_ms)}"
+                missed = ", budget missed" if pick.held is False else ""
+                what = f"{units.percent(pick.expected_top1)} expected at {units.milliseconds(pick.verified_ms)}{missed}"
+                yield pick.budget_ms or pick.verified_ms or 0.0, Fact(f"in {result.dtype}{on}", what, pick.subnet)
+        for unmet in result.infeasible:
+            label = f"in {result.dtype} for {units.milliseconds(unmet.budget_ms)}"
+            what = f"{units.ends(unmet.budget_ms, unmet.nearest_ms)[1]} ms at least"
+            yield unmet.budget_ms, Fact(label, what, unmet.nearest_subnet)
 
 
 def _unmet(source: Source) -> Iterator[Part]:
@@ -144,9 +172,12 @@ def _architecture(offers: tuple[Offer, ...], several: bool) -> Section | None:
     drawing = architecture_drawing(offers, several)
     if drawing is None:
         return None
-    note = "A block is as tall as its widest map has channels; the darker part is what it gives to the next one."
+    note = (
+        "A block's height is the square root of its widest map's channels: four times the channels are twice as tall. "
+        "The part in full colour is what it gives to the next one."
+    )
     if len(drawing.networks) > 1:
-        note += " A triangle marks blocks that differ from the first network's."
+        note += " A triangle marks blocks that differ from the first network's in more than pixels."
     return Section("architecture", "What the networks look like", "Architecture", (Note(note), drawing))
 
 

@@ -22,10 +22,11 @@ _REGRET = TypeAdapter(tuple[Regret, ...])
 
 @dataclass(frozen=True)
 class Searched:
-    """A search and its folder."""
+    """A search and its folder; ``precisions`` are the results of each precision, where it was in several."""
 
     folder: Path
     result: SearchResult
+    precisions: tuple[SearchResult, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,13 @@ def read_source(folder: Path, bundles: Sequence[Path] = (), benches: Sequence[Pa
 def _searches(folder: Path) -> tuple[Searched, ...]:
     inside = sorted(path.parent for path in folder.glob(f"*/{FILE_NAME}"))
     folders = [folder] if (folder / FILE_NAME).exists() or not inside else inside
-    return tuple(Searched(one, load_search_result(one)) for one in folders)
+    return tuple(_searched(one) for one in folders)
+
+
+def _searched(folder: Path) -> Searched:
+    result = load_search_result(folder)
+    parts = [folder / dtype for dtype in result.fingerprints if (folder / dtype / FILE_NAME).exists()]
+    return Searched(folder, result, tuple(map(load_search_result, parts)))
 
 
 def _regret(path: Path) -> tuple[Regret, ...]:

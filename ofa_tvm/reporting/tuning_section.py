@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ofa_tvm.reporting import units
 from ofa_tvm.reporting.axis import Axis
@@ -17,9 +18,14 @@ COLUMNS = (
     Column("best", "µs"),
     Column("calls of a mean subnet"),
     Column("share of its time"),
-    Column("rate", "GFLOP/s"),
+    Column("rate", "{}"),
     Column("trials"),
     Column("found by", is_text=True),
+)
+FOUND_BY = (
+    "Found by: what proposed the winner. Template: the ranking of one template's tiles. Neighbour: the winner of a "
+    "similar kernel of this log. Donor: the winner of the same kernel in another target's log. Evolution: a change of "
+    "this kernel's own best. Default: what the ranking alone would choose."
 )
 
 
@@ -32,19 +38,27 @@ def tuning_section(known: Sequence[tuple[Series, TuningFacts]]) -> Section | Non
         prefix = series.label if len(known) > 1 else ""
         parts += [Facts(_facts(series, facts)), *_progress(facts, prefix)]
         parts.append(
-            Fold(units.titled(prefix, "the costliest kernels"), (_table(series, facts),), is_open=len(known) == 1)
+            Fold(
+                units.titled(prefix, "the costliest kernels"),
+                (_table(series, facts), Note(FOUND_BY)),
+                is_open=len(known) == 1,
+            )
         )
     return Section("tuning", "Tuning", "Tuning", tuple(parts))
 
 
 def _facts(series: Series, facts: TuningFacts) -> tuple[Fact, ...]:
     kernels = facts.tuned + facts.fallback
-    gap = "" if facts.expected_gap is None else f"by default schedule {units.percent(facts.expected_gap, 0)} slower"
+    gap = ""
+    if facts.expected_gap is not None:
+        gap = (
+            f"by default schedule, before any trial, a typical one takes {units.percent(facts.expected_gap, 0)} longer"
+        )
     return (
-        Fact("target", series.label),
+        Fact(series.what, series.label),
         Fact("kernels tuned", f"{facts.tuned:,} of {kernels:,}", gap),
         Fact("calls by default schedule", units.percent(facts.fallback_calls, 1), "of a mean subnet"),
-        Fact("trials", f"{facts.trials:,}", f"{facts.trials / max(1, facts.tuned):.0f} of a kernel"),
+        Fact("trials", f"{facts.trials:,}", f"on average {facts.trials / max(1, facts.tuned):.0f} for each kernel"),
         Fact("mean subnet", units.milliseconds(facts.mean_subnet_ms), "sum of its kernels' times"),
     )
 
@@ -93,4 +107,5 @@ def _table(series: Series, facts: TuningFacts) -> Table:
         for kernel in facts.kernels
     )
     name = f"kernels-{series.label}".replace(" ", "-")
-    return Table(name, f"{len(rows)} of {facts.tuned} tuned kernels", COLUMNS, rows)
+    columns = tuple(replace(one, unit=one.unit.format(units.rate_unit(series.dtype))) for one in COLUMNS)
+    return Table(name, f"{len(rows)} of {facts.tuned} tuned kernels", columns, rows)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ofa_tvm.support.dtype import DType
+
 UNKNOWN = "–"  # noqa: RUF001
 
 
@@ -19,8 +21,10 @@ def digits(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def microseconds(value_ms: float) -> str:
+def microseconds(value_ms: float | None) -> str:
     """Of milliseconds, without the unit: ``3.4``; two decimals below 1."""
+    if value_ms is None:
+        return UNKNOWN
     value = 1e3 * value_ms
     return f"{value:.2f}" if value < 1 else f"{value:,.1f}"
 
@@ -40,9 +44,16 @@ def with_error(value: float | None, error: float | None) -> str:
     return percent(value) if value is None or error is None else f"{100 * value:.2f} ± {100 * error:.2f} %"
 
 
+def ends(low: float, high: float) -> tuple[str, str]:
+    """Both ends of an interval, with as many more decimals (two at most) as tell them apart."""
+    decimals = len(digits(high).partition(".")[2])
+    pairs = [(f"{low:,.{count}f}", f"{high:,.{count}f}") for count in range(decimals, decimals + 3)]
+    return next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])
+
+
 def interval(low: float, high: float) -> str:
-    """``0.169 to 0.181``."""
-    return f"{digits(low)} to {digits(high)}"
+    """``0.169 to 0.181``, or ``0.0555 to 0.0559``."""
+    return " to ".join(ends(low, high))
 
 
 def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
@@ -89,9 +100,14 @@ def count(value: float) -> str:
     return _scaled(value, ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))).strip()
 
 
-def rate(value: float) -> str:
+def rate(value: float | None) -> str:
     """A rate without its unit: ``38.2``."""
-    return _short(value)
+    return UNKNOWN if value is None else _short(value)
+
+
+def rate_unit(dtype: DType | None) -> str:
+    """The unit of an arithmetic rate: integers are no floating point."""
+    return "GOP/s" if dtype == "int8" else "GFLOP/s"
 
 
 def times(value: float) -> str:

@@ -52,6 +52,11 @@ def block_name(layer: str) -> str:
     return match.group(1) if match else layer
 
 
+def block_of_call(layers: tuple[str, ...]) -> str:
+    """Name of the block that a call belongs to which computes these layers: that of the first."""
+    return block_name(layers[0])
+
+
 def subnet_blocks(space: SearchSpace, config: SubnetConfig) -> tuple[Block, ...]:
     """The blocks of a subnet in the order in which they run."""
     layers = space.network(config).layers

@@ -487,6 +487,8 @@ def test_on_a_machine_that_stays_disturbed_no_budget_is_called_held(tuned, tmp_p
     pick = found.for_budget(0.3)
     assert pick.held is None
     assert not present(pick.timing).is_sound
+    there = regret("here", [pick], "here", found, [pick])
+    assert (there.broken_budgets, there.unsure_budgets, there.picks) == (0, 1, 1)
 
 
 def test_where_a_device_elsewhere_was_disturbed_it_is_to_measure_again(tuned, monkeypatch) -> None:
@@ -563,6 +565,7 @@ def test_regret_is_nothing_at_home_and_something_where_kernels_cost_otherwise(tu
         "slower": 0,
         "broken_budgets": 0,
         "picks": 2,
+        "unsure_budgets": 0,
     }
     there_ms = away.bench.measure([SubnetConfig.parse(pick.subnet) for pick in picks])
     others = [away.for_budget(present(latency_ms)) for latency_ms in there_ms]

@@ -113,6 +113,7 @@ def test_one_budget_that_cannot_be_met_leaves_the_others(run, tmp_path, capsys) 
     assert result.supernet_sha256 == sha256_file(tmp_path / "supernet.safetensors")
     assert "--max-latency-ms 0.0001 --max-latency-ms 100" in result.command
     _keeps_what_a_report_shows(result)
+    assert result.front_rounds == len(result.rounds) > 0
     assert report.main(["--from", str(tmp_path / "out")]) == 0
 
 
@@ -120,6 +121,7 @@ def _keeps_what_a_report_shows(result: SearchResult) -> None:
     for pick in result.picks:
         assert sum(block.macs for block in pick.blocks) == pick.macs
         assert sum(layer.time_ms for layer in pick.layers) == pytest.approx(pick.verified_ms)
+        assert all(layer.kernel_ms for layer in pick.layers)
     verified = [one for entry in result.rounds for one in entry.verified]
     assert {one.subnet for one in verified} == {key for entry in result.rounds for key in entry.finalists}
     assert result.tuning is not None

@@ -64,6 +64,13 @@ def test_engines_that_are_the_same_tell_what_the_machine_did(result):
     assert "ours beside ort, which are the same in both" in two_results_text(found)
 
 
+def test_an_unstable_result_is_said(result):
+    found = compare_results(result(), result(stability={"verdict": "unstable"}), anyway=False)
+    assert f"the result of {found['created_at'][1]} is unstable" in two_results_text(found)
+    stable = compare_results(result(), result(stability={"verdict": "fair"}), anyway=False)
+    assert "unstable" not in two_results_text(stable)
+
+
 def test_without_such_an_engine_that_is_said(result):
     newer = payload()
     newer["engines"] = {**newer["engines"], "ort": {"version": "2", "precision": "float32"}}

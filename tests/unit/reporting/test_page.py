@@ -11,6 +11,8 @@ import pytest
 from search_results import COST, SUBNETS, bench, full_pick, full_result, pick, result, timing
 
 from ofa_tvm import report
+from ofa_tvm.bundle.folder import write_bundle
+from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, Preparation, SupernetSource, TargetFacts
 from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.reporting import sci_parts
 from ofa_tvm.reporting.page_data import page_data
@@ -19,6 +21,7 @@ from ofa_tvm.reporting.source import read_source
 from ofa_tvm.support.carbon import assumptions
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl
+from ofa_tvm.timing.window import Timing
 
 MOST_BYTES = 600_000
 
@@ -135,7 +138,7 @@ def test_energy_of_a_gpu_is_not_guessed_from_cores(made):
 
 def test_table_has_predicted_and_measured_values(made):
     text = Page(made()).text
-    assert f"0.500 0.450 0.400 0.500 0.475 -5.3 % 91.00 % 91.50 % 90.91 % 12.3 M 1.50 M {SUBNETS[0]}" in text
+    assert f"0.500 0.450 0.400 0.500 0.475 -5.3 % 91.00 % 91.50 % – 90.91 % 12.3 M 1.50 M {SUBNETS[0]}" in text  # noqa: RUF001
 
 
 def test_front_shows_points_picks_intervals_and_budgets(made):
@@ -184,7 +187,79 @@ def test_layers_add_up_and_are_compared_with_the_fastest(made):
 def test_layers_are_compared_with_the_cores_peak_where_it_is_known(made):
     text = Page(made(full_result(core_rates={"gflops_per_s": 40.0, "gbytes_per_s": 12.0}))).text
     assert "At most, 1 core did 40 GFLOP/s in float32 when measured, and one core read 12.0 GB/s from memory" in text
-    assert re.search(r"stem stem 1x1 convolution, 3 → 16 channels, 32 px 43\.2 9\.1 % 20\.5 51 %", text)
+    assert re.search(r"stem stem 1x1 convolution, 3 → 16 channels, 32 px 54\.0 9\.1 % 16\.4 41 %", text)
+    assert "Alone, the kernels take 593.7 µs together, the network as a whole 475.0 µs" in text
+
+
+def test_rates_above_the_peak_have_a_reason(made):
+    def told(peak):
+        return "Rates above that" in Page(made(full_result(core_rates={"gflops_per_s": peak, "gbytes_per_s": 9}))).text
+
+    assert told(10.0)
+    assert not told(1000.0)
+
+
+def test_layers_of_older_versions_have_shares_but_no_rates(made):
+    old = full_pick(1)
+    for layer in old["layers"]:
+        del layer["kernel_ms"]
+    text = Page(made(full_result(picks=[old]))).text
+    assert "is not in files of older versions" in text
+    assert "stem stem 1x1 convolution, 3 → 16 channels, 32 px 9.1 %" in text
+    assert "rate alone" not in text
+
+
+def test_integer_operations_and_maps_are_called_so(made):
+    text = Page(made(full_result(dtype="int8"))).text
+    assert "GOP/s" in text
+    assert "GFLOP/s" not in text
+    assert "maps alive at once 75.0 kB in int8, one image" in text
+
+
+def test_networks_that_differ_in_pixels_alone_are_alike(made):
+    keys = ("r32.3x2-3x2.3x2-3x2.3x2-3x2", "r24.3x2-3x2.3x2-3x2.3x2-3x2")
+    picks = [pick(number, subnet=key) for number, key in enumerate(keys, 1)]
+    page = Page(made(picks=picks))
+    assert page.count("svg", "network") == 2
+    assert page.count("path", "differs-mark") == 0
+
+
+def test_the_front_says_by_which_models(made):
+    assert "front, predicted before the first round" in Page(made(full_result())).text
+    assert "front, predicted after the last round" in Page(made(full_result(front_rounds=2))).text
+
+
+def test_why_a_finalist_is_no_pick(made):
+    page = Page(made(full_result(picks=[full_pick(1, expected_top1=0.9137)])))
+    assert "91.50 ± 1.00 % 91.37 % 90.91 ± 0.30 %" in page.text
+    assert "best expected accuracy" in page.text
+    assert "Why a finalist may stand above a pick" in page.text
+    assert "best expected accuracy" not in Page(made(full_result(budgets_ms=[], rounds=[{}, {}]))).text
+
+
+def test_more_samples_that_gain_nothing_promise_nothing(made):
+    quality = {"mape": 0.014, "samples": 60}
+    for twice, said in ((0.016, "no gain expected"), (0.012, "1.2 %")):
+        page = Page(made(cost_model={**quality, "mape_with_twice_the_samples": twice}))
+        assert f"error with twice the samples {said}" in page.text
+
+
+def test_an_unstable_comparison_says_so_and_praises_nothing(made, tmp_path):
+    told = bench()
+    verdict = {"apart": 0.081, "most_apart": 2.6, "remedies": ["time longer: --seconds 16"]}
+    start = {"load_ms": 0.21, "first_ms": 3.04, "peak_mb": None, "file_mb": 0.78}
+    path = tmp_path / "bench.json"
+
+    def page(name):
+        path.write_text(json.dumps({**told, "stability": {"verdict": name, **verdict}, "starts": {"ofa_tvm": start}}))
+        return Page(made(result(), "--bench", str(path)))
+
+    unstable = page("unstable")
+    said = "Unstable: windows are 8.1 % apart in the median, 260.0 % at most; time longer: --seconds 16."
+    assert said in unstable.text
+    assert unstable.count("span", "good") == 0
+    assert page("stable").count("span", "good") == 1
+    assert "ofa_tvm 0.21 3.04 – 0.78" in unstable.text  # noqa: RUF001
 
 
 def test_engines_are_compared_with_their_spread(made, tmp_path):
@@ -225,7 +300,7 @@ def test_what_the_search_did(made):
 
 def test_tuning(made):
     text = Page(made(full_result())).text
-    assert "kernels tuned 9 of 10 by default schedule 20 % slower" in text
+    assert "kernels tuned 9 of 10 by default schedule, before any trial, a typical one takes 20 % longer" in text
     assert "Quality over trials" in text
     assert "1x1 convolution, 16 → 24 channels, 16 px 10.0 1.00 20.0 % 100 20 template" in text
 
@@ -410,6 +485,42 @@ def test_finalists_that_wait_for_their_device_are_listed(made):
     assert "Finalists that wait" not in Page(made()).text
 
 
+@pytest.mark.parametrize(("held", "said"), [(True, "budget held"), (False, "budget missed")])
+def test_a_bundle_tells_its_budget(tmp_path, held, said):
+    def fill(_):
+        latency = Latency(provenance="measured", measured_ms=1.0, conditions={}, budget_ms=1.1, budget_held=held)
+        accuracy = Accuracy(
+            data="tiny", how="", test_images=0, compared_images=1, validation_top1=0.9, validation_error=0.01
+        )
+        return Manifest(
+            ofa_tvm="0",
+            created_at="2026-01-01T00:00:00+00:00",
+            space="mbv3-cifar",
+            subnet=SUBNETS[0],
+            supernet=SupernetSource(file="supernet.safetensors", sha256="0", weights_sha256="1"),
+            input=InputFacts(name="image", layout="NHWC", shape=(1, 32, 32, 3), dtype="float32", resolution=32),
+            preprocess=Preparation(mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3)),
+            class_names=("cat", "dog"),
+            classes=2,
+            macs=10,
+            parameters=5,
+            accuracy=accuracy,
+            latency=latency.model_copy(update={"timing": Timing(**timing())}),
+            target=TargetFacts(
+                name="x86", fingerprint="f", attributes={}, threads=1, tuned_kernels=1, default_kernels=0
+            ),
+            versions={},
+            cost=(),
+        )
+
+    write_bundle(tmp_path / "bundle", fill)
+    assert report.main(["--from", str(tmp_path / "bundle"), "--out", str(tmp_path / "page.html")]) == 0
+    text = Page((tmp_path / "page.html").read_text()).text
+    assert "The bundle budget 1.100 ms · float32" in text
+    assert said in text
+    assert "top-1, held-out images 90.00 ± 1.00 %" in text
+
+
 @pytest.mark.parametrize(
     ("provenance", "said"), [("estimated", "no measurements"), ("replayed", "nothing was measured")]
 )
@@ -418,7 +529,7 @@ def test_latencies_that_were_not_measured_are_said_first(made, provenance, said)
     assert said in text.partition("What fits each budget")[0]
 
 
-def several(tmp_path, targets=("x86", "arm"), **options):
+def several(tmp_path, targets=("x86", "arm"), unsure_budgets=None, **options):
     for target in targets:
         (tmp_path / target).mkdir()
         values = full_result(target=target, fingerprint=target, **options)
@@ -431,6 +542,7 @@ def several(tmp_path, targets=("x86", "arm"), **options):
             "slower": 0.1 * (shipped != on),
             "broken_budgets": 1,
             "picks": 2,
+            "unsure_budgets": unsure_budgets,
         }
         for shipped in targets
         for on in targets
@@ -445,8 +557,17 @@ def test_several_targets_have_colours_a_matrix_and_one_page(tmp_path, capsys):
     page = Page((tmp_path / "report.html").read_text())
     assert "mbv3-cifar on arm, x86" in page.text
     assert {"s0", "s1"} <= {css for _, attrs in page.tags for css in attrs.get("class", "").split()}
-    assert "+10.0 % 0.20 points lost 1 of 2 over budget" in page.text
-    assert f"--from {tmp_path / 'x86'} --pick 2" in page.text
+    assert "+10.0 % 0.20 points lost 1 of 2 over budget or unsure" in page.text
+    assert f"--from {tmp_path / 'x86'} --pick 2 --out bundle-x86-2" in page.text
+    assert f"--from {tmp_path / 'arm'} --pick 2 --out bundle-arm-2" in page.text
+
+
+def test_budgets_that_are_broken_and_those_that_cannot_be_judged_are_told_apart(tmp_path):
+    several(tmp_path, unsure_budgets=1)
+    assert report.main(["--from", str(tmp_path)]) == 0
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "1 of 2 over budget 1 of 2 unsure: too much other work" in text
+    assert "over budget or unsure" not in text
 
 
 def test_costs_of_several_targets_are_told_apart(tmp_path):
@@ -464,6 +585,19 @@ def test_several_precisions_of_one_target_are_told_apart(made):
     page = Page(made(dtype=None, fingerprints=names, picks=picks))
     assert "Pick 1 budget 0.500 ms · int8" in page.text
     assert page.count("li", "s1") == 1
+    assert "pick precision budget" in page.text
+    assert "pick target budget" not in page.text
+
+
+def test_why_a_precision_lost_is_told(made, tmp_path):
+    names = {"float32": "haswell-1t-b1-01234567", "int8": "haswell-1t-b1-i8-0123"}
+    unmet = {"budget_ms": 0.5, "nearest_ms": 0.6, "nearest_subnet": SUBNETS[2]}
+    own = result(dtype="float32", picks=[pick(2, expected_top1=0.92)], infeasible=[unmet])
+    (tmp_path / "float32").mkdir()
+    (tmp_path / "float32" / "result.json").write_text(json.dumps(own))
+    text = Page(made(dtype=None, fingerprints=names, picks=[pick(1, dtype="int8"), pick(2, dtype="int8")])).text
+    assert f"in float32 for 1.000 ms 92.00 % expected at 0.950 ms {SUBNETS[1]}" in text
+    assert f"in float32 for 0.500 ms 0.600 ms at least {SUBNETS[2]}" in text
 
 
 def test_a_page_of_three_targets_stays_small(tmp_path):

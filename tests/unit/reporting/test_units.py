@@ -49,10 +49,21 @@ from ofa_tvm.support import amounts
         (units.titled("x86", "the rest"), "x86: the rest"),
         (
             kernel_text("expand_depthwise_14x14_24-96_k5s2_relu_bias_b1"),
-            "5x5 expand and depthwise, fused /2, 24 → 96 channels, 14 px",
+            "5x5 expand and depthwise, fused /2, 24 → 96 channels, 14 px, ReLU",
         ),
         (kernel_text("dense_1x1_384-10_bias_b1"), "dense, 384 → 10 channels"),
+        (
+            kernel_text("conv_4x4_192-96_k1s1_bias_scaled_residual_b1"),
+            "1x1 convolution, 192 → 96 channels, 4 px, scaled by squeeze-excite, with residual",
+        ),
+        (kernel_text("dense_1x1_16-48_hard_sigmoid_bias_b1_i8"), "dense, 16 → 48 channels, hard sigmoid"),
         (kernel_text("something else"), "something else"),
+        (units.interval(0.05551, 0.05592), "0.0555 to 0.0559"),
+        (units.interval(0.0555, 0.0555), "0.056 to 0.056"),
+        (units.interval(0.169, 0.1814), "0.169 to 0.181"),
+        (units.interval(9.5, 10.2), "9.50 to 10.20"),
+        (units.interval(0.05555551, 0.05555552), "0.056 to 0.056"),
+        (units.rate_unit("int8"), "GOP/s"),
     ],
 )
 def test_numbers_as_people_read_them(text, expected):
