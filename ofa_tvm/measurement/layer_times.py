@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ofa_tvm.cost_model.breakdown import proportional
+from ofa_tvm.cost_model.breakdown import breakdown
 from ofa_tvm.cost_model.layer_time import LayerTime
 from ofa_tvm.measurement.kernel_times import call_costs
 from ofa_tvm.spaces import SubnetConfig
@@ -11,9 +11,7 @@ from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
 def layer_times(tuned: TunedSpace, config: SubnetConfig, whole_ms: float) -> tuple[LayerTime, ...]:
-    """The calls of a subnet in order; their times add up to its latency, which is split as the kernels' own times.
-
-    A latency model is no better guide: it is fitted to whole networks, and may move time from one block to another.
+    """The calls of a subnet in order, see ``breakdown``.
 
     Args:
         tuned: the space on its target.
@@ -29,7 +27,7 @@ def layer_times(tuned: TunedSpace, config: SubnetConfig, whole_ms: float) -> tup
         return ()
     steps = tuned.steps(tuned.space.network(config))
     winners = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}
-    parts = proportional(whole_ms, steps, costs, winners)
+    parts = breakdown(whole_ms, steps, costs, winners)
     runs = 1 if tuned.target.is_gpu else tuned.target.batch
     return tuple(
         LayerTime(

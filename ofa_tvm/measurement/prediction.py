@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.predictor import STEM, AccuracyPredictor
 from ofa_tvm.cost_model.baselines import OURS, held_out
-from ofa_tvm.cost_model.breakdown import Part, breakdown, proportional
+from ofa_tvm.cost_model.breakdown import Part, breakdown
 from ofa_tvm.cost_model.latency_data import read_latency_data
 from ofa_tvm.cost_model.latency_model import STEM as LATENCY_STEM
 from ofa_tvm.cost_model.latency_model import LatencyModel
@@ -105,7 +105,7 @@ def predictions(
                 network.macs,
                 network.parameters,
                 network.peak_activation_bytes,
-                parts=tuple(breakdown(model, config, steps, costs, is_tuned)) if with_layers else (),
+                parts=tuple(breakdown(interval_ms[0], steps, costs, is_tuned)) if with_layers else (),
             )
         )
     return predicted
@@ -137,7 +137,7 @@ def _own(tuned: TunedSpace, config: SubnetConfig, folder: Path | None, with_laye
         network.parameters,
         network.peak_activation_bytes,
         "kernel times" if known_ms is None else "measurement",
-        tuple(proportional(whole_ms, steps, costs, is_tuned)) if with_layers else (),
+        tuple(breakdown(whole_ms, steps, costs, is_tuned)) if with_layers else (),
     )
 
 
