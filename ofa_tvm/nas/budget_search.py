@@ -100,7 +100,7 @@ class Finder:
             FrontPoint(
                 subnet=configs[row].key,
                 predicted_ms=float(objectives[row, 1]),
-                predicted_top1=float(-objectives[row, 0]),
+                predicted_top1=min(1.0, float(-objectives[row, 0])),
                 objectives=dict(zip(self.settings.objectives, objectives[row, 2:].tolist(), strict=True)),
             )
             for row in np.argsort(objectives[:, 1])
@@ -192,7 +192,7 @@ class Finder:
             predicted_low_ms=first.latency[1],
             predicted_high_ms=first.latency[2],
             verified_ms=latency_ms,
-            predicted_top1=first.top1,
+            predicted_top1=min(1.0, first.top1),
             validation_top1=self.accuracy.validated(config),
             is_new=is_new,
         )
@@ -282,7 +282,7 @@ class Finder:
             predicted_high_ms=first.latency[2],
             measured_ms=verified_ms if is_measured else None,
             estimated_ms=None if is_measured else verified_ms,
-            predicted_top1=first.top1,
+            predicted_top1=min(1.0, first.top1),
             validation_top1=validated,
             validation_error=None if validated is None else self.accuracy.error(validated),
             expected_top1=self.top1(config),
