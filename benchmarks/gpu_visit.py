@@ -76,7 +76,8 @@ def steps(visit: Path) -> Iterator[Step]:
     for bundle in bundles:
         yield Step(f"run {bundle.name}", (f"./{RUNNER}", "--benchmark", "--json"), bundle, output=TIMES)
     for pack in packs:
-        if '"subnet": ' in (pack / ENTRIES).read_text():
+        entries = pack / ENTRIES
+        if entries.is_file() and b'"subnet": ' in entries.read_bytes():
             yield Step(f"peers {pack.name}", (sys.executable, str(ROOT / "benchmarks/gpu_peers.py"), str(pack)), ROOT)
     yield Step("tests", (sys.executable, "-m", "pytest", "-q", "tests/device/test_gpu.py"), ROOT)
 
@@ -90,7 +91,14 @@ def run(step: Step, left_s: float) -> Outcome:
     start, at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     try:
         done = subprocess.run(
-            command, cwd=step.folder, env=environment, capture_output=True, text=True, check=False, timeout=most_s
+            command,
+            cwd=step.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=most_s,
         )
         code, printed, said = done.returncode, done.stdout, done.stdout + done.stderr
     except subprocess.TimeoutExpired as error:
@@ -101,6 +109,15 @@ def run(step: Step, left_s: float) -> Outcome:
     if step.output and code == 0:
         (step.folder / step.output).write_text(printed)
     return Outcome(step.name, code, time.monotonic() - start, at, said[-TAIL:])
+
+
+def outcomes(ledger: Path) -> Iterator[Outcome]:
+    """What a ledger tells; a line that a power cut tore is left out, and its step done again."""
+    for line in ledger.read_text(errors="replace").splitlines() if ledger.is_file() else ():
+        try:
+            yield Outcome(**json.loads(line))
+        except (ValueError, TypeError):
+            print(f"{ledger}: a damaged line is left out", file=sys.stderr)
 
 
 def is_done(outcome: Outcome) -> bool:
@@ -139,9 +156,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{visit} is no folder")
     archive = (options.out or visit.with_name(f"{visit.name}.tar.gz")).resolve()
     ledger = visit / LEDGER
-    lines = ledger.read_text().splitlines() if ledger.exists() else []
-    done = {outcome.step for outcome in (Outcome(**json.loads(line)) for line in lines) if is_done(outcome)}
+    if ledger.exists() and not ledger.is_file():
+        parser.error(f"{ledger} is no regular file: remove it")
+    if archive.is_dir() or not archive.parent.is_dir():
+        parser.error(f"{archive} cannot be written: name another file with --out")
+    done = {outcome.step for outcome in outcomes(ledger) if is_done(outcome)}
     waiting = [step for step in steps(visit) if step.name not in done and step.name.split()[0] not in options.skip]
+    torn = ledger.exists() and not ledger.read_bytes().endswith(b"\n")
     deadline, failed = time.monotonic() + 60 * options.minutes, 0
     for number, step in enumerate(waiting, 1):
         left_s = deadline - time.monotonic()
@@ -150,7 +171,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         outcome = run(step, left_s)
         with ledger.open("a") as file:
-            file.write(json.dumps(asdict(outcome)) + "\n")
+            file.write("\n" * torn + json.dumps(asdict(outcome)) + "\n")
+        torn = False
         left_out = pack_up(visit, archive)
         failed += outcome.code != 0
         ended = "took too long" if outcome.code is None else "ok" if outcome.code == 0 else f"exit {outcome.code}"

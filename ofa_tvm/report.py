@@ -72,6 +72,8 @@ def report(
 
     read = read_source(source, bundle or (), bench or ())
     path = out or (source / "report.html" if read.searches else source.with_name(f"{source.resolve().name}.html"))
+    if path.is_file() and b"<!doctype html>" not in path.read_bytes()[:64] and path.stat().st_size:
+        raise UserError(f"{path} is no page, and would be lost", "name another file with --out")
     try:
         write_atomic(path, render(read, given))
     except OSError as error:

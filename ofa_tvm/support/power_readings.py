@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.files import require_regular
 from ofa_tvm.support.ledger import JOULE_PER_KWH, Cost
 
 LONGEST_GAP_S = 60.0
@@ -33,6 +34,7 @@ class PowerReadings:
         Raises:
             UserError: it is missing or damaged; names the line.
         """
+        require_regular(path, "power readings", _FORM)
         try:
             with path.open(newline="") as file:
                 rows = csv.DictReader(file)

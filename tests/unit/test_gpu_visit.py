@@ -87,3 +87,20 @@ def test_subnets_of_a_pack_are_compared_and_bundles_need_no_pack(visit):
         "peers a-pack",
         "tests",
     ]
+
+
+def test_a_damaged_ledger_and_output_that_is_no_text_cost_only_their_step(visit, capsys):
+    (visit / "visit.jsonl").write_text('{"step": "x"}\n{"step": "run b-bundle", "code": 0')
+    (visit / "a-pack" / "entries.jsonl").unlink()
+    (visit / "b-bundle" / "run").write_text("#!/bin/sh\nprintf '\\377'\n")
+    assert visited(visit) == 0
+    assert "a damaged line is left out" in capsys.readouterr().err
+    assert '"step": "measure a-pack"' in (visit / "visit.jsonl").read_text().splitlines()[2]
+
+
+def test_an_archive_that_cannot_be_is_refused_before_anything_runs(visit, capsys):
+    for out in (visit, visit / "none" / "x.tar.gz"):
+        with pytest.raises(SystemExit):
+            visited(visit, "--out", str(out))
+        assert "name another file with --out" in capsys.readouterr().err
+    assert not (visit / "visit.jsonl").exists()

@@ -133,6 +133,18 @@ def append_line(path: Path, record: Record) -> None:
         os.fsync(file.fileno())
 
 
+def what_lacks(folder: Path) -> str:
+    """Why a folder is no pack that can be measured; empty where it is one."""
+    for name in (MANIFEST, ENTRIES, RESULTS):
+        if (folder / name).exists() and not (folder / name).is_file():
+            return f"{name}: no regular file; remove it"
+    try:
+        json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        return f"{MANIFEST} cannot be read ({error})"
+    return "" if read_lines(folder / ENTRIES)[0] else f"{ENTRIES} is missing or holds nothing to measure"
+
+
 def damaged_files(folder: Path, files: Record, entries: list[Record]) -> list[str]:
     """Names of files that are missing or not what the manifest and entries say."""
     damaged, wanted = [], dict(files)
@@ -373,6 +385,9 @@ def main() -> int:
         serve(Path(options.serve))
         return 0
     folder = Path(__file__).resolve().parent
+    if lacking := what_lacks(folder):
+        print(f"{lacking}; copy the whole folder again", file=sys.stderr)
+        return 2
     manifest = json.loads((folder / MANIFEST).read_text())
     entries, damaged = read_lines(folder / ENTRIES)
     if damaged:

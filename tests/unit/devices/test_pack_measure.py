@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ofa_tvm.devices.pack import measure as pack
 from ofa_tvm.devices.pack import tvm_runtime
@@ -81,6 +83,7 @@ def test_the_script_knows_nothing_of_the_package(tmp_path):
     script = _scripts(tmp_path)
     manifest = {"round": "r", "files": {"gone.so.z": "00"}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    pack.append_line(tmp_path / "entries.jsonl", {"id": "a", "files": {}})
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
     assert "gone.so.z: missing or damaged" in done.stderr
@@ -96,3 +99,26 @@ def test_a_time_limit_leaves_the_rest_for_later(tmp_path):
     command = [sys.executable, script, "--minutes", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "0 measured, 1 left; run it again" in done.stdout
+
+
+@pytest.mark.seconds(3)
+@pytest.mark.parametrize(
+    ("manifest", "odd", "said"),
+    [
+        (None, "", "manifest.json cannot be read"),
+        ("{", "", "manifest.json cannot be read"),
+        ("{}", "", "entries.jsonl is missing or holds nothing"),
+        ("{}", "entries.jsonl", "entries.jsonl: no regular file"),
+        ("{}", "results.jsonl", "results.jsonl: no regular file"),
+    ],
+)
+def test_a_pack_that_was_copied_in_part_is_refused(tmp_path, manifest, odd, said):
+    script = _scripts(tmp_path)
+    if manifest is not None:
+        (tmp_path / "manifest.json").write_text(manifest)
+    if odd:
+        os.mkfifo(tmp_path / odd)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -666,3 +666,12 @@ def test_a_result_that_is_no_object(tmp_path, content):
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(UserError, match="is damaged"):
         read_source(tmp_path)
+
+
+def test_a_page_replaces_no_file_that_is_none(made, tmp_path, capsys):
+    made()
+    path = tmp_path / "result.json"
+    before = path.read_bytes()
+    assert report.main(["--from", str(tmp_path), "--out", str(path)]) == 2
+    assert "is no page, and would be lost" in capsys.readouterr().err
+    assert path.read_bytes() == before

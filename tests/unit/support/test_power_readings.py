@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +74,8 @@ def test_bad_files_are_named_with_their_line(read, text, said):
 def test_a_missing_file_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         PowerReadings.read(tmp_path / "none.csv")
+
+
+def test_a_device_is_no_file_of_readings():
+    with pytest.raises(UserError, match="no regular file"):
+        PowerReadings.read(Path("/dev/zero"))
