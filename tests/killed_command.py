@@ -42,14 +42,17 @@ def prepare() -> None:
     SPACES[space.name] = space
     data.SOURCES[dataset.name] = lambda path, progress: dataset
     local.LocalDevice = lambda target: MadeUpDevice()  # type: ignore[misc, assignment, return-value]
-    run = subprocess.run
 
-    def run_step(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    class Step(subprocess.Popen[str]):
         """A step of onboard, as this program."""
-        verb = command[2].removeprefix("ofa_tvm.")
-        return run([sys.executable, __file__, verb, *command[3:]], **{**options, "env": {**os.environ, "KILL_AT": "0"}})
 
-    steps.subprocess = type("Steps", (), {"run": staticmethod(run_step), "PIPE": subprocess.PIPE})  # type: ignore[assignment, attr-defined]
+        def __init__(self, command: list[str], **options: Any) -> None:
+            verb = command[2].removeprefix("ofa_tvm.")
+            own = {**options, "env": {**os.environ, "KILL_AT": "0"}}
+            super().__init__([sys.executable, __file__, verb, *command[3:]], **own)
+
+    names = {"Popen": Step, "PIPE": subprocess.PIPE, "TimeoutExpired": subprocess.TimeoutExpired}
+    steps.subprocess = type("Steps", (), names)  # type: ignore[assignment, attr-defined]
 
 
 def main() -> int:

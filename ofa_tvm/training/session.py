@@ -192,8 +192,9 @@ class TrainingSession:
             dataset = replace(dataset, preprocess=start.preprocess)
             start = start.elastic(dataset, request.resolutions)
         space = _space(request.space, start)
+        drawn = space.with_resolutions(request.resolutions)
         if not request.resolutions:
-            _warn_of_shrinking(space, dataset)
+            _warn_of_shrinking(drawn, dataset)
         plan = plan_for(
             len(dataset.train),
             request.recipe or ("fine-tune" if start else "single-stage"),

@@ -173,7 +173,9 @@ def check(place: Place, before: dict[Path, list[Record]]) -> dict[Path, list[Rec
         if path.name == "trials.jsonl":
             check_trials(records)
         if path.name == "accuracy.jsonl":
-            assert max(Counter((line["checkpoint"], line["subnet"]) for line in records).values(), default=1) == 1
+            # What a training counted, a search may have to classify: it compares subnets image by image.
+            kinds = Counter((line["checkpoint"], line["subnet"], line.get("right") is not None) for line in records)
+            assert max(kinds.values(), default=1) == 1, "a subnet was evaluated again"
     for path in place.own.rglob("[!.]*.json"):
         json.loads(path.read_text())
     if (place.own / "bundle" / MANIFEST).exists():
