@@ -46,7 +46,9 @@ def largest_top1(training: Path) -> float | None:
         return None
 
 
-def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | None) -> None:
+def write_card(
+    folder: Path, manifest: Manifest, licence: str, largest: float | None, *, is_whole: bool = False
+) -> None:
     """Write a card's files into a bundle's folder that has all others.
 
     Args:
@@ -54,6 +56,7 @@ def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | 
         manifest: what it will say, without hashes.
         licence: of the weights, as the hub names it.
         largest: accuracy of the supernet's largest subnet, where it is known.
+        is_whole: it is a model that somebody brought, as it was, and no subnet.
     """
     source = files("ofa_tvm.bundle").joinpath("card_files")
     (folder / EXAMPLE).write_text(source.joinpath("example.py.txt").read_text())
@@ -73,6 +76,7 @@ def write_card(folder: Path, manifest: Manifest, licence: str, largest: float | 
             metadata=_metadata(manifest, licence),
             title=f"{manifest.space} for {manifest.target.name}, {manifest.dtype}",
             chip=attributes.get("mcpu") or attributes.get("arch") or attributes.get("kind"),
+            is_whole=is_whole,
             is_x86="aarch64" not in str(attributes.get("mtriple", "")),
             results=_results(manifest, largest, sizes),
             shape=tuple(shape),
@@ -122,7 +126,7 @@ def _metadata(manifest: Manifest, licence: str) -> str:
         "pipeline_tag": "image-classification",
         "tags": ["ofa_tvm", "once-for-all", "tvm", "onnx", manifest.target.name, manifest.dtype],
         "datasets": [dataset] if dataset else [],
-        "metrics": ["accuracy"],
+        "metrics": ["accuracy"] if accuracy.test_top1 is not None else [],
     }
     if dataset and accuracy.test_top1 is not None:
         result = {

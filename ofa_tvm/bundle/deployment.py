@@ -129,7 +129,8 @@ class Deployment:
             }
         )
         if self.licence is not None:
-            write_card(folder, manifest, self.licence, largest_top1(self.checkpoint.parent))
+            is_whole = self.supernet.space.cardinality == 1
+            write_card(folder, manifest, self.licence, largest_top1(self.checkpoint.parent), is_whole=is_whole)
         return manifest
 
     @contextmanager

@@ -119,7 +119,8 @@ def _own(tuned: TunedSpace, config: SubnetConfig, folder: Path | None, with_laye
     """
     network, (costs, estimated) = tuned.space.network(config), call_costs(tuned, folder)
     steps = tuned.steps(network)
-    known_ms = KnownLatencies(tuned, 50, 0, is_live=False).latency_ms(config)
+    timing = KnownLatencies(tuned, 50, 0, is_live=False).timing(config)
+    known_ms = None if timing is None else timing.told_ms()
     if known_ms is None and estimated:
         raise PartialResult(
             f"{tuned.space.name} was not measured, and {estimated} of its {len(costs)} kernels are not tuned",

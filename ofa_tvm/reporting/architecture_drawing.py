@@ -22,14 +22,19 @@ def architecture_drawing(offers: Sequence[Offer], has_several_series: bool) -> D
     known = [offer for offer in offers if offer.blocks]
     if not known:
         return None
-    columns = _columns([offer.blocks for offer in known])
-    widest = max(block.hidden_channels for offer in known for block in offer.blocks)
-    first = {block.name: block for block in known[0].blocks}
+    columns = _columns([_drawn(offer) for offer in known])
+    widest = max(block.hidden_channels for offer in known for block in _drawn(offer))
+    first = {block.name: block for block in _drawn(known[0])}
     networks = tuple(
         _network(offer, columns, first if row else None, widest, has_several_series) for row, offer in enumerate(known)
     )
     width = LEFT + len(columns) * (COLUMN + GAP)
     return Drawing(width, TOP + TALLEST + 50, TOP + TALLEST, networks)
+
+
+def _drawn(offer: Offer) -> tuple[Block, ...]:
+    """Its blocks, but for squeeze-excite layers outside of blocks: they give no map."""
+    return tuple(block for block in offer.blocks if block.kinds != ("squeeze_excite",))
 
 
 def _columns(networks: Sequence[tuple[Block, ...]]) -> list[str]:
@@ -49,7 +54,7 @@ def _columns(networks: Sequence[tuple[Block, ...]]) -> list[str]:
 def _network(
     offer: Offer, columns: Sequence[str], first: dict[str, Block] | None, widest: int, has_several_series: bool
 ) -> Network:
-    own = {block.name: block for block in offer.blocks}
+    own = {block.name: block for block in _drawn(offer)}
     shapes, stages = [], list[tuple[str, float, float]]()
     for number, name in enumerate(columns):
         x, block = LEFT + number * (COLUMN + GAP), own.get(name)

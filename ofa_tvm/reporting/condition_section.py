@@ -13,6 +13,7 @@ from ofa_tvm.reporting.parts import Commands, Fact, Facts, Fold, Note, Part, Sec
 from ofa_tvm.reporting.source import Bundled, Searched
 from ofa_tvm.support import amounts
 from ofa_tvm.support.files import Record
+from ofa_tvm.support.shipped import known_as
 
 LABELS = {
     "cpu": "CPU",
@@ -55,9 +56,8 @@ def condition_section(
 def _of_search(result: SearchResult) -> Iterator[Fact]:
     yield Fact("date", searched_at(result) or "not in results of older versions")
     yield Fact("ofa_tvm", result.ofa_tvm or "an older version")
-    yield Fact(
-        "supernet", quoted(result.supernet), f"SHA-256 {result.supernet_sha256}" if result.supernet_sha256 else ""
-    )
+    sha256 = f"SHA-256 {result.supernet_sha256}" if result.supernet_sha256 else ""
+    yield Fact("supernet", quoted(known_as(result.supernet)), sha256)
     yield Fact("fingerprint", ", ".join(result.fingerprints.values()) or result.fingerprint)
     yield Fact("latency", f"p{result.percentile} of single calls", _load(result.busy_cores))
     hosts = sorted({pick.timing.host for pick in result.timed if pick.timing is not None and pick.timing.host})
@@ -118,7 +118,7 @@ def _told_command(result: SearchResult) -> str:
     words += ["--dtype", result.dtype or ("auto" if result.fingerprints else "float32")]
     for budget in result.budgets_ms:
         words += ["--max-latency-ms", f"{budget:g}"]
-    return f"python -m ofa_tvm.search --supernet {quoted(result.supernet)} {shlex.join(words)}"
+    return f"python -m ofa_tvm.search --supernet {quoted(known_as(result.supernet))} {shlex.join(words)}"
 
 
 def _from_home(command: str) -> str:

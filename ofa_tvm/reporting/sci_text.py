@@ -66,8 +66,8 @@ def _provider(report: SciReport) -> Iterator[str]:
         yield f"one more target{of}: {energy.text} ({energy.kind}), {emissions.text} CO2e ({emissions.kind})"
     for one in report.scores:
         yield (
-            f"{one.network.subnet} ({one.network.where}): {one.emissions.text} CO2e per {PARAMETERS:,} of its "
-            f"{one.network.parameters:,} parameters ({one.emissions.kind})"
+            f"{one.network.subnet} ({one.network.where}): {one.emissions.text} CO2e per {PARAMETERS:,} parameters, "
+            f"of which it has {one.network.parameters:,} ({one.emissions.kind})"
         )
 
 

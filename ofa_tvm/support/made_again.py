@@ -32,6 +32,7 @@ IN_USE_S = 600.0
 LOOK_EVERY = 64
 """Files that a process makes between looks at how much there is."""
 _made = itertools.count()
+_told: set[Path] = set()
 
 
 def compiled_folder() -> Path:
@@ -45,11 +46,18 @@ def usable(path: Path) -> bool:
     if not path.exists():
         return False
     if not is_whole(path):
-        log(f"{path} is damaged, and is made again")
+        _tell(path)
         return False
     with suppress(OSError):  # somebody else's file
         os.utime(path)
     return True
+
+
+def _tell(path: Path) -> None:
+    """Said once of a folder: a later version may make all its files again."""
+    if path.parent not in _told:
+        _told.add(path.parent)
+        log(f"{path} is damaged or of an earlier version, and made again, as others may be")
 
 
 def is_whole(path: Path) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from ofa_tvm.support.console import level_options, log, warn
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import Record, write_json
+from ofa_tvm.support.staging import sweep
 
 SAVING_S = 60
 """Most seconds that an interrupted step takes to save."""
@@ -43,6 +44,7 @@ def run_steps(steps: Sequence[Step], folder: Path) -> dict[str, Record]:
         StepFailed: a step failed; those before it are kept.
         KeyboardInterrupt: a step was interrupted.
     """
+    sweep(folder)
     results = {}
     for number, step in enumerate(steps, 1):
         log(f"step {number} of {len(steps)}: {step.verb} {' '.join(step.options)}")

@@ -49,7 +49,9 @@ def test_what_is_damaged_is_made_again_with_a_word(compiled, capfd, damage):
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     assert not is_whole(path)
     assert unsealed(made(path, make)) == b"machine code"
-    assert capfd.readouterr().err == f"{path} is damaged, and is made again\n"
+    assert (
+        capfd.readouterr().err == f"{path} is damaged or of an earlier version, and made again, as others may be\n"
+    )
     assert [each.name for each in compiled.iterdir()] == ["library.so"]
 
 
@@ -62,7 +64,7 @@ def test_what_stands_under_anothers_name_is_made_again(compiled, capfd):
     other.write_bytes(kept)
     assert unsealed(made(one, lambda to: to.write_bytes(b"again"))) == b"again"
     assert not usable(other)
-    assert "2.o is damaged" in capfd.readouterr().err
+    assert capfd.readouterr().err.count("1.o is damaged") == 1, "said once of a folder"
 
 
 @pytest.mark.parametrize(
