@@ -286,9 +286,7 @@ def test_a_damaged_object_is_never_linked(tmp_path, capfd, damage):
     bits = whole[:middle] + bytes(byte ^ 0x41 for byte in whole[middle : middle + 3]) + whole[middle + 3 :]
     path.write_bytes({"half": whole[:middle], "empty": b"", "bits": bits}[damage])
     runner = KernelRunner(kernel, cache.get(spec, kernel.schedule), 1)
-    assert (
-        capfd.readouterr().err == f"{path} is damaged or of an earlier version, and made again, as others may be\n"
-    )
+    assert capfd.readouterr().err == f"{path} is damaged or of an earlier version, and made again, as others may be\n"
     inputs = random_inputs(spec)
     np.testing.assert_allclose(runner.run(inputs)[0], compute(spec, inputs)[0], rtol=1e-4, atol=1e-5)
     assert is_whole(path)

@@ -70,8 +70,6 @@ def test_a_damaged_library_is_built_again(tmp_path, monkeypatch, capfd):
     native_library.cache_clear()
     native_library(*sources)
     native_library.cache_clear()
-    assert (
-        capfd.readouterr().err == f"{path} is damaged or of an earlier version, and made again, as others may be\n"
-    )
+    assert capfd.readouterr().err == f"{path} is damaged or of an earlier version, and made again, as others may be\n"
     assert len(path.read_bytes()) == len(whole)
     assert loaded == [str(path)] * 2

@@ -49,9 +49,7 @@ def test_what_is_damaged_is_made_again_with_a_word(compiled, capfd, damage):
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     assert not is_whole(path)
     assert unsealed(made(path, make)) == b"machine code"
-    assert (
-        capfd.readouterr().err == f"{path} is damaged or of an earlier version, and made again, as others may be\n"
-    )
+    assert capfd.readouterr().err == f"{path} is damaged or of an earlier version, and made again, as others may be\n"
     assert [each.name for each in compiled.iterdir()] == ["library.so"]
 
 
