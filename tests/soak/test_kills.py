@@ -176,8 +176,9 @@ def check(place: Place, before: dict[Path, list[Record]]) -> dict[Path, list[Rec
             # What a training counted, a search may have to classify: it compares subnets image by image.
             kinds = Counter((line["checkpoint"], line["subnet"], line.get("right") is not None) for line in records)
             assert max(kinds.values(), default=1) == 1, "a subnet was evaluated again"
-    for path in place.own.rglob("[!.]*.json"):
-        json.loads(path.read_text())
+    for path in place.own.rglob("*.json"):
+        if not any(part.startswith(".") for part in path.relative_to(place.own).parts):
+            json.loads(path.read_text())
     if (place.own / "bundle" / MANIFEST).exists():
         verify_bundle(place.own / "bundle")
     return now
