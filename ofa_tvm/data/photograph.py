@@ -1,6 +1,7 @@
 """One picture as the network sees it: upright, in RGB, its largest centred square.
 
-The bundle's program does the same (``runtime/src``): it decodes PNG, JPEG and PPM, and refuses other files by name.
+The bundle's program does the same (``runtime/src``): it decodes PNG, JPEG, PPM and, by the system's libwebp,
+WebP, and refuses other files by name.
 """
 
 from __future__ import annotations

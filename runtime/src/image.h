@@ -21,8 +21,8 @@ struct Image {
   Bytes pixels;
 };
 
-// Decode a PNG or JPEG file. Transparency is dropped, grey becomes RGB, of 16 bits the upper 8 count. Throws bad_input;
-// always, if this program was built without stb_image.
+// Decode a PNG or JPEG file, or a WebP file where the system has libwebp. Transparency is dropped, grey becomes RGB, of
+// 16 bits the upper 8 count. Throws bad_input; always, if this program was built without stb_image.
 Image read_image(const std::string &path);
 
 // Read a binary .ppm file. Throws bad_input.

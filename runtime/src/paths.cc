@@ -15,7 +15,7 @@
 namespace ofa_tvm {
 namespace {
 
-const char *const kKinds[] = {".png", ".jpg", ".jpeg", ".ppm", ".npy", ".raw", ".bin", ".f32"};
+const char *const kKinds[] = {".png", ".jpg", ".jpeg", ".webp", ".ppm", ".npy", ".raw", ".bin", ".f32"};
 
 bool is_input(const std::string &name) {
   const std::string kind = extension(name);

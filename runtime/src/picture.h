@@ -6,6 +6,7 @@
 #include <string>
 
 #include "file.h"
+#include "image.h"
 
 namespace ofa_tvm {
 
@@ -38,6 +39,12 @@ PictureFacts check_jpeg(const Bytes &file);
 // Check a PNG file's chunks. `essentials` becomes a PNG file of what pixels need, with a palette of 256 colours. Throws
 // PictureError.
 PictureFacts check_png(const Bytes &file, Bytes &essentials);
+
+// Whether this system has the library that decodes WebP files.
+bool decodes_webp();
+
+// Decode a WebP file. Throws PictureError.
+Image decode_webp(const Bytes &file);
 
 // A file as its bytes come. Throws PictureError at its end.
 class Cursor {

@@ -49,9 +49,9 @@ struct Kind {
   const char *magic;
 };
 
-const Kind kJpeg = {"JPEG", 0, "\xff\xd8\xff"}, kPng = {"PNG", 0, "\x89PNG\r\n\x1a\n"};
-const Kind kOthers[] = {{"WebP", 8, "WEBP"}, {"GIF", 0, "GIF8"},          {"TIFF", 0, "II*"}, {"TIFF", 0, "MM"},
-                        {"BMP", 0, "BM"},    {"HEIF or AVIF", 4, "ftyp"}, {"PPM", 0, "P6"}};
+const Kind kJpeg = {"JPEG", 0, "\xff\xd8\xff"}, kPng = {"PNG", 0, "\x89PNG\r\n\x1a\n"}, kWebp = {"WebP", 8, "WEBP"};
+const Kind kOthers[] = {{"GIF", 0, "GIF8"}, {"TIFF", 0, "II*"},          {"TIFF", 0, "MM"},
+                        {"BMP", 0, "BM"},   {"HEIF or AVIF", 4, "ftyp"}, {"PPM", 0, "P6"}};
 
 bool is_kind(const Bytes &file, const Kind &kind) {
   const size_t bytes = std::strlen(kind.magic);
@@ -77,17 +77,22 @@ Image read_image(const std::string &path) {
   const Bytes file = read_file(path, "image", kMostBytes);
   for (const Kind &kind : kOthers) {
     if (!is_kind(file, kind)) continue;
-    throw bad_input("image " + path + " is a " + kind.name + " file; this program decodes PNG and JPEG",
+    throw bad_input("image " + path + " is a " + kind.name + " file; this program decodes PNG, JPEG and WebP",
                     "convert it: convert '" + path + "[0]' -auto-orient '" + path + ".png'");
   }
+  if (is_kind(file, kWebp) && !decodes_webp()) {
+    throw bad_input("image " + path + " is a WebP file, and this system lacks libwebp.so.7, which decodes them",
+                    "install it (libwebp7), or convert the file: convert '" + path + "' '" + path + ".png'");
+  }
   try {
+    if (is_kind(file, kWebp)) return decode_webp(file);
     if (is_kind(file, kJpeg)) return decode(file, check_jpeg(file));
-    if (!is_kind(file, kPng)) throw PictureError("it is neither PNG nor JPEG");
+    if (!is_kind(file, kPng)) throw PictureError("it is neither PNG nor JPEG nor WebP");
     Bytes essentials;
     const PictureFacts facts = check_png(file, essentials);
     return decode(essentials, facts);
   } catch (const PictureError &error) {
-    throw bad_input("image " + path + " cannot be decoded: " + error.what(), "give a whole PNG or JPEG file");
+    throw bad_input("image " + path + " cannot be decoded: " + error.what(), "give a whole PNG, JPEG or WebP file");
   }
 }
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import fuzzed_runner
 import numpy as np
@@ -66,7 +67,7 @@ def seen(parts, path, stored):
     return np.load(out).reshape(SIZE, SIZE, 3) if done.returncode == 0 else done.stderr
 
 
-def turned(orientation):
+def turned(orientation: int) -> dict[str, Any]:
     exif = Image.Exif()
     exif[0x112] = orientation
     return {"exif": exif}
@@ -74,6 +75,12 @@ def turned(orientation):
 
 def deep(picture):
     return Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+
+
+def seen_through(picture):
+    picture = picture.convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    return picture
 
 
 SHAPES = [(1, 1), (1, 50), (50, 1), (40, 20), (20, 40), (3, 2), (1201, 3), (301, 200)]
@@ -89,6 +96,50 @@ PICTURES = {
     "halved.jpg": (photograph(), {"subsampling": 1, "quality": 80}),
     "restarts.jpg": (photograph(), {"restart_marker_blocks": 2}),
 }
+WEBP: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+    "lossy.webp": (photograph(), {"quality": 80}),
+    "lossless.webp": (photograph(20, 40), {"lossless": True}),
+    "grey.webp": (photograph().convert("L"), {"quality": 90}),
+    "alpha.webp": (seen_through(photograph()), {"lossless": True, "exact": True}),
+    "alpha-lossy.webp": (seen_through(photograph()), {"quality": 90}),
+    **{f"turned-{number}.webp": (photograph(), {**turned(number), "quality": 90}) for number in range(1, 9)},
+}
+
+
+@pytest.fixture(scope="module")
+def has_webp(parts, tmp_path_factory):
+    """Whether this system has libwebp; the runner says so otherwise."""
+    photograph().save(path := tmp_path_factory.mktemp("webp") / "picture.webp")
+    said = seen(parts, path, None)
+    if isinstance(said, str):
+        assert "this system lacks libwebp.so.7" in said
+        assert "install it (libwebp7), or convert the file" in said
+    return not isinstance(said, str)
+
+
+@decodes_pictures
+@pytest.mark.parametrize("name", WEBP)
+def test_webp_is_prepared_alike_where_the_system_decodes_it(parts, tmp_path, has_webp, name):
+    if not has_webp:
+        pytest.skip("there is no libwebp")
+    picture, options = WEBP[name]
+    picture.save(path := tmp_path / name, **options)
+    for stored in (None, STORED):
+        assert np.abs(seen(parts, path, stored) - open_square(path, SIZE, stored)).max() <= MOST_LEVELS
+
+
+@decodes_pictures
+def test_webp_that_moves_or_is_damaged_is_refused(parts, tmp_path, has_webp):
+    if not has_webp:
+        pytest.skip("there is no libwebp")
+    path = tmp_path / "picture.webp"
+    photograph().save(path, save_all=True, append_images=[photograph(61, 47).rotate(90)], duration=100)
+    assert "it moves" in seen(parts, path, None)
+    photograph().save(path)
+    whole = path.read_bytes()
+    for damaged in (whole[:20], whole[:30], whole[: len(whole) // 2], whole[:-20]):
+        path.write_bytes(damaged)
+        assert "it is damaged" in seen(parts, path, None)
 
 
 @decodes_pictures
@@ -188,12 +239,12 @@ def test_pictures_that_are_made_to_fool_a_decoder_are_refused(program, bundle, t
 
 
 @decodes_pictures
-@pytest.mark.parametrize("kind", ["webp", "bmp", "gif", "tif"])
+@pytest.mark.parametrize("kind", ["bmp", "gif", "tif"])
 def test_other_pictures_are_named_with_the_way_out(program, bundle, tmp_path, kind):
     photograph().save(path := tmp_path / f"picture.{kind}")
     done = subprocess.run([program, bundle, path], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "file; this program decodes PNG and JPEG\n  convert it: convert" in done.stderr
+    assert "file; this program decodes PNG, JPEG and WebP\n  convert it: convert" in done.stderr
     assert kind.upper() in done.stderr.upper()
     assert read_rgb(path).size == photograph().size
 
