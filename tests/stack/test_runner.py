@@ -49,7 +49,7 @@ ILLEGAL = (
     + "int ofa_tvm_run(const float *images, float *logits) { __builtin_trap(); }\n"
 )
 QUICK = ("--benchmark", "--windows", 1, "--window-ms", 1)
-MAKE_PARTS = ("resize", "npy", "ppm", "json", "file", "sha256", "stb_image", "picture", "jpeg", "png")
+MAKE_PARTS = ("resize", "npy", "ppm", "json", "file", "sha256", "stb_image", "picture", "jpeg", "png", "webp")
 
 
 @pytest.fixture(scope="module")
