@@ -110,7 +110,7 @@ def costs_of(manifest: Manifest) -> list[Cost]:
     told_ms, how = latency_ms(manifest.latency)
     if told_ms is not None and not unknown_power(manifest.target.attributes):
         shape = (manifest.target.threads, manifest.input.shape[0])
-        measured = how != "estimated"
+        measured = how.startswith("measured")
         calls = Inference.of(told_ms, manifest.latency.timing, *shape, measured=measured, watts=None)
         costs.append(calls.cost(IMAGES))
     return costs

@@ -7,6 +7,7 @@ import os
 import fuzzed_runner
 import pytest
 
+from ofa_tvm.bundle.card import costs_of
 from ofa_tvm.bundle.folder import (
     LIBRARY,
     MANIFEST,
@@ -293,3 +294,17 @@ def test_manifests_of_older_versions_do_not_spell_out_the_preparation(bundle):
         del record["preprocess"][key]
     (bundle / MANIFEST).write_text(json.dumps(record))
     assert load_manifest(bundle).preprocess == manifest().preprocess
+
+
+@pytest.mark.parametrize(
+    ("latency", "said"),
+    [
+        (Latency(provenance="measured", measured_ms=1.0, conditions={}), "latency measured"),
+        (Latency(provenance="measured", search_measured_ms=1.0, conditions={}), "latency measured"),
+        (Latency(provenance="estimated", estimated_ms=1.0, conditions={}), "latency estimated"),
+    ],
+)
+def test_a_cards_inference_says_how_its_latency_was_obtained(latency, said):
+    *_, inference = costs_of(manifest().model_copy(update={"latency": latency}))
+    assert inference.phase == "inference of 1,000,000 images"
+    assert said in inference.method
