@@ -45,7 +45,11 @@ def layer_kernels(
 
 
 def fused_kernels(
-    space: SearchSpace, resolutions: tuple[int, ...] | None = None, dtype: DType = "float32"
+    space: SearchSpace,
+    resolutions: tuple[int, ...] | None = None,
+    dtype: DType = "float32",
+    batch: int = 1,
+    expands: bool = True,
 ) -> dict[str, KernelSpec]:
     """The closed set of kernels of ``fused_steps``, by key."""
-    return every_kernel(space, resolutions, lambda network: fused_calls(network, dtype))
+    return every_kernel(space, resolutions, lambda network: fused_calls(network, dtype, batch, expands))

@@ -12,7 +12,10 @@ the conv behind it                              ``conv``, ``scaled``: multiplies
 1x1 conv on a single pixel; linear              ``dense``
 ==============================================  ===========================================================
 
-A mean is a sum whose reader has its weights divided by the number of pixels. All kernels are for one image.
+A mean is a sum whose reader has its weights divided by the number of pixels. On a CPU all kernels are for one image.
+
+Kernels that are constructed for a GPU (``compiler.cuda.emit``) are the same, but for the first line of the table: there a
+1x1 convolution and the depthwise that reads it are two launches.
 """
 
 from __future__ import annotations
@@ -78,9 +81,20 @@ def _channels_last(array: NDArray[np.float32], flattened: int) -> NDArray[np.flo
     return np.ascontiguousarray(array.transpose(order), dtype=np.float32)
 
 
-def fused_steps(network: NetworkSpec, dtype: DType = "float32") -> tuple[Step, ...]:
-    """The calls that run a network on a CPU, in order."""
-    return _Fusion(network, dtype).steps
+def fused_steps(
+    network: NetworkSpec, dtype: DType = "float32", batch: int = 1, expands: bool = True
+) -> tuple[Step, ...]:
+    """The calls that run a network, in order.
+
+    Args:
+        network: the network.
+        dtype: of maps and weights; the vectors of a float16 network are float32.
+        batch: images per call.
+        expands: a 1x1 conv and the depthwise that reads it are one kernel.
+    """
+    steps = _Fusion(network, dtype, expands).steps
+    own = {"batch": batch, "float_vectors": dtype == "float16"}
+    return tuple(replace(step, kernel=replace(step.kernel, **own)) for step in steps)
 
 
 INT8_ACTIVATIONS = ("none", "relu", "relu6", "hard_swish")
@@ -115,14 +129,17 @@ def refuse_int8(layer: LayerSpec) -> None:
         )
 
 
-def fused_calls(network: NetworkSpec, dtype: DType = "float32") -> list[KernelSpec]:
+def fused_calls(
+    network: NetworkSpec, dtype: DType = "float32", batch: int = 1, expands: bool = True
+) -> list[KernelSpec]:
     """The kernels of ``fused_steps``, in order."""
-    return [step.kernel for step in fused_steps(network, dtype)]
+    return [step.kernel for step in fused_steps(network, dtype, batch, expands)]
 
 
 class _Fusion:
-    def __init__(self, network: NetworkSpec, dtype: DType) -> None:
+    def __init__(self, network: NetworkSpec, dtype: DType, expands: bool) -> None:
         self._dtype: DType = dtype
+        self._expands = expands
         if dtype == "int8":
             for layer in network.layers:
                 refuse_int8(layer)
@@ -145,7 +162,7 @@ class _Fusion:
         if layer.kind == "global_pool":
             return self._is_pooled_conv(layer.input)
         reader = self._only_reader(layer)
-        if reader is None or reader.kind != "depthwise" or not self._is_plain_pointwise(layer):
+        if reader is None or reader.kind != "depthwise" or not (self._expands and self._is_plain_pointwise(layer)):
             return False
         return (layer.activation, layer.norm or layer.bias) == (reader.activation, reader.norm or reader.bias)
 
@@ -216,7 +233,7 @@ class _Fusion:
         )
 
     def _is_dense(self, layer: LayerSpec | None) -> bool:
-        """Whether a layer's output is a vector; of int8 networks only where its input is one, because maps are u8."""
+        """Whether a layer's output is a vector; elsewhere than in float32 only where its input is one: maps have another type."""
         if layer is None or layer.kind in ("global_pool", "linear"):
             return layer is not None
         is_pixel = layer.kind == "conv" and layer.in_size == 1 and layer.kernel_size == 1

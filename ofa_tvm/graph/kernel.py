@@ -70,6 +70,7 @@ class KernelSpec:
         valid: the map is not padded.
         groups: of a ``conv``.
         dtype: of maps and constants in memory; sums and what follows them are float32 (int8: see above).
+        float_vectors: images and vectors (sums, channel scales, logits) are float32 in memory, too; of float16 kernels.
     """
 
     kind: KernelKind
@@ -89,6 +90,7 @@ class KernelSpec:
     groups: int = 1
     batch: int = 1
     dtype: DType = "float32"
+    float_vectors: bool = False
 
     @cached_property
     def key(self) -> str:
@@ -112,6 +114,7 @@ class KernelSpec:
             "scaled": self.scaled,
             "residual": self.residual,
             "pooled": self.pooled,
+            "vectors": self.float_vectors,
         }
         parts += [name for name, is_set in flags.items() if is_set]
         parts.append(f"b{self.batch}")
@@ -190,7 +193,7 @@ class KernelSpec:
 
     @property
     def _vector_type(self) -> NumberType:
-        return "float32" if self.dtype == "int8" else self.dtype
+        return "float32" if self.dtype == "int8" or self.float_vectors else self.dtype
 
     @property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:

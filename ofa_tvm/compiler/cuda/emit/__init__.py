@@ -1,0 +1,96 @@
+"""Kernels for NVIDIA GPUs written directly as CUDA C, whose every load and product is chosen here.
+
+A template is one file here and one line in ``TEMPLATES``; see ``template.CudaTemplate`` for what it offers. They compute
+the kernels of ``graph.fusion`` (without expand + depthwise), for any batch.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ofa_tvm.compiler.cuda.emit.gpu_model import GpuModel
+from ofa_tvm.compiler.cuda.emit.template import Array, CudaTemplate, Launch
+from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
+
+TEMPLATES: dict[str, CudaTemplate[Any]] = {}
+
+
+def has_template(spec: KernelSpec) -> bool:
+    """Whether some template computes a kernel."""
+    return any(template.accepts(spec) for template in TEMPLATES.values())
+
+
+def candidates(spec: KernelSpec, gpu: GpuModel) -> list[KernelSchedule]:
+    """Schedules worth a trial for a kernel, best guess first; the first one is its default.
+
+    Raises:
+        ValueError: no template accepts the kernel.
+    """
+    schedules: list[KernelSchedule] = []
+    for name, template in TEMPLATES.items():
+        if template.accepts(spec):
+            schedules += [{"template": name, "parameters": p} for p in template.candidates(spec, gpu)]
+    if not schedules:
+        raise ValueError(f"no CUDA template computes kernel {spec.key}")
+    return schedules
+
+
+@functools.lru_cache(maxsize=4096)
+def default_schedule(spec: KernelSpec, gpu: GpuModel) -> KernelSchedule:
+    """What a kernel runs that nobody has tuned: the best guess."""
+    return candidates(spec, gpu)[0]
+
+
+@functools.cache
+def _tile_type(tile: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(tile)
+
+
+class EmittedCuda:
+    """A kernel with a schedule: code, launch and constants.
+
+    Args:
+        spec: the kernel.
+        schedule: how it is computed.
+
+    Raises:
+        ValueError: the schedule names no template, or parameters that it does not have.
+    """
+
+    def __init__(self, spec: KernelSpec, schedule: KernelSchedule) -> None:
+        template = TEMPLATES.get(schedule.get("template", ""))
+        if template is None or not template.accepts(spec):
+            raise ValueError(f"schedule {schedule} does not compute kernel {spec.key}")
+        try:
+            parameters = vars(template.tile(**schedule.get("parameters", {})))
+            self._tile = _tile_type(template.tile).validate_python(parameters)
+        except (TypeError, ValidationError) as error:
+            said = str(error).splitlines()
+            raise ValueError(f"schedule {schedule} of kernel {spec.key}: {' '.join(said[:3])}") from error
+        if not all(value > 0 for value in vars(self._tile).values()):
+            raise ValueError(f"schedule {schedule} of kernel {spec.key}: sizes must be positive")
+        if not template.suits(spec, self._tile):
+            raise ValueError(f"schedule {schedule} does not suit kernel {spec.key}")
+        self.spec, self.schedule, self._template = spec, schedule, template
+
+    @property
+    def source(self) -> str:
+        """CUDA C of its function, in the terms of ``native/cuda_prelude.h``."""
+        return self._template.emit(self.spec, self._tile)
+
+    @property
+    def launch(self) -> Launch:
+        """How the function is launched."""
+        return self._template.launch(self.spec, self._tile)
+
+    def pack(self, constants: list[Array]) -> list[Array]:
+        """Constants (``KernelSpec.weight_shapes``, float32) as the code reads them."""
+        return self._template.pack(self.spec, self._tile, constants)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes that the kernel has for itself, zeros before its first call."""
+        return self._template.scratch(self.spec, self._tile)

@@ -1,0 +1,84 @@
+"""Runs an emitted CUDA kernel on a CPU, see ``native/cuda_emulation.h``."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ofa_tvm.compiler.cuda.emit import EmittedCuda
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.numpy_reference import random_inputs
+from ofa_tvm.support.dtype import ArrayType
+
+HEADER = Path(__file__).parent / "native" / "cuda_emulation.h"
+Array = NDArray[np.float32]
+
+
+def argument_types(spec: KernelSpec) -> list[ArrayType]:
+    """Of what a kernel reads: source, [scales], constants, [residual]."""
+    scales = ArrayType((spec.batch, spec.in_channels), "float32")
+    residual = ArrayType(spec.output_shape, spec.dtype)
+    return [spec.input_type, *[scales] * spec.scaled, *spec.weight_types, *[residual] * spec.residual]
+
+
+def rounded_inputs(spec: KernelSpec, seed: int = 0) -> list[Array]:
+    """Random inputs as float32 numbers that the kernel's types hold exactly."""
+    arrays = random_inputs(spec, seed)
+    return [array.astype(each.dtype).astype(np.float32) for array, each in zip(arrays, argument_types(spec), strict=True)]
+
+
+def run_emulated(
+    kernel: EmittedCuda, inputs: Sequence[Array], folder: Path, sanitizer: str = "", calls: int = 1
+) -> list[Array]:
+    """A kernel's outputs.
+
+    Args:
+        kernel: the kernel.
+        inputs: as ``numpy_reference.compute`` takes them.
+        folder: for files.
+        sanitizer: ``address`` or ``thread``; empty for none.
+        calls: how often the kernel runs on the same memory, to see that its scratch memory is as it was.
+    """
+    spec, launch = kernel.spec, kernel.launch
+    types = argument_types(spec)
+    arrays = [array.astype(each.dtype) for array, each in zip(inputs, types, strict=True)]
+    first, last = spec.data_inputs, spec.data_inputs + len(spec.weight_types)
+    constants = kernel.pack([array.astype(np.float32) for array in inputs[first:last]])
+    read = [*arrays[:first], *constants, *arrays[last:]]
+    lines = [f'#include "{HEADER}"', kernel.source, "int main() {"]
+    for number, array in enumerate(read):
+        (folder / f"read{number}").write_bytes(np.ascontiguousarray(array).tobytes())
+        lines.append(f'auto read{number} = read_file("{folder}/read{number}");')
+    for number, output in enumerate(spec.output_types):
+        lines.append(f"std::vector<uint4> made{number}({-(-output.nbytes // 16)}, uint4{{~0u, ~0u, ~0u, ~0u}});")
+    lines.append(f"std::vector<uint4> scratch({-(-kernel.scratch_bytes // 16)}, uint4{{0, 0, 0, 0}});")
+    names = [*(f"read{n}" for n in range(len(read))), *(f"made{n}" for n in range(len(spec.output_types)))]
+    names += ["scratch"] * bool(kernel.scratch_bytes)
+    given = ", ".join(f"reinterpret_cast<decltype(argument<{n}>({spec.symbol}))>({name}.data())" for n, name in enumerate(names))
+    x, y, z = launch.grid
+    lines += [f"for (int call = 0; call < {calls}; ++call)"]
+    lines += [f"launch({{{x}, {y}, {z}}}, {launch.threads}, {launch.cluster}, [&] {{ {spec.symbol}({given}); }});"]
+    for number, output in enumerate(spec.output_types):
+        lines.append(f'write_file("{folder}/made{number}", made{number}.data(), {output.nbytes});')
+    lines.append("}")
+    # The n-th type of a function's arguments, so that kernels may declare pointers of any type.
+    lines.insert(1, "#include <tuple>")
+    lines.insert(
+        2,
+        "template <int n, class... T> std::tuple_element_t<n, std::tuple<T...>> argument(void (*)(T...));",
+    )
+    (folder / "program.cc").write_text("\n".join(lines))
+    program = str(folder / "program")
+    checks = [f"-fsanitize={sanitizer}", "-g"] if sanitizer else []
+    command = ["g++", "-std=c++20", "-O1", "-w", "-pthread", *checks, str(folder / "program.cc"), "-o", program]
+    for step in (command, [program]):
+        done = subprocess.run(step, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[:3000]
+    return [
+        np.frombuffer((folder / f"made{number}").read_bytes(), output.dtype).reshape(output.shape).astype(np.float32)
+        for number, output in enumerate(spec.output_types)
+    ]
