@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.compiler.tvm_api.package import tvm
+from ofa_tvm.compiler.tvm_api.package import tvm, tvm_ffi
 from ofa_tvm.support.c_library import unloadable
 from ofa_tvm.support.files import sha256_file
 
@@ -63,7 +63,7 @@ class RunnableModel:
 
 
 class LoadedModel(RunnableModel):
-    """A subnet's library, ready to run on this machine's CPU.
+    """A subnet's library, ready to run on this machine's CPU; it is unloaded with the last reference to this.
 
     Args:
         library: the library. The system takes libraries that were ever loaded from the same path for the same one.
@@ -74,7 +74,8 @@ class LoadedModel(RunnableModel):
 
     def __init__(self, library: Path) -> None:
         try:
-            module = tvm.runtime.load_module(str(library))
+            # TVM's own function never unloads: a search loads a library thousands of times, megabytes each.
+            module = tvm_ffi.load_module(library, keep_module_alive=False)
         except Exception as error:  # of a type that depends on the version
             raise unloadable(library, error) from error
         super().__init__(module, tvm.cpu())

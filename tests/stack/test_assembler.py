@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -161,6 +162,20 @@ def test_a_window_tells_of_single_calls_and_of_the_calibration_kernel(small):
         assert window.calls >= MIN_CALLS > 0 <= window.left_out <= window.calls
         assert 0 < window.on_cpu < 1.1
         assert window.calibration_ms > 0
+
+
+def test_a_library_that_nobody_uses_is_unloaded(small):
+    network, _, library = small
+
+    def deleted() -> int:
+        return Path("/proc/self/maps").read_text().count(".so (deleted)")  # copies are, as soon as they are loaded
+
+    before = deleted()
+    model = load_anew(library)
+    model(images_for(network))
+    assert deleted() > before
+    del model
+    assert deleted() == before
 
 
 def test_a_window_leaves_the_thread_where_it_was_allowed(small):

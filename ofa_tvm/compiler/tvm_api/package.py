@@ -22,10 +22,11 @@ if _is_torch_hidden:
     sys.modules["torch"] = None  # type: ignore[assignment]
 try:
     import tvm
+    import tvm_ffi
 except Exception as error:  # a broken installation may raise anything
     raise UserError(f"TVM cannot be imported: {type(error).__name__}: {error}", INSTALL) from error
 finally:
     if _is_torch_hidden:
         del sys.modules["torch"]
 
-__all__ = ["tvm"]
+__all__ = ["tvm", "tvm_ffi"]
