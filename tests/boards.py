@@ -19,6 +19,7 @@ from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.loop import Budget, Tuner
 from ofa_tvm.tuner.tile_candidates import Sources
+from ofa_tvm.tuner.tiles import CpuTiles
 from ofa_tvm.tuner.trial import TrialResult
 
 ROUND = 10
@@ -54,7 +55,7 @@ def tuned_round(
     """Tune, kill, and check that every trial is in the log once, and counts."""
     every = fused_kernels(space, (12,))
     kernels = {key: every[key] for key in sorted(every, key=lambda key: -every[key].flops)[:3]}
-    sources = Sources(attributes, kernels, log.kernels, {}, log.tried, transfer=False)
+    sources = Sources(CpuTiles(attributes), kernels, log.kernels, {}, log.tried, transfer=False)
     tuner = Tuner(kernels, dict.fromkeys(kernels, 1.0), log, KillsABoard(device, servers), sources, batch=4)
     summary = tuner.run(Budget(trials=ROUND, seconds=None, trials_per_kernel=6))
     ledger = read_jsonl(log.folder / "trials.jsonl", "trial ledger")

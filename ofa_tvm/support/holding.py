@@ -19,8 +19,12 @@ LOCK = ".lock"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, instead: str = "") -> Iterator[None]:
     """Hold an existing folder for writing; what killed processes left of unfinished files there is removed.
+
+    Args:
+        folder: the folder.
+        instead: what else one could do than wait for whoever holds it.
 
     Raises:
         UserError: another process holds it; the message names it. Or files there cannot be locked or written.
@@ -31,7 +35,7 @@ def held(folder: Path) -> Iterator[None]:
             lock.acquire(timeout=0)
     except Timeout as error:
         who = holder.read_text(errors="replace").strip() if holder.exists() else "another process"
-        raise UserError(f"{folder} is in use by {who}", "wait until it has ended, or stop it") from error
+        raise UserError(f"{folder} is in use by {who}", f"wait until it has ended, or stop it{instead}") from error
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise

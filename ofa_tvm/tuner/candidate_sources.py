@@ -1,4 +1,4 @@
-"""Which source of candidates a target has: ranked tiles on a CPU, DLight and MetaSchedule on a GPU."""
+"""Which source of candidates a target has: ranked tiles of templates, or DLight and MetaSchedule on a GPU."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def candidate_sources(
         from ofa_tvm.tuner.trace_candidates import TraceSources
 
         return TraceSources(target.attributes, log.folder, donors, log.tried, seed)
-    from ofa_tvm.tuner.tile_candidates import Sources, dissimilarity
+    from ofa_tvm.tuner.tile_candidates import Sources
+    from ofa_tvm.tuner.tiles import CpuTiles
 
-    donors = log.donors(dissimilarity(target.attributes)) if transfer else {}
-    return Sources(target.attributes, kernels, log.kernels, donors, log.tried, transfer)
+    tiles = CpuTiles(target.attributes)
+    donors = log.donors(tiles.unlike) if transfer else {}
+    return Sources(tiles, kernels, log.kernels, donors, log.tried, transfer)

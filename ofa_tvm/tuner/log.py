@@ -145,7 +145,7 @@ class TuningLog:
         """
         self.target.stored_provenance()
         self._own.mkdir(parents=True, exist_ok=True)
-        with held(self._own):
+        with held(self._own, "; or give this run logs of its own: --logs FOLDER"):
             self._adopt()
             self._read(is_held=True)  # what another process wrote before it let go of the folder
             self._count()
@@ -228,18 +228,18 @@ class TuningLog:
         schedules = sorted({key: self.kernels[key].schedule for key in kernels if key in self.kernels}.items())
         return hashlib.sha256(json.dumps(schedules).encode()).hexdigest()[:16]
 
-    def donors(self, dissimilarity: Callable[[Record], list[bool]] | None = None) -> dict[str, list[KernelSchedule]]:
+    def donors(self, unlike: Callable[[Record], list[float]] | None = None) -> dict[str, list[KernelSchedule]]:
         """Winning schedules of other fingerprints, by kernel: worth an early trial, never an answer.
 
         Args:
-            dissimilarity: from another log's conditions (empty where unknown); the least dissimilar log comes first.
+            unlike: from another log's conditions (empty where unknown); the least unlike log comes first.
         """
         not_donors = (self._own.resolve(), self._shipped.resolve())
         roots = dict.fromkeys((self.root.resolve(), shipped_folder("tuning_logs").resolve()))
         logs = [path.parent for root in roots for path in sorted(root.glob("*/*/kernels.jsonl"))]
         donors = [folder for folder in logs if folder not in not_donors]
-        if dissimilarity is not None:
-            donors.sort(key=lambda folder: dissimilarity(_conditions(folder)))
+        if unlike is not None:
+            donors.sort(key=lambda folder: unlike(_conditions(folder)))
         schedules: dict[str, list[KernelSchedule]] = {}
         for folder in donors:
             for key, schedule in winners(folder).items():

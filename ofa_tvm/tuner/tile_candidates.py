@@ -1,50 +1,28 @@
 """Where a kernel's candidates come from: ranked tiles, winners of other logs and of neighbouring kernels.
 
-First the ranking's best guess, then the nearest CPU's winner: on a CPU that was never tuned, these two trials bring
+First the ranking's best guess, then the nearest device's winner: on a CPU that was never tuned, these two trials bring
 `mbv3` within a few percent of its final latency; that winner alone is far from it (``benchmarks/README.md``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import astuple
+from collections.abc import Mapping
 
-from ofa_tvm.compiler.cpu.emit import TEMPLATES, candidates
-from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
-from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
-from ofa_tvm.hardware.target import TargetAttributes
-from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.tiles import Tiles
 from ofa_tvm.tuner.trial import KernelState, TrialResult
 
 DONORS = 2
 NEIGHBOURS = 2
 
 
-def dissimilarity(target: TargetAttributes) -> Callable[[Record], list[bool]]:
-    """How a target differs from that of another log's conditions: in vector lanes, then registers, then cores.
-
-    Args:
-        target: TVM's attributes of the target that is tuned.
-    """
-    features = astuple(cpu_features(Target(target)))
-
-    def differences(conditions: Record) -> list[bool]:
-        other = conditions.get("target", {})
-        if other.get("kind") != "llvm":
-            return [True] * len(features)
-        return [theirs != mine for theirs, mine in zip(astuple(cpu_features(Target(other))), features, strict=True)]
-
-    return differences
-
-
 class Sources:
     """Makes the candidate sources of one tuning run.
 
     Args:
-        target: TVM's target attributes.
+        tiles: of the target.
         kernels: all kernels of the run, by key: where neighbours are looked for.
         known: what is known of each; it grows while the run goes on.
         donors: winning schedules of other logs, by kernel, the nearest target's first.
@@ -54,14 +32,14 @@ class Sources:
 
     def __init__(
         self,
-        target: TargetAttributes,
+        tiles: Tiles,
         kernels: Mapping[str, KernelSpec],
         known: Mapping[str, KernelState],
         donors: Mapping[str, list[KernelSchedule]],
         tried: set[str],
         transfer: bool = True,
     ) -> None:
-        self.features = cpu_features(Target(target))
+        self.tiles = tiles
         self.kernels, self.known, self.tried = kernels, known, tried
         self.donors, self.transfer = donors, transfer
 
@@ -104,14 +82,14 @@ class KernelCandidates:
 
     def __init__(self, spec: KernelSpec, sources: Sources) -> None:
         self._spec, self._sources = spec, sources
-        self._ranked = candidates(spec, sources.features)
+        self._ranked = sources.tiles.ranked(spec)
 
     def ask(self, count: int) -> list[Candidate]:
         """Up to ``count`` candidates that the ledger does not know."""
         key, sources = self._spec.key, self._sources
         default, *others = self._ranked
         donors = sources.donors.get(key, []) if sources.transfer else []
-        nearest = [schedule for schedule in donors if self._is_known(schedule)][:DONORS]
+        nearest = [schedule for schedule in donors if sources.tiles.compute(self._spec, schedule)][:DONORS]
         neighbours = sources.neighbours(self._spec) if sources.transfer else []
         proposed = [
             Candidate(key, "default", default),
@@ -122,14 +100,10 @@ class KernelCandidates:
         ]
         fresh: dict[str, Candidate] = {}
         for candidate in proposed:
-            if candidate.digest not in sources.tried and self._is_known(candidate.schedule):
+            is_known = sources.tiles.compute(self._spec, candidate.schedule)
+            if is_known and candidate.digest not in sources.tried:
                 fresh.setdefault(candidate.digest, candidate)
         return list(fresh.values())[:count]
-
-    def _is_known(self, schedule: KernelSchedule) -> bool:
-        """Whether this version has the template of another log's schedule."""
-        template = TEMPLATES.get(schedule.get("template", ""))
-        return template is not None and template.accepts(self._spec)
 
     def tell(self, results: list[TrialResult]) -> None:
         """Nothing to learn: the log knows the winner."""

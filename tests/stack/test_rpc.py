@@ -35,6 +35,7 @@ from ofa_tvm.tuner.job import KernelJob, SubnetJob, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.loop import Budget, Tuner
 from ofa_tvm.tuner.tile_candidates import Sources
+from ofa_tvm.tuner.tiles import CpuTiles
 
 ANY = Limits(math.inf, math.inf)
 KEY = "this-machine"
@@ -158,7 +159,7 @@ def test_an_unknown_key_ends_the_command(target_file, servers, tmp_path, capsys)
 def test_tuning_goes_on_when_the_tracker_starts_again(servers, device, target, tiny_space, tmp_path):
     log = TuningLog(target, tmp_path)
     kernels = dict(list(fused_kernels(tiny_space, (12,)).items())[:2])
-    sources = Sources(target.attributes, kernels, log.kernels, {}, log.tried, transfer=False)
+    sources = Sources(CpuTiles(target.attributes), kernels, log.kernels, {}, log.tried, transfer=False)
     with log.exclusive():
         device.calibrate_to(log)
         tuner = Tuner(kernels, dict.fromkeys(kernels, 1.0), log, device, sources, batch=2)

@@ -33,7 +33,8 @@ from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.evolution import Evolution, PooledCostModel
 from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.tuner.tile_candidates import Sources, dissimilarity
+from ofa_tvm.tuner.tile_candidates import Sources
+from ofa_tvm.tuner.tiles import CpuTiles
 from ofa_tvm.tuner.trial import KernelState
 
 LONG_S = 120
@@ -289,7 +290,7 @@ def proposals(source):
 def sources(known=None, donors=None, tried=(), kernels=(CONV,), transfer=True):
     attributes = load_target("x86").attributes
     by_key = {spec.key: spec for spec in kernels}
-    return Sources(attributes, by_key, known or {}, donors or {}, set(tried), transfer)
+    return Sources(CpuTiles(attributes), by_key, known or {}, donors or {}, set(tried), transfer)
 
 
 def test_sources_propose_each_program_once():
@@ -309,10 +310,10 @@ def test_vectors_decide_before_cores_how_unlike_a_target_is():
 
     narrow, wide = {"mcpu": "znver3", "num-cores": 1}, {"mcpu": "znver4", "num-cores": 2}
     arm = {"mtriple": "aarch64-linux-gnu", "mattr": ["+neon"], "num-cores": 1}
-    distance = dissimilarity({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 1})
+    distance = CpuTiles({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 1}).unlike
     assert sorted([of(**arm), of("cuda"), of(**narrow), of(**wide), {}], key=distance)[0] == of(**wide)
-    assert dissimilarity({"kind": "llvm", **narrow})(of(**narrow)) == [False] * 4
-    assert distance({}) == distance(of("cuda")) == [True] * 4
+    assert CpuTiles({"kind": "llvm", **narrow}).unlike(of(**narrow)) == [0] * 4
+    assert distance({}) == distance(of("cuda")) == [1] * 4
 
 
 def test_neighbours_stand_between_the_two_likest_donors():
