@@ -28,7 +28,9 @@ def argument_types(spec: KernelSpec) -> list[ArrayType]:
 def rounded_inputs(spec: KernelSpec, seed: int = 0) -> list[Array]:
     """Random inputs as float32 numbers that the kernel's types hold exactly."""
     arrays = random_inputs(spec, seed)
-    return [array.astype(each.dtype).astype(np.float32) for array, each in zip(arrays, argument_types(spec), strict=True)]
+    return [
+        array.astype(each.dtype).astype(np.float32) for array, each in zip(arrays, argument_types(spec), strict=True)
+    ]
 
 
 def run_emulated(
@@ -58,7 +60,9 @@ def run_emulated(
     lines.append(f"std::vector<uint4> scratch({-(-kernel.scratch_bytes // 16)}, uint4{{0, 0, 0, 0}});")
     names = [*(f"read{n}" for n in range(len(read))), *(f"made{n}" for n in range(len(spec.output_types)))]
     names += ["scratch"] * bool(kernel.scratch_bytes)
-    given = ", ".join(f"reinterpret_cast<decltype(argument<{n}>({spec.symbol}))>({name}.data())" for n, name in enumerate(names))
+    given = ", ".join(
+        f"reinterpret_cast<decltype(argument<{n}>({spec.symbol}))>({name}.data())" for n, name in enumerate(names)
+    )
     x, y, z = launch.grid
     lines += [f"for (int call = 0; call < {calls}; ++call)"]
     lines += [f"launch({{{x}, {y}, {z}}}, {launch.threads}, {launch.cluster}, [&] {{ {spec.symbol}({given}); }});"]

@@ -14,8 +14,8 @@ the conv behind it                              ``conv``, ``scaled``: multiplies
 
 A mean is a sum whose reader has its weights divided by the number of pixels. On a CPU all kernels are for one image.
 
-Kernels that are constructed for a GPU (``compiler.cuda.emit``) are the same, but for the first line of the table: there a
-1x1 convolution and the depthwise that reads it are two launches.
+Kernels from templates for a GPU (``compiler.cuda.emit``) are the same, but for the first line of the table: there a 1x1
+convolution and the depthwise that reads it are two launches.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def fused_steps(
         expands: a 1x1 conv and the depthwise that reads it are one kernel.
     """
     steps = _Fusion(network, dtype, expands).steps
-    own = {"batch": batch, "float_vectors": dtype == "float16"}
-    return tuple(replace(step, kernel=replace(step.kernel, **own)) for step in steps)
+    wide = dtype == "float16"
+    return tuple(replace(step, kernel=replace(step.kernel, batch=batch, float_vectors=wide)) for step in steps)
 
 
 INT8_ACTIVATIONS = ("none", "relu", "relu6", "hard_swish")
@@ -233,7 +233,7 @@ class _Fusion:
         )
 
     def _is_dense(self, layer: LayerSpec | None) -> bool:
-        """Whether a layer's output is a vector; elsewhere than in float32 only where its input is one: maps have another type."""
+        """Whether a layer's output is a vector; but in float32 only where its input is one: maps have another type."""
         if layer is None or layer.kind in ("global_pool", "linear"):
             return layer is not None
         is_pixel = layer.kind == "conv" and layer.in_size == 1 and layer.kernel_size == 1

@@ -50,6 +50,7 @@ KERNELS = [
     int8("conv", 144, 24, 5, residual=True),
     int8("conv", 40, 56, 7, scaled=True, residual=True),
     int8("conv", 24, 80, 5, activation="relu"),
+    int8("conv", 160, 24, 12, scaled=True),
     int8("conv", 16, 72, 5, activation="hard_swish", pooled=True),
     int8("dense", 96, 40, 1, activation="relu"),
     int8("dense", 40, 96, 1, activation="hard_sigmoid"),
@@ -98,7 +99,7 @@ def test_kernels_are_the_reference_bit_for_bit(mcpu, threads, tmp_path):
 @pytest.mark.parametrize(("mcpu", "instruction"), [("cascadelake", "vpdpbusd"), ("alderlake", "vpdpbusd")])
 def test_dot_products_are_instructions(mcpu, instruction, tmp_path):
     cache = cache_for(mcpu, 1, tmp_path)
-    for spec in (KERNELS[0], KERNELS[15]):
+    for spec in (KERNELS[0], KERNELS[16]):
         assert instruction in generate(cache.kernel(spec), cache.target).inspect_source("s")
 
 
@@ -122,7 +123,7 @@ def test_a_cpu_without_the_instructions_is_told(tmp_path):
 @pytest.mark.parametrize("size", [3, 17, 24, 100_000])
 def test_tiles_that_cannot_be_are_refused(size):
     features = CpuFeatures(16, 32, 1, "vnni")
-    for spec in (KERNELS[4], KERNELS[14]):
+    for spec in (KERNELS[4], KERNELS[15]):
         schedule = candidates(spec, features)[0]
         sizes = {name: size if isinstance(value, int) else value for name, value in schedule["parameters"].items()}
         with pytest.raises(ValueError, match="does not suit"):
@@ -144,12 +145,25 @@ def test_words_hold_four_inputs_of_an_output():
     ]
 
 
+def test_words_hold_two_inputs_where_only_16_bits_are_multiplied():
+    matrix = np.arange(-5, 5, dtype=np.int8).reshape(5, 2)
+    packed = pack_words(matrix, CpuFeatures(8, 16, 1, "madd"), 2).view(np.int16)
+    assert packed.reshape(4, 4, 2)[:, :2].tolist() == [
+        [[-5, -3], [-4, -2]],
+        [[-1, 1], [0, 2]],
+        [[3, 0], [4, 0]],
+        [[0, 0], [0, 0]],
+    ]
+
+
+@pytest.mark.parametrize("dot", ["vnni", "madd"])
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("kernel_size", [3, 5, 7])
-def test_each_tap_of_a_window_is_in_one_word(kernel_size, shifted):
+def test_each_tap_of_a_window_is_in_one_word(kernel_size, shifted, dot):
     spec = int8("depthwise", 8, 8, 8, kernel_size=kernel_size, stride=2 if shifted else 1, shifted=shifted)
-    phases = Phases(spec)
-    words = phases.pack(np.ones((kernel_size, kernel_size, 8), np.int8), CpuFeatures(8, 16, 1, "vnni"))
+    phases = Phases(spec, CpuFeatures(8, 16, 1, dot))
+    words = phases.pack(np.ones((kernel_size, kernel_size, 8), np.int8))
+    assert words.size == 4 * phases.words()
     words = words.reshape(len(phases.pairs()), -1)
     for phase in range(phases.count):
         of_phase = [index for index, (own, _) in enumerate(phases.pairs()) if own == phase]

@@ -115,4 +115,4 @@ class EmittedKernel:
     @property
     def scratch_floats(self) -> int:
         """Floats of scratch memory of each thread."""
-        return self._template.scratch(self.spec, self._tile)
+        return self._template.scratch(self.spec, self._tile, self._features)

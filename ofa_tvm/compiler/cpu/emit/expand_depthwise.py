@@ -128,7 +128,7 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
             bias=channels if spec.bias else None,
             output=size**2 * channels,
             sums=channels if spec.pooled else None,
-            ring=scratch_floats(spec, tile),
+            ring=scratch_floats(spec, tile, features),
         )
 
         def some_channels(block: Expr, block_width: int) -> None:
@@ -187,7 +187,7 @@ def pack(spec: KernelSpec, tile: ExpandTile, constants: list[Array], features: C
     return [pack_panels(constants[0], tile.channels, tile.panel), *constants[1:]]
 
 
-def scratch_floats(spec: KernelSpec, tile: ExpandTile) -> int:
+def scratch_floats(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> int:
     """The ring."""
     return ring_rows(spec) * spec.in_size * tile.channels
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, ends_argument, write_levels
 from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, clipped, fused
-from ofa_tvm.compiler.cpu.emit.int8_order import is_int8, pack_words, panel_words, word_count
-from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, shuffled
+from ofa_tvm.compiler.cpu.emit.int8_order import factor_levels, has_bytes, is_int8, pack_words, panel_words, word_count
+from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, shuffled, widen
 from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, shared_blocks, tile_cycles
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
@@ -43,7 +43,7 @@ class DenseTile:
 
 def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, DenseTile]]:
     """As many sums at a time as hide the latency; wide panels stream better."""
-    words = spec.in_channels // WORD
+    words = spec.in_channels // factor_levels(features)
     for count in (8, 4, 12, 6, 2, 16, 1):
         channels = count * features.lanes
         if count > min(LARGE_PANELS, features.registers - 2) or channels >= 2 * max(features.lanes, spec.out_channels):
@@ -58,17 +58,16 @@ def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Dens
 def emit(spec: KernelSpec, tile: DenseTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``."""
     depth = spec.in_channels
-    outputs = WORD * word_count(spec.out_channels)
-    depth_words = depth // WORD
+    outputs, narrow_words = WORD * word_count(spec.out_channels), depth // WORD
     with kernel(spec.symbol) as finished:
         share, (source, inputs, weights, ends_rows, output, levels) = typed_arguments(
             features.cores,
             source=(FLOAT, depth),
             inputs=(FLOAT, 2 * depth),
-            weights=("int32", panel_words(depth_words, features) * outputs),
+            weights=("int32", panel_words(depth, features) * outputs),
             ends=ends_argument(spec, outputs),
             output=(FLOAT, spec.out_channels),
-            levels=("int32", depth_words),
+            levels=("int32", scratch_words(spec, tile, features)),
         )
         ends = Ends(ends_rows, outputs, spec.activation)
 
@@ -82,9 +81,10 @@ def emit(spec: KernelSpec, tile: DenseTile, features: CpuFeatures) -> PrimFunc:
             write_levels(value, 1, width, narrow, levels, lambda _, offset: (channel + offset) // WORD)
 
         def panel(channel: Expr, width: int, missing: int = 0) -> None:
-            at = channel * panel_words(depth_words, features)
+            at = channel * panel_words(depth, features)
             registers = WordTile(1, width, features, depth, (weights, at))
-            multiply_words(registers, levels, lambda _: number(0), weights, at, depth_words)
+            first = number(0 if has_bytes(features) else narrow_words)
+            multiply_words(registers, levels, lambda _: first, weights, at, depth)
             for vector in registers.vectors:
                 sums = registers.floats(0, vector.offset, vector.lanes)
                 value = keep(_activated(sums, ends, channel + vector.offset, vector.lanes))
@@ -92,6 +92,8 @@ def emit(spec: KernelSpec, tile: DenseTile, features: CpuFeatures) -> PrimFunc:
                 _store(output, value, channel + vector.offset, vector.lanes - beyond, vector.lanes)
 
         blocks(depth, 4 * WORD, to_levels)
+        if not has_bytes(features):
+            widen(levels, number(0), depth, levels, number(narrow_words), features)
         whole = _whole_panels(spec, tile)
         if whole:
             blocks(whole, tile.channels, panel, share)
@@ -99,6 +101,12 @@ def emit(spec: KernelSpec, tile: DenseTile, features: CpuFeatures) -> PrimFunc:
             beyond = outputs - spec.out_channels
             blocks(outputs - whole, outputs - whole, lambda _, width: panel(number(whole), width, beyond), share)
     return finished()
+
+
+def scratch_words(spec: KernelSpec, tile: DenseTile, features: CpuFeatures) -> int:
+    """The vector as levels, and where dot products do not take their words, as wider ones behind them."""
+    wider = 0 if has_bytes(features) else spec.in_channels // factor_levels(features)
+    return spec.in_channels // WORD + wider
 
 
 def _whole_panels(spec: KernelSpec, tile: DenseTile) -> int:
@@ -145,6 +153,6 @@ INT8_DENSE = Template(
     tiles,
     emit,
     pack,
-    lambda spec, tile: spec.in_channels // WORD,
+    scratch_words,
     lambda spec, tile, features: tile.channels % WORD == 0,
 )

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, close_sums, ends_argument
 from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, wide
 from ofa_tvm.compiler.cpu.emit.int8_order import is_int8
-from ofa_tvm.compiler.cpu.emit.row_ring import ROWS, DeepTile, Phases, RowRing, interleaved, ring_words
+from ofa_tvm.compiler.cpu.emit.row_ring import DeepTile, Phases, RowRing, interleaved, words_of_zeros
 from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, shared_blocks
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
@@ -52,17 +51,17 @@ class Int8DepthwiseTile:
 def emit(spec: KernelSpec, tile: Int8DepthwiseTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``."""
     lanes, size, channels = features.lanes, spec.in_size, spec.out_channels
-    words = channels // WORD
+    words, phases = channels // WORD, Phases(spec, features)
     with kernel(spec.symbol) as finished:
         share, (input_map, zeros, weights, ends_rows, output, sums, ring) = typed_arguments(
             features.cores,
             input_map=("int32", size**2 * words),
             zeros=("int32", channels),
-            weights=("int32", Phases(spec).words(features)),
+            weights=("int32", phases.words()),
             ends=ends_argument(spec, channels),
             output=("int32", spec.out_size**2 * words),
             sums=(FLOAT, channels) if spec.pooled else None,
-            ring=("int32", ring_words(spec, tile.channels)),
+            ring=("int32", phases.ring_words(tile.channels)),
         )
         ends, deep = Ends(ends_rows, channels, spec.activation), DeepTile(tile.columns, lanes)
 
@@ -76,8 +75,8 @@ def emit(spec: KernelSpec, tile: Int8DepthwiseTile, features: CpuFeatures) -> Pr
                     for vector in vectors(width, lanes):
                         as_bytes = wide("uint8", vector.lanes)
                         rows = []
-                        for row in range(ROWS):
-                            at = ((group * ROWS + row) * size + column) * channels + block + vector.offset
+                        for row in range(phases.rows):
+                            at = ((group * phases.rows + row) * size + column) * channels + block + vector.offset
                             if row < live:
                                 rows.append(keep(bits(load(input_map, at // WORD, vector.lanes // WORD), as_bytes)))
                             else:
@@ -92,15 +91,15 @@ def emit(spec: KernelSpec, tile: Int8DepthwiseTile, features: CpuFeatures) -> Pr
     return finished()
 
 
-def deep_cycles(spec: KernelSpec, columns: int, channels: int, lanes: int) -> float:
-    """Expected cycles of four input rows' output rows, so many channels."""
-    count = -(-channels // lanes)
-    pairs = len(Phases(spec).pairs())
+def deep_cycles(spec: KernelSpec, columns: int, channels: int, features: CpuFeatures) -> float:
+    """Expected cycles of the output rows of a group of input rows, so many channels."""
+    count, phases = -(-channels // features.lanes), Phases(spec, features)
+    pairs = len(phases.pairs())
     total = 0.0
     for pixels, times in block_sizes(spec.out_size, columns):
         loads = (pixels - 1) * spec.stride + 2 * spec.kernel_size
         work = pairs * count * max(pixels * spec.kernel_size, loads) / 2
-        total += times * (work + Phases(spec).count * (TILE_CYCLES + count * -(-pixels // 4) * 12))
+        total += times * (work + phases.count * (TILE_CYCLES + count * -(-pixels // 4) * 12))
     return total
 
 
@@ -111,27 +110,25 @@ def deep_fits(spec: KernelSpec, columns: int, channels: int, features: CpuFeatur
 
 def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Int8DepthwiseTile]]:
     """Tiles that fit the registers, with their expected cycles."""
-    lanes = features.lanes
+    lanes, rows = features.lanes, Phases(spec, features).rows
     for channels in sorted({min(spec.out_channels, lanes * count) for count in (1, 2, 4)}):
         for columns in range(1, min(MAX_COLUMNS, spec.out_size) + 1):
             if not deep_fits(spec, columns, lanes, features):
                 break
-            row = sum(
-                many * deep_cycles(spec, columns, width, lanes) for width, many in block_sizes(spec.out_channels, lanes)
-            )
+            widths = block_sizes(spec.out_channels, lanes)
+            group = sum(many * deep_cycles(spec, columns, width, features) for width, many in widths)
             uneven = shared_blocks(spec.out_channels, channels, features.cores)
-            yield row * spec.in_size / ROWS * uneven, Int8DepthwiseTile(channels, columns)
-
-
-def words_of_zeros(zeros: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Zero points as words of four."""
-    return np.repeat(zeros, WORD)
+            yield group * spec.in_size / rows * uneven, Int8DepthwiseTile(channels, columns)
 
 
 def pack(spec: KernelSpec, tile: Int8DepthwiseTile, constants: list[NDArray[Any]], features: CpuFeatures) -> list[Any]:
-    """Zero points as words, weights as words of four rows, ends; channels as they are."""
+    """Zero points as words, weights as words of rows, ends; channels as they are."""
     zeros, window, ends = constants
-    return [words_of_zeros(zeros), Phases(spec).pack(window, features), biased_ends(ends, spec.kernel_size**2)]
+    return [
+        words_of_zeros(zeros, features),
+        Phases(spec, features).pack(window),
+        biased_ends(ends, spec.kernel_size**2),
+    ]
 
 
 INT8_DEPTHWISE = Template(
@@ -140,6 +137,6 @@ INT8_DEPTHWISE = Template(
     tiles,
     emit,
     pack,
-    lambda spec, tile: ring_words(spec, tile.channels),
+    lambda spec, tile, features: Phases(spec, features).ring_words(tile.channels),
     lambda spec, tile, features: tile.channels % WORD == 0,
 )

@@ -9,12 +9,20 @@ from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.expand_depthwise import ExpandTile
-from ofa_tvm.compiler.cpu.emit.int8_depthwise import deep_cycles, deep_fits, words_of_zeros
+from ofa_tvm.compiler.cpu.emit.int8_depthwise import deep_cycles, deep_fits
 from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, close_sums, ends_argument
 from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, rounded
-from ofa_tvm.compiler.cpu.emit.int8_order import dealt_order, dot_of, is_int8, pack_words, panel_words
-from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, word_tile_fits
-from ofa_tvm.compiler.cpu.emit.row_ring import ROWS, DeepTile, Phases, RowRing, ring_words, rows_as_words
+from ofa_tvm.compiler.cpu.emit.int8_order import (
+    dealt_order,
+    dot_of,
+    factor_levels,
+    has_bytes,
+    is_int8,
+    pack_words,
+    panel_words,
+)
+from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, widen, word_tile_fits
+from ofa_tvm.compiler.cpu.emit.row_ring import DeepTile, Phases, RowRing, rows_as_words, words_of_zeros
 from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, panel_widths, shared_blocks, tile_cycles
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
@@ -23,6 +31,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     blocks,
     clear,
     kernel,
+    number,
     typed_arguments,
 )
 from ofa_tvm.graph.biased_sums import biased_ends
@@ -39,11 +48,12 @@ MAX_COLUMNS = 14
 
 
 def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, ExpandTile]]:
-    """Tiles that fit the registers, with their expected cycles; ``pixels`` are columns of four rows each."""
+    """Tiles that fit the registers, with their expected cycles; ``pixels`` are columns of a group's rows each."""
     lanes, outputs = features.lanes, spec.out_channels
     for channels in sorted({min(outputs, lanes * count) for count in RING_VECTORS}):
         uneven = shared_blocks(outputs, channels, features.cores)
-        far = BEYOND_NEAR_CACHE if WORD * ring_words(spec, channels) > NEAR_CACHE_BYTES else 1.0
+        ring_bytes = WORD * Phases(spec, features).ring_words(channels)
+        far = BEYOND_NEAR_CACHE if ring_bytes > NEAR_CACHE_BYTES else 1.0
         expands = sorted(_expand_tiles(spec, channels, features))[:3]
         deeps = sorted(_deep_tiles(spec, channels, features))[:3]
         for expand, panel, pixels in expands:
@@ -54,19 +64,19 @@ def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Expa
 
 def _expand_tiles(spec: KernelSpec, channels: int, features: CpuFeatures) -> Iterator[tuple[float, int, int]]:
     """(cycles of a group of rows, panel, -columns)."""
-    end = END_CYCLES.get(spec.activation, PLAIN_END_CYCLES)
+    end, rows = END_CYCLES.get(spec.activation, PLAIN_END_CYCLES), factor_levels(features)
     for panel in panel_widths(channels, features):
         for columns in range(1, min(MAX_COLUMNS, spec.in_size) + 1):
-            if not word_tile_fits(ROWS * columns, panel, features):
+            if not word_tile_fits(rows * columns, panel, features):
                 break
-            words = spec.in_channels // WORD
+            words = spec.in_channels // factor_levels(features)
             cycles = sum(
-                times * many * (words * tile_cycles(ROWS * count, width, features.lanes) + TILE_CYCLES)
+                times * many * (words * tile_cycles(rows * count, width, features.lanes) + TILE_CYCLES)
                 for count, times in block_sizes(spec.in_size, columns)
                 for width, many in block_sizes(channels, panel)
             )
             vectors = sum(many * -(-width // features.lanes) for width, many in block_sizes(channels, panel))
-            yield cycles + vectors * spec.in_size * ROWS * end / 2, panel, -columns
+            yield cycles + vectors * spec.in_size * rows * end / 2, panel, -columns
 
 
 def _deep_tiles(spec: KernelSpec, channels: int, features: CpuFeatures) -> Iterator[tuple[float, int, int]]:
@@ -78,28 +88,29 @@ def _deep_tiles(spec: KernelSpec, channels: int, features: CpuFeatures) -> Itera
             if not deep_fits(spec, columns, deep, features):
                 break
             parts = block_sizes(channels, deep)
-            yield sum(many * deep_cycles(spec, columns, width, lanes) for width, many in parts), deep, -columns
+            yield sum(many * deep_cycles(spec, columns, width, features) for width, many in parts), deep, -columns
 
 
 def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``."""
     lanes, size, depth, channels = features.lanes, spec.in_size, spec.in_channels, spec.out_channels
-    depth_words = depth // WORD
+    phases, pixel_words = Phases(spec, features), depth // factor_levels(features)
     with kernel(spec.symbol) as finished:
         share, (input_map, expand_weights, expand_rows, zeros, weights, ends_rows, output, sums, ring) = (
             typed_arguments(
                 features.cores,
-                input_map=("int32", size**2 * depth_words),
-                expand_weights=("int32", panel_words(depth_words, features) * channels),
+                input_map=("int32", size**2 * depth // WORD),
+                expand_weights=("int32", panel_words(depth, features) * channels),
                 expand_ends=ends_argument(spec, channels),
                 zeros=("int32", channels),
-                weights=("int32", Phases(spec).words(features)),
+                weights=("int32", phases.words()),
                 ends=ends_argument(spec, channels),
                 output=("int32", spec.out_size**2 * channels // WORD),
                 sums=(FLOAT, channels) if spec.pooled else None,
-                ring=("int32", ring_words(spec, tile.channels)),
+                ring=("int32", scratch_words(spec, tile, features)),
             )
         )
+        wide_rows = _wide_rows(spec, tile, features)
         expand_ends = Ends(expand_rows, channels, spec.activation)
         ends, deep = Ends(ends_rows, channels, spec.activation), DeepTile(tile.columns, tile.deep)
 
@@ -109,29 +120,35 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
             own = RowRing(spec, ring, block_width, features, zeros, block)
 
             def expand(group: Expr, live: int) -> None:
+                words, first_pixel = input_map, group * phases.rows * size
+                if not has_bytes(features):
+                    at = first_pixel * depth // WORD
+                    widen(input_map, at, live * size * depth, ring, number(wide_rows), features)
+                    words, first_pixel = ring, number(wide_rows // pixel_words)
+
                 def panel(channel: Expr, width: int) -> None:
                     def one_tile(column: Expr, count: int) -> None:
-                        at = (block + channel) * panel_words(depth_words, features)
+                        at = (block + channel) * panel_words(depth, features)
                         registers = WordTile(live * count, width, features, depth, (expand_weights, at))
 
                         def pixel_at(pixel: int) -> Expr:
                             row, along = divmod(pixel, count)
-                            return ((group * ROWS + row) * size + column + along) * depth_words
+                            return (first_pixel + row * size + column + along) * pixel_words
 
-                        multiply_words(registers, input_map, pixel_at, expand_weights, at, depth_words)
+                        multiply_words(registers, words, pixel_at, expand_weights, at, depth)
                         for vector in registers.vectors:
                             first = channel + vector.offset
                             for along in range(count):
                                 rows = []
-                                for row in range(ROWS):
+                                for row in range(phases.rows):
                                     if row < live:
                                         total = registers.floats(row * count + along, vector.offset, vector.lanes)
                                         levels = expand_ends.levels(total, block + first, vector.lanes)
                                         rows.append(rounded(levels, vector.lanes, dot_of(features)))
                                     else:
                                         rows.append(own.zero(first, vector.lanes))
-                                words = rows_as_words(rows, vector.lanes, features)
-                                own.write(words, group, column + along, first, vector.lanes)
+                                data = rows_as_words(rows, vector.lanes, features)
+                                own.write(data, group, column + along, first, vector.lanes)
 
                     blocks(size, tile.pixels, one_tile)
 
@@ -145,15 +162,29 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
     return finished()
 
 
+def scratch_words(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> int:
+    """The ring, and where dot products do not take a map's words, a group's input rows behind it."""
+    phases = Phases(spec, features)
+    if has_bytes(features):
+        return phases.ring_words(tile.channels)
+    return _wide_rows(spec, tile, features) + phases.rows * spec.in_size * spec.in_channels // phases.rows
+
+
+def _wide_rows(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> int:
+    """Where a group's input rows begin in scratch memory: at a whole pixel."""
+    pixel_words = spec.in_channels // factor_levels(features)
+    return -(-Phases(spec, features).ring_words(tile.channels) // pixel_words) * pixel_words
+
+
 def pack(spec: KernelSpec, tile: ExpandTile, constants: list[NDArray[Any]], features: CpuFeatures) -> list[Any]:
-    """All with channels dealt: weights in panels of words, ends, zero points, weights of four rows, ends."""
+    """All with channels dealt: weights in panels of words, ends, zero points, words of rows' weights, ends."""
     expand, expand_ends, zeros, window, ends = constants
     order = dealt_order(spec.out_channels, features.lanes, tile.channels, tile.deep)
     return [
         pack_words(expand[:, order], features, tile.channels, tile.panel),
         biased_ends(expand_ends[:, order], spec.in_channels),
-        words_of_zeros(zeros[order]),
-        Phases(spec).pack(window[:, :, order], features),
+        words_of_zeros(zeros[order], features),
+        Phases(spec, features).pack(window[:, :, order]),
         biased_ends(ends[:, order], spec.kernel_size**2),
     ]
 
@@ -170,6 +201,6 @@ INT8_EXPAND_DEPTHWISE = Template(
     tiles,
     emit,
     pack,
-    lambda spec, tile: ring_words(spec, tile.channels),
+    scratch_words,
     suits,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, filled, fused, narrow
 from ofa_tvm.compiler.cpu.emit.int8_order import (
     NARROWED,
     Group,
+    as_words,
     dealt_order,
     dot_of,
+    factor_levels,
+    has_bytes,
     has_starts,
     is_int8,
     pack_words,
@@ -56,18 +60,19 @@ MAX_COLUMNS = 28
 
 
 def emit_image(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> PrimFunc:
-    """The ``PrimFunc`` of a full convolution of a float32 image, whose rows become levels in a ring: a word a pixel."""
+    """The ``PrimFunc`` of a full convolution of a float32 image, whose rows become levels in a ring: four a pixel."""
     size, outputs, lanes, k = spec.out_size, spec.out_channels, features.lanes, spec.kernel_size
+    pixel_words = WORD // factor_levels(features)
     with kernel(spec.symbol) as finished:
         share, (image, inputs, zeros, weights, ends_rows, output, ring) = typed_arguments(
             features.cores,
             image=(FLOAT, spec.in_size**2 * spec.in_channels),
             inputs=(FLOAT, 2 * spec.in_channels * lanes),
-            zeros=("int32", 1),
-            weights=("int32", panel_words(k * k, features) * outputs),
+            zeros=("int32", pixel_words),
+            weights=("int32", panel_words(WORD * k * k, features) * outputs),
             ends=ends_argument(spec, outputs),
             output=("int32", size**2 * outputs // WORD),
-            ring=("int32", image_ring_words(spec)),
+            ring=("int32", image_ring_words(spec, features)),
         )
         ends = Ends(ends_rows, outputs, spec.activation)
         rows = _ImageRows(spec, features, image, inputs, zeros, ring)
@@ -75,15 +80,17 @@ def emit_image(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Pri
         def one_row(y: Expr) -> None:
             def panel(channel: Expr, width: int) -> None:
                 def one_tile(start: Expr, count: int) -> None:
-                    panel_at = channel * panel_words(k * k, features)
+                    panel_at = channel * panel_words(WORD * k * k, features)
                     registers = WordTile(count, width, features, k * k * spec.in_channels, (weights, panel_at))
                     with T.serial(0, k) as ky:
                         first = keep(rows.at(y * spec.stride - spec.padding + ky, start * spec.stride - spec.padding))
-                        for kx in range(k):
-                            at = panel_at + (ky * k + kx + has_starts(features)) * width
+                        for kx, part in product(range(k), range(pixel_words)):
+                            tap = (ky * k + kx) * pixel_words + part + has_starts(features)
+                            at = panel_at + tap * width
                             row = [keep(load(weights, at + v.offset, v.lanes)) for v in registers.vectors]
                             for pixel in range(count):
-                                word = keep(as_factor(load(ring, first + pixel * spec.stride + kx), 1, features))
+                                place_of = first + (pixel * spec.stride + kx) * pixel_words + part
+                                word = keep(as_factor(load(ring, place_of), 1, features))
                                 for vector, weight in zip(registers.vectors, row, strict=True):
                                     levels = spread(word, vector.lanes)
                                     registers.add_dot(pixel, vector.offset, vector.lanes, levels, weight)
@@ -111,9 +118,9 @@ def emit_image(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Pri
     return finished()
 
 
-def image_ring_words(spec: KernelSpec) -> int:
+def image_ring_words(spec: KernelSpec, features: CpuFeatures) -> int:
     """Words of the ring of an image's rows."""
-    return _slots(spec) * _columns(spec)
+    return _slots(spec) * _columns(spec) * WORD // factor_levels(features)
 
 
 def _slots(spec: KernelSpec) -> int:
@@ -126,7 +133,7 @@ def _columns(spec: KernelSpec) -> int:
 
 @dataclass(frozen=True)
 class _ImageRows:
-    """Rows of an image as words of the levels of a pixel's channels, padded by zero points."""
+    """Rows of an image as words (one, or two) of the levels of a pixel's channels, padded by zero points."""
 
     spec: KernelSpec
     features: CpuFeatures
@@ -135,18 +142,25 @@ class _ImageRows:
     zeros: Buffer
     ring: Buffer
 
+    @property
+    def _pixel_words(self) -> int:
+        return WORD // factor_levels(self.features)
+
     def at(self, row: Expr, column: Expr) -> Expr:
-        """The word of a pixel; rows and columns before the map are negative."""
+        """The first word of a pixel; rows and columns before the map are negative."""
         slots = _slots(self.spec)
         slot = tirx.floormod(row + slots, slots)
-        return slot * _columns(self.spec) + column + self.spec.kernel_size // 2
+        return (slot * _columns(self.spec) + column + self.spec.kernel_size // 2) * self._pixel_words
+
+    def _pad(self, at: Expr) -> None:
+        store(self.ring, load(self.zeros, number(0), self._pixel_words), at, self._pixel_words)
 
     def pad_sides(self) -> None:
         """Fill the columns beside the map."""
         side, columns = self.spec.kernel_size // 2, _columns(self.spec)
         for slot in range(_slots(self.spec)):
             for column in (*range(side), *range(columns - side, columns)):
-                store(self.ring, load(self.zeros, number(0)), number(slot * columns + column))
+                self._pad(number((slot * columns + column) * self._pixel_words))
 
     def fill(self, row: Expr) -> None:
         """Write a row, which may lie beside the map."""
@@ -154,7 +168,7 @@ class _ImageRows:
         with T.serial(0, tirx.Select(is_inside, number(1), number(0))):
             self._fill_inside(row)
         with T.serial(0, tirx.Select(is_inside, number(0), number(self.spec.in_size))) as column:
-            store(self.ring, load(self.zeros, number(0)), self.at(row, column))
+            self._pad(self.at(row, column))
 
     def _fill_inside(self, row: Expr) -> None:
         size, channels, lanes = self.spec.in_size, self.spec.in_channels, self.features.lanes
@@ -169,10 +183,11 @@ class _ImageRows:
                 plus = load(self.inputs, number(channels * self.features.lanes + vector * lanes), lanes)
                 levels.append(keep(rounded(fused(value, scale, plus, lanes), lanes, dot_of(self.features))))
             levels += [filled(0, "int32", lanes)] * (NARROWED - channels)
-            words = bits(
-                shuffled(narrowed(levels, lanes, dot_of(self.features)), self._pixels(lanes)), wide("int32", lanes)
-            )
-            store(self.ring, words, self.at(row, column), lanes)
+            as_bytes = shuffled(narrowed(levels, lanes, dot_of(self.features)), self._pixels(lanes))
+            count = self._pixel_words * lanes
+            if not has_bytes(self.features):
+                as_bytes = bits(as_bytes, wide("uint8", WORD * lanes)).astype(wide("uint16", WORD * lanes))
+            store(self.ring, bits(as_bytes, wide("int32", count)), self.at(row, column), count)
 
     def _pixels(self, lanes: int) -> list[int]:
         """Where narrowed vectors hold the bytes of each pixel's word."""
@@ -191,12 +206,13 @@ class _ImageRows:
 
 def image_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, WindowTile]]:
     """Tiles that fit the registers, with their expected cycles of a row."""
+    taps = spec.kernel_size**2 * WORD // factor_levels(features)
     for channels in panel_widths(spec.out_channels, features):
         for columns in range(1, min(MAX_COLUMNS, spec.out_size) + 1):
             if not word_tile_fits(columns, channels, features):
                 break
             cycles = sum(
-                times * many * (spec.kernel_size**2 * tile_cycles(count, width, features.lanes) + TILE_CYCLES)
+                times * many * (taps * tile_cycles(count, width, features.lanes) + TILE_CYCLES)
                 for count, times in block_sizes(spec.out_size, columns)
                 for width, many in block_sizes(spec.out_channels, channels)
             )
@@ -204,7 +220,7 @@ def image_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float
 
 
 def pack_image(spec: KernelSpec, tile: WindowTile, constants: list[NDArray[Any]], features: CpuFeatures) -> list[Any]:
-    """Inputs' ends repeated for the lanes, a word of zero points; weights in panels of words and ends, dealt."""
+    """Inputs' ends repeated for the lanes, zero points of a pixel; weights in panels of words and ends, dealt."""
     inputs, zeros, weights, ends = constants
     order = dealt_order(spec.out_channels, features.lanes, tile.channels)
     missing = WORD - spec.in_channels
@@ -212,7 +228,8 @@ def pack_image(spec: KernelSpec, tile: WindowTile, constants: list[NDArray[Any]]
     repeated = np.tile(inputs, features.lanes).astype(np.float32)
     depth = spec.kernel_size**2 * spec.in_channels
     packed = pack_words(words[:, order], features, tile.channels)
-    return [repeated, np.pad(zeros, (0, missing)), packed, biased_ends(ends[:, order], depth)]
+    zero_words = as_words(np.pad(zeros, (0, missing)).reshape(-1, factor_levels(features)))
+    return [repeated, zero_words, packed, biased_ends(ends[:, order], depth)]
 
 
 def _is_image(spec: KernelSpec) -> bool:
@@ -226,7 +243,7 @@ INT8_IMAGE = Template(
     image_tiles,
     emit_image,
     pack_image,
-    lambda spec, tile: image_ring_words(spec),
+    lambda spec, tile, features: image_ring_words(spec, features),
     lambda spec, tile, features: tile.channels % WORD == 0,
 )
 

@@ -19,6 +19,11 @@ _PACK_TO_16_BITS = {
     8: "llvm.x86.avx2.packssdw",
     4: "llvm.x86.sse2.packssdw.128",
 }
+_PACK_TO_UNSIGNED_16_BITS = {
+    16: "llvm.x86.avx512.packusdw.512",
+    8: "llvm.x86.avx2.packusdw",
+    4: "llvm.x86.sse41.packusdw",
+}
 _PACK_TO_BYTES = {16: "llvm.x86.avx512.packuswb.512", 8: "llvm.x86.avx2.packuswb", 4: "llvm.x86.sse2.packuswb.128"}
 _ROUND = {8: "llvm.x86.avx.cvt.ps2dq.256", 4: "llvm.x86.sse2.cvtps2dq"}
 
@@ -26,6 +31,11 @@ _ROUND = {8: "llvm.x86.avx.cvt.ps2dq.256", 4: "llvm.x86.sse2.cvtps2dq"}
 def takes_signed(how: Dot) -> bool:
     """Whether both sides of a dot product are signed: levels lose 128, and sums begin with what that takes away."""
     return how == "sdot"
+
+
+def levels_of(how: Dot) -> int:
+    """Levels of a word, as dot products take it: four bytes, or where only 16 bits can be multiplied, two of those."""
+    return 2 if how == "madd" else WORD
 
 
 def wide(dtype: str, lanes: int) -> str:
@@ -54,9 +64,9 @@ def fused(factor: Expr, other: Expr, plus: Expr, lanes: int) -> Expr:
 
 
 def dot(total: Expr, levels: Expr, weights: Expr, lanes: int, how: Dot) -> Expr:
-    """``total`` (int32) plus the products of four unsigned and four signed bytes of each lane.
+    """``total`` (int32) plus the products of the levels (``levels_of``) and as many weights of each lane.
 
-    Where ``takes_signed``, levels are signed, too.
+    Levels are unsigned, but where ``takes_signed``.
     """
     if how == "sdot":
         as_bytes = f"int8x{WORD * lanes}"
@@ -65,23 +75,28 @@ def dot(total: Expr, levels: Expr, weights: Expr, lanes: int, how: Dot) -> Expr:
     if how == "vnni":
         as_bytes = f"int8x{WORD * lanes}"
         return call(f"int32x{lanes}", _DOT[lanes], total, bits(levels, as_bytes), bits(weights, as_bytes))
-    pairs, eight = f"int16x{2 * lanes}", filled(8, "int16", 2 * lanes)
-    level_pairs, weight_pairs = bits(levels, f"uint16x{2 * lanes}"), bits(weights, pairs)
-    even = tirx.bitwise_and(level_pairs, filled(255, "uint16", 2 * lanes))
-    odd = tirx.shift_right(level_pairs, filled(8, "uint16", 2 * lanes))
-    even_weights = tirx.shift_right(tirx.shift_left(weight_pairs, eight), eight)
-    for some_levels, some_weights in ((even, even_weights), (odd, tirx.shift_right(weight_pairs, eight))):
-        products = call(f"int32x{lanes}", _MULTIPLY_PAIRS[lanes], bits(some_levels, pairs), some_weights)
-        total = total + products
-    return total
+    pairs = f"int16x{2 * lanes}"
+    return total + call(f"int32x{lanes}", _MULTIPLY_PAIRS[lanes], bits(levels, pairs), bits(weights, pairs))
 
 
 def add_bytes(total: Expr, levels: Expr, ones: Expr, lanes: int, how: Dot) -> Expr:
     """``total`` (int32) plus those of four unsigned bytes of each lane where ``ones`` has a one."""
-    if how != "sdot":
+    if how == "vnni":
         return dot(total, levels, ones, lanes, how)
+    if how == "madd":
+        for part in (0, 8):
+            total = dot(total, _every_other(levels, part, lanes), _every_other(ones, part, lanes), lanes, how)
+        return total
     as_bytes = f"int8x{WORD * lanes}"
     return call(f"int32x{lanes}", "llvm.aarch64.neon.udot", total, bits(levels, as_bytes), bits(ones, as_bytes))
+
+
+def _every_other(data: Expr, first_bit: int, lanes: int) -> Expr:
+    """Every other byte, from a bit of the first two bytes on, as 16-bit numbers."""
+    pairs = bits(data, f"uint16x{2 * lanes}")
+    return tirx.bitwise_and(
+        tirx.shift_right(pairs, filled(first_bit, "uint16", 2 * lanes)), filled(255, "uint16", 2 * lanes)
+    )
 
 
 def rounded(value: Expr, lanes: int, how: Dot) -> Expr:
@@ -106,6 +121,15 @@ def narrowed(values: list[Expr], lanes: int, how: Dot) -> Expr:
     to_16, to_8 = wide("int16", 2 * lanes), wide("int8", 4 * lanes)
     halves = [keep(call(to_16, _PACK_TO_16_BITS[lanes], *values[at : at + 2])) for at in (0, 2)]
     return keep(call(to_8, _PACK_TO_BYTES[lanes], *halves))
+
+
+def paired(first: Expr, second: Expr, lanes: int) -> Expr:
+    """Two int32 vectors, saturated to bytes, as words of two 16-bit numbers."""
+    halves = call(f"uint16x{2 * lanes}", _PACK_TO_UNSIGNED_16_BITS[lanes], first, second)
+    levels = keep(tirx.min(halves, filled(255, "uint16", 2 * lanes)))
+    # Packs interleave 128-bit parts: four numbers of the first, then four of the second.
+    order = [8 * (lane // WORD) + WORD * half + lane % WORD for lane in range(lanes) for half in range(2)]
+    return keep(bits(tirx.Shuffle([levels], [number(place) for place in order]), wide("int32", lanes)))
 
 
 def _narrowed_by_neon(values: list[Expr]) -> Expr:

@@ -1,4 +1,7 @@
-"""How bytes lie: four channels a word, outputs dealt to the lanes of vectors, weights in panels of words.
+"""How bytes lie: outputs dealt to the lanes of vectors, weights in panels of words.
+
+A word of a map is four channels; dot products take such words, or two channels as 16-bit numbers where a CPU multiplies
+only those.
 
 Vectors of sums are narrowed by saturating packs, four vectors into one, which interleave 128-bit parts. So the channels
 of a tile are dealt to the lanes of its vectors such that the bytes come out in the order of the map: constants are
@@ -9,12 +12,13 @@ bytes for 32 or 16.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures, Dot
-from ofa_tvm.compiler.cpu.emit.int8_isa import LEVEL_OFFSET, WORD, takes_signed
+from ofa_tvm.compiler.cpu.emit.int8_isa import LEVEL_OFFSET, WORD, levels_of, takes_signed
 from ofa_tvm.graph.kernel import KernelSpec
 
 NARROWED = 4
@@ -98,18 +102,24 @@ def dealt_order(channels: int, lanes: int, *sizes: int) -> NDArray[np.intp]:
 
 
 def pack_words(matrix: NDArray[np.int8], features: CpuFeatures, *sizes: int) -> NDArray[np.int8]:
-    """``vector_ir.pack_panels`` with the bytes of four inputs of an output side by side.
+    """``vector_ir.pack_panels`` with the weights of a word's inputs (``factor_levels``) of an output side by side.
 
-    Inputs and outputs that are no whole words are filled with zeros. Where dot products take signed levels, each panel
-    begins with what its sums begin with.
+    Inputs and outputs that are no multiples of four are filled with zeros. Where dot products take signed levels, each
+    panel begins with what its sums begin with.
     """
     if sizes:
         parts = [matrix[:, start : start + sizes[0]] for start in range(0, matrix.shape[1], sizes[0])]
         return np.concatenate([pack_words(part, features, *sizes[1:]) for part in parts])
     depth, width = matrix.shape
     padded = np.pad(matrix, ((0, -depth % WORD), (0, -width % WORD)))
-    words = padded.reshape(-1, WORD, padded.shape[1]).transpose(0, 2, 1).ravel()
+    words = as_words(padded.reshape(-1, factor_levels(features), padded.shape[1]).transpose(0, 2, 1))
     return np.concatenate([starts(padded), words]) if has_starts(features) else words
+
+
+def as_words(values: NDArray[Any]) -> NDArray[np.int8]:
+    """The bytes of words of int32 from bytes (..., 4), or from bytes (..., 2) as 16-bit numbers."""
+    wide_enough = values.astype(np.int16) if values.shape[-1] == 2 else values
+    return np.frombuffer(np.ascontiguousarray(wide_enough).tobytes(), np.int8)
 
 
 def starts(matrix: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -128,6 +138,16 @@ def dot_of(features: CpuFeatures) -> Dot:
     return features.dot or "madd"
 
 
+def factor_levels(features: CpuFeatures) -> int:
+    """Levels of a word in a dot product: four, or two."""
+    return levels_of(dot_of(features))
+
+
+def has_bytes(features: CpuFeatures) -> bool:
+    """Whether dot products take the words of a map as they are."""
+    return factor_levels(features) == WORD
+
+
 def panel_words(depth: int, features: CpuFeatures) -> int:
-    """Words of each output in a panel of so many words of inputs."""
-    return depth + has_starts(features)
+    """Words of each output in a panel of so many inputs, a multiple of four."""
+    return depth // factor_levels(features) + has_starts(features)

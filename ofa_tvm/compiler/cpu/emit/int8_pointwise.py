@@ -15,12 +15,14 @@ from ofa_tvm.compiler.cpu.emit.int8_order import (
     NARROWED,
     Group,
     dealt_order,
+    factor_levels,
     group_of,
+    has_bytes,
     is_int8,
     pack_words,
     panel_words,
 )
-from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, word_tile_fits
+from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, widen, word_tile_fits
 from ofa_tvm.compiler.cpu.emit.pointwise import PointwiseTile
 from ofa_tvm.compiler.cpu.emit.pointwise import suits as float_suits
 from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, panel_widths, shared_blocks, tile_cycles
@@ -46,6 +48,8 @@ END_CYCLES = {"hard_swish": 8.0}
 """Cycles of a vector's way from sums to bytes."""
 PLAIN_END_CYCLES = 4.0
 SMALL_PANEL_BYTES = 16384
+WIDE_BYTES = 16384
+"""Of levels that were made wider, beside a panel of weights in the nearest cache."""
 
 
 def accepts(spec: KernelSpec) -> bool:
@@ -55,8 +59,11 @@ def accepts(spec: KernelSpec) -> bool:
 
 
 def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, PointwiseTile]]:
-    """Tiles that fit the registers, with their expected cycles; a pooled kernel's are one vector wide."""
-    area, outputs, words = spec.in_size**2, spec.out_channels, spec.in_channels // WORD
+    """Tiles that fit the registers, with their expected cycles; a pooled kernel's are one vector wide.
+
+    Where dot products do not take a map's words, tiles of a few pixels run within panels of channels, always.
+    """
+    area, outputs, words = spec.in_size**2, spec.out_channels, spec.in_channels // factor_levels(features)
     widths = panel_widths(outputs, features)
     for channels in widths[:1] if spec.pooled else widths:
         for pixels in range(1, min(MAX_PIXELS, area) + 1):
@@ -69,7 +76,7 @@ def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Poin
             )
             if not spec.pooled:
                 yield cycles * shared_blocks(area, pixels, features.cores), PointwiseTile(pixels, channels, "pixels")
-            if not spec.scaled:
+            if spec.pooled or (not spec.scaled and has_bytes(features)):
                 uneven = shared_blocks(outputs, channels, features.cores)
                 order = 0.98 if spec.in_channels * channels > SMALL_PANEL_BYTES else 1.02
                 yield cycles * uneven * order, PointwiseTile(pixels, channels, "channels")
@@ -84,64 +91,118 @@ def _tile_cycles(spec: KernelSpec, words: int, pixels: int, width: int, lanes: i
 
 def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``."""
-    lanes = features.lanes
     pixels, depth, outputs = spec.in_size**2, spec.in_channels, spec.out_channels
-    depth_words, output_words = depth // WORD, outputs // WORD
+    pixel_words, output_words = depth // factor_levels(features), outputs // WORD
+    has_scratch = spec.scaled or not has_bytes(features)
     with kernel(spec.symbol) as finished:
         share, (input_map, scales, gating, weights, ends_rows, residual, output, sums, scratch) = typed_arguments(
             features.cores,
-            input_map=("int32", pixels * depth_words),
+            input_map=("int32", pixels * depth // WORD),
             scales=(FLOAT, depth) if spec.scaled else None,
             gating=(FLOAT, 3 * depth) if spec.scaled else None,
-            weights=("int32", panel_words(depth_words, features) * outputs),
+            weights=("int32", panel_words(depth, features) * outputs),
             ends=ends_argument(spec, outputs),
             residual=("int32", pixels * output_words) if spec.residual else None,
             output=None if spec.pooled else ("int32", pixels * output_words),
             sums=(FLOAT, outputs) if spec.pooled else None,
-            scratch=("int32", scratch_floats(spec, tile)) if spec.scaled else None,
+            scratch=("int32", scratch_words(spec, tile, features)) if has_scratch else None,
         )
         ends = Ends(ends_rows, outputs, spec.activation)
         gate = _Gate(input_map, scales, gating, scratch, depth, features)
-
-        def one_tile(words: Buffer, first: Expr, pixel: Expr, count: int, channel: Expr, width: int) -> None:
-            at = channel * panel_words(depth_words, features)
-            registers = WordTile(count, width, features, depth, (weights, at))
-            multiply_words(registers, words, lambda p: (first + p) * depth_words, weights, at, depth_words)
-
-            def place(p: int, offset: int) -> Expr:
-                return (pixel + p) * output_words + (channel + offset) // WORD
-
-            def value(p: int, offset: int, live: int) -> Expr:
-                added = None
-                if residual is not None:
-                    group, vector = group_of(width, lanes, offset)
-                    added = load_levels(residual, place(p, group.offset), group, vector)
-                return ends.levels(registers.floats(p, offset, live), channel + offset, live, added)
-
-            def summed(data: Expr, group: Group, live: int) -> None:
-                add_sums(sums, channel + group.offset, data, live, group, features)
-
-            write_levels(value, count, width, features, output, place, summed if spec.pooled else None)
+        product = _Product(spec, features, weights, ends, residual, output, sums)
 
         def all_panels(pixel: Expr, count: int) -> None:
             words, first = input_map, pixel
             if scales is not None:
                 gate.write(pixel, count)
                 words, first = scratch, number(0)
-            blocks(outputs, tile.channels, lambda channel, width: one_tile(words, first, pixel, count, channel, width))
+            blocks(
+                outputs,
+                tile.channels,
+                lambda channel, width: product.tile((words, first), pixel, count, (channel, width)),
+            )
 
         def all_pixels(channel: Expr, width: int) -> None:
-            if sums is not None:
-                clear(sums, channel, width, lanes)
-            blocks(pixels, tile.pixels, lambda pixel, count: one_tile(input_map, pixel, pixel, count, channel, width))
-            if sums is not None:
-                close_sums(sums, channel, width, lanes)
+            product.panel((input_map, number(0)), number(0), (pixels, tile.pixels), (channel, width))
 
-        if tile.outer == "pixels":
+        def wide_panels(pixel: Expr, count: int) -> None:
+            words, first = input_map, pixel * depth // WORD
+            if scales is not None:
+                blocks(count, tile.pixels, lambda near, some: gate.write(pixel + near, some, near))
+                words, first = scratch, number(0)
+            at = _wide_words(spec, tile, features)
+            widen(words, first, count * depth, scratch, number(at), features)
+            near = scratch, number(at // pixel_words)
+            blocks(
+                outputs,
+                tile.channels,
+                lambda channel, width: product.panel(near, pixel, (count, tile.pixels), (channel, width)),
+                share if spec.pooled else None,
+            )
+
+        if not has_bytes(features):
+            blocks(pixels, _near_pixels(spec, tile, features), wide_panels, None if spec.pooled else share)
+        elif tile.outer == "pixels":
             blocks(pixels, tile.pixels, all_panels, share)
         else:
             blocks(outputs, tile.channels, all_pixels, share)
     return finished()
+
+
+Channels = tuple[Expr, int]
+"""The first of some channels, and how many."""
+
+
+@dataclass(frozen=True)
+class _Product:
+    """Pixels times weights, and what follows."""
+
+    spec: KernelSpec
+    features: CpuFeatures
+    weights: Buffer
+    ends: Ends
+    residual: Buffer | None
+    output: Buffer | None
+    sums: Buffer | None
+
+    def tile(self, words: tuple[Buffer, Expr], pixel: Expr, count: int, channels: Channels) -> None:
+        """A register tile.
+
+        Args:
+            words: where its levels are, and the first pixel there.
+            pixel: the first on the map.
+            count: pixels.
+            channels: of the output.
+        """
+        spec, features, (channel, width), (buffer, first) = self.spec, self.features, channels, words
+        depth, pixel_words = spec.in_channels, spec.in_channels // factor_levels(features)
+        at = channel * panel_words(depth, features)
+        registers = WordTile(count, width, features, depth, (self.weights, at))
+        multiply_words(registers, buffer, lambda p: (first + p) * pixel_words, self.weights, at, depth)
+
+        def place(p: int, offset: int) -> Expr:
+            return ((pixel + p) * spec.out_channels + channel + offset) // WORD
+
+        def value(p: int, offset: int, live: int) -> Expr:
+            added = None
+            if self.residual is not None:
+                group, vector = group_of(width, features.lanes, offset)
+                added = load_levels(self.residual, place(p, group.offset), group, vector)
+            return self.ends.levels(registers.floats(p, offset, live), channel + offset, live, added)
+
+        def summed(data: Expr, group: Group, live: int) -> None:
+            add_sums(self.sums, channel + group.offset, data, live, group, features)
+
+        write_levels(value, count, width, features, self.output, place, summed if spec.pooled else None)
+
+    def panel(self, words: tuple[Buffer, Expr], pixel: Expr, pixels: tuple[int, int], channels: Channels) -> None:
+        """All tiles of some channels and pixels: how many, and how many in a tile."""
+        (count, most), (channel, width), (buffer, first) = pixels, channels, words
+        if self.sums is not None:
+            clear(self.sums, channel, width, self.features.lanes)
+        blocks(count, most, lambda near, some: self.tile((buffer, first + near), pixel + near, some, channels))
+        if self.sums is not None:
+            close_sums(self.sums, channel, width, self.features.lanes)
 
 
 @dataclass(frozen=True)
@@ -155,13 +216,12 @@ class _Gate:
     depth: int
     features: CpuFeatures
 
-    def write(self, pixel: Expr, count: int) -> None:
-        """Write some pixels to scratch memory."""
-        blocks(
-            self.depth, self.features.lanes, lambda channel, width: self._some_channels(pixel, count, channel, width)
-        )
+    def write(self, pixel: Expr, count: int, to: Expr = 0) -> None:
+        """Write some pixels to scratch memory, from its pixel ``to`` on."""
+        blocks(self.depth, self.features.lanes, lambda channel, width: self._write(pixel, count, to, (channel, width)))
 
-    def _some_channels(self, pixel: Expr, count: int, channel: Expr, width: int) -> None:
+    def _write(self, pixel: Expr, count: int, to: Expr, some: tuple[Expr, int]) -> None:
+        channel, width = some
         factors: dict[int, tuple[Expr, Expr]] = {}
 
         def value(p: int, offset: int, live: int) -> Expr:
@@ -173,7 +233,7 @@ class _Gate:
             return fused(load_levels(self.input_map, word, Group(offset, live, 1), 0), factor, plus, live)
 
         def place(p: int, offset: int) -> Expr:
-            return (p * self.depth + channel + offset) // WORD
+            return ((to + p) * self.depth + channel + offset) // WORD
 
         write_levels(value, count, width, self.features, self.scratch, place)
 
@@ -195,9 +255,29 @@ def pack(spec: KernelSpec, tile: PointwiseTile, constants: list[NDArray[Any]], f
     ]
 
 
-def scratch_floats(spec: KernelSpec, tile: PointwiseTile) -> int:
-    """The scaled levels of one tile."""
-    return tile.pixels * spec.in_channels // WORD if spec.scaled else 0
+def scratch_words(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> int:
+    """The scaled levels of one tile; where dot products do not take a map's words, wider levels behind them."""
+    if has_bytes(features):
+        return tile.pixels * spec.in_channels // WORD if spec.scaled else 0
+    near = _near_pixels(spec, tile, features)
+    return _wide_words(spec, tile, features) + near * spec.in_channels // factor_levels(features)
+
+
+def _near_pixels(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> int:
+    """Pixels whose wider levels are near at a time: whole tiles, some for each thread; all where sums are wanted."""
+    area = spec.in_size**2
+    if spec.pooled:
+        return area
+    tile_bytes = tile.pixels * spec.in_channels * WORD // factor_levels(features)
+    tiles_near = min(WIDE_BYTES // tile_bytes, area // (tile.pixels * features.cores))
+    return min(area, tile.pixels * max(1, tiles_near))
+
+
+def _wide_words(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> int:
+    """Where wider levels begin in scratch memory: at a whole pixel."""
+    near = _near_pixels(spec, tile, features) if spec.scaled else 0
+    pixel_words = spec.in_channels // factor_levels(features)
+    return -(-near * spec.in_channels // WORD // pixel_words) * pixel_words
 
 
 def suits(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> bool:
@@ -206,4 +286,4 @@ def suits(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> bool:
     return is_narrow and tile.channels % WORD == 0 and float_suits(spec, tile, features)
 
 
-INT8_POINTWISE = Template(PointwiseTile, accepts, tiles, emit, pack, scratch_floats, suits)
+INT8_POINTWISE = Template(PointwiseTile, accepts, tiles, emit, pack, scratch_words, suits)

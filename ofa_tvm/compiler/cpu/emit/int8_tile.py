@@ -7,8 +7,8 @@ from functools import partial
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.int8_isa import SIGN_BITS, WORD, bits, dot, filled, wide
-from ofa_tvm.compiler.cpu.emit.int8_order import dot_of, has_starts
-from ofa_tvm.compiler.cpu.emit.vector_ir import FLOAT, Buffer, Expr, keep, load, number, spread, store, vectors
+from ofa_tvm.compiler.cpu.emit.int8_order import dot_of, factor_levels, has_bytes, has_starts
+from ofa_tvm.compiler.cpu.emit.vector_ir import FLOAT, Buffer, Expr, blocks, keep, load, number, spread, store, vectors
 from ofa_tvm.compiler.tvm_api.names import T, tirx
 from ofa_tvm.graph.biased_sums import BIAS_BITS, sums_are_biased
 
@@ -25,9 +25,34 @@ def as_factor(words: Expr, lanes: int, features: CpuFeatures) -> Expr:
     return tirx.bitwise_xor(words, filled(SIGN_BITS, "int32", lanes))
 
 
+def widen(words: Buffer, at: Expr, levels: int, wider: Buffer, to: Expr, features: CpuFeatures) -> None:
+    """Write neighbouring bytes of a map as 16-bit numbers to another buffer.
+
+    Args:
+        words: of four bytes.
+        at: the first word.
+        levels: how many, a multiple of four.
+        wider: words of two 16-bit numbers.
+        to: the first of them.
+        features: of the CPU.
+    """
+    lanes = features.lanes
+
+    def some_levels(first: Expr, count: int) -> None:
+        for vector in vectors(count // 2, lanes):
+            data = load(words, at + first // WORD + vector.offset // 2, vector.lanes // 2)
+            numbers = bits(data, wide("uint8", 2 * vector.lanes)).astype(wide("uint16", 2 * vector.lanes))
+            store(wider, bits(numbers, wide("int32", vector.lanes)), to + first // 2 + vector.offset, vector.lanes)
+
+    blocks(levels, 2 * lanes, some_levels)
+
+
 def word_tile_fits(pixels: int, channels: int, features: CpuFeatures) -> bool:
-    """Whether a register tile leaves room for a row of weights and its inputs: one, or on ARM one of each pixel."""
-    inputs = pixels if has_starts(features) else 1
+    """Whether a register tile leaves room for a row of weights and its inputs: one, or on ARM one of each pixel.
+
+    Products of 16-bit numbers are added by an instruction of their own, so they need a register, too.
+    """
+    inputs = pixels if has_starts(features) else 1 if has_bytes(features) else 2
     vectors_wide = -(-channels // features.lanes)
     return pixels * vectors_wide + vectors_wide + inputs <= features.registers
 
@@ -69,7 +94,7 @@ class WordTile:
         store(self._registers, change(load(self._registers, at, lanes)), at, lanes)
 
     def add_dot(self, pixel: int, offset: int, lanes: int, levels: Expr, weights: Expr) -> None:
-        """Add the products of four bytes a lane; levels are as ``as_factor`` gives them."""
+        """Add the products of a lane's word; levels are as ``as_factor`` gives them."""
         self.update(pixel, offset, lanes, lambda total: dot(total, levels, weights, lanes, dot_of(self.features)))
 
     def add(self, pixel: int, offset: int, lanes: int, value: Expr) -> None:
@@ -90,8 +115,12 @@ class WordTile:
 def multiply_words(
     tile: WordTile, words: Buffer, pixel_at: Callable[[int], Expr], weights: Buffer, at: Expr, depth: int
 ) -> None:
-    """Add the product of a tile's pixels with one weight panel, see ``vector_ir.multiply_add``; all in words."""
+    """Add the product of a tile's pixels with one weight panel, see ``vector_ir.multiply_add``.
+
+    ``words`` and ``pixel_at`` are words as dot products take them (``widen``), ``depth`` is inputs.
+    """
     features = tile.features
+    depth //= factor_levels(features)
     width = sum(vector.lanes for vector in tile.vectors)
     first = at + width * has_starts(features)
 

@@ -181,7 +181,7 @@ def pack(spec: KernelSpec, tile: PointwiseTile, constants: list[Array], features
     return [pack_panels(matrix, tile.channels), *constants[1:]]
 
 
-def scratch_floats(spec: KernelSpec, tile: PointwiseTile) -> int:
+def scratch_floats(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> int:
     """The scaled inputs of one tile."""
     return tile.pixels * spec.in_channels if spec.scaled else 0
 

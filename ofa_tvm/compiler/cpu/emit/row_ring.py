@@ -1,31 +1,28 @@
 """Depthwise convolutions of u8 maps, four rows in a word, so that one dot product does four rows of a window's column.
 
-Some channels of a map at a time go through a ring of words: ``[slot][column, padded][channel]``, each word of four
-neighbouring rows of a channel. Groups of four rows take turns in four slots, the one of rows ``4g`` to ``4g+3`` is
-``(g + 1) mod 4``. Padding holds the zero points. Output rows that are a multiple of four input rows apart have the
-same phase: the same groups, and the same words of weights, which are zero where a row has no tap.
+Some channels of a map at a time go through a ring of words: ``[slot][column, padded][channel]``, each word of
+neighbouring rows of a channel: four, or two where a CPU multiplies 16-bit numbers only. Groups of so many rows take
+turns in the slots. Padding holds the zero points. Output rows that are a multiple of a group's rows apart have the same
+phase: the same groups, and the same words of weights, which are zero where a row has no tap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, add_sums, pixel_words, write_levels
-from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, filled, narrowed, wide
-from ofa_tvm.compiler.cpu.emit.int8_order import NARROWED, Group, dot_of, has_starts, starts
+from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, filled, narrowed, paired, wide
+from ofa_tvm.compiler.cpu.emit.int8_order import Group, as_words, dot_of, factor_levels, has_starts, starts
 from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, as_factor
 from ofa_tvm.compiler.cpu.emit.vector_ir import Buffer, Expr, blocks, keep, load, number, store, vectors
 from ofa_tvm.compiler.tvm_api.names import T, tirx
 from ofa_tvm.graph.kernel import KernelSpec
-
-ROWS = NARROWED
-"""Rows of a group."""
-SLOTS = 4
 
 
 @dataclass(frozen=True)
@@ -34,14 +31,40 @@ class Phases:
 
     Args:
         spec: a kernel with a depthwise convolution.
+        features: of the CPU.
     """
 
     spec: KernelSpec
+    features: CpuFeatures
+
+    @property
+    def rows(self) -> int:
+        """Rows of a group."""
+        return factor_levels(self.features)
 
     @property
     def count(self) -> int:
         """Output rows for each group of input rows."""
-        return ROWS // self.spec.stride
+        return self.rows // self.spec.stride
+
+    @property
+    def behind(self) -> int:
+        """How many groups before its own an output row reads at most."""
+        return -min(group for _, group in self.pairs())
+
+    @property
+    def ahead(self) -> int:
+        """How many groups after its own."""
+        return max(group for _, group in self.pairs())
+
+    @property
+    def slots(self) -> int:
+        """Groups in the ring: a power of two."""
+        return 1 << (self.behind + self.ahead).bit_length()
+
+    def ring_words(self, channels: int) -> int:
+        """Words of a ring for so many channels."""
+        return self.slots * _columns(self.spec) * channels
 
     def first_row(self, phase: int) -> int:
         """The first input row of a window, from that of its group."""
@@ -50,35 +73,35 @@ class Phases:
     def groups(self, phase: int) -> range:
         """The groups that a phase reads, from its own."""
         first = self.first_row(phase)
-        return range(first // ROWS, (first + self.spec.kernel_size - 1) // ROWS + 1)
+        return range(first // self.rows, (first + self.spec.kernel_size - 1) // self.rows + 1)
 
     def pairs(self) -> list[tuple[int, int]]:
         """(phase, group) in the order of the weights."""
         return [(phase, group) for phase in range(self.count) for group in self.groups(phase)]
 
-    def words(self, features: CpuFeatures) -> int:
+    def words(self) -> int:
         """Words that ``pack`` gives."""
-        return (len(self.pairs()) * self.spec.kernel_size + has_starts(features)) * self.spec.out_channels
+        return (len(self.pairs()) * self.spec.kernel_size + has_starts(self.features)) * self.spec.out_channels
 
-    def pack(self, window: NDArray[np.int8], features: CpuFeatures) -> NDArray[np.int8]:
-        """A window (k, k, channels) as words of four rows for each of ``pairs``: (pair, column, channel, row).
+    def pack(self, window: NDArray[np.int8]) -> NDArray[np.int8]:
+        """A window (k, k, channels) as words of a group's rows for each of ``pairs``: (pair, column, channel, row).
 
         Before them what the sums of each channel begin with, where they have that.
         """
         k, _, channels = window.shape
-        words = np.zeros((len(self.pairs()), k, channels, ROWS), np.int8)
+        words = np.zeros((len(self.pairs()), k, channels, self.rows), np.int8)
         for index, (phase, group) in enumerate(self.pairs()):
-            for row in range(ROWS):
-                tap = ROWS * group + row - self.first_row(phase)
+            for row in range(self.rows):
+                tap = self.rows * group + row - self.first_row(phase)
                 if 0 <= tap < k:
                     words[index, :, :, row] = window[tap]
-        own_starts = starts(window.reshape(-1, channels)) if has_starts(features) else np.empty(0, np.int8)
-        return np.concatenate([own_starts, words.ravel()])
+        own_starts = starts(window.reshape(-1, channels)) if has_starts(self.features) else np.empty(0, np.int8)
+        return np.concatenate([own_starts, as_words(words)])
 
 
-def ring_words(spec: KernelSpec, channels: int) -> int:
-    """Words of the ring."""
-    return SLOTS * _columns(spec) * channels
+def words_of_zeros(zeros: NDArray[np.uint8], features: CpuFeatures) -> NDArray[np.int8]:
+    """Zero points as words of a group's rows."""
+    return as_words(np.repeat(zeros[:, None], factor_levels(features), 1))
 
 
 def _columns(spec: KernelSpec) -> int:
@@ -101,7 +124,7 @@ class RowRing:
         ring: its words.
         width: channels.
         features: of the CPU.
-        zeros: words of four zero points.
+        zeros: see ``words_of_zeros``.
         block: the first channel.
     """
 
@@ -110,7 +133,7 @@ class RowRing:
     ) -> None:
         self.spec, self._features, self.lanes = spec, features, features.lanes
         self._ring, self._width, self._zeros, self._block = ring, width, zeros, block
-        self._phases = Phases(spec)
+        self._phases = Phases(spec, features)
 
     def run(self, fill: Callable[[Expr, int], None], output_row: Callable[[Expr, int], None]) -> None:
         """Fill the ring group by group, and compute output rows as soon as their groups are there.
@@ -119,25 +142,30 @@ class RowRing:
             fill: writes a group: its number, and how many of its rows are on the map.
             output_row: computes an output row, of a group, and its phase.
         """
-        size, out_size = self.spec.in_size, self.spec.out_size
-        whole, rest = divmod(size, ROWS)
+        phases, size, out_size = self._phases, self.spec.in_size, self.spec.out_size
+        whole, rest = divmod(size, phases.rows)
         last = whole + (rest > 0) - 1
-        for slot in range(SLOTS):
+        for slot in range(phases.slots):
             for column in self._outside():
                 self._pad(slot, number(column))
-        self._pad_group(number(-1))
-        per_group = self._phases.count
+        for before in range(1, phases.behind + 1):
+            self._pad_group(number(-before))
+        per_group, ahead = phases.count, phases.ahead
         with T.serial(0, last + 1) as group:
+
+            def as_soon_as_needed(coming: int, make: Callable[[], None]) -> None:
+                is_next = group == max(0, coming - ahead)
+                with T.serial(0, tirx.Select(is_next, number(1), number(0))):
+                    make()
+
             if whole:
-                first = tirx.Select(group == 0, number(0), group + 1)
-                with T.serial(first, tirx.min(number(whole), group + 2)) as new:
-                    fill(new, ROWS)
+                first = tirx.Select(group == 0, number(0), group + ahead)
+                with T.serial(first, tirx.min(number(whole), group + ahead + 1)) as new:
+                    fill(new, phases.rows)
             if rest:
-                comes_now = group == max(0, whole - 1)
-                with T.serial(0, tirx.Select(comes_now, number(1), number(0))):
-                    fill(number(whole), rest)
-            with T.serial(0, tirx.Select(group == last, number(1), number(0))):
-                self._pad_group(number(last + 1))
+                as_soon_as_needed(whole, lambda: fill(number(whole), rest))
+            for beyond in range(last + 1, last + ahead + 1):
+                as_soon_as_needed(beyond, partial(self._pad_group, number(beyond)))
             for phase in range(per_group):
                 if last * per_group + phase < out_size:
                     output_row(group, phase)
@@ -152,7 +180,7 @@ class RowRing:
     def _pad_group(self, group: Expr) -> None:
         side = self.spec.kernel_size // 2
         with T.serial(side, side + self.spec.in_size) as column:
-            self._pad(tirx.floormod(group + 1, SLOTS), column)
+            self._pad(self._slot(group), column)
 
     def _pad(self, slot: Expr | int, column: Expr) -> None:
         for vector in vectors(self._width, self.lanes):
@@ -160,10 +188,12 @@ class RowRing:
             at = (slot * _columns(self.spec) + column) * self._width + vector.offset
             store(self._ring, value, at, vector.lanes)
 
+    def _slot(self, group: Expr) -> Expr:
+        return tirx.floormod(group + self._phases.slots, self._phases.slots)
+
     def at(self, group: Expr, column: Expr | int) -> Expr:
         """The word of the first channel at a column of the map; columns before it are negative."""
-        slot = tirx.floormod(group + 1, SLOTS)
-        return (slot * _columns(self.spec) + column + self.spec.kernel_size // 2) * self._width
+        return (self._slot(group) * _columns(self.spec) + column + self.spec.kernel_size // 2) * self._width
 
     def zero(self, channel: Expr | int, lanes: int) -> Expr:
         """Zero points of channels as int32."""
@@ -228,11 +258,16 @@ class RowRing:
 
 
 def rows_as_words(rows: list[Expr], lanes: int, features: CpuFeatures) -> Expr:
-    """Int32 levels of four rows, saturated, as words of the four rows of a channel."""
+    """Int32 levels of a group's rows, saturated, as words of the rows of a channel."""
+    if len(rows) == 2:
+        return paired(rows[0], rows[1], lanes)
     return pixel_words(narrowed(rows, lanes, dot_of(features)), Group(0, lanes, 1))
 
 
 def interleaved(rows: list[Expr], lanes: int) -> Expr:
-    """The bytes of four rows, each of ``lanes`` channels, as words of the four rows of a channel."""
-    order = [number(row * lanes + channel) for channel in range(lanes) for row in range(ROWS)]
+    """The bytes of a group's rows, each of ``lanes`` channels, as words of the rows of a channel."""
+    if len(rows) == 2:
+        first, second = (row.astype(wide("int32", lanes)) for row in rows)
+        return keep(tirx.bitwise_or(first, tirx.shift_left(second, filled(16, "int32", lanes))))
+    order = [number(row * lanes + channel) for channel in range(lanes) for row in range(len(rows))]
     return keep(bits(tirx.Shuffle(rows, order), wide("int32", lanes)))

@@ -40,7 +40,7 @@ class Template(Generic[Tile]):
     tiles: Callable[[KernelSpec, CpuFeatures], Iterable[tuple[float, Tile]]]
     emit: Callable[[KernelSpec, Tile, CpuFeatures], PrimFunc]
     pack: Callable[[KernelSpec, Tile, list[Array], CpuFeatures], list[Array]]
-    scratch: Callable[[KernelSpec, Tile], int] = lambda spec, tile: 0
+    scratch: Callable[[KernelSpec, Tile, CpuFeatures], int] = lambda spec, tile, features: 0
     suits: Callable[[KernelSpec, Tile, CpuFeatures], bool] = lambda spec, tile, features: True
 
     def candidates(self, spec: KernelSpec, features: CpuFeatures) -> list[dict[str, object]]:

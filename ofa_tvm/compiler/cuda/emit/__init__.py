@@ -1,7 +1,7 @@
 """Kernels for NVIDIA GPUs written directly as CUDA C, whose every load and product is chosen here.
 
-A template is one file here and one line in ``TEMPLATES``; see ``template.CudaTemplate`` for what it offers. They compute
-the kernels of ``graph.fusion`` (without expand + depthwise), for any batch.
+A template is one file here and one line in ``TEMPLATES``; see ``template.CudaTemplate`` for what it offers. They
+compute the kernels of ``graph.fusion`` (without expand + depthwise), for any batch.
 """
 
 from __future__ import annotations
