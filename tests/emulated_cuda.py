@@ -45,43 +45,57 @@ def run_emulated(
         sanitizer: ``address`` or ``thread``; empty for none.
         calls: how often the kernel runs on the same memory, to see that its scratch memory is as it was.
     """
+    return run_all_emulated([(kernel, inputs)], folder, sanitizer, calls)[0]
+
+
+def run_all_emulated(
+    kernels: Sequence[tuple[EmittedCuda, Sequence[Array]]], folder: Path, sanitizer: str = "", calls: int = 1
+) -> list[list[Array]]:
+    """The outputs of several kernels, compiled as one program because that is quicker; see ``run_emulated``."""
+    sources, body = [], []
+    for number, (kernel, inputs) in enumerate(kernels):
+        name = f"{kernel.spec.symbol}_n{number}"
+        sources.append(kernel.source.replace(f" {kernel.spec.symbol}(", f" {name}("))
+        body += ["{", *_calls(kernel, inputs, name, folder / f"kernel{number}", calls), "}"]
+    (folder / "program.cc").write_text("\n".join([f'#include "{HEADER}"', *sources, "int main() {", *body, "}"]))
+    program = str(folder / "program")
+    checks = [f"-fsanitize={sanitizer}", "-g"] if sanitizer else []
+    command = ["g++", "-std=c++20", "-O0", "-w", "-pthread", *checks, str(folder / "program.cc"), "-o", program]
+    for step in (command, [program]):
+        done = subprocess.run(step, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[:3000]
+    return [_made(kernel.spec, folder / f"kernel{number}") for number, (kernel, _) in enumerate(kernels)]
+
+
+def _calls(kernel: EmittedCuda, inputs: Sequence[Array], name: str, folder: Path, calls: int) -> list[str]:
+    """C++ that calls a kernel, and its files."""
     spec, launch = kernel.spec, kernel.launch
-    types = argument_types(spec)
-    arrays = [array.astype(each.dtype) for array, each in zip(inputs, types, strict=True)]
+    folder.mkdir(exist_ok=True)
+    arrays = [array.astype(each.dtype) for array, each in zip(inputs, argument_types(spec), strict=True)]
     first, last = spec.data_inputs, spec.data_inputs + len(spec.weight_types)
     constants = kernel.pack([array.astype(np.float32) for array in inputs[first:last]])
     read = [*arrays[:first], *constants, *arrays[last:]]
-    lines = [f'#include "{HEADER}"', kernel.source, "int main() {"]
+    lines = []
     for number, array in enumerate(read):
         (folder / f"read{number}").write_bytes(np.ascontiguousarray(array).tobytes())
         lines.append(f'auto read{number} = read_file("{folder}/read{number}");')
     for number, output in enumerate(spec.output_types):
-        lines.append(f"std::vector<uint4> made{number}({-(-output.nbytes // 16)}, uint4{{~0u, ~0u, ~0u, ~0u}});")
+        lines.append(f"std::vector<uint4> made{number}({-(-output.nbytes // 16)});")
     lines.append(f"std::vector<uint4> scratch({-(-kernel.scratch_bytes // 16)}, uint4{{0, 0, 0, 0}});")
     names = [*(f"read{n}" for n in range(len(read))), *(f"made{n}" for n in range(len(spec.output_types)))]
     names += ["scratch"] * bool(kernel.scratch_bytes)
-    given = ", ".join(
-        f"reinterpret_cast<decltype(argument<{n}>({spec.symbol}))>({name}.data())" for n, name in enumerate(names)
-    )
+    given = ", ".join(f"reinterpret_cast<decltype(argument<{n}>({name}))>({one}.data())" for n, one in enumerate(names))
     x, y, z = launch.grid
-    lines += [f"for (int call = 0; call < {calls}; ++call)"]
-    lines += [f"launch({{{x}, {y}, {z}}}, {launch.threads}, {launch.cluster}, [&] {{ {spec.symbol}({given}); }});"]
+    lines.append(f"for (int call = 0; call < {calls}; ++call) {{")
+    for number in range(len(spec.output_types)):
+        lines.append(f"std::fill(made{number}.begin(), made{number}.end(), uint4{{~0u, ~0u, ~0u, ~0u}});")
+    lines.append(f"launch({{{x}, {y}, {z}}}, {launch.threads}, {launch.cluster}, [&] {{ {name}({given}); }}); }}")
     for number, output in enumerate(spec.output_types):
         lines.append(f'write_file("{folder}/made{number}", made{number}.data(), {output.nbytes});')
-    lines.append("}")
-    # The n-th type of a function's arguments, so that kernels may declare pointers of any type.
-    lines.insert(1, "#include <tuple>")
-    lines.insert(
-        2,
-        "template <int n, class... T> std::tuple_element_t<n, std::tuple<T...>> argument(void (*)(T...));",
-    )
-    (folder / "program.cc").write_text("\n".join(lines))
-    program = str(folder / "program")
-    checks = [f"-fsanitize={sanitizer}", "-g"] if sanitizer else []
-    command = ["g++", "-std=c++20", "-O1", "-w", "-pthread", *checks, str(folder / "program.cc"), "-o", program]
-    for step in (command, [program]):
-        done = subprocess.run(step, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[:3000]
+    return lines
+
+
+def _made(spec: KernelSpec, folder: Path) -> list[Array]:
     return [
         np.frombuffer((folder / f"made{number}").read_bytes(), output.dtype).reshape(output.shape).astype(np.float32)
         for number, output in enumerate(spec.output_types)

@@ -8,11 +8,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #define __global__
@@ -122,6 +124,37 @@ inline float read_map(const half_bits_t *at) { return half_value(*at); }
 inline void write_map(float *at, float value) { *at = value; }
 inline void write_map(half_bits_t *at, float value) { *at = half_bits(value); }
 
+inline void unpack(const uint4 &vector, float *values) {
+  const unsigned pairs[4] = {vector.x, vector.y, vector.z, vector.w};
+  for (int i = 0; i < 8; ++i) values[i] = i % 2 ? high(pairs[i / 2]) : low(pairs[i / 2]);
+}
+inline void unpack(const float4 &vector, float *values) { std::memcpy(values, &vector, sizeof vector); }
+inline void store(uint4 *at, const float *values) {
+  *at = {pack2(values[0], values[1]), pack2(values[2], values[3]), pack2(values[4], values[5]),
+         pack2(values[6], values[7])};
+}
+inline void store(float4 *at, const float *values) { *at = {values[0], values[1], values[2], values[3]}; }
+
+// A copy arrives when it is waited for, no earlier.
+struct Copy {
+  void *to;
+  const void *from;
+  size_t bytes;
+};
+inline thread_local std::vector<Copy> copies;
+template <class T>
+void copy_async(void *to, const T *from, bool is_there) {
+  copies.push_back({to, is_there ? from : nullptr, sizeof(T)});
+}
+inline void await_copies() {
+  for (const Copy &one : copies)
+    if (one.from == nullptr)
+      std::memset(one.to, 0, one.bytes);
+    else
+      std::memcpy(one.to, one.from, one.bytes);
+  copies.clear();
+}
+
 inline float from_lane_xor(float value, int mask) {
   Warp &warp = own_warp();
   const int lane = threadIdx.x % 32;
@@ -163,24 +196,30 @@ inline bool is_last_block(unsigned *counter, unsigned blocks) {
   return own_block->flag;
 }
 
-template <class Kernel>
-void launch(Position grid, int threads, int cluster, Kernel kernel) {
+inline void launch(Position grid, int threads, int cluster, const std::function<void()> &kernel) {
   gridDim = grid;
-  for (int z = 0; z < grid.z; z += cluster)
-    for (int y = 0; y < grid.y; ++y)
-      for (int x = 0; x < grid.x; ++x) {
-        Cluster own(cluster, threads);
-        std::vector<std::thread> running;
-        for (int rank = 0; rank < cluster; ++rank)
-          for (int thread = 0; thread < threads; ++thread)
-            running.emplace_back([&, rank, thread] {
-              threadIdx = {thread, 0, 0}, blockIdx = {x, y, z + rank};
-              own_cluster = &own, own_block = own.members[rank].get();
-              kernel();
-            });
-        for (auto &one : running) one.join();
-      }
+  std::barrier<> all(cluster * threads);
+  std::unique_ptr<Cluster> own;
+  const auto run = [&](int rank, int thread) {
+    for (int block = 0; block < grid.x * grid.y * grid.z / cluster; ++block) {
+      if (rank == 0 && thread == 0) own = std::make_unique<Cluster>(cluster, threads);
+      all.arrive_and_wait();
+      threadIdx = {thread, 0, 0};
+      blockIdx = {block % grid.x, block / grid.x % grid.y, block / (grid.x * grid.y) * cluster + rank};
+      own_cluster = own.get(), own_block = own->members[rank].get();
+      kernel();
+      all.arrive_and_wait();
+    }
+  };
+  std::vector<std::thread> running;
+  for (int rank = 0; rank < cluster; ++rank)
+    for (int thread = 0; thread < threads; ++thread) running.emplace_back(run, rank, thread);
+  for (auto &one : running) one.join();
 }
+
+// The n-th type of a function's arguments, so that kernels may declare pointers of any type.
+template <int n, class... T>
+std::tuple_element_t<n, std::tuple<T...>> argument(void (*)(T...));
 
 inline std::vector<uint4> read_file(const std::string &path) {
   std::FILE *file = std::fopen(path.c_str(), "rb");

@@ -75,6 +75,45 @@ __device__ __forceinline__ float read_map(const half_bits_t *at) {
 __device__ __forceinline__ void write_map(float *at, float value) { *at = value; }
 __device__ __forceinline__ void write_map(half_bits_t *at, float value) { *at = half_bits(value); }
 
+/* 16 bytes of a map as numbers, and back; of shared memory, too. */
+__device__ __forceinline__ void unpack(const uint4 &vector, float *values) {
+  values[0] = low(vector.x), values[1] = high(vector.x), values[2] = low(vector.y), values[3] = high(vector.y);
+  values[4] = low(vector.z), values[5] = high(vector.z), values[6] = low(vector.w), values[7] = high(vector.w);
+}
+__device__ __forceinline__ void unpack(const float4 &vector, float *values) {
+  values[0] = vector.x, values[1] = vector.y, values[2] = vector.z, values[3] = vector.w;
+}
+__device__ __forceinline__ void store(uint4 *at, const float *values) {
+  const uint4 vector = {pack2(values[0], values[1]), pack2(values[2], values[3]), pack2(values[4], values[5]),
+                        pack2(values[6], values[7])};
+  *at = vector;
+}
+__device__ __forceinline__ void store(float4 *at, const float *values) {
+  const float4 vector = {values[0], values[1], values[2], values[3]};
+  *at = vector;
+}
+
+/* Copies of 16 or 4 bytes into shared memory, all at once and without registers; zeros where nothing is there.
+   `await_copies`: those of this thread have arrived; a barrier tells the others. */
+#if __CUDA_ARCH__ >= 800
+template <class T>
+__device__ __forceinline__ void copy_async(void *to, const T *from, bool is_there) {
+  const unsigned at = (unsigned)__cvta_generic_to_shared(to), bytes = is_there ? sizeof(T) : 0;
+  if (sizeof(T) == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(bytes) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(at), "l"(from), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void await_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+#else
+template <class T>
+__device__ __forceinline__ void copy_async(void *to, const T *from, bool is_there) {
+  const T none = {};
+  *(T *)to = is_there ? read_map(from) : none;
+}
+__device__ __forceinline__ void await_copies() {}
+#endif
+
 /* Lanes of a warp whose numbers differ in the bits of `mask` exchange their values. */
 __device__ __forceinline__ float from_lane_xor(float value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
