@@ -11,11 +11,20 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ofa_tvm.compiler.cuda.emit.dense import DENSE
+from ofa_tvm.compiler.cuda.emit.depthwise import DEPTHWISE
 from ofa_tvm.compiler.cuda.emit.gpu_model import GpuModel
+from ofa_tvm.compiler.cuda.emit.image import IMAGE
+from ofa_tvm.compiler.cuda.emit.pool import POOL
 from ofa_tvm.compiler.cuda.emit.template import Array, CudaTemplate, Launch
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
 
-TEMPLATES: dict[str, CudaTemplate[Any]] = {}
+TEMPLATES: dict[str, CudaTemplate[Any]] = {
+    "depthwise": DEPTHWISE,
+    "dense": DENSE,
+    "image": IMAGE,
+    "pool": POOL,
+}
 
 
 def has_template(spec: KernelSpec) -> bool:
