@@ -16,20 +16,12 @@ from ofa_tvm.__main__ import VERBS, module_of
 ROOT = Path(__file__).parents[2]
 PACKAGE = Package.read(ROOT / "ofa_tvm")
 COMPILER: tuple[str, ...] = (
-    "compiler.tvm_api",
-    "compiler.native",
-    "compiler.scheduled",
-    "compiler.cpu.emit",
-    "compiler.cpu",
-)
-COMPILER = (
     *("compiler.tvm_api", "compiler.native", "compiler.scheduled", "compiler.cpu.emit", "compiler.cpu"),
-    *("compiler.cuda", "compiler"),
+    *("compiler.cuda.emit", "compiler.cuda", "compiler"),
 )
 GROUND = ("support", "hardware", "timing", "graph", "spaces")
 BELOW_DEVICES = (*GROUND, *COMPILER, "tuner")
-DEVICES: tuple[str, ...] = ("devices.workers", "devices.pack", "devices.local", "devices.rpc", "devices.emulation")
-DEVICES = (
+DEVICES: tuple[str, ...] = (
     *("devices.workers", "devices.pack", "devices.local", "devices.rpc", "devices.emulation", "devices.estimate"),
     "devices",
 )
@@ -48,7 +40,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "compiler.scheduled": ("support", "graph", "compiler.tvm_api"),
     "compiler.cpu.emit": ("graph", "compiler.tvm_api"),
     "compiler.cpu": ("support", "graph", "compiler.tvm_api", "compiler.native", "compiler.cpu.emit"),
-    "compiler.cuda": ("support", "graph", "compiler.tvm_api", "compiler.native", "compiler.scheduled"),
+    "compiler.cuda.emit": ("support", "graph"),
+    "compiler.cuda": (
+        *("support", "graph", "compiler.tvm_api", "compiler.native", "compiler.scheduled", "compiler.cuda.emit"),
+    ),
     "compiler": ("support", "hardware", "graph", "spaces", *COMPILER[:-1]),
     "tuner": (*GROUND, *COMPILER),
     "devices.workers": BELOW_DEVICES,
