@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
 
-from ofa_tvm.compiler.cpu.emit import TEMPLATES, candidates
+from ofa_tvm.compiler.cpu.emit import EmittedKernel, candidates
 from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
 from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
@@ -127,9 +127,12 @@ class KernelCandidates:
         return list(fresh.values())[:count]
 
     def _is_known(self, schedule: KernelSchedule) -> bool:
-        """Whether this version has the template of another log's schedule."""
-        template = TEMPLATES.get(schedule.get("template", ""))
-        return template is not None and template.accepts(self._spec)
+        """Whether this version computes the kernel on this CPU by another log's schedule, or by a neighbour's."""
+        try:
+            EmittedKernel(self._spec, schedule, self._sources.features)
+        except ValueError:
+            return False
+        return True
 
     def tell(self, results: list[TrialResult]) -> None:
         """Nothing to learn: the log knows the winner."""

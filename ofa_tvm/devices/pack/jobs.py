@@ -29,6 +29,9 @@ from ofa_tvm.tuner.job import KernelJob, SubnetJob
 from ofa_tvm.tuner.log import winners
 from ofa_tvm.tuner.trial import TrialStatus
 
+INPUTS_PERIOD = 127
+"""Period of the random inputs of kernels; a prime, so that channels and rows differ."""
+
 
 @dataclass(frozen=True)
 class BuiltEntry:
@@ -51,7 +54,7 @@ def program(job: KernelJob, identity: str, folder: Path) -> BuiltEntry:
     spec, cache = job.kernel, ObjectCache(job.target.attributes)
     emitted = cache.kernel(spec, job.schedule)
     kernel_program = KernelProgram(emitted, cache.features.cores)
-    inputs = repeating_inputs(spec, PACKED_PERIOD)
+    inputs = repeating_inputs(spec, INPUTS_PERIOD)
     with TemporaryDirectory() as name, stored_object(cache, emitted) as (code, _):
         library = Path(name) / "kernel.so"
         kernel_program.build(code, inputs, job.target.toolchain.linker, library, standalone=False)
@@ -98,7 +101,7 @@ def _function_inputs(spec: KernelSpec) -> Record:
 @functools.lru_cache(maxsize=4)
 def _program_expected(spec: KernelSpec) -> Record:
     """Once for all candidates of a kernel, which follow each other."""
-    return expectation(compute(spec, repeating_inputs(spec, PACKED_PERIOD)), spec.dtype == "int8")
+    return expectation(compute(spec, repeating_inputs(spec, INPUTS_PERIOD)), spec.dtype == "int8")
 
 
 @functools.lru_cache(maxsize=4)

@@ -193,8 +193,7 @@ def unpacked(folder: Path, entry: Record, to: Path) -> Path:
 def _program(runtime: Runtime, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
     """A library with functions ``run`` and ``time`` on bytes of all arguments; they guard themselves."""
     module = runtime.module(library)
-    arguments = zlib.decompress((folder / entry["arguments"]).read_bytes())
-    tensor = runtime.tensor(np.frombuffer(arguments, np.uint8))
+    tensor = runtime.tensor(np.frombuffer(zlib.decompress((folder / entry["arguments"]).read_bytes()), np.uint8))
     seconds = runtime.tensor(np.zeros(settings["repeats"]))
     outputs = runtime.tensor(np.zeros(entry["output_bytes"], np.uint8))
     time_us = 1000 * settings["min_repeat_ms"]
