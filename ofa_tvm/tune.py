@@ -117,7 +117,7 @@ def tune(
         order = PackOrder(tuned, resolutions, budget, pack_batch, transfer, seed, samples, subnets)
         packs = run_packs(order, import_pack, export_pack)
         payload |= packs.record() | covered(tuned, resolutions).record()
-        emit(payload, json, lambda: pack_text(packs, spec.name))
+        emit(payload, json, lambda: pack_text(packs, spec.name, spec.dtype))
         return
     if retime:
         require_cpu(spec, "tune --retime")

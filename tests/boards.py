@@ -1,21 +1,32 @@
-"""What tests of boards share: a tuning round on two boards, one of which is killed in the middle of it."""
+"""What tests of boards share: int8 bit for bit, and a tuning round on two boards, one of which is killed in it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ofa_tvm.compiler.codegen import codegen_of
 from ofa_tvm.compiler.lowering import fused_kernels
 from ofa_tvm.devices.rpc.board_servers import BoardServers
 from ofa_tvm.devices.rpc.device import RpcDevice
+from ofa_tvm.devices.rpc.jobs import BoardJobs
+from ofa_tvm.devices.rpc.session import BoardRequest
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.graph.numpy_reference import network_logits
+from ofa_tvm.graph.quantisation import untrained_weights
+from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.spaces import MBV3_CIFAR, SearchSpace
 from ofa_tvm.support.files import read_jsonl
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.device import Device
-from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
+from ofa_tvm.tuner.drift import REFERENCE
+from ofa_tvm.tuner.job import KernelJob, SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.loop import Budget, Tuner
 from ofa_tvm.tuner.tile_candidates import Sources
@@ -67,6 +78,20 @@ def tuned_round(
     assert lost["aside"]
     assert not kept["aside"]
     assert not leftovers(servers, kept["board"]), "what the killed one was given it could not remove"
+
+
+def check_int8(board: BoardJobs, request: BoardRequest, target: TargetSpec, folder: Path) -> None:
+    """An int8 kernel is timed on a board, and a subnet computes there what numpy does, bit for bit."""
+    kernel = board.trial(request, KernelJob(replace(REFERENCE, dtype="int8"), {}, target.with_repeats(1)))
+    assert (kernel["status"], kernel["is_checked"]) == ("ok", True), kernel
+    network, library = MBV3_CIFAR.network(MBV3_CIFAR.smallest), folder / "subnet.so"
+    weights, shape = untrained_weights(network, "int8"), (2, network.resolution, network.resolution, 3)
+    images = np.random.default_rng(0).standard_normal(shape, np.float32)
+    codegen_of(target).build(network, weights, {}, library)
+    np.save(folder / "images.npy", images)
+    answer = board.classify(request, library, folder / "images.npy", folder / "logits.npy")
+    assert answer["status"] == "ok", answer
+    np.testing.assert_array_equal(np.load(folder / "logits.npy"), network_logits(network, weights, images))
 
 
 def leftovers(servers: BoardServers, address: str = "") -> list[str]:

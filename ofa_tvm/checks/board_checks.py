@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from ofa_tvm.checks.machine_checks import TINY_KERNEL, Check, Status
@@ -72,9 +73,10 @@ def _emulated_kernel(target: TargetSpec) -> Check:
     from ofa_tvm.devices.estimate.device import JOBS_MODULE
     from ofa_tvm.devices.workers.worker import Worker
 
+    kernel = replace(TINY_KERNEL, dtype=target.dtype)
     try:
         with Worker(JOBS_MODULE) as worker:
-            answer = worker.call("check", target.tuning.timeout_s + 30, job=KernelJob(TINY_KERNEL, {}, target))
+            answer = worker.call("check", target.tuning.timeout_s + 30, job=KernelJob(kernel, {}, target))
     except OfaTvmError as error:
         return Check("tiny kernel", "fail", error.what, error.hint)
     if answer["status"] == "ok":

@@ -42,6 +42,21 @@ def random_inputs(spec: KernelSpec, seed: int = 0) -> list[Array]:
     return [array / np.sqrt(np.float32(array[..., 0].size)) if array.ndim > 1 else array for array in arrays]
 
 
+def repeating_inputs(spec: KernelSpec, period: int) -> list[Array]:
+    """``random_inputs`` whose numbers repeat, so that they compress well in whatever order a kernel packs them.
+
+    Args:
+        spec: the kernel.
+        period: numbers after which they repeat; rows of an int8 kernel's vectors, each of its own range, each do so.
+    """
+    return [_repeating(array, period, spec.dtype == "int8") for array in random_inputs(spec)]
+
+
+def _repeating(array: Array, period: int, is_int8: bool) -> Array:
+    rows = array if is_int8 and array.dtype == np.float32 and array.ndim == 2 else array.reshape(1, -1)
+    return np.stack([np.resize(row[:period], row.size) for row in rows]).reshape(array.shape)
+
+
 def compute(spec: KernelSpec, inputs: Sequence[Array]) -> list[Array]:
     """A kernel's outputs in ``KernelSpec.output_shapes``: [map], [sums].
 

@@ -71,8 +71,9 @@ def load_target(
     target = _with_device(target, device, path)
     if target.rpc is not None and target.rpc.cores and len(set(target.rpc.cores)) < target.threads:
         raise UserError(f"{path}: key 'rpc.cores': {target.threads} threads need as many cores")
-    if target.dtype == "int8":
-        _require_int8(target)
+    is_own_cpu = target.device == "local" and target.target.mtriple is None
+    if target.dtype == "int8" and is_own_cpu and "avx2" not in cpu_flags():
+        raise UserError("this CPU has no AVX2, which int8 needs", "leave out --dtype")
     available = process_cores()
     if target.device == "local" and target.threads > available:
         raise UserError(
@@ -98,27 +99,6 @@ def _values(path: Path) -> Record:
         raise UserError(
             f"{path} is not valid TOML: a number has thousands of digits, or lists nest too deep"
         ) from error
-
-
-INT8_DEVICES = ("local", "estimate")
-
-
-def _require_int8(target: TargetSpec) -> None:
-    """Refuse int8 where there is no code for it, or nothing to measure it.
-
-    Raises:
-        UserError: the target is a GPU, an x86 CPU without AVX2, or a device elsewhere.
-    """
-    triple = target.target.mtriple
-    if target.is_gpu:
-        raise UserError(f"target {target.name} is a GPU: int8 is for CPUs", "float16 is what makes GPUs faster")
-    if target.device not in INT8_DEVICES:
-        raise UserError(
-            f"int8 is measured or estimated here so far, not by device '{target.device}'",
-            f"--device {' or '.join(INT8_DEVICES)}",
-        )
-    if triple is None and "avx2" not in cpu_flags():
-        raise UserError("this CPU has no AVX2, which int8 needs", "leave out --dtype")
 
 
 def is_gpu_target(name: str) -> bool:

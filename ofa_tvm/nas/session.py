@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -97,7 +97,8 @@ class SearchRequest:
 
     def _check_target(self, spec: TargetSpec) -> None:
         if spec.device == "pack" and len(self.targets) > 1:
-            raise UserError(f"target {spec.name} is measured elsewhere, by packs", "search each target alone")
+            each = "precision alone: --dtype float32, then int8" if self.merges else "target alone"
+            raise UserError(f"target {spec.name} is measured elsewhere, by packs", f"search each {each}")
         if self.exports and spec.device != "pack":
             raise UserError(f"--device {spec.device} needs no pack", "leave out --device, or --export-pack")
         asks_energy = "energy" in {*self.settings.objectives, *(self.settings.limits or ())}
@@ -259,8 +260,10 @@ def search(request: SearchRequest) -> SearchOutcome:
 
         def run(on_target: TargetSearch) -> None:
             accuracy = opened[on_target.target.dtype]
-            on_target.measure(request.samples)
-            on_target.search(accuracy.source, request.budgets_ms)
+            # The next precision needs the same board, which serves one session at a time.
+            with (on_target.device if request.merges else None) or nullcontext():
+                on_target.measure(request.samples)
+                on_target.search(accuracy.source, request.budgets_ms)
             with on_target.ledger.phase("count test images"):
                 on_target.picks = [accuracy.tested(pick, number) for number, pick in enumerate(on_target.picks, 1)]
 

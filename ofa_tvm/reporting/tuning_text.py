@@ -5,6 +5,7 @@ from __future__ import annotations
 from ofa_tvm.measurement.pack_rounds import PackRound
 from ofa_tvm.measurement.tuning_session import TuningReport
 from ofa_tvm.support.command import table
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import estimated
 from ofa_tvm.tuner.coverage import Coverage
@@ -86,7 +87,7 @@ def tuning_text(payload: Record, done: TuningReport) -> str:
     return "\n".join([*lines, str(done.cost), f"log: {payload['folder']}"])
 
 
-def pack_text(packs: PackRound, target: str) -> str:
+def pack_text(packs: PackRound, target: str, dtype: DType) -> str:
     """What was taken from a pack, and what to do with the next one."""
     lines = []
     if (taken := packs.imported) is not None:
@@ -102,5 +103,5 @@ def pack_text(packs: PackRound, target: str) -> str:
             "not be built"
         )
         lines.append("copy it to the device, run 'python measure.py' there, bring results.jsonl back into it, then:")
-        lines.append(f"python -m ofa_tvm.tune --target {target} --import-pack {exported.folder}")
+        lines.append(f"python -m ofa_tvm.tune --target {target} --dtype {dtype} --import-pack {exported.folder}")
     return "\n".join([*lines, f"log: {packs.folder}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple
 from typing import Protocol
 
@@ -23,12 +24,20 @@ class Tiles(Protocol):
         ...
 
     def compute(self, spec: KernelSpec, schedule: KernelSchedule) -> bool:
-        """Whether this version has the template of a schedule, and the template computes the kernel."""
+        """Whether this version computes the kernel on the target by a schedule of another log, or of a neighbour."""
         ...
 
     def unlike(self, conditions: Record) -> list[float]:
         """How another log's conditions differ from the target: the smaller, the likelier its winners are good here."""
         ...
+
+
+def _is_made(kernel: Callable[[], object]) -> bool:
+    try:
+        kernel()
+    except ValueError:
+        return False
+    return True
 
 
 class CpuTiles:
@@ -46,9 +55,8 @@ class CpuTiles:
         return cpu_emit.candidates(spec, self._features)
 
     def compute(self, spec: KernelSpec, schedule: KernelSchedule) -> bool:
-        """Whether the template exists and accepts the kernel."""
-        template = cpu_emit.TEMPLATES.get(schedule.get("template", ""))
-        return template is not None and template.accepts(spec)
+        """Whether the template exists, and the tile suits kernel and CPU."""
+        return _is_made(lambda: cpu_emit.EmittedKernel(spec, schedule, self._features))
 
     def unlike(self, conditions: Record) -> list[float]:
         """In vector lanes, then registers, then cores."""
@@ -73,9 +81,8 @@ class CudaTiles:
         return cuda_emit.candidates(spec, self._gpu)
 
     def compute(self, spec: KernelSpec, schedule: KernelSchedule) -> bool:
-        """Whether the template exists and accepts the kernel."""
-        template = cuda_emit.TEMPLATES.get(schedule.get("template", ""))
-        return template is not None and template.accepts(spec)
+        """Whether the template exists, and the tile suits the kernel."""
+        return _is_made(lambda: cuda_emit.EmittedCuda(spec, schedule))
 
     def unlike(self, conditions: Record) -> list[float]:
         """In architecture; CPUs come last."""

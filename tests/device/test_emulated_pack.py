@@ -51,3 +51,15 @@ def test_kernels_and_subnets_go_to_an_arm_cpu_and_come_back(emulator, round_of, 
     assert imported["subnets"] >= 2
     assert imported["failures"] == 0
     assert "cortex-a76-1t-b1-pack-" in answer["fingerprint"]
+
+
+@pytest.mark.skipif(shutil.which(LINKER) is None, reason=f"{LINKER} is not installed")
+def test_int8_goes_to_an_arm_cpu_and_comes_back_equal(emulator, round_of, tmp_path):
+    pack, dtype = tmp_path / "pack", ("--dtype", "int8")
+    exported = round_of(*dtype, "--export-pack", pack, "--trials", 3, "--samples", 1)["exported"]
+    assert (exported["entries"], exported["subnets"], exported["failures"]) == (4, 1, 0)
+    measure_there(emulator, pack)
+    answer = round_of(*dtype, "--import-pack", pack)
+    imported = answer["imported"]
+    assert (imported["results"], imported["subnets"], imported["failures"]) == (3, 1, 0)
+    assert "cortex-a76-1t-b1-i8-pack-" in answer["fingerprint"]

@@ -103,16 +103,11 @@ def test_dot_products_are_instructions(mcpu, instruction, tmp_path):
         assert instruction in generate(cache.kernel(spec), cache.target).inspect_source("s")
 
 
-def test_a_target_without_the_instructions_is_told():
-    target = load_target("raspberry-pi-4", device="estimate", dtype="int8")
+@pytest.mark.parametrize("device", ["estimate", "pack", "rpc:127.0.0.1:9190"])
+def test_a_target_without_the_instructions_is_told(device):
+    target = load_target("raspberry-pi-4", device=device, dtype="int8")
     with pytest.raises(UserError, match="cortex-a72 has no instructions for int8"):
         codegen_of(target)
-
-
-@pytest.mark.parametrize(("name", "device"), [("cuda-sm80", None), ("x86", "pack"), ("arm", "emulated")])
-def test_targets_that_int8_does_not_reach_are_refused(name, device):
-    with pytest.raises(UserError, match="int8"):
-        load_target(name, device=device, dtype="int8")
 
 
 def test_a_cpu_without_the_instructions_is_told(tmp_path):

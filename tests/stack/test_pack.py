@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import ofa_tvm.tune as tune_command
+from ofa_tvm.compiler.cpu.memory_plan import aligned
 from ofa_tvm.compiler.cuda import build as cuda_build
 from ofa_tvm.compiler.lowering import fused_kernels, layer_kernels
 from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
@@ -22,6 +26,7 @@ from ofa_tvm.devices.pack.entries import read_entries
 from ofa_tvm.devices.pack.tvm_runtime import Runtime
 from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, PackWriter
 from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.hardware.machine import cpu_flags
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.support.errors import UserError
@@ -32,6 +37,7 @@ from ofa_tvm.tuner.latency_records import read_records
 
 CPU = Target({"kind": "llvm", "mcpu": tvm.target.codegen.llvm_get_system_cpu(), "num-cores": 1})
 SMALL = KernelSpec("conv", 16, 32, 6, activation="relu", bias=True)
+needs_int8 = pytest.mark.skipif("avx2" not in cpu_flags(), reason="int8 needs AVX2")
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +170,45 @@ def test_subnets_go_there_and_come_back_as_latencies(capsys, target_file, tmp_pa
     assert subnet not in {record.subnet for record in records}
 
 
+@needs_int8
+def test_int8_goes_there_and_comes_back(capsys, target_file, tmp_path):
+    logs, pack = tmp_path / "logs", tmp_path / "pack"
+    options = ("--dtype", "int8", "--export-pack", pack, "--trials", 3, "--samples", 1)
+    code, made = run_tune(capsys, target_file, logs, *options)
+    assert (code, made["exported"]["entries"], made["exported"]["subnets"]) == (0, 4, 1)
+    assert all(path.stat().st_size < 1 << 20 for path in pack.glob("*.z")), "weights and arguments take little room"
+    assert "--dtype int8 --import-pack FOLDER" in (pack / "README.txt").read_text()
+    measure_there(pack)
+    code, said = run_tune(capsys, target_file, logs, "--import-pack", pack)
+    assert (code, "dtype that it was exported with" in said) == (2, True)
+    code, done = run_tune(capsys, target_file, logs, "--dtype", "int8", "--import-pack", pack)
+    assert code == 0
+    assert (done["imported"]["results"], done["imported"]["subnets"], done["imported"]["failures"]) == (3, 1, 0)
+    assert "-b1-i8-pack-" in done["fingerprint"]
+    assert done["tuned"] >= 1
+
+
+@needs_int8
+def test_every_kind_of_int8_kernel_equals_the_reference_there_but_not_with_a_wrong_weight(target_file, tmp_path):
+    target, pack = load_target(str(target_file), device="pack", dtype="int8"), tmp_path / "pack"
+    spoiled = replace(SMALL, dtype="int8")
+    specs = [*first_of_each_kind(fused_kernels(MBV3_CIFAR, (28,), "int8")), spoiled]
+    with PackWriter(target, pack) as writer:
+        for spec in specs:
+            assert not writer.add(spec, [Candidate(spec.key, "default", {})])
+        writer.finish()
+    path = pack / entries_of(pack)[-1]["arguments"]
+    arguments = bytearray(zlib.decompress(path.read_bytes()))
+    arguments[aligned(spoiled.input_type.nbytes)] ^= 0x40  # the weights are the first constant
+    path.write_bytes(zlib.compress(arguments))
+    stored = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
+    damage(pack, -1, lambda entry: {"files": {**entry["files"], **stored}})
+    measure_there(pack)
+    (_, *records), _ = pack_measure.read_lines(pack / "results.jsonl")
+    assert [record["status"] for record in records] == ["ok"] * (len(specs) - 1) + ["wrong_output"]
+    assert "must equal" in records[-1]["error"]
+
+
 def test_finalists_of_a_search_go_into_a_pack_without_candidates(capsys, target_file, tmp_path):
     wanted = ["r28.3x2-3x2.3x2-3x2.3x2-3x2", "r28.3x2-3x2.3x2-3x2.3x2-3x3"]
     search = {"schema_version": 1, "space": "mbv3-cifar", "supernet": "s", "target": "mine", "threads": 1}
@@ -237,7 +282,7 @@ def test_a_crash_a_hang_and_a_wrong_output_cost_one_result_each(target_file, tmp
         for spec in specs:
             writer.add(spec, [Candidate(spec.key, "default", {})])
         writer.finish()
-    damage(pack, 0, lambda entry: {"form": "function"})  # it has no function of that name
+    damage(pack, 0, lambda entry: {"form": "function", "inputs": [], "dtype": "float32"})  # it has no function main
     damage(pack, 1, lambda entry: {"expected": {**entry["expected"], "sum": 2 * entry["expected"]["sum"]}})
     replace_library(pack, 2, "abort();", tmp_path)
     replace_library(pack, 3, "for (;;) ;", tmp_path)

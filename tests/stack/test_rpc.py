@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from boards import leftovers, tuned_round
+from boards import check_int8, leftovers, tuned_round
 
 import ofa_tvm.tune as tune_command
 from ofa_tvm import doctor
@@ -22,7 +22,9 @@ from ofa_tvm.devices.rpc.board_health import Limits
 from ofa_tvm.devices.rpc.board_servers import BoardServers
 from ofa_tvm.devices.rpc.device import RpcDevice
 from ofa_tvm.devices.rpc.session import Access, BoardRequest
+from ofa_tvm.graph.numpy_reference import compute
 from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.hardware.machine import cpu_flags
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.support.errors import DeviceUnreachable, OfaTvmError
@@ -210,6 +212,26 @@ def test_two_coordinators_share_boards_of_a_key(servers, target, monkeypatch):
     monkeypatch.undo()
     del holding[0], jobs
     assert other.ping(request)["status"] == "ok"
+
+
+@pytest.mark.skipif("avx2" not in cpu_flags(), reason="int8 needs AVX2")
+def test_int8_runs_on_a_board_bit_for_bit(servers, target_file, tmp_path, monkeypatch):
+    target = load_target(str(target_file), device=f"rpc:{servers.tracker}", dtype="int8")
+    request = BoardRequest(Access(servers.tracker, KEY, 60, (), target.toolchain.linker))
+    board = rpc_jobs.BoardJobs()
+    check_int8(board, request, target, tmp_path)
+    subnets = TunedSubnets(MBV3_CIFAR.name, 10, (MBV3_CIFAR.smallest.key,), tmp_path)
+    timing = board.time_subnet(request, SubnetJob(subnets, target, WindowPlan(windows=1, window_ms=1, gap_s=0)))
+    assert timing["status"] == "ok", timing
+
+    def one_level_off(spec, inputs):
+        outputs = compute(spec, inputs)
+        outputs[0].flat[-1] = int(outputs[0].flat[-1]) ^ 1
+        return outputs
+
+    monkeypatch.setattr(rpc_jobs, "compute", one_level_off)
+    trial = board.trial(request, KernelJob(replace(REFERENCE, dtype="int8"), {}, target), with_reference=True)
+    assert (trial["status"], trial["beside_ms"] > 0) == ("wrong_output", True)
 
 
 def test_tuning_goes_on_when_a_board_is_killed(servers, target, tiny_space, tmp_path):

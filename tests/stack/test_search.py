@@ -132,9 +132,17 @@ def _keeps_what_a_report_shows(result: SearchResult) -> None:
 @needs_int8
 def test_each_budget_gets_the_better_precision(run, tiny_space, tmp_path, monkeypatch, capsys) -> None:
     tuned_log(tmp_path / "logs", tiny_space, str(tmp_path / "mine.toml"), "int8")
-    device = "ofa_tvm.devices.local.device.LocalDevice"
-    monkeypatch.setattr(device, lambda target: FormulaDevice(0.01 if target.dtype == "int8" else 1.0, 0.0))
+    said = []
+
+    def device(target):
+        made = FormulaDevice(0.01 if target.dtype == "int8" else 1.0, 0.0)
+        for what in ("start", "close"):
+            monkeypatch.setattr(made, what, lambda what=what: said.append(f"{what} {target.dtype}"))
+        return made
+
+    monkeypatch.setattr("ofa_tvm.devices.local.device.LocalDevice", device)
     assert run("--max-latency-ms", "0.001", "--max-latency-ms", "100", "--dtype", "auto") == 0
+    assert said[:3] == ["start float32", "close float32", "start int8"], "a board is given back for the next precision"
     assert "precision" in capsys.readouterr().out
     result = load_search_result(tmp_path / "out")
     assert [(pick.number, pick.budget_ms) for pick in result.picks] == [(1, 0.001), (2, 100.0)]
@@ -151,6 +159,8 @@ def test_no_precision_meets_the_budget(run, tiny_space, tmp_path, capsys) -> Non
     assert run("--max-latency-ms", "1e-9", "--dtype", "auto") == 4
     assert run("--target", "arm", "--dtype", "auto") == 2
     assert "one target" in capsys.readouterr().err
+    assert run("--device", "pack", "--dtype", "auto") == 2
+    assert "search each precision alone" in capsys.readouterr().err
 
 
 def test_on_a_disturbed_machine_a_budget_is_unsure_and_the_search_ends_with_3(

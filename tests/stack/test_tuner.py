@@ -320,7 +320,8 @@ def test_neighbours_stand_between_the_two_likest_donors():
     ranked = candidates(CONV, cpu_features(Target(load_target("x86").attributes)))
     near = replace(CONV, in_size=14)
     known = {near.key: KernelState(near.key, 1.0, 1, schedule=ranked[7])}
-    donors = [{"trace": []}, ranked[3], ranked[2], ranked[5]]
+    unsuitable = {**ranked[4], "parameters": dict.fromkeys(ranked[4]["parameters"], 0)}
+    donors = [{"trace": []}, unsuitable, ranked[3], ranked[2], ranked[5]]
     first = sources(known, {CONV.key: donors}, kernels=(CONV, near))(CONV).ask(5)
     assert [(candidate.source, candidate.schedule) for candidate in first] == [
         ("default", ranked[0]),

@@ -18,27 +18,19 @@ from ofa_tvm.compiler.cpu.memory_plan import aligned
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.cuda.build import build_kernel
 from ofa_tvm.compiler.tvm_api.names import Target
-from ofa_tvm.devices.pack.measure import arranged, encode_places, inputs_of, sample
+from ofa_tvm.devices.pack.measure import expectation, inputs_of
 from ofa_tvm.devices.workers.kernel_jobs import stored_object
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.graph.numpy_reference import (
-    Array,
-    compute,
-    input_shapes,
-    layer_compute,
-    layer_input_shapes,
-    network_logits,
-)
-from ofa_tvm.graph.weights import PACKED_PERIOD, random_weights
-from ofa_tvm.support.dtype import FLOAT32_BYTES
-from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.graph.numpy_reference import compute, layer_compute, layer_input_shapes, network_logits, repeating_inputs
+from ofa_tvm.graph.quantisation import untrained_weights
+from ofa_tvm.graph.weights import PACKED_PERIOD
 from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.job import KernelJob, SubnetJob
 from ofa_tvm.tuner.log import winners
 from ofa_tvm.tuner.trial import TrialStatus
 
-MAX_EXACT = 1 << 24
-"""Whole numbers up to here are exact in float32."""
+INPUTS_PERIOD = 127
+"""Period of the random inputs of kernels; a prime, so that channels and rows differ."""
 
 
 @dataclass(frozen=True)
@@ -57,52 +49,30 @@ def described(shapes: Sequence[tuple[int, ...]]) -> list[Record]:
     ]
 
 
-def places_of(program: KernelProgram, inputs: list[Array]) -> np.ndarray:
-    """Where in the inputs each number of a program's arguments comes from, see ``pack_measure.arranged``.
-
-    Raises:
-        OfaTvmError: its arguments are not the inputs in another order.
-    """
-    ends = np.cumsum([array.size for array in inputs])
-    if ends[-1] >= MAX_EXACT:
-        raise OfaTvmError(f"{program.kernel.spec.key} is too large for a pack: {ends[-1]} inputs")
-    numbers = np.arange(1, ends[-1] + 1, dtype=np.float32)
-    parts = np.split(numbers, ends[:-1])
-    numbered = [part.reshape(array.shape) for part, array in zip(parts, inputs, strict=True)]
-    bytes_as_numbers = np.frombuffer(program.inputs(numbered), np.float32)
-    places = np.where(np.isnan(bytes_as_numbers), -1, bytes_as_numbers).astype(np.int64)
-    flat = np.concatenate([array.ravel() for array in inputs])
-    if arranged(flat, places).tobytes() != program.inputs(inputs):
-        raise OfaTvmError(f"{program.kernel.spec.key}: its arguments are not its inputs in another order")
-    return places
-
-
 def program(job: KernelJob, identity: str, folder: Path) -> BuiltEntry:
     """A kernel for a CPU: a library that runs and times it in a process of its own."""
     spec, cache = job.kernel, ObjectCache(job.target.attributes)
     emitted = cache.kernel(spec, job.schedule)
     kernel_program = KernelProgram(emitted, cache.features.cores)
-    inputs = described(input_shapes(spec))
-    arrays = inputs_of({"inputs": inputs})
-    places = places_of(kernel_program, arrays)
+    inputs = repeating_inputs(spec, INPUTS_PERIOD)
     with TemporaryDirectory() as name, stored_object(cache, emitted) as (code, _):
         library = Path(name) / "kernel.so"
-        kernel_program.build(code, arrays, job.target.toolchain.linker, library, standalone=False)
+        kernel_program.build(code, inputs, job.target.toolchain.linker, library, standalone=False)
         stored = store(library, identity, folder)
-    placed = _written(folder / f"{identity}.places", encode_places(places))
+    arguments = f"{identity}.arguments.z"
+    written = _written(folder / arguments, kernel_program.inputs(inputs))
     outputs, at = [], 0
-    for shape in spec.output_shapes:
-        outputs.append([at, list(shape)])
-        at += aligned(FLOAT32_BYTES * int(np.prod(shape)))
+    for output in spec.output_types:
+        outputs.append([at, list(output.shape), output.dtype])
+        at += aligned(output.nbytes)
     entry = {
         **stored,
-        "files": {**stored["files"], **placed},
+        "files": {**stored["files"], **written},
         "form": "program",
-        "places": f"{identity}.places",
+        "arguments": arguments,
         "outputs": outputs,
         "output_bytes": kernel_program.output_bytes,
         "expected": _program_expected(spec),
-        "inputs": inputs,
     }
     return BuiltEntry(entry)
 
@@ -117,7 +87,7 @@ def function(job: KernelJob, identity: str, folder: Path) -> BuiltEntry:
     entry = {
         **stored,
         "form": "function",
-        "outputs": [[0, list(spec.output_shape)]],
+        "outputs": [[0, list(spec.output_shape), spec.dtype]],
         "expected": _function_expected(spec),
         **_function_inputs(spec),
     }
@@ -131,20 +101,21 @@ def _function_inputs(spec: KernelSpec) -> Record:
 @functools.lru_cache(maxsize=4)
 def _program_expected(spec: KernelSpec) -> Record:
     """Once for all candidates of a kernel, which follow each other."""
-    return sample(compute(spec, inputs_of({"inputs": described(input_shapes(spec))})))
+    return expectation(compute(spec, repeating_inputs(spec, INPUTS_PERIOD)), spec.dtype == "int8")
 
 
 @functools.lru_cache(maxsize=4)
 def _function_expected(spec: KernelSpec) -> Record:
     """Likewise."""
-    return sample([layer_compute(spec, [array.astype(np.float32) for array in inputs_of(_function_inputs(spec))])])
+    inputs = [array.astype(np.float32) for array in inputs_of(_function_inputs(spec))]
+    return expectation([layer_compute(spec, inputs)], is_exact=False)
 
 
 def subnet(job: SubnetJob, identity: str, folder: Path) -> BuiltEntry:
     """A job's one subnet, with weights that compress well."""
     codegen = codegen_of(job.target)
     (network,) = job.subnets.networks
-    weights = random_weights(network, period=PACKED_PERIOD)
+    weights = untrained_weights(network, job.target.dtype, period=PACKED_PERIOD)
     tuned = {} if job.subnets.folder is None else winners(job.subnets.folder)
     shape = (job.target.batch, network.resolution, network.resolution, network.in_channels)
     inputs = [{"shape": list(shape), "seed": 1, "scale": 1.0}]
@@ -156,8 +127,8 @@ def subnet(job: SubnetJob, identity: str, folder: Path) -> BuiltEntry:
     entry = {
         **stored,
         "form": codegen.form,
-        "outputs": [[0, list(logits.shape)]],
-        "expected": sample([logits]),
+        "outputs": [[0, list(logits.shape), "float32"]],
+        "expected": expectation([logits], job.target.dtype == "int8"),
         "inputs": inputs,
     }
     return BuiltEntry(entry)
@@ -166,13 +137,14 @@ def subnet(job: SubnetJob, identity: str, folder: Path) -> BuiltEntry:
 def store(library: Path, identity: str, folder: Path) -> Record:
     """Compress a library into a pack; returns how an entry names it."""
     name = f"{identity}.so.z"
-    return {"id": identity, "library": name, "files": _written(folder / name, zlib.compress(library.read_bytes(), 9))}
+    return {"id": identity, "library": name, "files": _written(folder / name, library.read_bytes())}
 
 
 def _written(path: Path, data: bytes) -> dict[str, str]:
-    """Write a file; its name and hash."""
-    path.write_bytes(data)
-    return {path.name: hashlib.sha256(data).hexdigest()}
+    """Write data, compressed; the file's name and hash."""
+    compressed = zlib.compress(data, 9)
+    path.write_bytes(compressed)
+    return {path.name: hashlib.sha256(compressed).hexdigest()}
 
 
 def jobs() -> Mapping[str, Callable[..., object]]:

@@ -26,6 +26,8 @@ from ofa_tvm.tuner.measured_traces import keep_traces
 from ofa_tvm.tuner.trial import TrialResult, TrialStatus
 
 IMPORTS_FILE = "packs.jsonl"
+OLDEST_SCHEMA = 2
+"""Of a pack's manifest. Only what ``measure.py`` reads has changed since, which is in the pack itself."""
 MOST_SECONDS = 253402300800
 """Since 1970, of the years that have four digits."""
 
@@ -46,7 +48,7 @@ class Imported:
 class PackManifest(BaseModel):
     """What ``manifest.json`` of a pack says. Other keys are for the device."""
 
-    schema_version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)
+    schema_version: int = Field(alias="schema", ge=OLDEST_SCHEMA, le=SCHEMA)
     round: str
     target: str
     fingerprint: str
@@ -104,7 +106,7 @@ def read_manifest(folder: Path, target: TargetSpec) -> PackManifest:
         raise UserError(
             f"{folder} was made for {manifest.target} ({manifest.fingerprint}), "
             f"not for {target.name} ({target.fingerprint})",
-            "name the target, batch and threads that it was exported with",
+            "name the target, batch, threads and dtype that it was exported with",
         )
     return manifest
 

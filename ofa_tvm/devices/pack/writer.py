@@ -4,7 +4,7 @@
 ``manifest.json``   conditions, and how to measure
 ``entries.jsonl``   a line for each that is measured: candidate, files, inputs, expected outputs
 ``*.so.z``          compiled candidates, compressed
-``*.places``        the order in which a CPU kernel takes the numbers of its inputs
+``*.arguments.z``   all that a CPU kernel reads, as it lies in memory, compressed
 ``measure.py``      what measures them, see ``pack.measure``; with ``tvm_runtime.py``, ``README.txt`` and ``runtime/``
 ``results.jsonl``   the results; only this file has to come back
 ==================  ====================================================================================
@@ -41,23 +41,23 @@ from ofa_tvm.tuner.job import KernelJob, SubnetJob, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import TrialResult
 
-SCHEMA = 2
+SCHEMA = 3
 JOBS_MODULE = "ofa_tvm.devices.pack.jobs"
 MAX_BYTES = 64 << 20
 MAX_WORKERS = 16
 """Candidates that are built at once: each worker takes half a gigabyte."""
 BUILD_TIMEOUT_S = 300
 SUBNET_TIMEOUT_S = 300
-KERNEL_TOLERANCE: dict[DType, float] = {"float32": 1e-4, "float16": 2e-3}
-SUBNET_TOLERANCE: dict[DType, float] = {"float32": 1e-3, "float16": 3e-2}
-"""Largest differences from float32 in numpy, as ``pack_measure.difference`` counts them."""
+KERNEL_TOLERANCE: dict[DType, float] = {"float32": 1e-4, "float16": 2e-3, "int8": 0.0}
+SUBNET_TOLERANCE: dict[DType, float] = {"float32": 1e-3, "float16": 3e-2, "int8": 0.0}
+"""Largest differences from float32 in numpy, as ``pack_measure.difference`` counts them; 0: the same numbers."""
 README = """Measure this on {device}:
 
     python3 measure.py               (--minutes 30 stops after so long; run it again to go on)
 
 Then send results.jsonl back, and where the pack was made:
 
-    python -m ofa_tvm.tune --target {target} --import-pack FOLDER    (this folder, with results.jsonl in it)
+    python -m ofa_tvm.tune --target {target} --dtype {dtype} --import-pack FOLDER    (this folder, results.jsonl in it)
 
 It needs Python 3.9 or newer, numpy, and TVM's runtime libraries. {runtime}
 No network and no compiler are needed. Nothing else should run meanwhile, and clocks should be fixed.
@@ -195,7 +195,8 @@ class PackWriter:
     def _write_manifest(self, runtime: str) -> None:
         target, tuning = self._target, self._target.tuning
         device = f"the {'GPU' if target.target.gpu else 'CPU'} of target {target.name} ({target.description})"
-        (self._folder / "README.txt").write_text(README.format(device=device, target=target.name, runtime=runtime))
+        readme = README.format(device=device, target=target.name, dtype=target.dtype, runtime=runtime)
+        (self._folder / "README.txt").write_text(readme)
         paths = sorted(path for path in self._folder.rglob("*") if path.is_file())
         manifest = {
             "schema": SCHEMA,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -147,7 +148,8 @@ class RpcDevice(Device):
 
     def _connect(self, ask: Ask) -> Message:
         facts: Message = _good(ask("connect", self._timeout_s), "cannot be used")["facts"]
-        tiny = ask("trial", self._timeout_s, job=KernelJob(TINY_KERNEL, {}, self._target.with_repeats(1)))
+        kernel = replace(TINY_KERNEL, dtype=self._target.dtype)
+        tiny = ask("trial", self._timeout_s, job=KernelJob(kernel, {}, self._target.with_repeats(1)))
         _good(tiny, "does not compute what it should")
         return facts
 

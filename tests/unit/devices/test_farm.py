@@ -102,3 +102,12 @@ def test_a_limit_of_noise_decides_what_counts(tiny_space, tmp_path, monkeypatch,
     assert sum(state.trials for state in log.kernels.values()) == 30
     assert log.kernels != undisturbed, "slow times count then"
     assert all(board.tried for board in boards)
+
+
+@pytest.mark.parametrize(("dtype", "suffix"), [("float32", "_b1"), ("int8", "_b1_i8")])
+def test_a_board_is_checked_in_the_precision_that_is_asked_of_it(monkeypatch, dtype, suffix):
+    target = farm_target().model_copy(update={"dtype": dtype})
+    monkeypatch.setattr("farm.farm_target", lambda: target)
+    with farm(monkeypatch, [], boards=1) as (device, (board,)):
+        device.start()
+    assert board.tried[0].endswith(suffix)

@@ -26,13 +26,23 @@ def test_inputs_are_the_same_on_every_machine():
     np.testing.assert_allclose(pack.random_values(1, [2], 1.0), [-0.45284319, 0.81248486], rtol=1e-6)
 
 
-def test_places_survive_their_encoding():
-    places = np.array([1, 2, 3, 0, 0, 9, 8, 7, -1, -1, 4], np.int64)
-    assert pack.decode_places(pack.encode_places(places)).tolist() == places.tolist()
-    arranged = pack.arranged(np.arange(10, 20, dtype=np.float32), places)
-    assert arranged[:8].tolist() == [10, 11, 12, 0, 0, 18, 17, 16]
-    assert np.isnan(arranged[8:10]).all()
-    assert arranged[10] == 13
+def test_outputs_that_must_be_equal_may_differ_in_nothing():
+    levels, vector = np.arange(5000).astype(np.uint8), np.array([0.0, -1.5], np.float32)
+    expected = pack.expectation([levels, vector], is_exact=True)
+    assert not pack.complaint([levels, vector], expected, 0.0)
+    assert not pack.complaint([levels, np.array([-0.0, -1.5], np.float32)], expected, 0.0), "zero is zero"
+    one_level_off = np.where(np.arange(5000) == 4321, levels + np.uint8(1), levels)
+    one_bit_off = np.nextafter(vector, np.float32(2))
+    for wrong in ([one_level_off, vector], [levels, one_bit_off], [levels.view(np.int8), -vector], [levels]):
+        assert "must equal" in pack.complaint(wrong, expected, 0.0)
+
+
+def test_outputs_that_may_differ_are_told_by_how_much():
+    output = np.linspace(-1, 1, 5000, dtype=np.float32)
+    expected = pack.expectation([output], is_exact=False)
+    assert not pack.complaint([output * np.float32(1.00001)], expected, 1e-4)
+    assert "differs from the reference by 0.01" in pack.complaint([output * np.float32(1.01)], expected, 1e-4)
+    assert pack.complaint([np.full_like(output, np.nan)], expected, 1e-4)
 
 
 def test_a_wrong_value_anywhere_is_seen_in_the_digest():

@@ -8,7 +8,7 @@ import pytest
 
 from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.entries import packed
-from ofa_tvm.devices.pack.reader import import_kernels
+from ofa_tvm.devices.pack.reader import OLDEST_SCHEMA, import_kernels
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR as SPACE
@@ -205,6 +205,7 @@ def test_without_usable_results_it_says_so(pack, log):
     ("change", "problem"),
     [
         (lambda manifest: {**manifest, "schema": 99}, "is damaged: key 'schema'"),
+        (lambda manifest: {**manifest, "schema": OLDEST_SCHEMA - 1}, "is damaged: key 'schema'"),
         (lambda manifest: [], "is damaged"),
         (lambda manifest: {**manifest, "conditions": {}}, "was made for cuda-sm90 .* not for cuda-sm90"),
         (lambda manifest: {**manifest, "round": 3}, "key 'round'"),
@@ -255,6 +256,14 @@ def test_results_that_all_failed_are_those_of_another_machine(tmp_path, log):
     assert not log.kernels
     measured(folder, {**failed[0], "status": "ok", "times_ms": [0.1], "is_checked": True})
     assert taken(folder, log).results == 5
+
+
+def test_a_pack_of_the_version_before_is_taken(pack, log):
+    """Its results are of the same form; what its own script reads is not."""
+    measured(pack, ok(0, 0.3))
+    manifest = json.loads((pack / "manifest.json").read_text())
+    (pack / "manifest.json").write_text(json.dumps({**manifest, "schema": OLDEST_SCHEMA}))
+    assert taken(pack, log).results == 1
 
 
 def test_a_folder_that_is_no_pack(tmp_path, log):

@@ -140,6 +140,22 @@ def test_an_emulated_target_is_another_one():
         emulated.stored_provenance()
 
 
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [("arm", "pack"), ("arm", "emulated"), ("arm", "rpc:127.0.0.1:9190"), ("arm", "estimate"), ("x86", "pack")],
+)
+def test_int8_is_for_cpus_wherever_they_are(name, device):
+    levels, floats = (load_target(name, device=device, dtype=dtype) for dtype in ("int8", "float32"))
+    assert levels.device == floats.device
+    assert "-b1-i8-" in levels.fingerprint
+    assert levels.fingerprint != floats.fingerprint
+
+
+def test_int8_is_not_for_gpus():
+    with pytest.raises(UserError, match="int8 is for CPUs"):
+        load_target("cuda-sm80", device="pack", dtype="int8")
+
+
 BOARDS = '[rpc]\ntracker_env = "T"\nkey = "k"\nsession_timeout_s = 60\ncores = {}\n\n[measure]'
 
 
