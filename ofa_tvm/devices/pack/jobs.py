@@ -12,11 +12,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from ofa_tvm.compiler.assembly.memory_plan import aligned
 from ofa_tvm.compiler.codegen import codegen_of
 from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
-from ofa_tvm.compiler.cpu.memory_plan import aligned
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.cuda.build import build_kernel
+from ofa_tvm.compiler.cuda.emit import EmittedCuda, default_schedule
+from ofa_tvm.compiler.cuda.emit.gpu_model import gpu_model
+from ofa_tvm.compiler.cuda.kernel_program import CudaKernelProgram
 from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.devices.pack.measure import arranged, encode_places, inputs_of, sample
 from ofa_tvm.devices.workers.kernel_jobs import stored_object
@@ -37,8 +40,8 @@ from ofa_tvm.tuner.job import KernelJob, SubnetJob
 from ofa_tvm.tuner.log import winners
 from ofa_tvm.tuner.trial import TrialStatus
 
-MAX_EXACT = 1 << 24
-"""Whole numbers up to here are exact in float32."""
+DIGIT, DIGITS = 1 << 10, 3
+"""Places are told digit by digit: whole numbers up to here are exact in float16, too."""
 
 
 @dataclass(frozen=True)
@@ -57,39 +60,39 @@ def described(shapes: Sequence[tuple[int, ...]]) -> list[Record]:
     ]
 
 
-def places_of(program: KernelProgram, inputs: list[Array]) -> np.ndarray:
+def places_of(program: KernelProgram | CudaKernelProgram, inputs: list[Array]) -> np.ndarray:
     """Where in the inputs each number of a program's arguments comes from, see ``pack_measure.arranged``.
 
     Raises:
         OfaTvmError: its arguments are not the inputs in another order.
     """
     ends = np.cumsum([array.size for array in inputs])
-    if ends[-1] >= MAX_EXACT:
+    if ends[-1] >= DIGIT**DIGITS:
         raise OfaTvmError(f"{program.kernel.spec.key} is too large for a pack: {ends[-1]} inputs")
-    numbers = np.arange(1, ends[-1] + 1, dtype=np.float32)
-    parts = np.split(numbers, ends[:-1])
-    numbered = [part.reshape(array.shape) for part, array in zip(parts, inputs, strict=True)]
-    bytes_as_numbers = np.frombuffer(program.inputs(numbered), np.float32)
-    places = np.where(np.isnan(bytes_as_numbers), -1, bytes_as_numbers).astype(np.int64)
+    numbers, packed = np.arange(1, ends[-1] + 1), program.inputs(inputs)
+    places = np.zeros(len(packed) // FLOAT32_BYTES, np.int64)
+    for power in (DIGIT**digit for digit in range(DIGITS)):
+        parts = np.split((numbers // power % DIGIT).astype(np.float32), ends[:-1])
+        numbered = [part.reshape(array.shape) for part, array in zip(parts, inputs, strict=True)]
+        digits = np.frombuffer(program.inputs(numbered), np.float32)
+        places += power * np.nan_to_num(digits).astype(np.int64)
+    places[np.isnan(digits)] = -1
     flat = np.concatenate([array.ravel() for array in inputs])
-    if arranged(flat, places).tobytes() != program.inputs(inputs):
+    if arranged(flat, places).tobytes() != packed:
         raise OfaTvmError(f"{program.kernel.spec.key}: its arguments are not its inputs in another order")
     return places
 
 
 def program(job: KernelJob, identity: str, folder: Path) -> BuiltEntry:
-    """A kernel for a CPU: a library that runs and times it in a process of its own."""
-    spec, cache = job.kernel, ObjectCache(job.target.attributes)
-    emitted = cache.kernel(spec, job.schedule)
-    kernel_program = KernelProgram(emitted, cache.features.cores)
-    inputs = described(input_shapes(spec))
-    arrays = inputs_of({"inputs": inputs})
-    places = places_of(kernel_program, arrays)
-    with TemporaryDirectory() as name, stored_object(cache, emitted) as (code, _):
+    """A kernel from a template: a library that runs and times it."""
+    spec = job.kernel
+    recipe = {"inputs": described(input_shapes(spec)), "dtype": spec.dtype}
+    arrays = [array.astype(np.float32) for array in inputs_of(recipe)]
+    with TemporaryDirectory() as name:
         library = Path(name) / "kernel.so"
-        kernel_program.build(code, arrays, job.target.toolchain.linker, library, standalone=False)
+        kernel_program = _gpu_program(job, arrays, library) if job.target.is_gpu else _cpu_program(job, arrays, library)
         stored = store(library, identity, folder)
-    placed = _written(folder / f"{identity}.places", encode_places(places))
+    placed = _written(folder / f"{identity}.places", encode_places(places_of(kernel_program, arrays)))
     outputs, at = [], 0
     for shape in spec.output_shapes:
         outputs.append([at, list(shape)])
@@ -102,9 +105,26 @@ def program(job: KernelJob, identity: str, folder: Path) -> BuiltEntry:
         "outputs": outputs,
         "output_bytes": kernel_program.output_bytes,
         "expected": _program_expected(spec),
-        "inputs": inputs,
+        **recipe,
     }
     return BuiltEntry(entry)
+
+
+def _cpu_program(job: KernelJob, arrays: list[Array], library: Path) -> KernelProgram:
+    """It guards itself: in the library, the kernel runs in a process of its own."""
+    cache = ObjectCache(job.target.attributes)
+    emitted = cache.kernel(job.kernel, job.schedule)
+    made = KernelProgram(emitted, cache.features.cores)
+    with stored_object(cache, emitted) as (code, _):
+        made.build(code, arrays, job.target.toolchain.linker, library, standalone=False)
+    return made
+
+
+def _gpu_program(job: KernelJob, arrays: list[Array], library: Path) -> CudaKernelProgram:
+    schedule = job.schedule or default_schedule(job.kernel, gpu_model(job.target.chip))
+    made = CudaKernelProgram(EmittedCuda(job.kernel, schedule), job.target.chip)
+    made.build(arrays, job.target.toolchain.linker, library)
+    return made
 
 
 def function(job: KernelJob, identity: str, folder: Path) -> BuiltEntry:
@@ -131,7 +151,8 @@ def _function_inputs(spec: KernelSpec) -> Record:
 @functools.lru_cache(maxsize=4)
 def _program_expected(spec: KernelSpec) -> Record:
     """Once for all candidates of a kernel, which follow each other."""
-    return sample(compute(spec, inputs_of({"inputs": described(input_shapes(spec))})))
+    recipe = {"inputs": described(input_shapes(spec)), "dtype": spec.dtype}
+    return sample(compute(spec, [array.astype(np.float32) for array in inputs_of(recipe)]))
 
 
 @functools.lru_cache(maxsize=4)
