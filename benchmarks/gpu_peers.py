@@ -2,11 +2,13 @@
 
 PACK is what ``tune --target cuda-sm90 --export-pack PACK --trials 0 --samples 10`` wrote, with ``--batch`` and
 ``--dtype`` as wanted; ``peers.json`` comes to lie in it. That machine needs torch, numpy, onnx and this repository, and
-no TVM but the pack's own runtime. Every engine has the same weights, and images in its GPU's memory; a call ends when
+no TVM but the pack's own runtime. Every engine has the same weights, and images in its GPU's memory (libraries of
+kernels from templates copy them there and the logits back, which counts); a call ends when
 its logits are there. Outputs are compared with the pack's before anything is timed. Each subnet has a process of its
 own, and ``peers.json`` is written after each: one that fails or takes too long costs itself alone.
 
 ==================  ======================================================================================
+``...-overlap``     ours with kernels from templates: each may start before the one before has ended
 ``torch``           eager, channels_last
 ``torch-graph``     the same as one CUDA graph
 ``torch-compile``   ``torch.compile``, frozen weights, CUDA graphs: ``reduce-overhead``, or ``--compile max-autotune``
@@ -131,22 +133,54 @@ def _values(logits: Any) -> Array:
     return logits if isinstance(logits, np.ndarray) else logits.numpy()
 
 
-def compare(folder: Path, entry: Record, manifest: Record, seconds: float, mode: str) -> Record:
+def own_subnets(measure: Any, folder: Path, entry: Record, name: str, to: Path) -> Record:
+    """A subnet of a pack by name; if its kernels are from templates, also with kernels that overlap."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    where = manifest.get("tensors", manifest["device"])
+    runtime = measure.open_runtime(folder, where)
+
+    def loaded(place: str) -> Any:
+        (to / place).mkdir()
+        return measure.Subnet(runtime, entry, measure.unpacked(folder, entry, to / place))
+
+    subnets = {name: loaded(name)}
+    if where != manifest["device"]:
+        subnets[f"{name}-overlap"] = loaded(f"{name}-overlap")
+        subnets[f"{name}-overlap"].overlap()
+    return subnets
+
+
+def entry_beside(folder: Path, entry: Record, conditions: Record) -> Record | None:
+    """The same subnet in another pack of the same precision and batch."""
+    theirs = json.loads((folder / MANIFEST).read_text())["conditions"]
+    if any(theirs[key] != conditions[key] for key in ("dtype", "batch")):
+        return None
+    wanted = [entry[key] for key in ("space", "classes", "subnet")]
+    found = (other for other in read_lines(folder / ENTRIES)[0] if "subnet" in other)
+    return next((other for other in found if [other[key] for key in ("space", "classes", "subnet")] == wanted), None)
+
+
+def compare(options: argparse.Namespace, entry: Record, manifest: Record) -> Record:
     """A subnet on all engines: differences from what is expected, and timings by protocol."""
-    sys.path.insert(0, str(folder))
+    sys.path.insert(0, str(options.pack))
     measure = import_module("measure")  # the pack's own, which needs nothing else of this package
-    runtime = measure.open_runtime(folder, manifest["device"])
     network = get_space(entry["space"]).with_classes(entry["classes"]).network(SubnetConfig.parse(entry["subnet"]))
     weights, (images,) = random_weights(network, period=PACKED_PERIOD), measure.inputs_of(entry)
     where, dtype = ("cuda" if manifest["device"] == "cuda" else "cpu"), manifest["conditions"]["dtype"]
     limit = manifest["measure"]["subnet_tolerance"]
     row: Record = {"subnet": entry["subnet"]}
     with tempfile.TemporaryDirectory() as name:
-        ours = measure.Subnet(runtime, entry, measure.unpacked(folder, entry, Path(name)))
-        calls = {OURS: _waiting(ours.call, where)}
-        apart = {OURS: measure.difference(measure.sample([ours.run()]), entry["expected"])}
+        own = own_subnets(measure, options.pack, entry, OURS, Path(name))
+        beside = options.beside and entry_beside(options.beside, entry, manifest["conditions"])
+        if beside:
+            own |= own_subnets(measure, options.beside, beside, options.beside.name, Path(name))
+        calls = {engine: _waiting(subnet.call, where) for engine, subnet in own.items()}
+        apart = {
+            engine: measure.difference(measure.sample([subnet.run()]), entry["expected"])
+            for engine, subnet in own.items()
+        }
         for engine, call in (
-            *torch_calls(network, weights, images, getattr(torch, dtype), where, mode),
+            *torch_calls(network, weights, images, getattr(torch, dtype), where, options.compile),
             *onnx_calls(network, weights, images, dtype),
         ):
             for _ in range(WARM_UP):
@@ -158,7 +192,7 @@ def compare(folder: Path, entry: Record, manifest: Record, seconds: float, mode:
         if wrong:
             return {**row, "error": f"differ from the reference by more than {limit:g}: {wrong}"}
         rng = np.random.default_rng(0)
-        timings = time_calls(calls, seconds, rng)
+        timings = time_calls(calls, options.seconds, rng)
     row["protocols"] = {
         protocol: {engine: timing.record() for engine, timing in found.items()} for protocol, found in timings.items()
     }
@@ -205,6 +239,7 @@ def apart(options: argparse.Namespace, number: int, subnet: str) -> Record:
         row = Path(name) / "row.json"
         command = [sys.executable, __file__, str(options.pack), "--only", str(number), "--row", str(row)]
         command += ["--seconds", str(options.seconds), "--compile", options.compile]
+        command += [] if options.beside is None else ["--beside", str(options.beside)]
         try:
             done = subprocess.run(command, stdout=sys.stderr, check=False, timeout=options.timeout)
         except subprocess.TimeoutExpired:
@@ -223,7 +258,7 @@ def only(options: argparse.Namespace, manifest: Record, entry: Record) -> None:
     torch.backends.cudnn.benchmark = True
     torch._inductor.config.freezing = True
     torch.set_num_threads(manifest["conditions"]["threads"])
-    options.row.write_text(json.dumps(compare(options.pack, entry, manifest, options.seconds, options.compile)))
+    options.row.write_text(json.dumps(compare(options, entry, manifest)))
 
 
 def main() -> None:
@@ -232,6 +267,7 @@ def main() -> None:
     parser.add_argument("pack", type=Path, help="a folder of tune --export-pack")
     parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each subnet")
     parser.add_argument("--compile", choices=("reduce-overhead", "max-autotune"), default="reduce-overhead")
+    parser.add_argument("--beside", type=Path, help="another pack, whose same subnets are timed, too")
     parser.add_argument("--timeout", type=float, default=180.0, help="seconds of a subnet in all")
     parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--row", type=Path, help=argparse.SUPPRESS)

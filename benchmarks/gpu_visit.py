@@ -1,6 +1,7 @@
 """A visit to a machine with a GPU: all that waits for one, in minutes and without network, brought home as one archive.
 
     python -m ofa_tvm.tune --target cuda-sm90 --export-pack visit/PACK      # before, as many as wanted
+    python -m ofa_tvm.tune --target cuda-sm90-templates --export-pack visit/PACK-templates
     python -m ofa_tvm.deploy --target cuda-sm90 --subnet KEY --out visit/BUNDLE
     python benchmarks/gpu_visit.py visit [--minutes 10]                     # there
     tar -xzf visit.tar.gz -C visit                                          # home again; then tune --import-pack
@@ -28,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LEDGER, ARCHIVE = "visit.jsonl", "visit.tar.gz"
 RESULTS, PEERS, TIMES = "results.jsonl", "peers.json", "benchmark.json"
 ENTRIES, MANIFEST, MEASURE, RUNNER = "entries.jsonl", "manifest.json", "measure.py", "run"
+TEMPLATES = "-templates"
+"""A pack X-templates holds the subnets of pack X with kernels from templates: both are timed in turn."""
 MOST_BYTES = 16 << 20
 TAIL = 4000
 PACKS_SHARE = 0.5
@@ -75,11 +78,20 @@ def steps(visit: Path) -> Iterator[Step]:
         yield Step(f"measure {pack.name}", (sys.executable, MEASURE, "--minutes", "{minutes:.2f}"), pack, PACKS_SHARE)
     for bundle in bundles:
         yield Step(f"run {bundle.name}", (f"./{RUNNER}", "--benchmark", "--json"), bundle, output=TIMES)
-    for pack in packs:
-        entries = pack / ENTRIES
-        if entries.is_file() and b'"subnet": ' in entries.read_bytes():
-            yield Step(f"peers {pack.name}", (sys.executable, str(ROOT / "benchmarks/gpu_peers.py"), str(pack)), ROOT)
+    compared = [pack for pack in packs if _holds_subnets(pack)]
+    for pack in compared:
+        if pack.name.endswith(TEMPLATES) and pack.with_name(pack.name.removesuffix(TEMPLATES)) in compared:
+            continue  # it is timed beside the other
+        command = [sys.executable, str(ROOT / "benchmarks/gpu_peers.py"), str(pack)]
+        beside = pack.with_name(pack.name + TEMPLATES)
+        command += ["--beside", str(beside)] if beside in compared else []
+        yield Step(f"peers {pack.name}", tuple(command), ROOT)
     yield Step("tests", (sys.executable, "-m", "pytest", "-q", "tests/device/test_gpu.py"), ROOT)
+
+
+def _holds_subnets(pack: Path) -> bool:
+    entries = pack / ENTRIES
+    return entries.is_file() and b'"subnet": ' in entries.read_bytes()
 
 
 def run(step: Step, left_s: float) -> Outcome:

@@ -141,15 +141,19 @@ class Deployment:
         self.costs.append(meter.read(f"deploy: {name}"))
 
     def _compile(self, subnet: Subnet, weights: Weights, folder: Path) -> None:
-        library = folder / (NETWORK if self.target.is_gpu else LIBRARY)
-        codegen_of(self.target).build(subnet.network, weights, self.log.winners, library)
-        if self.target.is_gpu:
+        codegen_of(self.target).build(subnet.network, weights, self.log.winners, folder / self._network)
+        if not self.target.has_templates:
             add_gpu_program(subnet.network, self.target, folder)
 
     def _load(self, folder: Path) -> Library:
         if self.device is not None:
             return self.device.load(folder / LIBRARY)
-        return codegen_of(self.target).load(folder / (NETWORK if self.target.is_gpu else LIBRARY))
+        return codegen_of(self.target).load(folder / self._network)
+
+    @property
+    def _network(self) -> str:
+        """The file that computes: the library itself, or what it hands the calls to."""
+        return LIBRARY if self.target.has_templates else NETWORK
 
     def _accuracy(self, library: Library | None, subnet: Subnet, weights: Weights) -> Accuracy:
         # The runner and a board take many images at once, and asking them takes time.

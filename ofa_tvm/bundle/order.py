@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ofa_tvm.bundle.card import UNKNOWN
 from ofa_tvm.bundle.folder import check_destination
 from ofa_tvm.bundle.manifest import Manifest
-from ofa_tvm.compiler.cpu.kernel_program import require_compiler
+from ofa_tvm.compiler.assembly.c_compiler import require_compiler
 from ofa_tvm.devices import open_device
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.hardware.target import TargetSpec

@@ -46,7 +46,7 @@ def board_checks(name: str, device: str | None = None, dtype: DType | None = Non
 
 def _tools(target: TargetSpec) -> Iterator[Check]:
     """The compiler, qemu, and, where the target can be estimated, what that takes."""
-    from ofa_tvm.compiler.cpu.kernel_program import require_compiler
+    from ofa_tvm.compiler.assembly.c_compiler import require_compiler
     from ofa_tvm.devices.emulation.instruction_counts import counting_plugin, emulator
     from ofa_tvm.devices.estimate.cycle_model import llvm_tool
 

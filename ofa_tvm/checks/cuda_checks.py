@@ -34,13 +34,15 @@ def cuda_checks(name: str, device: str | None = None, dtype: DType | None = None
         target: TargetSpec | None = load_target(name, device=device, dtype=dtype)
     except OfaTvmError:  # ``target_checks`` says what is wrong
         target = None
+    tvm_schedules = target is None or not target.has_templates
     compiler = _compiler()
     yield compiler
     if compiler.status == "ok":
-        yield _float16_headers()
+        if tvm_schedules:
+            yield _float16_headers()
         yield _tiny_kernel(target or load_target(UNKNOWN_GPU))
     runs_here = target is None or target.device == "local"
-    yield from _gpu(runs_here)
+    yield from _gpu(runs_here, tvm_schedules)
 
 
 def _compiler() -> Check:
@@ -61,7 +63,7 @@ def _float16_headers() -> Check:
 
 
 def _tiny_kernel(target: TargetSpec) -> Check:
-    from ofa_tvm.compiler.cpu.kernel_program import require_compiler
+    from ofa_tvm.compiler.assembly.c_compiler import require_compiler
     from ofa_tvm.compiler.cuda.build import build_kernel
     from ofa_tvm.compiler.cuda.device_code import machine_code
     from ofa_tvm.compiler.tvm_api.names import Target
@@ -78,7 +80,7 @@ def _tiny_kernel(target: TargetSpec) -> Check:
     return Check("tiny CUDA kernel", "ok", f"compiles for {arch}: its library holds {size} bytes of machine code")
 
 
-def _gpu(runs_here: bool) -> Iterator[Check]:
+def _gpu(runs_here: bool, tvm_schedules: bool) -> Iterator[Check]:
     gpu = local_gpu()
     if gpu is None:
         fix = "install NVIDIA's driver, or measure elsewhere: tune --target cuda-smXX --export-pack FOLDER"
@@ -98,6 +100,8 @@ def _gpu(runs_here: bool) -> Iterator[Check]:
         yield Check("GPU energy", "warn", "not metered", "pip install nvidia-ml-py: what tuning and training cost then")
     else:
         yield Check("GPU energy", "ok", "metered by the driver (NVML)")
+    if not tvm_schedules:
+        return
     from ofa_tvm.devices.pack.runtime import cuda_runtime
 
     runtime = cuda_runtime()

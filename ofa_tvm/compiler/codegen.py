@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_tvm.compiler.cuda.emit import has_template
 from ofa_tvm.compiler.lowering import fused_kernels, layer_kernels
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec, Winners, network_kernels
@@ -136,6 +137,55 @@ class CudaCodegen(Codegen):
         return VirtualMachineModel(library, "cuda")
 
 
+class TemplateCudaCodegen(Codegen):
+    """Fused kernels from CUDA templates, in a library that needs NVIDIA's driver alone."""
+
+    form = "subnet"
+
+    def steps(self, network: NetworkSpec) -> list[KernelStep]:
+        """One kernel for several layers, see ``graph.fusion``.
+
+        Raises:
+            UserError: a kernel has no template.
+        """
+        steps = fused_steps(network, self.target.dtype, self.target.batch, expands=False)
+        for step in steps:
+            self._require_template(step.kernel)
+        return [(step.layers, step.kernel) for step in steps]
+
+    def kernels(self, space: SearchSpace, resolutions: tuple[int, ...] | None = None) -> dict[str, KernelSpec]:
+        """The kernels of ``graph.fusion``.
+
+        Raises:
+            UserError: a kernel has no template.
+        """
+        kernels = fused_kernels(space, resolutions, self.target.dtype, self.target.batch, expands=False)
+        for kernel in kernels.values():
+            self._require_template(kernel)
+        return kernels
+
+    def _require_template(self, kernel: KernelSpec) -> None:
+        if not has_template(kernel):
+            name = self.target.name
+            scheduled = name.removesuffix("-templates") if name.endswith("-templates") else "cuda"
+            raise UserError(f"target {name} has no template for kernel {kernel.key}", f"use --target {scheduled}")
+
+    def build(self, network: NetworkSpec, weights: Weights, winners: Winners, library: Path) -> None:
+        """See ``compiler.cuda.assembler``."""
+        from ofa_tvm.compiler.cuda.assembler import assemble, make_plan
+
+        target = self.target
+        self.steps(network)  # says what has no template
+        plan = make_plan(network, winners, target.chip, target.batch, target.dtype)
+        assemble(plan, weights, target.toolchain.linker, library)
+
+    def load(self, library: Path) -> Library:
+        """See ``compiler.loaded_model``."""
+        from ofa_tvm.compiler.loaded_model import LoadedModel
+
+        return LoadedModel(library)
+
+
 @functools.cache
 def _require_int8(attributes: str) -> None:
     from ofa_tvm.compiler.cpu.emit import INT8_NEEDS
@@ -149,4 +199,6 @@ def _require_int8(attributes: str) -> None:
 
 def codegen_of(target: TargetSpec) -> Codegen:
     """How code is made for a target."""
-    return CudaCodegen(target) if target.is_gpu else CpuCodegen(target)
+    if not target.is_gpu:
+        return CpuCodegen(target)
+    return TemplateCudaCodegen(target) if target.has_templates else CudaCodegen(target)

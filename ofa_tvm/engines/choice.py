@@ -73,6 +73,11 @@ def _for_gpu(source: str, target: TargetSpec, logs: Path | None) -> Makers:
 
 
 def _require_gpu(target: TargetSpec) -> None:
+    if target.has_templates:
+        raise UserError(
+            f"bench does not time kernels from templates, as target {target.name} has them",
+            "deploy, then time the bundle: BUNDLE/run --benchmark; or compare a pack: benchmarks/gpu_peers.py PACK",
+        )
     gpu = local_gpu()
     if gpu is None:
         raise UserError(

@@ -65,6 +65,7 @@ class _Conditions(BaseModel):
     dtype: DType
     kernel_set: int
     layout: str
+    kernels: Literal["scheduled", "templates"] = "scheduled"
 
 
 _CONDITIONS = TypeAdapter(_Conditions)
@@ -103,7 +104,8 @@ def replayed(target: TargetSpec, folder: Path, asked: Record) -> TargetSpec:
             raise UserError(f"{folder} was recorded with {key} {recorded[key]}, not {value}", "another log may have it")
     host = conditions.target.host or conditions.target
     values = target.model_dump(by_alias=True)
-    values |= recorded | {"device": "replay", "recording": _recording(folder, manifest.conditions)}
+    replays = {"device": "replay", "recording": _recording(folder, manifest.conditions), "kernels": conditions.kernels}
+    values |= recorded | replays
     values["target"] |= host.model_dump(include={"mcpu", "mattr", "mtriple"})
     if is_gpu:
         values["target"]["gpu"]["arch"] = conditions.target.arch

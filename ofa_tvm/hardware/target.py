@@ -160,7 +160,7 @@ class TargetSpec(_Part):
     """One target file, with ``native`` values filled in.
 
     ``tracker`` is the address of the boards' tracker, HOST:PORT, given on the command line or in the environment.
-    ``recording`` is what ``--device replay:FOLDER`` names.
+    ``recording`` is what ``--device replay:FOLDER`` names. ``kernels`` says where a GPU's come from.
     """
 
     schema_version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)
@@ -175,10 +175,17 @@ class TargetSpec(_Part):
     toolchain: Toolchain
     measure: Measure
     tuning: Tuning
+    kernels: Literal["scheduled", "templates"] = "scheduled"
     rpc: Rpc | None = None
     estimate: Estimate | None = None
     tracker: str | None = None
     recording: Recording | None = None
+
+    @model_validator(mode="after")
+    def _has_no_templates_of_a_cpu(self) -> Self:
+        if self.kernels == "templates" and not self.is_gpu:
+            raise ValueError("key 'kernels': 'templates' is for GPUs; a CPU's kernels have no other form")
+        return self
 
     @property
     def provenance(self) -> Provenance | Literal["emulated"]:
@@ -202,6 +209,14 @@ class TargetSpec(_Part):
     def is_gpu(self) -> bool:
         """Whether networks run on a GPU."""
         return self.target.gpu is not None
+
+    @property
+    def has_templates(self) -> bool:
+        """Whether kernels come from templates, as a CPU's do, so that a subnet's library is complete and takes arrays.
+
+        Otherwise TVM schedules the kernels, and runs them.
+        """
+        return not self.is_gpu or self.kernels == "templates"
 
     @property
     def chip(self) -> str:
@@ -247,6 +262,8 @@ class TargetSpec(_Part):
         if self.device == "local" and self.is_gpu:
             gpu = local_gpu()
             where = {"gpu": None if gpu is None else gpu.name}
+        if self.kernels != "scheduled":
+            where["kernels"] = self.kernels
         return {
             **where,
             "target": self.attributes,

@@ -176,5 +176,5 @@ def _resolve_native(target: TargetSpec) -> TargetSpec:
 
 
 def gpu_targets() -> list[str]:
-    """Names of the target files for a particular GPU: ``cuda-...`` and ``jetson-orin``."""
-    return [name for name in target_names() if name.startswith("cuda-") or name == "jetson-orin"]
+    """Names of the target files for a particular GPU: ``cuda-sm...`` and ``jetson-orin``."""
+    return [name for name in target_names() if name.startswith("cuda-sm") or name == "jetson-orin"]

@@ -22,14 +22,14 @@ def candidate_sources(
         transfer: try winners of other logs and of similar kernels, too.
         seed: of a search by evolution.
     """
-    if target.is_gpu:
+    if target.is_gpu and not target.has_templates:
         donors = log.donors() if transfer else {}
         from ofa_tvm.tuner.trace_candidates import TraceSources
 
         return TraceSources(target.attributes, log.folder, donors, log.tried, seed)
     from ofa_tvm.tuner.tile_candidates import Sources
-    from ofa_tvm.tuner.tiles import CpuTiles
+    from ofa_tvm.tuner.tiles import CpuTiles, CudaTiles
 
-    tiles = CpuTiles(target.attributes)
+    tiles = CudaTiles(target.attributes) if target.is_gpu else CpuTiles(target.attributes)
     donors = log.donors(tiles.unlike) if transfer else {}
     return Sources(tiles, kernels, log.kernels, donors, log.tried, transfer)

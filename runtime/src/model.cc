@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <climits>
 #include <cstdlib>
 #include <cstring>
@@ -52,6 +53,12 @@ __attribute__((optimize("tree-vectorize"))) bool is_finite(const float *values, 
     carried |= (bits & 0x7f800000) + 0x00800000;
   }
   return !(carried >> 31);
+}
+
+// A library says more on stderr where the number does not tell all.
+Error not_run(const std::string &library, int error) {
+  const bool lacks = error == ENOMEM || error == EAGAIN;
+  return failed(library + " did not run: " + strerror(error), lacks ? "free memory, or allow more threads" : "");
 }
 
 }  // namespace
@@ -123,7 +130,7 @@ void Model::run(const float *images, float *logits) const {
   if (!is_finite(images, at_once * image_floats()))
     throw bad_input("an image has a number that is not finite", "give finite numbers");
   const int error = run_(images, logits);
-  if (error) throw failed(library + " did not run: " + strerror(error), "free memory, or allow more threads");
+  if (error) throw not_run(library, error);
   if (!is_finite(logits, at_once * static_cast<size_t>(classes)))
     throw failed(library + " answers with numbers that are not finite", "give images that are normalised");
 }
@@ -133,7 +140,7 @@ Window Model::window(const float *images, double window_ms) const {
   double figures[kFigures];
   const auto time = reinterpret_cast<Time>(symbol(loaded_, library, "ofa_tvm_window"));
   const int error = time(images, logits.data(), window_ms, figures);
-  if (error) throw failed(library + " did not run: " + strerror(error), "free memory, or allow more threads");
+  if (error) throw not_run(library, error);
   Window window;
   std::memcpy(&window, figures, sizeof window);
   return window;

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain_cuda import PLAIN
 from tvm.error import InternalError
 
 from ofa_tvm import compile as compile_command
 from ofa_tvm.checks import cuda_checks
+from ofa_tvm.compiler.cuda import emit
 from ofa_tvm.compiler.cuda import nvrtc as compiler
 from ofa_tvm.compiler.cuda.build import build_kernel, build_network
 from ofa_tvm.compiler.cuda.device_code import machine_code
+from ofa_tvm.compiler.cuda.emit import default_schedule
 from ofa_tvm.compiler.cuda.nvrtc import cubin, cuda_compiler
 from ofa_tvm.compiler.lowering import layer_kernels
 from ofa_tvm.compiler.tvm_api.names import Target
@@ -166,6 +169,19 @@ def test_compile_writes_a_library_with_device_code(capsys, tmp_path):
     (made,) = json.loads(capsys.readouterr().out)["subnets"]
     assert (made["architecture"], made["tuned_kernels"]) == ("sm_86", 0)
     assert sum(map(len, machine_code(Path(made["library"])))) == made["device_code_bytes"] > 0
+
+
+def test_compile_writes_a_library_of_kernels_from_templates(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(emit, "TEMPLATES", {"plain": PLAIN})
+    default_schedule.cache_clear()
+    options = ["--target", "cuda-sm90-templates", "--subnet", "smallest", "--out", str(tmp_path), "--json"]
+    assert compile_command.main([*options, "--logs", str(tmp_path / "logs")]) == 0
+    default_schedule.cache_clear()
+    (made,) = json.loads(capsys.readouterr().out)["subnets"]
+    (code,) = machine_code(Path(made["library"]))
+    assert (made["architecture"], made["device_code_bytes"]) == ("sm_90", len(code))
+    assert architecture(code) == 90
+    assert b"depthwise_" in code
 
 
 def test_source_that_does_not_compile_is_told_in_one_line():

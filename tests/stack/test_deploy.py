@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from fake_gpu import build_driver, emulated_cubin
+from plain_cuda import PLAIN
 
 import ofa_tvm.deploy as deploy_command
 from ofa_tvm import data
@@ -17,7 +19,10 @@ from ofa_tvm.bundle.folder import LIBRARY, ONNX, verify_bundle
 from ofa_tvm.bundle.order import Order
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cuda import build as cuda_kernels
+from ofa_tvm.compiler.cuda import code as cuda_code
+from ofa_tvm.compiler.cuda import emit
 from ofa_tvm.compiler.cuda.device_code import machine_code
+from ofa_tvm.compiler.cuda.emit import default_schedule
 from ofa_tvm.compiler.cuda.nvrtc import cuda_compiler
 from ofa_tvm.compiler.cuda.program import CPU, link_gpu_program
 from ofa_tvm.compiler.loaded_model import LoadedModel
@@ -351,6 +356,42 @@ def test_a_gpus_bundle_holds_machine_code_and_says_that_nothing_was_run(run, tmp
     assert "nothing was run" in text
     assert machine_code(tmp_path / "bundle" / "network.so")
     assert b"libtvm_runtime_cuda.so\0" in (tmp_path / "bundle" / LIBRARY).read_bytes()
+
+
+def test_a_bundle_of_kernels_from_templates_needs_a_driver_alone(run, checkpoint, tmp_path, monkeypatch, tiny_dataset):
+    """With a stand-in for the driver, and the plainest template's kernels compiled for this CPU."""
+    kernels = tmp_path / "kernels"
+    kernels.mkdir()
+    monkeypatch.setattr(emit, "TEMPLATES", {"plain": PLAIN})
+    monkeypatch.setattr(cuda_code, "cubin", emulated_cubin(kernels))
+    default_schedule.cache_clear()
+    assert run("--target", "cuda-sm90-templates", "--subnet", SUBNET, "--json") == 0
+    default_schedule.cache_clear()
+    manifest = verify_bundle(tmp_path / "bundle")
+    assert manifest.files.keys() <= {LIBRARY, ONNX, "run"}
+    assert (manifest.latency.measured_ms, manifest.target.name) == (None, "cuda-sm90-templates")
+
+    supernet, _ = load_supernet(checkpoint)
+    subnet = Evaluator(tiny_dataset, tiny_dataset.test).subnet(supernet, supernet.space.parse(SUBNET))
+    images = preprocess(to_tensor(tiny_dataset.test.images[:3]), tiny_dataset.preprocess, 12)
+    np.save(tmp_path / "images.npy", np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy()))
+
+    def answered(*options, **settings):
+        command = [tmp_path / "bundle" / "run", tmp_path / "images.npy", *options]
+        environment = {"PATH": "/usr/bin:/bin", "LD_LIBRARY_PATH": str(tmp_path), **settings}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    build_driver(tmp_path)
+    done = answered("--logits", tmp_path / "logits.npy")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), subnet(images).numpy(), rtol=1e-3, atol=1e-4)
+    done = answered("--benchmark", "--windows", "1", "--window-ms", "1")
+    assert done.returncode == 0, done.stderr
+    done = answered(FAKE_CUDA_ARCHITECTURE="80")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "this was compiled for sm_90, and the GPU of this machine, Fake GPU, is sm_80\nerror: "
+    )
 
 
 def test_a_missing_linker_is_told_before_anything_is_loaded(run, tmp_path, monkeypatch, capsys):

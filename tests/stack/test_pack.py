@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import ofa_tvm.tune as tune_command
-from ofa_tvm.compiler.cpu.memory_plan import aligned
+from ofa_tvm.compiler.assembly.memory_plan import aligned
 from ofa_tvm.compiler.cuda import build as cuda_build
 from ofa_tvm.compiler.lowering import fused_kernels, layer_kernels
 from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload

@@ -89,6 +89,17 @@ def test_subnets_of_a_pack_are_compared_and_bundles_need_no_pack(visit):
     ]
 
 
+def test_a_pack_of_kernels_from_templates_is_timed_beside_the_other_one(visit):
+    for name in ("a-pack", "a-pack-templates", "c-templates"):
+        (visit / name).mkdir(exist_ok=True)
+        (visit / name / "measure.py").write_text(PACK)
+        (visit / name / "entries.jsonl").write_text('{"record": {"subnet": "r24"}}\n')
+    commands = {step.name: step.command for step in gpu_visit.steps(visit) if step.name.startswith("peers")}
+    assert list(commands) == ["peers a-pack", "peers c-templates"]
+    assert commands["peers a-pack"][-2:] == ("--beside", str(visit / "a-pack-templates"))
+    assert commands["peers c-templates"][-1] == str(visit / "c-templates")
+
+
 def test_a_damaged_ledger_and_output_that_is_no_text_cost_only_their_step(visit, capsys):
     (visit / "visit.jsonl").write_text('{"step": "x"}\n{"step": "run b-bundle", "code": 0')
     (visit / "a-pack" / "entries.jsonl").unlink()

@@ -16,12 +16,13 @@ from ofa_tvm.__main__ import VERBS, module_of
 ROOT = Path(__file__).parents[2]
 PACKAGE = Package.read(ROOT / "ofa_tvm")
 COMPILER: tuple[str, ...] = (
-    *("compiler.tvm_api", "compiler.native", "compiler.scheduled", "compiler.cpu.emit", "compiler.cpu"),
-    *("compiler.cuda.emit", "compiler.cuda", "compiler"),
+    *("compiler.tvm_api", "compiler.native", "compiler.assembly", "compiler.scheduled", "compiler.cpu.emit"),
+    *("compiler.cpu", "compiler.cuda.emit", "compiler.cuda", "compiler"),
 )
 GROUND = ("support", "hardware", "timing", "graph", "spaces")
 BELOW_DEVICES = (*GROUND, *COMPILER, "tuner")
-DEVICES: tuple[str, ...] = (
+DEVICES: tuple[str, ...] = ("devices.workers", "devices.pack", "devices.local", "devices.rpc", "devices.emulation")
+DEVICES = (
     *("devices.workers", "devices.pack", "devices.local", "devices.rpc", "devices.emulation", "devices.estimate"),
     "devices",
 )
@@ -37,12 +38,16 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "supernet": ("support", "graph", "spaces", "adoption", "data"),
     "compiler.tvm_api": ("support",),
     "compiler.native": (),
+    "compiler.assembly": ("support", "graph", "compiler.tvm_api", "compiler.native"),
     "compiler.scheduled": ("support", "graph", "compiler.tvm_api"),
     "compiler.cpu.emit": ("graph", "compiler.tvm_api"),
-    "compiler.cpu": ("support", "graph", "compiler.tvm_api", "compiler.native", "compiler.cpu.emit"),
+    "compiler.cpu": (
+        *("support", "graph", "compiler.tvm_api", "compiler.native", "compiler.assembly", "compiler.cpu.emit"),
+    ),
     "compiler.cuda.emit": ("support", "graph"),
     "compiler.cuda": (
-        *("support", "graph", "compiler.tvm_api", "compiler.native", "compiler.scheduled", "compiler.cuda.emit"),
+        *("support", "graph", "compiler.tvm_api", "compiler.native", "compiler.assembly", "compiler.scheduled"),
+        "compiler.cuda.emit",
     ),
     "compiler": ("support", "hardware", "graph", "spaces", *COMPILER[:-1]),
     "tuner": (*GROUND, *COMPILER),

@@ -13,30 +13,37 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
-
+from ofa_tvm.compiler.assembly.memory_plan import Lifetime, aligned, plan_memory
+from ofa_tvm.compiler.assembly.parts import (
+    IMAGE_COPY,
+    c_prologue,
+    embedded,
+    from_log,
+    image_floats,
+    native_source,
+    network_defines,
+    tensors_of,
+    write_constants,
+)
 from ofa_tvm.compiler.cpu.emit import EmittedKernel
-from ofa_tvm.compiler.cpu.memory_plan import Lifetime, aligned, plan_memory
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.graph.fusion import Step, fused_steps
 from ofa_tvm.graph.kernel import KernelSpec, Winners
 from ofa_tvm.graph.network import INPUT, NetworkSpec
-from ofa_tvm.graph.quantisation import is_quantised, step_constants
+from ofa_tvm.graph.quantisation import is_quantised
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.c_library import run_compiler
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.dtype import FLOAT32_BYTES, DType
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.system_errors import naming
 
-SOURCES = ("stack_place.h", "program.c", "window.c", "packed.c", "subnet_calls.c")
+SOURCES = ("stack_place.h", "program.c", "facts.c", "window.c", "packed.c", "subnet_calls.c")
 PROFILE = "profile.c"
 SCRATCH = "scratch"
-IMAGE_COPY, LOGITS_COPY = "image copy", "logits copy"
+LOGITS_COPY = "logits copy"
 
 
 @dataclass(frozen=True)
@@ -71,36 +78,16 @@ def make_plan(network: NetworkSpec, winners: Winners, cache: ObjectCache, dtype:
     """
     steps = fused_steps(network, dtype)
     kernels = tuple(_emitted(step.kernel, winners, cache) for step in steps)
-    last_step = len(steps) - 1
-    last_read = {name: index for index, step in enumerate(steps) for name in step.reads}
     scratch_bytes = aligned(FLOAT32_BYTES * max(kernel.scratch_floats for kernel in kernels))
-    tensors = [
-        Lifetime(name, output.nbytes, index, last_read.get(name, last_step))
-        for index, step in enumerate(steps)
-        for name, output in zip(step.writes, step.kernel.output_types, strict=True)
-    ]
-    logits = steps[-1].writes[-1]
-    tensors += [
-        Lifetime(SCRATCH, scratch_bytes * cache.features.cores, 0, last_step),
-        Lifetime(IMAGE_COPY, FLOAT32_BYTES * _image_floats(network), 0, last_read[INPUT]),
-    ]
-    offsets, arena_bytes = plan_memory(tensors)
-    offsets[LOGITS_COPY] = offsets[logits]
+    scratch = Lifetime(SCRATCH, scratch_bytes * cache.features.cores, 0, len(steps) - 1)
+    offsets, arena_bytes = plan_memory([*tensors_of(steps, image_floats(network)), scratch])
+    offsets[LOGITS_COPY] = offsets[steps[-1].writes[-1]]
     return Plan(network, steps, kernels, offsets, arena_bytes, scratch_bytes)
 
 
 def _emitted(kernel: KernelSpec, winners: Winners, cache: ObjectCache) -> EmittedKernel:
-    try:
+    with from_log(kernel):
         return cache.kernel(kernel, winners.get(kernel.key))
-    except ValueError as error:
-        raise UserError(
-            f"the tuning log is damaged: {error}",
-            f"remove the lines of {kernel.key} from its kernels.jsonl, or tune again",
-        ) from error
-
-
-def _image_floats(network: NetworkSpec) -> int:
-    return network.resolution**2 * network.in_channels
 
 
 def compile_kernels(plan: Plan, cache: ObjectCache) -> list[Path]:
@@ -134,7 +121,7 @@ def compile_program(
         raise UserError(
             f"a subnet cannot be linked: {linker} is not installed", f"install it, e.g. apt install {linker}"
         )
-    starts = _write_weights(plan, weights, folder / "weights.bin")
+    starts = write_constants(plan.steps, plan.kernels, weights, folder / "weights.bin")
     source, program = folder / "program.c", folder / "program.o"
     code = _source(plan, starts, folder / "weights.bin", batch, tasks, profiled)
     source.write_text(code, errors="surrogateescape")
@@ -189,47 +176,19 @@ def _assemble(
         link(program.result(), objects, tasks, linker, library)
 
 
-def _write_weights(plan: Plan, weights: Weights, path: Path) -> list[list[int]]:
-    """Write all constants as the kernels read them; returns where those of each step begin, in bytes."""
-    starts, at = [], 0
-    with naming(path), path.open("wb") as file:
-        for step, kernel in zip(plan.steps, plan.kernels, strict=True):
-            step_starts = []
-            for array in kernel.pack(step_constants(step, weights)):
-                data = np.ascontiguousarray(array).tobytes()
-                step_starts.append(at)
-                file.write(data.ljust(aligned(len(data)), b"\0"))
-                at += aligned(len(data))
-            starts.append(step_starts)
-    return starts
-
-
 def _source(
     plan: Plan, starts: Sequence[Sequence[int]], blob: Path, batch: int, tasks: int, profiled: bool = False
 ) -> str:
-    network = plan.network
-    size, channels = network.resolution, network.in_channels
     defines = {
-        "BATCH": batch,
+        **network_defines(plan.network, batch),
         "TASKS": tasks,
-        "CLASSES": network.classes,
-        "RESOLUTION": size,
-        "CHANNELS": channels,
-        "IMAGE_FLOATS": _image_floats(network),
         "WEIGHT_BYTES": blob.stat().st_size,
         "ARENA_BYTES": plan.arena_bytes,
         "IMAGE_COPY": plan.offsets[IMAGE_COPY],
         "LOGITS_COPY": plan.offsets[LOGITS_COPY],
-        "IMAGES_TEXT": f'"({batch}, {size}, {size}, {channels})"',
-        "LOGITS_TEXT": f'"({batch}, {network.classes})"',
         "STEPS": len(plan.steps),
     }
-    lines = ["#define _GNU_SOURCE", "#include <stddef.h>", "#include <stdint.h>"]
-    lines += [f"#define {name} {value}" for name, value in defines.items()]
-    lines.append(
-        f'__asm__(".section .rodata\\n.balign 64\\n.hidden ofa_packed_weights\\n.global ofa_packed_weights\\n'
-        f'ofa_packed_weights: .incbin \\"{blob}\\"\\n.byte 0\\n.previous\\n");'
-    )
+    lines = [*c_prologue(defines), embedded("ofa_packed_weights", blob)]
     symbols = dict.fromkeys(step.kernel.symbol for step in plan.steps)
     lines += [f"extern void {symbol}();" for symbol in symbols]
     lines.append("static void meet(void);" if tasks > 1 else "")
@@ -245,7 +204,7 @@ def _source(
         lines.append("  mark(task, STEPS);")
     lines.append("}")
     sources = (*SOURCES, PROFILE) if profiled else SOURCES
-    return "\n".join([*lines, *(files("ofa_tvm.compiler.native").joinpath(name).read_text() for name in sources)])
+    return "\n".join([*lines, *map(native_source, sources)])
 
 
 def _arguments(plan: Plan, step: Step, kernel: EmittedKernel, weight_starts: Sequence[int]) -> list[str]:

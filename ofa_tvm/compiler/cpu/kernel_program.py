@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
+from ofa_tvm.compiler.assembly.c_compiler import compile_c
+from ofa_tvm.compiler.assembly.memory_plan import aligned
+from ofa_tvm.compiler.assembly.parts import native_source
 from ofa_tvm.compiler.cpu.emit import EmittedKernel
 from ofa_tvm.compiler.cpu.emit.template import Array
 from ofa_tvm.compiler.cpu.kernel_runner import blank, copies_of
-from ofa_tvm.compiler.cpu.memory_plan import aligned
-from ofa_tvm.compiler.tvm_api.headers import include_folders
-from ofa_tvm.support.c_library import run_compiler
 from ofa_tvm.support.dtype import FLOAT32_BYTES
-from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.system_errors import naming
 
 MAX_SECONDS = 20
 """A kernel that runs longer on a board is ended there."""
@@ -35,6 +31,7 @@ class KernelProgram:
         self.kernel, self.tasks = kernel, tasks
         spec = kernel.spec
         self._scratch_bytes = aligned(FLOAT32_BYTES * kernel.scratch_floats)
+        self.output_types = spec.output_types
         self.output_bytes = sum(aligned(output.nbytes) for output in spec.output_types)
 
     def inputs(self, inputs: Sequence[Array]) -> bytes:
@@ -44,7 +41,7 @@ class KernelProgram:
     def outputs(self, data: bytes) -> list[Array]:
         """What the kernel wrote, from the bytes that ``run`` gives."""
         arrays, at = [], 0
-        for output in self.kernel.spec.output_types:
+        for output in self.output_types:
             arrays.append(np.frombuffer(data, output.dtype, output.elements, at).reshape(output.shape))
             at += aligned(output.nbytes)
         return arrays
@@ -97,57 +94,20 @@ class KernelProgram:
             "COPIES": copies_of(spec),
             "MAX_SECONDS": MAX_SECONDS,
         }
-        native = files("ofa_tvm.compiler.native")
         return "\n".join(
             [
                 "#define _GNU_SOURCE",
                 "#include <errno.h>",
-                native.joinpath("packed.c").read_text(),
-                native.joinpath("stack_place.h").read_text(),
-                native.joinpath("timer.c").read_text(),
+                native_source("packed.c"),
+                native_source("stack_place.h"),
+                native_source("timer.c"),
                 *(f"#define {name} {value}" for name, value in defines.items()),
                 f"static const int64_t sizes[] = {{{', '.join(map(str, sizes))}}};",
                 f"static const int is_constant[] = {{{', '.join(str(int(constant)) for _, constant in arguments)}}};",
                 f"extern void {spec.symbol}();",
-                native.joinpath("kernel_program.c").read_text(),
+                native_source("kernel_program.c"),
             ]
         )
-
-
-def compile_c(compiler: str, source: str, output: Path, is_library: bool, *objects: Path) -> None:
-    """Compile and link a C source and object files.
-
-    Args:
-        compiler: C compiler of the machine that is meant.
-        source: C code.
-        output: the file to write.
-        is_library: a library; else a program, static, compiled with ``STANDALONE``.
-        objects: object files.
-
-    Raises:
-        UserError: the compiler is not installed.
-        OfaTvmError: it could not build the file.
-    """
-    require_compiler(compiler)
-    text = output.with_suffix(".c")
-    with naming(text):
-        text.write_text(source)
-    form = ["-shared", "-fPIC", "-fvisibility=hidden"] if is_library else ["-static", "-DSTANDALONE"]
-    command = [compiler, "-x", "c", "-std=gnu11", "-O1", "-w", *form, *(f"-I{path}" for path in include_folders())]
-    command += [str(text), "-x", "none", *map(str, objects), "-o", str(output), "-lpthread"]
-    run_compiler(command, f"{compiler} could not link {output.name}")
-
-
-def require_compiler(compiler: str) -> None:
-    """Check that a compiler is there.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    if shutil.which(compiler) is None:
-        triple, _, tool = compiler.rpartition("-")
-        package = f"{tool}-{triple}" if triple else tool
-        raise UserError(f"{compiler} is not installed", f"install it, e.g. apt install {package}")
 
 
 def _bytes(array: Array) -> bytes:

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_tvm.compiler.assembly.memory_plan import ALIGNMENT, aligned
 from ofa_tvm.compiler.cpu.emit import EmittedKernel
 from ofa_tvm.compiler.cpu.emit.template import Array
-from ofa_tvm.compiler.cpu.memory_plan import ALIGNMENT, aligned
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.support.c_library import c_compiler, load_library, native_library, run_compiler
 from ofa_tvm.support.dtype import FLOAT32_BYTES, ArrayType

@@ -17,6 +17,8 @@ ITSELF = b"_lib"
 CUDA = b"cuda"
 SOURCE, MACHINE_CODE = b"cuda", b"cubin"
 _SIZE = struct.Struct("<Q")
+CODE_AT = 64
+_MARK = b"ofa_tvm: machine code of a GPU\0\0"
 
 
 class _Reader:
@@ -77,9 +79,17 @@ def _compiled_module(content: bytes, sources: list[str], compiled: Callable[[str
     raise ValueError("TVM saves a CUDA module in another form than this version knows")
 
 
+def marked_code(code: bytes) -> bytes:
+    """A cubin from ``CODE_AT`` on, behind a mark and its size, by which ``machine_code`` finds it in a library."""
+    return (_MARK + _SIZE.pack(len(code))).ljust(CODE_AT, b"\0") + code
+
+
 def machine_code(library: Path) -> list[bytes]:
     """The cubins in a library's file (each is an ELF file of its own)."""
     data, images, at = library.read_bytes(), [], 0
+    if (mark := data.find(_MARK)) >= 0:
+        (size,) = _SIZE.unpack_from(data, mark + len(_MARK))
+        return [data[mark + CODE_AT :][:size]]
     header = _string(CUDA)
     while (at := data.find(header, at)) >= 0:
         reader = _Reader(data)

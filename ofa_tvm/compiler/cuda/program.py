@@ -10,6 +10,7 @@ from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.support.c_library import run_compiler
 
+PROGRAM = ("gpu_program.cc", "facts.c", "window.c")
 NETWORK = "network.so"
 """TVM's own library, which lies beside ``model.so``."""
 CPU, CUDA = 1, 2
@@ -45,7 +46,7 @@ def link_gpu_program(network: NetworkSpec, batch: int, linker: str, library: Pat
         folder = Path(name)
         source = folder / "gpu_program.cc"
         native = files("ofa_tvm.compiler.native")
-        source.write_text("\n".join(native.joinpath(name).read_text() for name in ("gpu_program.cc", "window.c")))
+        source.write_text("\n".join(native.joinpath(name).read_text() for name in PROGRAM))
         # Empty libraries of the same names are enough to link with, so TVM's need not be here for every architecture.
         for each in needed:
             _run([linker, "-shared", "-x", "c", "/dev/null", "-o", str(folder / each), f"-Wl,-soname,{each}"])

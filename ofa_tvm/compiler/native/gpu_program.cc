@@ -1,6 +1,6 @@
 // The model.so of a bundle for a GPU: the functions that the runner calls, around TVM's virtual machine in network.so
 // beside it. Compiled with BATCH, CLASSES, RESOLUTION, CHANNELS, TASKS and DEVICE_TYPE (DLPack's
-// number). What comes after this: window.c.
+// number). What comes after this: facts.c and window.c.
 #include <dlfcn.h>
 #include <tvm/ffi/container/shape.h>
 #include <tvm/ffi/container/tensor.h>
@@ -73,11 +73,6 @@ class Network {
 std::mutex mutex;
 
 }  // namespace
-
-EXPORT int ofa_tvm_batch() { return BATCH; }
-EXPORT int ofa_tvm_classes() { return CLASSES; }
-EXPORT int ofa_tvm_resolution() { return RESOLUTION; }
-EXPORT int ofa_tvm_channels() { return CHANNELS; }
 
 // 0, or an error number after a word on stderr.
 EXPORT int ofa_tvm_run(const float *images, float *logits) {

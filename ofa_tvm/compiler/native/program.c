@@ -10,6 +10,7 @@
 #define ALIGNMENT 64
 
 #define EXPORT __attribute__((visibility("default")))
+#define REASON strerror
 
 extern const char ofa_packed_weights[];
 
@@ -178,12 +179,6 @@ EXPORT int ofa_tvm_run(const float *images, float *logits) {
   pthread_mutex_unlock(&lock);
   return error;
 }
-
-/* What the network is, for programs that have no manifest. */
-EXPORT int ofa_tvm_batch(void) { return BATCH; }
-EXPORT int ofa_tvm_classes(void) { return CLASSES; }
-EXPORT int ofa_tvm_resolution(void) { return RESOLUTION; }
-EXPORT int ofa_tvm_channels(void) { return CHANNELS; }
 
 __attribute__((destructor)) static void release(void) {
   end_members();

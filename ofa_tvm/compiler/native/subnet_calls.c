@@ -1,4 +1,5 @@
-/* A subnet's functions as TVM calls them. What comes before this: program.c, window.c and packed.c. */
+/* A subnet's functions as TVM calls them. What comes before this: window.c, packed.c, and program.c or cuda_program.c
+   with its REASON, words for an error number. */
 
 /* Weak: the library also loads where there is no TVM. */
 #pragma weak TVMFFIErrorSetRaisedFromCStr
@@ -35,7 +36,7 @@ static int check_images(const DLTensor *images, const DLTensor *logits) {
 }
 
 static int done(int error, TVMFFIAny *result) {
-  return error ? fail("RuntimeError", strerror(error)) : finish(0, result);
+  return error ? fail("RuntimeError", REASON(error)) : finish(0, result);
 }
 
 /* main(images, logits) */

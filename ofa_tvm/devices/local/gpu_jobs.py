@@ -11,6 +11,7 @@ from ofa_tvm.devices.pack import jobs as pack_jobs
 from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.tvm_runtime import Runtime
 from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, SUBNET_TOLERANCE
+from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.job import KernelJob, SubnetJob, SubnetTiming, SubnetTimings
 from ofa_tvm.tuner.trial import TrialResult
@@ -29,14 +30,19 @@ class GpuJobs:
             self._runtime = Runtime((), "cuda")
         return self._runtime
 
+    def runtime_of(self, target: TargetSpec) -> Runtime:
+        """TVM's runtime with the memory that a target's libraries take tensors from."""
+        return Runtime((), "cpu") if target.has_templates else self.runtime()
+
     def trial(self, job: KernelJob) -> TrialResult:
         """Build, time and check a kernel; every output is checked, and times are not normalised."""
         timed = job.target.tuning
         tolerance = KERNEL_TOLERANCE[job.kernel.dtype]
         settings = {"repeats": timed.repeats, "min_repeat_ms": timed.min_repeat_ms, "tolerance": tolerance}
         with tempfile.TemporaryDirectory() as name:
-            entry = pack_jobs.function(job, "kernel", Path(name)).entry
-            return TrialResult.of_answer(pack_measure.measure(self.runtime(), Path(name), entry, settings))
+            build = pack_jobs.program if job.target.has_templates else pack_jobs.function
+            entry = build(job, "kernel", Path(name)).entry
+            return TrialResult.of_answer(pack_measure.measure(self.runtime_of(job.target), Path(name), entry, settings))
 
     def time_subnets(self, job: SubnetJob) -> SubnetTimings:
         """Build subnets, check each, and time it in turn with the reference subnet."""
@@ -48,7 +54,9 @@ class GpuJobs:
         with tempfile.TemporaryDirectory() as name:
             reference = self._reference(job, Path(name))
             entry = {**pack_jobs.subnet(job, "subnet", Path(name)).entry, "reference": reference}
-            return SubnetTiming.of_answer(pack_measure.measure(self.runtime(), Path(name), entry, settings))
+            return SubnetTiming.of_answer(
+                pack_measure.measure(self.runtime_of(job.target), Path(name), entry, settings)
+            )
 
     def _reference(self, job: SubnetJob, folder: Path) -> Record:
         """The entry of the space's reference subnet, which is built once and written into a folder."""

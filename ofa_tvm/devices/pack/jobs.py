@@ -12,16 +12,26 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from ofa_tvm.compiler.assembly.memory_plan import aligned
 from ofa_tvm.compiler.codegen import codegen_of
 from ofa_tvm.compiler.cpu.kernel_program import KernelProgram
-from ofa_tvm.compiler.cpu.memory_plan import aligned
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.cuda.build import build_kernel
+from ofa_tvm.compiler.cuda.emit import EmittedCuda, default_schedule
+from ofa_tvm.compiler.cuda.emit.gpu_model import gpu_model
+from ofa_tvm.compiler.cuda.kernel_program import CudaKernelProgram
 from ofa_tvm.compiler.tvm_api.names import Target
 from ofa_tvm.devices.pack.measure import expectation, inputs_of
 from ofa_tvm.devices.workers.kernel_jobs import stored_object
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.graph.numpy_reference import compute, layer_compute, layer_input_shapes, network_logits, repeating_inputs
+from ofa_tvm.graph.numpy_reference import (
+    Array,
+    compute,
+    layer_compute,
+    layer_input_shapes,
+    network_logits,
+    repeating_inputs,
+)
 from ofa_tvm.graph.quantisation import untrained_weights
 from ofa_tvm.graph.weights import PACKED_PERIOD
 from ofa_tvm.support.files import Record
@@ -50,19 +60,16 @@ def described(shapes: Sequence[tuple[int, ...]]) -> list[Record]:
 
 
 def program(job: KernelJob, identity: str, folder: Path) -> BuiltEntry:
-    """A kernel for a CPU: a library that runs and times it in a process of its own."""
-    spec, cache = job.kernel, ObjectCache(job.target.attributes)
-    emitted = cache.kernel(spec, job.schedule)
-    kernel_program = KernelProgram(emitted, cache.features.cores)
-    inputs = repeating_inputs(spec, INPUTS_PERIOD)
-    with TemporaryDirectory() as name, stored_object(cache, emitted) as (code, _):
+    """A kernel from a template: a library that runs and times it."""
+    inputs = _program_inputs(job.kernel)
+    with TemporaryDirectory() as name:
         library = Path(name) / "kernel.so"
-        kernel_program.build(code, inputs, job.target.toolchain.linker, library, standalone=False)
+        kernel_program = _gpu_program(job, inputs, library) if job.target.is_gpu else _cpu_program(job, inputs, library)
         stored = store(library, identity, folder)
     arguments = f"{identity}.arguments.z"
     written = _written(folder / arguments, kernel_program.inputs(inputs))
     outputs, at = [], 0
-    for output in spec.output_types:
+    for output in kernel_program.output_types:
         outputs.append([at, list(output.shape), output.dtype])
         at += aligned(output.nbytes)
     entry = {
@@ -72,9 +79,26 @@ def program(job: KernelJob, identity: str, folder: Path) -> BuiltEntry:
         "arguments": arguments,
         "outputs": outputs,
         "output_bytes": kernel_program.output_bytes,
-        "expected": _program_expected(spec),
+        "expected": _program_expected(job.kernel),
     }
     return BuiltEntry(entry)
+
+
+def _cpu_program(job: KernelJob, arrays: list[Array], library: Path) -> KernelProgram:
+    """It guards itself: in the library, the kernel runs in a process of its own."""
+    cache = ObjectCache(job.target.attributes)
+    emitted = cache.kernel(job.kernel, job.schedule)
+    made = KernelProgram(emitted, cache.features.cores)
+    with stored_object(cache, emitted) as (code, _):
+        made.build(code, arrays, job.target.toolchain.linker, library, standalone=False)
+    return made
+
+
+def _gpu_program(job: KernelJob, arrays: list[Array], library: Path) -> CudaKernelProgram:
+    schedule = job.schedule or default_schedule(job.kernel, gpu_model(job.target.chip))
+    made = CudaKernelProgram(EmittedCuda(job.kernel, schedule), job.target.chip)
+    made.build(arrays, job.target.toolchain.linker, library)
+    return made
 
 
 def function(job: KernelJob, identity: str, folder: Path) -> BuiltEntry:
@@ -101,7 +125,13 @@ def _function_inputs(spec: KernelSpec) -> Record:
 @functools.lru_cache(maxsize=4)
 def _program_expected(spec: KernelSpec) -> Record:
     """Once for all candidates of a kernel, which follow each other."""
-    return expectation(compute(spec, repeating_inputs(spec, INPUTS_PERIOD)), spec.dtype == "int8")
+    return expectation(compute(spec, _program_inputs(spec)), spec.dtype == "int8")
+
+
+def _program_inputs(spec: KernelSpec) -> list[Array]:
+    """Inputs that a kernel's types hold exactly."""
+    arrays = repeating_inputs(spec, INPUTS_PERIOD)
+    return [array.astype(np.float16).astype(np.float32) for array in arrays] if spec.dtype == "float16" else arrays
 
 
 @functools.lru_cache(maxsize=4)

@@ -169,6 +169,11 @@ def open_runtime(folder: Path, kind: str) -> Runtime:
     return Runtime([folder / "runtime", folder.parent / "runtime"], kind)
 
 
+def tensors_of(manifest: Record) -> str:
+    """Where a pack's libraries take tensors: on the device, or in this machine's memory, from where they copy them."""
+    return str(manifest.get("tensors", manifest["device"]))
+
+
 def seconds_of(runtime: Runtime, module: Any, arguments: list[Any], repeats: int, min_repeat_ms: int) -> list[float]:
     """Seconds of one call of a module's ``main``, for each repeat."""
     make = runtime.function("runtime.RPCTimeEvaluator")
@@ -250,6 +255,10 @@ class Subnet:
         """Logits here."""
         return self.call().array()
 
+    def overlap(self) -> None:
+        """Let a GPU's kernels start before the one before has ended; of libraries with kernels from templates."""
+        self._module["overlap"](1)
+
     def window(self, window_ms: float) -> list[float]:
         """Figures of single calls for about so many milliseconds; see ``timing.window.Window`` in ofa_tvm."""
         if self._logits is not None:
@@ -293,7 +302,7 @@ def serve(folder: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     entries, _ = read_lines(folder / ENTRIES)
     try:
-        runtime = open_runtime(folder, manifest["device"])
+        runtime = open_runtime(folder, tensors_of(manifest))
     except Exception as error:
         answers.write(json.dumps({"status": "unusable", "error": f"{type(error).__name__}: {error}"[:500]}) + "\n")
         return

@@ -20,7 +20,7 @@ def machine_of(target: TargetSpec) -> str:
 
 
 def _library_names(target: TargetSpec) -> tuple[str, ...]:
-    return (FFI, RUNTIME, CUDA_RUNTIME) if target.is_gpu else (FFI, RUNTIME)
+    return (FFI, RUNTIME) if target.has_templates else (FFI, RUNTIME, CUDA_RUNTIME)
 
 
 def copy_runtime(target: TargetSpec, folder: Path) -> bool:
@@ -33,7 +33,7 @@ def copy_runtime(target: TargetSpec, folder: Path) -> bool:
     if machine_of(target) != platform.machine() or not set(names) <= libraries.keys():
         return False
     copied = {name: libraries[name] for name in names}
-    cudart = cuda_runtime() if target.is_gpu else None
+    cudart = None if target.has_templates else cuda_runtime()
     if cudart is not None:
         copied[CUDART] = cudart
     shared, own = folder.parent / "runtime", folder / "runtime"
@@ -82,6 +82,7 @@ def about_runtime(target: TargetSpec, folder: Path, is_there: bool) -> str:
             f"Install them: pip install {wheels},\nor unpack these wheels for {target.target.mtriple} and put {names} "
             "into runtime/."
         )
-    if target.is_gpu and not any((place / "runtime" / CUDART).exists() for place in (folder, folder.parent)):
+    has_cudart = any((place / "runtime" / CUDART).exists() for place in (folder, folder.parent))
+    if not (target.has_templates or has_cudart):
         text += f"\nTVM also needs {CUDART} there: pip install nvidia-cuda-runtime, or a CUDA toolkit 13."
     return f"{text}\nThe GPU's driver must know CUDA 13 (version 580 or newer)." if target.is_gpu else text

@@ -119,7 +119,7 @@ class PackWriter:
     def add(self, spec: KernelSpec, candidates: Sequence[Candidate]) -> list[tuple[Candidate, TrialResult]]:
         """Build candidates of a kernel into the pack, on all cores; those that failed."""
         jobs = {trial.digest: KernelJob(spec, trial.schedule, self._target) for trial in candidates}
-        answers = self._build("function" if self._target.is_gpu else "program", jobs)
+        answers = self._build("program" if self._target.has_templates else "function", jobs)
         failed = []
         for candidate, answer in zip(candidates, answers, strict=True):
             if answer["status"] == "ok":
@@ -206,6 +206,7 @@ class PackWriter:
             "conditions": target.conditions,
             "machine": machine_of(target),
             "device": "cuda" if target.is_gpu else "cpu",
+            **({"tensors": "cpu"} if target.is_gpu and target.has_templates else {}),
             "measure": {
                 "repeats": tuning.repeats,
                 "min_repeat_ms": tuning.min_repeat_ms,
@@ -232,7 +233,7 @@ class PackWriter:
 
 
 def _require_compilers(target: TargetSpec) -> None:
-    from ofa_tvm.compiler.cpu.kernel_program import require_compiler
+    from ofa_tvm.compiler.assembly.c_compiler import require_compiler
     from ofa_tvm.compiler.cuda.nvrtc import FIX, cuda_compiler
 
     require_compiler(target.toolchain.linker)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from ofa_tvm.compiler.cpu.kernel_program import compile_c
+from ofa_tvm.compiler.assembly.c_compiler import compile_c
 
 
 def build_probe(compiler: str, probe: Path) -> None:

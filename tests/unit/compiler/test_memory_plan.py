@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ofa_tvm.compiler.cpu.memory_plan import ALIGNMENT, Lifetime, aligned, plan_memory
+from ofa_tvm.compiler.assembly.memory_plan import ALIGNMENT, Lifetime, aligned, plan_memory
 
 lifetimes = st.lists(st.tuples(st.integers(1, 5000), st.integers(0, 20), st.integers(0, 8)), max_size=20)
 

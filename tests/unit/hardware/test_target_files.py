@@ -288,6 +288,19 @@ def test_a_gpu_found_here_is_part_of_the_fingerprint(monkeypatch):
     assert target.conditions["gpu"] == "NVIDIA Made Up"
 
 
+def test_where_a_gpus_kernels_come_from_is_part_of_its_fingerprint(tmp_path):
+    scheduled, templates = load_target("cuda-sm90"), load_target("cuda-sm90-templates")
+    assert (scheduled.has_templates, templates.has_templates, load_target("x86").has_templates) == (False, True, True)
+    assert "kernels" not in scheduled.conditions, "logs of earlier versions stay valid"
+    assert templates.conditions == {**scheduled.conditions, "kernels": "templates"}
+    assert templates.fingerprint != scheduled.fingerprint
+    text = (shipped_folder("targets") / "x86.toml").read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace("schema = 1", 'schema = 1\nkernels = "templates"'))
+    with pytest.raises(UserError, match="'templates' is for GPUs"):
+        load_target(str(path))
+
+
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
