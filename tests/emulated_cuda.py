@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cuda.emit import EmittedCuda
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.graph.numpy_reference import random_inputs
+from ofa_tvm.graph.numpy_reference import compute, random_inputs
 from ofa_tvm.support.dtype import ArrayType
 
 HEADER = Path(__file__).parent / "native" / "cuda_emulation.h"
@@ -100,3 +100,17 @@ def _made(spec: KernelSpec, folder: Path) -> list[Array]:
         np.frombuffer((folder / f"made{number}").read_bytes(), output.dtype).reshape(output.shape).astype(np.float32)
         for number, output in enumerate(spec.output_types)
     ]
+
+
+TOLERANCE = {"float32": 1e-5, "float16": 2e-3}
+"""Of the largest output."""
+
+
+def assert_computes(kernel: EmittedCuda, folder: Path, sanitizer: str = "") -> None:
+    """A kernel, emulated, computes what the reference does."""
+    inputs = rounded_inputs(kernel.spec)
+    inputs[0] *= 16  # exactly; smaller pixels would hide behind the biases
+    made = run_emulated(kernel, inputs, folder, sanitizer)
+    for found, expected in zip(made, compute(kernel.spec, inputs), strict=True):
+        largest = np.abs(expected).max()
+        assert np.abs(found - expected).max() <= TOLERANCE[kernel.spec.dtype] * largest

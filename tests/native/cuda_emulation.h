@@ -111,6 +111,9 @@ inline half_bits_t half_bits(float value) {
 inline float low(unsigned pair) { return half_value(pair & 0xffff); }
 inline float high(unsigned pair) { return half_value(pair >> 16); }
 inline unsigned pack2(float first, float second) { return half_bits(first) | unsigned(half_bits(second)) << 16; }
+inline unsigned multiply2(unsigned pair, unsigned by) { return pack2(low(pair) * low(by), high(pair) * high(by)); }
+inline float4 four(float4 values) { return values; }
+inline float4 four(uint2 pairs) { return {low(pairs.x), high(pairs.x), low(pairs.y), high(pairs.y)}; }
 
 template <class T>
 T __ldg(const T *at) {
@@ -123,6 +126,10 @@ T read_map(const T *at) {
 inline float read_map(const half_bits_t *at) { return half_value(*at); }
 inline void write_map(float *at, float value) { *at = value; }
 inline void write_map(half_bits_t *at, float value) { *at = half_bits(value); }
+inline void write_map(float *at, float4 values) { *reinterpret_cast<float4 *>(at) = values; }
+inline void write_map(half_bits_t *at, float4 values) {
+  *reinterpret_cast<uint2 *>(at) = {pack2(values.x, values.y), pack2(values.z, values.w)};
+}
 
 inline void unpack(const uint4 &vector, float *values) {
   const unsigned pairs[4] = {vector.x, vector.y, vector.z, vector.w};

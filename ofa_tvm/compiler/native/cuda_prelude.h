@@ -27,6 +27,16 @@ __device__ __forceinline__ unsigned pack2(float first, float second) {
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
   return pair;
 }
+__device__ __forceinline__ unsigned multiply2(unsigned pair, unsigned by) {
+  unsigned product;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(pair), "r"(by));
+  return product;
+}
+/* Four values of a map, as it holds them and as numbers. */
+__device__ __forceinline__ float4 four(float4 values) { return values; }
+__device__ __forceinline__ float4 four(uint2 pairs) {
+  return {low(pairs.x), high(pairs.x), low(pairs.y), high(pairs.y)};
+}
 
 /* sum (16, 8) += a (16, 16) b (16, 8) of a warp, in float16 with float32 sums. Lane = 4 * group + quarter; see PTX. */
 __device__ __forceinline__ void mma(float (&sum)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
@@ -74,6 +84,10 @@ __device__ __forceinline__ float read_map(const half_bits_t *at) {
 }
 __device__ __forceinline__ void write_map(float *at, float value) { *at = value; }
 __device__ __forceinline__ void write_map(half_bits_t *at, float value) { *at = half_bits(value); }
+__device__ __forceinline__ void write_map(float *at, float4 values) { *(float4 *)at = values; }
+__device__ __forceinline__ void write_map(half_bits_t *at, float4 values) {
+  *(uint2 *)at = {pack2(values.x, values.y), pack2(values.z, values.w)};
+}
 
 /* 16 bytes of a map as numbers, and back; of shared memory, too. */
 __device__ __forceinline__ void unpack(const uint4 &vector, float *values) {

@@ -16,6 +16,7 @@ from ofa_tvm.compiler.cuda.emit.depthwise import DEPTHWISE
 from ofa_tvm.compiler.cuda.emit.gpu_model import GpuModel
 from ofa_tvm.compiler.cuda.emit.image import IMAGE
 from ofa_tvm.compiler.cuda.emit.pool import POOL
+from ofa_tvm.compiler.cuda.emit.pointwise import POINTWISE
 from ofa_tvm.compiler.cuda.emit.template import Array, CudaTemplate, Launch
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
 
@@ -24,6 +25,7 @@ TEMPLATES: dict[str, CudaTemplate[Any]] = {
     "dense": DENSE,
     "image": IMAGE,
     "pool": POOL,
+    "pointwise": POINTWISE,
 }
 
 

@@ -96,7 +96,9 @@ def function(spec: KernelSpec, launch: Launch, names: list[str], defines: dict[s
         body: statements, in which ``activated(x)`` is the kernel's activation.
     """
     macros = {"THREADS": launch.threads, "CLUSTER": launch.cluster, **defines}
-    bounds = f"CLUSTER_DIMS({launch.cluster}) __launch_bounds__({launch.threads})"
+    bounds = f"__launch_bounds__({launch.threads})"
+    if launch.cluster > 1:
+        bounds = f"CLUSTER_DIMS({launch.cluster}) {bounds}"
     return "\n".join(
         [
             *(f"#define {name} {value}" for name, value in macros.items()),

@@ -1,0 +1,106 @@
+"""1x1 convolutions for GPUs: their code run on a CPU, and the machine code that it becomes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from emulated_cuda import assert_computes
+
+import ofa_tvm.compiler.native
+from ofa_tvm.compiler.cuda.emit import EmittedCuda, default_schedule
+from ofa_tvm.compiler.cuda.emit.gpu_model import GPUS
+from ofa_tvm.compiler.cuda.emit.pointwise import PointwiseTile
+from ofa_tvm.compiler.cuda.nvrtc import cubin, cuda_compiler
+from ofa_tvm.graph.kernel import KernelSpec
+
+PRELUDE = Path(ofa_tvm.compiler.native.__path__[0]) / "cuda_prelude.h"
+SCALED = KernelSpec("conv", 72, 24, 4, activation="relu", bias=True, scaled=True, residual=True, batch=3)
+POOLED = KernelSpec("conv", 40, 24, 6, activation="hard_swish", bias=True, pooled=True, batch=2)
+PLAIN = KernelSpec("conv", 72, 40, 5, activation="silu")
+TYPES: list[dict[str, Any]] = [{"dtype": "float32"}, {"dtype": "float16", "float_vectors": True}]
+
+
+def emitted(spec: KernelSpec, tile: PointwiseTile) -> EmittedCuda:
+    return EmittedCuda(spec, {"template": "pointwise", "parameters": asdict(tile)})
+
+
+@pytest.fixture(params=TYPES, ids=lambda one: one["dtype"])
+def typed(request):
+    """Changes a kernel to one of the number types."""
+    return lambda spec: replace(spec, **request.param)
+
+
+@pytest.mark.parametrize(
+    ("spec", "tile"),
+    [
+        # A sum split over warps and blocks of a cluster.
+        (SCALED, PointwiseTile(16, 16, 1, 1, 2, 2)),
+        # Several images in a block, whose last rows and columns do not exist; more steps than are under way at a time.
+        (replace(PLAIN, batch=3), PointwiseTile(32, 32, 2, 2, 1, 1)),
+        # A map of more rows than a block has, in two passes.
+        (replace(POOLED, scaled=True, residual=True), PointwiseTile(16, 16, 1, 2, 2, 1)),
+    ],
+    ids=["cluster", "rows", "pooled"],
+)
+def test_the_code_computes_what_the_reference_does(typed, spec, tile, tmp_path):
+    assert_computes(emitted(typed(spec), tile), tmp_path)
+
+
+SMALL_CLUSTER = replace(SCALED, batch=1, dtype="float16", float_vectors=True), PointwiseTile(16, 8, 1, 1, 2, 2)
+SMALL_POOLED = replace(POOLED, batch=1), PointwiseTile(16, 16, 1, 1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("sanitizer", "spec", "tile"),
+    [("address", *SMALL_CLUSTER), ("thread", *SMALL_CLUSTER), ("thread", *SMALL_POOLED)],
+    ids=["address", "thread", "thread-pooled"],
+)
+def test_sanitizers_find_nothing(sanitizer, spec, tile, tmp_path):
+    assert_computes(emitted(spec, tile), tmp_path, sanitizer)
+
+
+def tool(name: str) -> str:
+    """A program of CUDA's, the toolkit's or the one that comes with Triton."""
+    triton = find_spec("triton")
+    places = (triton.submodule_search_locations or ()) if triton else ()
+    found = shutil.which(
+        name, path=os.pathsep.join([os.environ["PATH"], *(f"{one}/backends/nvidia/bin" for one in places)])
+    )
+    return found or pytest.skip(f"{name} is not installed")
+
+
+def said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(cuda_compiler() is None, reason="neither NVRTC nor nvcc is installed")
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_machine_code_reads_16_bytes_and_spills_nothing(architecture, tmp_path):
+    shapes = [
+        KernelSpec("conv", 960, 160, 7, bias=True, scaled=True, residual=True),
+        KernelSpec("conv", 112, 672, 14, activation="hard_swish", bias=True, batch=64),
+        KernelSpec("conv", 160, 960, 7, activation="hard_swish", bias=True, pooled=True),
+    ]
+    specs = [replace(spec, **one) for spec in shapes for one in TYPES]
+    kernels = [EmittedCuda(spec, default_schedule(spec, GPUS[architecture])) for spec in specs]
+    source = "\n".join([PRELUDE.read_text(), *(kernel.source for kernel in kernels)])
+    library = tmp_path / "kernels.cubin"
+    library.write_bytes(cubin(source, architecture))
+    used = said(tool("cuobjdump"), "-res-usage", str(library))
+    listing = said(tool("nvdisasm"), "-c", str(library))
+    stacks = dict(re.findall(r"Function (\w+):\s+.*?STACK:(\d+)", used))
+    code = dict(re.findall(r"\.section\s+\.text\.(\w+)(.*?)(?=\.section\s|\Z)", listing, re.S))
+    for kernel in kernels:
+        name, body = kernel.spec.symbol, code[kernel.spec.symbol]
+        assert stacks[name] == "0", f"{name} spills registers"
+        assert len(re.findall(r"LDG\.E\.128", body)) >= 4
+        assert ("HMMA.16816.F32" in body) == (kernel.spec.dtype == "float16")
+        assert ("UCGABAR" in body) == (kernel.launch.cluster > 1)
