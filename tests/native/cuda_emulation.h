@@ -3,6 +3,7 @@
 // lanes' registers. Sanitizers see every access.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <barrier>
 #include <cmath>
 #include <cstdio>
@@ -20,7 +21,7 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
-#define __launch_bounds__(threads)
+#define __launch_bounds__(threads, blocks)
 #define __restrict__
 #define CLUSTER_DIMS(blocks)
 
@@ -56,11 +57,17 @@ struct Block {
   std::mutex mutex;
   std::map<std::string, std::vector<float4>> shared;  // by the array's name; not a number until it is written
   bool flag = false;
+  std::atomic<int> left = 0;
   float *array(const char *name, size_t floats) {
     const std::lock_guard<std::mutex> alone(mutex);
     auto &found = shared[name];
     if (found.empty()) found.assign((floats + 3) / 4, {NAN, NAN, NAN, NAN});
     return &found[0].x;
+  }
+  // With the last thread its shared memory is gone.
+  void leave(int threads) {
+    if (++left < threads) return;
+    for (auto &[name, values] : shared) std::fill(values.begin(), values.end(), float4{NAN, NAN, NAN, NAN});
   }
 };
 
@@ -215,6 +222,7 @@ inline void launch(Position grid, int threads, int cluster, const std::function<
       blockIdx = {block % grid.x, block / grid.x % grid.y, block / (grid.x * grid.y) * cluster + rank};
       own_cluster = own.get(), own_block = own->members[rank].get();
       kernel();
+      own_block->leave(threads);
       all.arrive_and_wait();
     }
   };

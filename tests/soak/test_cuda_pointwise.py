@@ -21,7 +21,7 @@ SHAPES = [
     KernelSpec("conv", 24, 40, 9, activation="relu", bias=True, scaled=True, batch=3),
     KernelSpec("conv", 40, 72, 5, activation="silu", residual=True, batch=3),
     KernelSpec("conv", 72, 24, 11, activation="gelu", residual=True, pooled=True, batch=3),
-    KernelSpec("conv", 960, 1280, 1, activation="hard_swish", bias=True),
+    KernelSpec("conv", 960, 320, 1, activation="hard_swish", bias=True),
 ]
 
 

@@ -101,6 +101,13 @@ def test_machine_code_reads_16_bytes_and_spills_nothing(architecture, tmp_path):
     for kernel in kernels:
         name, body = kernel.spec.symbol, code[kernel.spec.symbol]
         assert stacks[name] == "0", f"{name} spills registers"
-        assert len(re.findall(r"LDG\.E\.128", body)) >= 4
-        assert ("HMMA.16816.F32" in body) == (kernel.spec.dtype == "float16")
+        rows, columns = kernel.schedule["parameters"]["rows"], kernel.schedule["parameters"]["columns"]
+        is_half = kernel.spec.dtype == "float16"
+        a_step = rows // 8 + columns // 8 if is_half else rows * columns // 128 + 4
+        steps = min(2, int(kernel.source.partition("#define STEPS ")[2].split()[0]))
+        before = re.split("HMMA|FFMA", body)[0]
+        assert before.count("LDG.E.128") >= steps * a_step, f"{name} waits for each step"
+        if architecture == "sm_90":
+            assert "LDG.E.128.CONSTANT" in body.split("ACQBULK")[0], "weights are asked for before the wait"
+        assert ("HMMA.16816.F32" in body) == is_half
         assert ("UCGABAR" in body) == (kernel.launch.cluster > 1)

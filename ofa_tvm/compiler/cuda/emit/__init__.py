@@ -15,8 +15,8 @@ from ofa_tvm.compiler.cuda.emit.dense import DENSE
 from ofa_tvm.compiler.cuda.emit.depthwise import DEPTHWISE
 from ofa_tvm.compiler.cuda.emit.gpu_model import GpuModel
 from ofa_tvm.compiler.cuda.emit.image import IMAGE
-from ofa_tvm.compiler.cuda.emit.pool import POOL
 from ofa_tvm.compiler.cuda.emit.pointwise import POINTWISE
+from ofa_tvm.compiler.cuda.emit.pool import POOL
 from ofa_tvm.compiler.cuda.emit.template import Array, CudaTemplate, Launch
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
 

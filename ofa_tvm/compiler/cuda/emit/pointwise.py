@@ -41,7 +41,7 @@ CHUNK: dict[DType, int] = {"float16": 32, "float32": 4}
 
 MAX_THREADS = 512
 MAX_REGISTERS = 255
-MULTIPROCESSOR_REGISTERS = 65536
+SCHEDULERS, SCHEDULER_REGISTERS = 4, 16384
 MULTIPROCESSOR_THREADS = 1536
 MULTIPROCESSOR_SHARED_BYTES = 96 << 10
 POOLED_COLUMNS = 128
@@ -119,7 +119,7 @@ def suits(spec: KernelSpec, tile: PointwiseTile) -> bool:
     fits = (
         threads <= MAX_THREADS
         and registers <= MAX_REGISTERS
-        and registers * threads <= MULTIPROCESSOR_REGISTERS
+        and registers * WARP * -(-tile.warps // SCHEDULERS) <= SCHEDULER_REGISTERS
         and _shared_bytes(tile) <= MAX_SHARED_BYTES
     )
     return is_known and fits and (is_pooling or not spec.pooled)
@@ -136,7 +136,7 @@ def expected_us(spec: KernelSpec, tile: PointwiseTile, gpu: GpuModel) -> float:
     work = max(moved * size / gpu.l2_bytes, requested * size / L1_BYTES, products)
 
     at_once = min(
-        MULTIPROCESSOR_REGISTERS // (_registers(spec, tile) * WARP * warps),
+        SCHEDULERS * SCHEDULER_REGISTERS // (_registers(spec, tile) * WARP * warps),
         MULTIPROCESSOR_THREADS // (WARP * warps),
         MULTIPROCESSOR_SHARED_BYTES // _shared_bytes(tile),
     )
@@ -243,11 +243,11 @@ def _shared_bytes(tile: PointwiseTile) -> int:
 
 
 def _registers(spec: KernelSpec, tile: PointwiseTile) -> int:
-    """Of a thread, about: sums, and pixels and weights of the steps that are under way."""
-    sums = tile.rows * tile.columns // WARP
-    halves = (tile.rows + tile.columns) // 2 + 8 * spec.scaled
-    read = halves if spec.dtype == "float16" else sums + 16 + 4 * spec.scaled
-    return 48 + sums + read * min(2, _steps(spec, tile.slices))
+    """Of a thread, about: sums, addresses, and pixels and weights of the steps that are under way."""
+    sums, steps = tile.rows * tile.columns // WARP, _steps(spec, tile.slices)
+    half = (tile.rows // 2, tile.columns // 2, 8 * spec.scaled)
+    pixels, weights, scales = half if spec.dtype == "float16" else (sums, 16, 4 * spec.scaled)
+    return 40 + sums + pixels // 2 + (pixels + scales) * min(2, steps) + weights * min(3, steps)
 
 
 POINTWISE = CudaTemplate(PointwiseTile, accepts, tiles, emit, launch, pack, suits=suits)

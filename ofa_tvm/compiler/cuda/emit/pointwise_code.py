@@ -189,12 +189,13 @@ REST = r"""
     Sums sum = {};
     /* Unrolled, the assembler would move reads to their products, and each would be waited for. */
 #pragma unroll 1
-    for (int step = 0; step < STEPS; ++step) {
-      if (step + 1 < STEPS) next_left = read_pixels(step + 1);
+    for (int step = 1; step < STEPS; ++step) {
+      next_left = read_pixels(step);
       add_products(sum, left, right);
       left = next_left, right = next_right;
-      if (step + 2 < STEPS) next_right = read_weights(step + 2);
+      next_right = read_weights(step + 1 < STEPS ? step + 1 : step);
     }
+    add_products(sum, left, right);
     put(sum);
     __syncthreads();
 #if CLUSTER > 1

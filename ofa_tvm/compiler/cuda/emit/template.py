@@ -96,7 +96,8 @@ def function(spec: KernelSpec, launch: Launch, names: list[str], defines: dict[s
         body: statements, in which ``activated(x)`` is the kernel's activation.
     """
     macros = {"THREADS": launch.threads, "CLUSTER": launch.cluster, **defines}
-    bounds = f"__launch_bounds__({launch.threads})"
+    # One block at least: without it the assembler spills registers to make room for a second one.
+    bounds = f"__launch_bounds__({launch.threads}, 1)"
     if launch.cluster > 1:
         bounds = f"CLUSTER_DIMS({launch.cluster}) {bounds}"
     return "\n".join(
