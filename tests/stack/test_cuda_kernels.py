@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from emulated_cuda import Array, rounded_inputs, run_all_emulated, run_emulated
+from emulated_cuda import TOLERANCE, Array, rounded_inputs, run_all_emulated, run_emulated
 
 from ofa_tvm.compiler.cuda.emit import EmittedCuda, candidates, default_schedule
 from ofa_tvm.compiler.cuda.emit.gpu_model import gpu_model
@@ -17,8 +17,6 @@ from ofa_tvm.compiler.cuda.nvrtc import cubin, cuda_compiler
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import compute
 
-TOLERANCE = {"float32": 1e-5, "float16": 2e-3}
-"""Of the largest output."""
 PRELUDE = Path(__file__).parents[2] / "ofa_tvm/compiler/native/cuda_prelude.h"
 FRAME_SIZE = re.compile(rb"\x04\x11\x08\x00.{4}(.{4})", re.DOTALL)
 """What a cubin says of each function's bytes of local memory."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from emulated_cuda import assert_computes
+from emulated_cuda import assert_all_compute
 
 import ofa_tvm.compiler.native
 from ofa_tvm.compiler.cuda.emit import EmittedCuda, default_schedule
@@ -32,39 +32,28 @@ def emitted(spec: KernelSpec, tile: PointwiseTile) -> EmittedCuda:
     return EmittedCuda(spec, {"template": "pointwise", "parameters": asdict(tile)})
 
 
-@pytest.fixture(params=TYPES, ids=lambda one: one["dtype"])
-def typed(request):
-    """Changes a kernel to one of the number types."""
-    return lambda spec: replace(spec, **request.param)
+CASES = [
+    # A sum split over warps and blocks of a cluster.
+    (SCALED, PointwiseTile(16, 16, 1, 1, 2, 2)),
+    # Several images in a block, whose last rows and columns do not exist; more steps than are under way at a time.
+    (replace(PLAIN, batch=3), PointwiseTile(32, 32, 2, 2, 1, 1)),
+    # A map of more rows than a block has, in two passes.
+    (replace(POOLED, scaled=True, residual=True), PointwiseTile(16, 16, 1, 2, 2, 1)),
+]
+SMALL = [
+    (replace(SCALED, batch=1, dtype="float16", float_vectors=True), PointwiseTile(16, 8, 1, 1, 2, 2)),
+    (replace(POOLED, batch=1), PointwiseTile(16, 16, 1, 1, 2, 1)),
+]
 
 
-@pytest.mark.parametrize(
-    ("spec", "tile"),
-    [
-        # A sum split over warps and blocks of a cluster.
-        (SCALED, PointwiseTile(16, 16, 1, 1, 2, 2)),
-        # Several images in a block, whose last rows and columns do not exist; more steps than are under way at a time.
-        (replace(PLAIN, batch=3), PointwiseTile(32, 32, 2, 2, 1, 1)),
-        # A map of more rows than a block has, in two passes.
-        (replace(POOLED, scaled=True, residual=True), PointwiseTile(16, 16, 1, 2, 2, 1)),
-    ],
-    ids=["cluster", "rows", "pooled"],
-)
-def test_the_code_computes_what_the_reference_does(typed, spec, tile, tmp_path):
-    assert_computes(emitted(typed(spec), tile), tmp_path)
+@pytest.mark.parametrize("of_type", TYPES, ids=lambda one: one["dtype"])
+def test_the_code_computes_what_the_reference_does(of_type, tmp_path):
+    assert_all_compute([emitted(replace(spec, **of_type), tile) for spec, tile in CASES], tmp_path)
 
 
-SMALL_CLUSTER = replace(SCALED, batch=1, dtype="float16", float_vectors=True), PointwiseTile(16, 8, 1, 1, 2, 2)
-SMALL_POOLED = replace(POOLED, batch=1), PointwiseTile(16, 16, 1, 1, 2, 1)
-
-
-@pytest.mark.parametrize(
-    ("sanitizer", "spec", "tile"),
-    [("address", *SMALL_CLUSTER), ("thread", *SMALL_CLUSTER), ("thread", *SMALL_POOLED)],
-    ids=["address", "thread", "thread-pooled"],
-)
-def test_sanitizers_find_nothing(sanitizer, spec, tile, tmp_path):
-    assert_computes(emitted(spec, tile), tmp_path, sanitizer)
+@pytest.mark.parametrize("sanitizer", ["address", "thread"])
+def test_sanitizers_find_nothing(sanitizer, tmp_path):
+    assert_all_compute([emitted(spec, tile) for spec, tile in SMALL], tmp_path, sanitizer)
 
 
 def tool(name: str) -> str:

@@ -15,7 +15,8 @@ from math import prod
 import numpy as np
 
 from ofa_tvm.compiler.cuda.emit.gpu_model import GpuModel
-from ofa_tvm.compiler.cuda.emit.pointwise_code import PRODUCTS, REST, START
+from ofa_tvm.compiler.cuda.emit.parts import PROLOGUE_CYCLES, is_power_of_two, padded, rounds
+from ofa_tvm.compiler.cuda.emit.pointwise_code import PRODUCTS, REST, START, SUMS
 from ofa_tvm.compiler.cuda.emit.template import (
     MAX_SHARED_BYTES,
     WARP,
@@ -42,13 +43,11 @@ CHUNK: dict[DType, int] = {"float16": 32, "float32": 4}
 MAX_THREADS = 512
 MAX_REGISTERS = 255
 SCHEDULERS, SCHEDULER_REGISTERS = 4, 16384
-MULTIPROCESSOR_THREADS = 1536
-MULTIPROCESSOR_SHARED_BYTES = 96 << 10
 POOLED_COLUMNS = 128
 """Of a block, at most: a warp's lanes have four each."""
 
-# Guesses, as those of GpuModel are. Cycles: until the first read is asked for; of a barrier, and of a partial sum.
-START_CYCLES, BARRIER_CYCLES, PART_CYCLES = 250, 120, 2.0
+# Guesses, as those of GpuModel are. Cycles of a reduction, and of each partial sum in it.
+REDUCTION_CYCLES, PART_CYCLES = 120, 2.0
 L1_BYTES = 128.0
 FMA_EFFICIENCY = 0.6
 MMA_MACS = 16 * 8 * 16
@@ -114,13 +113,13 @@ def suits(spec: KernelSpec, tile: PointwiseTile) -> bool:
     is_known = (tile.rows, tile.columns) in SHAPES[spec.dtype] and tile.cluster in CLUSTERS
     # Sums of a map's channels are those of one block, each thread's of four columns.
     columns = tile.block[1]
-    is_pooling = tile.cluster == 1 and columns <= POOLED_COLUMNS and columns & (columns - 1) == 0
+    is_pooling = tile.cluster == 1 and columns <= POOLED_COLUMNS and is_power_of_two(columns)
     threads, registers = WARP * tile.warps, _registers(spec, tile)
     fits = (
         threads <= MAX_THREADS
         and registers <= MAX_REGISTERS
         and registers * WARP * -(-tile.warps // SCHEDULERS) <= SCHEDULER_REGISTERS
-        and _shared_bytes(tile) <= MAX_SHARED_BYTES
+        and _shared_bytes(spec, tile) <= MAX_SHARED_BYTES
     )
     return is_known and fits and (is_pooling or not spec.pooled)
 
@@ -135,17 +134,13 @@ def expected_us(spec: KernelSpec, tile: PointwiseTile, gpu: GpuModel) -> float:
     products = rows * columns * depth * tile.warps_k * cycles_per_mac
     work = max(moved * size / gpu.l2_bytes, requested * size / L1_BYTES, products)
 
-    at_once = min(
-        SCHEDULERS * SCHEDULER_REGISTERS // (_registers(spec, tile) * WARP * warps),
-        MULTIPROCESSOR_THREADS // (WARP * warps),
-        MULTIPROCESSOR_SHARED_BYTES // _shared_bytes(tile),
-    )
-    reduction = BARRIER_CYCLES + PART_CYCLES * tile.warps_k * rows * columns / (WARP * warps)
+    reduction = REDUCTION_CYCLES + PART_CYCLES * tile.warps_k * rows * columns / (WARP * warps)
     reduction += gpu.cluster_cycles if tile.cluster > 1 else 0
     # Two steps are under way at a time; the last trip is that of the results.
-    trips = START_CYCLES + (-(-steps // 2) + 1) * gpu.l2_cycles + reduction
-    blocks, passes = gpu.waves(prod(launch(spec, tile).grid)), _passes(spec, tile)
-    return gpu.us((-(-blocks // at_once) * trips + blocks * work) * passes)
+    trips = PROLOGUE_CYCLES + (-(-steps // 2) + 1) * gpu.l2_cycles + reduction
+    made = launch(spec, tile)
+    times = rounds(gpu, made, _registers(spec, tile), _shared_bytes(spec, tile))
+    return gpu.us((times * trips + gpu.waves(prod(made.grid)) * work) * _passes(spec, tile))
 
 
 def launch(spec: KernelSpec, tile: PointwiseTile) -> Launch:
@@ -161,12 +156,11 @@ def pack(spec: KernelSpec, tile: PointwiseTile, constants: list[Array]) -> list[
     """Weights filled up with zeros, in float16 in the order of a warp's lanes; the bias in float32."""
     weight, *bias = constants
     deep = _steps(spec, tile.slices) * tile.slices * CHUNK[spec.dtype]
-    padded = np.zeros((deep, _padded(spec, tile)), spec.dtype)
-    padded[: spec.in_channels, : spec.out_channels] = weight.reshape(spec.in_channels, spec.out_channels)
+    packed = padded(weight.reshape(spec.in_channels, spec.out_channels), deep, _padded_columns(spec, tile))
     if spec.dtype == "float16":
         # chunk, quarter, value, panel, group -> chunk, panel, group, quarter, value; a lane is 4 * group + quarter
-        padded = padded.reshape(deep // 32, 4, 8, -1, 8).transpose(0, 3, 4, 1, 2)
-    return [np.ascontiguousarray(padded), *(one.astype(np.float32) for one in bias)]
+        packed = packed.reshape(deep // 32, 4, 8, -1, 8).transpose(0, 3, 4, 1, 2)
+    return [np.ascontiguousarray(packed, spec.dtype), *(one.astype(np.float32) for one in bias)]
 
 
 def emit(spec: KernelSpec, tile: PointwiseTile) -> str:
@@ -195,16 +189,19 @@ def emit(spec: KernelSpec, tile: PointwiseTile) -> str:
         "TILES": made.grid[0] // _images(spec),
         "PASSES": _passes(spec, tile),
         "STEPS": _steps(spec, tile.slices),
-        "PADDED": _padded(spec, tile),
+        "PADDED": _padded_columns(spec, tile),
         "STRIDE": _stride(columns),
         "ITEMS": rows * columns // 4 // tile.cluster,
+        "VALUES": 4,
+        "GROUPS": columns // 4,
+        "CHANNELS": columns,
         "FOUR": four,
         "BIAS": int(spec.bias),
         "SCALED": int(spec.scaled),
         "RESIDUAL": int(spec.residual),
         "POOLED": int(spec.pooled),
     }
-    return function(spec, made, names, defines, START + PRODUCTS[spec.dtype] + REST)
+    return function(spec, made, names, defines, START + PRODUCTS[spec.dtype] + REST + SUMS * spec.pooled)
 
 
 def _images(spec: KernelSpec) -> int:
@@ -227,7 +224,7 @@ def _steps(spec: KernelSpec, slices: int) -> int:
     return -(-spec.in_channels // (CHUNK[spec.dtype] * slices))
 
 
-def _padded(spec: KernelSpec, tile: PointwiseTile) -> int:
+def _padded_columns(spec: KernelSpec, tile: PointwiseTile) -> int:
     """Columns of the weights in memory."""
     return -(-spec.out_channels // tile.block[1]) * tile.block[1]
 
@@ -237,9 +234,10 @@ def _stride(columns: int) -> int:
     return columns + 8 if columns % 16 == 0 else columns
 
 
-def _shared_bytes(tile: PointwiseTile) -> int:
+def _shared_bytes(spec: KernelSpec, tile: PointwiseTile) -> int:
+    """Partial sums, and those of ``SUMS``."""
     rows, columns = tile.block
-    return FLOAT32_BYTES * tile.warps_k * rows * _stride(columns)
+    return FLOAT32_BYTES * (tile.warps_k * rows * _stride(columns) + spec.pooled * tile.warps * columns)
 
 
 def _registers(spec: KernelSpec, tile: PointwiseTile) -> int:

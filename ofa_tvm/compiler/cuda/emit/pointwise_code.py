@@ -1,10 +1,11 @@
 """CUDA C of ``pointwise``. What is written in capitals is known when it is compiled.
 
-A kernel is ``START``, ``PRODUCTS`` of its number type, and ``REST``.
+A kernel is ``START``, ``PRODUCTS`` of its number type, ``REST``, and ``SUMS`` if it is pooled.
 """
 
 from __future__ import annotations
 
+from ofa_tvm.compiler.cuda.emit.parts import block_sums
 from ofa_tvm.support.dtype import DType
 
 START = r"""
@@ -170,9 +171,7 @@ REST = r"""
 #endif
     return read;
   };
-#if POOLED
-  float4 pooled = {};
-#endif
+  float added[VALUES] = {};
   for (int pass = 0; pass < PASSES; ++pass, block_row += BLOCK_ROWS) {
     /* Constants do not depend on the kernel before. */
     Weights right = read_weights(0), next_right = right;
@@ -222,34 +221,23 @@ REST = r"""
         add(total, CLUSTER > 1 ? read_remote(from, part) : *(const float4 *)(from + part * BLOCK_ROWS * STRIDE));
       total = {activated(total.x), activated(total.y), activated(total.z), activated(total.w)};
 #if POOLED
-      if (exists(item)) add(pooled, total);
+      if (exists(item)) added[0] += total.x, added[1] += total.y, added[2] += total.z, added[3] += total.w;
 #else
       if (exists(item)) write_map(map + place(item), total);
 #endif
       item_bias = next_bias, item_residual = next_residual;
     }
-#if POOLED
-    __syncthreads(); /* `parts` is free again */
-#endif
+    if (PASSES > 1) __syncthreads(); /* `parts` is free again */
   }
 #if CLUSTER > 1
   cluster_leave();
 #endif
-#if POOLED
-  /* A thread's fours are all of one column of fours: add up a warp's, then the warps', always in the same order. */
-#pragma unroll
-  for (int mask = 16; mask >= BLOCK_COLUMNS / 4; mask /= 2) {
-    const float4 other = {from_lane_xor(pooled.x, mask), from_lane_xor(pooled.y, mask), from_lane_xor(pooled.z, mask),
-                          from_lane_xor(pooled.w, mask)};
-    add(pooled, other);
-  }
-  if (lane < BLOCK_COLUMNS / 4) *(float4 *)(parts + warp * BLOCK_COLUMNS + lane * 4) = pooled;
-  __syncthreads();
-  const int column = threadIdx.x;
-  if (column < BLOCK_COLUMNS && block_column + column < OUTPUTS) {
-    float total = 0.f;
-    for (int part = 0; part < THREADS / 32; ++part) total += parts[part * BLOCK_COLUMNS + column];
-    sums[(size_t)image * OUTPUTS + block_column + column] = total;
-  }
-#endif
+"""
+
+TAKE_SUM = "if (block_column + channel < OUTPUTS) sums[(size_t)image * OUTPUTS + block_column + channel] = sum;"
+SUMS = f"""
+  {{
+    const int group = threadIdx.x % GROUPS; /* of columns: that of all fours of a thread */
+    {block_sums(TAKE_SUM)}
+  }}
 """
