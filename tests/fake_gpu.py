@@ -11,7 +11,7 @@ from ofa_tvm.compiler.assembly.parts import native_source
 from ofa_tvm.compiler.cuda.code import PRELUDE
 
 NATIVE = Path(__file__).parent / "native"
-KERNEL = re.compile(r"__global__ void CLUSTER_DIMS\(\d+\) __launch_bounds__\(\d+\) (\w+)\(")
+KERNEL = re.compile(r"__global__ void .*?__launch_bounds__\(\d+, \d+\) (\w+)\(")
 LAUNCHER = """
 #include <utility>
 template <class... T, size_t... n>
