@@ -38,4 +38,4 @@ def test_the_code_computes_what_the_reference_does(spec, dtype, which, tmp_path)
         "many rows": lambda tile: 64 <= tile.block[0] <= 128,
     }
     tile = next(tile for _, tile in ranked if wanted[which](tile))
-    assert_all_compute([EmittedCuda(spec, {"template": "pointwise", "parameters": asdict(tile)})], tmp_path)
+    assert_all_compute([EmittedCuda(spec, {"template": "cuda_pointwise", "parameters": asdict(tile)})], tmp_path)

@@ -109,7 +109,9 @@ def test_a_kernel_agrees_with_the_reference(spec, errors):
 
 def test_sums_over_blocks_come_out_again_when_called_again(tmp_path):
     spec = depthwise(24, 9, 3, bias=True, pooled=True, batch=3)
-    kernel = EmittedCuda(spec, {"template": "depthwise", "parameters": {"groups": 2, "run": 2, "across": 2, "rows": 4}})
+    kernel = EmittedCuda(
+        spec, {"template": "cuda_depthwise", "parameters": {"groups": 2, "run": 2, "across": 2, "rows": 4}}
+    )
     assert kernel.scratch_bytes > 0
     inputs = rounded_inputs(spec)
     assert error_of(spec, run_emulated(kernel, inputs, tmp_path, calls=2), inputs) < TOLERANCE["float32"]

@@ -29,7 +29,7 @@ TYPES: list[dict[str, Any]] = [{"dtype": "float32"}, {"dtype": "float16", "float
 
 
 def emitted(spec: KernelSpec, tile: PointwiseTile) -> EmittedCuda:
-    return EmittedCuda(spec, {"template": "pointwise", "parameters": asdict(tile)})
+    return EmittedCuda(spec, {"template": "cuda_pointwise", "parameters": asdict(tile)})
 
 
 CASES = [

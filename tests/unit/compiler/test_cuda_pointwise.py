@@ -90,9 +90,9 @@ def test_large_batches_are_offered_many_rows(spec):
 )
 def test_a_damaged_tile_is_refused(damage):
     good = asdict(TILE)
-    EmittedCuda(HALF, {"template": "pointwise", "parameters": good})
+    EmittedCuda(HALF, {"template": "cuda_pointwise", "parameters": good})
     with pytest.raises(ValueError, match=HALF.key):
-        EmittedCuda(HALF, {"template": "pointwise", "parameters": good | damage})
+        EmittedCuda(HALF, {"template": "cuda_pointwise", "parameters": good | damage})
 
 
 @pytest.mark.parametrize("change", [{"cluster": 2}, {"warps_n": 3}], ids=str)
@@ -114,7 +114,9 @@ def test_constants_are_filled_up_with_zeros_in_the_order_of_lanes():
     spec = KernelSpec("conv", 24, 8, 2, bias=True, dtype="float16", float_vectors=True)
     weight = np.arange(24 * 8, dtype=np.float32).reshape(1, 1, 24, 8)
     tile = PointwiseTile(16, 16, 1, 1, 1, 1)
-    packed, bias = EmittedCuda(spec, {"template": "pointwise", "parameters": asdict(tile)}).pack([weight, np.ones(8)])
+    packed, bias = EmittedCuda(spec, {"template": "cuda_pointwise", "parameters": asdict(tile)}).pack(
+        [weight, np.ones(8)]
+    )
     assert [packed.dtype, bias.dtype] == ["float16", "float32"]
     chunk = packed.reshape(2, 8, 4, 8)  # panel, column, quarter, channel
     np.testing.assert_array_equal(chunk[0, 5, 1], weight[0, 0, 8:16, 5])

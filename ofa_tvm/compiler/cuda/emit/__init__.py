@@ -21,12 +21,13 @@ from ofa_tvm.compiler.cuda.emit.template import Array, CudaTemplate, Launch
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
 
 TEMPLATES: dict[str, CudaTemplate[Any]] = {
-    "depthwise": DEPTHWISE,
-    "dense": DENSE,
-    "image": IMAGE,
-    "pool": POOL,
-    "pointwise": POINTWISE,
+    "cuda_depthwise": DEPTHWISE,
+    "cuda_dense": DENSE,
+    "cuda_image": IMAGE,
+    "cuda_pool": POOL,
+    "cuda_pointwise": POINTWISE,
 }
+"""By names that no template for CPUs has: logs of both are looked through for winners."""
 
 
 def has_template(spec: KernelSpec) -> bool:
