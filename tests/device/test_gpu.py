@@ -43,3 +43,16 @@ def test_every_kernel_of_a_pack_computes_what_it_should(tmp_path, dtype):
     assert records[0]["device"]["driver_version"]
     failed = [json.dumps(record) for record in records[1:] if record["status"] != "ok"]
     assert not failed
+
+
+def test_calls_of_a_subnet_are_metered_there(tmp_path):
+    """Volta and later count; a call draws 10 to 1000 W as long as it takes."""
+    target, pack = load_target("cuda", device="pack"), tmp_path / "pack"
+    with PackWriter(target, pack) as writer:
+        assert not writer.add_subnet(MBV3_CIFAR, MBV3_CIFAR.smallest, tmp_path, "default")
+        writer.finish()
+    subprocess.run([sys.executable, "measure.py"], cwd=pack, check=True)
+    records, _ = pack_measure.read_lines(pack / pack_measure.RESULTS)
+    (answer,) = records[1:]
+    assert answer["status"] == "ok"
+    assert 10 < answer["energy_mj"] / answer["times_ms"][0] < 1000
