@@ -31,7 +31,7 @@ COSTS = ("size", "macs", "memory", "energy")
 def search(
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Target: a name in targets/, or a .toml file; repeat for several (default: x86)."),
+        typer.Option(help="Target: a name in targets/, a .toml file, NAME@DEVICE; repeat for several (default: x86)."),
     ] = None,
     supernet: Annotated[
         Path | None, typer.Option(help=f"{SUPERNET} (default: mbv3-cifar); or OFA's accuracy predictor (.npz).")
@@ -42,7 +42,7 @@ def search(
     max_size_mb: Annotated[float | None, typer.Option(help="Most megabytes of weights.")] = None,
     max_mmacs: Annotated[float | None, typer.Option(help="Most millions of multiply-accumulates.")] = None,
     max_memory_mb: Annotated[float | None, typer.Option(help="Most megabytes of maps alive at once.")] = None,
-    max_energy_mj: Annotated[float | None, typer.Option(help="Most millijoules of one call, estimated.")] = None,
+    max_energy_mj: Annotated[float | None, typer.Option(help="Most millijoules of one call (GPUs: metered).")] = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(help="Minimise this too: size, macs, memory or energy; repeat for several."),
@@ -87,8 +87,8 @@ def search(
     """Find the most accurate subnet for each budget, or the whole front, and verify it on the device.
 
     Predictions choose; measurements of today decide: what is told is the median of windows of single calls, and a
-    budget is held where the slowest window holds it. With several targets, every target's picks are measured on the
-    others too. Where only some budgets can be met, or the machine is too busy to say, the exit code is 3.
+    budget is held where the slowest window holds it. With several targets, each one's picks are tried on the others
+    too. Where only some budgets can be met, or the machine is too busy to say, the exit code is 3.
     """
     from datetime import UTC, datetime
 
@@ -103,9 +103,9 @@ def search(
     from ofa_tvm.tuner.tuned_space import Target
 
     names = list(dict.fromkeys(target or ["x86"]))
-    device = device or ("pack" if export_pack else None)
+    device = device or ("pack" if export_pack and len(names) == 1 and "@" not in names[0] else None)
     if len(names) > 1 and (device is not None or dtype == "auto"):
-        raise UserError("--device, --export-pack and --dtype auto are for one target", "search each target alone")
+        raise UserError("--device and --dtype auto are for one target", "name each one's device: --target NAME@DEVICE")
     kinds = AUTO if dtype == "auto" else (dtype,)
     limits = zip(COSTS, (max_size_mb, max_mmacs, max_memory_mb, max_energy_mj), strict=True)
     settings = SearchSettings(
@@ -136,7 +136,7 @@ def search(
         emit({"expected": [plan.record() for plan in plans]}, json, lambda: "\n".join(map(expected_text, plans)))
         return
     outcome = run_search(request)
-    record = outcome.record(None if export_pack is None else outcome.export(export_pack))
+    record = outcome.record({} if export_pack is None else outcome.export(export_pack))
     missing = unmet(outcome, len(request.budgets_ms), export_pack)
     emit_partly(record, json, lambda: text_of(outcome, export_pack), missing)
 

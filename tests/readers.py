@@ -126,6 +126,7 @@ def _latency_record(config: SubnetConfig) -> LatencyRecord:
         measured_at="2026-01-01T00:00:00+00:00",
         figures=(FIGURES,),
         host="here",
+        energy_mj=12.5,
     )
 
 
@@ -282,7 +283,7 @@ def _pack(folder: Path) -> None:
         result = {"id": one.digest, "status": "ok", "times_ms": [0.3, 0.2], "is_checked": True, "at": 1e9}
         pack_measure.append_line(results, {"round": "round-1", **result})
     timed = {"status": "ok", "at": 1e9, "times_ms": [0.2], "reference_ms": [0.5], "figures": [FIGURES]}
-    pack_measure.append_line(results, {"round": "round-1", "id": "s", **timed})
+    pack_measure.append_line(results, {"round": "round-1", "id": "s", "energy_mj": 12.5, **timed})
 
 
 def _imported(folder: Path) -> object:
@@ -291,7 +292,8 @@ def _imported(folder: Path) -> object:
     try:
         with log.exclusive():
             done = import_kernels(folder / "pack", GPU, log)
-        records = [(record.times_ms, record.reference_ms) for record in read_records(log.folder, SPACE.name)]
+        read = read_records(log.folder, SPACE.name)
+        records = [(record.times_ms, record.reference_ms, record.energy_mj) for record in read]
         return done, log.kernels, records
     finally:
         for path in log.folder.glob("*.jsonl"):

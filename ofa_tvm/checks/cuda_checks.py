@@ -12,7 +12,7 @@ from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import is_gpu_target, load_target
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import OfaTvmError
-from ofa_tvm.support.ledger import gpu_joules
+from ofa_tvm.support.nvml import gpu_millijoules
 
 OLDEST_DRIVER = 580
 """TVM's CUDA runtime is built for CUDA 13, which this driver brings."""
@@ -96,8 +96,8 @@ def _gpu(runs_here: bool, tvm_schedules: bool) -> Iterator[Check]:
     if major.isdigit() and int(major) < OLDEST_DRIVER:
         fix = f"install driver {OLDEST_DRIVER} or newer: TVM's runtime is built for CUDA 13"
         yield Check("GPU driver", "fail" if runs_here else "warn", f"{gpu.driver} is too old", fix)
-    if gpu_joules() is None:
-        yield Check("GPU energy", "warn", "not metered", "pip install nvidia-ml-py: what tuning and training cost then")
+    if gpu_millijoules() is None:
+        yield Check("GPU energy", "warn", "its driver counts none (NVML)", "nothing to do: costs leave it out")
     else:
         yield Check("GPU energy", "ok", "metered by the driver (NVML)")
     if not tvm_schedules:

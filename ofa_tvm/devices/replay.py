@@ -116,5 +116,7 @@ def made_up_result(spec: KernelSpec, candidate: Candidate) -> TrialResult:
 def _timing(record: LatencyRecord) -> tuple[tuple[str, int, str], SubnetTiming]:
     """The subnet of a latency record, and its timing."""
     classes = record.classes or get_space(record.space).classes
-    timing = SubnetTiming(record.status, record.times_ms, record.reference_ms, error=record.error)
+    timing = SubnetTiming(
+        record.status, record.times_ms, record.reference_ms, error=record.error, energy_mj=record.energy_mj
+    )
     return (record.space, classes, record.subnet), timing

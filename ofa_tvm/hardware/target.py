@@ -219,6 +219,11 @@ class TargetSpec(_Part):
         return not self.is_gpu or self.kernels == "templates"
 
     @property
+    def is_this_cpu(self) -> bool:
+        """Whether networks run on this machine's CPU."""
+        return self.device == "local" and not self.is_gpu
+
+    @property
     def chip(self) -> str:
         """LLVM's name of the CPU, or the GPU's architecture."""
         return self.target.mcpu if self.target.gpu is None else self.target.gpu.arch
@@ -268,7 +273,7 @@ class TargetSpec(_Part):
             **where,
             "target": self.attributes,
             "device": self.device,
-            "cpu": cpu_name() if self.device == "local" and not self.is_gpu else None,
+            "cpu": cpu_name() if self.is_this_cpu else None,
             "threads": self.threads,
             "batch": self.batch,
             "dtype": self.dtype,

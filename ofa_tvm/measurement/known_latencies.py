@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from statistics import fmean, median
 
 import numpy as np
@@ -114,6 +115,21 @@ class KnownLatencies:
             usual_calibration_ms=usual_calibration_ms(self._windows),
             busy_cores=self._busy_cores,
         )
+
+    def energy_mj(self, config: SubnetConfig) -> float | None:
+        """Metered energy of a call: of today's measurements or, where no device measures, of earlier ones."""
+        records = self._now.get(config.key) or ([] if self._is_live else self._before.get(config.key, []))
+        metered_mj = [record.energy_mj for record in records if record.energy_mj is not None]
+        return median(metered_mj) if metered_mj else None
+
+    def metered(self) -> list[tuple[SubnetConfig, float, float]]:
+        """Measurements whose energy was metered: the subnet, its latency then in ms, and millijoules of a call."""
+        every = chain.from_iterable((*self._before.values(), *self._now.values()))
+        return [
+            (SubnetConfig.parse(record.subnet), record.latency_ms, record.energy_mj)
+            for record in every
+            if record.status == "ok" and record.energy_mj is not None
+        ]
 
     def latency_ms(self, config: SubnetConfig) -> float | None:
         """What is known of a subnet's latency: measured now or else before; None where nothing is known."""

@@ -15,10 +15,12 @@ from ofa_tvm.cost_model.importance import importance
 from ofa_tvm.cost_model.latency_data import LatencyData
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.learning_curve import doubled, learning_curve
+from ofa_tvm.cost_model.power import UNKNOWN, Power
 from ofa_tvm.devices.replay import ReplayDevice
 from ofa_tvm.measurement.kernel_times import how_to_tune, latency_table
 from ofa_tvm.measurement.known_latencies import KnownLatencies
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.spaces.subnet_table import QUANTITIES
 from ofa_tvm.support.console import Task, log, warn
 from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.support.files import Record
@@ -87,6 +89,21 @@ class LatencyBench:
     def latency_ms(self, config: SubnetConfig) -> float | None:
         """What is known of a subnet's latency; see ``KnownLatencies``."""
         return self._known.latency_ms(config)
+
+    def energy_mj(self, config: SubnetConfig) -> float | None:
+        """Metered energy of a call; see ``KnownLatencies``."""
+        return self._known.energy_mj(config)
+
+    def power(self) -> Power:
+        """What calls draw: by the cores that they keep busy, or a GPU's as metered; ``UNKNOWN`` where nothing was."""
+        if not self.target.is_gpu:
+            return Power.of_cores(self.target.threads)
+        metered = self._known.metered()
+        if not metered:
+            return UNKNOWN
+        configs, latency_ms, energy_mj = zip(*metered, strict=True)
+        macs = self.table.quantities(self.space.genomes(list(configs)))[:, QUANTITIES.index("macs")]
+        return Power.fit(np.asarray(latency_ms), macs / 1e6, np.asarray(energy_mj))
 
     def slowest_ms(self, config: SubnetConfig) -> float | None:
         """The latency that a budget is compared with: the slowest window's or, without windows, what is known."""

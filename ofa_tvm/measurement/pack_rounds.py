@@ -98,7 +98,7 @@ def run_packs(order: PackOrder, import_from: Path | None, export_to: Path | None
     return PackRound(str(tuning_log.folder), imported, exported, report)
 
 
-def pack_subnets(tuned: TunedSpace, subnets: Sequence[SubnetConfig], folder: Path) -> Exported | None:
+def pack_subnets(tuned: TunedSpace, subnets: Sequence[SubnetConfig], folder: Path) -> Exported:
     """Build a pack of subnets alone; returns what it holds.
 
     Raises:
@@ -106,7 +106,9 @@ def pack_subnets(tuned: TunedSpace, subnets: Sequence[SubnetConfig], folder: Pat
     """
     nothing = Budget(trials=0, seconds=None, trials_per_kernel=1)
     order = PackOrder(tuned, tuned.space.resolutions, nothing, subnets=subnets)
-    return run_packs(order, None, folder).exported
+    exported = run_packs(order, None, folder).exported
+    assert exported is not None
+    return exported
 
 
 def _export(order: PackOrder, folder: Path) -> Exported:

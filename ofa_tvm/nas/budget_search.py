@@ -18,7 +18,7 @@ from ofa_tvm.accuracy.source import AccuracySource
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.measurement.layer_times import layer_times
 from ofa_tvm.nas.feasibility import require_reachable
-from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
+from ofa_tvm.nas.objectives import ENERGY, LATENCY, OBJECTIVES
 from ofa_tvm.nas.result import FrontPoint, Pick, SearchRound, Verified
 from ofa_tvm.nas.searchers import SEARCHERS
 from ofa_tvm.nas.searchers.base import relative_excess
@@ -56,19 +56,24 @@ class Finder:
         self.bench, self.accuracy, self.settings = bench, accuracy, settings
         self.space = bench.space
         self.drawn = self.space.with_resolutions(settings.resolutions)
-        self._threads = bench.target.threads
         self._limits = dict(settings.limits or {})
         self._first: dict[str, _Prediction] = {}
         self.rounds: list[SearchRound] = []
-        self.latency = bench.fit()
+        self.latency, self._power = bench.fit(), bench.power()
 
     def _learn(self) -> None:
+        self._power = self.bench.power()
         self.latency = self.bench.fit()
         self.accuracy.fit()
 
     def costs(self, name: str, genomes: Genomes) -> Floats:
-        """Values of an objective, shape (n,)."""
-        return OBJECTIVES[name].values(self.latency, self._threads, genomes)
+        """Values of an objective as predicted, shape (n,)."""
+        return OBJECTIVES[name].values(self.latency, self._power, genomes)
+
+    def cost(self, name: str, config: SubnetConfig) -> float:
+        """Value of an objective for one subnet: metered energy where there is some, else as predicted."""
+        metered = self.bench.energy_mj(config) if name == ENERGY else None
+        return float(self.costs(name, self.space.genomes([config]))[0]) if metered is None else metered
 
     def _search(self, budget_ms: float | None, seed: int) -> tuple[list[SubnetConfig], Floats]:
         """Front of one search: subnets, and [-top1, latency in ms, other objectives], (k, m)."""
@@ -113,7 +118,7 @@ class Finder:
             Infeasible: even the fastest subnets are slower; names the nearest.
         """
         limits = {LATENCY: budget_ms, **self._limits}
-        require_reachable(self.latency, self._threads, self.space, self.drawn, limits)
+        require_reachable(self.latency, self._power, self.space, self.drawn, limits)
         tried: dict[str, SubnetConfig] = {}
         for number in range(self.settings.most_rounds):
             finalists = self._finalists(budget_ms, number, tried)
@@ -206,6 +211,8 @@ class Finder:
 
         Where too many windows are disturbed, one window within the budget is enough: the pick is offered as unsure.
         """
+        if not self._meets_limits(config):
+            return False
         latency_ms, timing = self.bench.latency_ms(config), self.bench.timing(config)
         if timing is not None and not timing.is_sound:
             return timing.spread_ms(self.bench.percentile)[0] <= budget_ms
@@ -253,15 +260,11 @@ class Finder:
         return None
 
     def _untried_within(self, tried: dict[str, SubnetConfig], budget_ms: float) -> list[SubnetConfig]:
-        return [
-            config
-            for config in self.bench.known()[0]
-            if config.key not in tried and self._holds(config, budget_ms) and self._meets_limits(config)
-        ]
+        known = self.bench.known()[0]
+        return [config for config in known if config.key not in tried and self._holds(config, budget_ms)]
 
     def _meets_limits(self, config: SubnetConfig) -> bool:
-        genome = self.space.genomes([config])
-        within = all(self.costs(name, genome)[0] <= limit for name, limit in self._limits.items())
+        within = all(self.cost(name, config) <= limit for name, limit in self._limits.items())
         return within and config.resolution in self.drawn.resolutions
 
     def pick(self, config: SubnetConfig, budget_ms: float | None, number: int = 0) -> Pick:
@@ -271,7 +274,6 @@ class Finder:
         is_measured = self.bench.target.provenance == "measured"
         timing = self.bench.timing(config)
         first = self._first[config.key]
-        genome = self.space.genomes([config])
         validated = self.accuracy.validated(config)
         return Pick(
             number=number,
@@ -289,8 +291,9 @@ class Finder:
             macs=network.macs,
             parameters=network.parameters,
             peak_activation_bytes=network.peak_activation_bytes,
-            objectives={name: float(self.costs(name, genome)[0]) for name in self.settings.objectives},
+            objectives={name: self.cost(name, config) for name in self.settings.objectives},
             timing=timing,
+            energy_mj=self.bench.energy_mj(config),
             held=None if budget_ms is None else self.held(config, budget_ms),
             blocks=subnet_blocks(self.space, config),
             layers=layer_times(self.bench.tuned, config, verified_ms or first.latency[0]),
@@ -336,11 +339,11 @@ class Finder:
         """Measured picks spread over the predicted front, those that are not dominated, fastest first.
 
         Raises:
-            Infeasible: nothing meets the limits.
+            Infeasible: nothing meets the limits, as predicted or as metered.
             PartialResult: none of them could be measured.
         """
         if not front:
-            require_reachable(self.latency, self._threads, self.space, self.drawn, self._limits)
+            require_reachable(self.latency, self._power, self.space, self.drawn, self._limits)
             raise Infeasible("no subnet meets all limits together", "allow more of one of them")
         spread = np.linspace(0, len(front) - 1, min(self.settings.front_picks, len(front))).round().astype(int)
         configs = [SubnetConfig.parse(front[row].subnet) for row in spread]
@@ -351,6 +354,9 @@ class Finder:
             self._verify(measured, None)
         if not measured:
             raise PartialResult("no subnet of the front could be measured", "see latency.jsonl in the tuning log")
+        measured = [config for config in measured if self._meets_limits(config)]
+        if not measured:
+            raise Infeasible("no subnet of the front meets all limits as it was measured", "allow more of one of them")
         picks = [self.pick(config, None) for config in measured]
         scores = [
             [-self.top1(config), pick.verified_ms, *pick.objectives.values()]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ofa_tvm.cost_model.latency_model import LatencyModel
+from ofa_tvm.cost_model.power import Power
 from ofa_tvm.measurement.kernel_times import saved_model
 from ofa_tvm.measurement.latency_bench import UNUSUAL
-from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
+from ofa_tvm.nas.objectives import ENERGY, LATENCY, OBJECTIVES
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.support.errors import Infeasible, UserError
@@ -16,7 +17,7 @@ from ofa_tvm.tuner.tuned_space import TunedSpace
 
 def require_reachable(
     model: LatencyModel,
-    threads: int,
+    power: Power,
     space: SearchSpace,
     drawn: SearchSpace,
     limits: Mapping[str, float],
@@ -28,7 +29,7 @@ def require_reachable(
 
     Args:
         model: the latency model, of ``space``.
-        threads: of the target.
+        power: what calls draw.
         space: the space.
         drawn: the space of the resolutions that may be taken.
         limits: by name of the objective; of latency, the low end of the predicted interval counts.
@@ -40,7 +41,7 @@ def require_reachable(
     for name, limit in limits.items():
         config = model.fastest(drawn.resolutions) if name == LATENCY else drawn.smallest
         genome = space.genomes([config])
-        value = float(OBJECTIVES[name].values(model, threads, genome)[0])
+        value = float(OBJECTIVES[name].values(model, power, genome)[0])
         certain = float(model.predict(genome)[1][0]) / doubt if name == LATENCY else value
         if certain > limit:
             what = OBJECTIVES[name]
@@ -70,6 +71,8 @@ def refuse_hopeless(tuned: TunedSpace, settings: SearchSettings, budgets: Sequen
     except UserError:
         return  # no model that could tell; measurements will
     except_latency = dict(settings.limits or {})
+    if tuned.target.is_gpu:
+        except_latency.pop(ENERGY, None)  # only measurements tell what it draws
     space = tuned.space
     drawn = space.with_resolutions(settings.resolutions)
     if settings.percentile != 50 or settings.busy_cores:
@@ -78,7 +81,7 @@ def refuse_hopeless(tuned: TunedSpace, settings: SearchSettings, budgets: Sequen
     for latency_limit in [{LATENCY: budget} for budget in budgets] or [{}]:
         limits = {**latency_limit, **except_latency}
         try:
-            require_reachable(model, tuned.target.threads, space, drawn, limits, UNUSUAL)
+            require_reachable(model, Power.of_cores(tuned.target.threads), space, drawn, limits, UNUSUAL)
         except Infeasible as error:
             hopeless.append(error)
     if len(hopeless) == max(1, len(budgets)):

@@ -103,7 +103,7 @@ def _own_library(search: TargetSearch, threads: int) -> Library | None:
     What int8 kernels compute is the same on every CPU, so this one stands in for others.
     """
     target, winners = search.target, search.log.winners
-    if target.device != "local" or target.is_gpu:
+    if not target.is_this_cpu:
         if target.dtype != "int8":
             return None
         target, winners = load_target("x86", dtype="int8"), {}

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from ofa_tvm.hardware.target import Provenance
 from ofa_tvm.nas.budget_search import Finder
 from ofa_tvm.nas.result import Pick
 from ofa_tvm.spaces import SubnetConfig
@@ -15,7 +16,7 @@ from ofa_tvm.support.files import Record
 
 @dataclass(frozen=True)
 class Regret:
-    """Picks of one target on another, measured there and compared with that target's own picks; means over the picks.
+    """Picks of one target on another, compared there with that target's own picks; means over the picks.
 
     Args:
         shipped: the target that the picks were searched for.
@@ -27,6 +28,9 @@ class Regret:
         picks: how many were compared.
         unsure_budgets: picks of which others disturbed the machine too much to say; None in files of older versions,
             which count them as broken.
+        predicted: picks that were not measured there: their latency is what the model there predicts, and it is not
+            counted whether they hold their budget.
+        provenance: how the latencies of the others were obtained.
     """
 
     shipped: str
@@ -36,6 +40,15 @@ class Regret:
     broken_budgets: int
     picks: int
     unsure_budgets: int | None = None
+    predicted: int = 0
+    provenance: Provenance = "measured"
+
+    @property
+    def how(self) -> str:
+        """How latencies there were obtained, for a person."""
+        if self.predicted == self.picks:
+            return "predicted"
+        return f"{self.provenance}, {self.predicted} predicted" if self.predicted else self.provenance
 
     def record(self) -> Record:
         """As a JSON object."""
@@ -43,20 +56,26 @@ class Regret:
 
 
 def regret(shipped: str, picks: Sequence[Pick], on: str, finder: Finder, own: Sequence[Pick]) -> Regret:
-    """Measure picks of one target on another and compare them with its own.
+    """Measure picks of one target on another, or predict them where no device is at hand; compare them with its own.
 
     Args:
         shipped: name of the target that the picks were searched for.
-        picks: its picks.
+        picks: its picks, one or more.
         on: name of the other target (or the same).
         finder: of the other target.
-        own: the other target's picks.
+        own: the other target's picks; likewise.
     """
     configs = [SubnetConfig.parse(pick.subnet) for pick in (*picks, *own)]
     measured = finder.bench.measure(configs, f"measuring picks of {shipped} on {on}")
-    latency_ms = np.asarray([np.inf if latency is None else latency for latency in measured])
-    budgeted = [(config, pick.budget_ms) for config, pick in zip(configs, picks, strict=False) if pick.budget_ms]
-    held = [finder.held(config, budget_ms) for config, budget_ms in budgeted]
+    predicted_ms = finder.latency.mean_ms(finder.space.genomes(configs))
+    best_known = [guess if known is None else known for known, guess in zip(measured, predicted_ms, strict=True)]
+    latency_ms = np.asarray(best_known, dtype=np.float64)
+    shipped_here = list(zip(configs, picks, measured, strict=False))
+    held = [
+        finder.held(config, pick.budget_ms)
+        for config, pick, known in shipped_here
+        if pick.budget_ms and known is not None
+    ]
     top1 = np.asarray([finder.top1(config) for config in configs])
     shipped_ms, shipped_top1 = latency_ms[: len(picks), None], top1[: len(picks), None]
     budgets_ms = np.asarray([pick.budget_ms or 0.0 for pick in picks])[:, None]
@@ -70,4 +89,6 @@ def regret(shipped: str, picks: Sequence[Pick], on: str, finder: Finder, own: Se
         broken_budgets=held.count(False),
         picks=len(picks),
         unsure_budgets=held.count(None),
+        predicted=sum(known is None for _, _, known in shipped_here),
+        provenance=finder.bench.target.stored_provenance(),
     )

@@ -14,7 +14,17 @@ from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost
-from ofa_tvm.support.typed import Count, Finite, Fraction, Milliseconds, NotNegative, Positive, SubnetKey, read_form
+from ofa_tvm.support.typed import (
+    Count,
+    Finite,
+    Fraction,
+    Millijoules,
+    Milliseconds,
+    NotNegative,
+    Positive,
+    SubnetKey,
+    read_form,
+)
 from ofa_tvm.timing.core_rates import CoreRates
 from ofa_tvm.timing.window import Percentile, Timing
 from ofa_tvm.tuner.tuning_facts import TuningFacts
@@ -41,6 +51,7 @@ class Pick(_Part):
         measured_ms: told latency on the device, see ``timing``; None where it was not measured.
         timing: the windows behind it; None in results of older versions, and where it was not measured.
         estimated_ms: latency as it is estimated without a device; None where it was measured.
+        energy_mj: millijoules of one call, as a GPU's driver counts them; None where nothing does.
         predicted_top1: accuracy as a fraction.
         validation_top1: accuracy on held-out training images.
         validation_error: its standard error.
@@ -67,6 +78,7 @@ class Pick(_Part):
     measured_ms: Milliseconds | None = None
     timing: Timing | None = None
     estimated_ms: Milliseconds | None = None
+    energy_mj: Millijoules | None = None
     predicted_top1: Finite | None = None
     validation_top1: Fraction | None = None
     validation_error: float | None = None
@@ -86,6 +98,11 @@ class Pick(_Part):
     def error(self) -> float | None:
         """Predicted over verified latency, less one."""
         return self.predicted_ms / self.verified_ms - 1 if self.verified_ms else None
+
+    @property
+    def watts(self) -> float | None:
+        """What the device drew during its calls, by its own counter; None where nothing counted."""
+        return self.energy_mj / self.measured_ms if self.energy_mj and self.measured_ms else None
 
     @property
     def verified_ms(self) -> float | None:
@@ -205,6 +222,7 @@ class SearchResult(_Part):
         ofa_tvm: version that searched; likewise.
         tuning: what the tuning log said of the kernels; None in results of older versions.
         core_rates: what a core of this machine can do at most; None where another device measured.
+        unfinished: identity of the work, while the same search has other targets to finish: it takes this result up.
     """
 
     schema_version: int = Field(ge=1, le=1)
@@ -239,6 +257,7 @@ class SearchResult(_Part):
     ofa_tvm: str = ""
     tuning: TuningFacts | None = None
     core_rates: CoreRates | None = None
+    unfinished: str = ""
 
     @property
     def timed(self) -> tuple[Pick, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
@@ -21,13 +21,14 @@ from ofa_tvm.nas.regret import Regret
 from ofa_tvm.nas.result import FILE_NAME
 from ofa_tvm.nas.searchers import SEARCHERS
 from ofa_tvm.nas.settings import SearchSettings
-from ofa_tvm.nas.target_search import TargetSearch, cross_target, write_regret
+from ofa_tvm.nas.target_search import TargetSearch, cross_target, waits_elsewhere, write_regret
 from ofa_tvm.spaces.architectures import read_architectures
 from ofa_tvm.supernet.facts import checkpoint_path
 from ofa_tvm.support.console import log
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import Infeasible, UserError
 from ofa_tvm.support.files import Record
+from ofa_tvm.support.nvml import gpu_millijoules
 from ofa_tvm.support.shipped import known_as
 from ofa_tvm.timing.inference import unknown_power
 from ofa_tvm.tuner.tuned_space import Target, TunedSpace
@@ -76,8 +77,8 @@ class SearchRequest:
     def check(self) -> None:
         """Refuse what cannot be searched for.
 
-        That is unknown names, limits that are not positive, several targets where one is measured by packs, a pack for
-        a device that needs none, energy of a GPU, and percentiles or load for a device other than this machine.
+        That is unknown names, limits that are not positive, targets of one name, a pack for devices that need none,
+        energy where nothing tells it, and percentiles or load for a device other than this machine.
 
         Raises:
             UserError: it cannot; names what is wrong.
@@ -92,19 +93,28 @@ class SearchRequest:
             if not 0 < limit < float("inf"):
                 unit = OBJECTIVES[name].unit
                 raise UserError(f"a limit of {name} must be a positive number of {unit}, not {limit:g}")
+        names = [target.spec.name for target in self.targets]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice and not self.merges:
+            hint = "copy the file of one under another name, and give that .toml file as --target"
+            raise UserError(f"two targets are called {twice[0]}", hint)
+        devices = [target.spec.device for target in self.targets]
+        if self.exports and "pack" not in devices:
+            hint = "leave out --export-pack, or say what is measured elsewhere: --target NAME@pack"
+            raise UserError(f"--device {devices[0]} needs no pack", hint)
         for target in self.targets:
             self._check_target(target.spec)
 
     def _check_target(self, spec: TargetSpec) -> None:
-        if spec.device == "pack" and len(self.targets) > 1:
-            each = "precision alone: --dtype float32, then int8" if self.merges else "target alone"
-            raise UserError(f"target {spec.name} is measured elsewhere, by packs", f"search each {each}")
-        if self.exports and spec.device != "pack":
-            raise UserError(f"--device {spec.device} needs no pack", "leave out --device, or --export-pack")
-        asks_energy = "energy" in {*self.settings.objectives, *(self.settings.limits or ())}
-        if asks_energy and (unknown := unknown_power(spec.attributes)):
-            hint = "leave energy out: on one target it grows with latency"
-            raise UserError(f"energy of target {spec.name} cannot be estimated: {unknown}", hint)
+        if spec.device == "pack" and self.merges:
+            hint = "search each precision alone: --dtype float32, then int8"
+            raise UserError(f"target {spec.name} is measured elsewhere, by packs", hint)
+        unknown = _unknown_energy(spec) if self.settings.asks_energy else ""
+        if unknown:
+            raise UserError(
+                f"energy of target {spec.name} cannot be told: {unknown}",
+                "leave energy out: on one target it grows with latency",
+            )
         if (self.settings.percentile != 50 or self.settings.busy_cores > 0) and spec.device != "local":
             raise UserError(
                 f"--percentile and --load are for what this machine measures, target {spec.name} is device "
@@ -131,31 +141,50 @@ class SearchOutcome:
     regret_file: Path | None = None
     folder: Path | None = None
 
-    def export(self, folder: Path) -> Exported | None:
-        """Pack the finalists that must be measured elsewhere; None where there are none."""
-        (on_target,) = self.searches
-        if isinstance(on_target, Precisions):
-            return None
-        wanted = list(on_target.bench.wanted.values())
-        return pack_subnets(on_target.bench.tuned, wanted, folder) if wanted else None
+    def pack_of(self, target: str, folder: Path) -> Path:
+        """Where a target's finalists are packed: in the folder or, of several targets, in one of its name there."""
+        return folder / target if len(self.searches) > 1 else folder
 
-    def record(self, exported: Exported | None = None) -> Record:
-        """As a JSON object: the result, or those of several targets by their names."""
-        if not self.regret:
-            return {**self.results[0], "exported": None if exported is None else asdict(exported)}
+    def export(self, folder: Path) -> dict[str, Exported]:
+        """Pack the finalists that must be measured elsewhere; what was packed, by name of the target."""
+        exported = {}
+        for on_target in self.searches:
+            wanted = list(on_target.bench.wanted.values())
+            if on_target.target.device == "pack" and wanted and not isinstance(on_target, Precisions):
+                name = on_target.target.name
+                exported[name] = pack_subnets(on_target.bench.tuned, wanted, self.pack_of(name, folder))
+        return exported
+
+    def record(self, exported: Mapping[str, Exported]) -> Record:
+        """As a JSON object: the result, or those of several targets by their names; ``exported`` likewise."""
+        packs = {name: asdict(pack) for name, pack in exported.items()}
+        if len(self.searches) == 1:
+            return {**self.results[0], "exported": next(iter(packs.values()), None)}
         targets = {search.target.name: result for search, result in zip(self.searches, self.results, strict=True)}
         return {
             "targets": targets,
             "regret": [entry.record() for entry in self.regret],
             "folder": str(self.folder),
+            "exported": packs,
         }
+
+
+def _unknown_energy(spec: TargetSpec) -> str:
+    """Why it is not known what calls on a target draw; empty where it is, or where measurements may tell it."""
+    if not spec.is_gpu:
+        return unknown_power(spec.attributes)
+    is_counted = spec.device != "local" or gpu_millijoules() is not None
+    return "" if is_counted else "the GPU's driver counts none (NVML)"
 
 
 def search_command(request: SearchRequest) -> str:
     """The command line that searches the same."""
     settings, usual = request.settings, SearchSettings()
-    named = list(dict.fromkeys(target.source for target in request.targets))
+    targets = list(dict.fromkeys((target.source, target.device) for target in request.targets))
+    is_one = len(targets) == 1
+    named = [source if is_one or device is None else f"{source}@{device}" for source, device in targets]
     one = request.targets[0]
+    dtypes = {target.spec.dtype for target in request.targets}
     limits = {f"--max-{LIMIT_OPTIONS[name]}": [limit] for name, limit in (settings.limits or {}).items()}
     options: dict[str, Iterable[object]] = {
         "--target": named,
@@ -166,10 +195,10 @@ def search_command(request: SearchRequest) -> str:
         "--resolution": request.resolutions,
         "--arch": request.start,
         "--data": [request.evaluation.data],
-        "--threads": [one.spec.threads] if len(named) == 1 else [],
-        "--batch": [one.spec.batch] if len(named) == 1 else [],
-        "--dtype": ["auto" if request.merges else one.spec.dtype],
-        "--device": [one.device],
+        "--threads": [one.spec.threads] if is_one else [],
+        "--batch": [one.spec.batch] if is_one else [],
+        "--dtype": ["auto"] if request.merges else dtypes if len(dtypes) == 1 else [],
+        "--device": [one.device] if is_one else [],
         "--logs": [one.logs],
         "--accuracies": request.evaluation.accuracies,
         "--samples": [request.samples],
@@ -233,8 +262,26 @@ def expected(request: SearchRequest) -> list[ExpectedSearch]:
     return [expected_search(tuned, settings, request.budgets_ms, request.samples) for _, tuned in hopeful]
 
 
+def _opened(
+    stack: ExitStack, request: SearchRequest, hopeful: Sequence[tuple[Target, TunedSpace]], settings: SearchSettings
+) -> list[TargetSearch]:
+    """A search on each target, with its log and its device, which the stack gives back."""
+    from ofa_tvm.devices import open_device  # slow to import
+
+    searches = []
+    for target, tuned in hopeful:
+        stack.enter_context(tuned.log.exclusive())
+        device = None if target.spec.device == "pack" else stack.enter_context(open_device(target.spec))
+        part = target.spec.dtype if request.merges else target.spec.name
+        folder = request.folder if len(request.targets) == 1 else request.folder / part
+        searches.append(TargetSearch(target, tuned, device, folder, settings, search_command(request)))
+    return searches
+
+
 def search(request: SearchRequest) -> SearchOutcome:
     """Find and verify the picks; results are written to the request's folder.
+
+    What is measured elsewhere comes first: what is missing there is said before anything is measured here.
 
     Raises:
         UserError: something cannot be read, or cannot be searched for.
@@ -242,42 +289,47 @@ def search(request: SearchRequest) -> SearchOutcome:
     """
     settings, hopeful, open_accuracy = _prepared(request)
 
-    from ofa_tvm.devices import open_device  # slow to import
-
+    several = len(request.targets) > 1 and not request.merges
+    path = checkpoint_path(request.supernet)
     with ExitStack() as stack:
-        searches = []
-        for target, tuned in hopeful:
-            stack.enter_context(tuned.log.exclusive())
-            device = None if target.spec.device == "pack" else stack.enter_context(open_device(target.spec))
-            part = target.spec.dtype if request.merges else target.spec.name
-            folder = request.folder if len(request.targets) == 1 else request.folder / part
-            searches.append(TargetSearch(target, tuned, device, folder, settings, search_command(request)))
+        searches = _opened(stack, request, hopeful, settings)
+        in_order = sorted(searches, key=lambda one: one.device is not None)
+        for on_target in in_order:
+            if on_target.device is None:
+                on_target.measure(request.samples)
         log(f"opening {request.supernet}")
         opened: dict[DType, OpenedAccuracy] = {}
-        for on_target in searches:
+        for on_target in sorted(searches, key=lambda one: not one.target.is_this_cpu):  # which evaluates fastest
             if on_target.target.dtype not in opened:
                 opened[on_target.target.dtype] = open_accuracy(on_target)
+
+        def finish(on_target: TargetSearch, *, is_kept: bool) -> Record:
+            source, sha256, _ = opened[on_target.target.dtype]
+            return on_target.result(path, sha256, source, request.budgets_ms, is_kept=is_kept)
 
         def run(on_target: TargetSearch) -> None:
             accuracy = opened[on_target.target.dtype]
             # The next precision needs the same board, which serves one session at a time.
             with (on_target.device if request.merges else None) or nullcontext():
-                on_target.measure(request.samples)
+                if on_target.device is not None:
+                    on_target.measure(request.samples)
+                if several and on_target.bench.can_measure and on_target.take_up(accuracy.source, accuracy.sha256):
+                    return
                 on_target.search(accuracy.source, request.budgets_ms)
             with on_target.ledger.phase("count test images"):
                 on_target.picks = [accuracy.tested(pick, number) for number, pick in enumerate(on_target.picks, 1)]
+            if several and on_target.bench.can_measure:
+                finish(on_target, is_kept=True)
 
-        searches = _each(searches, run, request.merges)
-        matrix = cross_target(searches) if len(searches) > 1 and not request.merges else []
-    path = checkpoint_path(request.supernet)
-    results = []
-    for on_target in searches:
-        source, sha256, _ = opened[on_target.target.dtype]
-        results.append(on_target.result(path, sha256, source, request.budgets_ms))
+        done = _each(in_order, run, request.merges)
+        searches = [on_target for on_target in searches if on_target in done]
+        matrix = cross_target(searches) if several else []
+    waits = several and waits_elsewhere(searches)
+    results = [finish(one, is_kept=waits and one.bench.can_measure) for one in searches]
     if request.merges:
         precisions = Precisions(searches, request.folder)
         return SearchOutcome([precisions], [precisions.result(results)], folder=request.folder)
-    regret_file = write_regret(request.folder, matrix) if matrix else None
+    regret_file = write_regret(request.folder, matrix) if several else None
     return SearchOutcome(searches, results, matrix, regret_file, request.folder)
 
 

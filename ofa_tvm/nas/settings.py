@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ofa_tvm.nas.objectives import ENERGY
 from ofa_tvm.timing.window import Percentile
 
 
@@ -32,3 +33,8 @@ class SearchSettings:
     percentile: Percentile = 50
     busy_cores: int = 0
     start: tuple[str, ...] = ()
+
+    @property
+    def asks_energy(self) -> bool:
+        """Whether energy is limited or minimised."""
+        return ENERGY in {*self.objectives, *(self.limits or ())}

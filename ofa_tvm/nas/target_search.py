@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -10,16 +12,18 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ofa_tvm.accuracy.source import AccuracySource
+from ofa_tvm.cost_model.power import UNKNOWN
 from ofa_tvm.measurement.latency_bench import LatencyBench, warn_of_estimates
 from ofa_tvm.nas.budget_search import Finder
 from ofa_tvm.nas.feasibility import all_infeasible
 from ofa_tvm.nas.regret import Regret, regret
-from ofa_tvm.nas.result import FILE_NAME, FrontPoint, Pick, UnmetBudget
+from ofa_tvm.nas.result import FILE_NAME, FrontPoint, Pick, UnmetBudget, load_search_result
 from ofa_tvm.nas.settings import SearchSettings
+from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.support.command import SCHEMA_VERSION
 from ofa_tvm.support.console import log
-from ofa_tvm.support.errors import Infeasible
-from ofa_tvm.support.files import Record, write_json
+from ofa_tvm.support.errors import Infeasible, UserError
+from ofa_tvm.support.files import Record, read_json, write_json
 from ofa_tvm.support.ledger import Cost, Ledger, other_attempt
 from ofa_tvm.support.version import VERSION
 from ofa_tvm.timing.core_rates import core_rates
@@ -59,6 +63,7 @@ class TargetSearch:
         self.picks: list[Pick] = []
         self.front: list[FrontPoint] = []
         self.front_rounds = 0
+        self._result: Record | None = None
 
     @property
     def finder(self) -> Finder:
@@ -68,13 +73,23 @@ class TargetSearch:
         return self._finder
 
     def measure(self, samples: int) -> None:
-        """Measure subnets until the latency model has enough, and how fast the machine is now."""
+        """Measure subnets until the latency model has enough, and how fast the machine is now.
+
+        Raises:
+            UserError: energy is asked for, and none was metered.
+        """
         warn_of_estimates(self.bench, self.settings.resolutions)
         with self.ledger.phase("measure subnets"):
             if self.device is not None:
                 self.device.start()
             self.bench.anchor()
             self.bench.measure_samples(samples, resolutions=self.settings.resolutions)
+        if self.settings.asks_energy and self.bench.power() == UNKNOWN:
+            raise UserError(
+                f"what calls on {self.target.name} draw is not known: no energy was metered with its latencies",
+                f"measure some where its driver counts energy: python -m ofa_tvm.tune --target {self.named.source} "
+                "--export-pack FOLDER --trials 0 --samples 20; or leave energy out",
+            )
 
     def search(self, accuracy: AccuracySource, budgets: Sequence[float]) -> None:
         """Find and verify the picks.
@@ -107,14 +122,58 @@ class TargetSearch:
         return picks
 
     def _core_rates(self) -> Record | None:
-        rates = core_rates() if self.target.device == "local" and not self.target.is_gpu else None
+        rates = core_rates() if self.target.is_this_cpu else None
         return None if rates is None else asdict(rates)
 
-    def result(self, supernet: Path, sha256: str, accuracy: AccuracySource, budgets: Sequence[float]) -> Record:
-        """What ``search_result`` reads; written to the folder too."""
+    def take_up(self, accuracy: AccuracySource, sha256: str) -> bool:
+        """Whether a search that did not finish its other targets left its picks here; they are taken as they are.
+
+        Args:
+            accuracy: of the supernet.
+            sha256: of the supernet.
+        """
+        path = self.folder / FILE_NAME
+        try:
+            left = load_search_result(self.folder)
+        except UserError:
+            return False
+        if left.unfinished != self._work(sha256):
+            return False
+        log(f"{self.target.name} is done: {path}")
+        self._finder = Finder(self.bench, accuracy, self.settings)
+        self.picks, self.front, self.infeasible = list(left.picks), list(left.front), list(left.infeasible)
+        self._result = read_json(path, "search result")
+        return True
+
+    def _work(self, sha256: str) -> str:
+        """Identity of what is searched for, with what the device builds: the same work has the same picks to offer."""
+        schedules = self.log.schedules_digest(list(self.bench.tuned.kernels()))
+        facts = [self.command, self.target.fingerprint, sha256, schedules]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def result(
+        self,
+        supernet: Path,
+        sha256: str,
+        accuracy: AccuracySource,
+        budgets: Sequence[float],
+        *,
+        is_kept: bool = False,
+    ) -> Record:
+        """What ``search_result`` reads; written to the folder too.
+
+        ``is_kept``: the same search has other targets to finish; until then, ``take_up`` finds this one's.
+        """
+        if self._result is None:
+            self._result = self._payload(supernet, sha256, accuracy, budgets)
+        self._result |= {"unfinished": self._work(sha256) if is_kept else ""}
+        write_json(self.folder / FILE_NAME, {"schema_version": SCHEMA_VERSION, **self._result})
+        return self._result
+
+    def _payload(self, supernet: Path, sha256: str, accuracy: AccuracySource, budgets: Sequence[float]) -> Record:
         with self.ledger.phase("rate the models"):
             latency_quality, accuracy_quality = self.bench.fit_and_save(), accuracy.report()
-        payload = {
+        return {
             "space": self.bench.space.name,
             "supernet": str(supernet),
             "supernet_sha256": sha256,
@@ -147,8 +206,6 @@ class TargetSearch:
             "cost": [cost.record() for cost in self._costs()],
             "folder": str(self.folder),
         }
-        write_json(self.folder / FILE_NAME, {"schema_version": SCHEMA_VERSION, **payload})
-        return payload
 
     def _costs(self) -> list[Cost]:
         """Of this run, after those of earlier ones in the same folder, which this one's result replaces."""
@@ -162,12 +219,22 @@ def _records(values: Sequence[BaseModel]) -> list[Record]:
 
 
 def cross_target(searches: Sequence[TargetSearch]) -> list[Regret]:
-    """Every target's picks on every other target."""
+    """Every target's picks on every target; none of those that have no picks yet."""
+    every = [SubnetConfig.parse(pick.subnet) for search in searches for pick in search.picks]
+    for on in searches:
+        on.bench.measure(every, f"measuring all picks on {on.target.name}")
     return [
         regret(shipped.target.name, shipped.picks, on.target.name, on.finder, on.picks)
         for shipped in searches
         for on in searches
+        if shipped.picks and on.picks
     ]
+
+
+def waits_elsewhere(searches: Sequence[TargetSearch]) -> bool:
+    """Whether a pick is still to be measured on a target that packs measure."""
+    every = [SubnetConfig.parse(pick.subnet) for search in searches for pick in search.picks]
+    return any(on.device is None and on.bench.latency_ms(config) is None for on in searches for config in every)
 
 
 def write_regret(folder: Path, matrix: Sequence[Regret]) -> Path:

@@ -216,7 +216,7 @@ def _picked(run: SearchResult, pick: Pick, watts: float | None) -> Delivered:
         run.space,
         pick.parameters,
         None,
-        *_inference(pick.timing, pick.measured_ms, pick.estimated_ms, shape, watts, attributes),
+        *_inference(pick.timing, pick.measured_ms, pick.estimated_ms, shape, watts or pick.watts, attributes),
     )
 
 

@@ -78,6 +78,7 @@ class Offer:
         budget_ms: that it was searched for.
         held: whether it holds that.
         unknown_power: why it is not known what its target draws; empty where it is.
+        watts: what its calls drew by the device's own counter; None where nothing counted.
         threads: of its target.
         batch: images of one call.
         provenance: how latencies were obtained.
@@ -106,6 +107,7 @@ class Offer:
     budget_ms: float | None
     held: bool | None
     unknown_power: str
+    watts: float | None
     threads: int
     batch: int
     provenance: Provenance
@@ -140,7 +142,7 @@ class Offer:
         if self.latency_ms is None or self.unknown_power:
             return None
         measured = self.provenance == "measured"
-        return Inference.of(self.latency_ms, self.timing, self.threads, self.batch, measured=measured, watts=None)
+        return Inference.of(self.latency_ms, self.timing, self.threads, self.batch, measured=measured, watts=self.watts)
 
     @property
     def anchor(self) -> str:
@@ -205,7 +207,8 @@ def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series, out
         subnet=pick.subnet,
         budget_ms=pick.budget_ms,
         held=pick.held,
-        unknown_power=unknown_power(result.conditions.get("target") or {}),
+        unknown_power="" if pick.watts else unknown_power(result.conditions.get("target") or {}),
+        watts=pick.watts,
         threads=result.threads,
         batch=result.batch or 1,
         provenance=result.provenance,
@@ -254,6 +257,7 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
         budget_ms=latency.budget_ms,
         held=latency.budget_held,
         unknown_power=unknown_power(manifest.target.attributes),
+        watts=None,
         threads=manifest.target.threads,
         batch=manifest.input.shape[0],
         provenance=latency.provenance,

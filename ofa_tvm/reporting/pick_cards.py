@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ofa_tvm.nas.objectives import OBJECTIVES
+from ofa_tvm.nas.objectives import ENERGY, OBJECTIVES
 from ofa_tvm.reporting import units
 from ofa_tvm.reporting.offers import Offer
 from ofa_tvm.reporting.parts import Card, Cards, Fact, Tone
@@ -29,8 +29,10 @@ def _card(offer: Offer, has_several_series: bool, given: Assumptions) -> Card:
     known, unknown = list[Fact](), list[Fact]()
     for fact in (*_speed(offer), *_accuracy(offer), *_size(offer), *_startup(offer), *_energy(offer, given)):
         (known if fact.value else unknown).append(fact)
+    how = "estimated" if offer.watts is None else "metered by the GPU's driver"
     known += [
-        Fact(OBJECTIVES[name].label, f"{value:.3f} {OBJECTIVES[name].unit}") for name, value in offer.objectives.items()
+        Fact(OBJECTIVES[name].label, f"{value:.3f} {OBJECTIVES[name].unit}", how if name == ENERGY else "")
+        for name, value in offer.objectives.items()
     ]
     verdict, tone = _verdict(offer)
     return Card(

@@ -16,6 +16,7 @@ COLUMNS = (
     Column("over their budget"),
     Column("unsure", note="other work disturbed the machine too much to say whether the budget is held"),
     Column("picks"),
+    Column("latencies", is_text=True, note="how they were obtained there"),
 )
 
 
@@ -27,7 +28,7 @@ def regret_section(entries: Sequence[Regret]) -> Section | None:
     by_pair = {(entry.shipped, entry.on): entry for entry in entries}
     worst = max(entry.slower for entry in entries) or 1.0
     rows = tuple((shipped, tuple(_cell(by_pair.get((shipped, on)), worst) for on in targets)) for shipped in targets)
-    matrix = Matrix("Picks of the row's target, measured on the column's", "picks of", tuple(targets), rows)
+    matrix = Matrix("Picks of the row's target on the column's", "picks of", tuple(targets), rows)
     note = Note(
         "How much slower than need be: against the fastest subnet there that is as accurate. Points lost: against the "
         "most accurate one there that is as fast. A small number means that one target's picks will do on the other."
@@ -45,6 +46,8 @@ def _cell(entry: Regret | None, worst: float) -> MatrixCell:
         notes.append(f"{entry.broken_budgets} of {entry.picks} over budget{unless}")
     if entry.unsure_budgets:
         notes.append(f"{entry.unsure_budgets} of {entry.picks} unsure: too much other work")
+    if entry.how != "measured":
+        notes.append(entry.how)
     return MatrixCell(units.signed_percent(entry.slower), tuple(notes), max(0.0, entry.slower / worst))
 
 
@@ -58,6 +61,7 @@ def _table(entries: Sequence[Regret]) -> Table:
             Cell(str(entry.broken_budgets), entry.broken_budgets),
             Cell(units.UNKNOWN if entry.unsure_budgets is None else str(entry.unsure_budgets), entry.unsure_budgets),
             Cell(str(entry.picks), entry.picks),
+            Cell(entry.how),
         )
         for entry in entries
     )

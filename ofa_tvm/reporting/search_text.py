@@ -35,10 +35,10 @@ def text_of(outcome: SearchOutcome, pack: Path | None) -> str:
         pack: folder that finalists were packed into; None for none.
     """
     pairs = zip(outcome.searches, outcome.results, strict=True)
-    text = "\n\n".join(_target_text(on_target, result, pack) for on_target, result in pairs)
-    if not outcome.regret:
+    text = "\n\n".join(_target_text(search, result, _pack_of(outcome, search, pack)) for search, result in pairs)
+    if outcome.regret_file is None:
         return text
-    return "\n".join([text, "", _regret_text(outcome.regret), f"wrote {outcome.regret_file}"])
+    return "\n".join([text, "", *_regret_lines(outcome), f"wrote {outcome.regret_file}"])
 
 
 def expected_text(expected: ExpectedSearch) -> str:
@@ -73,16 +73,21 @@ def unmet(outcome: SearchOutcome, budgets: int, pack: Path | None) -> PartialRes
         if pick.budget_ms is not None and pick.held is None and pick.timing is not None
     ]
     waiting = [on_target for on_target in searches if on_target.bench.wanted]
-    if missed and waiting:
+    elsewhere = [on_target for on_target in waiting if on_target.infeasible]
+
+    def hints(those: Sequence[TargetSearch | Precisions]) -> str:
+        return "\n".join(_waiting_hint(one, _pack_of(outcome, one, pack)) for one in those)
+
+    if elsewhere:
         what = f"{len(missed)} of {budgets * len(searches)} budgets are held by no subnet that was measured"
-        return PartialResult(f"{what} ({'; '.join(missed)})", _waiting_hint(waiting[0], pack))
+        return PartialResult(f"{what} ({'; '.join(missed)})", hints(elsewhere))
     if missed:
         return PartialResult(f"{len(missed)} of {budgets * len(searches)} budgets cannot be met", "; ".join(missed))
     if unsure:
         again = "stop it and search again; or state a budget for a busy machine: --load 1"
         return PartialResult(
             f"other work disturbed the device too much to say whether a budget is held: {'; '.join(unsure)}",
-            _waiting_hint(waiting[0], pack) if waiting else again,
+            hints(waiting) or again,
         )
     return None
 
@@ -112,7 +117,7 @@ def _target_text(search: TargetSearch | Precisions, result: Record, pack: Path |
     others = search.others() if isinstance(search, Precisions) else []
     lines += [table([*headers, *units], rows), *others, *_disturbances(search, result["percentile"]), ""]
     if result["unmeasured"]:
-        lines.append(f"{len(result['unmeasured'])} finalists are not measured, or were disturbed, so not sure yet:")
+        lines.append(f"{len(result['unmeasured'])} subnets are not measured, or were disturbed, so not sure yet:")
         lines += [_waiting_hint(search, pack), ""]
     lines += [*map(str, costs), str(total("search", costs))]
     return "\n".join([*lines, f"wrote {Path(result['folder']) / FILE_NAME}"])
@@ -154,7 +159,17 @@ def _waiting_hint(search: TargetSearch | Precisions, pack: Path | None) -> str:
     return f"python -m ofa_tvm.tune {target} {nets} {export}; run it there, import it, and search again"
 
 
-def _regret_text(matrix: Sequence[Regret]) -> str:
+def _pack_of(outcome: SearchOutcome, search: TargetSearch | Precisions, pack: Path | None) -> Path | None:
+    return None if pack is None else outcome.pack_of(search.target.name, pack)
+
+
+def _regret_lines(outcome: SearchOutcome) -> list[str]:
+    lines = [_regret_table(outcome.regret)] if outcome.regret else []
+    without = ", ".join(search.target.name for search in outcome.searches if not search.picks)
+    return [*lines, f"nothing is compared with {without}, which has no picks yet"] if without else lines
+
+
+def _regret_table(matrix: Sequence[Regret]) -> str:
     rows = [
         [
             entry.shipped,
@@ -163,7 +178,9 @@ def _regret_text(matrix: Sequence[Regret]) -> str:
             f"{entry.slower:+.1%}",
             f"{entry.broken_budgets} of {entry.picks}",
             f"{entry.unsure_budgets or 0} of {entry.picks}",
+            entry.how,
         ]
         for entry in matrix
     ]
-    return table(["picks of", "on", "points lost", "slower than need be", "over their budget", "unsure"], rows)
+    headers = ["picks of", "on", "points lost", "slower than need be", "over their budget", "unsure", "latencies"]
+    return table(headers, rows)

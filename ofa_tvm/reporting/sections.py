@@ -160,7 +160,8 @@ def _waiting(source: Source) -> Iterator[Part | Fold]:
             how = f"'tune --export-pack FOLDER --subnets-of {searched.folder}' packs them."
         facts = tuple(Fact(f"finalist {number}", key) for number, key in enumerate(result.unmeasured, 1))
         note = Note(f"They may be better than the picks; only measured subnets are picked. {how}")
-        yield Fold("Finalists that wait for the device", (note, Facts(facts)), is_open=True)
+        where = f" of {result.target}" if len(source.searches) > 1 else ""
+        yield Fold(f"Finalists that wait for the device{where}", (note, Facts(facts)), is_open=True)
 
 
 def _front(results: list[SearchResult], series: tuple[Series, ...], offers: tuple[Offer, ...]) -> Section | None:

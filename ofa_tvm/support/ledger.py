@@ -3,12 +3,11 @@
 Energy is metered where the processor's counters (RAPL) can be read. Elsewhere it is estimated from CPU time and
 the power of one busy core, with bounds: server processors draw 3 to 12 W a core (package power at full load over
 cores, vendor specifications 2017-2024), 6 W in the middle. A GPU's energy is its driver's own count (NVML, from Volta
-on), if nvidia-ml-py is installed. Metered and estimated values are never added up without saying so.
+on). Metered and estimated values are never added up without saying so.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from pydantic import TypeAdapter
 
 from ofa_tvm.support.amounts import Amount
 from ofa_tvm.support.files import Record, append_jsonl
+from ofa_tvm.support.nvml import gpu_millijoules
 from ofa_tvm.support.typed import Finite, NotNegative, read_lines
 
 JOULE_PER_KWH = 3.6e6
@@ -81,17 +81,17 @@ class Meter:
         self._wall = time.monotonic()
         self._cpu = _cpu_seconds()
         self._joules = _rapl_joules()
-        self._gpu_joules = gpu_joules() if uses_gpu else None
+        self._gpu_mj = gpu_millijoules() if uses_gpu else None
 
     def read(self, phase: str) -> Cost:
         """The cost since the meter was made."""
         cost = replace(self._read_cpu(phase), ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"))
         if not self._uses_gpu:
             return cost
-        now = gpu_joules()
-        if now is None or self._gpu_joules is None:
+        now = gpu_millijoules()
+        if now is None or self._gpu_mj is None:
             return replace(cost, method=f"{cost.method}, GPU not counted")
-        kwh = (now - self._gpu_joules) / JOULE_PER_KWH
+        kwh = 1e-3 * (now - self._gpu_mj) / JOULE_PER_KWH
         return replace(
             cost,
             energy_kwh=cost.energy_kwh + kwh,
@@ -186,22 +186,3 @@ def _rapl_joules() -> dict[str, float]:
         except (OSError, ValueError):
             return {}
     return joules
-
-
-def gpu_joules() -> float | None:
-    """Energy that the first visible NVIDIA GPU has used since its driver was loaded; None where it is unknown."""
-    try:
-        import pynvml  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    except ImportError:
-        return None
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    try:
-        pynvml.nvmlInit()
-        if visible.isdigit():
-            gpu = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
-        else:
-            gpu = pynvml.nvmlDeviceGetHandleByUUID(visible)
-        millijoules = pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
-    except pynvml.NVMLError:
-        return None
-    return float(millijoules) / 1e3

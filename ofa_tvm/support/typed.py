@@ -17,6 +17,7 @@ T = TypeVar("T")
 MAX_MS = 1e7
 """No time is longer: it would be hours."""
 Milliseconds = Annotated[float, Field(gt=0, le=MAX_MS)]
+Millijoules = Annotated[float, Field(gt=0, le=1e9)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

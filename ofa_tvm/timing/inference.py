@@ -21,7 +21,7 @@ class Inference:
         threads: cores that a call keeps busy.
         batch: images of a call.
         measured: whether the latency was; otherwise it is an estimate.
-        watts: what the device draws meanwhile, by a meter; None to estimate it from busy cores.
+        watts: what the device draws meanwhile, by a meter or its own counter; None to estimate it from busy cores.
     """
 
     ms: tuple[float, float, float]
@@ -44,7 +44,7 @@ class Inference:
         core_watts = CORE_WATTS if self.watts is None else (self.watts / self.threads,) * 3
         joules = [seconds * self.threads * watts for seconds, watts in zip((low, told, high), core_watts, strict=True)]
         low_kwh, kwh, high_kwh = (one / JOULE_PER_KWH for one in joules)
-        how = f"estimated ({CORE_WATTS[1]:g} W per busy core" if self.watts is None else f"metered ({self.watts:g} W"
+        how = f"estimated ({CORE_WATTS[1]:g} W per busy core" if self.watts is None else f"metered ({self.watts:.4g} W"
         how += ", latency measured)" if self.measured else ", latency estimated)"
         return Cost(f"inference of {images:,} images", told, told * self.threads, kwh, low_kwh, high_kwh, how)
 
@@ -52,7 +52,7 @@ class Inference:
 def unknown_power(attributes: Mapping[str, object]) -> str:
     """Why watts of a busy core do not tell what a target (TVM's attributes) draws; empty where they do."""
     if attributes.get("kind") == "cuda":
-        return "a GPU's energy by call is not counted"
+        return "a GPU's energy by call was not metered"
     if str(attributes.get("mtriple", "")).startswith(("aarch64", "arm")):
         return "watts of a busy core are known of x86 servers only"
     return ""

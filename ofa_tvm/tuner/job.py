@@ -13,6 +13,7 @@ from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, described_space, get_space, own_model
 from ofa_tvm.support.files import Record
+from ofa_tvm.support.typed import Millijoules
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.timing.window import Window
 from ofa_tvm.tuner.trial import TrialStatus, impossible, require_times
@@ -112,6 +113,7 @@ class SubnetTiming:
         reference_ms: what the space's reference subnet took right after each of them, likewise.
         figures: of each window, see ``timing.window.Window``; none where times are estimated.
         error: why it failed.
+        energy_mj: millijoules of one call, as a GPU's driver counts them; None where nothing does.
 
     Raises:
         ValueError: a time or a figure cannot be, or their numbers differ.
@@ -122,6 +124,7 @@ class SubnetTiming:
     reference_ms: tuple[float, ...] = ()
     figures: tuple[tuple[float, ...], ...] = ()
     error: str = ""
+    energy_mj: Millijoules | None = None
 
     def __post_init__(self) -> None:
         if self.status == "ok":

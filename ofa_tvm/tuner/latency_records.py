@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, model_validator
 
 from ofa_tvm.hardware.target import Provenance
 from ofa_tvm.support.files import append_jsonl
-from ofa_tvm.support.typed import Count, Milliseconds, Positive, SubnetKey, read_lines
+from ofa_tvm.support.typed import Count, Millijoules, Milliseconds, Positive, SubnetKey, read_lines
 from ofa_tvm.timing.window import Window
 from ofa_tvm.tuner.trial import TrialStatus
 
@@ -39,6 +39,7 @@ class LatencyRecord:
         figures: of each window, see ``timing.window.Window``; none in records of older versions and of estimates.
         host: where it was measured, see ``host_identity``; empty for a device elsewhere, and in older records.
         busy_cores: cores that were kept busy meanwhile on purpose.
+        energy_mj: millijoules of one call, as a GPU's driver counts them; None where nothing does.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -56,6 +57,7 @@ class LatencyRecord:
     figures: tuple[tuple[float, ...], ...] = ()
     host: str = ""
     busy_cores: Count = 0
+    energy_mj: Millijoules | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

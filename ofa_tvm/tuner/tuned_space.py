@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
 from ofa_tvm.support.dtype import DType
+from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.urgency import kernel_frequencies
+
+_AT = re.compile(r"(.+?)@([a-z]+(?::.*)?)")
+"""A target with its device; what a path has after an @ is no device, as it has a slash or a dot."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,16 @@ class Target:
         dtype: DType | None = None,
         logs: Path | None = None,
     ) -> Target:
-        """A target read by its name or file, see ``load_target``."""
+        """A target read by its name or file, see ``load_target``; ``NAME@DEVICE`` says where it is measured, too.
+
+        Raises:
+            UserError: it cannot be read, or two devices are named.
+        """
+        if beside := _AT.fullmatch(source):
+            source, where = beside.groups()
+            if device not in (None, where):
+                raise UserError(f"--target {source}@{where} and --device {device} name two devices", "name one of them")
+            device = where
         return cls(source, load_target(source, threads, batch, device, dtype), device, logs)
 
     def tuned(self, space: SearchSpace) -> TunedSpace:

@@ -70,3 +70,16 @@ def test_a_subnet_of_templates_computes_what_it_should_whether_kernels_overlap_o
         model._module["overlap"](overlaps)
         for _ in range(REPEATED):
             np.testing.assert_array_equal(model(images), found)
+
+
+def test_calls_of_a_subnet_are_metered_there(tmp_path):
+    """Volta and later count; a call draws 10 to 1000 W as long as it takes."""
+    target, pack = load_target("cuda", device="pack"), tmp_path / "pack"
+    with PackWriter(target, pack) as writer:
+        assert not writer.add_subnet(MBV3_CIFAR, MBV3_CIFAR.smallest, tmp_path, "default")
+        writer.finish()
+    subprocess.run([sys.executable, "measure.py"], cwd=pack, check=True)
+    records, _ = pack_measure.read_lines(pack / pack_measure.RESULTS)
+    (answer,) = records[1:]
+    assert answer["status"] == "ok"
+    assert 10 < answer["energy_mj"] / answer["times_ms"][0] < 1000

@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
+import math
 import zlib
 from typing import TypeVar
 
 import numpy as np
 import pytest
-from formula_device import FormulaDevice, tuned_log
+from formula_device import FormulaDevice, kernel_ms, tuned_log
 
 from ofa_tvm.accuracy.doubt import doubts
 from ofa_tvm.accuracy.samples import AccuracySamples
 from ofa_tvm.accuracy.source import EvaluatedAccuracy
 from ofa_tvm.compiler.lowering import fused_kernels
+from ofa_tvm.cost_model.power import UNKNOWN
 from ofa_tvm.devices.replay import ReplayDevice
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.hardware.target_files import load_target
@@ -566,6 +568,8 @@ def test_regret_is_nothing_at_home_and_something_where_kernels_cost_otherwise(tu
         "broken_budgets": 0,
         "picks": 2,
         "unsure_budgets": 0,
+        "predicted": 0,
+        "provenance": "measured",
     }
     there_ms = away.bench.measure([SubnetConfig.parse(pick.subnet) for pick in picks])
     others = [away.for_budget(present(latency_ms)) for latency_ms in there_ms]
@@ -573,6 +577,58 @@ def test_regret_is_nothing_at_home_and_something_where_kernels_cost_otherwise(tu
     assert elsewhere.broken_budgets == 2
     assert elsewhere.top1_lost > 0.001
     assert elsewhere.slower > 0
+
+
+def test_picks_are_predicted_where_no_device_is_at_hand(tuned, tmp_path) -> None:
+    there = finder(tuned, FormulaDevice(), tmp_path)
+    own = there.for_budget(0.35)
+    picks = [own.model_copy(update={"subnet": config.key}) for config in (SPACE.middle, SPACE.largest)]
+    later = finder(tuned, None, tmp_path)
+    found = regret("home", picks, "there", later, [own])
+    assert (found.predicted, found.broken_budgets, found.unsure_budgets, found.how) == (2, 0, 0, "predicted")
+    assert math.isfinite(found.slower)
+    assert {pick.subnet for pick in picks} <= set(later.bench.wanted)
+    there.bench.measure([SPACE.largest])
+    found = regret("home", picks, "there", finder(tuned, None, tmp_path), [own])
+    assert (found.predicted, found.broken_budgets, found.how) == (1, 1, "measured, 1 predicted")
+
+
+class MeteredGpu(FormulaDevice):
+    """A device of 50 W whose calls draw 0.2 mJ for each million MACs besides; some draw twice as much."""
+
+    def time_subnet(self, space, classes, subnet):
+        timing = super().time_subnet(space, classes, subnet)
+        return dataclasses.replace(timing, energy_mj=self.energy_mj(SubnetConfig.parse(subnet)))
+
+    def energy_mj(self, config: SubnetConfig) -> float:
+        alike = 50 * latency_ms(config) + 0.2e-6 * SPACE.network(config).macs
+        return alike * (2 if zlib.crc32(config.key.encode()) % 4 == 0 else 1)
+
+
+def test_a_gpus_energy_holds_its_limit_as_it_was_metered(tmp_path) -> None:
+    gpu = load_target("cuda-sm90", device="local")
+    tuned = TunedSpace(SPACE, gpu, TuningLog(gpu, tmp_path))
+    tuned.log.folder.mkdir(parents=True)
+    for key, kernel in tuned.kernels().items():
+        result = TrialResult("ok", (kernel_ms(kernel),), is_checked=True)
+        tuned.log.commit(key, [(Candidate(key, "default", {}), result)])
+    device = MeteredGpu()
+    latency_bench = LatencyBench(tuned, device)
+    assert latency_bench.power() == UNKNOWN
+    latency_bench.measure_samples(30)
+    samples = AccuracySamples(SPACE, tmp_path / "supernet", "weights")
+    samples.sample(40, top1)
+    limit_mj = 0.7 * float(np.median([device.energy_mj(config) for config in latency_bench.known()[0]]))
+    assert device.energy_mj(SPACE.largest) > limit_mj
+    quick = SearchSettings(evaluations=1000, population=100, objectives=("energy",), limits={"energy": limit_mj})
+    pick = Finder(latency_bench, EvaluatedAccuracy(samples, top1, IMAGES), quick).for_budget(10)
+    assert pick.held
+    assert pick.energy_mj == device.energy_mj(SubnetConfig.parse(pick.subnet)) <= limit_mj
+    assert pick.objectives == {"energy": pick.energy_mj}
+    assert present(pick.watts) > 50
+    again = LatencyBench(tuned, ReplayDevice.from_log(tuned.log.folder))
+    assert again.energy_mj(SubnetConfig.parse(pick.subnet)) == pick.energy_mj
+    assert again.power().watts == pytest.approx(latency_bench.power().watts)
 
 
 def test_a_search_on_recorded_latencies_finds_the_same(tuned, tmp_path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from ofa_tvm.devices.local import gpu_jobs
 from ofa_tvm.devices.pack import jobs as pack_jobs
 from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.entries import read_entries
+from ofa_tvm.devices.pack.tvm_runtime import CPU as CPU_KIND
 from ofa_tvm.devices.pack.tvm_runtime import Runtime
 from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, PackWriter
 from ofa_tvm.graph.kernel import KernelSpec
@@ -254,6 +256,18 @@ def test_subnets_of_a_local_gpu_run_in_the_virtual_machine(gpu_is_the_cpu, tmp_p
     (timing,) = gpu_jobs.GpuJobs().time_subnets(SubnetJob(subnets, target, TWO_WINDOWS)).timings
     assert (timing.status, timing.error) == ("ok", "")
     assert len(timing.times_ms) == len(timing.reference_ms) == len(timing.figures) == 2
+    assert timing.energy_mj is None
+
+
+def test_calls_of_a_local_gpu_are_metered(gpu_is_the_cpu, tmp_path, monkeypatch):
+    """With a counter of 100 W, so that a call draws 100 mJ in each millisecond."""
+    monkeypatch.setattr(pack_measure, "CUDA", CPU_KIND)
+    monkeypatch.setattr(pack_measure, "ENERGY_S", 0.1)
+    monkeypatch.setattr(pack_measure, "gpu_millijoules", lambda: 100e3 * (time.monotonic() // 0.02) * 0.02)
+    subnets = TunedSubnets("mbv3-cifar", 10, (MBV3_CIFAR.smallest.key,), tmp_path)
+    (timing,) = gpu_jobs.GpuJobs().time_subnets(SubnetJob(subnets, load_target("cuda-sm90"), TWO_WINDOWS)).timings
+    assert timing.energy_mj is not None
+    assert 50 * min(timing.times_ms) < timing.energy_mj < 2000 * max(timing.times_ms)
 
 
 def damage(pack, number, change):

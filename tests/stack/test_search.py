@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -22,13 +23,14 @@ from ofa_tvm.measurement import pack_rounds
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.measurement.pack_rounds import Exported, PackRound
 from ofa_tvm.nas.result import SearchResult, load_search_result
+from ofa_tvm.nas.target_search import TargetSearch
 from ofa_tvm.spaces import SPACES, SubnetConfig
 from ofa_tvm.supernet.checkpoint import save_supernet
 from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.support.files import sha256_file
+from ofa_tvm.support.files import Record, sha256_file
 from ofa_tvm.support.ledger import Ledger, estimated
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.tuner.candidate import Candidate
@@ -246,15 +248,22 @@ def test_images_are_preprocessed_as_the_supernet_was_trained(run, facts, tmp_pat
         supernet_images("mnist", facts, tmp_path, print)
 
 
-def measured_elsewhere(tmp_path, subnets, tiny_space) -> None:
-    """Append what a pack's import would, for subnets of the target that is measured elsewhere."""
-    target = load_target(str(tmp_path / "mine.toml"), device="pack")
+def tuned_elsewhere(tmp_path, tiny_space, name="mine", device="pack") -> TunedSpace:
+    """The space on a target that is not measured here, all of whose kernels are tuned."""
+    target = load_target(str(tmp_path / f"{name}.toml"), device=device)
     log = TuningLog(target, tmp_path / "logs")
-    if not log.kernels:
-        for key, kernel in fused_kernels(tiny_space).items():
+    with log.exclusive():
+        for key, kernel in [] if log.kernels else fused_kernels(tiny_space).items():
             result = TrialResult("ok", (kernel_ms(kernel),), is_checked=True)
             log.commit(key, [(Candidate(key, "default", {}), result)])
-    LatencyBench(TunedSpace(tiny_space, target, log), FormulaDevice(1.0, 0.0)).measure(subnets)
+    return TunedSpace(tiny_space, target, log)
+
+
+def measured_elsewhere(tmp_path, subnets, tiny_space, name="mine") -> TunedSpace:
+    """Append what a pack's import would, for subnets of the target that is measured elsewhere."""
+    tuned = tuned_elsewhere(tmp_path, tiny_space, name)
+    LatencyBench(tuned, FormulaDevice(1.0, 0.0)).measure(subnets)
+    return tuned
 
 
 def test_finalists_wait_for_a_device_elsewhere_and_are_picked_once_they_are_measured(
@@ -324,3 +333,180 @@ def test_a_folder_of_other_things_is_refused_and_stays_as_it_was(run, tmp_path, 
     assert run("--max-latency-ms", "100") == 2
     assert "holds something else: mine.txt" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """Accuracies by formula, and models whose quality nobody asks for."""
+
+    def answers(self, supernet, config):
+        return np.arange(self.count) < self.count * min(0.9, supernet.space.network(config).macs / 1e6)
+
+    monkeypatch.setattr(Evaluator, "answers", answers)
+    monkeypatch.setattr(LatencyBench, "fit_and_save", lambda self: {"mape": 0.01, "samples": 25})
+
+
+@pytest.fixture
+def far(tmp_path, run, quick, tiny_space) -> Callable[..., TunedSpace]:
+    """Another target, of which packs have brought so many latencies."""
+    (tmp_path / "far.toml").write_text((tmp_path / "mine.toml").read_text())
+
+    def measured(count: int = 25) -> TunedSpace:
+        drawn = tiny_space.sample_configs(np.random.default_rng(0), count)
+        return measured_elsewhere(tmp_path, drawn, tiny_space, "far")
+
+    return measured
+
+
+def matrix(folder) -> dict[tuple[str, str], Record]:
+    """By target of the picks and target that they run on."""
+    entries = json.loads((folder / "regret.json").read_text())["regret"]
+    return {(entry["shipped"], entry["on"]): entry for entry in entries}
+
+
+def test_one_of_several_targets_may_be_measured_elsewhere(run, far, tiny_space, tmp_path, monkeypatch, capsys) -> None:
+    far()
+    packed = []
+
+    def run_packs(order, import_from, export_to):
+        packed.append((order.tuned.target.name, [config.key for config in order.subnets], export_to))
+        return PackRound("log", exported=Exported(str(export_to), 1, 0, 1, 1, 0))
+
+    monkeypatch.setattr(pack_rounds, "run_packs", run_packs)
+    out, packs = tmp_path / "out", tmp_path / "packs"
+    both = ("--target", f"{tmp_path / 'far.toml'}@pack", "--max-latency-ms", "100")
+    assert run(*both, "--export-pack", str(packs)) == 0
+    said = capsys.readouterr().out
+    assert f"--import-pack {packs / 'far'}', and search again" in said
+    assert re.search(r"mine +far .* predicted\n", said)
+    mine, there = load_search_result(out / "mine"), load_search_result(out / "far")
+    assert packed == [("far", list(there.unmeasured), packs / "far")]
+    assert {pick.subnet for pick in mine.picks} <= {*there.unmeasured, *(pick.subnet for pick in there.picks)}
+    assert (mine.unmeasured, there.device, mine.device) == ((), "pack", None)
+    assert all(pick.measured_ms for result in (mine, there) for pick in result.picks)
+    found = matrix(out)
+    assert len(found) == 4
+    assert found["mine", "far"]["predicted"] == 1
+    assert {pair: one["predicted"] for pair, one in found.items() if pair != ("mine", "far")} == {
+        ("mine", "mine"): 0,
+        ("far", "mine"): 0,
+        ("far", "far"): 0,
+    }
+    assert report.main(["--from", str(out)]) == 0
+    assert "Finalists that wait for the device of far" in (out / "report.html").read_text()
+    capsys.readouterr()
+
+    measured_elsewhere(tmp_path, [SubnetConfig.parse(key) for key in there.unmeasured], tiny_space, "far")
+    assert run(*both, "--json") == 0
+    said_in_json = json.loads(capsys.readouterr().out)
+    assert (set(said_in_json["targets"]), said_in_json["exported"]) == ({"mine", "far"}, {})
+    assert {entry["predicted"] for entry in matrix(out).values()} == {0}
+    done = load_search_result(out / "mine")
+    assert (done.picks, done.unfinished) == (mine.picks, "")
+
+
+def test_targets_that_have_no_picks_yet_are_compared_with_none(run, far, tiny_space, tmp_path, capsys) -> None:
+    far()
+    device = FormulaDevice(1.0, 0.0)
+    drawn = tiny_space.sample_configs(np.random.default_rng(0), 25)
+    fastest = min(device.time_subnet(tiny_space.name, tiny_space.classes, one.key).times_ms[0] for one in drawn)
+    options = ("--target", f"{tmp_path / 'far.toml'}@pack", "--max-latency-ms", str(0.99 * fastest))
+    assert run(*options) == 3
+    said = capsys.readouterr()
+    assert "nothing is compared with far, which has no picks yet" in said.out
+    assert f"--subnets-of {tmp_path / 'out' / 'far'}; run it there" in said.err
+    assert set(matrix(tmp_path / "out")) == {("mine", "mine")}
+    (pick,) = load_search_result(tmp_path / "out" / "mine").picks
+    assert pick.subnet in load_search_result(tmp_path / "out" / "far").unmeasured
+
+
+def test_a_recording_may_answer_for_one_of_several_targets(run, far, tiny_space, tmp_path) -> None:
+    recording = far(40).log.folder
+    replay = f"replay:{recording}"
+    tuned_elsewhere(tmp_path, tiny_space, "far", replay)
+    assert run("--target", f"{tmp_path / 'far.toml'}@{replay}", "--max-latency-ms", "100") == 0
+    there = load_search_result(tmp_path / "out" / "far")
+    assert (there.provenance, there.device) == ("replayed", replay)
+    found = matrix(tmp_path / "out")
+    assert {found[pair]["provenance"] for pair in found if pair[1] == "far"} == {"replayed"}
+    assert {found[pair]["provenance"] for pair in found if pair[1] == "mine"} == {"measured"}
+
+
+def test_where_too_little_was_measured_elsewhere_nothing_is_measured_here(run, far, tmp_path, monkeypatch, capsys):
+    far(10)
+    device = FormulaDevice(1.0, 0.0)
+    monkeypatch.setattr("ofa_tvm.devices.local.device.LocalDevice", lambda target: device)
+    assert run("--target", f"{tmp_path / 'far.toml'}@pack", "--max-latency-ms", "100") == 3
+    assert "only 10 subnets could be measured, a latency model needs 20" in capsys.readouterr().err
+    assert not device.measured
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--device", "pack"), "name each one's device: --target NAME@DEVICE"),
+        (("--dtype", "auto"), "--device and --dtype auto are for one target"),
+        (("--export-pack", "packs"), "needs no pack"),
+        (("--percentile", "99", "--target", "x86@pack"), "--percentile and --load are for what this machine measures"),
+        (("--target", "far.toml@pack"), "two targets are called far"),
+    ],
+)
+def test_several_targets_of_which_one_cannot_be_are_refused(run, far, tmp_path, monkeypatch, capsys, options, problem):
+    monkeypatch.chdir(tmp_path)
+    assert run("--target", "far.toml", "--max-latency-ms", "100", *options) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_an_interrupted_search_goes_on_with_the_targets_that_are_left(run, far, tiny_space, tmp_path, monkeypatch):
+    tuned_log(tmp_path / "logs", tiny_space, str(tmp_path / "far.toml"))
+    both = ("--target", str(tmp_path / "far.toml"), "--max-latency-ms", "100")
+    searched, right = [], TargetSearch.search
+
+    def search(self, accuracy, budgets):
+        searched.append(self.target.name)
+        if searched == ["mine", "far"]:
+            raise KeyboardInterrupt
+        right(self, accuracy, budgets)
+
+    monkeypatch.setattr(TargetSearch, "search", search)
+    assert run(*both) == 130
+    left = load_search_result(tmp_path / "out" / "mine")
+    assert left.unfinished
+    assert run(*both) == 0
+    assert searched == ["mine", "far", "far"]
+    kept = load_search_result(tmp_path / "out" / "mine")
+    assert (kept.picks, kept.created_at, kept.cost) == (left.picks, left.created_at, left.cost)
+    assert not kept.unfinished
+    assert len(matrix(tmp_path / "out")) == 4
+
+
+def test_of_an_interrupted_search_only_the_same_goes_on(run, far, tiny_space, tmp_path, monkeypatch):
+    tuned_log(tmp_path / "logs", tiny_space, str(tmp_path / "far.toml"))
+    searched, right = [], TargetSearch.search
+
+    def search(self, accuracy, budgets):
+        searched.append(self.target.name)
+        if self.target.name == "far":
+            raise KeyboardInterrupt
+        right(self, accuracy, budgets)
+
+    monkeypatch.setattr(TargetSearch, "search", search)
+    for budget in ("100", "200"):
+        assert run("--target", str(tmp_path / "far.toml"), "--max-latency-ms", budget) == 130
+    assert searched == ["mine", "far"] * 2
+
+
+def test_energy_of_a_gpu_elsewhere_that_was_never_metered_says_what_to_do(run, quick, tmp_path, tiny_space, capsys):
+    (tmp_path / "gpu.toml").write_text((shipped_folder("targets") / "cuda-sm90.toml").read_text())
+    gpu = load_target(str(tmp_path / "gpu.toml"))
+    tuned = TunedSpace(tiny_space, gpu, TuningLog(gpu, tmp_path / "logs"))
+    for key, kernel in tuned.kernels().items():
+        result = TrialResult("ok", (kernel_ms(kernel),), is_checked=True)
+        tuned.log.commit(key, [(Candidate(key, "default", {}), result)])
+    LatencyBench(tuned, FormulaDevice(1.0, 0.0)).measure(tiny_space.sample_configs(np.random.default_rng(0), 25))
+    options = ("--target", str(tmp_path / "gpu.toml"), "--max-latency-ms", "100")
+    assert run(*options, "--max-energy-mj", "100") == 2
+    said = capsys.readouterr().err
+    assert "what calls on gpu draw is not known" in said
+    assert f"python -m ofa_tvm.tune --target {tmp_path / 'gpu.toml'} --export-pack FOLDER" in said
+    assert run(*options, "--max-size-mb", "100", "--max-mmacs", "1000", "--objective", "memory") == 0

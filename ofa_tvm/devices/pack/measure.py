@@ -20,15 +20,18 @@ import sys
 import tempfile
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING or __package__:
-    from ofa_tvm.devices.pack.tvm_runtime import CPU, Runtime
-else:
-    from tvm_runtime import CPU, Runtime  # beside this file, in a pack
+    from ofa_tvm.devices.pack.tvm_runtime import CPU, CUDA, Runtime
+    from ofa_tvm.support.nvml import gpu_millijoules
+else:  # beside this file, in a pack
+    from nvml import gpu_millijoules
+    from tvm_runtime import CPU, CUDA, Runtime
 
 RESULTS = "results.jsonl"
 ENTRIES = "entries.jsonl"
@@ -38,6 +41,8 @@ FIRST = 5
 """Results that come to nothing at once: then it is the machine that fails, not they."""
 OTHER_NAMES = {"arm64": "aarch64", "AMD64": "x86_64"}
 FIGURES, MIN_CALLS = 10, 9
+ENERGY_S, AT_ONCE_S = 0.5, 0.01
+"""Calls for so long tell what one draws; so many are made between two looks at the counter."""
 Array = Any
 Record = dict[str, Any]
 
@@ -271,6 +276,30 @@ class Subnet:
         percentiles = [1e3 * float(value) for value in np.percentile(seconds, (50, 90, 99))]
         return [*percentiles, *percentiles, calls, 0, 1, 0]
 
+    def repeat(self, calls: int) -> int:
+        """Call it one time after the other; how many calls there were, with those that warm up."""
+        return 1 + len(seconds_of(self._runtime, self._module, self._arguments, calls, 0))
+
+
+def energy_mj(repeat: Callable[[], int]) -> float | None:
+    """What one call of a GPU draws, of calls between two steps of its counter; None where nothing counts.
+
+    Args:
+        repeat: makes some calls, one after the other, and tells how many.
+    """
+    begun: tuple[float, float] | None = None
+    last, calls, end = gpu_millijoules(), 0, time.monotonic() + 4 * ENERGY_S
+    while last is not None and time.monotonic() < end:
+        calls += repeat()
+        now = gpu_millijoules()
+        if now is not None and now != last:  # it counts in steps of some tens of milliseconds
+            if begun is None:
+                begun, calls = (now, time.monotonic()), 0
+            elif time.monotonic() - begun[1] >= ENERGY_S:
+                return (now - begun[0]) / calls
+        last = now
+    return None
+
 
 def _subnet(runtime: Runtime, folder: Path, entry: Record, settings: Record, library: Path) -> Record:
     """Time a subnet in turn with the reference subnet, so that a machine that drifts can be told."""
@@ -284,11 +313,15 @@ def _subnet(runtime: Runtime, folder: Path, entry: Record, settings: Record, lib
         for number in range(settings["windows"]):
             time.sleep(settings["gap_s"] if number else 0)
             windows.append([one.window(settings["window_ms"]) for one in subnets])
+        count = max(1, int(1e3 * AT_ONCE_S / windows[0][0][0]))
+        is_metered = runtime.device.kind == CUDA
+        drawn_mj = energy_mj(lambda: subnets[0].repeat(count)) if is_metered else None
     return {
         "status": "ok",
         "times_ms": [figures[0] for figures, _ in windows],
         "reference_ms": [other[0] for _, other in windows],
         "figures": [figures for figures, _ in windows],
+        **({} if drawn_mj is None else {"energy_mj": drawn_mj}),
     }
 
 

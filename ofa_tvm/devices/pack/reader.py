@@ -19,7 +19,7 @@ from ofa_tvm.spaces import get_space
 from ofa_tvm.support.console import warn
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, append_jsonl
-from ofa_tvm.support.typed import Count, Milliseconds, read_form, read_lines, validated
+from ofa_tvm.support.typed import Count, Millijoules, Milliseconds, read_form, read_lines, validated
 from ofa_tvm.tuner.latency_records import LATENCY_RECORD, LatencyRecord, append_records, read_records
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.measured_traces import keep_traces
@@ -63,6 +63,7 @@ class _Answer(BaseModel):
     times_ms: tuple[Milliseconds, ...] = ()
     reference_ms: tuple[Milliseconds, ...] = ()
     figures: tuple[tuple[float, ...], ...] = ()
+    energy_mj: Millijoules | None = None
     at: Annotated[float, Field(gt=0, lt=MOST_SECONDS)] | None = None
     error: str = ""
     is_checked: bool = False
@@ -195,6 +196,7 @@ def _latency_record(entry: PackEntry, answer: _Answer) -> LatencyRecord | None:
         "times_ms": answer.times_ms,
         "reference_ms": answer.reference_ms,
         "figures": answer.figures,
+        "energy_mj": answer.energy_mj,
         "schedules": entry.schedules,
         "provenance": "measured",
         "measured_at": datetime.fromtimestamp(answer.at, UTC).isoformat(timespec="milliseconds"),

@@ -4,8 +4,8 @@
 ``manifest.json``   conditions, and how to measure
 ``entries.jsonl``   a line for each that is measured: candidate, files, inputs, expected outputs
 ``*.so.z``          compiled candidates, compressed
-``*.arguments.z``   all that a CPU kernel reads, as it lies in memory, compressed
-``measure.py``      what measures them, see ``pack.measure``; with ``tvm_runtime.py``, ``README.txt`` and ``runtime/``
+``*.arguments.z``   all that a kernel reads, as it lies in memory, compressed
+``measure.py``      what measures them, see ``pack.measure``; with modules, ``README.txt`` and ``runtime/``
 ``results.jsonl``   the results; only this file has to come back
 ==================  ====================================================================================
 """
@@ -30,6 +30,7 @@ from ofa_tvm.devices.workers.worker_pool import WorkerPool
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
+from ofa_tvm.support import nvml
 from ofa_tvm.support.console import Task, log, warn
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.dtype import DType
@@ -99,7 +100,7 @@ class PackWriter:
         self._workers = WorkerPool([Worker(JOBS_MODULE) for _ in range(min(process_cores(), MAX_WORKERS))])
         try:
             has_runtime = copy_runtime(target, folder)
-            for module in (pack_measure, tvm_runtime):
+            for module in (pack_measure, tvm_runtime, nvml):
                 shutil.copyfile(str(module.__file__), folder / f"{module.__name__.rpartition('.')[2]}.py")
             self._write_manifest(about_runtime(target, folder, has_runtime))
         except OSError:

@@ -9,12 +9,14 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ofa_tvm.devices.pack import measure as pack
 from ofa_tvm.devices.pack import tvm_runtime
+from ofa_tvm.support import nvml
 
 
 def test_inputs_are_the_same_on_every_machine():
@@ -84,7 +86,7 @@ def test_bytes_that_are_no_text_are_a_damaged_line(tmp_path):
 
 
 def _scripts(folder):
-    for module in (pack, tvm_runtime):
+    for module in (pack, tvm_runtime, nvml):
         (folder / f"{module.__name__.rpartition('.')[2]}.py").write_text(Path(str(module.__file__)).read_text())
     return folder / "measure.py"
 
@@ -132,3 +134,37 @@ def test_a_pack_that_was_copied_in_part_is_refused(tmp_path, manifest, odd, said
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class Gpu:
+    """A clock that calls move on, and a counter that looks at a GPU of 200 W every 30 ms."""
+
+    def __init__(self, counts: bool = True) -> None:
+        self.seconds, self.counts = 0.0, counts
+
+    def repeat(self) -> int:
+        """Eleven calls of a millisecond."""
+        self.seconds += 0.011
+        return 11
+
+    def millijoules(self) -> float | None:
+        self.seconds += 1e-6
+        return 200e3 * 0.03 * (self.seconds // 0.03) if self.counts else None
+
+
+def test_energy_of_a_call_is_that_between_two_steps_of_the_counter(monkeypatch):
+    gpu = Gpu()
+    monkeypatch.setattr(pack, "gpu_millijoules", gpu.millijoules)
+    monkeypatch.setattr(pack, "time", SimpleNamespace(monotonic=lambda: gpu.seconds))
+    energy_mj = pack.energy_mj(gpu.repeat)
+    assert energy_mj == pytest.approx(200, rel=0.05)
+    assert pack.ENERGY_S < gpu.seconds < 1.5 * pack.ENERGY_S
+
+
+@pytest.mark.parametrize("is_still", [True, False])
+def test_what_is_not_counted_has_no_energy(monkeypatch, is_still):
+    gpu = Gpu(counts=False)
+    monkeypatch.setattr(pack, "gpu_millijoules", (lambda: 5.0) if is_still else gpu.millijoules)
+    monkeypatch.setattr(pack, "time", SimpleNamespace(monotonic=lambda: gpu.seconds))
+    assert pack.energy_mj(gpu.repeat) is None
+    assert gpu.seconds < 5 * pack.ENERGY_S

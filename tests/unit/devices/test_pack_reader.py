@@ -14,6 +14,7 @@ from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import MBV3_CIFAR as SPACE
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.latency_records import read_records
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.measured_traces import kept_traces
 
@@ -128,6 +129,10 @@ SUBNET = {"status": "ok", "at": 1e9, "times_ms": [0.2], "reference_ms": [0.5], "
         ({"figures": [FIGURES, FIGURES]}, False),
         ({"figures": [FIGURES[:9]]}, False),
         ({"figures": 3}, False),
+        ({"energy_mj": 12.5}, True),
+        ({"energy_mj": None}, True),
+        ({"energy_mj": 0}, False),
+        ({"energy_mj": "12"}, False),
         ({"reference_ms": []}, False),
         ({"reference_ms": [10**400]}, False),
         ({"at": 1e300}, False),
@@ -143,6 +148,8 @@ def test_a_subnets_windows_are_taken_where_they_agree_with_its_times(pack, log, 
     measured(pack, {"id": "one", **SUBNET, **change})
     done = taken(pack, log)
     assert (done.subnets, done.damaged) == (is_taken, not is_taken)
+    records = read_records(log.folder, SPACE.name)
+    assert [record.energy_mj for record in records] == [change.get("energy_mj")] * is_taken
     assert taken(pack, log).subnets == 0, "nothing is taken twice"
 
 

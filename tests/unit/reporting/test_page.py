@@ -132,8 +132,19 @@ def test_energy_and_emissions_have_bounds(made):
 
 def test_energy_of_a_gpu_is_not_guessed_from_cores(made):
     text = Page(made(dtype="float16", conditions={"target": {"kind": "cuda"}})).text
-    assert "energy and CO2e of a million images not measured a GPU's energy by call is not counted" in text
+    assert "energy and CO2e of a million images not measured a GPU's energy by call was not metered" in text
     assert "792 mWh" not in text
+
+
+def test_energy_of_a_gpu_is_told_where_it_was_metered(made):
+    """A million calls of 95 mJ, which is 200 W for 0.475 ms."""
+    conditions = {"target": {"kind": "cuda"}}
+    metered = pick(1, energy_mj=95.0, objectives={"energy": 95.0})
+    text = Page(made(dtype="float16", conditions=conditions, picks=[metered])).text
+    assert "energy 26.4 Wh of a million images; metered" in text
+    assert "energy of one call 95.000 mJ metered by the GPU's driver" in text
+    guessed = pick(1, objectives={"energy": 2.85})
+    assert "energy of one call 2.850 mJ estimated" in Page(made(picks=[guessed])).text
 
 
 def test_table_has_predicted_and_measured_values(made):
@@ -529,7 +540,7 @@ def test_latencies_that_were_not_measured_are_said_first(made, provenance, said)
     assert said in text.partition("What fits each budget")[0]
 
 
-def several(tmp_path, targets=("x86", "arm"), unsure_budgets=None, **options):
+def several(tmp_path, targets=("x86", "arm"), unsure_budgets=None, told=(), **options):
     for target in targets:
         (tmp_path / target).mkdir()
         values = full_result(target=target, fingerprint=target, **options)
@@ -543,6 +554,7 @@ def several(tmp_path, targets=("x86", "arm"), unsure_budgets=None, **options):
             "broken_budgets": 1,
             "picks": 2,
             "unsure_budgets": unsure_budgets,
+            **(dict(told) if shipped != on else {}),
         }
         for shipped in targets
         for on in targets
@@ -568,6 +580,21 @@ def test_budgets_that_are_broken_and_those_that_cannot_be_judged_are_told_apart(
     text = Page((tmp_path / "report.html").read_text()).text
     assert "1 of 2 over budget 1 of 2 unsure: too much other work" in text
     assert "over budget or unsure" not in text
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"predicted": 2}, "predicted"),
+        ({"predicted": 1}, "measured, 1 predicted"),
+        ({"predicted": 0, "provenance": "replayed"}, "replayed"),
+    ],
+)
+def test_picks_that_were_not_measured_on_a_target_are_told(tmp_path, told, said):
+    several(tmp_path, unsure_budgets=0, told=told)
+    assert report.main(["--from", str(tmp_path)]) == 0
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert f"+10.0 % 0.20 points lost 1 of 2 over budget {said}" in text
 
 
 def test_costs_of_several_targets_are_told_apart(tmp_path):

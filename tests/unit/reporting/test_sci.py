@@ -266,11 +266,20 @@ def test_the_consumer_is_inference_of_a_million_images(tmp_path):
     assert metered.footprint.energy.kinds == ("metered",)
 
 
+def test_a_gpus_own_count_is_told_and_a_meter_comes_first(tmp_path):
+    gpu = {"conditions": {"target": {"kind": "cuda"}}, "pick": {"energy_mj": 100.0}}
+    (one,) = sci_report([search(tmp_path / "s", **gpu)], GIVEN).consumed
+    assert one.footprint.energy.kinds == ("metered",)
+    assert one.cost.energy_kwh * 3.6e6 == pytest.approx(0.1 * 1e6 / 4)
+    (metered,) = sci_report([tmp_path / "s"], GIVEN, watts=3.6).consumed
+    assert metered.footprint.energy.value == pytest.approx(0.125)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"pick": {"measured_ms": None}}, "no latency is known"),
-        ({"conditions": {"target": {"kind": "cuda"}}}, "a GPU's energy by call is not counted: give --watts"),
+        ({"conditions": {"target": {"kind": "cuda"}}}, "a GPU's energy by call was not metered: give --watts"),
         ({"conditions": {"target": {"mtriple": "aarch64-linux-gnu"}}}, "known of x86 servers only: give --watts"),
     ],
 )

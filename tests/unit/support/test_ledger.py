@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
-
 import pytest
+from fake_nvml import FakeNvml
 
 from ofa_tvm.support import ledger as energy
+from ofa_tvm.support import nvml as driver
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl
 from ofa_tvm.support.ledger import CORE_WATTS, Cost, Ledger, Meter, estimated, total
@@ -94,33 +93,21 @@ def test_foreign_line_in_the_ledger_is_a_user_error(tmp_path):
         Ledger(path).costs()
 
 
+COUNTS = {"0": 5_000, "1": 100_000, "GPU-7": 700_000}
+"""The driver's count of three GPUs' millijoules, by how they are asked for."""
+
+
 @pytest.fixture
-def nvml(monkeypatch):
-    """The driver's count of two GPUs' millijoules by how they are asked for; dies as NVML does where there is none."""
-
-    class NVMLError(Exception):
-        pass
-
-    counts = {0: 5_000, 1: 100_000, "GPU-7": 700_000}
-
-    def count(handle):
-        if handle not in counts:
-            raise NVMLError
-        return counts[handle]
-
-    fake = SimpleNamespace(
-        NVMLError=NVMLError,
-        nvmlInit=lambda: None,
-        nvmlDeviceGetHandleByIndex=lambda index: index,
-        nvmlDeviceGetHandleByUUID=lambda name: name,
-        nvmlDeviceGetTotalEnergyConsumption=count,
-    )
-    monkeypatch.setitem(sys.modules, "pynvml", fake)
+def nvml(monkeypatch, tmp_path):
+    """A driver with these counts."""
+    (tmp_path / "driver").mkdir()
+    fake = FakeNvml(tmp_path / "driver", COUNTS)
+    monkeypatch.setattr(driver, "LIBRARY", str(fake.library))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return counts
+    return fake
 
 
-@pytest.mark.parametrize(("visible", "gpu"), [(None, 0), ("1,0", 1), ("GPU-7", "GPU-7")])
+@pytest.mark.parametrize(("visible", "gpu"), [(None, "0"), ("1,0", "1"), ("GPU-7", "GPU-7")])
 def test_a_gpus_energy_is_added_and_said(counters, nvml, monkeypatch, tmp_path, visible, gpu):
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -128,7 +115,7 @@ def test_a_gpus_energy_is_added_and_said(counters, nvml, monkeypatch, tmp_path, 
     ledger = Ledger(tmp_path / "ledger.jsonl", uses_gpu=True)
     with ledger.phase("train"):
         counters(3610)
-        nvml[gpu] += 7_200_000
+        nvml.set(gpu, COUNTS[gpu] + 7_200_000)
     (cost,) = ledger.costs()
     assert cost.energy_kwh == cost.energy_low_kwh == cost.energy_high_kwh == pytest.approx((3600 + 7200) / 3.6e6)
     assert cost.method == "metered (RAPL, whole package), GPU metered (NVML, whole GPU)"
@@ -137,16 +124,16 @@ def test_a_gpus_energy_is_added_and_said(counters, nvml, monkeypatch, tmp_path, 
 def test_work_that_uses_no_gpu_does_not_pay_for_it(counters, nvml):
     counters(0)
     meter = Meter()
-    nvml[0] += 1_000_000
+    nvml.set("0", COUNTS["0"] + 1_000_000)
     assert meter.read("search").energy_kwh == 0
 
 
-@pytest.mark.parametrize("broken", ["no GPU", "no package"])
+@pytest.mark.parametrize("broken", ["no GPU", "no driver", "an old driver"])
 def test_a_gpu_that_cannot_be_metered_is_said(counters, nvml, monkeypatch, broken):
     if broken == "no GPU":
-        nvml.clear()
+        nvml.remove("0")
     else:
-        monkeypatch.setitem(sys.modules, "pynvml", None)
+        monkeypatch.setattr(driver, "LIBRARY", {"no driver": "libnone.so", "an old driver": "libc.so.6"}[broken])
     counters(0)
     meter = Meter(uses_gpu=True)
     counters(36)

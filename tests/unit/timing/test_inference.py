@@ -26,7 +26,7 @@ def test_inference_is_busy_cores_for_the_time_of_its_calls_or_what_a_meter_says(
     [
         ({"kind": "llvm", "mcpu": "znver4"}, ""),
         ({"kind": "llvm", "mtriple": "x86_64-linux-gnu"}, ""),
-        ({"kind": "cuda"}, "a GPU's energy by call is not counted"),
+        ({"kind": "cuda"}, "a GPU's energy by call was not metered"),
         ({"kind": "llvm", "mtriple": "aarch64-linux-gnu"}, "watts of a busy core are known of x86 servers only"),
     ],
 )
