@@ -50,7 +50,7 @@ class GpuJobs:
 
     def time_subnet(self, job: SubnetJob) -> SubnetTiming:
         """The one subnet of a job."""
-        settings = {**asdict(job.plan), "subnet_tolerance": SUBNET_TOLERANCE[job.target.dtype]}
+        settings = {**asdict(job.plan), "subnet_tolerance": SUBNET_TOLERANCE[job.target.dtype], "is_gpu": True}
         with tempfile.TemporaryDirectory() as name:
             reference = self._reference(job, Path(name))
             entry = {**pack_jobs.subnet(job, "subnet", Path(name)).entry, "reference": reference}

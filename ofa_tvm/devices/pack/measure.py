@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING or __package__:
-    from ofa_tvm.devices.pack.tvm_runtime import CPU, CUDA, Runtime
+    from ofa_tvm.devices.pack.tvm_runtime import CPU, Runtime
     from ofa_tvm.support.nvml import gpu_millijoules
 else:  # beside this file, in a pack
     from nvml import gpu_millijoules
-    from tvm_runtime import CPU, CUDA, Runtime
+    from tvm_runtime import CPU, Runtime
 
 RESULTS = "results.jsonl"
 ENTRIES = "entries.jsonl"
@@ -314,8 +314,8 @@ def _subnet(runtime: Runtime, folder: Path, entry: Record, settings: Record, lib
             time.sleep(settings["gap_s"] if number else 0)
             windows.append([one.window(settings["window_ms"]) for one in subnets])
         count = max(1, int(1e3 * AT_ONCE_S / windows[0][0][0]))
-        is_metered = runtime.device.kind == CUDA
-        drawn_mj = energy_mj(lambda: subnets[0].repeat(count)) if is_metered else None
+        is_gpu = settings.get("is_gpu")  # its library may take tensors from this machine's memory
+        drawn_mj = energy_mj(lambda: subnets[0].repeat(count)) if is_gpu else None
     return {
         "status": "ok",
         "times_ms": [figures[0] for figures, _ in windows],

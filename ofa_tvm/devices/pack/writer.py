@@ -214,6 +214,7 @@ class PackWriter:
                 "timeout_s": tuning.timeout_s,
                 "tolerance": KERNEL_TOLERANCE[target.dtype],
                 "subnet_tolerance": SUBNET_TOLERANCE[target.dtype],
+                "is_gpu": target.is_gpu,
                 **target.measure.model_dump(),
             },
             "files": {str(path.relative_to(self._folder)): sha256_file(path) for path in paths},
