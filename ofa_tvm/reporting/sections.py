@@ -157,7 +157,9 @@ def _waiting(source: Source) -> Iterator[Part | Fold]:
             continue
         how = "They are not in the recording."
         if result.provenance != "replayed":
-            how = f"'tune --export-pack FOLDER --subnets-of {searched.folder}' packs them."
+            dtype = f" --dtype {result.dtype}" if result.dtype not in (None, "float32") else ""
+            where = f"--target {result.target}{dtype}"
+            how = f"'tune {where} --export-pack FOLDER --subnets-of {searched.folder}' packs them."
         facts = tuple(Fact(f"finalist {number}", key) for number, key in enumerate(result.unmeasured, 1))
         note = Note(f"They may be better than the picks; only measured subnets are picked. {how}")
         where = f" of {result.target}" if len(source.searches) > 1 else ""
