@@ -166,8 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     visit: Path = options.visit.resolve()
     if not visit.is_dir():
         parser.error(f"{visit} is no folder")
-    if not 0 < options.minutes < float("inf"):
-        parser.error(f"--minutes {options.minutes:g}: a number above 0, please")
+    if not 0 <= options.minutes < float("inf"):
+        parser.error(f"--minutes {options.minutes:g} is no time")
     archive = (options.out or visit.with_name(f"{visit.name}.tar.gz")).resolve()
     ledger = visit / LEDGER
     if ledger.exists() and not ledger.is_file():

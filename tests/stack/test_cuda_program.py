@@ -23,8 +23,7 @@ from ofa_tvm.compiler.cuda.assembler import assemble, make_plan
 from ofa_tvm.compiler.cuda.emit import default_schedule
 from ofa_tvm.devices.pack import jobs as pack_jobs
 from ofa_tvm.devices.pack import measure as pack_measure
-from ofa_tvm.devices.pack import tvm_runtime
-from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, SUBNET_TOLERANCE
+from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, MODULES, SUBNET_TOLERANCE
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import network_logits
 from ofa_tvm.graph.weights import random_weights
@@ -37,7 +36,6 @@ from ofa_tvm.tuner.job import KernelJob, SubnetJob, TunedSubnets
 NETWORK = MBV3_CIFAR.network(MBV3_CIFAR.smallest)
 WEIGHTS = random_weights(NETWORK)
 TARGET = load_target("cuda-sm90-templates")
-SHARED = Path(pack_measure.__file__).parent
 TOLERANCE = {"float32": 1e-4, "float16": 3e-2}
 
 CALLS = """
@@ -217,7 +215,7 @@ def test_a_pack_is_measured_with_nothing_but_a_driver_and_tvms_runtime(gpu, tmp_
     measure = {"repeats": 2, "min_repeat_ms": 0, "timeout_s": 60, **tolerances, **once}
     manifest = {"round": "1", "machine": platform.machine(), "device": "cuda", "tensors": "cpu", "files": {}}
     (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "measure": measure}))
-    for module in (pack_measure, tvm_runtime):
+    for module in MODULES:
         path = Path(str(module.__file__))
         (tmp_path / path.name).write_bytes(path.read_bytes())
     environment = {"PATH": "/usr/bin:/bin", "LD_LIBRARY_PATH": str(gpu)}
@@ -239,13 +237,13 @@ def test_what_spoils_the_gpu_for_a_process_counts_as_a_crash(gpu, tmp_path, fail
     entry = pack_jobs.program(KernelJob(KERNELS[0], {}, TARGET), "k", tmp_path).entry
     (tmp_path / "entry.json").write_text(json.dumps(entry))
     script = (
-        "import json, pathlib, sys\nsys.path.insert(0, sys.argv[1])\nimport measure\n"
-        "folder = pathlib.Path(sys.argv[2])\nentry = json.loads((folder / 'entry.json').read_text())\n"
+        "import json, pathlib, sys\nfrom ofa_tvm.devices.pack import measure\n"
+        "folder = pathlib.Path(sys.argv[1])\nentry = json.loads((folder / 'entry.json').read_text())\n"
         "settings = {'repeats': 1, 'min_repeat_ms': 1, 'tolerance': 1e-4}\n"
         "print(json.dumps(measure.measure(measure.open_runtime(folder, 'cpu'), folder, entry, settings)))\n"
     )
     environment = {**os.environ, "LD_LIBRARY_PATH": str(gpu), "FAKE_CUDA_FAILS": fails}
-    command = [sys.executable, "-c", script, str(SHARED), str(tmp_path)]
+    command = [sys.executable, "-c", script, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["status"] == status

@@ -118,7 +118,7 @@ def test_a_cpu_without_the_instructions_is_told(tmp_path):
 @pytest.mark.parametrize("size", [3, 17, 24, 100_000])
 def test_tiles_that_cannot_be_are_refused(size):
     features = CpuFeatures(16, 32, 1, "vnni")
-    for spec in (KERNELS[4], KERNELS[15]):
+    for spec in (KERNELS[5], KERNELS[15]):
         schedule = candidates(spec, features)[0]
         sizes = {name: size if isinstance(value, int) else value for name, value in schedule["parameters"].items()}
         with pytest.raises(ValueError, match="does not suit"):

@@ -44,6 +44,8 @@ from ofa_tvm.tuner.trial import TrialResult
 
 SCHEMA = 3
 JOBS_MODULE = "ofa_tvm.devices.pack.jobs"
+MODULES = (pack_measure, tvm_runtime, nvml)
+"""What lies in a pack as files of their own."""
 MAX_BYTES = 64 << 20
 MAX_WORKERS = 16
 """Candidates that are built at once: each worker takes half a gigabyte."""
@@ -100,7 +102,7 @@ class PackWriter:
         self._workers = WorkerPool([Worker(JOBS_MODULE) for _ in range(min(process_cores(), MAX_WORKERS))])
         try:
             has_runtime = copy_runtime(target, folder)
-            for module in (pack_measure, tvm_runtime, nvml):
+            for module in MODULES:
                 shutil.copyfile(str(module.__file__), folder / f"{module.__name__.rpartition('.')[2]}.py")
             self._write_manifest(about_runtime(target, folder, has_runtime))
         except OSError:

@@ -627,6 +627,7 @@ def test_why_a_precision_lost_is_told(made, tmp_path):
     assert f"in float32 for 0.500 ms 0.600 ms at least {SUBNETS[2]}" in text
 
 
+@pytest.mark.seconds(3)
 def test_a_page_of_three_targets_stays_small(tmp_path):
     picks = [full_pick(number) for number in range(1, 9)]
     picks = [{**made, "layers": 4 * made["layers"]} for made in picks]

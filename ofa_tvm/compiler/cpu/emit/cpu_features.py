@@ -8,7 +8,7 @@ from typing import Literal
 from ofa_tvm.compiler.tvm_api.names import Target, tvm
 
 Dot = Literal["vnni", "madd", "sdot"]
-"""One instruction, on ARM of signed bytes on both sides; or two on pairs of 16 bits, hardly faster than float32."""
+"""One instruction, on ARM of signed bytes on both sides; or two instructions on pairs of 16-bit numbers."""
 
 
 @dataclass(frozen=True)
