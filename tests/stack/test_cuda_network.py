@@ -1,49 +1,9 @@
-"""Whole networks of kernels from the CUDA templates, run on this CPU by a stand-in for NVIDIA's driver."""
+"""A whole network of kernels from the CUDA templates; ``tests/soak/test_cuda_networks.py`` has others."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
-import numpy as np
-import pytest
-from fake_gpu import build_driver, emulated_cubin
-
-from ofa_tvm.compiler.cuda import code
-from ofa_tvm.compiler.cuda.assembler import assemble, make_plan
-from ofa_tvm.graph.numpy_reference import network_logits
-from ofa_tvm.graph.weights import random_weights
-from ofa_tvm.spaces import MBV3_CIFAR
-
-NETWORK = MBV3_CIFAR.network(MBV3_CIFAR.smallest)
-RUN = """
-import ctypes, sys
-import numpy as np
-library, images = ctypes.CDLL(sys.argv[1]), np.load(sys.argv[2])
-logits = np.zeros((library.ofa_tvm_batch(), library.ofa_tvm_classes()), np.float32)
-for _ in range(2):  # sums over blocks leave their memory as it was
-    error = library.ofa_tvm_run(*(ctypes.c_void_p(array.ctypes.data) for array in (images, logits)))
-    assert not error, error
-np.save(sys.argv[3], logits)
-"""
+from cuda_networks import assert_computed
 
 
-@pytest.mark.parametrize(("architecture", "dtype", "batch"), [("sm_80", "float32", 2), ("sm_90", "float16", 1)])
-def test_a_network_computes_what_it_should(tmp_path, monkeypatch, architecture, dtype, batch):
-    monkeypatch.setattr(code, "cubin", emulated_cubin(tmp_path))
-    monkeypatch.setenv("OFA_TVM_CACHE", str(tmp_path / "cache"))
-    driver = tmp_path / "driver"
-    driver.mkdir()
-    build_driver(driver)
-    library, weights = tmp_path / "model.so", random_weights(NETWORK)
-    assemble(make_plan(NETWORK, {}, architecture, batch, dtype), weights, "gcc", library)
-    shape = (batch, NETWORK.resolution, NETWORK.resolution, NETWORK.in_channels)
-    images = np.random.default_rng(0).standard_normal(shape, np.float32)
-    np.save(tmp_path / "images.npy", images)
-    command = [sys.executable, "-c", RUN, str(library), str(tmp_path / "images.npy"), str(tmp_path / "logits.npy")]
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(driver), "FAKE_CUDA_ARCHITECTURE": architecture[3:]}
-    subprocess.run(command, env=environment, check=True, timeout=100)
-    expected = network_logits(NETWORK, weights, images)
-    apart = np.abs(np.load(tmp_path / "logits.npy") - expected).max() / np.abs(expected).max()
-    assert apart < {"float32": 1e-4, "float16": 3e-2}[dtype]
+def test_a_network_on_tensor_cores_and_in_clusters_computes_what_it_should(tmp_path, monkeypatch):
+    assert_computed(tmp_path, monkeypatch, "sm_90", "float16", 1)
