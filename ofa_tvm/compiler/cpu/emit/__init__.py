@@ -9,8 +9,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.expand_depthwise import EXPAND_DEPTHWISE
 from ofa_tvm.compiler.cpu.emit.full_window import DEEP_WINDOW, FULL_WINDOW
@@ -26,6 +24,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import PrimFunc
 from ofa_tvm.compiler.cpu.emit.window import DEPTHWISE
 from ofa_tvm.compiler.cpu.emit.window_pool import WINDOW_POOL
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
+from ofa_tvm.graph.schedule_tile import checked_tile
 
 TEMPLATES: dict[str, Template[Any]] = {
     "pointwise": POINTWISE,
@@ -70,11 +69,6 @@ def default_schedule(spec: KernelSpec, features: CpuFeatures) -> KernelSchedule:
     return candidates(spec, features)[0]
 
 
-@functools.cache
-def _tile_type(tile: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(tile)
-
-
 class EmittedKernel:
     """A kernel with a schedule: code, constants and scratch memory.
 
@@ -91,14 +85,7 @@ class EmittedKernel:
         template = TEMPLATES.get(schedule.get("template", ""))
         if template is None or not template.accepts(spec):
             raise ValueError(f"schedule {schedule} does not compute kernel {spec.key}")
-        try:
-            parameters = vars(template.tile(**schedule.get("parameters", {})))
-            self._tile = _tile_type(template.tile).validate_python(parameters)
-        except (TypeError, ValidationError) as error:
-            said = str(error).splitlines()
-            raise ValueError(f"schedule {schedule} of kernel {spec.key}: {' '.join(said[:3])}") from error
-        if not all(value > 0 for value in vars(self._tile).values() if isinstance(value, int)):
-            raise ValueError(f"schedule {schedule} of kernel {spec.key}: sizes must be positive")
+        self._tile = checked_tile(spec, schedule, template.tile)
         if not template.suits(spec, self._tile, features):
             raise ValueError(f"schedule {schedule} does not suit kernel {spec.key}")
         self.spec, self.schedule = spec, schedule

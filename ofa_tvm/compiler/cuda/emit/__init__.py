@@ -9,8 +9,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from ofa_tvm.compiler.cuda.emit.dense import DENSE
 from ofa_tvm.compiler.cuda.emit.depthwise import DEPTHWISE
 from ofa_tvm.compiler.cuda.emit.gpu_model import GpuModel
@@ -19,6 +17,7 @@ from ofa_tvm.compiler.cuda.emit.pointwise import POINTWISE
 from ofa_tvm.compiler.cuda.emit.pool import POOL
 from ofa_tvm.compiler.cuda.emit.template import Array, CudaTemplate, Launch
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
+from ofa_tvm.graph.schedule_tile import checked_tile
 
 TEMPLATES: dict[str, CudaTemplate[Any]] = {
     "cuda_depthwise": DEPTHWISE,
@@ -56,11 +55,6 @@ def default_schedule(spec: KernelSpec, gpu: GpuModel) -> KernelSchedule:
     return candidates(spec, gpu)[0]
 
 
-@functools.cache
-def _tile_type(tile: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(tile)
-
-
 class EmittedCuda:
     """A kernel with a schedule: code, launch and constants.
 
@@ -76,14 +70,7 @@ class EmittedCuda:
         template = TEMPLATES.get(schedule.get("template", ""))
         if template is None or not template.accepts(spec):
             raise ValueError(f"schedule {schedule} does not compute kernel {spec.key}")
-        try:
-            parameters = vars(template.tile(**schedule.get("parameters", {})))
-            self._tile = _tile_type(template.tile).validate_python(parameters)
-        except (TypeError, ValidationError) as error:
-            said = str(error).splitlines()
-            raise ValueError(f"schedule {schedule} of kernel {spec.key}: {' '.join(said[:3])}") from error
-        if not all(value > 0 for value in vars(self._tile).values()):
-            raise ValueError(f"schedule {schedule} of kernel {spec.key}: sizes must be positive")
+        self._tile = checked_tile(spec, schedule, template.tile)
         if not template.suits(spec, self._tile):
             raise ValueError(f"schedule {schedule} does not suit kernel {spec.key}")
         self.spec, self.schedule, self._template = spec, schedule, template
