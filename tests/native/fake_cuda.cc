@@ -64,7 +64,8 @@ struct Configuration {
 std::mutex mutex;
 bool is_started;
 int context;  // its address is the context
-thread_local int depth;  // of contexts that are current; without a destructor, as libraries are released at the very end
+// Of contexts that are current; without a destructor, as libraries are released at the very end.
+thread_local int depth;
 std::map<address_t, size_t> blocks, host_blocks;
 
 const char *setting(const char *name, const char *otherwise) {
