@@ -114,7 +114,7 @@ def _fewer_kernels(title: str, bench: LatencyBench, data: LatencyData, share: fl
     for key in sorted(set(log.kernels) & set(kernels)):
         if rng.random() < share:
             del log.kernels[key]
-    costs, estimated = kernel_costs(log, kernels, bench.space.name)
+    costs, estimated = kernel_costs(log, kernels, bench.space)
     table = SubnetTable(bench.space, costs, kernel_keys)
     train = round(0.8 * len(data))
     name = f"{title}, {estimated} of {len(kernels)} kernels estimated"

@@ -11,6 +11,7 @@ from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.spaces import SPACES, SearchSpace
 from ofa_tvm.spaces.own_model import PREFIX
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.dtype import DType
@@ -30,10 +31,12 @@ def kernel_keys(network: NetworkSpec, dtype: DType = "float32") -> list[list[str
     return list(keys.values())
 
 
-def how_to_tune(space: str, tuning_log: TuningLog, more: str = "", supernet: Path | None = None) -> str:
+def how_to_tune(space: SearchSpace, tuning_log: TuningLog, more: str = "", supernet: Path | None = None) -> str:
     """The command that tunes a space, as a hint; ``more`` are options of it, ``supernet`` is its folder, if known."""
     target = tuning_log.target
-    which = f"--supernet {supernet or 'FOLDER'}" if space.startswith(PREFIX) else f"--space {space}"
+    which = f"--supernet {supernet or 'FOLDER'}" if space.name.startswith(PREFIX) else f"--space {space.name}"
+    if space.name in SPACES and space.classes != SPACES[space.name].classes:
+        which += f" --classes {space.classes}"
     command = f"python -m ofa_tvm.tune --target {target.name} {which}"
     if target.dtype != "float32":
         command += f" --dtype {target.dtype}"
@@ -53,7 +56,7 @@ def how_to_tune(space: str, tuning_log: TuningLog, more: str = "", supernet: Pat
 
 
 def kernel_costs(
-    tuning_log: TuningLog, kernels: Mapping[str, KernelSpec], space: str, supernet: Path | None = None
+    tuning_log: TuningLog, kernels: Mapping[str, KernelSpec], space: SearchSpace, supernet: Path | None = None
 ) -> tuple[dict[str, float], int]:
     """Time of each kernel in ms, and how many of them are estimated.
 
@@ -63,7 +66,7 @@ def kernel_costs(
     Args:
         tuning_log: the records.
         kernels: the kernels in question, by key.
-        space: name of the space that they belong to.
+        space: what they belong to.
         supernet: folder of the supernet, where it is known.
 
     Raises:
@@ -101,7 +104,7 @@ def call_costs(tuned: TunedSpace, supernet: Path | None = None) -> tuple[dict[st
     Raises:
         PartialResult: no kernel of the space is tuned.
     """
-    costs, estimated = kernel_costs(tuned.log, tuned.kernels(), tuned.space.name, supernet)
+    costs, estimated = kernel_costs(tuned.log, tuned.kernels(), tuned.space, supernet)
     target = tuned.target
     runs = 1 if target.is_gpu else target.batch  # a GPU's kernels take all images of a call at once
     return {key: runs * cost for key, cost in costs.items()}, estimated
@@ -127,5 +130,5 @@ def saved_model(tuned: TunedSpace) -> LatencyModel:
         PartialResult: no kernel of the space is tuned.
         UserError: there is no model, or it is damaged or rests on other kernel times than those of now.
     """
-    again = how_to_tune(tuned.space.name, tuned.log, f" --samples {SAMPLES}")
+    again = how_to_tune(tuned.space, tuned.log, f" --samples {SAMPLES}")
     return LatencyModel.load(tuned.model_folder, latency_table(tuned)[0], again)

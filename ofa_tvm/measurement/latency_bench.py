@@ -304,5 +304,5 @@ def warn_of_estimates(bench: LatencyBench, resolutions: Sequence[int] | None = N
         warn(
             f"{len(needed) - missing} of {len(needed)} kernels of {bench.space.name} are tuned for "
             f"{bench.target.name}: the others run their default schedule, and the latency model begins with estimates "
-            "of them; " + how_to_tune(bench.space.name, bench.log)
+            "of them; " + how_to_tune(bench.space, bench.log)
         )

@@ -81,7 +81,7 @@ def predictions(
     if space.cardinality == 1:
         return [_own(tuned, config, folder, with_layers) for config in configs]
     if not (tuned.model_folder / f"{LATENCY_STEM}.report.json").exists():
-        hint = how_to_tune(space.name, tuned.log, f" --samples {SAMPLES}")
+        hint = how_to_tune(space, tuned.log, f" --samples {SAMPLES}")
         raise PartialResult(f"no latencies of {space.name} were measured in {tuned.log.folder}", hint)
     model = saved_model(tuned)
     costs, _ = call_costs(tuned)
@@ -124,7 +124,7 @@ def _own(tuned: TunedSpace, config: SubnetConfig, folder: Path | None, with_laye
     if known_ms is None and estimated:
         raise PartialResult(
             f"{tuned.space.name} was not measured, and {estimated} of its {len(costs)} kernels are not tuned",
-            how_to_tune(tuned.space.name, tuned.log, supernet=folder),
+            how_to_tune(tuned.space, tuned.log, supernet=folder),
         )
     whole_ms = sum(costs[kernel.key] for _, kernel in steps) if known_ms is None else known_ms
     is_tuned = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}

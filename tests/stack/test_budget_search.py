@@ -202,7 +202,7 @@ def test_records_of_other_schedules_are_stale(tuned) -> None:
 def test_untuned_kernels_are_estimated_and_counted(tuned) -> None:
     kernels = fused_kernels(SPACE)
     some = dataclasses.replace(next(iter(kernels.values())), out_channels=640)
-    costs, estimated = kernel_costs(tuned, {**kernels, some.key: some}, "mbv3-cifar")
+    costs, estimated = kernel_costs(tuned, {**kernels, some.key: some}, SPACE)
     assert estimated == 1
     assert costs[some.key] > 0
 

@@ -13,6 +13,8 @@ from ofa_tvm.nas.objectives import LATENCY
 from ofa_tvm.reporting.interval import interval_text
 from ofa_tvm.reporting.prediction_text import coverage_text
 from ofa_tvm.reporting.tuning_text import _mean_subnet
+from ofa_tvm.spaces import SPACES
+from ofa_tvm.spaces.own_model import fixed_model
 from ofa_tvm.support.errors import Infeasible
 from ofa_tvm.tuner.coverage import coverage
 from ofa_tvm.tuner.log import TuningLog
@@ -67,7 +69,15 @@ def test_a_few_kernels_are_never_summed_to_a_forecast(partly_tuned):
 
 @pytest.mark.parametrize(("supernet", "said"), [(Path("my/model"), "--supernet my/model"), (None, "--supernet FOLDER")])
 def test_a_hint_names_the_folder_of_a_model_where_it_is_known(tmp_path, supernet, said):
-    assert said in how_to_tune("own-model", TuningLog(load_target("x86"), tmp_path), supernet=supernet)
+    space = SPACES["mbv3-cifar"]
+    own = fixed_model("mine", space.network(space.smallest))
+    assert said in how_to_tune(own, TuningLog(load_target("x86"), tmp_path), supernet=supernet)
+
+
+def test_a_hint_names_classes_that_are_not_the_spaces_own(tmp_path):
+    log, space = TuningLog(load_target("x86"), tmp_path), SPACES["mbv3-cifar"]
+    assert "--space mbv3-cifar --classes 5 --samples 60" in how_to_tune(space.with_classes(5), log, " --samples 60")
+    assert "--classes" not in how_to_tune(space, log)
 
 
 def latency_error(budget):

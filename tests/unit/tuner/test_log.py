@@ -11,6 +11,7 @@ import pytest
 
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.kernel_times import how_to_tune
+from ofa_tvm.spaces import SPACES
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import append_jsonl, write_atomic
 from ofa_tvm.tuner import log as module
@@ -501,7 +502,7 @@ def test_a_log_of_another_tvm_is_found(log, target, tmp_path):
         manifest = {"schema_version": 1, "conditions": {**target.conditions, **changes}}
         (folder / "manifest.json").write_text(json.dumps(manifest))
     assert log.of_other_tvm() == (tmp_path / "x86" / "near", "0.28.0")
-    assert f"the log in {tmp_path}/x86/near is of apache-tvm 0.28.0" in how_to_tune("mbv3-cifar", log)
+    assert f"the log in {tmp_path}/x86/near is of apache-tvm 0.28.0" in how_to_tune(SPACES["mbv3-cifar"], log)
 
 
 def test_a_named_folder_of_logs_needs_no_home(target, tmp_path, monkeypatch):
