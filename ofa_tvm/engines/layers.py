@@ -34,7 +34,7 @@ class CallTime:
         layers: that it computes.
         microseconds: the median of its runs.
         share: of the whole network.
-        gflops: floating point operations (of a float32 kernel; integer ones of an int8 one) a second, in 1e9.
+        gflops: operations a second, in 1e9: floating point ones, in int8 of integers; a multiply-add is two.
     """
 
     block: str

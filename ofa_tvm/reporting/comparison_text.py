@@ -82,8 +82,7 @@ def _layers(payload: Record) -> Iterator[str]:
         [call["block"], call["kernel"], f"{call['microseconds']:.1f}", f"{call['share']:.1%}", f"{call['gflops']:.0f}"]
         for call in found["calls"]
     ]
-    rate = units.rate_unit(payload["engines"][first]["precision"])
-    yield table(["block", "kernel", "us", "share", rate], rows)
+    yield table(["block", "kernel", "us", "share", units.RATE], rows)
     others = [name for name in payload["engines"] if name != first and name not in found["silent"]]
     yield ""
     yield "us by block; engines fuse differently, and their profilers take time themselves"

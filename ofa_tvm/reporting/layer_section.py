@@ -47,7 +47,7 @@ COLUMNS = (
     Column("kernel", is_text=True, is_wide=True),
     Column("alone", "µs"),
     Column("share of the latency"),
-    Column("rate alone", "{rate}"),
+    Column("rate alone", units.RATE),
     Column("of the {against}"),
     Column("memory alone", "GB/s"),
 )
@@ -76,7 +76,7 @@ def layer_section(offers: Sequence[Offer], has_several_series: bool) -> Section 
 
 
 def _peak(offer: Offer) -> float | None:
-    """GFLOP/s that the cores can do at most; None where not known, as in int8."""
+    """``units.RATE`` that the cores can do at most; None where not known, as in int8."""
     if offer.core_rates is None or offer.series.dtype not in (None, "float32"):
         return None
     return offer.core_rates.gflops_per_s * offer.threads
@@ -88,8 +88,8 @@ def _alone_text(known: Sequence[Offer]) -> str:
     return (
         "Alone: the kernel's own time, as it was tuned; the latency is divided in proportion. Their sum is not the "
         "latency: each was timed by itself, at another hour and perhaps another clock, with its maps in other caches. "
-        "Rates are of kernels alone; they count all operations (those of a padded border, too, which kernels skip), "
-        f"and weights and maps moved once. {_peak_text(known)}"
+        "Rates are of kernels alone; they count all operations (two for each multiply-add; those of a padded border, "
+        f"too, which kernels skip), and weights and maps moved once. {_peak_text(known)}"
     )
 
 
@@ -100,8 +100,8 @@ def _peak_text(known: Sequence[Offer]) -> str:
         return "They are compared with the fastest kernel of the same pick, as the core's peak is not known."
     cores = units.plural(offer.threads, "core")
     text = (
-        f"At most, {cores} did {peak:.0f} GFLOP/s in float32 when measured, and one core read {rates.gbytes_per_s:.1f} "
-        "GB/s from memory; what lies in the caches arrives faster."
+        f"At most, {cores} did {peak:.0f} {units.RATE} in float32 when measured, and one core read "
+        f"{rates.gbytes_per_s:.1f} GB/s from memory; what lies in the caches arrives faster."
     )
     if any(rate > peak for one in known if _peak(one) for layer in one.layers if (rate := _rate(layer)) is not None):
         text += (
@@ -155,10 +155,7 @@ def layer_table(offer: Offer) -> Table:
     largest = max(layer.time_ms for layer in offer.layers) / whole
     most = _peak(offer) or max((rate for rate in rates if rate is not None), default=None)
     against = "fastest" if _peak(offer) is None else "peak"
-    words = {"rate": units.rate_unit(offer.series.dtype), "against": against}
-    columns = tuple(
-        replace(column, label=column.label.format(**words), unit=column.unit.format(**words)) for column in COLUMNS
-    )
+    columns = tuple(replace(column, label=column.label.format(against=against)) for column in COLUMNS)
     rows = []
     for layer, rate in zip(offer.layers, rates, strict=True):
         share, alone_ms = layer.time_ms / whole, layer.kernel_ms

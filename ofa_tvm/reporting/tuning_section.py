@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ofa_tvm.reporting import units
 from ofa_tvm.reporting.axis import Axis
@@ -18,7 +17,7 @@ COLUMNS = (
     Column("best", "µs"),
     Column("calls of a mean subnet"),
     Column("share of its time"),
-    Column("rate", "{}"),
+    Column("rate", units.RATE),
     Column("trials"),
     Column("found by", is_text=True),
 )
@@ -107,5 +106,4 @@ def _table(series: Series, facts: TuningFacts) -> Table:
         for kernel in facts.kernels
     )
     name = f"kernels-{series.label}".replace(" ", "-")
-    columns = tuple(replace(one, unit=one.unit.format(units.rate_unit(series.dtype))) for one in COLUMNS)
-    return Table(name, f"{len(rows)} of {facts.tuned} tuned kernels", columns, rows)
+    return Table(name, f"{len(rows)} of {facts.tuned} tuned kernels", COLUMNS, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ofa_tvm.measurement.pack_rounds import PackRound
 from ofa_tvm.measurement.tuning_session import TuningReport
+from ofa_tvm.reporting.units import RATE
 from ofa_tvm.support.command import table
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.files import Record
@@ -55,7 +56,7 @@ def _kernel_table(state: Coverage) -> str:
         ]
         for kernel in state.kernels[:ROWS]
     ]
-    return table(["costliest kernels", "us", "GFLOP/s", "calls a subnet", "share of tuned", "trials", "by"], rows)
+    return table(["costliest kernels", "us", RATE, "calls a subnet", "share of tuned", "trials", "by"], rows)
 
 
 def tuning_text(payload: Record, done: TuningReport) -> str:

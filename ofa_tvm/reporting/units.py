@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ofa_tvm.support.dtype import DType
-
 UNKNOWN = "–"  # noqa: RUF001
+RATE = "GOP/s"
+"""1e9 operations a second, of floats or integers; a multiply-add is two."""
 
 
 def milliseconds(value: float | None) -> str:
@@ -103,11 +103,6 @@ def count(value: float) -> str:
 def rate(value: float | None) -> str:
     """A rate without its unit: ``38.2``."""
     return UNKNOWN if value is None else _short(value)
-
-
-def rate_unit(dtype: DType | None) -> str:
-    """The unit of an arithmetic rate: integers are no floating point."""
-    return "GOP/s" if dtype == "int8" else "GFLOP/s"
 
 
 def times(value: float) -> str:

@@ -55,7 +55,7 @@ def test_starts_and_layers_stand_in_the_export_and_two_of_them_are_compared(tmp_
     asked = ["--against", "ort,openvino,torch", "--starts", "1", "--layers", "--export", str(one)]
     assert run(*asked, *logs) == 0
     text = capsys.readouterr().out
-    assert all(words in text for words in ("p50 / p90 / p99", "peak MB", "GFLOP/s", "windows are", "(between layers)"))
+    assert all(words in text for words in ("p50 / p90 / p99", "peak MB", "GOP/s", "windows are", "(between layers)"))
     payload = json.loads(one.read_text())
     assert (payload["format"], payload["schema_version"]) == ("ofa_tvm.benchmark", 1)
     assert payload["machine_facts"]["cores"] >= 1 and payload["stability"]["verdict"]

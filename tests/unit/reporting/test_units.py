@@ -63,7 +63,6 @@ from ofa_tvm.support import amounts
         (units.interval(0.169, 0.1814), "0.169 to 0.181"),
         (units.interval(9.5, 10.2), "9.50 to 10.20"),
         (units.interval(0.05555551, 0.05555552), "0.056 to 0.056"),
-        (units.rate_unit("int8"), "GOP/s"),
     ],
 )
 def test_numbers_as_people_read_them(text, expected):
