@@ -18,7 +18,6 @@ from ofa_tvm.support.command import (
     HostThreadsOption,
     JsonFlag,
     LogsOption,
-    emit,
     emit_partly,
     run_command,
 )
@@ -88,15 +87,16 @@ def search(
 
     Predictions choose; measurements of today decide: what is told is the median of windows of single calls, and a
     budget is held where the slowest window holds it. With several targets, each one's picks are tried on the others
-    too. Where only some budgets can be met, or the machine is too busy to say, the exit code is 3.
+    too. The exit code is 3 where only some budgets can be met, or the machine is too busy to say, and 4 where none can.
     """
     from datetime import UTC, datetime
 
     from ofa_tvm.nas.opened_accuracy import Evaluation
-    from ofa_tvm.nas.session import SearchRequest, expected
+    from ofa_tvm.nas.request import SearchRequest
+    from ofa_tvm.nas.session import expected
     from ofa_tvm.nas.session import search as run_search
     from ofa_tvm.nas.settings import SearchSettings
-    from ofa_tvm.reporting.search_text import expected_text, text_of, unmet
+    from ofa_tvm.reporting.search_text import expected_text, left_out, text_of, unmet
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.support.shipped import shipped_supernet
     from ofa_tvm.timing.window import percentile_of
@@ -132,13 +132,13 @@ def search(
         merges=dtype == "auto",
     )
     if dry_run:
-        plans = expected(request)
-        emit({"expected": [plan.record() for plan in plans]}, json, lambda: "\n".join(map(expected_text, plans)))
+        plans, refused = expected(request)
+        plan_record = {"expected": [plan.record() for plan in plans]}
+        emit_partly(plan_record, json, lambda: "\n".join(map(expected_text, plans)), left_out(refused))
         return
     outcome = run_search(request)
     record = outcome.record({} if export_pack is None else outcome.export(export_pack))
-    missing = unmet(outcome, len(request.budgets_ms), export_pack)
-    emit_partly(record, json, lambda: text_of(outcome, export_pack), missing)
+    emit_partly(record, json, lambda: text_of(outcome, export_pack), unmet(outcome, export_pack))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,10 +10,11 @@ from ofa_tvm.api.arguments import AtLeastOne, Count, Positive, checked
 from ofa_tvm.api.bundles import Bundle, load_bundle
 from ofa_tvm.api.loading import SupernetFile
 from ofa_tvm.bundle.order import Order
+from ofa_tvm.measurement.kernel_times import SAMPLES
 from ofa_tvm.nas import session
 from ofa_tvm.nas.opened_accuracy import Evaluation
+from ofa_tvm.nas.request import SearchRequest
 from ofa_tvm.nas.result import SearchResult, load_search_result
-from ofa_tvm.nas.session import SAMPLES, SearchRequest
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.tuner.tuned_space import Target
 

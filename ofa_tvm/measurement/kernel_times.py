@@ -20,7 +20,7 @@ from ofa_tvm.tuner.log import TuningLog, logs_root
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
 SAMPLES = 60
-"""Measured subnets that a hint asks for."""
+"""Measured subnets that a latency model starts from, unless something else is said."""
 
 
 def kernel_keys(network: NetworkSpec, dtype: DType = "float32") -> list[list[str]]:

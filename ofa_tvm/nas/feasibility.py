@@ -86,3 +86,9 @@ def refuse_hopeless(tuned: TunedSpace, settings: SearchSettings, budgets: Sequen
             hopeless.append(error)
     if len(hopeless) == max(1, len(budgets)):
         raise all_infeasible(hopeless, budgets)
+
+
+def told(refused: Mapping[str, Infeasible]) -> tuple[str, str]:
+    """What cannot be met, and what to try, by names of targets or precisions."""
+    what = "; ".join(f"{name}: {error.what}" for name, error in refused.items())
+    return what, "\n".join(f"{name}: {error.hint}" for name, error in refused.items() if error.hint)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.measurement.pack_rounds import Exported, pack_subnets
 from ofa_tvm.nas.expected import ExpectedSearch, expected_search
-from ofa_tvm.nas.feasibility import refuse_hopeless
-from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
-from ofa_tvm.nas.opened_accuracy import Evaluation, OpenedAccuracy, accuracy_of
+from ofa_tvm.nas.feasibility import refuse_hopeless, told
+from ofa_tvm.nas.opened_accuracy import OpenedAccuracy, accuracy_of
 from ofa_tvm.nas.precisions import Precisions
 from ofa_tvm.nas.regret import Regret
+from ofa_tvm.nas.request import SearchRequest, search_command
 from ofa_tvm.nas.result import FILE_NAME
-from ofa_tvm.nas.searchers import SEARCHERS
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.nas.target_search import TargetSearch, cross_target, waits_elsewhere, write_regret
 from ofa_tvm.spaces.architectures import read_architectures
@@ -28,99 +24,13 @@ from ofa_tvm.support.console import log
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import Infeasible, UserError
 from ofa_tvm.support.files import Record
-from ofa_tvm.support.nvml import gpu_millijoules
-from ofa_tvm.support.shipped import known_as
-from ofa_tvm.timing.inference import unknown_power
 from ofa_tvm.tuner.tuned_space import Target, TunedSpace
 
 Item = TypeVar("Item")
-COSTS = tuple(name for name in OBJECTIVES if name != LATENCY)
-"""What a search may limit or minimise besides latency."""
+Refused = dict[str, Infeasible]
+"""Why parts of a request (see ``SearchRequest.part``) cannot be met."""
 OWN_FILES = {FILE_NAME, "ledger.jsonl"}
 """By which a search's folder is known."""
-LIMIT_OPTIONS = {"size": "size-mb", "macs": "mmacs", "memory": "memory-mb", "energy": "energy-mj"}
-"""How the command line names limits, after ``--max-``."""
-SAMPLES = 60
-"""Measured subnets that a latency model starts from by default."""
-
-
-@dataclass(frozen=True)
-class SearchRequest:
-    """What is searched for.
-
-    Args:
-        supernet: folder or file of the supernet, or of OFA's accuracy predictor (``.npz``).
-        targets: one or several; each one's picks are measured on the others, too.
-        budgets_ms: of latency; empty for the whole front.
-        settings: how hard, and for what else.
-        resolutions: input sizes that picks may have; empty for all that the supernet knows.
-        start: files of subnets to start from, see ``spaces.architectures``.
-        evaluation: how accuracies are found.
-        samples: measured subnets that a latency model starts from.
-        exports: whether finalists go into a pack instead of onto a device.
-        merges: the targets are precisions of one device, whose best picks become one result.
-        folder: of the result.
-    """
-
-    supernet: Path
-    targets: Sequence[Target]
-    folder: Path
-    budgets_ms: Sequence[float] = ()
-    settings: SearchSettings = field(default_factory=SearchSettings)
-    resolutions: Sequence[int] = ()
-    start: Sequence[str] = ()
-    evaluation: Evaluation = field(default_factory=Evaluation)
-    samples: int = SAMPLES
-    exports: bool = False
-    merges: bool = False
-
-    def check(self) -> None:
-        """Refuse what cannot be searched for.
-
-        That is unknown names, limits that are not positive, targets of one name, a pack for devices that need none,
-        energy where nothing tells it, and percentiles or load for a device other than this machine.
-
-        Raises:
-            UserError: it cannot; names what is wrong.
-        """
-        settings, limits = self.settings, self.settings.limits or {}
-        if settings.searcher not in SEARCHERS:
-            raise UserError(f"unknown searcher '{settings.searcher}'", f"choose one of {', '.join(SEARCHERS)}")
-        for name in (*settings.objectives, *limits):
-            if name not in COSTS:
-                raise UserError(f"unknown objective '{name}'", f"choose from {', '.join(COSTS)}")
-        for name, limit in [*((LATENCY, budget) for budget in self.budgets_ms), *limits.items()]:
-            if not 0 < limit < float("inf"):
-                unit = OBJECTIVES[name].unit
-                raise UserError(f"a limit of {name} must be a positive number of {unit}, not {limit:g}")
-        names = [target.spec.name for target in self.targets]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice and not self.merges:
-            hint = "copy the file of one under another name, and give that .toml file as --target"
-            raise UserError(f"two targets are called {twice[0]}", hint)
-        devices = [target.spec.device for target in self.targets]
-        if self.exports and "pack" not in devices:
-            hint = "leave out --export-pack, or say what is measured elsewhere: --target NAME@pack"
-            raise UserError(f"--device {devices[0]} needs no pack", hint)
-        for target in self.targets:
-            self._check_target(target.spec)
-
-    def _check_target(self, spec: TargetSpec) -> None:
-        if spec.device == "pack" and self.merges:
-            hint = "search each precision alone: --dtype float32, then int8"
-            raise UserError(f"target {spec.name} is measured elsewhere, by packs", hint)
-        unknown = _unknown_energy(spec) if self.settings.asks_energy else ""
-        if unknown:
-            raise UserError(
-                f"energy of target {spec.name} cannot be told: {unknown}",
-                "leave energy out: on one target it grows with latency",
-            )
-        if (self.settings.percentile != 50 or self.settings.busy_cores > 0) and spec.device != "local":
-            raise UserError(
-                f"--percentile and --load are for what this machine measures, target {spec.name} is device "
-                f"'{spec.device}'",
-                "leave them out",
-            )
 
 
 @dataclass(frozen=True)
@@ -130,6 +40,7 @@ class SearchOutcome:
     Args:
         searches: one for each target; one for all precisions of a target.
         results: of each, as ``result.json`` has it.
+        refused: by name, why nothing was found on the other targets.
         regret: of each target's picks on each target, where there are several.
         regret_file: where that was written.
         folder: of the search.
@@ -137,13 +48,19 @@ class SearchOutcome:
 
     searches: Sequence[TargetSearch | Precisions]
     results: Sequence[Record]
+    refused: Mapping[str, Infeasible] = field(default_factory=dict)
     regret: Sequence[Regret] = ()
     regret_file: Path | None = None
     folder: Path | None = None
 
+    @property
+    def has_several(self) -> bool:
+        """Whether several targets were asked for."""
+        return len(self.searches) + len(self.refused) > 1
+
     def pack_of(self, target: str, folder: Path) -> Path:
         """Where a target's finalists are packed: in the folder or, of several targets, in one of its name there."""
-        return folder / target if len(self.searches) > 1 else folder
+        return folder / target if self.has_several else folder
 
     def export(self, folder: Path) -> dict[str, Exported]:
         """Pack the finalists that must be measured elsewhere; what was packed, by name of the target."""
@@ -158,60 +75,16 @@ class SearchOutcome:
     def record(self, exported: Mapping[str, Exported]) -> Record:
         """As a JSON object: the result, or those of several targets by their names; ``exported`` likewise."""
         packs = {name: asdict(pack) for name, pack in exported.items()}
-        if len(self.searches) == 1:
+        if not self.has_several:
             return {**self.results[0], "exported": next(iter(packs.values()), None)}
         targets = {search.target.name: result for search, result in zip(self.searches, self.results, strict=True)}
         return {
             "targets": targets,
+            "infeasible": {name: error.record() for name, error in self.refused.items()},
             "regret": [entry.record() for entry in self.regret],
             "folder": str(self.folder),
             "exported": packs,
         }
-
-
-def _unknown_energy(spec: TargetSpec) -> str:
-    """Why it is not known what calls on a target draw; empty where it is, or where measurements may tell it."""
-    if not spec.is_gpu:
-        return unknown_power(spec.attributes)
-    is_counted = spec.device != "local" or gpu_millijoules() is not None
-    return "" if is_counted else "the GPU's driver counts none (NVML)"
-
-
-def search_command(request: SearchRequest) -> str:
-    """The command line that searches the same."""
-    settings, usual = request.settings, SearchSettings()
-    targets = list(dict.fromkeys((target.source, target.device) for target in request.targets))
-    is_one = len(targets) == 1
-    named = [source if is_one or device is None else f"{source}@{device}" for source, device in targets]
-    one = request.targets[0]
-    dtypes = {target.spec.dtype for target in request.targets}
-    limits = {f"--max-{LIMIT_OPTIONS[name]}": [limit] for name, limit in (settings.limits or {}).items()}
-    options: dict[str, Iterable[object]] = {
-        "--target": named,
-        "--supernet": [known_as(request.supernet)],
-        "--max-latency-ms": request.budgets_ms,
-        **limits,
-        "--objective": settings.objectives,
-        "--resolution": request.resolutions,
-        "--arch": request.start,
-        "--data": [request.evaluation.data],
-        "--threads": [one.spec.threads] if is_one else [],
-        "--batch": [one.spec.batch] if is_one else [],
-        "--dtype": ["auto"] if request.merges else dtypes if len(dtypes) == 1 else [],
-        "--device": [one.device] if is_one else [],
-        "--logs": [one.logs],
-        "--accuracies": request.evaluation.accuracies,
-        "--samples": [request.samples],
-        "--percentile": [settings.percentile] if settings.percentile != usual.percentile else [],
-        "--load": [settings.busy_cores] if settings.busy_cores else [],
-        "--searcher": [settings.searcher] if settings.searcher != usual.searcher else [],
-        "--evaluations": [settings.evaluations] if settings.evaluations != usual.evaluations else [],
-        "--finalists": [settings.finalists] if settings.finalists != usual.finalists else [],
-        "--seed": [settings.seed],
-        "--out": [request.folder],
-    }
-    given = [[name, str(value)] for name, values in options.items() for value in values if value is not None]
-    return f"python -m ofa_tvm.search {shlex.join(chain.from_iterable(given))}"
 
 
 def _check_folder(folder: Path) -> None:
@@ -230,8 +103,8 @@ def _check_folder(folder: Path) -> None:
 
 
 def _prepared(
-    request: SearchRequest,
-) -> tuple[SearchSettings, list[tuple[Target, TunedSpace]], Callable[[TargetSearch], OpenedAccuracy]]:
+    request: SearchRequest, refused: Refused
+) -> tuple[SearchSettings, dict[str, tuple[Target, TunedSpace]], Callable[[TargetSearch], OpenedAccuracy]]:
     """The request, checked: its settings in full, targets on which it is not hopeless, and what opens accuracies.
 
     Raises:
@@ -246,60 +119,63 @@ def _prepared(
         resolutions=space.choose_resolutions(request.resolutions or trained),
         start=tuple(config.key for source in request.start for config in read_architectures(source, space)),
     )
-    tuned_spaces = [(target, target.tuned(space)) for target in request.targets]
-    hopeful = _each(tuned_spaces, lambda pair: refuse_hopeless(pair[1], settings, request.budgets_ms), request.merges)
+    tuned_spaces = {request.part(target): (target, target.tuned(space)) for target in request.targets}
+    hopeful = _possible(tuned_spaces, lambda pair: refuse_hopeless(pair[1], settings, request.budgets_ms), refused)
     return settings, hopeful, open_accuracy
 
 
-def expected(request: SearchRequest) -> list[ExpectedSearch]:
-    """What the search would do and cost on each target; nothing is run or written.
+def expected(request: SearchRequest) -> tuple[list[ExpectedSearch], Refused]:
+    """What the search would do and cost on each target, and why not on others; nothing is run or written.
 
     Raises:
         UserError: something cannot be read, or cannot be searched for.
         Infeasible: no budget can be met.
     """
-    settings, hopeful, _ = _prepared(request)
-    return [expected_search(tuned, settings, request.budgets_ms, request.samples) for _, tuned in hopeful]
+    refused: Refused = {}
+    settings, hopeful, _ = _prepared(request, refused)
+    plans = [expected_search(tuned, settings, request.budgets_ms, request.samples) for _, tuned in hopeful.values()]
+    return plans, {} if request.merges else refused
 
 
 def _opened(
-    stack: ExitStack, request: SearchRequest, hopeful: Sequence[tuple[Target, TunedSpace]], settings: SearchSettings
-) -> list[TargetSearch]:
+    stack: ExitStack, request: SearchRequest, hopeful: Mapping[str, tuple[Target, TunedSpace]], settings: SearchSettings
+) -> dict[str, TargetSearch]:
     """A search on each target, with its log and its device, which the stack gives back."""
     from ofa_tvm.devices import open_device  # slow to import
 
-    searches = []
-    for target, tuned in hopeful:
+    searches = {}
+    for part, (target, tuned) in hopeful.items():
         stack.enter_context(tuned.log.exclusive())
         device = None if target.spec.device == "pack" else stack.enter_context(open_device(target.spec))
-        part = target.spec.dtype if request.merges else target.spec.name
         folder = request.folder if len(request.targets) == 1 else request.folder / part
-        searches.append(TargetSearch(target, tuned, device, folder, settings, search_command(request)))
+        searches[part] = TargetSearch(target, tuned, device, folder, settings, search_command(request))
     return searches
 
 
 def search(request: SearchRequest) -> SearchOutcome:
     """Find and verify the picks; results are written to the request's folder.
 
-    What is measured elsewhere comes first: what is missing there is said before anything is measured here.
+    What is measured elsewhere comes first: what is missing there is said before anything is measured here. Of several
+    targets or precisions, one on which nothing can be found is left out.
 
     Raises:
         UserError: something cannot be read, or cannot be searched for.
         Infeasible: no budget can be met.
     """
-    settings, hopeful, open_accuracy = _prepared(request)
+    refused: Refused = {}
+    settings, hopeful, open_accuracy = _prepared(request, refused)
 
     several = len(request.targets) > 1 and not request.merges
     path = checkpoint_path(request.supernet)
     with ExitStack() as stack:
-        searches = _opened(stack, request, hopeful, settings)
-        in_order = sorted(searches, key=lambda one: one.device is not None)
-        for on_target in in_order:
+        opened_searches = _opened(stack, request, hopeful, settings)
+        in_order = dict(sorted(opened_searches.items(), key=lambda item: item[1].device is not None))
+        for on_target in in_order.values():
             if on_target.device is None:
                 on_target.measure(request.samples)
         log(f"opening {request.supernet}")
         opened: dict[DType, OpenedAccuracy] = {}
-        for on_target in sorted(searches, key=lambda one: not one.target.is_this_cpu):  # which evaluates fastest
+        for on_target in sorted(opened_searches.values(), key=lambda one: not one.target.is_this_cpu):  # the fastest
             if on_target.target.dtype not in opened:
                 opened[on_target.target.dtype] = open_accuracy(on_target)
 
@@ -321,8 +197,8 @@ def search(request: SearchRequest) -> SearchOutcome:
             if several and on_target.bench.can_measure:
                 finish(on_target, is_kept=True)
 
-        done = _each(in_order, run, request.merges)
-        searches = [on_target for on_target in searches if on_target in done]
+        done = _possible(in_order, run, refused)
+        searches = [on_target for part, on_target in opened_searches.items() if part in done]
         matrix = cross_target(searches) if several else []
     waits = several and waits_elsewhere(searches)
     results = [finish(one, is_kept=waits and one.bench.can_measure) for one in searches]
@@ -330,29 +206,30 @@ def search(request: SearchRequest) -> SearchOutcome:
         precisions = Precisions(searches, request.folder)
         return SearchOutcome([precisions], [precisions.result(results)], folder=request.folder)
     regret_file = write_regret(request.folder, matrix) if several else None
-    return SearchOutcome(searches, results, matrix, regret_file, request.folder)
+    return SearchOutcome(searches, results, refused, matrix, regret_file, request.folder)
 
 
-def _each(items: Sequence[Item], do: Callable[[Item], None], one_suffices: bool) -> list[Item]:
-    """Do something with each item; returns those for which it could be done.
+def _possible(parts: Mapping[str, Item], do: Callable[[Item], None], refused: Refused) -> dict[str, Item]:
+    """Do something with each part of a request; returns those for which it could be done.
 
     Args:
-        items: the items.
+        parts: by name.
         do: what to do.
-        one_suffices: whether ``Infeasible`` counts only if it is raised for all.
+        refused: why other parts could not be met; those of ``parts`` are added.
 
     Raises:
-        Infeasible: what was to be done cannot be.
+        Infeasible: none can.
     """
-    done, last = [], None
-    for item in items:
+    done = {}
+    for name, part in parts.items():
         try:
-            do(item)
-            done.append(item)
+            do(part)
+            done[name] = part
         except Infeasible as error:
-            if not one_suffices:
-                raise
-            last = error
-    if last is not None and not done:
-        raise last
+            refused[name] = error
+            if len(parts) > 1:
+                log(f"{name} is left out: {error.what}")
+    if not done:
+        *_, last = refused.values()
+        raise last if len(refused) == 1 else Infeasible(*told(refused), last.nearest)
     return done

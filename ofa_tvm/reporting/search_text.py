@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ofa_tvm.nas.expected import ExpectedSearch
+from ofa_tvm.nas.feasibility import told
 from ofa_tvm.nas.objectives import OBJECTIVES
 from ofa_tvm.nas.precisions import Precisions
 from ofa_tvm.nas.regret import Regret
@@ -16,7 +17,7 @@ from ofa_tvm.reporting.interval import interval_text
 from ofa_tvm.reporting.units import plural
 from ofa_tvm.support.command import share, table
 from ofa_tvm.support.console import duration
-from ofa_tvm.support.errors import PartialResult
+from ofa_tvm.support.errors import Infeasible, PartialResult
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import Cost, total
 from ofa_tvm.timing.window import Percentile
@@ -51,15 +52,28 @@ def expected_text(expected: ExpectedSearch) -> str:
     )
 
 
-def unmet(outcome: SearchOutcome, budgets: int, pack: Path | None) -> PartialResult | None:
+def left_out(refused: Mapping[str, Infeasible], rest: PartialResult | None = None) -> PartialResult | None:
+    """Names the targets on which nothing can be found, before the rest of what is missing; None where all is there."""
+    if not refused:
+        return rest
+    what, hint = told(refused)
+    return PartialResult(what, hint) if rest is None else PartialResult(f"{what}; {rest.what}", f"{hint}\n{rest.hint}")
+
+
+def unmet(outcome: SearchOutcome, pack: Path | None) -> PartialResult | None:
     """Names each budget that was not met, with the nearest latency measured, and each that could not be decided.
 
     Args:
         outcome: of the search.
-        budgets: how many of each target there were.
         pack: as in ``text_of``.
     """
+    return left_out(outcome.refused, _missing(outcome, pack))
+
+
+def _missing(outcome: SearchOutcome, pack: Path | None) -> PartialResult | None:
+    """What is missing on the targets that were searched."""
     searches = outcome.searches
+    budgets = sum(len(result["budgets_ms"]) for result in outcome.results)
     missed = [
         f"{budget.budget_ms:g} ms on {on_target.target.name}: the nearest is {budget.nearest_ms:.4g} ms "
         f"({budget.nearest_subnet}); allow {1.05 * budget.nearest_ms:.3g} ms"
@@ -79,10 +93,10 @@ def unmet(outcome: SearchOutcome, budgets: int, pack: Path | None) -> PartialRes
         return "\n".join(_waiting_hint(one, _pack_of(outcome, one, pack)) for one in those)
 
     if elsewhere:
-        what = f"{len(missed)} of {budgets * len(searches)} budgets are held by no subnet that was measured"
+        what = f"{len(missed)} of {budgets} budgets are held by no subnet that was measured"
         return PartialResult(f"{what} ({'; '.join(missed)})", hints(elsewhere))
     if missed:
-        return PartialResult(f"{len(missed)} of {budgets * len(searches)} budgets cannot be met", "; ".join(missed))
+        return PartialResult(f"{len(missed)} of {budgets} budgets cannot be met", "; ".join(missed))
     if unsure:
         again = "stop it and search again; or state a budget for a busy machine: --load 1"
         return PartialResult(

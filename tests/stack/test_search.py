@@ -420,6 +420,33 @@ def test_targets_that_have_no_picks_yet_are_compared_with_none(run, far, tiny_sp
     assert pick.subnet in load_search_result(tmp_path / "out" / "far").unmeasured
 
 
+def test_a_target_on_which_nothing_is_found_leaves_the_others(run, quick, tiny_space, tmp_path, monkeypatch, capsys):
+    (tmp_path / "far.toml").write_text((tmp_path / "mine.toml").read_text())
+    tuned_log(tmp_path / "logs", tiny_space, str(tmp_path / "far.toml"))
+    factors = {"mine": 1.0, "far": 1e6}
+    monkeypatch.setattr(
+        "ofa_tvm.devices.local.device.LocalDevice", lambda target: FormulaDevice(factors[target.name], 0.0)
+    )
+    both, out = ("--target", str(tmp_path / "far.toml")), tmp_path / "out"
+    assert run(*both, "--max-latency-ms", "100", "--json") == 3
+    printed, errors = capsys.readouterr()
+    payload = json.loads(printed)
+    assert (set(payload["targets"]), set(payload["infeasible"])) == ({"mine"}, {"far"})
+    assert payload["infeasible"]["far"]["nearest"]["value"] > 100
+    assert payload["error"]["code"] == 3
+    assert "error: far: no subnet" in errors
+    assert "far: the nearest is" in errors
+    (pick,) = load_search_result(out / "mine").picks
+    assert pick.held
+    assert not (out / "far" / "result.json").exists()
+    assert report.main(["--from", str(out)]) == 0
+    capsys.readouterr()
+    assert run(*both, "--max-latency-ms", "1e-6") == 4
+    said = capsys.readouterr().err
+    assert "mine: no subnet" in said
+    assert "; far: no subnet" in said
+
+
 def test_a_recording_may_answer_for_one_of_several_targets(run, far, tiny_space, tmp_path) -> None:
     recording = far(40).log.folder
     replay = f"replay:{recording}"

@@ -8,7 +8,7 @@ import pytest
 
 from ofa_tvm.nas.precisions import better_of
 from ofa_tvm.nas.result import Pick
-from ofa_tvm.nas.session import _each
+from ofa_tvm.nas.session import _possible
 from ofa_tvm.support.errors import Infeasible
 
 
@@ -47,9 +47,12 @@ def _refuse(item: int) -> None:
         raise Infeasible(f"{item} is too small", "take another")
 
 
-def test_one_precision_suffices():
-    assert _each([1, 2, 3], _refuse, one_suffices=True) == [2, 3]
-    with pytest.raises(Infeasible, match="1 is too small"):
-        _each([1, 2], _refuse, one_suffices=False)
-    with pytest.raises(Infeasible, match="0 is too small"):
-        _each([1, 0], _refuse, one_suffices=True)
+def test_one_precision_or_target_suffices():
+    refused: dict[str, Infeasible] = {}
+    assert _possible({"a": 1, "b": 2, "c": 3}, _refuse, refused) == {"b": 2, "c": 3}
+    assert refused["a"].what == "1 is too small"
+    with pytest.raises(Infeasible, match="^a: 1 is too small; d: 0 is too small") as several:
+        _possible({"d": 0}, _refuse, refused)
+    assert several.value.hint == "a: take another\nd: take another"
+    with pytest.raises(Infeasible, match="^1 is too small"):
+        _possible({"a": 1}, _refuse, {})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ofa_tvm.nas.opened_accuracy import Evaluation
-from ofa_tvm.nas.session import SearchRequest, search_command
+from ofa_tvm.nas.request import SearchRequest, search_command
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.support import nvml
 from ofa_tvm.support.errors import UserError
