@@ -19,13 +19,14 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, README
-from ofa_tvm.bundle.manifest import SCHEMA_VERSION, Latency, Manifest
+from ofa_tvm.bundle.manifest import SCHEMA_VERSION, Manifest
+from ofa_tvm.bundle.told import bundle_inference, told_latency
 from ofa_tvm.support.amounts import size
 from ofa_tvm.support.carbon import assumptions, footprint
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, read_json, write_json
 from ofa_tvm.support.ledger import Cost, total
-from ofa_tvm.timing.inference import IMAGES, Inference, unknown_power
+from ofa_tvm.timing.inference import IMAGES
 
 EXAMPLE, BENCHMARKS = "example.py", "benchmarks.json"
 DATASETS = {"cifar10": "uoft-cs/cifar10", "fashion-mnist": "zalando-datasets/fashion_mnist"}
@@ -107,13 +108,8 @@ def costs_of(manifest: Manifest) -> list[Cost]:
     searching = [cost for cost in manifest.cost if cost not in deploying]
     costs = [total("search", searching)] if searching else []
     costs.append(total("deployment", deploying))
-    told_ms, how = latency_ms(manifest.latency)
-    if told_ms is not None and not unknown_power(manifest.target.attributes):
-        shape = (manifest.target.threads, manifest.input.shape[0])
-        measured = how.startswith("measured")
-        calls = Inference.of(told_ms, manifest.latency.timing, *shape, measured=measured, watts=None)
-        costs.append(calls.cost(IMAGES))
-    return costs
+    calls, _ = bundle_inference(manifest)
+    return costs if calls is None else [*costs, calls.cost(IMAGES)]
 
 
 def _metadata(manifest: Manifest, licence: str) -> str:
@@ -138,26 +134,15 @@ def _metadata(manifest: Manifest, licence: str) -> str:
     return "".join(f"{name}: {json.dumps(value)}\n" for name, value in fields.items() if value)
 
 
-def latency_ms(latency: Latency) -> tuple[float | None, str]:
-    """The latency that the card tells, and how it was obtained."""
-    if latency.measured_ms is not None:
-        return latency.measured_ms, "measured"
-    if latency.estimated_ms is not None:
-        return latency.estimated_ms, "estimated, no measurement"
-    if latency.search_measured_ms is not None:
-        return latency.search_measured_ms, "measured on the device by the search"
-    return None, "not measured"
-
-
 def _results(manifest: Manifest, largest: float | None, sizes: dict[str, int]) -> list[tuple[str, str]]:
     accuracy, target = manifest.accuracy, manifest.target
-    milliseconds, how = latency_ms(manifest.latency)
+    told, how = told_latency(manifest.latency)
     batch, top1 = manifest.input.shape[0], accuracy.test_top1
     speed = "not measured"
-    if milliseconds is not None:
+    if told.ms is not None:
         which = f"p{manifest.latency.percentile}"
-        rate = batch * 1e3 / milliseconds
-        speed = f"{which} {milliseconds:.3f} ms a call of {batch}, {rate:,.0f} images a second ({how})"
+        rate = batch * 1e3 / told.ms
+        speed = f"{which} {told.ms:.3f} ms a call of {batch}, {rate:,.0f} images a second ({how})"
     threads = f"{target.threads} thread{'s' if target.threads > 1 else ''}"
     rows = [
         ("format", f"{manifest.dtype}; `{LIBRARY}` (machine code), `model.onnx`"),
@@ -192,13 +177,13 @@ def _accuracy(top1: float, images: int) -> str:
 
 def _benchmarks(manifest: Manifest, largest: float | None) -> Record:
     given = assumptions()
-    milliseconds, how = latency_ms(manifest.latency)
+    told, how = told_latency(manifest.latency)
     return {
         "schema_version": SCHEMA_VERSION,
         "subnet": manifest.subnet,
         "dtype": manifest.dtype,
         "target": manifest.target.model_dump(mode="json"),
-        "latency": {"ms": milliseconds, "how": how, **manifest.latency.model_dump(mode="json")},
+        "latency": {"ms": told.ms, "how": how, **manifest.latency.model_dump(mode="json")},
         "accuracy": manifest.accuracy.model_dump(mode="json"),
         "largest_subnet_top1": largest,
         "macs": manifest.macs,

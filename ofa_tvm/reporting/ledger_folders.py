@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from ofa_tvm.bundle.folder import load_manifest
-from ofa_tvm.bundle.manifest import FORMAT, Manifest
+from ofa_tvm.bundle.manifest import FORMAT
+from ofa_tvm.bundle.told import bundle_inference
 from ofa_tvm.nas.result import FILE_NAME, Pick, SearchResult, load_search_result
 from ofa_tvm.support.amounts import Amount
 from ofa_tvm.support.dtype import DTYPE_SUFFIX, DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import read_json
 from ofa_tvm.support.ledger import Cost, Ledger, other_attempt, total
-from ofa_tvm.timing.inference import Inference, unknown_power
-from ofa_tvm.timing.window import Timing
+from ofa_tvm.timing.inference import Inference, Told
 from ofa_tvm.tuner.log import kernel_states
 
 Stage = Literal["train", "tune", "search", "deploy"]
@@ -157,19 +157,6 @@ def target_of(fingerprint: str) -> str:
     return _PRECISION.sub(r"\1", _HASH.sub("", fingerprint))
 
 
-def bundle_inference(manifest: Manifest, watts: float | None = None) -> tuple[Inference | None, str]:
-    """What a call of a bundle takes, or why that is not known."""
-    target, latency = manifest.target, manifest.latency
-    return _inference(
-        latency.timing,
-        latency.measured_ms or latency.search_measured_ms,
-        latency.estimated_ms or latency.search_estimated_ms,
-        (target.threads, manifest.input.shape[0]),
-        watts,
-        target.attributes,
-    )
-
-
 def _children(path: Path) -> list[Path]:
     return sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
 
@@ -208,6 +195,7 @@ def _search(path: Path, watts: float | None) -> LedgerFolder:
 
 def _picked(run: SearchResult, pick: Pick, watts: float | None) -> Delivered:
     attributes, shape = run.conditions.get("target", {}), (run.threads, run.batch or 1)
+    told = Told(pick.verified_ms, pick.measured_ms is not None, pick.timing, run.percentile)
     return Delivered(
         pick.subnet,
         run.target,
@@ -216,7 +204,7 @@ def _picked(run: SearchResult, pick: Pick, watts: float | None) -> Delivered:
         run.space,
         pick.parameters,
         None,
-        *_inference(pick.timing, pick.measured_ms, pick.estimated_ms, shape, watts or pick.watts, attributes),
+        *Inference.of(told, shape, watts or pick.watts, attributes),
     )
 
 
@@ -243,20 +231,3 @@ def _bundle(path: Path, watts: float | None) -> LedgerFolder:
         elsewhere=latency.conditions.get("device") in ELSEWHERE,
         delivered=(one,),
     )
-
-
-def _inference(
-    timing: Timing | None,
-    measured_ms: float | None,
-    estimated_ms: float | None,
-    shape: tuple[int, int],
-    watts: float | None,
-    attributes: Mapping[str, object],
-) -> tuple[Inference | None, str]:
-    """What a call takes (``shape``: threads, images), or why that is not known; ``attributes`` are TVM's target."""
-    told = measured_ms or estimated_ms
-    if told is None:
-        return None, "no latency is known"
-    if watts is None and (unknown := unknown_power(attributes)):
-        return None, f"{unknown}: give --watts, as a meter reads them"
-    return Inference.of(told, timing, *shape, measured=measured_ms is not None, watts=watts), ""

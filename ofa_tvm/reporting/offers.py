@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Literal
 
 from ofa_tvm.bundle.folder import bundle_bytes
+from ofa_tvm.bundle.told import bundle_inference, told_latency
 from ofa_tvm.cost_model.layer_time import LayerTime
 from ofa_tvm.hardware.target import Provenance
 from ofa_tvm.nas.result import Pick, SearchResult
 from ofa_tvm.reporting.bench_file import Startup
-from ofa_tvm.reporting.ledger_folders import bundle_inference
 from ofa_tvm.reporting.source import Bundled, Searched, Source
 from ofa_tvm.spaces import SPACES, SubnetConfig
 from ofa_tvm.spaces.subnet_blocks import Block, subnet_blocks
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.timing.core_rates import CoreRates
-from ofa_tvm.timing.inference import Inference, unknown_power
+from ofa_tvm.timing.inference import Inference, Told, unknown_power
 from ofa_tvm.timing.window import Percentile, Timing
 
 
@@ -96,7 +96,8 @@ class Offer:
         library_bytes: size of its compiled library.
         bundle_bytes: size of its bundle.
         startup: what a fresh process takes.
-        deployed: calls of its bundle, which count before those that the search measured.
+        inference: its calls, as deployed or else as searched; None where their latency is not known, or what they draw.
+        deployed_ms: latency of its bundle; None where there is none, or where what it draws is not known.
         core_rates: what a core of the machine that measured it can do at most.
         next_command: what deploys it, or runs it where it is a bundle.
     """
@@ -125,7 +126,8 @@ class Offer:
     library_bytes: int | None
     bundle_bytes: int | None
     startup: Startup | None
-    deployed: Inference | None
+    inference: Inference | None
+    deployed_ms: float | None
     core_rates: CoreRates | None
     next_command: str
 
@@ -133,16 +135,6 @@ class Offer:
     def name(self) -> str:
         """What it is called on the page."""
         return "The bundle" if self.number is None else f"Pick {self.number}"
-
-    @property
-    def inference(self) -> Inference | None:
-        """Its calls; None where their latency is not known, or what they draw."""
-        if self.deployed is not None:
-            return self.deployed
-        if self.latency_ms is None or self.unknown_power:
-            return None
-        measured = self.provenance == "measured"
-        return Inference.of(self.latency_ms, self.timing, self.threads, self.batch, measured=measured, watts=self.watts)
 
     @property
     def anchor(self) -> str:
@@ -200,6 +192,10 @@ def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series, out
         ),
         None,
     )
+    told = Told(pick.verified_ms, pick.measured_ms is not None, pick.timing, result.percentile)
+    attributes = result.conditions.get("target") or {}
+    searched_calls, _ = Inference.of(told, (result.threads, result.batch or 1), pick.watts, attributes)
+    deployed = None if bundled is None else bundle_inference(bundled.manifest)[0]
     command = f"python -m ofa_tvm.deploy --from {quoted(searched.folder)} --pick {pick.number}"
     return Offer(
         number=pick.number,
@@ -207,7 +203,7 @@ def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series, out
         subnet=pick.subnet,
         budget_ms=pick.budget_ms,
         held=pick.held,
-        unknown_power="" if pick.watts else unknown_power(result.conditions.get("target") or {}),
+        unknown_power="" if pick.watts else unknown_power(attributes),
         watts=pick.watts,
         threads=result.threads,
         batch=result.batch or 1,
@@ -233,7 +229,8 @@ def _of_pick(source: Source, searched: Searched, pick: Pick, series: Series, out
         library_bytes=None if bundled is None else bundled.manifest.files["model.so"].bytes,
         bundle_bytes=None if bundled is None else bundle_bytes(bundled.folder, bundled.manifest),
         startup=_startup(source, pick.subnet, bundled),
-        deployed=None if bundled is None else bundle_inference(bundled.manifest)[0],
+        inference=deployed or searched_calls,
+        deployed_ms=None if deployed is None else deployed.ms[0],
         core_rates=result.core_rates,
         next_command=f"{command} --out {out}",
     )
@@ -248,7 +245,6 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
         predicted = Predicted(latency.predicted_ms, low or latency.predicted_ms, high or latency.predicted_ms)
     top1, images = accuracy.test_top1, accuracy.test_images
     error = None if top1 is None or not images else (top1 * (1 - top1) / images) ** 0.5
-    verified = (latency.measured_ms, latency.estimated_ms, latency.search_measured_ms, latency.search_estimated_ms)
     wanted = (manifest.target.name, manifest.dtype)
     return Offer(
         number=None,
@@ -262,7 +258,7 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
         batch=manifest.input.shape[0],
         provenance=latency.provenance,
         percentile=latency.percentile,
-        latency_ms=next((value for value in verified if value is not None), None),
+        latency_ms=told_latency(latency)[0].ms,
         timing=latency.timing,
         predicted=predicted,
         accuracies=Accuracies(
@@ -277,7 +273,8 @@ def _of_bundle(source: Source, bundled: Bundled, all_of: tuple[Series, ...]) -> 
         library_bytes=manifest.files["model.so"].bytes if "model.so" in manifest.files else None,
         bundle_bytes=bundle_bytes(bundled.folder, manifest),
         startup=_startup(source, manifest.subnet, bundled),
-        deployed=bundle_inference(manifest)[0],
+        inference=bundle_inference(manifest)[0],
+        deployed_ms=None,
         core_rates=manifest.core_rates,
         next_command=f"{quoted(bundled.folder / 'run')} IMAGE",
     )

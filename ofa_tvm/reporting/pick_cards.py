@@ -87,9 +87,9 @@ def _speed(offer: Offer) -> list[Fact]:
         facts.append(Fact("in each window", f"{units.interval(low, high)} ms", windows))
     elif offer.provenance == "measured":
         facts.append(Fact("p50 / p90 / p99", "", "", _deploys(offer)))
-    if offer.number is not None and offer.deployed is not None:
-        told_ms, *_ = offer.deployed.ms
-        facts.append(Fact("as deployed", units.milliseconds(told_ms), "measured again by deploy; energy is of this"))
+    if offer.deployed_ms is not None:
+        deployed = units.milliseconds(offer.deployed_ms)
+        facts.append(Fact("as deployed", deployed, "measured again by deploy; energy is of this"))
     if predicted is not None:
         interval = f"90 % sure: {units.interval(predicted.low_ms, predicted.high_ms)}"
         facts.append(Fact("predicted", units.milliseconds(predicted.middle_ms), interval))

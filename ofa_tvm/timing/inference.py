@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 from ofa_tvm.support.ledger import CORE_WATTS, JOULE_PER_KWH, Cost
-from ofa_tvm.timing.window import Timing
+from ofa_tvm.timing.window import Percentile, Timing
 
 IMAGES = 1_000_000
 """The functional unit of inference: so many images classified."""
+
+
+class Told(NamedTuple):
+    """A told latency.
+
+    Args:
+        ms: the latency; None where none is known.
+        measured: whether it was measured; otherwise it is an estimate.
+        timing: the windows behind it, where there are any.
+        percentile: which percentile of single calls it is.
+    """
+
+    ms: float | None
+    measured: bool
+    timing: Timing | None = None
+    percentile: Percentile = 50
 
 
 @dataclass(frozen=True)
@@ -32,11 +49,22 @@ class Inference:
 
     @classmethod
     def of(
-        cls, told_ms: float, timing: Timing | None, threads: int, batch: int, *, measured: bool, watts: float | None
-    ) -> Inference:
-        """Calls of a told latency; the windows behind it, where there are any, bound it."""
-        spread = (told_ms, told_ms, told_ms) if timing is None else (timing.told_ms(), *timing.spread_ms())
-        return cls(spread, threads, batch, measured, watts)
+        cls, told: Told, shape: tuple[int, int], watts: float | None, attributes: Mapping[str, object]
+    ) -> tuple[Self | None, str]:
+        """Calls of a told latency, which the windows behind it bound; or why what they draw is not known.
+
+        Args:
+            told: the latency.
+            shape: threads, and images of a call.
+            watts: as the class has it.
+            attributes: of TVM's target.
+        """
+        if told.ms is None:
+            return None, "no latency is known"
+        if watts is None and (unknown := unknown_power(attributes)):
+            return None, f"{unknown}: give --watts, as a meter reads them"
+        low_ms, high_ms = (told.ms, told.ms) if told.timing is None else told.timing.spread_ms(told.percentile)
+        return cls((told.ms, low_ms, high_ms), *shape, told.measured, watts), ""
 
     def cost(self, images: int) -> Cost:
         """Of so many images, in calls one after the other."""

@@ -302,6 +302,8 @@ def test_manifests_of_older_versions_do_not_spell_out_the_preparation(bundle):
         (Latency(provenance="measured", measured_ms=1.0, conditions={}), "latency measured"),
         (Latency(provenance="measured", search_measured_ms=1.0, conditions={}), "latency measured"),
         (Latency(provenance="estimated", estimated_ms=1.0, conditions={}), "latency estimated"),
+        (Latency(provenance="estimated", search_estimated_ms=1.0, conditions={}), "latency estimated"),
+        (Latency(provenance="estimated", estimated_ms=1.0, search_measured_ms=2.0, conditions={}), "latency measured"),
     ],
 )
 def test_a_cards_inference_says_how_its_latency_was_obtained(latency, said):
