@@ -25,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ofa_tvm.devices.pack.measure import ENTRIES, MANIFEST, read_lines
+from ofa_tvm.devices.pack import digests, forms
+from ofa_tvm.devices.pack.pack_files import ENTRIES, MANIFEST, read_lines
 from ofa_tvm.engines.comparison import PROTOCOLS, Speedup, time_calls
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.onnx_export import IMAGE, to_onnx
@@ -133,15 +133,15 @@ def _values(logits: Any) -> Array:
     return logits if isinstance(logits, np.ndarray) else logits.numpy()
 
 
-def own_subnets(measure: Any, folder: Path, entry: Record, name: str, to: Path) -> Record:
+def own_subnets(folder: Path, entry: Record, name: str, to: Path) -> Record:
     """A subnet of a pack by name; if its kernels are from templates, also with kernels that overlap."""
     manifest = json.loads((folder / MANIFEST).read_text())
     where = manifest.get("tensors", manifest["device"])
-    runtime = measure.open_runtime(folder, where)
+    runtime = forms.open_runtime(folder, where)
 
     def loaded(place: str) -> Any:
         (to / place).mkdir()
-        return measure.Subnet(runtime, entry, measure.unpacked(folder, entry, to / place))
+        return forms.Subnet(runtime, entry, forms.unpacked(folder, entry, to / place))
 
     subnets = {name: loaded(name)}
     if where != manifest["device"]:
@@ -162,21 +162,19 @@ def entry_beside(folder: Path, entry: Record, conditions: Record) -> Record | No
 
 def compare(options: argparse.Namespace, entry: Record, manifest: Record) -> Record:
     """A subnet on all engines: differences from what is expected, and timings by protocol."""
-    sys.path.insert(0, str(options.pack))
-    measure = import_module("measure")  # the pack's own, which needs nothing else of this package
     network = get_space(entry["space"]).with_classes(entry["classes"]).network(SubnetConfig.parse(entry["subnet"]))
-    weights, (images,) = random_weights(network, period=PACKED_PERIOD), measure.inputs_of(entry)
+    weights, (images,) = random_weights(network, period=PACKED_PERIOD), digests.inputs_of(entry)
     where, dtype = ("cuda" if manifest["device"] == "cuda" else "cpu"), manifest["conditions"]["dtype"]
     limit = manifest["measure"]["subnet_tolerance"]
     row: Record = {"subnet": entry["subnet"]}
     with tempfile.TemporaryDirectory() as name:
-        own = own_subnets(measure, options.pack, entry, OURS, Path(name))
+        own = own_subnets(options.pack, entry, OURS, Path(name))
         beside = options.beside and entry_beside(options.beside, entry, manifest["conditions"])
         if beside:
-            own |= own_subnets(measure, options.beside, beside, options.beside.name, Path(name))
+            own |= own_subnets(options.beside, beside, options.beside.name, Path(name))
         calls = {engine: _waiting(subnet.call, where) for engine, subnet in own.items()}
         apart = {
-            engine: measure.difference(measure.sample([subnet.run()]), entry["expected"])
+            engine: digests.difference(digests.sample([subnet.run()]), entry["expected"])
             for engine, subnet in own.items()
         }
         for engine, call in (
@@ -185,7 +183,7 @@ def compare(options: argparse.Namespace, entry: Record, manifest: Record) -> Rec
         ):
             for _ in range(WARM_UP):
                 logits = call()
-            apart[engine] = measure.difference(measure.sample([_values(logits)]), entry["expected"])
+            apart[engine] = digests.difference(digests.sample([_values(logits)]), entry["expected"])
             calls[engine] = _waiting(call, where)
         row["difference"] = apart
         wrong = {engine: value for engine, value in apart.items() if not value < limit}

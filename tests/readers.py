@@ -29,7 +29,7 @@ from ofa_tvm.cost_model.latency_data import read_latency_data
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.cost_model.ofa_block_files import OfaTimes
 from ofa_tvm.data.dataset import Preprocess
-from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack import pack_files
 from ofa_tvm.devices.pack.entries import packed, read_entries
 from ofa_tvm.devices.pack.reader import import_kernels, read_manifest
 from ofa_tvm.devices.pack.writer import SCHEMA
@@ -276,14 +276,14 @@ def _pack(folder: Path) -> None:
     (folder / "pack").mkdir()
     _write(folder / "pack", "manifest.json", json.dumps(manifest))
     for entry in (*entries, subnet):
-        pack_measure.append_line(folder / "pack" / pack_measure.ENTRIES, entry)
+        pack_files.append_line(folder / "pack" / pack_files.ENTRIES, entry)
     results = folder / "pack" / "results.jsonl"
-    pack_measure.append_line(results, {"round": "round-1", "device": {"name": "GPU"}})
+    pack_files.append_line(results, {"round": "round-1", "device": {"name": "GPU"}})
     for one in CANDIDATES:
         result = {"id": one.digest, "status": "ok", "times_ms": [0.3, 0.2], "is_checked": True, "at": 1e9}
-        pack_measure.append_line(results, {"round": "round-1", **result})
+        pack_files.append_line(results, {"round": "round-1", **result})
     timed = {"status": "ok", "at": 1e9, "times_ms": [0.2], "reference_ms": [0.5], "figures": [FIGURES]}
-    pack_measure.append_line(results, {"round": "round-1", "id": "s", "energy_mj": 12.5, **timed})
+    pack_files.append_line(results, {"round": "round-1", "id": "s", "energy_mj": 12.5, **timed})
 
 
 def _imported(folder: Path) -> object:
@@ -314,7 +314,7 @@ def _sealed_lines(content: bytes) -> bytes:
     lines = []
     for line in content.splitlines():
         try:
-            lines.append(pack_measure.sealed(json.loads(line)["record"]))
+            lines.append(pack_files.sealed(json.loads(line)["record"]))
         except (ValueError, KeyError, TypeError, RecursionError):
             lines.append(line.decode(errors="replace"))
     return "\n".join([*lines, ""]).encode(errors="replace")

@@ -13,7 +13,7 @@ import pytest
 from ofa_tvm.compiler.codegen import codegen_of
 from ofa_tvm.compiler.cuda.nvrtc import cuda_compiler
 from ofa_tvm.compiler.loaded_model import LoadedModel
-from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack import pack_files
 from ofa_tvm.devices.pack.writer import SUBNET_TOLERANCE, PackWriter
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import network_logits
@@ -47,7 +47,7 @@ def test_every_kernel_of_a_pack_computes_what_it_should(tmp_path, name, dtype):
         writer.finish()
     done = subprocess.run([sys.executable, "measure.py"], cwd=pack, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    records, damaged = pack_measure.read_lines(pack / pack_measure.RESULTS)
+    records, damaged = pack_files.read_lines(pack / pack_files.RESULTS)
     assert damaged == 0
     assert records[0]["device"]["driver_version"]
     failed = [json.dumps(record) for record in records[1:] if record["status"] != "ok"]
@@ -79,7 +79,7 @@ def test_calls_of_a_subnet_are_metered_there(tmp_path):
         assert not writer.add_subnet(MBV3_CIFAR, MBV3_CIFAR.smallest, tmp_path, "default")
         writer.finish()
     subprocess.run([sys.executable, "measure.py"], cwd=pack, check=True)
-    records, _ = pack_measure.read_lines(pack / pack_measure.RESULTS)
+    records, _ = pack_files.read_lines(pack / pack_files.RESULTS)
     (answer,) = records[1:]
     assert answer["status"] == "ok"
     assert 10 < answer["energy_mj"] / answer["times_ms"][0] < 1000

@@ -23,7 +23,7 @@ import tiny
 from safetensors.numpy import load_file
 
 from ofa_tvm.bundle.folder import MANIFEST, verify_bundle
-from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack import pack_files
 from ofa_tvm.devices.pack.entries import read_entries
 from ofa_tvm.devices.replay import made_up_result
 from ofa_tvm.graph.kernel import KernelSpec
@@ -146,13 +146,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_results(pack: Path) -> None:
     """Results of all candidates of a pack, as its device would write them."""
     manifest, path = json.loads((pack / "manifest.json").read_text()), pack / "results.jsonl"
-    pack_measure.append_line(path, {"round": manifest["round"], "device": {"name": "made up"}})
+    pack_files.append_line(path, {"round": manifest["round"], "device": {"name": "made up"}})
     for entry in read_entries(pack):
         candidate = entry.candidate
         assert candidate is not None
         result = made_up_result(KernelSpec("conv", 8, 16, 4), candidate)
         answer = {"status": result.status, "times_ms": result.times_ms, "is_checked": result.is_checked}
-        pack_measure.append_line(path, {"round": manifest["round"], "id": entry.id, **answer})
+        pack_files.append_line(path, {"round": manifest["round"], "id": entry.id, **answer})
 
 
 def lines_of(folder: Path) -> dict[Path, list[Record]]:

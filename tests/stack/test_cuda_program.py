@@ -9,7 +9,6 @@ import platform
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +21,9 @@ from ofa_tvm.compiler.cuda import emit
 from ofa_tvm.compiler.cuda.assembler import assemble, make_plan
 from ofa_tvm.compiler.cuda.emit import default_schedule
 from ofa_tvm.devices.pack import jobs as pack_jobs
-from ofa_tvm.devices.pack import measure as pack_measure
-from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, MODULES, SUBNET_TOLERANCE
+from ofa_tvm.devices.pack import pack_files
+from ofa_tvm.devices.pack.alone import write_modules
+from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, SUBNET_TOLERANCE
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import network_logits
 from ofa_tvm.graph.weights import random_weights
@@ -210,20 +210,18 @@ def test_a_pack_is_measured_with_nothing_but_a_driver_and_tvms_runtime(gpu, tmp_
     once = {"windows": 1, "window_ms": 1, "gap_s": 0}
     subnet = pack_jobs.subnet(SubnetJob(subnets, TARGET, WindowPlan(**once)), "subnet", tmp_path).entry
     for entry in (*entries, {**subnet, "reference": subnet}):
-        pack_measure.append_line(tmp_path / pack_measure.ENTRIES, {**entry, "title": entry["id"]})
+        pack_files.append_line(tmp_path / pack_files.ENTRIES, {**entry, "title": entry["id"]})
     tolerances = {"tolerance": KERNEL_TOLERANCE["float16"], "subnet_tolerance": SUBNET_TOLERANCE["float32"]}
     measure = {"repeats": 2, "min_repeat_ms": 0, "timeout_s": 60, **tolerances, **once}
     manifest = {"round": "1", "machine": platform.machine(), "device": "cuda", "tensors": "cpu", "files": {}}
     (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "measure": measure}))
-    for module in MODULES:
-        path = Path(str(module.__file__))
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    write_modules(tmp_path)
     environment = {"PATH": "/usr/bin:/bin", "LD_LIBRARY_PATH": str(gpu)}
     done = subprocess.run(
         [sys.executable, "measure.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    (_, *results), _ = pack_measure.read_lines(tmp_path / pack_measure.RESULTS)
+    (_, *results), _ = pack_files.read_lines(tmp_path / pack_files.RESULTS)
     assert [(result["status"], len(result["times_ms"])) for result in results] == [("ok", 2), ("ok", 2), ("ok", 1)]
     assert all(time_ms > 0 for result in results for time_ms in result["times_ms"])
 
@@ -237,10 +235,10 @@ def test_what_spoils_the_gpu_for_a_process_counts_as_a_crash(gpu, tmp_path, fail
     entry = pack_jobs.program(KernelJob(KERNELS[0], {}, TARGET), "k", tmp_path).entry
     (tmp_path / "entry.json").write_text(json.dumps(entry))
     script = (
-        "import json, pathlib, sys\nfrom ofa_tvm.devices.pack import measure\n"
+        "import json, pathlib, sys\nfrom ofa_tvm.devices.pack import forms\n"
         "folder = pathlib.Path(sys.argv[1])\nentry = json.loads((folder / 'entry.json').read_text())\n"
         "settings = {'repeats': 1, 'min_repeat_ms': 1, 'tolerance': 1e-4}\n"
-        "print(json.dumps(measure.measure(measure.open_runtime(folder, 'cpu'), folder, entry, settings)))\n"
+        "print(json.dumps(forms.measure(forms.open_runtime(folder, 'cpu'), folder, entry, settings)))\n"
     )
     environment = {**os.environ, "LD_LIBRARY_PATH": str(gpu), "FAKE_CUDA_FAILS": fails}
     command = [sys.executable, "-c", script, str(tmp_path)]

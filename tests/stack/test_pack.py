@@ -21,8 +21,8 @@ from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload
 from ofa_tvm.compiler.scheduled.virtual_machine import compile_loops
 from ofa_tvm.compiler.tvm_api.names import Target, tvm
 from ofa_tvm.devices.local import gpu_jobs
+from ofa_tvm.devices.pack import forms, pack_files
 from ofa_tvm.devices.pack import jobs as pack_jobs
-from ofa_tvm.devices.pack import measure as pack_measure
 from ofa_tvm.devices.pack.entries import read_entries
 from ofa_tvm.devices.pack.tvm_runtime import Runtime
 from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, PackWriter
@@ -71,7 +71,7 @@ def measure_there(pack, *options, code=0):
 
 
 def entries_of(pack):
-    entries, damaged = pack_measure.read_lines(pack / pack_measure.ENTRIES)
+    entries, damaged = pack_files.read_lines(pack / pack_files.ENTRIES)
     assert not damaged
     return entries
 
@@ -122,7 +122,7 @@ def test_every_kind_of_cpu_kernel_agrees_with_the_reference_there(target_file, t
             assert not writer.add(spec, [Candidate(spec.key, "default", {})])
         writer.finish()
     measure_there(tmp_path / "pack")
-    records, damaged = pack_measure.read_lines(tmp_path / "pack" / "results.jsonl")
+    records, damaged = pack_files.read_lines(tmp_path / "pack" / "results.jsonl")
     assert damaged == 0
     assert records[0]["device"]["name"]
     assert {record["status"] for record in records[1:]} == {"ok"}
@@ -144,13 +144,13 @@ def test_functions_of_one_layer_agree_with_the_reference_there(target_file, tmp_
         writer.finish()
     manifest = json.loads((pack / "manifest.json").read_text())
     manifest["measure"]["tolerance"] = KERNEL_TOLERANCE[dtype]
-    (pack / pack_measure.ENTRIES).unlink()
+    (pack / pack_files.ENTRIES).unlink()
     for number, spec in enumerate(first_of_each_kind(layer_kernels(MBV3_CIFAR, (28,), 1, dtype))):
         built = pack_jobs.function(KernelJob(spec, {}, target), str(number), pack)
-        pack_measure.append_line(pack / pack_measure.ENTRIES, {"title": spec.key, **built.entry})
+        pack_files.append_line(pack / pack_files.ENTRIES, {"title": spec.key, **built.entry})
     (pack / "manifest.json").write_text(json.dumps(manifest))
     measure_there(pack)
-    records, _ = pack_measure.read_lines(pack / "results.jsonl")
+    records, _ = pack_files.read_lines(pack / "results.jsonl")
     assert {record["status"] for record in records[1:]} == {"ok"}
 
 
@@ -207,7 +207,7 @@ def test_every_kind_of_int8_kernel_equals_the_reference_there_but_not_with_a_wro
     stored = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
     damage(pack, -1, lambda entry: {"files": {**entry["files"], **stored}})
     measure_there(pack)
-    (_, *records), _ = pack_measure.read_lines(pack / "results.jsonl")
+    (_, *records), _ = pack_files.read_lines(pack / "results.jsonl")
     assert [record["status"] for record in records] == ["ok"] * (len(specs) - 1) + ["wrong_output"]
     assert "must equal" in records[-1]["error"]
 
@@ -261,8 +261,8 @@ def test_subnets_of_a_local_gpu_run_in_the_virtual_machine(gpu_is_the_cpu, tmp_p
 @pytest.mark.parametrize("target", ["cuda-sm90", "x86"], ids=["virtual machine", "complete library"])
 def test_calls_of_a_local_gpu_are_metered(gpu_is_the_cpu, tmp_path, monkeypatch, target):
     """With a counter of 100 W, so that a call draws 100 mJ in each millisecond."""
-    monkeypatch.setattr(pack_measure, "ENERGY_S", 0.1)
-    monkeypatch.setattr(pack_measure, "gpu_millijoules", lambda: 100e3 * (time.monotonic() // 0.02) * 0.02)
+    monkeypatch.setattr(forms, "ENERGY_S", 0.1)
+    monkeypatch.setattr(forms, "gpu_millijoules", lambda: 100e3 * (time.monotonic() // 0.02) * 0.02)
     subnets = TunedSubnets("mbv3-cifar", 10, (MBV3_CIFAR.smallest.key,), tmp_path)
     (timing,) = gpu_jobs.GpuJobs().time_subnets(SubnetJob(subnets, load_target(target), TWO_WINDOWS)).timings
     assert timing.error == ""
@@ -274,9 +274,9 @@ def damage(pack, number, change):
     """Replace an entry."""
     entries = entries_of(pack)
     entries[number] |= change(entries[number])
-    (pack / pack_measure.ENTRIES).unlink()
+    (pack / pack_files.ENTRIES).unlink()
     for entry in entries:
-        pack_measure.append_line(pack / pack_measure.ENTRIES, entry)
+        pack_files.append_line(pack / pack_files.ENTRIES, entry)
 
 
 def replace_library(pack, number, body, folder):
@@ -302,7 +302,7 @@ def test_a_crash_a_hang_and_a_wrong_output_cost_one_result_each(target_file, tmp
     replace_library(pack, 2, "abort();", tmp_path)
     replace_library(pack, 3, "for (;;) ;", tmp_path)
     measure_there(pack)
-    records, _ = pack_measure.read_lines(pack / "results.jsonl")
+    records, _ = pack_files.read_lines(pack / "results.jsonl")
     assert [record["status"] for record in records[1:]] == ["failed", "wrong_output", "crashed", "timed_out", "ok"]
     assert "differs from the reference" in records[2]["error"]
 
@@ -313,7 +313,7 @@ def test_a_pack_whose_making_is_interrupted_can_be_measured(target_file, tmp_pat
         writer.add(SMALL, [Candidate(SMALL.key, "default", {})])
         raise KeyboardInterrupt
     assert "holds 1 entries so far, and can be measured as it is" in capsys.readouterr().err
-    with (pack / pack_measure.ENTRIES).open("a") as file:
+    with (pack / pack_files.ENTRIES).open("a") as file:
         file.write('{"record": {"id": "to')
     assert "1 measured, 0 left" in measure_there(pack)
     (entry,) = read_entries(pack)
@@ -330,7 +330,7 @@ def test_a_machine_on_which_nothing_works_keeps_no_results(target_file, tmp_path
     manifest.write_text(json.dumps({**json.loads(whole), "machine": "riscv64"}))
     assert "the pack is for riscv64" in measure_there(pack, code=2)
     manifest.write_text(whole)
-    damage(pack, 0, lambda entry: {"form": "function"})
+    damage(pack, 0, lambda entry: {"form": "function", "inputs": []})
     assert "none of them works on this machine" in measure_there(pack, code=1)
     assert not (pack / "results.jsonl").exists()
     damage(pack, 0, lambda entry: {"form": "program"})

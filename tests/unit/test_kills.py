@@ -20,7 +20,7 @@ from killing import Killer
 from unit.bundle.test_folder import fill
 
 from ofa_tvm.bundle.folder import verify_bundle, write_bundle
-from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack import pack_files
 from ofa_tvm.devices.pack.entries import packed
 from ofa_tvm.devices.pack.reader import import_kernels
 from ofa_tvm.devices.pack.writer import SCHEMA
@@ -79,11 +79,11 @@ def write_pack(folder: Path) -> None:
     manifest = {"schema": SCHEMA, "round": "first", **facts}
     (folder / "pack" / "manifest.json").write_text(json.dumps(manifest))
     for one in CANDIDATES:
-        pack_measure.append_line(folder / "pack" / pack_measure.ENTRIES, {"id": one.digest, "candidate": packed(one)})
+        pack_files.append_line(folder / "pack" / pack_files.ENTRIES, {"id": one.digest, "candidate": packed(one)})
     results = folder / "pack" / "results.jsonl"
-    pack_measure.append_line(results, {"round": "first", "device": {"name": "made up", "driver_version": "580"}})
+    pack_files.append_line(results, {"round": "first", "device": {"name": "made up", "driver_version": "580"}})
     for digest, result in OUTCOMES.items():
-        pack_measure.append_line(results, {"round": "first", "id": digest, **told(result)})
+        pack_files.append_line(results, {"round": "first", "id": digest, **told(result)})
 
 
 def check_log(folder: Path, acknowledged: set[str]) -> None:

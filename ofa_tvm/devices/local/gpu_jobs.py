@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ofa_tvm.devices.pack import jobs as pack_jobs
-from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.forms import measure
 from ofa_tvm.devices.pack.tvm_runtime import Runtime
 from ofa_tvm.devices.pack.writer import KERNEL_TOLERANCE, SUBNET_TOLERANCE
 from ofa_tvm.hardware.target import TargetSpec
@@ -42,7 +42,7 @@ class GpuJobs:
         with tempfile.TemporaryDirectory() as name:
             build = pack_jobs.program if job.target.has_templates else pack_jobs.function
             entry = build(job, "kernel", Path(name)).entry
-            return TrialResult.of_answer(pack_measure.measure(self.runtime_of(job.target), Path(name), entry, settings))
+            return TrialResult.of_answer(measure(self.runtime_of(job.target), Path(name), entry, settings))
 
     def time_subnets(self, job: SubnetJob) -> SubnetTimings:
         """Build subnets, check each, and time it in turn with the reference subnet."""
@@ -54,9 +54,7 @@ class GpuJobs:
         with tempfile.TemporaryDirectory() as name:
             reference = self._reference(job, Path(name))
             entry = {**pack_jobs.subnet(job, "subnet", Path(name)).entry, "reference": reference}
-            return SubnetTiming.of_answer(
-                pack_measure.measure(self.runtime_of(job.target), Path(name), entry, settings)
-            )
+            return SubnetTiming.of_answer(measure(self.runtime_of(job.target), Path(name), entry, settings))
 
     def _reference(self, job: SubnetJob, folder: Path) -> Record:
         """The entry of the space's reference subnet, which is built once and written into a folder."""

@@ -11,7 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, TypeAdapter, model_validator
 
-from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack.pack_files import ENTRIES, read_lines
 from ofa_tvm.spaces import get_space
 from ofa_tvm.support.console import warn
 from ofa_tvm.support.errors import UserError
@@ -68,10 +68,10 @@ def read_entries(folder: Path) -> list[PackEntry]:
     Raises:
         UserError: there are none, or one makes no sense.
     """
-    path, found = folder / pack_measure.ENTRIES, []
+    path, found = folder / ENTRIES, []
     if not path.is_file():
         raise UserError(f"the pack {folder} has no {path.name}", COPY)
-    records, damaged = pack_measure.read_lines(path)
+    records, damaged = read_lines(path)
     if damaged:
         warn(f"{path}: {damaged} damaged lines are left out; {COPY}")
     for record in records:

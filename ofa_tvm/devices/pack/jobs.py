@@ -21,7 +21,7 @@ from ofa_tvm.compiler.cuda.emit import EmittedCuda, default_schedule
 from ofa_tvm.compiler.cuda.emit.gpu_model import gpu_model
 from ofa_tvm.compiler.cuda.kernel_program import CudaKernelProgram
 from ofa_tvm.compiler.tvm_api.names import Target
-from ofa_tvm.devices.pack.measure import expectation, inputs_of
+from ofa_tvm.devices.pack.digests import expectation, inputs_of
 from ofa_tvm.devices.workers.kernel_jobs import stored_object
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import (

@@ -11,8 +11,9 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
-from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack import pack_files
 from ofa_tvm.devices.pack.entries import COPY, PackEntry, read_entries
+from ofa_tvm.devices.pack.measure import FIRST
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import get_space
@@ -99,7 +100,7 @@ def read_manifest(folder: Path, target: TargetSpec) -> PackManifest:
     Raises:
         UserError: it is missing, damaged, or of other conditions.
     """
-    path = folder / pack_measure.MANIFEST
+    path = folder / pack_files.MANIFEST
     if not path.is_file():
         raise UserError(f"{folder} is not a pack: it has no {path.name}", "give the folder that --export-pack wrote")
     manifest = read_form(path, "pack manifest", _MANIFEST, COPY)
@@ -134,12 +135,12 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
     damaged += answers.count(None) + timed.count(None)
     latencies = _new(tuning_log.folder, [record for record in timed if record is not None])
     if damaged:
-        warn(f"{folder / pack_measure.RESULTS}: {damaged} damaged lines are left out; measure.py measures them again")
+        warn(f"{folder / pack_files.RESULTS}: {damaged} damaged lines are left out; measure.py measures them again")
     new = [pair for digest, pair in best.items() if digest not in tuning_log.tried]
-    if len(new) >= pack_measure.FIRST and all(result.status != "ok" for _, result in new):
+    if len(new) >= FIRST and all(result.status != "ok" for _, result in new):
         raise UserError(
             f"all {len(new)} results of {folder} failed: {new[-1][1].error}",
-            f"was it measured on the device of {target.name}? remove {pack_measure.RESULTS}, measure again there",
+            f"was it measured on the device of {target.name}? remove {pack_files.RESULTS}, measure again there",
         )
     line = {
         "round": manifest.round,
@@ -215,12 +216,12 @@ def _records(folder: Path, name: str) -> tuple[list[Record], int]:
     Raises:
         UserError: there is none.
     """
-    path = folder / pack_measure.RESULTS
+    path = folder / pack_files.RESULTS
     if not path.is_file():
         raise UserError(
             f"{path} does not exist", "run measure.py on the device, and bring that file back into the pack"
         )
-    records, damaged = pack_measure.read_lines(path)
+    records, damaged = pack_files.read_lines(path)
     mine = [record for record in records if record.get("round") == name]
     if not mine:
         others = "are of another pack" if records else "could be read"
@@ -233,7 +234,7 @@ def _device(folder: Path, records: list[Record]) -> Record:
     names = {str(device.get("name")) for device in devices}
     if len(names) > 1:
         raise UserError(
-            f"{folder / pack_measure.RESULTS} holds results of several devices: {', '.join(sorted(names))}",
+            f"{folder / pack_files.RESULTS} holds results of several devices: {', '.join(sorted(names))}",
             "keep the lines of one of them",
         )
     return {"name": "unknown: its line is damaged", **(devices[-1] if devices else {})}

@@ -5,7 +5,7 @@
 ``entries.jsonl``   a line for each that is measured: candidate, files, inputs, expected outputs
 ``*.so.z``          compiled candidates, compressed
 ``*.arguments.z``   all that a kernel reads, as it lies in memory, compressed
-``measure.py``      what measures them, see ``pack.measure``; with modules, ``README.txt`` and ``runtime/``
+``measure.py``      what measures them, see ``pack.alone``; with modules, ``README.txt`` and ``runtime/``
 ``results.jsonl``   the results; only this file has to come back
 ==================  ====================================================================================
 """
@@ -21,16 +21,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ofa_tvm.devices.pack import measure as pack_measure
-from ofa_tvm.devices.pack import tvm_runtime
+from ofa_tvm.devices.pack.alone import write_modules
 from ofa_tvm.devices.pack.entries import packed
+from ofa_tvm.devices.pack.pack_files import ENTRIES, MANIFEST, append_line
 from ofa_tvm.devices.pack.runtime import about_runtime, copy_runtime, machine_of
 from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.devices.workers.worker_pool import WorkerPool
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
-from ofa_tvm.support import nvml
 from ofa_tvm.support.console import Task, log, warn
 from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.dtype import DType
@@ -44,8 +43,6 @@ from ofa_tvm.tuner.trial import TrialResult
 
 SCHEMA = 3
 JOBS_MODULE = "ofa_tvm.devices.pack.jobs"
-MODULES = (pack_measure, tvm_runtime, nvml)
-"""What lies in a pack as files of their own."""
 MAX_BYTES = 64 << 20
 MAX_WORKERS = 16
 """Candidates that are built at once: each worker takes half a gigabyte."""
@@ -53,7 +50,7 @@ BUILD_TIMEOUT_S = 300
 SUBNET_TIMEOUT_S = 300
 KERNEL_TOLERANCE: dict[DType, float] = {"float32": 1e-4, "float16": 2e-3, "int8": 0.0}
 SUBNET_TOLERANCE: dict[DType, float] = {"float32": 1e-3, "float16": 3e-2, "int8": 0.0}
-"""Largest differences from float32 in numpy, as ``pack_measure.difference`` counts them; 0: the same numbers."""
+"""Largest differences from float32 in numpy, as ``digests.difference`` counts them; 0: the same numbers."""
 README = """Measure this on {device}:
 
     python3 measure.py               (--minutes 30 stops after so long; run it again to go on)
@@ -102,8 +99,7 @@ class PackWriter:
         self._workers = WorkerPool([Worker(JOBS_MODULE) for _ in range(min(process_cores(), MAX_WORKERS))])
         try:
             has_runtime = copy_runtime(target, folder)
-            for module in MODULES:
-                shutil.copyfile(str(module.__file__), folder / f"{module.__name__.rpartition('.')[2]}.py")
+            write_modules(folder)
             self._write_manifest(about_runtime(target, folder, has_runtime))
         except OSError:
             shutil.rmtree(folder)  # it was empty before
@@ -168,7 +164,7 @@ class PackWriter:
         return ""
 
     def _append(self, entry: Record) -> None:
-        pack_measure.append_line(self._folder / pack_measure.ENTRIES, entry)
+        append_line(self._folder / ENTRIES, entry)
         self._entries += 1
 
     def _job(self, space: SearchSpace, config: SubnetConfig, winners: Path | None) -> SubnetJob:
@@ -221,7 +217,7 @@ class PackWriter:
             },
             "files": {str(path.relative_to(self._folder)): sha256_file(path) for path in paths},
         }
-        write_json(self._folder / pack_measure.MANIFEST, manifest)
+        write_json(self._folder / MANIFEST, manifest)
 
     def __enter__(self) -> Self:
         return self

@@ -8,94 +8,96 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ofa_tvm.devices.pack import measure as pack
-from ofa_tvm.devices.pack import tvm_runtime
-from ofa_tvm.support import nvml
+from ofa_tvm.devices.pack import digests, forms, pack_files
+from ofa_tvm.devices.pack.alone import write_modules
+from ofa_tvm.devices.pack.wholeness import what_lacks
 
 
 def test_inputs_are_the_same_on_every_machine():
-    values = pack.random_values(3, [2, 3], 0.5)
+    values = digests.random_values(3, [2, 3], 0.5)
     assert values.dtype == np.float32
-    assert values.tolist() == pack.random_values(3, [2, 3], 0.5).tolist()
-    assert np.abs(pack.random_values(1, [10000], 1.0)).max() <= 1
-    assert abs(float(pack.random_values(1, [10000], 1.0).mean())) < 0.02
-    np.testing.assert_allclose(pack.random_values(1, [2], 1.0), [-0.45284319, 0.81248486], rtol=1e-6)
+    assert values.tolist() == digests.random_values(3, [2, 3], 0.5).tolist()
+    assert np.abs(digests.random_values(1, [10000], 1.0)).max() <= 1
+    assert abs(float(digests.random_values(1, [10000], 1.0).mean())) < 0.02
+    np.testing.assert_allclose(digests.random_values(1, [2], 1.0), [-0.45284319, 0.81248486], rtol=1e-6)
 
 
 def test_outputs_that_must_be_equal_may_differ_in_nothing():
     levels, vector = np.arange(5000).astype(np.uint8), np.array([0.0, -1.5], np.float32)
-    expected = pack.expectation([levels, vector], is_exact=True)
-    assert not pack.complaint([levels, vector], expected, 0.0)
-    assert not pack.complaint([levels, np.array([-0.0, -1.5], np.float32)], expected, 0.0), "zero is zero"
+    expected = digests.expectation([levels, vector], is_exact=True)
+    assert not digests.complaint([levels, vector], expected, 0.0)
+    assert not digests.complaint([levels, np.array([-0.0, -1.5], np.float32)], expected, 0.0), "zero is zero"
     one_level_off = np.where(np.arange(5000) == 4321, levels + np.uint8(1), levels)
     one_bit_off = np.nextafter(vector, np.float32(2))
     for wrong in ([one_level_off, vector], [levels, one_bit_off], [levels.view(np.int8), -vector], [levels]):
-        assert "must equal" in pack.complaint(wrong, expected, 0.0)
+        assert "must equal" in digests.complaint(wrong, expected, 0.0)
 
 
 def test_outputs_that_may_differ_are_told_by_how_much():
     output = np.linspace(-1, 1, 5000, dtype=np.float32)
-    expected = pack.expectation([output], is_exact=False)
-    assert not pack.complaint([output * np.float32(1.00001)], expected, 1e-4)
-    assert "differs from the reference by 0.01" in pack.complaint([output * np.float32(1.01)], expected, 1e-4)
-    assert pack.complaint([np.full_like(output, np.nan)], expected, 1e-4)
+    expected = digests.expectation([output], is_exact=False)
+    assert not digests.complaint([output * np.float32(1.00001)], expected, 1e-4)
+    assert "differs from the reference by 0.01" in digests.complaint([output * np.float32(1.01)], expected, 1e-4)
+    assert digests.complaint([np.full_like(output, np.nan)], expected, 1e-4)
 
 
 def test_a_wrong_value_anywhere_is_seen_in_the_digest():
     output = np.linspace(-1, 1, 5000, dtype=np.float32)
-    expected = pack.sample([output])
+    expected = digests.sample([output])
     assert len(base64.b64decode(expected["values"])) == 4 * 256
-    assert pack.difference(pack.sample([output]), expected) == 0
+    assert digests.difference(digests.sample([output]), expected) == 0
     for wrong in (output * 1.01, np.where(output > 0.9, 0, output), np.full_like(output, np.nan)):
-        assert not pack.difference(pack.sample([wrong]), expected) < 1e-4
+        assert not digests.difference(digests.sample([wrong]), expected) < 1e-4
 
 
 def test_damaged_lines_are_counted_and_left_out(tmp_path):
     path = tmp_path / "results.jsonl"
     for number in range(3):
-        pack.append_line(path, {"id": number})
+        pack_files.append_line(path, {"id": number})
     lines = path.read_text().splitlines()
     lines[1] = lines[1].replace('"id": 1', '"id": 7')
     path.write_text("\n".join([*lines, "", "{", "[]", "null", '{"record": 1, "check": 2}']) + '\n{"rec')
-    records, damaged = pack.read_lines(path)
+    records, damaged = pack_files.read_lines(path)
     assert [record["id"] for record in records] == [0, 2]
     assert damaged == 6
 
 
 def test_a_torn_last_line_does_not_spoil_the_next_one(tmp_path):
     path = tmp_path / "results.jsonl"
-    pack.append_line(path, {"id": 0})
+    pack_files.append_line(path, {"id": 0})
     with path.open("ab") as file:
         file.write(b'{"check": "ab')
-    pack.append_line(path, {"id": 1})
-    records, damaged = pack.read_lines(path)
+    pack_files.append_line(path, {"id": 1})
+    records, damaged = pack_files.read_lines(path)
     assert ([record["id"] for record in records], damaged) == ([0, 1], 1)
 
 
 def test_bytes_that_are_no_text_are_a_damaged_line(tmp_path):
     path = tmp_path / "results.jsonl"
     path.write_bytes(b"\xff\xfe\x00\n")
-    assert pack.read_lines(path) == ([], 1)
-    assert pack.read_lines(tmp_path / "missing") == ([], 0)
+    assert pack_files.read_lines(path) == ([], 1)
+    assert pack_files.read_lines(tmp_path / "missing") == ([], 0)
+
+
+PROGRAM = {"arguments": "a", "outputs": [], "output_bytes": 0}
+ENTRY = {"id": "a", "title": "a", "form": "program", "library": "a.so.z", "files": {}, "expected": {}, **PROGRAM}
+MANIFEST = {"round": "r", "files": {}, "measure": {"timeout_s": 1}, "device": "cpu", "machine": platform.machine()}
 
 
 def _scripts(folder):
-    for module in (pack, tvm_runtime, nvml):
-        (folder / f"{module.__name__.rpartition('.')[2]}.py").write_text(Path(str(module.__file__)).read_text())
+    write_modules(folder)
     return folder / "measure.py"
 
 
 def test_the_script_knows_nothing_of_the_package(tmp_path):
     script = _scripts(tmp_path)
-    manifest = {"round": "r", "files": {"gone.so.z": "00"}}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    pack.append_line(tmp_path / "entries.jsonl", {"id": "a", "files": {}})
+    (tmp_path / "manifest.json").write_text(json.dumps({**MANIFEST, "files": {"gone.so.z": "00"}}))
+    pack_files.append_line(tmp_path / "entries.jsonl", ENTRY)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
     assert "gone.so.z: missing or damaged" in done.stderr
@@ -104,10 +106,8 @@ def test_the_script_knows_nothing_of_the_package(tmp_path):
 
 def test_a_time_limit_leaves_the_rest_for_later(tmp_path):
     script = _scripts(tmp_path)
-    manifest = {"round": "r", "files": {}, "measure": {"timeout_s": 1}, "device": "cpu"}
-    manifest["machine"] = platform.machine()
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    pack.append_line(tmp_path / pack.ENTRIES, {"id": "a", "files": {}})
+    (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST))
+    pack_files.append_line(tmp_path / pack_files.ENTRIES, ENTRY)
     command = [sys.executable, script, "--minutes", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "0 measured, 1 left; run it again" in done.stdout
@@ -136,6 +136,35 @@ def test_a_pack_that_was_copied_in_part_is_refused(tmp_path, manifest, odd, said
     assert "Traceback" not in done.stderr
 
 
+def _without(record, *names):
+    return {name: value for name, value in record.items() if name not in names}
+
+
+SUBNET = {**_without(ENTRY, *PROGRAM), "form": "subnet", "inputs": [], "outputs": [], "reference": {"id": "r"}}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "entry", "said"),
+    [
+        ([], ENTRY, "manifest.json does not say round, files, machine, device, measure"),
+        (_without(MANIFEST, "device"), ENTRY, "manifest.json does not say device"),
+        ({**MANIFEST, "files": "none"}, ENTRY, "manifest.json does not say files"),
+        ({**MANIFEST, "measure": {}}, ENTRY, "manifest.json does not say timeout_s"),
+        (MANIFEST, {"id": "a"}, "entries.jsonl: entry 'a' does not say a known form"),
+        (MANIFEST, {**ENTRY, "form": ["program"]}, "entry 'a' does not say a known form"),
+        (MANIFEST, _without(ENTRY, "id", "files", "arguments"), "entry 'None' does not say id, files, arguments"),
+        (MANIFEST, SUBNET, "entry 'a' does not say form, library, files, expected, inputs"),
+        (MANIFEST, ENTRY, ""),
+    ],
+)
+def test_sealed_lines_that_do_not_say_what_is_needed_are_refused(tmp_path, manifest, entry, said):
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    pack_files.append_line(tmp_path / pack_files.ENTRIES, ENTRY)
+    pack_files.append_line(tmp_path / pack_files.ENTRIES, entry)
+    lacks = what_lacks(tmp_path)
+    assert said in lacks if said else not lacks
+
+
 class Gpu:
     """A clock that calls move on, and a counter that looks at a GPU of 200 W every 30 ms."""
 
@@ -154,17 +183,17 @@ class Gpu:
 
 def test_energy_of_a_call_is_that_between_two_steps_of_the_counter(monkeypatch):
     gpu = Gpu()
-    monkeypatch.setattr(pack, "gpu_millijoules", gpu.millijoules)
-    monkeypatch.setattr(pack, "time", SimpleNamespace(monotonic=lambda: gpu.seconds))
-    energy_mj = pack.energy_mj(gpu.repeat)
+    monkeypatch.setattr(forms, "gpu_millijoules", gpu.millijoules)
+    monkeypatch.setattr(forms, "time", SimpleNamespace(monotonic=lambda: gpu.seconds))
+    energy_mj = forms.energy_mj(gpu.repeat)
     assert energy_mj == pytest.approx(200, rel=0.05)
-    assert pack.ENERGY_S < gpu.seconds < 1.5 * pack.ENERGY_S
+    assert forms.ENERGY_S < gpu.seconds < 1.5 * forms.ENERGY_S
 
 
 @pytest.mark.parametrize("is_still", [True, False])
 def test_what_is_not_counted_has_no_energy(monkeypatch, is_still):
     gpu = Gpu(counts=False)
-    monkeypatch.setattr(pack, "gpu_millijoules", (lambda: 5.0) if is_still else gpu.millijoules)
-    monkeypatch.setattr(pack, "time", SimpleNamespace(monotonic=lambda: gpu.seconds))
-    assert pack.energy_mj(gpu.repeat) is None
-    assert gpu.seconds < 5 * pack.ENERGY_S
+    monkeypatch.setattr(forms, "gpu_millijoules", (lambda: 5.0) if is_still else gpu.millijoules)
+    monkeypatch.setattr(forms, "time", SimpleNamespace(monotonic=lambda: gpu.seconds))
+    assert forms.energy_mj(gpu.repeat) is None
+    assert gpu.seconds < 5 * forms.ENERGY_S

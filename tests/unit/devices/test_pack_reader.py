@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ofa_tvm.devices.pack import measure as pack_measure
+from ofa_tvm.devices.pack import pack_files
 from ofa_tvm.devices.pack.entries import packed
 from ofa_tvm.devices.pack.reader import OLDEST_SCHEMA, import_kernels
 from ofa_tvm.devices.pack.writer import SCHEMA
@@ -50,15 +50,15 @@ def pack_of(folder, candidates):
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     for one in candidates:
-        pack_measure.append_line(folder / pack_measure.ENTRIES, {"id": one.digest, "candidate": packed(one)})
+        pack_files.append_line(folder / pack_files.ENTRIES, {"id": one.digest, "candidate": packed(one)})
     return folder
 
 
 def measured(pack, *records, device=DEVICE, name="round-1"):
     path = pack / "results.jsonl"
-    pack_measure.append_line(path, {"round": name, "device": device})
+    pack_files.append_line(path, {"round": name, "device": device})
     for record in records:
-        pack_measure.append_line(path, {"round": name, **record})
+        pack_files.append_line(path, {"round": name, **record})
     return path
 
 
@@ -144,7 +144,7 @@ SUBNET = {"status": "ok", "at": 1e9, "times_ms": [0.2], "reference_ms": [0.5], "
 )
 def test_a_subnets_windows_are_taken_where_they_agree_with_its_times(pack, log, change, is_taken):
     subnet = {"space": "mbv3-cifar", "classes": 10, "subnet": SPACE.largest.key, "schedules": "s"}
-    pack_measure.append_line(pack / pack_measure.ENTRIES, {"id": "one", **subnet})
+    pack_files.append_line(pack / pack_files.ENTRIES, {"id": "one", **subnet})
     measured(pack, {"id": "one", **SUBNET, **change})
     done = taken(pack, log)
     assert (done.subnets, done.damaged) == (is_taken, not is_taken)
@@ -239,7 +239,7 @@ def test_a_manifest_that_was_tampered_with_is_refused(pack, log, change, problem
 )
 def test_an_entry_that_makes_no_sense_is_refused(pack, log, entry, problem):
     measured(pack, ok(0, 0.3))
-    pack_measure.append_line(pack / pack_measure.ENTRIES, entry)
+    pack_files.append_line(pack / pack_files.ENTRIES, entry)
     with pytest.raises(UserError, match=problem):
         taken(pack, log)
 
@@ -247,14 +247,14 @@ def test_an_entry_that_makes_no_sense_is_refused(pack, log, entry, problem):
 def test_a_torn_entry_is_left_out_with_a_word(pack, log, capsys):
     """As after a kill while the pack was made."""
     measured(pack, ok(0, 0.3))
-    with (pack / pack_measure.ENTRIES).open("a") as file:
+    with (pack / pack_files.ENTRIES).open("a") as file:
         file.write('{"record": {"id": "to')
     assert taken(pack, log).results == 1
     assert "1 damaged lines are left out" in capsys.readouterr().err
 
 
 def test_results_that_all_failed_are_those_of_another_machine(tmp_path, log):
-    candidates = [Candidate(KERNEL, "template", {"number": number}) for number in range(pack_measure.FIRST)]
+    candidates = [Candidate(KERNEL, "template", {"number": number}) for number in range(pack_files.FIRST)]
     folder = pack_of(tmp_path / "pack", candidates)
     failed = [{"id": one.digest, "status": "failed", "error": "cannot open shared object"} for one in candidates]
     measured(folder, *failed)
