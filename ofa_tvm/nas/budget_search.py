@@ -12,27 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from moocore import is_nondominated
-from numpy.typing import NDArray
 
 from ofa_tvm.accuracy.source import AccuracySource
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.measurement.layer_times import layer_times
-from ofa_tvm.nas.feasibility import require_reachable
-from ofa_tvm.nas.objectives import ENERGY, LATENCY, OBJECTIVES
+from ofa_tvm.nas.models import GUARD, Models
+from ofa_tvm.nas.objectives import LATENCY, OBJECTIVES
 from ofa_tvm.nas.result import FrontPoint, Pick, SearchRound, Verified
-from ofa_tvm.nas.searchers import SEARCHERS
-from ofa_tvm.nas.searchers.base import relative_excess
-from ofa_tvm.nas.searchers.optimise import optimise
 from ofa_tvm.nas.settings import SearchSettings
-from ofa_tvm.spaces import Genomes, SubnetConfig
+from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.spaces.subnet_blocks import subnet_blocks
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import Infeasible, PartialResult
 
-Floats = NDArray[np.float64]
-
-GUARD = 0.02
-"""Share of a budget that a pick leaves free, as later measurements of a subnet may differ by that much."""
 FASTEST = 3
 """Subnets predicted to be the fastest; they are measured before a budget is called infeasible."""
 
@@ -55,61 +47,9 @@ class Finder:
     def __init__(self, bench: LatencyBench, accuracy: AccuracySource, settings: SearchSettings) -> None:
         self.bench, self.accuracy, self.settings = bench, accuracy, settings
         self.space = bench.space
-        self.drawn = self.space.with_resolutions(settings.resolutions)
-        self._limits = dict(settings.limits or {})
+        self.models = Models(bench, accuracy, settings)
         self._first: dict[str, _Prediction] = {}
         self.rounds: list[SearchRound] = []
-        self.latency, self._power = bench.fit(), bench.power()
-
-    def _learn(self) -> None:
-        self._power = self.bench.power()
-        self.latency = self.bench.fit()
-        self.accuracy.fit()
-
-    def costs(self, name: str, genomes: Genomes) -> Floats:
-        """Values of an objective as predicted, shape (n,)."""
-        return OBJECTIVES[name].values(self.latency, self._power, genomes)
-
-    def cost(self, name: str, config: SubnetConfig) -> float:
-        """Value of an objective for one subnet: metered energy where there is some, else as predicted."""
-        metered = self.bench.energy_mj(config) if name == ENERGY else None
-        return float(self.costs(name, self.space.genomes([config]))[0]) if metered is None else metered
-
-    def _search(self, budget_ms: float | None, seed: int) -> tuple[list[SubnetConfig], Floats]:
-        """Front of one search: subnets, and [-top1, latency in ms, other objectives], (k, m)."""
-        settings = self.settings
-        searcher = SEARCHERS[settings.searcher](self.drawn, np.random.default_rng((settings.seed, seed)))
-
-        def score(drawn: Genomes) -> tuple[Floats, Floats]:
-            genomes = self.space.lift(drawn, self.drawn)
-            mean_ms, _, high_ms = self.latency.predict(genomes)
-            others = [self.costs(name, genomes) for name in settings.objectives]
-            violations = np.zeros(len(genomes))
-            if budget_ms is not None:
-                violations = relative_excess(high_ms, (1 - GUARD) * budget_ms)
-            for name, limit in self._limits.items():
-                violations = violations + relative_excess(self.costs(name, genomes), limit)
-            return np.stack([-self.accuracy.predict(genomes), mean_ms, *others], axis=1), violations
-
-        seeds = [*map(SubnetConfig.parse, settings.start), *self.bench.known()[0]]
-        seeds = [config for config in seeds if config.resolution in self.drawn.resolutions]
-        start = self.drawn.genomes([self.drawn.smallest, self.drawn.largest, *seeds])
-        optimise(searcher, score, settings.evaluations, settings.population, start)
-        genomes, objectives = searcher.front()
-        return [self.drawn.config(genome) for genome in genomes], objectives
-
-    def front(self) -> list[FrontPoint]:
-        """The predicted front, fastest first."""
-        configs, objectives = self._search(None, 0)
-        return [
-            FrontPoint(
-                subnet=configs[row].key,
-                predicted_ms=float(objectives[row, 1]),
-                predicted_top1=min(1.0, float(-objectives[row, 0])),
-                objectives=dict(zip(self.settings.objectives, objectives[row, 2:].tolist(), strict=True)),
-            )
-            for row in np.argsort(objectives[:, 1])
-        ]
 
     def for_budget(self, budget_ms: float) -> Pick:
         """The most accurate subnet found whose measured latency holds the budget.
@@ -117,15 +57,14 @@ class Finder:
         Raises:
             Infeasible: even the fastest subnets are slower; names the nearest.
         """
-        limits = {LATENCY: budget_ms, **self._limits}
-        require_reachable(self.latency, self._power, self.space, self.drawn, limits)
+        self.models.require_reachable(budget_ms)
         tried: dict[str, SubnetConfig] = {}
         for number in range(self.settings.most_rounds):
             finalists = self._finalists(budget_ms, number, tried)
             tried.update({config.key: config for config in finalists})
             self._verify(finalists, budget_ms)
             holding = self._holding(list(tried.values()), budget_ms)
-            self._learn()
+            self.models.learn()
             is_settled = bool(holding) or not self.bench.can_measure
             if (is_settled and number + 1 >= self.settings.rounds) or not finalists:
                 break
@@ -137,25 +76,11 @@ class Finder:
         return pick
 
     def _finalists(self, budget_ms: float, number: int, tried: dict[str, SubnetConfig]) -> list[SubnetConfig]:
-        configs, objectives = self._search(budget_ms, number)
-        ordered = [configs[row] for row in np.argsort(objectives[:, 0])] if configs else self._fastest()
+        ordered = self.models.for_budget(budget_ms, number)
         new = [config for config in ordered if config.key not in tried][: self.settings.finalists]
-        if number == 0 and self.drawn.smallest not in new:
-            new.append(self.drawn.smallest)  # subnets no better than it are not offered
+        if number == 0 and self.models.drawn.smallest not in new:
+            new.append(self.models.drawn.smallest)  # subnets no better than it are not offered
         return new
-
-    def _fastest(self) -> list[SubnetConfig]:
-        """Subnets that should be the fastest within the other limits."""
-        certain = [self.latency.fastest(self.drawn.resolutions), self.drawn.smallest]
-        sampled = self.drawn.sample(np.random.default_rng(self.settings.seed), 5000)
-        genomes = np.concatenate([self.drawn.genomes(certain), sampled])
-        lifted = self.space.lift(genomes, self.drawn)
-        meets = np.ones(len(genomes), dtype=bool)
-        for name, limit in self._limits.items():
-            meets &= self.costs(name, lifted) <= limit
-        order = np.argsort(self.latency.mean_ms(lifted))
-        configs = [self.drawn.config(genomes[row]) for row in order if meets[row]]
-        return list({config.key: config for config in configs[:20]}.values())
 
     def _verify(self, configs: list[SubnetConfig], budget_ms: float | None) -> None:
         """Measure and evaluate subnets; note the errors of predicted latencies for those not measured before."""
@@ -164,7 +89,7 @@ class Finder:
         # The models have learned from these already: their errors would flatter them.
         learned = {config.key for config in self.bench.known()[0]}
         genomes = self.space.genomes(configs)
-        mean, low, high = self.latency.predict(genomes)
+        mean, low, high = self.models.latency.predict(genomes)
         top1 = self.accuracy.predict(genomes)
         for row, config in enumerate(configs):
             latency = (float(mean[row]), float(low[row]), float(high[row]))
@@ -211,7 +136,7 @@ class Finder:
 
         Where too many windows are disturbed, one window within the budget is enough: the pick is offered as unsure.
         """
-        if not self._meets_limits(config):
+        if not self.models.meets_limits(config):
             return False
         latency_ms, timing = self.bench.latency_ms(config), self.bench.timing(config)
         if timing is not None and not timing.is_sound:
@@ -263,10 +188,6 @@ class Finder:
         known = self.bench.known()[0]
         return [config for config in known if config.key not in tried and self._holds(config, budget_ms)]
 
-    def _meets_limits(self, config: SubnetConfig) -> bool:
-        within = all(self.cost(name, config) <= limit for name, limit in self._limits.items())
-        return within and config.resolution in self.drawn.resolutions
-
     def pick(self, config: SubnetConfig, budget_ms: float | None, number: int = 0) -> Pick:
         """What is known of a verified subnet."""
         network = self.space.network(config)
@@ -291,7 +212,7 @@ class Finder:
             macs=network.macs,
             parameters=network.parameters,
             peak_activation_bytes=network.peak_activation_bytes,
-            objectives={name: self.cost(name, config) for name in self.settings.objectives},
+            objectives={name: self.models.cost(name, config) for name in self.settings.objectives},
             timing=timing,
             energy_mj=self.bench.energy_mj(config),
             held=None if budget_ms is None else self.held(config, budget_ms),
@@ -308,13 +229,13 @@ class Finder:
 
     def _require_feasible(self, budget_ms: float) -> None:
         """Stop early when the fastest subnets are measured and too slow."""
-        self.bench.measure(self._fastest()[:FASTEST], "measuring the fastest")
+        self.bench.measure(self.models.fastest()[:FASTEST], "measuring the fastest")
         if self.bench.known()[1].min() > budget_ms:
             raise self._infeasible(budget_ms)
 
     def _infeasible(self, budget_ms: float) -> Infeasible:
         nearest, nearest_ms = self.nearest()
-        limits = "".join(f" and {OBJECTIVES[name].label} {limit:g}" for name, limit in self._limits.items())
+        limits = "".join(f" and {OBJECTIVES[name].label} {limit:g}" for name, limit in self.models.limits.items())
         return Infeasible(
             f"no subnet of {self.space.name} was measured on {self.bench.target.name} within {budget_ms:g} ms "
             f"({GUARD:.0%} of which stay free){limits}",
@@ -328,9 +249,9 @@ class Finder:
         Raises:
             Infeasible: none of them meets the other limits.
         """
-        self.bench.measure(self._fastest()[:FASTEST], "measuring the fastest")
+        self.bench.measure(self.models.fastest()[:FASTEST], "measuring the fastest")
         measured = zip(*self.bench.known(), strict=True)
-        fitting = [(config, float(latency_ms)) for config, latency_ms in measured if self._meets_limits(config)]
+        fitting = [(config, float(latency_ms)) for config, latency_ms in measured if self.models.meets_limits(config)]
         if not fitting:
             raise Infeasible("no subnet that was measured meets the limits", "allow more, or measure more: --samples")
         return min(fitting, key=lambda pair: pair[1])
@@ -343,7 +264,7 @@ class Finder:
             PartialResult: none of them could be measured.
         """
         if not front:
-            require_reachable(self.latency, self._power, self.space, self.drawn, self._limits)
+            self.models.require_reachable()
             raise Infeasible("no subnet meets all limits together", "allow more of one of them")
         spread = np.linspace(0, len(front) - 1, min(self.settings.front_picks, len(front))).round().astype(int)
         configs = [SubnetConfig.parse(front[row].subnet) for row in spread]
@@ -354,7 +275,7 @@ class Finder:
             self._verify(measured, None)
         if not measured:
             raise PartialResult("no subnet of the front could be measured", "see latency.jsonl in the tuning log")
-        measured = [config for config in measured if self._meets_limits(config)]
+        measured = [config for config in measured if self.models.meets_limits(config)]
         if not measured:
             raise Infeasible("no subnet of the front meets all limits as it was measured", "allow more of one of them")
         picks = [self.pick(config, None) for config in measured]
@@ -369,7 +290,7 @@ class Finder:
         """Measured subnets that none is predicted to beat in accuracy and speed together, spread over their front."""
         configs, latency_ms = self.bench.known()
         top1 = self.accuracy.predict(self.space.genomes(configs))
-        allowed = np.asarray([self._meets_limits(config) for config in configs])
+        allowed = np.asarray([self.models.meets_limits(config) for config in configs])
         front = np.flatnonzero(is_nondominated(np.stack([-top1, latency_ms], axis=1)) & allowed)
         ordered = front[np.argsort(latency_ms[front])]
         count = min(self.settings.front_picks, len(ordered))

@@ -67,7 +67,7 @@ def regret(shipped: str, picks: Sequence[Pick], on: str, finder: Finder, own: Se
     """
     configs = [SubnetConfig.parse(pick.subnet) for pick in (*picks, *own)]
     measured = finder.bench.measure(configs, f"measuring picks of {shipped} on {on}")
-    predicted_ms = finder.latency.mean_ms(finder.space.genomes(configs))
+    predicted_ms = finder.models.latency.mean_ms(finder.space.genomes(configs))
     best_known = [guess if known is None else known for known, guess in zip(measured, predicted_ms, strict=True)]
     latency_ms = np.asarray(best_known, dtype=np.float64)
     shipped_here = list(zip(configs, picks, measured, strict=False))

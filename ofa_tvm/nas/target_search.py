@@ -101,9 +101,9 @@ class TargetSearch:
             self._finder = Finder(self.bench, accuracy, self.settings)
             if budgets:
                 self.picks = self._for_budgets(budgets)
-                self.front, self.front_rounds = self.finder.front(), len(self.finder.rounds)
+                self.front, self.front_rounds = self.finder.models.front(), len(self.finder.rounds)
             else:
-                self.front = self.finder.front()
+                self.front = self.finder.models.front()
                 self.picks = self.finder.along_front(self.front)
 
     def _for_budgets(self, budgets: Sequence[float]) -> list[Pick]:
@@ -202,7 +202,7 @@ class TargetSearch:
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "ofa_tvm": VERSION,
             "core_rates": self._core_rates(),
-            "tuning": asdict(tuning_facts(self.bench.tuned, self.finder.drawn.resolutions)),
+            "tuning": asdict(tuning_facts(self.bench.tuned, self.finder.models.drawn.resolutions)),
             "cost": [cost.record() for cost in self._costs()],
             "folder": str(self.folder),
         }

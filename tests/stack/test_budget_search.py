@@ -20,7 +20,8 @@ from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.kernel_times import kernel_costs
 from ofa_tvm.measurement.latency_bench import ANCHORS, MAX_FAILURES, NEW_ANCHORS, LatencyBench
-from ofa_tvm.nas.budget_search import GUARD, Finder
+from ofa_tvm.nas.budget_search import Finder
+from ofa_tvm.nas.models import GUARD
 from ofa_tvm.nas.regret import regret
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import SPACES, SubnetConfig, get_space
@@ -150,7 +151,7 @@ def test_errors_count_only_subnets_that_the_models_had_not_learned_from(tuned, t
     found._verify(known[:2], None)
     assert found.rounds[-1].mean_latency_error is None
     new = next(c for c in SPACE.sample_configs(np.random.default_rng(9), 50) if c not in known)
-    predicted_ms = float(found.latency.predict(SPACE.genomes([new]))[0][0])
+    predicted_ms = float(found.models.latency.predict(SPACE.genomes([new]))[0][0])
     found._verify([known[0], new], None)
     (measured_ms,) = found.bench.measure([new])
     assert found.rounds[-1].mean_latency_error == pytest.approx(abs(predicted_ms / present(measured_ms) - 1))
@@ -170,7 +171,7 @@ def test_failed_measurements_are_statuses_and_the_search_goes_on(tuned, tmp_path
 
 def test_whole_front_is_measured_and_not_dominated(tuned, tmp_path) -> None:
     found = finder(tuned, FormulaDevice(), tmp_path)
-    front = found.front()
+    front = found.models.front()
     picks = found.along_front(front)
     assert len(picks) >= 4
     assert [pick.measured_ms for pick in picks] == sorted(present(pick.measured_ms) for pick in picks)
@@ -520,14 +521,14 @@ def test_other_limits_are_kept_and_other_objectives_told(tuned, tmp_path) -> Non
         "macs": pytest.approx(network.macs / 1e6),
         "memory": pytest.approx(network.peak_activation_bytes / 1e6),
     }
-    front = found.front()
+    front = found.models.front()
     assert all(SPACE.network(SubnetConfig.parse(point.subnet)).parameter_bytes <= 0.8e6 for point in front)
     assert all(set(point.objectives) == {"macs", "memory"} for point in front)
 
 
 def test_only_some_resolutions_may_be_taken(tuned, tmp_path) -> None:
     found = finder(tuned, FormulaDevice(), tmp_path, resolutions=(28,))
-    assert {SubnetConfig.parse(point.subnet).resolution for point in found.front()} == {28}
+    assert {SubnetConfig.parse(point.subnet).resolution for point in found.models.front()} == {28}
     assert SubnetConfig.parse(found.for_budget(0.3).subnet).resolution == 28
 
 
