@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from ofa_tvm.devices.replay import made_up_result
-from ofa_tvm.devices.rpc import board_pool
+from ofa_tvm.devices.rpc import board_pool, board_slots
 from ofa_tvm.devices.rpc import device as rpc
 from ofa_tvm.devices.rpc.device import RpcDevice
 from ofa_tvm.hardware.target import Rpc, TargetSpec
@@ -114,7 +114,7 @@ def farm(
         made.append(MadeUpBoard(f"10.0.0.{number}:9090", mine))
         return made[-1]
 
-    monkeypatch.setattr(board_pool, "RETRY_S", 0.001)
+    monkeypatch.setattr(board_slots, "RETRY_S", 0.001)
     monkeypatch.setattr(board_pool, "RETURN_S", return_s)
     monkeypatch.setattr(rpc, "Worker", worker)
     monkeypatch.setattr(rpc, "Tracker", MadeUpTracker)

@@ -6,21 +6,17 @@ that was set aside is tried again; it is given up when it has been aside for ``R
 
 from __future__ import annotations
 
-import math
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 from ofa_tvm.devices.rpc.board_health import BoardState, Limits, complaint, slow_now
+from ofa_tvm.devices.rpc.board_slots import Caller, Message, Slot, Slots
 from ofa_tvm.support.console import log, warn
 from ofa_tvm.support.errors import DeviceUnreachable
 from ofa_tvm.support.files import Record
 
-Message = Record
 Ask = Callable[..., Message]
 PING_S = 60.0
 MAX_LOSSES = 2
@@ -33,45 +29,11 @@ CALMER_TRIES = 3
 """Times that a reference kernel is timed before a board is called noisy."""
 RETURN_S = 300.0
 """How long a board may be set aside: it boots within that time, or its tracker starts again."""
-RETRY_S = 5.0
-"""Seconds after which a board that was set aside is tried again."""
 SAVED = "what was measured is saved: run the same command again to go on"
 CALMER = (
     "end what else runs on the boards, cool them, or set their clocks (governor 'performance'); "
     "'tune --max-noise 1.5' allows more, for less certain results"
 )
-
-
-class Caller(Protocol):
-    """A worker process that holds one board at a time; see ``devices.workers.worker.Worker``."""
-
-    def call(self, job: str, timeout_s: float, /, **arguments: object) -> Message:
-        """Run a job."""
-        ...
-
-    def close(self) -> None:
-        """End it, and so the session with its board."""
-        ...
-
-
-@dataclass
-class Slot:
-    """A worker, and the address of the board that it had last.
-
-    ``reason`` is why it gets no more jobs; ``aside`` why it gets none from ``aside_since`` to ``again_at``, or longer.
-    """
-
-    worker: Caller
-    address: str = ""
-    reason: str = ""
-    aside: str = ""
-    aside_since: float | None = None
-    again_at: float = 0.0
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it gets jobs now."""
-        return not self.reason and not self.aside
 
 
 @dataclass(frozen=True)
@@ -102,20 +64,17 @@ class BoardPool:
     """
 
     def __init__(self, workers: Sequence[Caller], access: object, checks: Checks, advice: str) -> None:
-        self._slots = [Slot(worker) for worker in workers]
+        self._slots = Slots(workers)
         self._access, self._checks, self._advice = access, checks, advice
-        self._free: deque[Slot] = deque()
-        self._aside: list[Slot] = []
-        self._changed = threading.Condition()
-        self._threads = ThreadPoolExecutor(max(1, len(self._slots)))
-        self._is_started = self._is_closed = False
+        self._threads = ThreadPoolExecutor(max(1, len(workers)))
+        self._is_started = False
         self._expected_ms: float | None = None
         self.states: dict[str, BoardState] = {}
 
     @property
     def active(self) -> list[Slot]:
         """Slots that get jobs, now or when they are back."""
-        return [slot for slot in self._slots if not slot.reason]
+        return self._slots.active
 
     def start(self) -> None:
         """Connect to all boards and check them.
@@ -123,11 +82,10 @@ class BoardPool:
         Raises:
             DeviceUnreachable: none can be used, and why.
         """
-        list(self._threads.map(self._first, self._slots))
+        list(self._threads.map(self._first, self._slots.every))
         for slot in self.active:
             self._judge(slot)  # now that all are known
-        with self._changed:
-            self._free.extend(self.active)
+        self._slots.open()
         if not self.active:
             raise self._unreachable()
         self._is_started = True
@@ -184,7 +142,7 @@ class BoardPool:
                 if failures == MAX_FAILURES:
                     return answer
             finally:
-                self._give_back(slot)
+                self._slots.give_back(slot)
         return {"status": "crashed", "error": f"its board went away {MAX_LOSSES} times: {answer['error']}"}
 
     def _is_there(self, slot: Slot, why: str) -> bool:
@@ -196,7 +154,7 @@ class BoardPool:
 
     def _ask(self, slot: Slot, job: str, timeout_s: float, arguments: Mapping[str, object]) -> Message:
         avoid = [state.address for state in list(self.states.values()) if state.quarantine]
-        others = sum(other is not slot and other.is_usable for other in self._slots)
+        others = sum(other is not slot and other.is_usable for other in self._slots.every)
         request = {"access": self._access, "avoid": avoid, "others": others}
         answer = slot.worker.call(job, timeout_s, request=request, **arguments)
         slot.address = answer.get("board", slot.address)
@@ -264,17 +222,10 @@ class BoardPool:
         if not self._is_started:
             self._retire(slot, reason)
             return
-        now = time.monotonic()
-        if slot.aside_since is None:
-            slot.aside_since = now
+        if self._slots.set_aside(slot, reason):
             log(f"board {slot.address or '(none)'} gets no jobs for now: {reason}")
-        slot.aside, slot.again_at = reason, now + RETRY_S
         if slot.address in self.states:
             self.states[slot.address].aside = reason
-        with self._changed:
-            if slot in self._free:
-                self._free.remove(slot)
-                self._aside.append(slot)
 
     def _is_back(self, slot: Slot) -> bool:
         """Whether a slot that was set aside can be used again; it is given up when that took too long."""
@@ -309,50 +260,27 @@ class BoardPool:
             DeviceUnreachable: none is left.
         """
         while True:
-            slot = self._next()
+            slot = self._slots.next()
+            if slot is None:
+                raise self._unreachable()
             try:
                 if not slot.aside or self._is_back(slot):
                     return slot
             except BaseException:
-                self._give_back(slot)
+                self._slots.give_back(slot)
                 raise
-            self._give_back(slot)
-
-    def _next(self) -> Slot:
-        """A free slot; where there is none, one that was set aside long enough ago."""
-        with self._changed:
-            while True:
-                if self._free:
-                    return self._free.popleft()
-                if self._is_closed or not self.active:
-                    raise self._unreachable()
-                wait_s = min((slot.again_at for slot in self._aside), default=math.inf) - time.monotonic()
-                if wait_s <= 0:
-                    slot = min(self._aside, key=lambda one: one.again_at)
-                    self._aside.remove(slot)
-                    return slot
-                self._changed.wait(None if wait_s == math.inf else wait_s)
-
-    def _give_back(self, slot: Slot) -> None:
-        with self._changed:
-            if not slot.reason:
-                (self._aside if slot.aside else self._free).append(slot)
-            self._changed.notify_all()
+            self._slots.give_back(slot)
 
     def _unreachable(self) -> DeviceUnreachable:
-        reasons = dict.fromkeys(f"{slot.address}: {slot.reason}".removeprefix(": ") for slot in self._slots)
-        are_unfit = [slot.reason.startswith(("noisy", "slow")) for slot in self._slots]
+        reasons = dict.fromkeys(f"{slot.address}: {slot.reason}".removeprefix(": ") for slot in self._slots.every)
+        are_unfit = [slot.reason.startswith(("noisy", "slow")) for slot in self._slots.every]
         hints = [CALMER] * any(are_unfit) + [self._advice] * (not all(are_unfit)) + [SAVED] * self._is_started
         return DeviceUnreachable(f"no board can be used: {'; '.join(reasons)}", "\n".join(hints))
 
     def close(self) -> None:
         """End all workers; jobs that wait are not begun."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
-        for slot in self._slots:
-            slot.worker.close()
+        self._slots.close()
 
 
 def _is_lost(answer: Message) -> bool:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.devices.rpc.board_health import Limits
-from ofa_tvm.devices.rpc.board_pool import Ask, BoardPool, Checks, Message
+from ofa_tvm.devices.rpc.board_pool import Ask, BoardPool, Checks
+from ofa_tvm.devices.rpc.board_slots import Message
 from ofa_tvm.devices.rpc.tracker import WAIT_S, Tracker, how_to_attach, is_loopback
 from ofa_tvm.devices.workers.worker import Worker
 from ofa_tvm.graph.kernel import KernelSpec

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ofa_tvm.devices.rpc import board_pool
+from ofa_tvm.devices.rpc import board_pool, board_slots
 from ofa_tvm.devices.rpc.board_health import BoardState, Limits, complaint, spread
 from ofa_tvm.devices.rpc.board_pool import BoardPool, Checks
 from ofa_tvm.support.errors import DeviceUnreachable
@@ -17,7 +17,7 @@ CALM, NOISY, SLOW = [1.0, 1.01, 1.02], [1.0, 1.6, 1.7], [2.0, 2.01, 2.02]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """A board that was set aside is tried again at once."""
-    monkeypatch.setattr(board_pool, "RETRY_S", 0.01)
+    monkeypatch.setattr(board_slots, "RETRY_S", 0.01)
 
 
 class FakeWorker:
