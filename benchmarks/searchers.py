@@ -122,7 +122,7 @@ def ours(case: Case, searcher: str, seed: int, evaluations: int = EVALUATIONS, b
     return search.front()[1]
 
 
-def pymoo_nsga2(case: Case, seed: int) -> np.ndarray:
+def pymoo_nsga2(case: Case, seed: int, evaluations: int = EVALUATIONS, population: int = POPULATION) -> np.ndarray:
     """Front of everything that pymoo's NSGA-II evaluates: as generous to it as our archive is to ours."""
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.core.problem import Problem
@@ -144,13 +144,13 @@ def pymoo_nsga2(case: Case, seed: int) -> np.ndarray:
             out["F"], out["G"] = seen[-1][0], seen[-1][1][:, None]
 
     algorithm = NSGA2(
-        pop_size=POPULATION,
+        pop_size=population,
         sampling=IntegerRandomSampling(),
         crossover=UX(prob=0.9),
         mutation=PM(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
         eliminate_duplicates=True,
     )
-    minimize(Search(), algorithm, ("n_eval", EVALUATIONS), seed=seed)
+    minimize(Search(), algorithm, ("n_eval", evaluations), seed=seed)
     objectives, violations = map(np.concatenate, zip(*seen, strict=True))
     return objectives[feasible_front(objectives, violations)]
 
