@@ -49,8 +49,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder of this test run's own."""
-    folder = tmp_path_factory.mktemp("cache")
+    """A cache folder of this test run's own, shared by its processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(exist_ok=True)
     before = os.environ.get("OFA_TVM_CACHE")
     os.environ["OFA_TVM_CACHE"] = str(folder)
     yield folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ def emulator(own_cache: Path) -> Path:
     if shutil.which(LINKER) is None:
         pytest.skip(f"{LINKER} is not installed")
     KEPT.mkdir(parents=True, exist_ok=True)
-    (own_cache / "arm64").symlink_to(KEPT)
+    with suppress(FileExistsError):
+        (own_cache / "arm64").symlink_to(KEPT)
     if missing := missing_tools():
         pytest.skip(f"the emulator cannot be installed: {', '.join(missing)} not found")
     try:

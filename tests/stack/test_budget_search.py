@@ -543,7 +543,7 @@ def test_a_limit_that_nothing_meets_is_refused_without_a_measurement(tuned, tmp_
 
 
 def test_the_fastest_subnet_follows_from_the_model(tuned, tmp_path) -> None:
-    model = finder(tuned, FormulaDevice(), tmp_path).latency
+    model = finder(tuned, FormulaDevice(), tmp_path).models.latency
     sampled = SPACE.sample(np.random.default_rng(2), 20_000)
     fastest = SPACE.genomes([model.fastest()])
     assert model.screen(fastest)[0] <= model.screen(sampled).min() + 1e-12

@@ -8,6 +8,7 @@ import pytest
 
 from ofa_tvm.devices.pack import pack_files
 from ofa_tvm.devices.pack.entries import packed
+from ofa_tvm.devices.pack.measure import FIRST
 from ofa_tvm.devices.pack.reader import OLDEST_SCHEMA, import_kernels
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target_files import load_target
@@ -254,7 +255,7 @@ def test_a_torn_entry_is_left_out_with_a_word(pack, log, capsys):
 
 
 def test_results_that_all_failed_are_those_of_another_machine(tmp_path, log):
-    candidates = [Candidate(KERNEL, "template", {"number": number}) for number in range(pack_files.FIRST)]
+    candidates = [Candidate(KERNEL, "template", {"number": number}) for number in range(FIRST)]
     folder = pack_of(tmp_path / "pack", candidates)
     failed = [{"id": one.digest, "status": "failed", "error": "cannot open shared object"} for one in candidates]
     measured(folder, *failed)

@@ -51,8 +51,8 @@ def test_one_precision_or_target_suffices():
     refused: dict[str, Infeasible] = {}
     assert _possible({"a": 1, "b": 2, "c": 3}, _refuse, refused) == {"b": 2, "c": 3}
     assert refused["a"].what == "1 is too small"
-    with pytest.raises(Infeasible, match="^a: 1 is too small; d: 0 is too small") as several:
+    with pytest.raises(Infeasible, match=r"^a: 1 is too small; d: 0 is too small") as several:
         _possible({"d": 0}, _refuse, refused)
     assert several.value.hint == "a: take another\nd: take another"
-    with pytest.raises(Infeasible, match="^1 is too small"):
+    with pytest.raises(Infeasible, match=r"^1 is too small"):
         _possible({"a": 1}, _refuse, {})
