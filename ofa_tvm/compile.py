@@ -103,7 +103,7 @@ def _untrained(name: str | None, seed: int, dtype: DType) -> tuple[SearchSpace, 
 
 def _trained(path: Path, space: str | None, dtype: DType) -> tuple[SearchSpace, WeightsOf]:
     """Space and weights of a supernet, not recalibrated: what is compiled and compared here is no accuracy."""
-    from ofa_tvm.graph.quantisation import nominal_scales
+    from ofa_tvm.graph.quantisation import uncalibrated_weights
     from ofa_tvm.supernet.checkpoint import load_supernet
     from ofa_tvm.supernet.subnet import extract
 
@@ -112,8 +112,7 @@ def _trained(path: Path, space: str | None, dtype: DType) -> tuple[SearchSpace, 
 
     def weights_of(config: SubnetConfig) -> Weights:
         subnet = extract(supernet, config)
-        scales = nominal_scales(subnet.network) if dtype == "int8" else {}
-        return {**subnet.folded(), **scales}
+        return uncalibrated_weights(subnet.network, subnet.folded(), dtype)
 
     return supernet.space, weights_of
 

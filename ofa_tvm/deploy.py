@@ -46,7 +46,9 @@ def deploy(
     ] = None,
     max_accuracy_drop: Annotated[
         float | None,
-        typer.Option(min=0, max=100, help="Most points that int8 may cost on them, beyond chance (default: 0.3)."),
+        typer.Option(
+            min=0, max=100, help="Most points that int8 or bfloat16 may cost on them, beyond chance (0.3 or 0.1)."
+        ),
     ] = None,
     host_threads: HostThreadsOption = None,
     from_: Annotated[Path | None, typer.Option("--from", help="Folder of a search; needs --pick.")] = None,
@@ -99,8 +101,9 @@ def deploy(
     elif license is not None:
         raise UserError("--license is for a card", "give --card too")
     if max_accuracy_drop is not None:
-        if order.target.dtype != "int8":
-            raise UserError("--max-accuracy-drop is for int8", f"leave it out: this is {order.target.dtype}")
+        if order.target.dtype not in ("int8", "bfloat16"):
+            wrong = f"leave it out: this is {order.target.dtype}"
+            raise UserError("--max-accuracy-drop is for int8 and bfloat16", wrong)
         order = replace(order, most_lost=max_accuracy_drop / 100)
     use_host_threads(host_threads)
     manifest = order.write(out, data, logs, check_images)

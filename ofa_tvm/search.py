@@ -21,7 +21,7 @@ from ofa_tvm.support.command import (
     emit_partly,
     run_command,
 )
-from ofa_tvm.support.dtype import AUTO, AnyDType
+from ofa_tvm.support.dtype import AnyDType
 
 COSTS = ("size", "macs", "memory", "energy")
 """What the limits are of, in the order of their options."""
@@ -106,7 +106,7 @@ def search(
     device = device or ("pack" if export_pack and len(names) == 1 and "@" not in names[0] else None)
     if len(names) > 1 and (device is not None or dtype == "auto"):
         raise UserError("--device and --dtype auto are for one target", "name each one's device: --target NAME@DEVICE")
-    kinds = AUTO if dtype == "auto" else (dtype,)
+    kinds = Target.named(names[0], threads, batch, device).types if dtype == "auto" else (dtype,)
     limits = zip(COSTS, (max_size_mb, max_mmacs, max_memory_mb, max_energy_mj), strict=True)
     settings = SearchSettings(
         searcher=searcher,
@@ -129,7 +129,7 @@ def search(
         Evaluation(data, host_threads, accuracies or ()),
         samples,
         export_pack is not None,
-        merges=dtype == "auto",
+        merges=len(kinds) > 1,
     )
     if dry_run:
         plans, refused = expected(request)

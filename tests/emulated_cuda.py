@@ -21,7 +21,7 @@ Array = NDArray[np.float32]
 def argument_types(spec: KernelSpec) -> list[ArrayType]:
     """Of what a kernel reads: source, [scales], constants, [residual]."""
     scales = ArrayType((spec.batch, spec.in_channels), "float32")
-    residual = ArrayType(spec.output_shape, spec.dtype)
+    residual = ArrayType(spec.output_shape, spec.map_type)
     return [spec.input_type, *[scales] * spec.scaled, *spec.weight_types, *[residual] * spec.residual]
 
 

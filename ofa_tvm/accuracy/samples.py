@@ -38,7 +38,7 @@ MAX_IMAGES = 10**8
 def weights_identity(sha256: str, dtype: DType = "float32") -> str:
     """How samples name the checkpoint that they belong to: the start of its SHA-256, and a precision that counts.
 
-    float16 keeps accuracies; int8 moves them.
+    float16 and bfloat16 keep accuracies; int8 moves them.
     """
     return sha256[:IDENTITY_DIGITS] + ("-i8" if dtype == "int8" else "")
 

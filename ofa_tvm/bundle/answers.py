@@ -12,7 +12,7 @@ from ofa_tvm.bundle.manifest import Accuracy
 from ofa_tvm.compiler.codegen import Library
 from ofa_tvm.data.dataset import Dataset, Preprocess
 from ofa_tvm.graph.numpy_reference import network_logits
-from ofa_tvm.graph.parity import check_parity, relative_error
+from ofa_tvm.graph.parity import MAX_BFLOAT16_ERROR, check_parity, relative_error
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.nas.result import Pick
 from ofa_tvm.supernet.augment import preprocess, to_tensor
@@ -21,19 +21,27 @@ from ofa_tvm.support.console import Task
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import OfaTvmError
 
-MAX_TOP1_DIFFERENCE: dict[DType, float] = {"float32": 0.001, "float16": 0.003, "int8": 0.003}
-"""From the torch subnet in float32; int8 may lose as much before chance is taken off, see ``check_accuracy``."""
+MAX_TOP1_DIFFERENCE: dict[DType, float] = {"float32": 0.001, "float16": 0.003, "bfloat16": 0.001, "int8": 0.003}
+"""From the torch subnet in float32; of ``LOSING``, what may be lost beyond chance, see ``check_accuracy``."""
 # Looser than a plain comparison of engines: the torch subnet runs its batch norms unfolded.
-MAX_LOGIT_DIFFERENCE: dict[DType, float] = {"float32": 1e-3, "float16": 1e-2, "int8": 1e-5}
+MAX_LOGIT_DIFFERENCE: dict[DType, float] = {
+    "float32": 1e-3,
+    "float16": 1e-2,
+    "bfloat16": MAX_BFLOAT16_ERROR,
+    "int8": 1e-5,
+}
 """Largest difference of a subnet compiled in this precision from its reference."""
 REFERENCES: dict[DType, str] = {
     "float32": "the torch subnet",
     "float16": "the torch subnet",
+    "bfloat16": "the bfloat16 network in numpy",
     "int8": "the int8 network in numpy",
 }
+LOSING: tuple[DType, ...] = ("bfloat16", "int8")
+"""They have a reference of their own, and may lose accuracy."""
 SIGMAS = 1.96
 """Of a 95 % interval."""
-COMPARED_IMAGES: dict[DType, int] = {"float32": 500, "float16": 500, "int8": 8}
+COMPARED_IMAGES: dict[DType, int] = {"float32": 500, "float16": 500, "bfloat16": 8, "int8": 8}
 TORCH_BATCH = 250
 
 Images = NDArray[np.float32]
@@ -66,7 +74,7 @@ class AnswerCheck:
         return self._accuracy(f"nothing was run: {why}", 0, 0)
 
     def run(self, library: Library, subnet: Subnet, weights: Weights) -> Accuracy:
-        """Run the same images through the library, the torch subnet, and for int8 through its numpy reference.
+        """Run the same images through the library, the torch subnet, and those of ``LOSING`` through numpy.
 
         Raises:
             OfaTvmError: the library computes something else, or loses too much.
@@ -87,7 +95,7 @@ class AnswerCheck:
             torch_right = np.append(torch_right, torch_logits[: len(labels)].argmax(1) == labels)
             if start < compared:
                 answers.append(logits[: compared - start])
-                if dtype == "int8":
+                if dtype in LOSING:
                     torch_logits = network_logits(subnet.network, weights, channels_last[: compared - start])
                 expected.append(torch_logits[: compared - start])
         difference = relative_error(np.concatenate(answers), np.concatenate(expected))
@@ -141,11 +149,11 @@ def check_accuracy(
         most_lost: of its accuracy, as a fraction; None for what the precision may lose.
 
     Raises:
-        OfaTvmError: they differ by more than the precision may; for int8, by a loss that chance does not explain.
+        OfaTvmError: they differ by more than the precision may; of ``LOSING``, by a loss that chance does not explain.
     """
     count, most = len(right), MAX_TOP1_DIFFERENCE[dtype] if most_lost is None else most_lost
     lost, won = int((torch_right & ~right).sum()), int((right & ~torch_right).sum())
-    if dtype != "int8":
+    if dtype not in LOSING:
         if abs(lost - won) > most * count:
             raise OfaTvmError(
                 f"the compiled library is right on {right.sum()} of {count} images, the torch subnet on "
@@ -156,7 +164,7 @@ def check_accuracy(
     certain = lost - won - SIGMAS * (lost + won) ** 0.5
     if certain > most * count:
         raise OfaTvmError(
-            f"int8 costs this subnet {100 * (lost - won) / count:.2f} points on {count} images, more than "
+            f"{dtype} costs this subnet {100 * (lost - won) / count:.2f} points on {count} images, more than "
             f"{100 * most:g}: right on {right.sum()}, in float32 on {torch_right.sum()}",
             "no bundle was written; deploy with --dtype float32, another subnet, or give a higher --max-accuracy-drop",
         )

@@ -21,8 +21,8 @@ from ofa_tvm.engines import reference_engine
 from ofa_tvm.graph.kernel import Winners
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.numpy_reference import network_logits
-from ofa_tvm.graph.parity import check_parity, relative_error
-from ofa_tvm.graph.quantisation import is_quantised
+from ofa_tvm.graph.parity import MAX_BFLOAT16_ERROR, MAX_RELATIVE_ERROR, check_parity, relative_error
+from ofa_tvm.graph.quantisation import cpu_dtype_of
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.errors import OfaTvmError
@@ -170,7 +170,8 @@ class _Build:
             with stage("check"):
                 reference, reference_logits = expected.result()
                 error = relative_error(logits, reference_logits)
-            check_parity("the compiled subnet", error, reference)
+            limit = MAX_BFLOAT16_ERROR if target.dtype == "bfloat16" else MAX_RELATIVE_ERROR
+            check_parity("the compiled subnet", error, reference, limit)
         return _Facts(len(cache.compiled), reference, error)
 
 
@@ -178,7 +179,7 @@ def _reference_logits(
     network: NetworkSpec, weights: Weights, images: NDArray[np.float32], threads: int
 ) -> tuple[str, NDArray[np.float32]]:
     """The name of another engine, and its logits of the images one by one."""
-    if is_quantised(weights):
+    if cpu_dtype_of(weights) != "float32":
         return "numpy", network_logits(network, weights, images)
     name, engine = reference_engine()
     model = engine.prepare(network, weights, threads)

@@ -19,6 +19,7 @@ from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace
+from ofa_tvm.support.dtype import AUTO, DType
 from ofa_tvm.support.errors import UserError
 
 KernelStep = tuple[tuple[str, ...], KernelSpec]
@@ -74,15 +75,15 @@ class CpuCodegen(Codegen):
     """Fused kernels in a library of C functions.
 
     Raises:
-        UserError: the target is int8, and its CPU lacks the instructions.
+        UserError: the CPU lacks the instructions of the target's type.
     """
 
     form = "subnet"
 
     def __init__(self, target: TargetSpec) -> None:
         super().__init__(target)
-        if target.dtype == "int8":
-            _require_int8(json.dumps(target.attributes))
+        if target.dtype != "float32":
+            _require(target.dtype, json.dumps(target.attributes))
 
     def steps(self, network: NetworkSpec) -> list[KernelStep]:
         """One kernel for several layers, see ``graph.fusion``."""
@@ -187,14 +188,30 @@ class TemplateCudaCodegen(Codegen):
 
 
 @functools.cache
-def _require_int8(attributes: str) -> None:
-    from ofa_tvm.compiler.cpu.emit import INT8_NEEDS
+def _missing(dtype: DType, attributes: str) -> str:
+    """What kernels of a type need and a CPU lacks; empty where it has all."""
+    from ofa_tvm.compiler.cpu.emit import NEEDS, computes
     from ofa_tvm.compiler.cpu.emit.cpu_features import cpu_features
     from ofa_tvm.compiler.tvm_api.names import Target
 
-    target = json.loads(attributes)
-    if cpu_features(Target(target)).dot is None:
-        raise UserError(f"{target['mcpu']} has no instructions for int8: {INT8_NEEDS}", "leave out --dtype")
+    return "" if computes(dtype, cpu_features(Target(json.loads(attributes)))) else NEEDS[dtype]
+
+
+def _require(dtype: DType, attributes: str) -> None:
+    if missing := _missing(dtype, attributes):
+        others = [other for other in reversed(AUTO) if other != dtype and not _missing(other, attributes)]
+        raise UserError(
+            f"{json.loads(attributes)['mcpu']} has no instructions for {dtype}: {missing}",
+            "leave out --dtype" if others == ["float32"] else f"give --dtype {others[0]}, or leave --dtype out",
+        )
+
+
+def auto_types(target: TargetSpec) -> tuple[DType, ...]:
+    """What ``--dtype auto`` means on a target: those of ``AUTO`` that its CPU has; on a GPU float32."""
+    if target.is_gpu:
+        return ("float32",)
+    attributes = json.dumps(target.attributes)
+    return tuple(dtype for dtype in AUTO if not _missing(dtype, attributes))
 
 
 def codegen_of(target: TargetSpec) -> Codegen:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ofa_tvm.engines import ENGINES
 from ofa_tvm.engines.base import Engine
 from ofa_tvm.engines.gpu import GpuLibrary, GpuTorch
-from ofa_tvm.engines.own_library import OfaTvm, cpu_dtype
+from ofa_tvm.engines.own_library import CpuDType, OfaTvm, cpu_dtype
 from ofa_tvm.engines.tvm_loops import TvmLoops
 from ofa_tvm.hardware.machine import local_gpu
 from ofa_tvm.hardware.target import TargetSpec
@@ -16,7 +17,8 @@ from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import UserError
 
 OURS = "ofa_tvm"
-OWN = (OURS, "default", "float32", "loops")
+OUR_TYPES: tuple[CpuDType, ...] = ("float32", "bfloat16", "int8")
+OWN = (OURS, "default", *OUR_TYPES, "loops")
 """Made by this package: equal versions do not say that they are the same."""
 Makers = dict[str, Callable[[], Engine]]
 
@@ -59,7 +61,7 @@ def chosen_engines(
 def _for_cpu(source: str, target: TargetSpec, logs: Path | None) -> Makers:
     choices: Makers = {name: make for name, make in ENGINES.items() if name != OURS}
     choices["default"] = lambda: OfaTvm(source, logs, tuned=False, dtype=cpu_dtype(target.dtype))
-    choices["float32"] = lambda: OfaTvm(source, logs)
+    choices |= {dtype: partial(OfaTvm, source, logs, dtype=dtype) for dtype in OUR_TYPES}
     choices["loops"] = lambda: TvmLoops(source)
     return choices
 

@@ -20,7 +20,7 @@ from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.version import VERSION
 
-CpuDType = Literal["float32", "int8"]
+CpuDType = Literal["float32", "bfloat16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,12 @@ class OfaTvm(Engine):
         return spec, TuningLog(spec, self._logs).winners if self._tuned else {}
 
     def _in_precision(self, network: NetworkSpec, weights: Weights) -> Weights:
+        from ofa_tvm.graph.bfloat16 import bfloat16_weights
         from ofa_tvm.graph.quantisation import is_quantised
         from ofa_tvm.supernet.quantise import quantised_weights
 
+        if self._dtype == "bfloat16":
+            return bfloat16_weights(weights)
         if self._dtype != "int8" or is_quantised(weights):
             return weights
         return quantised_weights(network, weights, calibration_images(network))
@@ -115,7 +118,7 @@ class OfaTvm(Engine):
 
 def cpu_dtype(dtype: DType) -> CpuDType:
     """A target's type as one that CPUs have."""
-    return "int8" if dtype == "int8" else "float32"
+    return "float32" if dtype == "float16" else dtype
 
 
 class _CLibrary(Model):

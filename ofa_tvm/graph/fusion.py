@@ -20,11 +20,13 @@ convolution and the depthwise that reads it are two launches.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_tvm.graph.bfloat16 import PAIR
 from ofa_tvm.graph.kernel import KernelSpec, layer_kernel
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.graph.weights import Weights
@@ -109,24 +111,49 @@ def refuse_int8(layer: LayerSpec) -> None:
         UserError: there is none; says why.
     """
     gates = (layer.hidden_activation, layer.gate) == ("relu", "hard_sigmoid")
-    is_strided = layer.kind == "conv" and layer.kernel_size == 1 < layer.stride
     is_odd = layer.kind in ("conv", "depthwise") and layer.out_channels % INT8_CHANNELS > 0
-    troubles = {
+    own = {
         f"a {layer.kind.replace('_', ' ')}": layer.kind in ("max_pool", "average_pool"),
         f"{layer.activation}": layer.activation not in INT8_ACTIVATIONS,
         "its gate": layer.kind == "squeeze_excite" and not gates,
-        "groups": layer.groups > 1,
         "a map without padding": layer.padding == "none" and layer.kernel_size > 1,
-        "a window over channels": layer.kind == "conv" and layer.kernel_size > 1 and layer.input != INPUT,
-        "a stride without a window": is_strided,
-        "a flattened map": layer.kind == "linear" and layer.in_size > 1,
         f"{layer.out_channels} channels": is_odd,
+    }
+    _refuse(layer, "int8", own)
+
+
+def refuse_bfloat16(layer: LayerSpec) -> None:
+    """Refuse a layer that no bfloat16 kernel computes.
+
+    Raises:
+        UserError: there is none; says why.
+    """
+    has_product = layer.kind in ("linear", "squeeze_excite") or (layer.kind == "conv" and layer.kernel_size == 1)
+    inputs = [layer.in_channels, *([layer.hidden_channels] if layer.kind == "squeeze_excite" else [])]
+    odd = [count for count in inputs if has_product and count % PAIR]
+    _refuse(layer, "bfloat16", {f"{odd[0] if odd else 0} input channels": bool(odd)})
+
+
+def _refuse(layer: LayerSpec, dtype: DType, own: dict[str, bool]) -> None:
+    """Refuse a layer for a type's own troubles, or for those of every type whose maps are no float32."""
+    is_window = layer.kind == "conv" and layer.kernel_size > 1
+    troubles = {
+        **own,
+        "groups": layer.groups > 1,
+        "a window over channels": is_window and layer.input != INPUT,
+        "an image that no window reads": not is_window and INPUT in (layer.input, layer.residual),
+        "a stride without a window": layer.kind == "conv" and layer.kernel_size == 1 < layer.stride,
+        "a flattened map": layer.kind == "linear" and layer.in_size > 1,
     }
     found = [name for name, is_so in troubles.items() if is_so]
     if found:
         raise UserError(
-            f"layer {layer.name}: there is no int8 kernel for {found[0]}", "use float32: leave --dtype int8 out"
+            f"layer {layer.name}: there is no {dtype} kernel for {found[0]}", f"use float32: leave --dtype {dtype} out"
         )
+
+
+REFUSALS: dict[DType, Callable[[LayerSpec], None]] = {"int8": refuse_int8, "bfloat16": refuse_bfloat16}
+"""What refuses a layer in a type that does not have all kernels."""
 
 
 def fused_calls(
@@ -140,9 +167,8 @@ class _Fusion:
     def __init__(self, network: NetworkSpec, dtype: DType, expands: bool) -> None:
         self._dtype: DType = dtype
         self._expands = expands
-        if dtype == "int8":
-            for layer in network.layers:
-                refuse_int8(layer)
+        for layer in network.layers if dtype in REFUSALS else ():
+            REFUSALS[dtype](layer)
         self._layers = {layer.name: layer for layer in network.layers}
         self._readers: dict[str, list[LayerSpec]] = {}
         for layer in network.layers:

@@ -20,6 +20,10 @@ Maps lie in memory as (batch, size, size, channels).
 
 With ``dtype="int8"`` maps are u8 and weights s8; see ``quantised_arrays`` for the constants, and ``int8_reference`` for
 what they mean. Images and vectors (sums, channel scales, logits) stay float32.
+
+With ``dtype="bfloat16"`` maps are bfloat16, and so is what kernels multiply that have a product over channels: 1x1
+convolutions, dense layers, and both parts of ``expand_depthwise``. Images, vectors, biases and other weights are
+float32.
 """
 
 from __future__ import annotations
@@ -177,23 +181,30 @@ class KernelSpec:
     def input_type(self) -> ArrayType:
         """The first argument."""
         is_map = self.kind != "dense" and not self.reads_image
-        return ArrayType(self.input_shape, self._map_type if is_map else self._vector_type)
+        return ArrayType(self.input_shape, self.map_type if is_map else self._vector_type)
 
     @property
     def output_types(self) -> tuple[ArrayType, ...]:
         """All results: the map, if there is one, and the sums of a pooled kernel."""
-        is_vector = self.kind in ("dense", "pool", "squeeze_excite")
-        output = ArrayType(self.output_shape, self._vector_type if is_vector else self._map_type)
+        output = ArrayType(self.output_shape, self.result_type)
         sums = (ArrayType((self.batch, self.out_channels), self._vector_type),) if self.pooled else ()
         return (output, *sums) if self.has_map else sums
 
     @property
-    def _map_type(self) -> NumberType:
-        return "uint8" if self.dtype == "int8" else self.dtype
+    def result_type(self) -> NumberType:
+        """Of the output that is not sums, and of a residual."""
+        return self._vector_type if self.kind in ("dense", "pool", "squeeze_excite") else self.map_type
+
+    @property
+    def map_type(self) -> NumberType:
+        """Of maps in memory."""
+        if self.dtype == "int8":
+            return "uint8"
+        return "uint16" if self.dtype == "bfloat16" else self.dtype
 
     @property
     def _vector_type(self) -> NumberType:
-        return "float32" if self.dtype == "int8" or self.float_vectors else self.dtype
+        return "float16" if self.dtype == "float16" and not self.float_vectors else "float32"
 
     @property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -210,7 +221,14 @@ class KernelSpec:
         """The constant arguments: weights (HWIO, (k, k, channels) or (in, out)), each before its bias."""
         if self.dtype == "int8":
             return quantised_arrays(self)
-        return tuple(ArrayType(shape, self.dtype) for shape in self._float_shapes)
+        vectors: NumberType = "float32" if self.dtype == "bfloat16" else self.map_type
+        others = self.map_type if self.has_product else vectors
+        return tuple(ArrayType(shape, others if len(shape) > 1 else vectors) for shape in self._float_shapes)
+
+    @property
+    def has_product(self) -> bool:
+        """Whether it is a product over channels, of a map or a vector."""
+        return self.kind in ("conv", "dense", "expand_depthwise") and not self.reads_image
 
     @property
     def _float_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -264,7 +282,7 @@ class KernelSpec:
     def activation_bytes(self) -> int:
         """Bytes of maps read and written, each once."""
         scales = ArrayType((self.batch, self.in_channels), self._vector_type).nbytes if self.scaled else 0
-        residual = ArrayType(self.output_shape, self._map_type).nbytes if self.residual else 0
+        residual = ArrayType(self.output_shape, self.result_type).nbytes if self.residual else 0
         return self.input_type.nbytes + scales + residual + sum(output.nbytes for output in self.output_types)
 
 

@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, expit
 
+from ofa_tvm.graph.bfloat16 import narrowed, rounded, widened
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.int8_reference import int8_compute, random_int8_inputs
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import INPUT, Activation, NetworkSpec
-from ofa_tvm.graph.quantisation import is_quantised, step_constants
+from ofa_tvm.graph.quantisation import cpu_dtype_of, step_constants
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.graph.windows import depthwise, full_window, window_pool
 
@@ -39,7 +41,19 @@ def random_inputs(spec: KernelSpec, seed: int = 0) -> list[Array]:
         return random_int8_inputs(spec, seed)
     rng = np.random.default_rng(seed)
     arrays = [rng.standard_normal(shape, np.float32) for shape in input_shapes(spec)]
-    return [array / np.sqrt(np.float32(array[..., 0].size)) if array.ndim > 1 else array for array in arrays]
+    arrays = [array / np.sqrt(np.float32(array[..., 0].size)) if array.ndim > 1 else array for array in arrays]
+    return _as_bits(spec, arrays) if spec.dtype == "bfloat16" else arrays
+
+
+def _as_bits(spec: KernelSpec, inputs: list[Array]) -> list[Array]:
+    """A bfloat16 kernel's inputs with those that it reads as bits narrowed."""
+    types = [
+        spec.input_type.dtype,
+        *["float32"] * spec.scaled,
+        *(weight.dtype for weight in spec.weight_types),
+        *[spec.result_type] * spec.residual,
+    ]
+    return [narrowed(array) if dtype == "uint16" else array for array, dtype in zip(inputs, types, strict=True)]
 
 
 def repeating_inputs(spec: KernelSpec, period: int) -> list[Array]:
@@ -65,6 +79,8 @@ def compute(spec: KernelSpec, inputs: Sequence[Array]) -> list[Array]:
     """
     if spec.dtype == "int8":
         return int8_compute(spec, inputs)
+    if spec.dtype == "bfloat16":
+        return _bfloat16_compute(spec, inputs)
     input_map, *rest = inputs
     if spec.scaled:
         input_map, rest = input_map * rest[0][:, None, None, :], rest[1:]
@@ -89,6 +105,28 @@ def compute(spec: KernelSpec, inputs: Sequence[Array]) -> list[Array]:
     result = _finish(total, rest[1:], residual, spec.activation)
     sums = [result.sum((1, 2))] if spec.pooled else []
     return [result, *sums] if spec.has_map else sums
+
+
+def _bfloat16_compute(spec: KernelSpec, inputs: Sequence[Array]) -> list[Array]:
+    """A bfloat16 kernel's outputs: float32 arithmetic on what it reads, rounded where it writes bfloat16.
+
+    What products multiply is bfloat16, too: scaled inputs, a dense kernel's vector and an expanded map are rounded
+    first. Kernels add in another order and take denormal numbers for zero, so that a rounding may turn out otherwise:
+    an output by a step (``bfloat16.beyond_steps``), an expanded map in single numbers.
+    """
+    source, *rest = map(widened, inputs)
+    if spec.scaled:
+        source, rest = source * rest[0][:, None, None, :], rest[1:]
+    if spec.has_product:
+        source = rounded(source)
+    if spec.kind == "expand_depthwise":
+        half = len(rest) // 2
+        expand = replace(spec, kind="conv", kernel_size=1, stride=1, pooled=False, shifted=False, valid=False)
+        source, rest = widened(_bfloat16_compute(expand, [source, *rest[:half]])[0]), rest[half:]
+        spec = replace(spec, kind="depthwise", in_channels=spec.out_channels)
+    exact = compute(replace(spec, dtype="float32", scaled=False), [source, *rest])
+    pairs = zip(exact, spec.output_types, strict=True)
+    return [narrowed(output) if kind.dtype == "uint16" else output for output, kind in pairs]
 
 
 def _finish(total: Array, bias: Sequence[Array], residual: Array | None, activation: Activation) -> Array:
@@ -148,14 +186,14 @@ def layer_compute(spec: KernelSpec, inputs: Sequence[Array]) -> Array:
 def network_logits(network: NetworkSpec, weights: Weights, images: Array) -> Array:
     """Logits (batch, classes) of normalised images (batch, resolution, resolution, channels).
 
-    With the weights of a quantised network (``graph.quantisation``) these are the logits of its int8 kernels.
+    With the weights of an int8 or bfloat16 network (``cpu_dtype_of``) these are the logits of its kernels.
     """
     return np.concatenate([_logits(network, weights, image[None]) for image in images])
 
 
 def _logits(network: NetworkSpec, weights: Weights, image: Array) -> Array:
     values = {INPUT: image}
-    for step in fused_steps(network, "int8" if is_quantised(weights) else "float32"):
+    for step in fused_steps(network, cpu_dtype_of(weights)):
         data = [values[name] for name in step.reads]
         data[0] = data[0].reshape(step.kernel.input_shape)
         last = step.kernel.data_inputs

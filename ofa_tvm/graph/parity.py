@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from ofa_tvm.support.errors import OfaTvmError
 
 MAX_RELATIVE_ERROR = 1e-4
+MAX_BFLOAT16_ERROR = 2e-2
+"""Of a whole bfloat16 network from its reference: sums in another order turn a few roundings of each map by a step of
+1/128, and these go on through the layers."""
 
 
 def relative_error(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_tvm.graph.bfloat16 import MARK, bfloat16_weights, narrowed
 from ofa_tvm.graph.fusion import HIDDEN, Step, fused_steps
 from ofa_tvm.graph.network import INPUT, Activation, LayerSpec, NetworkSpec
 from ofa_tvm.graph.weights import Weights, random_weights
@@ -104,13 +105,26 @@ def untrained_weights(
     network: NetworkSpec, dtype: DType, seed: int = 0, period: int | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """``random_weights`` of a network of this type."""
-    weights = random_weights(network, seed, period)
-    return weights | nominal_scales(network) if dtype == "int8" else weights
+    return uncalibrated_weights(network, random_weights(network, seed, period), dtype)
+
+
+def uncalibrated_weights(network: NetworkSpec, weights: Weights, dtype: DType) -> dict[str, NDArray[np.float32]]:
+    """Folded weights as those of a network of this type, whose accuracy does not matter."""
+    if dtype == "int8":
+        return {**weights, **nominal_scales(network)}
+    return bfloat16_weights(weights) if dtype == "bfloat16" else dict(weights)
 
 
 def is_quantised(weights: Weights) -> bool:
     """Whether weights hold scales."""
     return any(name.endswith(".scale") for name in weights)
+
+
+def cpu_dtype_of(weights: Weights) -> DType:
+    """What weights make a network on a CPU."""
+    if is_quantised(weights):
+        return "int8"
+    return "bfloat16" if MARK in weights else "float32"
 
 
 def step_constants(step: Step, weights: Weights) -> list[NDArray[Any]]:
@@ -119,9 +133,10 @@ def step_constants(step: Step, weights: Weights) -> list[NDArray[Any]]:
     Raises:
         ValueError: the kernel is int8, and a tensor's scale is missing.
     """
-    if step.kernel.dtype != "int8":
-        return list(step.constants(weights))
-    return _Constants(step, weights).arrays()
+    if step.kernel.dtype == "int8":
+        return _Constants(step, weights).arrays()
+    arrays = zip(step.constants(weights), step.kernel.weight_types, strict=True)
+    return [narrowed(array) if kind.dtype == "uint16" else array for array, kind in arrays]
 
 
 @dataclass(frozen=True)

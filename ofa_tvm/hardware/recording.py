@@ -94,7 +94,7 @@ def replayed(target: TargetSpec, folder: Path, asked: Record) -> TargetSpec:
     if is_gpu != target.is_gpu:
         kinds = ("a GPU", "a CPU") if is_gpu else ("a CPU", "a GPU")
         raise UserError(f"{folder} was recorded on {kinds[0]}, target {target.name} is {kinds[1]}", HINT)
-    if conditions.dtype == ("int8" if is_gpu else "float16"):
+    if conditions.dtype in (("int8", "bfloat16") if is_gpu else ("float16",)):
         raise UserError(f"{path} tells of {conditions.dtype} on {'a GPU' if is_gpu else 'a CPU'}: there is none", HINT)
     if (conditions.kernel_set, conditions.layout) != (KERNEL_SET, LAYOUT):
         raise UserError(f"{folder} was recorded by another version of ofa_tvm: its kernels are others", "record anew")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from ofa_tvm.hardware.machine import cpu_flags, local_gpu, native_mcpu
+from ofa_tvm.hardware.machine import cpu_flags, cpu_name, local_gpu, native_mcpu
 from ofa_tvm.hardware.recording import replayed
 from ofa_tvm.hardware.target import Rpc, TargetSpec
 from ofa_tvm.support.cores import process_cores
@@ -62,8 +62,10 @@ def load_target(
         raise UserError(f"{path}: {error}", f"a complete file: cat {shipped_folder('targets') / 'x86.toml'}") from error
     if target.dtype == "float16" and not target.is_gpu:
         raise UserError(f"target {target.name} is a CPU: float16 is for GPUs", f"{', '.join(gpu_targets())}, cuda")
-    if target.dtype == "int8" and target.is_gpu:
-        raise UserError(f"target {target.name} is a GPU: int8 is for CPUs", "float16 is what makes GPUs faster")
+    if target.dtype in CPU_FLAGS and target.is_gpu:
+        raise UserError(
+            f"target {target.name} is a GPU: {target.dtype} is for CPUs", "float16 is what makes GPUs faster"
+        )
     if device is not None and device.partition(":")[0] == "replay":
         if not (folder := device.partition(":")[2]):
             raise UserError("--device replay does not say which tuning log answers", "write replay:FOLDER")
@@ -72,8 +74,9 @@ def load_target(
     if target.rpc is not None and target.rpc.cores and len(set(target.rpc.cores)) < target.threads:
         raise UserError(f"{path}: key 'rpc.cores': {target.threads} threads need as many cores")
     is_own_cpu = target.device == "local" and target.target.mtriple is None
-    if target.dtype == "int8" and is_own_cpu and "avx2" not in cpu_flags():
-        raise UserError("this CPU has no AVX2, which int8 needs", "leave out --dtype")
+    flag, instructions, instead = CPU_FLAGS.get(target.dtype, ("", "", ""))
+    if flag and is_own_cpu and flag not in cpu_flags():
+        raise UserError(f"this CPU ({cpu_name()}) has no {instructions}, which {target.dtype} needs", instead)
     available = process_cores()
     if target.device == "local" and target.threads > available:
         raise UserError(
@@ -85,6 +88,11 @@ def load_target(
 
 
 _TARGET = TypeAdapter(TargetSpec)
+CPU_FLAGS: dict[DType, tuple[str, str, str]] = {
+    "int8": ("avx2", "AVX2", "leave out --dtype"),
+    "bfloat16": ("avx512_bf16", "AVX512_BF16", "give --dtype int8, or leave out --dtype"),
+}
+"""Types that are for CPUs alone: what an x86 CPU's flags must tell, as people write it, and what to do without it."""
 TRACKER_ENV, SESSION_TIMEOUT_S = "OFA_TVM_TRACKER", 120
 """Of boards whose target file has no section [rpc]; they are registered by the target's name."""
 

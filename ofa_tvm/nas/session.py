@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from ofa_tvm.measurement.kernel_times import how_to_tune
 from ofa_tvm.measurement.pack_rounds import Exported, pack_subnets
 from ofa_tvm.nas.expected import ExpectedSearch, expected_search
 from ofa_tvm.nas.feasibility import refuse_hopeless, told
@@ -120,8 +121,20 @@ def _prepared(
         start=tuple(config.key for source in request.start for config in read_architectures(source, space)),
     )
     tuned_spaces = {request.part(target): (target, target.tuned(space)) for target in request.targets}
+    if request.merges:
+        tuned_spaces = _tuned_ones(tuned_spaces)
     hopeful = _possible(tuned_spaces, lambda pair: refuse_hopeless(pair[1], settings, request.budgets_ms), refused)
     return settings, hopeful, open_accuracy
+
+
+def _tuned_ones(precisions: dict[str, tuple[Target, TunedSpace]]) -> dict[str, tuple[Target, TunedSpace]]:
+    """Precisions of which a kernel is tuned; all, if none is: then it is said how to tune."""
+    tuned = {name: pair for name, pair in precisions.items() if pair[1].tuned_kernels}
+    for _, space in precisions.values() if tuned else ():
+        if not space.tuned_kernels:
+            how = how_to_tune(space.space, space.log)
+            log(f"{space.target.dtype} is left out: none of its kernels is tuned; {how}")
+    return tuned or precisions
 
 
 def expected(request: SearchRequest) -> tuple[list[ExpectedSearch], Refused]:

@@ -56,7 +56,8 @@ def _top1(manifest: Manifest) -> str:
     if accuracy.test_top1 is None:
         return "not checked"
     in_float32 = "" if accuracy.torch_test_top1 is None else f" ({accuracy.torch_test_top1:.2%} in float32)"
-    return f"{accuracy.test_top1:.2%} of {accuracy.test_images} images{in_float32 if manifest.dtype == 'int8' else ''}"
+    may_lose = manifest.dtype in ("bfloat16", "int8")
+    return f"{accuracy.test_top1:.2%} of {accuracy.test_images} images{in_float32 if may_lose else ''}"
 
 
 def _speed(latency: Latency) -> list[str]:

@@ -20,6 +20,8 @@ NAMES = {
     "openvino-int8": "OpenVINO, int8",
     "torch": "PyTorch",
     "float32": "ofa_tvm, float32",
+    "bfloat16": "ofa_tvm, bfloat16",
+    "int8": "ofa_tvm, int8",
     "default": "ofa_tvm, before any tuning",
     "loops": "TVM, unscheduled loops",
 }

@@ -14,6 +14,7 @@ from torch import Tensor
 from ofa_tvm.data import load_dataset
 from ofa_tvm.data.dataset import Dataset, Split
 from ofa_tvm.data.noise import noise
+from ofa_tvm.graph.bfloat16 import bfloat16_weights
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.spaces import SubnetConfig
@@ -91,7 +92,7 @@ class Evaluator:
         calibration_images: how many images set the batch-norm statistics (OFA uses 2,000).
         device: where the supernets are.
         library: runs the recalibrated subnets; None for torch.
-        dtype: of what is evaluated; int8 needs a library.
+        dtype: of what is evaluated; int8 and bfloat16 need a library, torch computes in float32.
     """
 
     def __init__(
@@ -128,6 +129,8 @@ class Evaluator:
 
     def weights(self, subnet: Subnet) -> Weights:
         """Folded weights of a recalibrated subnet; of int8 with scales, from some of the calibration images."""
+        if self._dtype == "bfloat16":
+            return bfloat16_weights(subnet.folded())
         if self._dtype != "int8":
             return subnet.folded()
         images = self._calibration[:QUANTISATION_IMAGES]

@@ -50,7 +50,10 @@ DeviceOption = Annotated[
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Images of one call instead of the target's.")]
 DTypeOption = Annotated[
     DType | None,
-    typer.Option(help="int8: maps and weights of one byte, on CPUs; float16: of two, on GPUs. Accuracy is measured."),
+    typer.Option(
+        help="int8: maps and weights of one byte, on CPUs; bfloat16: of two, on some CPUs; float16: of two, on GPUs. "
+        "Accuracy is measured."
+    ),
 ]
 LogsOption = Annotated[
     Path | None,

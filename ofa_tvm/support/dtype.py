@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-DType = Literal["float32", "float16", "int8"]
-AnyDType = Literal["float32", "float16", "int8", "auto"]
-"""``auto`` is the best of ``AUTO``."""
-AUTO: tuple[DType, ...] = ("float32", "int8")
-DTYPE_BYTES: dict[DType, int] = {"float32": 4, "float16": 2, "int8": 1}
-DTYPE_SUFFIX: dict[DType, str] = {"float32": "", "float16": "f16", "int8": "i8"}
+DType = Literal["float32", "float16", "bfloat16", "int8"]
+AnyDType = Literal["float32", "float16", "bfloat16", "int8", "auto"]
+"""``auto`` is the best of ``AUTO`` that a CPU has."""
+AUTO: tuple[DType, ...] = ("float32", "bfloat16", "int8")
+DTYPE_BYTES: dict[DType, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+DTYPE_SUFFIX: dict[DType, str] = {"float32": "", "float16": "f16", "bfloat16": "bf16", "int8": "i8"}
 """How names of files and kernels tell the type."""
 FLOAT32_BYTES = DTYPE_BYTES["float32"]
 
-NumberType = Literal["float32", "float16", "uint8", "int8"]
-"""Of an array's elements, as numpy names it."""
-NUMBER_BYTES: dict[NumberType, int] = {"float32": 4, "float16": 2, "uint8": 1, "int8": 1}
+NumberType = Literal["float32", "float16", "uint16", "uint8", "int8"]
+"""Of an array's elements, as numpy names it; uint16 are the bits of bfloat16."""
+NUMBER_BYTES: dict[NumberType, int] = {"float32": 4, "float16": 2, "uint16": 2, "uint8": 1, "int8": 1}
 
 
 @dataclass(frozen=True)

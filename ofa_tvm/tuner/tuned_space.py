@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofa_tvm.compiler.codegen import KernelStep, codegen_of
+from ofa_tvm.compiler.codegen import KernelStep, auto_types, codegen_of
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.hardware.target import TargetSpec
@@ -58,6 +58,11 @@ class Target:
                 raise UserError(f"--target {source}@{where} and --device {device} name two devices", "name one of them")
             device = where
         return cls(source, load_target(source, threads, batch, device, dtype), device, logs)
+
+    @property
+    def types(self) -> tuple[DType, ...]:
+        """Number types of ``--dtype auto`` on it."""
+        return auto_types(self.spec)
 
     def tuned(self, space: SearchSpace) -> TunedSpace:
         """A space with this target and its log."""

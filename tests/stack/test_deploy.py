@@ -44,6 +44,7 @@ from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.timing.window import Timing
 
 needs_int8 = pytest.mark.skipif("avx2" not in cpu_flags(), reason="int8 needs AVX2")
+needs_bfloat16 = pytest.mark.skipif("avx512_bf16" not in cpu_flags(), reason="this machine lacks AVX512_BF16")
 SUBNET = "r12.5x4.3x2-7x4"
 
 
@@ -134,6 +135,21 @@ def test_an_int8_bundle_is_checked_bit_for_bit(run, tmp_path, capsys):
     assert manifest.accuracy.max_relative_logit_difference == 0
     model = onnx.load(tmp_path / "bundle" / ONNX)
     assert "QuantizeLinear" in {node.op_type for node in model.graph.node}
+
+
+@needs_bfloat16
+def test_a_bfloat16_bundle_is_compared_with_its_reference(run, tmp_path, capsys):
+    assert run("--subnet", SUBNET, "--dtype", "bfloat16", "--max-accuracy-drop", "100") == 0
+    text = capsys.readouterr().out
+    assert "in float32)" in text
+    assert "of those of the bfloat16 network in numpy" in text
+    manifest = verify_bundle(tmp_path / "bundle")
+    assert manifest.dtype == "bfloat16"
+    assert "-bf16-" in manifest.target.fingerprint
+    assert manifest.accuracy.max_relative_logit_difference is not None
+    assert manifest.accuracy.max_relative_logit_difference < 1e-2
+    model = onnx.load(tmp_path / "bundle" / ONNX)
+    assert {array.data_type for array in model.graph.initializer} == {onnx.TensorProto.FLOAT}
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,28 @@ def test_every_kind_of_int8_kernel_equals_the_reference_there_but_not_with_a_wro
     assert "must equal" in records[-1]["error"]
 
 
+@pytest.mark.skipif("avx512_bf16" not in cpu_flags(), reason="this machine lacks AVX512_BF16")
+def test_bfloat16_kernels_are_compared_there_but_not_with_wrong_weights(target_file, tmp_path):
+    target, pack = load_target(str(target_file), device="pack", dtype="bfloat16"), tmp_path / "pack"
+    spoiled = replace(SMALL, dtype="bfloat16")
+    specs = [*first_of_each_kind(fused_kernels(MBV3_CIFAR, (28,), "bfloat16")), spoiled]
+    with PackWriter(target, pack) as writer:
+        for spec in specs:
+            assert not writer.add(spec, [Candidate(spec.key, "default", {})])
+        writer.finish()
+    path = pack / entries_of(pack)[-1]["arguments"]
+    arguments = bytearray(zlib.decompress(path.read_bytes()))
+    weights = aligned(spoiled.input_type.nbytes)
+    for place in range(weights + 1, weights + 201, 2):
+        arguments[place] ^= 0x80  # signs
+    path.write_bytes(zlib.compress(arguments))
+    stored = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
+    damage(pack, -1, lambda entry: {"files": {**entry["files"], **stored}})
+    measure_there(pack)
+    (_, *records), _ = pack_measure.read_lines(pack / "results.jsonl")
+    assert [record["status"] for record in records] == ["ok"] * (len(specs) - 1) + ["wrong_output"]
+
+
 def test_finalists_of_a_search_go_into_a_pack_without_candidates(capsys, target_file, tmp_path):
     wanted = ["r28.3x2-3x2.3x2-3x2.3x2-3x2", "r28.3x2-3x2.3x2-3x2.3x2-3x3"]
     search = {"schema_version": 1, "space": "mbv3-cifar", "supernet": "s", "target": "mine", "threads": 1}

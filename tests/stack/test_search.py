@@ -145,7 +145,9 @@ def test_each_budget_gets_the_better_precision(run, tiny_space, tmp_path, monkey
     monkeypatch.setattr("ofa_tvm.devices.local.device.LocalDevice", device)
     assert run("--max-latency-ms", "0.001", "--max-latency-ms", "100", "--dtype", "auto") == 0
     assert said[:3] == ["start float32", "close float32", "start int8"], "a board is given back for the next precision"
-    assert "precision" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "precision" in told.out
+    assert ("bfloat16 is left out: none of its kernels is tuned" in told.err) == ("avx512_bf16" in cpu_flags())
     result = load_search_result(tmp_path / "out")
     assert [(pick.number, pick.budget_ms) for pick in result.picks] == [(1, 0.001), (2, 100.0)]
     assert result.picks[0].dtype == "int8"  # float32 takes a hundred times as long
@@ -153,6 +155,15 @@ def test_each_budget_gets_the_better_precision(run, tiny_space, tmp_path, monkey
     assert result.dtype is None
     assert {load_search_result(tmp_path / "out" / name).dtype for name in ("float32", "int8")} == {"float32", "int8"}
     assert all("int8: " in cost.phase or "float32: " in cost.phase for cost in result.cost)
+
+
+@pytest.mark.skipif("avx512_bf16" not in cpu_flags(), reason="this machine lacks AVX512_BF16")
+def test_precisions_are_those_that_are_tuned(run, tiny_space, tmp_path, capsys) -> None:
+    tuned_log(tmp_path / "logs", tiny_space, str(tmp_path / "mine.toml"), "bfloat16")
+    assert run("--dtype", "auto", "--dry-run", "--json") == 0
+    told = capsys.readouterr()
+    assert [one["dtype"] for one in json.loads(told.out)["expected"]] == ["float32", "bfloat16"]
+    assert "int8 is left out: none of its kernels is tuned; run 'python -m ofa_tvm.tune" in told.err
 
 
 @needs_int8

@@ -33,7 +33,7 @@ from ofa_tvm.compiler.tvm_api.headers import include_folders
 from ofa_tvm.graph.fusion import Step, fused_steps
 from ofa_tvm.graph.kernel import KernelSpec, Winners
 from ofa_tvm.graph.network import INPUT, NetworkSpec
-from ofa_tvm.graph.quantisation import is_quantised
+from ofa_tvm.graph.quantisation import cpu_dtype_of
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.c_library import run_compiler
 from ofa_tvm.support.cores import process_cores
@@ -151,9 +151,9 @@ def assemble(
 ) -> None:
     """Plan, compile and link a network; see ``make_plan``, ``compile_program`` and ``link``.
 
-    Weights with scales (``graph.quantisation``) make an int8 network.
+    Weights say of what type it is, see ``graph.quantisation.cpu_dtype_of``.
     """
-    plan = make_plan(network, winners, cache, "int8" if is_quantised(weights) else "float32")
+    plan = make_plan(network, winners, cache, cpu_dtype_of(weights))
     _assemble(plan, weights, cache, library, batch, linker)
 
 
@@ -161,7 +161,7 @@ def assemble_profiled(
     network: NetworkSpec, weights: Weights, winners: Winners, cache: ObjectCache, library: Path, linker: str
 ) -> Plan:
     """The library of ``assemble`` for one image, with a clock between its kernels; returns what it calls."""
-    plan = make_plan(network, winners, cache, "int8" if is_quantised(weights) else "float32")
+    plan = make_plan(network, winners, cache, cpu_dtype_of(weights))
     _assemble(plan, weights, cache, library, 1, linker, profiled=True)
     return plan
 

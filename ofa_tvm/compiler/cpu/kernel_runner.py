@@ -22,6 +22,7 @@ from ofa_tvm.support.errors import OfaTvmError
 MAX_ARGUMENTS = 10
 COLD_BYTES = 4 << 20
 MAX_COPIES = 32
+NAN_BITS = 0x7FC0
 
 
 def copies_of(spec: KernelSpec) -> int:
@@ -33,6 +34,8 @@ def blank(output: ArrayType) -> Array:
     """An output before a kernel writes it: NaN, or bytes that are not all the same."""
     if output.dtype == "float32":
         return np.full(output.shape, np.nan, np.float32)
+    if output.dtype == "uint16":
+        return np.full(output.shape, NAN_BITS, np.uint16)
     return (np.arange(output.elements) * 91 % 256).astype(output.dtype).reshape(output.shape)
 
 

@@ -33,9 +33,16 @@ def inputs_of(entry: Record) -> list[Array]:
     return [random_values(recipe["seed"], recipe["shape"], recipe["scale"]).astype(dtype) for recipe in entry["inputs"]]
 
 
+def values_of(output: Array) -> Array:
+    """An output's numbers, flat; those of bfloat16 travel as their bits."""
+    if output.dtype == np.uint16:
+        output = (output.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return output.ravel()
+
+
 def sample(outputs: list[Array], most: int = 256) -> Record:
     """A digest of outputs that fits in a few kilobytes: values at places spread over them, and sums of magnitudes."""
-    flat = np.concatenate([output.ravel() for output in outputs]).astype(np.float64)
+    flat = np.concatenate([values_of(output) for output in outputs]).astype(np.float64)
     places = np.unique(np.linspace(0, flat.size - 1, min(most, flat.size)).astype(np.int64))
     values = base64.b64encode(flat[places].astype("<f4").tobytes()).decode()
     return {"values": values, "sum": float(np.abs(flat).sum()), "largest": float(np.abs(flat).max())}

@@ -14,6 +14,7 @@ import numpy as np
 from ofa_tvm.compiler.cpu.emit import EmittedKernel
 from ofa_tvm.compiler.cpu.kernel_runner import KernelRunner
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache, object_code
+from ofa_tvm.graph.bfloat16 import beyond_steps, widened
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.numpy_reference import Array, compute, random_inputs
 from ofa_tvm.hardware.target import Tuning
@@ -25,6 +26,9 @@ from ofa_tvm.tuner.trial import TrialResult
 
 TOLERANCE = 1e-4
 EXACT = 1e-12
+BFLOAT16_TOLERANCE = 2e-3
+"""Beyond a step of bfloat16 in each number: in an expanded map, single numbers are rounded to the other neighbour, and
+each moves an output by a step times its weight."""
 BETTER = 0.99
 """A candidate replaces the best so far when it takes less than this share of its time, both measured in turn."""
 
@@ -50,14 +54,16 @@ def wrong_output(difference: float) -> TrialResult:
 
 
 def relative_error(found: list[Array], expected: list[Array]) -> float:
-    """Largest difference over the largest value, of all outputs."""
-    pairs = [(output.astype(np.float64), other) for output, other in zip(found, expected, strict=True)]
-    return max(float(np.abs(output - other).max() / max(1e-6, np.abs(other).max())) for output, other in pairs)
+    """Largest difference over the largest value, of all outputs; of bfloat16, what is beyond one step."""
+    pairs = zip(found, expected, strict=True)
+    return max(
+        float(beyond_steps(output, other).max() / max(1e-6, np.abs(widened(other)).max())) for output, other in pairs
+    )
 
 
 def tolerance(kernel: KernelSpec) -> float:
     """The difference that a kernel may show: int8 kernels none."""
-    return EXACT if kernel.dtype == "int8" else TOLERANCE
+    return {"int8": EXACT, "bfloat16": BFLOAT16_TOLERANCE}.get(kernel.dtype, TOLERANCE)
 
 
 class KernelJobs:

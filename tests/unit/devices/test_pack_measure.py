@@ -197,3 +197,12 @@ def test_what_is_not_counted_has_no_energy(monkeypatch, is_still):
     monkeypatch.setattr(forms, "time", SimpleNamespace(monotonic=lambda: gpu.seconds))
     assert forms.energy_mj(gpu.repeat) is None
     assert gpu.seconds < 5 * forms.ENERGY_S
+
+
+def test_outputs_of_bfloat16_are_compared_as_numbers():
+    values = np.linspace(-1, 1, 5000, dtype=np.float32)
+    bits = (values.view(np.uint32) >> 16).astype(np.uint16)
+    expected = digests.expectation([bits], is_exact=False)
+    assert expected["largest"] == 1
+    assert not digests.complaint([bits + np.uint16(1)], expected, 1e-2)
+    assert "differs" in digests.complaint([bits ^ np.uint16(0x8000)], expected, 1e-2)

@@ -43,7 +43,18 @@ TEMPLATES: dict[str, Template[Any]] = {
 }
 
 
-INT8_NEEDS = "int8 kernels need AVX2 on x86 and dot products (+dotprod) on ARM"
+NEEDS = {
+    "int8": "int8 kernels need AVX2 on x86 and dot products (+dotprod) on ARM",
+    "bfloat16": "bfloat16 kernels need AVX512_BF16 (AMD from Zen 4 on; Intel's Cooper Lake, and servers from Sapphire "
+    "Rapids on)",
+}
+"""What not every CPU has, by the type of kernels."""
+
+
+def computes(dtype: str, features: CpuFeatures) -> bool:
+    """Whether a CPU has what kernels of a type need, see ``NEEDS``."""
+    has = {"int8": features.dot is not None, "bfloat16": features.has_bfloat16}
+    return has.get(dtype, True)
 
 
 def candidates(spec: KernelSpec, features: CpuFeatures) -> list[KernelSchedule]:
@@ -58,8 +69,8 @@ def candidates(spec: KernelSpec, features: CpuFeatures) -> list[KernelSchedule]:
             schedules += [{"template": name, "parameters": p} for p in template.candidates(spec, features)]
     if not schedules:
         raise ValueError(f"no template computes kernel {spec.key}")
-    if spec.dtype == "int8" and features.dot is None:
-        raise ValueError(f"this CPU cannot compute kernel {spec.key}: {INT8_NEEDS}")
+    if not computes(spec.dtype, features):
+        raise ValueError(f"this CPU cannot compute kernel {spec.key}: {NEEDS[spec.dtype]}")
     return schedules
 
 

@@ -17,13 +17,13 @@ from ofa_tvm.compiler.cpu.emit.template import (
     tile_cycles,
 )
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
+    FLOAT,
     Accumulators,
     Buffer,
     Expr,
     PrimFunc,
     Share,
     activated,
-    arguments,
     blocks,
     keep,
     kernel,
@@ -32,6 +32,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     pack_panels,
     spread,
     store,
+    typed_arguments,
 )
 from ofa_tvm.compiler.cpu.emit.window import MAX_COLUMNS, TILE_CYCLES, WindowTile, taps, tiles_of_row, window_rows
 from ofa_tvm.compiler.tvm_api.names import T
@@ -102,13 +103,13 @@ class _WindowBuffers:
 def _window_arguments(spec: KernelSpec, features: CpuFeatures) -> tuple[Share, _WindowBuffers]:
     depth = spec.kernel_size**2 * (spec.in_channels // spec.groups)
     elements = spec.out_size**2 * spec.out_channels
-    share, buffers = arguments(
+    share, buffers = typed_arguments(
         features.cores,
-        input_map=spec.in_size**2 * spec.in_channels,
-        weights=depth * spec.out_channels,
-        bias=spec.out_channels if spec.bias else None,
-        residual=elements if spec.residual else None,
-        output=elements,
+        input_map=(spec.input_type.dtype, spec.in_size**2 * spec.in_channels),
+        weights=(FLOAT, depth * spec.out_channels),
+        bias=(FLOAT, spec.out_channels) if spec.bias else None,
+        residual=(spec.map_type, elements) if spec.residual else None,
+        output=(spec.map_type, elements),
     )
     return share, _WindowBuffers(spec, depth, *buffers)
 

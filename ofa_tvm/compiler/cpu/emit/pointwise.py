@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ofa_tvm.compiler.cpu.emit.bfloat16 import declare_products
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import (
     Array,
@@ -17,17 +18,18 @@ from ofa_tvm.compiler.cpu.emit.template import (
     fits,
     is_float,
     panel_widths,
+    product_steps,
     shared_blocks,
     tile_cycles,
 )
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
+    FLOAT,
     Accumulators,
     Buffer,
     Expr,
     PrimFunc,
     activated,
     add_to_sums,
-    arguments,
     blocks,
     clear,
     keep,
@@ -37,6 +39,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     number,
     pack_panels,
     store,
+    typed_arguments,
     vectors,
 )
 from ofa_tvm.graph.kernel import KernelSpec
@@ -72,7 +75,7 @@ def accepts(spec: KernelSpec) -> bool:
 
 def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, PointwiseTile]]:
     """Tiles that fit the registers, with their expected cycles."""
-    area, depth, outputs = spec.in_size**2, spec.in_channels, spec.out_channels
+    area, depth, outputs = spec.in_size**2, product_steps(spec), spec.out_channels
     if area == 1:
         yield from _matrix_vector_tiles(spec, features)
         return
@@ -105,25 +108,37 @@ def _matrix_vector_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tu
             many * tile_cycles(1, width, features.lanes) for width, many in block_sizes(spec.out_channels, channels)
         )
         uneven = shared_blocks(spec.out_channels, channels, features.cores)
-        yield steps * spec.in_channels * uneven, PointwiseTile(1, min(channels, spec.out_channels), "channels")
+        yield steps * product_steps(spec) * uneven, PointwiseTile(1, min(channels, spec.out_channels), "channels")
+
+
+def prepares(spec: KernelSpec) -> bool:
+    """Whether inputs are written anew before they are multiplied: times their scales, or as what weights are."""
+    return spec.scaled or spec.input_type.dtype != spec.weight_types[0].dtype
 
 
 def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``."""
     lanes, tasks = features.lanes, features.cores
     pixels, depth, outputs = spec.in_size**2, spec.in_channels, spec.out_channels
+    factor, result = spec.weight_types[0].dtype, spec.output_types[0].dtype
     with kernel(spec.symbol) as finished:
-        share, (input_map, scales, weights, bias, residual, output, sums, scratch) = arguments(
+        share, (source, scales, weights, bias, residual, output, sums, scratch) = typed_arguments(
             tasks,
-            input_map=pixels * depth,
-            scales=depth if spec.scaled else None,
-            weights=depth * outputs,
-            bias=outputs if spec.bias else None,
-            residual=pixels * outputs if spec.residual else None,
-            output=None if spec.pooled else pixels * outputs,
-            sums=outputs if spec.pooled else None,
-            scratch=tile.pixels * depth if spec.scaled else None,
+            input_map=(spec.input_type.dtype, pixels * depth),
+            scales=(FLOAT, depth) if spec.scaled else None,
+            weights=(factor, depth * outputs),
+            bias=(FLOAT, outputs) if spec.bias else None,
+            residual=(result, pixels * outputs) if spec.residual else None,
+            output=None if spec.pooled else (result, pixels * outputs),
+            sums=(FLOAT, outputs) if spec.pooled else None,
+            scratch=(factor, tile.pixels * depth) if prepares(spec) else None,
         )
+        if spec.dtype == "bfloat16":
+            declare_products()
+        input_map = source
+        if prepares(spec) and not spec.scaled:
+            _prepare(source, None, scratch, number(0), pixels, depth, lanes)
+            input_map = scratch
 
         def one_tile(inputs: Buffer, first: Expr, pixel: Expr, count: int, channel: Expr, width: int) -> None:
             registers = Accumulators(count, width, lanes)
@@ -145,7 +160,7 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFu
         def all_panels(pixel: Expr, count: int) -> None:
             inputs, first = input_map, pixel
             if scales is not None:
-                _scale(input_map, scales, scratch, pixel, count, depth, lanes)
+                _prepare(source, scales, scratch, pixel, count, depth, lanes)
                 inputs, first = scratch, number(0)
             blocks(outputs, tile.channels, lambda channel, width: one_tile(inputs, first, pixel, count, channel, width))
 
@@ -161,16 +176,18 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFu
     return finished()
 
 
-def _scale(input_map: Buffer, scales: Buffer, scratch: Buffer, pixel: Expr, count: int, depth: int, lanes: int) -> None:
-    """Write the inputs of some pixels times the scales of their channels."""
+def _prepare(
+    source: Buffer, scales: Buffer | None, scratch: Buffer, pixel: Expr, count: int, depth: int, lanes: int
+) -> None:
+    """Write the inputs of some pixels, times the scales of their channels if there are any."""
 
     def some_channels(channel: Expr, width: int) -> None:
         for vector in vectors(width, lanes):
             at = channel + vector.offset
-            factor = keep(load(scales, at, vector.lanes))
+            factor = None if scales is None else keep(load(scales, at, vector.lanes))
             for p in range(count):
-                value = load(input_map, (pixel + p) * depth + at, vector.lanes) * factor
-                store(scratch, value, p * depth + at, vector.lanes)
+                value = load(source, (pixel + p) * depth + at, vector.lanes)
+                store(scratch, value if factor is None else value * factor, p * depth + at, vector.lanes)
 
     blocks(depth, lanes, some_channels)
 
@@ -182,8 +199,8 @@ def pack(spec: KernelSpec, tile: PointwiseTile, constants: list[Array], features
 
 
 def scratch_floats(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> int:
-    """The scaled inputs of one tile."""
-    return tile.pixels * spec.in_channels if spec.scaled else 0
+    """The prepared inputs of one tile."""
+    return tile.pixels * spec.in_channels if prepares(spec) else 0
 
 
 def suits(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> bool:

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import Template, as_they_are, is_float, panel_widths
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
+    FLOAT,
     Accumulators,
     Expr,
     PrimFunc,
-    arguments,
     blocks,
     kernel,
     load,
     number,
     store,
+    typed_arguments,
 )
 from ofa_tvm.compiler.tvm_api.names import T
 from ofa_tvm.graph.kernel import KernelSpec
@@ -33,7 +34,9 @@ def emit(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``."""
     channels, lanes = spec.in_channels, features.lanes
     with kernel(spec.symbol) as finished:
-        share, (input_map, output) = arguments(features.cores, input_map=spec.in_size**2 * channels, output=channels)
+        share, (input_map, output) = typed_arguments(
+            features.cores, input_map=(spec.map_type, spec.in_size**2 * channels), output=(FLOAT, channels)
+        )
 
         def some_channels(channel: Expr, width: int) -> None:
             registers = Accumulators(1, width, lanes)

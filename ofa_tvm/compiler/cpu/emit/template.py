@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.vector_ir import PrimFunc
+from ofa_tvm.graph.bfloat16 import PAIR
 from ofa_tvm.graph.kernel import KernelSpec
 
 FMA_LATENCY_CYCLES = 4
@@ -50,8 +51,13 @@ class Template(Generic[Tile]):
 
 
 def is_float(spec: KernelSpec) -> bool:
-    """Whether a float32 template computes a kernel: one image a call."""
-    return spec.dtype == "float32" and spec.batch == 1
+    """Whether a template of float32 and bfloat16 computes a kernel: one image a call."""
+    return spec.dtype in ("float32", "bfloat16") and spec.batch == 1
+
+
+def product_steps(spec: KernelSpec) -> int:
+    """Steps of a product over input channels: pairs, where they are bfloat16."""
+    return spec.in_channels // PAIR if spec.dtype == "bfloat16" else spec.in_channels
 
 
 def as_they_are(spec: KernelSpec, tile: object, constants: list[Array], features: CpuFeatures) -> list[Array]:

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_tvm.compiler.cpu.emit.bfloat16 import BITS, add_products, narrowed, widened, words_at
 from ofa_tvm.compiler.tvm_api.names import IRBuilder, T, tirx
+from ofa_tvm.graph.bfloat16 import PAIR
 from ofa_tvm.graph.network import Activation
 
 Buffer = Any
@@ -60,22 +62,16 @@ def kernel(name: str) -> Iterator[Callable[[], PrimFunc]]:
         yield builder.get
 
 
-def arguments(tasks: int, **elements: int | None) -> tuple[Share, list[Buffer]]:
-    """Declare the function's arguments: the task, then flat float32 arrays.
+def typed_arguments(tasks: int, **arrays: tuple[str, int] | None) -> tuple[Share, list[Buffer]]:
+    """Declare the function's arguments: the task, then flat arrays.
 
     Args:
         tasks: threads that share the work.
-        elements: elements of each array in order; None leaves an array out.
+        arrays: type of the numbers and how many, of each array in order; None leaves an array out.
 
     Returns:
         The share, and a buffer (or None) for each array.
     """
-    arrays = {name: None if count is None else (FLOAT, count) for name, count in elements.items()}
-    return typed_arguments(tasks, **arrays)
-
-
-def typed_arguments(tasks: int, **arrays: tuple[str, int] | None) -> tuple[Share, list[Buffer]]:
-    """``arguments`` of any number type: the type and the elements of each array."""
     task = T.arg("task", tirx.Var("task", "int32"))
     present = {name: array for name, array in arrays.items() if array is not None}
     pointers = {name: T.arg(name, T.handle(dtype)) for name, (dtype, _) in present.items()}
@@ -140,13 +136,14 @@ def constant(value: float, lanes: int) -> Expr:
 
 
 def load(buffer: Buffer, at: Expr, lanes: int = 1) -> Expr:
-    """Neighbouring elements as a vector."""
-    return tirx.BufferLoad(buffer, [_index(at, lanes)])
+    """Neighbouring elements as a vector; bfloat16 as float32."""
+    value = tirx.BufferLoad(buffer, [_index(at, lanes)])
+    return widened(value, lanes) if buffer.dtype == BITS else value
 
 
 def store(buffer: Buffer, value: Expr, at: Expr, lanes: int = 1) -> None:
-    """Write a vector."""
-    T.buffer_store(buffer, value, [_index(at, lanes)])
+    """Write a vector; float32 as the nearest bfloat16 where the buffer is of that."""
+    T.buffer_store(buffer, narrowed(value, lanes) if buffer.dtype == BITS else value, [_index(at, lanes)])
 
 
 def keep(value: Expr) -> Expr:
@@ -264,8 +261,15 @@ class Accumulators:
 
     def add(self, pixel: int, vector: Vector, value: Expr) -> None:
         """Add a vector to a pixel's channels."""
+        self._change(pixel, vector, lambda total: total + value)
+
+    def add_products(self, pixel: int, vector: Vector, these: Expr, those: Expr) -> None:
+        """Add the products of pairs of bfloat16, a word in each lane."""
+        self._change(pixel, vector, lambda total: add_products(total, these, those, vector.lanes))
+
+    def _change(self, pixel: int, vector: Vector, change: Callable[[Expr], Expr]) -> None:
         at = self._at(pixel, vector)
-        store(self._registers, load(self._registers, at, vector.lanes) + value, at, vector.lanes)
+        store(self._registers, change(load(self._registers, at, vector.lanes)), at, vector.lanes)
 
     def value(self, pixel: int, vector: Vector) -> Expr:
         """A pixel's channels as they are now."""
@@ -278,7 +282,7 @@ class Accumulators:
 def multiply_add(
     tile: Accumulators, input_map: Buffer, pixel_at: Callable[[int], Expr], weights: Buffer, at: Expr, depth: int
 ) -> None:
-    """Add the product of a tile's pixels with one weight panel.
+    """Add the product of a tile's pixels with one weight panel; inputs and weights are both float32 or both bfloat16.
 
     Args:
         tile: the accumulators.
@@ -289,6 +293,15 @@ def multiply_add(
         depth: input channels.
     """
     channels = sum(vector.lanes for vector in tile.vectors)
+    if weights.dtype == BITS:
+        with T.serial(0, depth // PAIR) as k:
+            first = at + k * (channels * PAIR)
+            row = [keep(words_at(weights, first + vector.offset * PAIR, vector.lanes)) for vector in tile.vectors]
+            for pixel in range(tile.pixels):
+                value = keep(words_at(input_map, pixel_at(pixel) + k * PAIR))
+                for vector, weight in zip(tile.vectors, row, strict=True):
+                    tile.add_products(pixel, vector, weight, spread(value, vector.lanes))
+        return
     with T.serial(0, depth) as k:
         row = [keep(load(weights, at + k * channels + vector.offset, vector.lanes)) for vector in tile.vectors]
         for pixel in range(tile.pixels):
@@ -311,13 +324,15 @@ def clear(buffer: Buffer, at: Expr, width: int, lanes: int) -> None:
         store(buffer, constant(0.0, vector.lanes), at + vector.offset, vector.lanes)
 
 
-def pack_panels(weight: NDArray[np.float32], *sizes: int) -> NDArray[np.float32]:
+def pack_panels(weight: NDArray[Any], *sizes: int) -> NDArray[Any]:
     """A matrix (in, out) as flat panels: all inputs of the first ``sizes[-1]`` outputs, then of the next, ...
 
     With several sizes the outputs are cut into blocks of the first size, these into blocks of the second, ...; a
-    block may be shorter at the end of the one around it.
+    block may be shorter at the end of the one around it. Of bfloat16 (bits), two inputs of an output are neighbours.
     """
     if not sizes:
+        if weight.dtype == np.uint16:
+            weight = weight.reshape(-1, PAIR, weight.shape[1]).transpose(0, 2, 1)
         return np.ascontiguousarray(weight).ravel()
     parts = [weight[:, start : start + sizes[0]] for start in range(0, weight.shape[1], sizes[0])]
     return np.concatenate([pack_panels(part, *sizes[1:]) for part in parts])

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import (
     FMA_LATENCY_CYCLES,
     PER_CYCLE,
+    Array,
     Template,
     as_they_are,
     block_sizes,
@@ -22,6 +25,7 @@ from ofa_tvm.compiler.cpu.emit.template import (
     shared_blocks,
 )
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
+    FLOAT,
     Accumulators,
     Buffer,
     Expr,
@@ -30,7 +34,6 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     Vector,
     activated,
     add_to_sums,
-    arguments,
     blocks,
     clear,
     keep,
@@ -38,6 +41,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     load,
     number,
     store,
+    typed_arguments,
 )
 from ofa_tvm.compiler.tvm_api.names import T, tirx
 from ofa_tvm.graph.kernel import KernelSpec
@@ -53,6 +57,69 @@ class WindowTile:
 
     columns: int
     channels: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a map as a depthwise convolution reads them: one by one, or two as words of a pair of bfloat16.
+
+    With words, an instruction multiplies and adds both rows of a window's column. A window that begins at an odd row
+    has other words of weights than one that begins at an even row; where a row has no tap, they are zero.
+
+    Args:
+        spec: the convolution.
+        together: rows of a group, 1 or 2.
+    """
+
+    spec: KernelSpec
+    together: int = 1
+
+    @property
+    def groups(self) -> int:
+        """Groups of the map; the last one may lack a row, which is zero."""
+        return -(-self.spec.in_size // self.together)
+
+    @property
+    def met(self) -> int:
+        """Groups that a window meets at most."""
+        return -(-(self.spec.kernel_size + self.together - 1) // self.together)
+
+    @property
+    def words(self) -> int:
+        """Words of a window's weights, of each channel."""
+        return self.together * self.met * self.spec.kernel_size
+
+    @property
+    def _before(self) -> int:
+        """Rows before the map, whole groups, in which a window may begin."""
+        return -(-self.spec.padding // self.together) * self.together
+
+    def first(self, y: Expr) -> Expr:
+        """The first group of the window at output row ``y``."""
+        top = y * self.spec.stride - self.spec.padding
+        if self.together == 1:
+            return top
+        return tirx.floordiv(top + self._before, self.together) - self._before // self.together
+
+    def phase(self, y: Expr) -> Expr | int:
+        """The row of its first group at which the window begins."""
+        top = y * self.spec.stride - self.spec.padding
+        return 0 if self.together == 1 else tirx.floormod(top + self._before, self.together)
+
+    def loop(self, y: Expr) -> Frame:
+        """A loop over those of the groups of the window, from its first, that lie on the map."""
+        first = self.first(y)
+        return T.serial(tirx.max(number(0), 0 - first), tirx.min(number(self.met), self.groups - first))
+
+    def pack(self, window: Array) -> Array:
+        """A window (k, k, channels) as (phase, group, column, channel, row)."""
+        k, _, channels = window.shape
+        words = np.zeros((self.together, self.met, k, channels, self.together), window.dtype)
+        for phase in range(self.together):
+            for tap in range(k):
+                group, row = divmod(phase + tap, self.together)
+                words[phase, group, :, :, row] = window[tap]
+        return words
 
 
 def tiles_of_row(spec: KernelSpec, columns: int, tile: Callable[[int | Expr, int], None]) -> None:
@@ -106,7 +173,7 @@ def columns_read(spec: KernelSpec, start: int | Expr, count: int) -> list[tuple[
 
 
 def depthwise_row(
-    spec: KernelSpec,
+    rows: Rows,
     y: Expr,
     columns: int,
     channel: Expr,
@@ -123,26 +190,28 @@ def depthwise_row(
     A row of weights stays in registers while the inputs pass by, each loaded once.
 
     Args:
-        spec: the convolution.
+        rows: how the convolution reads its map.
         y: output row.
         columns: pixels of a register tile.
         channel: first channel.
         width: channels.
         lanes: of a vector.
-        input_map: input map, or rows of it.
-        source_at: where the channels of (input row, input column) begin.
-        weights: (window rows, window columns, channels), flat.
+        input_map: input map, or rows of it; words where rows are together.
+        source_at: where the channels of (group of rows, input column) begin.
+        weights: (window rows, window columns, channels), flat, or words of ``Rows.pack``.
         bias: by channel.
         finish: gets the first column, and the activated vectors of the tile's pixels.
     """
+    spec = rows.spec
 
     def tile(start: int | Expr, count: int) -> None:
         registers = Accumulators(count, width, lanes)
         registers.start(bias, channel)
-        with window_rows(spec, y) as ky:
-            row = y * spec.stride - spec.padding + ky
+        with rows.loop(y) as ky:
+            row = rows.first(y) + ky
             for vector in registers.vectors:
-                at = ky * (spec.kernel_size * spec.out_channels) + channel + vector.offset
+                own = rows.phase(y) * rows.met + ky
+                at = own * (spec.kernel_size * spec.out_channels) + channel + vector.offset
                 taps_of_row = [
                     keep(load(weights, at + column * spec.out_channels, vector.lanes))
                     for column in range(spec.kernel_size)
@@ -150,7 +219,10 @@ def depthwise_row(
                 for x, met in columns_read(spec, start, count):
                     value = keep(load(input_map, source_at(row, x) + vector.offset, vector.lanes))
                     for pixel, column in met:
-                        registers.add(pixel, vector, value * taps_of_row[column])
+                        if rows.together == 1:
+                            registers.add(pixel, vector, value * taps_of_row[column])
+                        else:
+                            registers.add_products(pixel, vector, taps_of_row[column], value)
         for vector in registers.vectors:
             values = [activated(registers.value(p, vector), spec.activation, vector.lanes) for p in range(count)]
             finish(start, vector, values)
@@ -177,14 +249,15 @@ def write_pixels(
 def depthwise(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc`` of a depthwise convolution."""
     channels = spec.out_channels
+    by_channel = (FLOAT, channels)
     with kernel(spec.symbol) as finished:
-        share, (input_map, weights, bias, output, sums) = arguments(
+        share, (input_map, weights, bias, output, sums) = typed_arguments(
             features.cores,
-            input_map=spec.in_size**2 * channels,
-            weights=spec.kernel_size**2 * channels,
-            bias=channels if spec.bias else None,
-            output=spec.out_size**2 * channels,
-            sums=channels if spec.pooled else None,
+            input_map=(spec.map_type, spec.in_size**2 * channels),
+            weights=(FLOAT, spec.kernel_size**2 * channels),
+            bias=by_channel if spec.bias else None,
+            output=(spec.map_type, spec.out_size**2 * channels),
+            sums=by_channel if spec.pooled else None,
         )
 
         def one_row(y: Expr, channel: Expr, width: int) -> None:
@@ -193,7 +266,7 @@ def depthwise(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Prim
 
             finish = write_pixels(spec, y, channel, output, sums)
             depthwise_row(
-                spec, y, tile.columns, channel, width, features.lanes, input_map, source_at, weights, bias, finish
+                Rows(spec), y, tile.columns, channel, width, features.lanes, input_map, source_at, weights, bias, finish
             )
 
         def all_rows(channel: Expr, width: int) -> None:
@@ -214,14 +287,14 @@ def depthwise(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Prim
     return finished()
 
 
-def depthwise_cycles(spec: KernelSpec, columns: int, channels: int, lanes: int) -> float:
+def depthwise_cycles(rows: Rows, columns: int, channels: int, lanes: int) -> float:
     """Expected cycles of one output row, so many channels: multiply-adds or loads, whatever takes longer."""
-    vectors, k = -(-channels // lanes), spec.kernel_size
+    vectors, spec, k = -(-channels // lanes), rows.spec, rows.spec.kernel_size
     total = 0.0
     for count, times in block_sizes(spec.out_size, columns):
         loads = ((count - 1) * spec.stride + k + k) * vectors
         work = max(count * vectors * k, loads) / PER_CYCLE
-        total += times * (k * max(work, FMA_LATENCY_CYCLES) + TILE_CYCLES)
+        total += times * (rows.met * max(work, FMA_LATENCY_CYCLES) + TILE_CYCLES)
     return total
 
 
@@ -237,7 +310,7 @@ def _depthwise_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[
             if not window_fits(spec, columns, vectors, features):
                 break
             row = sum(
-                many * depthwise_cycles(spec, columns, width, features.lanes)
+                many * depthwise_cycles(Rows(spec), columns, width, features.lanes)
                 for width, many in block_sizes(spec.out_channels, channels)
             )
             uneven = shared_blocks(spec.out_channels, channels, features.cores)

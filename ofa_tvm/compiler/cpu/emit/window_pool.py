@@ -9,12 +9,12 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     Accumulators,
     Expr,
     PrimFunc,
-    arguments,
     blocks,
     constant,
     kernel,
     load,
     store,
+    typed_arguments,
 )
 from ofa_tvm.compiler.cpu.emit.window import taps, tiles_of_row, window_rows
 from ofa_tvm.graph.kernel import KernelSpec
@@ -24,8 +24,10 @@ def emit(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``."""
     channels, lanes, is_largest = spec.in_channels, features.lanes, spec.kind == "max_pool"
     with kernel(spec.symbol) as finished:
-        share, (input_map, output) = arguments(
-            features.cores, input_map=spec.in_size**2 * channels, output=spec.out_size**2 * channels
+        share, (input_map, output) = typed_arguments(
+            features.cores,
+            input_map=(spec.map_type, spec.in_size**2 * channels),
+            output=(spec.map_type, spec.out_size**2 * channels),
         )
 
         def one_pixel(y: Expr, x: int | Expr, channel: Expr, width: int) -> None:

@@ -1,9 +1,9 @@
-"""Accuracy that int8 costs: random subnets of a supernet, both precisions through compiled libraries, on test images.
+"""Accuracy that int8 or bfloat16 costs: random subnets of a supernet through compiled libraries, on test images.
 
-    python benchmarks/int8_accuracy.py --supernet mbv3-cifar --subnets 20
+    python benchmarks/precision_accuracy.py --supernet mbv3-cifar --subnets 20 --dtype bfloat16
 
-Each line has the subnet's top-1 in float32 and int8, their difference on the same images with its 95 % interval, the
-share of images that are decided otherwise, and the logits' signal over their change in dB.
+Each line has the subnet's top-1 in float32 and the other type, their difference on the same images with its 95 %
+interval, the share of images that are decided otherwise, and the logits' signal over their change in dB.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ def main() -> None:
     parser.add_argument("--supernet", default="mbv3-cifar", help="shipped name, or folder")
     parser.add_argument("--subnets", type=int, default=20)
     parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--dtype", choices=("int8", "bfloat16"), default="int8")
     parser.add_argument("--data")
     options = parser.parse_args()
     checkpoint = checkpoint_path(Path(options.supernet))
     supernet, facts = load_supernet(checkpoint)
     dataset = supernet_images(options.data, facts, checkpoint, print)
     threads, target = use_host_threads(None), load_target("x86")
-    in_float, in_int8 = (Evaluator(dataset, dataset.test, dtype=dtype) for dtype in ("float32", "int8"))
+    in_float = Evaluator(dataset, dataset.test)
+    in_other = Evaluator(dataset, dataset.test, dtype=options.dtype)
     labels, losses = dataset.test.labels, []
 
     def logits_of(subnet: Subnet, weights: Weights) -> Logits:
@@ -45,12 +47,12 @@ def main() -> None:
 
     for config in supernet.space.sample_configs(np.random.default_rng(options.seed), options.subnets):
         subnet = in_float.subnet(supernet, config)
-        exact, levels = (logits_of(subnet, evaluator.weights(subnet)) for evaluator in (in_float, in_int8))
+        exact, levels = (logits_of(subnet, evaluator.weights(subnet)) for evaluator in (in_float, in_other))
         right, still_right = (logits.argmax(1) == labels for logits in (exact, levels))
         change = still_right.astype(float) - right
         losses.append(-100 * change.mean())
         print(
-            f"{config.key}: float32 {100 * right.mean():.2f} %, int8 {100 * still_right.mean():.2f} %, "
+            f"{config.key}: float32 {100 * right.mean():.2f} %, {options.dtype} {100 * still_right.mean():.2f} %, "
             f"{100 * change.mean():+.2f} points +-{196 * change.std() / len(change) ** 0.5:.2f}, "
             f"{(exact.argmax(1) != levels.argmax(1)).mean():.2%} otherwise, "
             f"{10 * np.log10((exact**2).mean() / ((levels - exact) ** 2).mean()):.1f} dB",
