@@ -13,12 +13,35 @@ from fake_gpu import build_driver, emulated_cubin
 
 from ofa_tvm.compiler.cuda import code
 from ofa_tvm.compiler.cuda.assembler import assemble, make_plan
+from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.graph.numpy_reference import network_logits
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.support.dtype import DType
 
-NETWORK = MBV3_CIFAR.network(MBV3_CIFAR.smallest)
+MOBILE = MBV3_CIFAR.network(MBV3_CIFAR.smallest)
+RESIDUAL = NetworkSpec(
+    32,
+    3,
+    10,
+    (
+        LayerSpec("stem", "conv", INPUT, 3, 16, 32, 7, 2, "relu", norm=True),
+        LayerSpec("stem_pool", "max_pool", "stem", 16, 16, 16, 3, 2),
+        LayerSpec("first", "conv", "stem_pool", 16, 16, 8, 3, 1, "relu", norm=True),
+        LayerSpec("second", "conv", "first", 16, 16, 8, 3, 1, "relu", norm=True, residual="stem_pool"),
+        LayerSpec("shortcut", "conv", "second", 16, 32, 8, 1, 2, norm=True),
+        LayerSpec("third", "conv", "second", 16, 32, 8, 3, 2, "relu", norm=True),
+        LayerSpec("fourth", "conv", "third", 32, 32, 4, 3, 1, "relu", norm=True, residual="shortcut"),
+        LayerSpec("mean", "average_pool", "fourth", 32, 32, 4, 2, 2, padding="none"),
+        LayerSpec("mean_shortcut", "conv", "mean", 32, 48, 2, norm=True),
+        LayerSpec("expand", "conv", "fourth", 32, 40, 4, 5, 2, "hard_swish", norm=True),
+        LayerSpec("gate", "squeeze_excite", "expand", 40, 40, 2, hidden_channels=8),
+        LayerSpec("project", "conv", "gate", 40, 48, 2, norm=True, residual="mean_shortcut"),
+        LayerSpec("pool", "global_pool", "project", 48, 48, 2),
+        LayerSpec("classifier", "linear", "pool", 48, 10, 1, bias=True),
+    ),
+)
+"""What residual networks have: wide windows, residuals behind them, windows of pooling, strides without a window."""
 RUN = """
 import ctypes, sys
 import numpy as np
@@ -32,7 +55,12 @@ np.save(sys.argv[3], logits)
 
 
 def assert_computed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, dtype: DType, batch: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    network: NetworkSpec,
+    architecture: str,
+    dtype: DType,
+    batch: int,
 ) -> None:
     """Whether a small network computes what numpy does, twice."""
     monkeypatch.setattr(code, "cubin", emulated_cubin(tmp_path))
@@ -40,14 +68,14 @@ def assert_computed(
     driver = tmp_path / "driver"
     driver.mkdir()
     build_driver(driver)
-    library, weights = tmp_path / "model.so", random_weights(NETWORK)
-    assemble(make_plan(NETWORK, {}, architecture, batch, dtype), weights, "gcc", library)
-    shape = (batch, NETWORK.resolution, NETWORK.resolution, NETWORK.in_channels)
+    library, weights = tmp_path / "model.so", random_weights(network)
+    assemble(make_plan(network, {}, architecture, batch, dtype), weights, "gcc", library)
+    shape = (batch, network.resolution, network.resolution, network.in_channels)
     images = np.random.default_rng(0).standard_normal(shape, np.float32)
     np.save(tmp_path / "images.npy", images)
     command = [sys.executable, "-c", RUN, str(library), str(tmp_path / "images.npy"), str(tmp_path / "logits.npy")]
     environment = {**os.environ, "LD_LIBRARY_PATH": str(driver), "FAKE_CUDA_ARCHITECTURE": architecture[3:]}
     subprocess.run(command, env=environment, check=True, timeout=100)
-    expected = network_logits(NETWORK, weights, images)
+    expected = network_logits(network, weights, images)
     apart = np.abs(np.load(tmp_path / "logits.npy") - expected).max() / np.abs(expected).max()
     assert apart < {"float32": 1e-4, "float16": 3e-2}[dtype]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ofa_tvm.compiler.cuda.emit.gpu_model import GpuModel
-from ofa_tvm.compiler.cuda.emit.template import Array, CudaTemplate, Launch, function, is_float
+from ofa_tvm.compiler.cuda.emit.template import Array, CudaTemplate, Launch, function
 from ofa_tvm.graph.kernel import KernelSpec
 
 KINDS = ("conv", "depthwise", "dense", "pool")
@@ -99,7 +99,7 @@ def _emit(spec: KernelSpec, tile: PlainTile) -> str:
 
 PLAIN = CudaTemplate(
     tile=PlainTile,
-    accepts=lambda spec: is_float(spec) and spec.kind in KINDS and spec.groups == 1,
+    accepts=lambda spec: (spec.dtype == "float32" or spec.float_vectors) and spec.kind in KINDS and spec.groups == 1,
     tiles=_tiles,
     emit=_emit,
     launch=_launch,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ofa_tvm.graph.fusion import fused_calls
+from ofa_tvm.graph.fusion import Expands, always, fused_calls
 from ofa_tvm.graph.kernel import KernelSpec, network_kernels
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.spaces import SearchSpace
@@ -49,7 +49,7 @@ def fused_kernels(
     resolutions: tuple[int, ...] | None = None,
     dtype: DType = "float32",
     batch: int = 1,
-    expands: bool = True,
+    expands: Expands = always,
 ) -> dict[str, KernelSpec]:
     """The closed set of kernels of ``fused_steps``, by key."""
     return every_kernel(space, resolutions, lambda network: fused_calls(network, dtype, batch, expands))

@@ -15,7 +15,7 @@ the conv behind it                              ``conv``, ``scaled``: multiplies
 A mean is a sum whose reader has its weights divided by the number of pixels. On a CPU all kernels are for one image.
 
 Kernels from templates for a GPU (``compiler.cuda.emit``) are the same, but for the first line of the table: there a 1x1
-convolution and the depthwise that reads it are two launches.
+convolution and the depthwise that reads it may be two launches.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 
+Expands = Callable[[KernelSpec], bool]
 SUMS = ".sums"
 HIDDEN = ".hidden"
 
@@ -83,8 +84,13 @@ def _channels_last(array: NDArray[np.float32], flattened: int) -> NDArray[np.flo
     return np.ascontiguousarray(array.transpose(order), dtype=np.float32)
 
 
+def always(kernel: KernelSpec) -> bool:
+    """A 1x1 conv and the depthwise that reads it are one kernel, whichever."""
+    return True
+
+
 def fused_steps(
-    network: NetworkSpec, dtype: DType = "float32", batch: int = 1, expands: bool = True
+    network: NetworkSpec, dtype: DType = "float32", batch: int = 1, expands: Expands = always
 ) -> tuple[Step, ...]:
     """The calls that run a network, in order.
 
@@ -92,11 +98,9 @@ def fused_steps(
         network: the network.
         dtype: of maps and weights; the vectors of a float16 network are float32.
         batch: images per call.
-        expands: a 1x1 conv and the depthwise that reads it are one kernel.
+        expands: whether a 1x1 conv and the depthwise that reads it become this kernel; else each is its own.
     """
-    steps = _Fusion(network, dtype, expands).steps
-    wide = dtype == "float16"
-    return tuple(replace(step, kernel=replace(step.kernel, batch=batch, float_vectors=wide)) for step in steps)
+    return _Fusion(network, dtype, batch, expands).steps
 
 
 INT8_ACTIVATIONS = ("none", "relu", "relu6", "hard_swish")
@@ -157,16 +161,16 @@ REFUSALS: dict[DType, Callable[[LayerSpec], None]] = {"int8": refuse_int8, "bflo
 
 
 def fused_calls(
-    network: NetworkSpec, dtype: DType = "float32", batch: int = 1, expands: bool = True
+    network: NetworkSpec, dtype: DType = "float32", batch: int = 1, expands: Expands = always
 ) -> list[KernelSpec]:
     """The kernels of ``fused_steps``, in order."""
     return [step.kernel for step in fused_steps(network, dtype, batch, expands)]
 
 
 class _Fusion:
-    def __init__(self, network: NetworkSpec, dtype: DType, expands: bool) -> None:
+    def __init__(self, network: NetworkSpec, dtype: DType, batch: int, expands: Expands) -> None:
         self._dtype: DType = dtype
-        self._expands = expands
+        self._batch, self._expands = batch, expands
         for layer in network.layers if dtype in REFUSALS else ():
             REFUSALS[dtype](layer)
         self._layers = {layer.name: layer for layer in network.layers}
@@ -182,15 +186,30 @@ class _Fusion:
                 steps += self._squeeze_excite(layer)
             else:
                 steps.append(self._step(layer))
-        self.steps = tuple(steps)
+        self.steps = tuple(replace(step, kernel=self._typed(step.kernel, step.reads[0])) for step in steps)
+
+    def _typed(self, kernel: KernelSpec, source: str) -> KernelSpec:
+        """A kernel for the batch, with the types of what is not a map."""
+        wide = self._dtype == "float16"
+        image = wide and source == INPUT and kernel.kind != "dense"
+        return replace(kernel, batch=self._batch, float_vectors=wide, image=image)
 
     def _is_fused_away(self, layer: LayerSpec) -> bool:
         if layer.kind == "global_pool":
             return self._is_pooled_conv(layer.input)
         reader = self._only_reader(layer)
-        if reader is None or reader.kind != "depthwise" or not (self._expands and self._is_plain_pointwise(layer)):
+        if reader is None or reader.kind != "depthwise" or not self._is_plain_pointwise(layer):
             return False
-        return (layer.activation, layer.norm or layer.bias) == (reader.activation, reader.norm or reader.bias)
+        if (layer.activation, layer.norm or layer.bias) != (reader.activation, reader.norm or reader.bias):
+            return False
+        if self._expands is always:
+            return True
+        kernel = self._expanding(layer, layer_kernel(reader, dtype=self._dtype))
+        return self._expands(self._typed(kernel, layer.input))
+
+    def _expanding(self, layer: LayerSpec, kernel: KernelSpec) -> KernelSpec:
+        """A depthwise kernel with the 1x1 conv before it."""
+        return replace(kernel, kind="expand_depthwise", in_channels=layer.in_channels)
 
     def _only_reader(self, layer: LayerSpec) -> LayerSpec | None:
         readers = self._readers.get(layer.name, [])
@@ -225,7 +244,7 @@ class _Fusion:
         layers = [layer]
         before = self._layers.get(layer.input)
         if layer.kind == "depthwise" and before is not None and self._is_fused_away(before):
-            kernel = replace(kernel, kind="expand_depthwise", in_channels=before.in_channels)
+            kernel = self._expanding(before, kernel)
             reads, layers = [before.input], [before, layer]
         if layer.residual is not None:
             reads.append(layer.residual)

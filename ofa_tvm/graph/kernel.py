@@ -75,6 +75,7 @@ class KernelSpec:
         groups: of a ``conv``.
         dtype: of maps and constants in memory; sums and what follows them are float32 (int8: see above).
         float_vectors: images and vectors (sums, channel scales, logits) are float32 in memory, too; of float16 kernels.
+        image: its input is an image, which is float32 then, and not a map; said where ``float_vectors`` is.
     """
 
     kind: KernelKind
@@ -95,6 +96,7 @@ class KernelSpec:
     batch: int = 1
     dtype: DType = "float32"
     float_vectors: bool = False
+    image: bool = False
 
     @cached_property
     def key(self) -> str:
@@ -119,6 +121,7 @@ class KernelSpec:
             "residual": self.residual,
             "pooled": self.pooled,
             "vectors": self.float_vectors,
+            "image": self.image,
         }
         parts += [name for name, is_set in flags.items() if is_set]
         parts.append(f"b{self.batch}")
@@ -174,8 +177,8 @@ class KernelSpec:
 
     @property
     def reads_image(self) -> bool:
-        """Whether its input is an image: of a full convolution with a window, which no layer but a stem has."""
-        return self.kind == "conv" and self.kernel_size > 1
+        """Whether its input is an image in float32 while maps are not; int8 has full windows for nothing else."""
+        return self.image or (self.dtype == "int8" and self.kind == "conv" and self.kernel_size > 1)
 
     @property
     def input_type(self) -> ArrayType:

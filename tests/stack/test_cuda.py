@@ -18,7 +18,7 @@ from ofa_tvm.compiler.cuda import emit
 from ofa_tvm.compiler.cuda import nvrtc as compiler
 from ofa_tvm.compiler.cuda.build import build_kernel, build_network
 from ofa_tvm.compiler.cuda.device_code import machine_code
-from ofa_tvm.compiler.cuda.emit import default_schedule
+from ofa_tvm.compiler.cuda.emit import best_guess
 from ofa_tvm.compiler.cuda.nvrtc import cubin, cuda_compiler
 from ofa_tvm.compiler.lowering import layer_kernels
 from ofa_tvm.compiler.tvm_api.names import Target
@@ -173,10 +173,10 @@ def test_compile_writes_a_library_with_device_code(capsys, tmp_path):
 
 def test_compile_writes_a_library_of_kernels_from_templates(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(emit, "TEMPLATES", {"plain": PLAIN})
-    default_schedule.cache_clear()
+    best_guess.cache_clear()
     options = ["--target", "cuda-sm90-templates", "--subnet", "smallest", "--out", str(tmp_path), "--json"]
     assert compile_command.main([*options, "--logs", str(tmp_path / "logs")]) == 0
-    default_schedule.cache_clear()
+    best_guess.cache_clear()
     (made,) = json.loads(capsys.readouterr().out)["subnets"]
     (code,) = machine_code(Path(made["library"]))
     assert (made["architecture"], made["device_code_bytes"]) == ("sm_90", len(code))

@@ -34,6 +34,15 @@ def image(inputs, outputs, size, kernel_size, stride=1, **ends):
     return KernelSpec("conv", inputs, outputs, size, kernel_size, stride, **ends)
 
 
+def pool(kind, channels, size, kernel_size, stride=1, **ends):
+    return KernelSpec(kind, channels, channels, size, kernel_size, stride, **ends)
+
+
+def half(spec):
+    is_image = spec.kind == "conv" and spec.in_channels <= 3
+    return replace(spec, dtype="float16", float_vectors=True, image=is_image)
+
+
 KERNELS = [
     depthwise(24, 7, 3, activation="relu", bias=True),
     depthwise(16, 14, 5, activation="hard_swish", bias=True),
@@ -56,12 +65,17 @@ KERNELS = [
     image(1, 16, 14, 5, 2, shifted=True, bias=True),
     image(3, 32, 12, 7, 2, activation="relu6"),
     image(3, 16, 9, 3, 2, valid=True, activation="silu", bias=True),
+    image(3, 64, 17, 7, 2, activation="relu", bias=True),
+    pool("max_pool", 16, 9, 3, 2),
+    pool("max_pool", 24, 6, 2, 2, valid=True),
+    pool("average_pool", 16, 7, 3),
+    pool("average_pool", 8, 8, 2, 2, valid=True),
     KernelSpec("pool", 24, 24, 5),
     KernelSpec("pool", 200, 200, 7),
     KernelSpec("pool", 8, 8, 28),
 ]
 PLAIN = [replace(spec, batch=batch) for spec, batch in zip(KERNELS, (1, 3) * len(KERNELS), strict=False)]
-HALF = [replace(spec, batch=4 - spec.batch, dtype="float16", float_vectors=True) for spec in PLAIN]
+HALF = [half(replace(spec, batch=4 - spec.batch)) for spec in PLAIN]
 VECTORS = [
     dense(24, 16, scaled=True, bias=True),
     dense(30, 12, scaled=True, residual=True, bias=True, activation="relu"),
@@ -127,7 +141,7 @@ SMALL = [
 
 @pytest.mark.parametrize("sanitizer", ["address", "thread"])
 def test_sanitizers_find_nothing(sanitizer, tmp_path):
-    specs = [replace(spec, dtype="float16", float_vectors=True, batch=2) for spec in SMALL]
+    specs = [half(replace(spec, batch=2)) for spec in SMALL]
     kernels = [two_kernels(spec)[0] for spec in specs]
     inputs = [rounded_inputs(spec) for spec in specs]
     for spec, made, read in zip(
@@ -147,6 +161,12 @@ REAL = [
     dense(240, 960, activation="hard_sigmoid", bias=True),
     dense(1280, 1000, bias=True),
     image(3, 16, 224, 3, 2, activation="hard_swish", bias=True),
+    image(3, 64, 224, 7, 2, activation="relu", bias=True),
+    pool("max_pool", 64, 112, 3, 2),
+    KernelSpec("conv", 256, 256, 14, 3, activation="relu", bias=True, residual=True),
+    KernelSpec("conv", 64, 64, 56, 3, activation="relu", bias=True, batch=64),
+    KernelSpec("conv", 24, 96, 56, 5, 2, activation="hard_swish", bias=True),
+    KernelSpec("conv", 112, 672, 14, activation="hard_swish", bias=True, batch=64),
     KernelSpec("pool", 960, 960, 7),
 ]
 
@@ -154,7 +174,7 @@ REAL = [
 @pytest.mark.skipif(cuda_compiler() is None, reason="neither NVRTC nor nvcc is installed")
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_no_kernel_needs_local_memory(architecture):
-    specs = [*REAL, *(replace(spec, dtype="float16", float_vectors=True) for spec in REAL)]
+    specs = [*REAL, *map(half, REAL)]
     source = PRELUDE.read_text() + "".join(
         EmittedCuda(spec, default_schedule(spec, gpu_model(architecture))).source for spec in specs
     )

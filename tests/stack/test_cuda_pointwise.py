@@ -15,9 +15,10 @@ import pytest
 from emulated_cuda import assert_all_compute
 
 import ofa_tvm.compiler.native
-from ofa_tvm.compiler.cuda.emit import EmittedCuda, default_schedule
+from ofa_tvm.compiler.cuda.emit import EmittedCuda
 from ofa_tvm.compiler.cuda.emit.gpu_model import GPUS
-from ofa_tvm.compiler.cuda.emit.pointwise import PointwiseTile
+from ofa_tvm.compiler.cuda.emit.matrix import MatrixTile
+from ofa_tvm.compiler.cuda.emit.pointwise import POINTWISE
 from ofa_tvm.compiler.cuda.nvrtc import cubin, cuda_compiler
 from ofa_tvm.graph.kernel import KernelSpec
 
@@ -28,21 +29,21 @@ PLAIN = KernelSpec("conv", 72, 40, 5, activation="silu")
 TYPES: list[dict[str, Any]] = [{"dtype": "float32"}, {"dtype": "float16", "float_vectors": True}]
 
 
-def emitted(spec: KernelSpec, tile: PointwiseTile) -> EmittedCuda:
+def emitted(spec: KernelSpec, tile: MatrixTile) -> EmittedCuda:
     return EmittedCuda(spec, {"template": "cuda_pointwise", "parameters": asdict(tile)})
 
 
 CASES = [
     # A sum split over warps and blocks of a cluster.
-    (SCALED, PointwiseTile(16, 16, 1, 1, 2, 2)),
+    (SCALED, MatrixTile(16, 16, 1, 1, 2, 2)),
     # Several images in a block, whose last rows and columns do not exist; more steps than are under way at a time.
-    (replace(PLAIN, batch=3), PointwiseTile(32, 32, 2, 2, 1, 1)),
+    (replace(PLAIN, batch=3), MatrixTile(32, 32, 2, 2, 1, 1)),
     # A map of more rows than a block has, in two passes.
-    (replace(POOLED, scaled=True, residual=True), PointwiseTile(16, 16, 1, 2, 2, 1)),
+    (replace(POOLED, scaled=True, residual=True), MatrixTile(16, 16, 1, 2, 2, 1)),
 ]
 SMALL = [
-    (replace(SCALED, batch=1, dtype="float16", float_vectors=True), PointwiseTile(16, 8, 1, 1, 2, 2)),
-    (replace(POOLED, batch=1), PointwiseTile(16, 16, 1, 1, 2, 1)),
+    (replace(SCALED, batch=1, dtype="float16", float_vectors=True), MatrixTile(16, 8, 1, 1, 2, 2)),
+    (replace(POOLED, batch=1), MatrixTile(16, 16, 1, 1, 2, 1)),
 ]
 
 
@@ -79,7 +80,11 @@ def test_machine_code_reads_16_bytes_and_spills_nothing(architecture, tmp_path):
         KernelSpec("conv", 160, 960, 7, activation="hard_swish", bias=True, pooled=True),
     ]
     specs = [replace(spec, **one) for spec in shapes for one in TYPES]
-    kernels = [EmittedCuda(spec, default_schedule(spec, GPUS[architecture])) for spec in specs]
+    best = [POINTWISE.candidates(spec, GPUS[architecture])[0][1] for spec in specs]
+    kernels = [
+        EmittedCuda(spec, {"template": "cuda_pointwise", "parameters": one})
+        for spec, one in zip(specs, best, strict=True)
+    ]
     source = "\n".join([PRELUDE.read_text(), *(kernel.source for kernel in kernels)])
     library = tmp_path / "kernels.cubin"
     library.write_bytes(cubin(source, architecture))

@@ -19,7 +19,7 @@ from ofa_tvm.compiler.codegen import TemplateCudaCodegen, codegen_of
 from ofa_tvm.compiler.cuda import code as cuda_code
 from ofa_tvm.compiler.cuda import emit
 from ofa_tvm.compiler.cuda.assembler import assemble, make_plan
-from ofa_tvm.compiler.cuda.emit import default_schedule
+from ofa_tvm.compiler.cuda.emit import best_guess
 from ofa_tvm.devices.pack import jobs as pack_jobs
 from ofa_tvm.devices.pack import pack_files
 from ofa_tvm.devices.pack.alone import write_modules
@@ -75,9 +75,9 @@ def gpu(tmp_path_factory):
         patch.setattr(emit, "TEMPLATES", {"plain": PLAIN})
         patch.setattr(cuda_code, "cubin", emulated_cubin(tmp_path_factory.mktemp("kernels")))
         patch.setenv("OFA_TVM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        default_schedule.cache_clear()
+        best_guess.cache_clear()
         yield build_driver(folder)
-        default_schedule.cache_clear()
+        best_guess.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from ofa_tvm.compiler.cuda import build as cuda_kernels
 from ofa_tvm.compiler.cuda import code as cuda_code
 from ofa_tvm.compiler.cuda import emit
 from ofa_tvm.compiler.cuda.device_code import machine_code
-from ofa_tvm.compiler.cuda.emit import default_schedule
+from ofa_tvm.compiler.cuda.emit import best_guess
 from ofa_tvm.compiler.cuda.nvrtc import cuda_compiler
 from ofa_tvm.compiler.cuda.program import CPU, link_gpu_program
 from ofa_tvm.compiler.loaded_model import LoadedModel
@@ -380,9 +380,9 @@ def test_a_bundle_of_kernels_from_templates_needs_a_driver_alone(run, checkpoint
     kernels.mkdir()
     monkeypatch.setattr(emit, "TEMPLATES", {"plain": PLAIN})
     monkeypatch.setattr(cuda_code, "cubin", emulated_cubin(kernels))
-    default_schedule.cache_clear()
+    best_guess.cache_clear()
     assert run("--target", "cuda-sm90-templates", "--subnet", SUBNET, "--json") == 0
-    default_schedule.cache_clear()
+    best_guess.cache_clear()
     manifest = verify_bundle(tmp_path / "bundle")
     assert manifest.files.keys() <= {LIBRARY, ONNX, "run"}
     assert (manifest.latency.measured_ms, manifest.target.name) == (None, "cuda-sm90-templates")

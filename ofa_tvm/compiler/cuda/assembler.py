@@ -29,7 +29,7 @@ from ofa_tvm.compiler.assembly.parts import (
 )
 from ofa_tvm.compiler.cuda.code import kernel_code
 from ofa_tvm.compiler.cuda.device_code import CODE_AT, marked_code
-from ofa_tvm.compiler.cuda.emit import EmittedCuda, default_schedule
+from ofa_tvm.compiler.cuda.emit import EmittedCuda, default_schedule, expands_on
 from ofa_tvm.compiler.cuda.emit.gpu_model import gpu_model
 from ofa_tvm.compiler.cuda.emit.template import Launch
 from ofa_tvm.graph.fusion import Step, fused_steps
@@ -85,7 +85,7 @@ def make_plan(network: NetworkSpec, winners: Winners, architecture: str, batch: 
     Raises:
         UserError: a winner is no schedule of its kernel, so the log is damaged.
     """
-    steps = fused_steps(network, dtype, batch, expands=False)
+    steps = fused_steps(network, dtype, batch, expands_on(architecture))
     made = {step.kernel: _emitted(step.kernel, winners, architecture) for step in steps}
     kernels = tuple(made[step.kernel] for step in steps)
     offsets, arena_bytes = plan_memory(tensors_of(steps, batch * image_floats(network)))

@@ -9,13 +9,14 @@ import pytest
 
 from ofa_tvm.compiler.cuda.emit import EmittedCuda, candidates
 from ofa_tvm.compiler.cuda.emit.gpu_model import GPUS
-from ofa_tvm.compiler.cuda.emit.pointwise import POINTWISE, PointwiseTile
+from ofa_tvm.compiler.cuda.emit.matrix import MatrixTile
+from ofa_tvm.compiler.cuda.emit.pointwise import POINTWISE
 from ofa_tvm.graph.kernel import KernelSpec
 
 PROJECT = KernelSpec("conv", 960, 160, 7, bias=True, scaled=True, residual=True)
 HALF = replace(PROJECT, dtype="float16", float_vectors=True)
 POOLED = KernelSpec("conv", 160, 960, 7, activation="hard_swish", bias=True, pooled=True)
-TILE = PointwiseTile(16, 16, 2, 2, 4, 1)
+TILE = MatrixTile(16, 16, 2, 2, 4, 1)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_the_sum_is_split_where_the_map_is_small():
 @pytest.mark.parametrize("spec", [PROJECT, HALF], ids=lambda spec: spec.dtype)
 def test_large_batches_are_offered_many_rows(spec):
     spec = replace(spec, batch=64)
-    offered = [PointwiseTile(**one["parameters"]).block[0] for one in candidates(spec, GPUS["sm_90"])]
+    offered = [one["rows"] * one["warps_m"] for _, one in POINTWISE.candidates(spec, GPUS["sm_90"])]
     assert any(64 <= rows <= 128 for rows in offered)
 
 
@@ -106,14 +107,14 @@ def test_sums_of_a_map_are_those_of_one_block_with_whole_columns(change):
 
 def test_shared_memory_is_what_a_block_may_have_without_asking():
     spec = replace(HALF, in_channels=256)
-    assert POINTWISE.suits(spec, PointwiseTile(32, 32, 2, 1, 4, 1))
-    assert not POINTWISE.suits(spec, PointwiseTile(32, 32, 2, 1, 8, 1)), "8 x 64 x 40 sums"
+    assert POINTWISE.suits(spec, MatrixTile(32, 32, 2, 1, 4, 1))
+    assert not POINTWISE.suits(spec, MatrixTile(32, 32, 2, 1, 8, 1)), "8 x 64 x 40 sums"
 
 
 def test_constants_are_filled_up_with_zeros_in_the_order_of_lanes():
     spec = KernelSpec("conv", 24, 8, 2, bias=True, dtype="float16", float_vectors=True)
     weight = np.arange(24 * 8, dtype=np.float32).reshape(1, 1, 24, 8)
-    tile = PointwiseTile(16, 16, 1, 1, 1, 1)
+    tile = MatrixTile(16, 16, 1, 1, 1, 1)
     packed, bias = EmittedCuda(spec, {"template": "cuda_pointwise", "parameters": asdict(tile)}).pack(
         [weight, np.ones(8)]
     )

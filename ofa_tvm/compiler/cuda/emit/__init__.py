@@ -1,21 +1,26 @@
 """Kernels for NVIDIA GPUs written directly as CUDA C, whose every load and product is chosen here.
 
 A template is one file here and one line in ``TEMPLATES``; see ``template.CudaTemplate`` for what it offers. They
-compute the kernels of ``graph.fusion`` (without expand + depthwise), for any batch.
+compute the kernels of ``graph.fusion`` for any batch. Several may compute a kernel; their
+models' guesses decide which is its default.
 """
 
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
+from ofa_tvm.compiler.cuda.emit.conv import CONV
 from ofa_tvm.compiler.cuda.emit.dense import DENSE
 from ofa_tvm.compiler.cuda.emit.depthwise import DEPTHWISE
-from ofa_tvm.compiler.cuda.emit.gpu_model import GpuModel
+from ofa_tvm.compiler.cuda.emit.gpu_model import GpuModel, gpu_model
 from ofa_tvm.compiler.cuda.emit.image import IMAGE
 from ofa_tvm.compiler.cuda.emit.pointwise import POINTWISE
 from ofa_tvm.compiler.cuda.emit.pool import POOL
 from ofa_tvm.compiler.cuda.emit.template import Array, CudaTemplate, Launch
+from ofa_tvm.compiler.cuda.emit.window_pool import WINDOW_POOL
+from ofa_tvm.graph.fusion import Expands
 from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec
 from ofa_tvm.graph.schedule_tile import checked_tile
 
@@ -24,7 +29,9 @@ TEMPLATES: dict[str, CudaTemplate[Any]] = {
     "cuda_dense": DENSE,
     "cuda_image": IMAGE,
     "cuda_pool": POOL,
+    "cuda_window_pool": WINDOW_POOL,
     "cuda_pointwise": POINTWISE,
+    "cuda_conv": CONV,
 }
 """By names that no template for CPUs has: logs of both are looked through for winners."""
 
@@ -40,19 +47,44 @@ def candidates(spec: KernelSpec, gpu: GpuModel) -> list[KernelSchedule]:
     Raises:
         ValueError: no template accepts the kernel.
     """
-    schedules: list[KernelSchedule] = []
+    return [schedule for _, schedule in _ranked(spec, gpu)]
+
+
+def _ranked(spec: KernelSpec, gpu: GpuModel) -> list[tuple[float, KernelSchedule]]:
+    found: list[tuple[float, KernelSchedule]] = []
     for name, template in TEMPLATES.items():
         if template.accepts(spec):
-            schedules += [{"template": name, "parameters": p} for p in template.candidates(spec, gpu)]
-    if not schedules:
+            found += [(us, {"template": name, "parameters": each}) for us, each in template.candidates(spec, gpu)]
+    if not found:
         raise ValueError(f"no CUDA template computes kernel {spec.key}")
-    return schedules
+    return sorted(found, key=lambda pair: pair[0])
 
 
 @functools.lru_cache(maxsize=4096)
+def best_guess(spec: KernelSpec, gpu: GpuModel) -> tuple[float, KernelSchedule]:
+    """What a kernel runs that nobody has tuned, with its expected microseconds."""
+    return _ranked(spec, gpu)[0]
+
+
 def default_schedule(spec: KernelSpec, gpu: GpuModel) -> KernelSchedule:
-    """What a kernel runs that nobody has tuned: the best guess."""
-    return candidates(spec, gpu)[0]
+    """What a kernel runs that nobody has tuned."""
+    return best_guess(spec, gpu)[1]
+
+
+def expands_on(architecture: str) -> Expands:
+    """Whether an expanding and a depthwise convolution are expected to take less time as one kernel than as two."""
+    gpu = gpu_model(architecture)
+
+    def is_faster(spec: KernelSpec) -> bool:
+        pair = (
+            replace(spec, kind="conv", kernel_size=1, stride=1, shifted=False, valid=False),
+            replace(spec, kind="depthwise", in_channels=spec.out_channels, image=False),
+        )
+        if not all(map(has_template, (spec, *pair))):
+            return False
+        return best_guess(spec, gpu)[0] < sum(best_guess(one, gpu)[0] for one in pair)
+
+    return is_faster
 
 
 class EmittedCuda:

@@ -13,6 +13,7 @@ from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import Activation
 
 MAX_CANDIDATES = 24
+"""Of a template."""
 MAX_SHARED_BYTES = 48 << 10
 """Static shared memory of a thread block."""
 WARP = 32
@@ -61,10 +62,10 @@ class CudaTemplate(Generic[Tile]):
     scratch: Callable[[KernelSpec, Tile], int] = lambda spec, tile: 0
     suits: Callable[[KernelSpec, Tile], bool] = lambda spec, tile: True
 
-    def candidates(self, spec: KernelSpec, gpu: GpuModel) -> list[dict[str, object]]:
-        """Parameters worth a trial, best guess first."""
-        ranked = dict.fromkeys(tile for _, tile in sorted(self.tiles(spec, gpu), key=lambda pair: pair[0]))
-        return [asdict(tile) for tile in list(ranked)[:MAX_CANDIDATES]]  # type: ignore[call-overload]
+    def candidates(self, spec: KernelSpec, gpu: GpuModel) -> list[tuple[float, dict[str, object]]]:
+        """Parameters worth a trial with their expected microseconds, best guess first."""
+        ranked = dict.fromkeys(sorted(self.tiles(spec, gpu), key=lambda pair: pair[0]))
+        return [(us, asdict(tile)) for us, tile in list(ranked)[:MAX_CANDIDATES]]  # type: ignore[call-overload]
 
 
 ACTIVATED: dict[Activation, str] = {
@@ -81,8 +82,8 @@ ACTIVATED: dict[Activation, str] = {
 
 
 def is_float(spec: KernelSpec) -> bool:
-    """Whether the types are those that templates read: maps of either type, vectors of float32."""
-    return spec.dtype == "float32" or (spec.dtype == "float16" and spec.float_vectors)
+    """Whether the types are those that templates read: maps of either type, vectors of float32, no image as a map."""
+    return spec.dtype == "float32" or (spec.dtype == "float16" and spec.float_vectors and not spec.image)
 
 
 def function(spec: KernelSpec, launch: Launch, names: list[str], defines: dict[str, object], body: str) -> str:
