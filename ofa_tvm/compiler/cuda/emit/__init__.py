@@ -14,6 +14,7 @@ from typing import Any
 from ofa_tvm.compiler.cuda.emit.conv import CONV
 from ofa_tvm.compiler.cuda.emit.dense import DENSE
 from ofa_tvm.compiler.cuda.emit.depthwise import DEPTHWISE
+from ofa_tvm.compiler.cuda.emit.expand_depthwise import EXPAND_DEPTHWISE
 from ofa_tvm.compiler.cuda.emit.gpu_model import GpuModel, gpu_model
 from ofa_tvm.compiler.cuda.emit.image import IMAGE
 from ofa_tvm.compiler.cuda.emit.pointwise import POINTWISE
@@ -32,6 +33,7 @@ TEMPLATES: dict[str, CudaTemplate[Any]] = {
     "cuda_window_pool": WINDOW_POOL,
     "cuda_pointwise": POINTWISE,
     "cuda_conv": CONV,
+    "cuda_expand_depthwise": EXPAND_DEPTHWISE,
 }
 """By names that no template for CPUs has: logs of both are looked through for winners."""
 
