@@ -172,7 +172,7 @@ class TemplateCudaCodegen(Codegen):
             raise UserError(
                 f"layer {layer}: target {name} has no template for kernel {kernel.key}", f"use --target {scheduled}"
             )
-        wanted: dict[str, NumberType] = dict.fromkeys(step.reads[kernel.data_inputs :], kernel.dtype)
+        wanted: dict[str, NumberType] = dict.fromkeys(step.reads[kernel.data_inputs :], kernel.map_type)
         wanted[step.reads[0]] = kernel.input_type.dtype
         for read, number in wanted.items():
             if types[read] != number:

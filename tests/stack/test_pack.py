@@ -230,7 +230,7 @@ def test_bfloat16_kernels_are_compared_there_but_not_with_wrong_weights(target_f
     stored = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
     damage(pack, -1, lambda entry: {"files": {**entry["files"], **stored}})
     measure_there(pack)
-    (_, *records), _ = pack_measure.read_lines(pack / "results.jsonl")
+    (_, *records), _ = pack_files.read_lines(pack / "results.jsonl")
     assert [record["status"] for record in records] == ["ok"] * (len(specs) - 1) + ["wrong_output"]
 
 
