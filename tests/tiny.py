@@ -29,6 +29,13 @@ def space() -> InvertedResidualSpace:
     )
 
 
+def fused() -> InvertedResidualSpace:
+    """The same with full convolutions instead of depthwise ones."""
+    one = space()
+    stages = tuple(replace(stage, is_fused=True) for stage in one.stage_plan)
+    return replace(one, name="tiny-fused", first_width=0, stage_plan=stages)
+
+
 def dataset() -> Dataset:
     """Noise around one colour for each of four classes, 16x16."""
     rng = np.random.default_rng(7)

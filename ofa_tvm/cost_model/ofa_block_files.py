@@ -110,7 +110,9 @@ def _block_key(name: str, layers: list[LayerSpec]) -> str:
     shapes += _shape(last.out_size, last.out_channels)
     if not name.startswith("block"):
         return f"{_OPERATORS[name]}-{shapes}"
-    depthwise = next(layer for layer in layers if layer.kind == "depthwise")
+    depthwise = next((layer for layer in layers if layer.kind == "depthwise"), None)
+    if depthwise is None:
+        raise KeyError(name)
     flags = {
         "idskip": last.residual is not None,
         "se": any(layer.kind == "squeeze_excite" for layer in layers),

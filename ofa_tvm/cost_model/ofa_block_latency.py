@@ -99,7 +99,13 @@ def block_times(times: OfaTimes, space: SearchSpace, config: SubnetConfig) -> di
     Raises:
         UserError: a block has no time.
     """
-    keys = block_keys(space.network(config))
+    try:
+        keys = block_keys(space.network(config))
+    except KeyError as error:
+        raise UserError(
+            f"{times.path} is of a MobileNetV3, and {space.name} has other layers, e.g. {error.args[0]}",
+            "measure some of its subnets, and give their latencies: predict --fit FILE",
+        ) from error
     missing = [key for key in keys.values() if key not in times.blocks]
     if missing:
         raise UserError(

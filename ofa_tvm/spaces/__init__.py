@@ -1,6 +1,7 @@
 """Search spaces by name. A new family is one file here and one line in ``SPACES``."""
 
 from ofa_tvm.spaces.efficientnet_lite import EFFICIENTNET_LITE
+from ofa_tvm.spaces.fused import FUSED, FUSED_CIFAR
 from ofa_tvm.spaces.mobilenet_v3 import MBV3, MBV3_CIFAR, MBV3_CIFAR_LARGE, MBV3_SMALL, MBV3_W12
 from ofa_tvm.spaces.own_model import OwnModel, own_model
 from ofa_tvm.spaces.proxyless import PROXYLESS
@@ -12,7 +13,7 @@ SPACES: dict[str, SearchSpace] = {
     space.name: space
     for space in (
         *(MBV3, MBV3_W12, MBV3_CIFAR, MBV3_CIFAR_LARGE, MBV3_SMALL, EFFICIENTNET_LITE, PROXYLESS),
-        *(RESNET50D, RESNET50D_W08, RESNET50D_W065),
+        *(FUSED, FUSED_CIFAR, RESNET50D, RESNET50D_W08, RESNET50D_W065),
     )
 }
 
@@ -39,6 +40,8 @@ def described_space(name: str, classes: int, own: str) -> SearchSpace:
 
 __all__ = [
     "EFFICIENTNET_LITE",
+    "FUSED",
+    "FUSED_CIFAR",
     "MBV3",
     "MBV3_CIFAR",
     "MBV3_CIFAR_LARGE",

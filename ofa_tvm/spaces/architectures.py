@@ -266,8 +266,9 @@ def _specialised(value: Mapping[str, Any], file: Path | None, space: SearchSpace
         raise UserError(f"no network that is known: {type(error).__name__} {error}", FORMS) from error
     stages = tuple(tuple(blocks[start:end]) for start, end in pairwise([*starts, len(convs)]))
     config = space.validate(SubnetConfig(_size_beside(value, file, space), stages))
-    projects = [layer for layer in space.network(config).layers if layer.name.endswith("_project")]
-    for number, (width, layer) in enumerate(zip(widths, projects[1:], strict=True), 1):
+    layers = space.network(config).layers
+    projects = [one for one in layers if one.name.endswith("_project") and not one.name.startswith("block0_")]
+    for number, (width, layer) in enumerate(zip(widths, projects, strict=True), 1):
         if width != layer.out_channels:
             raise UserError(f"its block {number} has {width} channels, that of {space.name} {layer.out_channels}")
     return config

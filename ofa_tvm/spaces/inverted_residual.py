@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ofa_tvm.graph.network import INPUT, Activation, LayerSpec, NetworkSpec, Padding
+from ofa_tvm.graph.network import INPUT, Activation, Kind, LayerSpec, NetworkSpec, Padding
 from ofa_tvm.spaces.space import SearchSpace, SubnetConfig
 
 
@@ -16,22 +16,31 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 @dataclass(frozen=True)
 class Stage:
-    """What is fixed in an elastic stage."""
+    """What is fixed in an elastic stage.
+
+    Args:
+        width: channels that its blocks give.
+        stride: of its first block.
+        activation: inside of blocks.
+        squeeze_excite: whether they have squeeze-excite.
+        is_fused: one full convolution expands and has the window, instead of a 1x1 and a depthwise one.
+    """
 
     width: int
     stride: int
     activation: Activation
     squeeze_excite: bool
+    is_fused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class InvertedResidualSpace(SearchSpace):
-    """Stem, one fixed block, elastic stages of inverted residual blocks, and a head.
+    """Stem, a fixed block, elastic stages of inverted residual blocks, and a head.
 
     Args:
         stem_width: channels of the first convolution.
         stem_stride: its stride.
-        first_width: channels of the fixed block behind it.
+        first_width: channels of the fixed block behind it; 0 leaves it out.
         stage_plan: what is fixed in each elastic stage.
         final_width: channels of the 1x1 convolution before the global pooling.
         feature_mix_width: of the 1x1 layer behind it; 0 leaves it out.
@@ -67,8 +76,9 @@ class InvertedResidualSpace(SearchSpace):
                 padding=self.padding,
             )
         ]
-        first = Stage(self.first_width, 1, self.first_activation, squeeze_excite=False)
-        self._add_block(layers, 0, first, stride=1, kernel_size=3, expand_ratio=1)
+        if self.first_width:
+            first = Stage(self.first_width, 1, self.first_activation, squeeze_excite=False)
+            self._add_block(layers, 0, first, stride=1, kernel_size=3, expand_ratio=1)
         for stage_index, (stage, blocks) in enumerate(zip(self.stage_plan, config.stages, strict=True)):
             for position, (kernel_size, expand_ratio) in enumerate(blocks):
                 stride = stage.stride if position == 0 else 1
@@ -84,17 +94,18 @@ class InvertedResidualSpace(SearchSpace):
         inputs, size = before.out_channels, before.out_size
         middle = make_divisible(inputs * expand_ratio)
         name = f"block{number}"
-        source = before.name
-        if expand_ratio > 1:
+        source, channels = before.name, inputs if stage.is_fused else middle
+        if expand_ratio > 1 and not stage.is_fused:
             source = f"{name}_expand"
             layers.append(
                 LayerSpec(source, "conv", before.name, inputs, middle, size, activation=stage.activation, norm=True)
             )
-        depthwise = LayerSpec(
-            f"{name}_depthwise",
-            "depthwise",
+        kind: Kind = "conv" if stage.is_fused else "depthwise"
+        window = LayerSpec(
+            f"{name}_expand" if stage.is_fused else f"{name}_depthwise",
+            kind,
             source,
-            middle,
+            channels,
             middle,
             size,
             kernel_size,
@@ -103,16 +114,16 @@ class InvertedResidualSpace(SearchSpace):
             norm=True,
             padding=self.padding,
         )
-        layers.append(depthwise)
+        layers.append(window)
         if stage.squeeze_excite:
             layers.append(
                 LayerSpec(
                     f"{name}_se",
                     "squeeze_excite",
-                    depthwise.name,
+                    window.name,
                     middle,
                     middle,
-                    depthwise.out_size,
+                    window.out_size,
                     hidden_channels=make_divisible(middle // 4),
                 )
             )
@@ -124,7 +135,7 @@ class InvertedResidualSpace(SearchSpace):
                 layers[-1].name,
                 middle,
                 stage.width,
-                depthwise.out_size,
+                window.out_size,
                 norm=True,
                 residual=residual,
             )

@@ -99,42 +99,16 @@ class ElasticNorm(nn.Module):
         )
 
 
-class ElasticConv(nn.Module):
-    """Convolution with elastic channels (first outputs, first inputs)."""
-
-    def __init__(self, spec: LayerSpec, epsilon: float) -> None:
-        super().__init__()
-        inputs = spec.in_channels // spec.groups
-        weight = torch.empty(spec.out_channels, inputs, spec.kernel_size, spec.kernel_size)
-        nn.init.kaiming_normal_(weight, mode="fan_out")
-        self.weight = nn.Parameter(weight)
-        self.bias = nn.Parameter(torch.zeros(spec.out_channels)) if spec.bias else None
-        self.norm = ElasticNorm(spec.out_channels, epsilon) if spec.norm else None
-
-    def kernel(self, spec: LayerSpec) -> Tensor:
-        """Weights of a subnet's layer, shape (out_channels, in_channels, kernel_size, kernel_size)."""
-        return self.weight[: spec.out_channels, : spec.in_channels // spec.groups]
-
-    def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
-        """Run as the given layer."""
-        bias = None if self.bias is None else self.bias[: spec.out_channels]
-        output = padded_conv2d(inputs, self.kernel(spec), spec.stride, spec.pads, spec.groups, bias)
-        if self.norm is None:
-            return finish(output, spec.activation, residual)
-        normed: Tensor = self.norm(output, spec, residual)
-        return normed
-
-
-class ElasticDepthwise(nn.Module):
-    """Depthwise convolution with elastic channels and kernel size.
+class _ElasticWindow(nn.Module):
+    """Weights of a window with elastic channels (first outputs, first inputs) and kernel size, its bias and norm.
 
     A smaller kernel is the centre of the next larger one, mapped by a matrix that all channels share
     (OFA section 3.3), in a chain from the largest.
     """
 
-    def __init__(self, spec: LayerSpec, kernel_choices: tuple[int, ...], epsilon: float) -> None:
+    def __init__(self, spec: LayerSpec, groups: int, kernel_choices: tuple[int, ...], epsilon: float) -> None:
         super().__init__()
-        weight = torch.empty(spec.out_channels, 1, spec.kernel_size, spec.kernel_size)
+        weight = torch.empty(spec.out_channels, spec.in_channels // groups, spec.kernel_size, spec.kernel_size)
         nn.init.kaiming_normal_(weight, mode="fan_out")
         self.weight = nn.Parameter(weight)
         self.sizes = [size for size in sorted(kernel_choices, reverse=True) if size < spec.kernel_size]
@@ -143,24 +117,48 @@ class ElasticDepthwise(nn.Module):
         self.norm = ElasticNorm(spec.out_channels, epsilon) if spec.norm else None
 
     def kernel(self, spec: LayerSpec) -> Tensor:
-        """Weights of a subnet's layer, shape (channels, 1, kernel_size, kernel_size)."""
-        weight = self.weight[: spec.out_channels]
+        """Weights of a subnet's layer, shape (out_channels, inputs of a group, kernel_size, kernel_size)."""
+        weight = self.weight[: spec.out_channels, : spec.in_channels // spec.groups]
         for size in self.sizes:
             if weight.shape[-1] == spec.kernel_size:
                 break
             edge = (weight.shape[-1] - size) // 2
             centre = weight[:, :, edge : edge + size, edge : edge + size]
-            weight = (centre.flatten(1) @ self.matrices[str(size)].T).view(-1, 1, size, size)
+            weight = (centre.flatten(2) @ self.matrices[str(size)].T).view(*weight.shape[:2], size, size)
         return weight
+
+    def finish(self, output: Tensor, spec: LayerSpec, residual: Tensor | None) -> Tensor:
+        """What follows the convolution in the layer."""
+        if self.norm is None:
+            return finish(output, spec.activation, residual)
+        normed: Tensor = self.norm(output, spec, residual)
+        return normed
+
+
+class ElasticConv(_ElasticWindow):
+    """Convolution over channels, grouped or not."""
+
+    def __init__(self, spec: LayerSpec, kernel_choices: tuple[int, ...], epsilon: float) -> None:
+        super().__init__(spec, spec.groups, kernel_choices, epsilon)
+
+    def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
+        """Run as the given layer."""
+        bias = None if self.bias is None else self.bias[: spec.out_channels]
+        output = padded_conv2d(inputs, self.kernel(spec), spec.stride, spec.pads, spec.groups, bias)
+        return self.finish(output, spec, residual)
+
+
+class ElasticDepthwise(_ElasticWindow):
+    """Depthwise convolution."""
+
+    def __init__(self, spec: LayerSpec, kernel_choices: tuple[int, ...], epsilon: float) -> None:
+        super().__init__(spec, spec.out_channels, kernel_choices, epsilon)
 
     def forward(self, inputs: Tensor, spec: LayerSpec, residual: Tensor | None = None) -> Tensor:
         """Run as the given layer."""
         bias = None if self.bias is None else self.bias[: spec.out_channels]
         output = depthwise_conv2d(inputs, self.kernel(spec), spec.stride, spec.pads, bias)
-        if self.norm is None:
-            return finish(output, spec.activation, residual)
-        normed: Tensor = self.norm(output, spec, residual)
-        return normed
+        return self.finish(output, spec, residual)
 
 
 class ElasticSqueezeExcite(nn.Module):
@@ -217,10 +215,10 @@ class GlobalPool(nn.Module):
 
 
 def elastic_layer(spec: LayerSpec, kernel_choices: tuple[int, ...], epsilon: float) -> nn.Module:
-    """The elastic module that holds the weights of a layer of the largest network."""
+    """The elastic module that holds the weights of a layer of the largest network, whose window has these sizes."""
     match spec.kind:
         case "conv":
-            return ElasticConv(spec, epsilon)
+            return ElasticConv(spec, kernel_choices, epsilon)
         case "depthwise":
             return ElasticDepthwise(spec, kernel_choices, epsilon)
         case "squeeze_excite":

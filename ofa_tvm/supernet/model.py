@@ -18,10 +18,15 @@ class Supernet(nn.Module):
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
         self.space = space
-        largest = space.network(space.largest)
-        self.layers = nn.ModuleDict(
-            {spec.name: elastic_layer(spec, space.kernel_choices, space.norm_epsilon) for spec in largest.layers}
+        largest, least = (
+            space.network(space.uniform(space.resolutions[-1], space.max_depth, kernel, space.expand_choices[-1]))
+            for kernel in (space.kernel_choices[-1], space.kernel_choices[0])
         )
+        self.layers = nn.ModuleDict()
+        for spec, other in zip(largest.layers, least.layers, strict=True):
+            # A depthwise window has its matrices whether it varies or not: so have the checkpoints that there are.
+            varies = spec.kind == "depthwise" or other.kernel_size < spec.kernel_size
+            self.layers[spec.name] = elastic_layer(spec, space.kernel_choices if varies else (), space.norm_epsilon)
 
     def forward(self, images: Tensor, network: NetworkSpec | SubnetConfig) -> Tensor:
         """Logits (batch, classes) of a subnet; images (batch, 3, resolution, resolution)."""

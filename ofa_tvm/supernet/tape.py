@@ -115,19 +115,22 @@ class Tape:
 
     def _conv(self, module: ElasticConv, spec: LayerSpec, inputs: Tensor) -> Step:
         """Any other convolution, in torch's order of channels."""
-        weight = self._copy(module.weight)[: spec.out_channels, : spec.in_channels]
+        kernel, add_gradient = _kernel(module, spec)
+        weight = kernel.to(self._precision)
         before, behind = spec.pads
-        padded = F.pad(inputs.permute(0, 3, 1, 2), (before, behind, before, behind))
-        output = F.conv2d(padded, weight, stride=spec.stride)
+        pad = before if before == behind else 0
+        source = inputs.permute(0, 3, 1, 2)
+        padded = source if before == behind else F.pad(source, (before, behind, before, behind))
+        output = F.conv2d(padded, weight, stride=spec.stride, padding=pad)
         wants = spec.input != INPUT
 
         def backward(above: Tensor) -> Tensor | None:
-            how = ([spec.stride] * 2, [0, 0], [1, 1], False, [0, 0], 1, [wants, True, False])
+            how = ([spec.stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1, [wants, True, False])
             to_padded, to_weight, _ = torch.ops.aten.convolution_backward(
                 above.permute(0, 3, 1, 2), padded, weight, None, *how
             )
-            _gradient(module.weight)[: spec.out_channels, : spec.in_channels].add_(to_weight)
-            inner = slice(before, before + spec.in_size)
+            add_gradient(to_weight.float())
+            inner = slice(before - pad, before - pad + spec.in_size)
             return to_padded[:, :, inner, inner].permute(0, 2, 3, 1).contiguous() if wants else None
 
         return output.permute(0, 2, 3, 1).contiguous(), backward
@@ -186,27 +189,36 @@ def _part(parameter: Tensor, count: int) -> Tensor:
     return part
 
 
-def _depthwise(module: ElasticDepthwise, spec: LayerSpec, inputs: Tensor) -> Step:
-    weight = module.weight[: spec.out_channels]
+def _kernel(module: ElasticConv | ElasticDepthwise, spec: LayerSpec) -> tuple[Tensor, Callable[[Tensor], None]]:
+    """A layer's weights in float32, as ``module.kernel`` has them, and what adds their gradient to the parameters'."""
+    outputs, inputs = spec.out_channels, spec.in_channels // spec.groups
+    weight = module.weight[:outputs, :inputs]
     chain: list[tuple[int, Tensor, nn.Parameter]] = []
     for size in module.sizes:
         if weight.shape[-1] == spec.kernel_size:
             break
         edge = (weight.shape[-1] - size) // 2
-        centre = weight[:, :, edge : edge + size, edge : edge + size].flatten(1)
+        centre = weight[:, :, edge : edge + size, edge : edge + size].flatten(2)
         matrix = module.matrices[str(size)]
         chain.append((edge, centre, matrix))
-        weight = (centre @ matrix.T).view(-1, 1, size, size)
+        weight = (centre @ matrix.T).view(*weight.shape[:2], size, size)
+
+    def add_gradient(to_weight: Tensor) -> None:
+        for edge, centre, matrix in reversed(chain):
+            flat, size = to_weight.flatten(2), to_weight.shape[-1]
+            _gradient(matrix).addmm_(flat.flatten(0, 1).T, centre.flatten(0, 1))
+            to_weight = F.pad((flat @ matrix).view(*to_weight.shape[:2], size, size), (edge,) * 4)
+        _gradient(module.weight)[:outputs, :inputs].add_(to_weight)
+
+    return weight, add_gradient
+
+
+def _depthwise(module: ElasticDepthwise, spec: LayerSpec, inputs: Tensor) -> Step:
+    weight, add_gradient = _kernel(module, spec)
     conv = Depthwise(inputs, weight[:, 0].permute(1, 2, 0).contiguous(), spec.stride, spec.pads[0])
 
     def backward(above: Tensor) -> Tensor:
-        to_weight = conv.to_taps(above).permute(2, 0, 1)[:, None]
-        for edge, centre, matrix in reversed(chain):
-            flat = to_weight.flatten(1)
-            _gradient(matrix).addmm_(flat.T, centre)
-            size = to_weight.shape[-1]
-            to_weight = F.pad((flat @ matrix).view(-1, 1, size, size), (edge,) * 4)
-        _gradient(module.weight)[: spec.out_channels].add_(to_weight)
+        add_gradient(conv.to_taps(above).permute(2, 0, 1)[:, None])
         return conv.to_inputs(above)
 
     return conv.output(), backward

@@ -43,6 +43,7 @@ def test_its_code_computes_what_the_reference_does(pooled_apart, threads, saniti
     [
         KernelSpec("conv", 3, 16, 9, 3, 2, "hard_swish", bias=True),
         KernelSpec("conv", 24, 40, 5, bias=True, scaled=True, residual=True),
+        KernelSpec("conv", 24, 40, 6, 5, 2, "relu", bias=True),
         KernelSpec("depthwise", 24, 24, 7, 5, 2, "hard_swish", bias=True, batch=2),
         KernelSpec("depthwise", 40, 40, 4, 3, 1, "relu", bias=True),
         KernelSpec("squeeze_excite", 72, 72, 5, hidden_channels=24),

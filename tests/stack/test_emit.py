@@ -22,7 +22,7 @@ from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import Activation
 from ofa_tvm.graph.numpy_reference import compute, random_inputs
 from ofa_tvm.hardware.target_files import load_target
-from ofa_tvm.spaces import MBV3, MBV3_CIFAR
+from ofa_tvm.spaces import FUSED, MBV3, MBV3_CIFAR
 from ofa_tvm.support.made_again import is_whole
 
 MCPU = load_target("x86").target.mcpu
@@ -167,7 +167,7 @@ def test_pool(features, tmp_path):
 
 
 @pytest.mark.parametrize("features", [CpuFeatures(4, 16, 1), CpuFeatures(8, 16, 2), CpuFeatures(16, 32, 4)])
-@pytest.mark.parametrize(("space", "resolution"), [(MBV3, 224), (MBV3_CIFAR, 28)])
+@pytest.mark.parametrize(("space", "resolution"), [(FUSED, 224), (MBV3, 224), (MBV3_CIFAR, 28)])
 def test_every_kernel_has_candidates_that_fit(space, resolution, features):
     for spec in fused_kernels(space, (resolution,)).values():
         found = candidates(spec, features)

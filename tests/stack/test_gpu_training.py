@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import replace
 
 import pytest
+import tiny
 import torch
 import torch.nn.functional as F
 
@@ -97,9 +98,10 @@ def test_sums_and_scales_of_maps():
     torch.testing.assert_close(map_affine(inputs, scale, shift), inputs * scale[:, None, None] + shift[:, None, None])
 
 
-def test_a_step_has_autograds_gradients(tiny_space, tiny_dataset):
+@pytest.mark.parametrize("space", [tiny.space(), tiny.fused()], ids=lambda space: space.name)
+def test_a_step_has_autograds_gradients(space, tiny_dataset):
     plan = make_plan("single-stage", 40, batch=2, resolutions=(12,))
-    known = channels_last(Supernet(tiny_space)).to(DEVICE)
+    known = channels_last(Supernet(space)).to(DEVICE)
     ours = deepcopy(known)
     for teacher in (None, lambda images: images.flatten(1)[:, :4].float() / 100):
         steps = [
@@ -107,7 +109,7 @@ def test_a_step_has_autograds_gradients(tiny_space, tiny_dataset):
         ]
         images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8, device=DEVICE)
         targets = torch.eye(4, device=DEVICE)[torch.randint(0, 4, (2,))]
-        subnets = step_subnets(tiny_space, plan, 39)
+        subnets = step_subnets(space, plan, 39)
         losses = [step(images, targets, subnets) for step in steps]
         torch.testing.assert_close(losses[0].largest, losses[1].largest)
         torch.testing.assert_close(losses[0].subnets, losses[1].subnets)

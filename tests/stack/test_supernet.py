@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 import torch.nn.functional as F
 
@@ -27,8 +28,8 @@ from ofa_tvm.support import c_library as native
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.shipped import shipped_supernets
 
-NAMES = [name for name in SPACES if name not in ("resnet50d", "resnet50d-w0.8")]
-"""Of all spaces but wider ones of a family."""
+NAMES = [name for name in SPACES if name not in ("fused", "resnet50d", "resnet50d-w0.8")]
+"""Of all spaces but larger ones of a family."""
 every_space = pytest.mark.parametrize("name", NAMES)
 
 
@@ -295,21 +296,23 @@ def test_without_a_usable_cache_torch_does_it(tmp_path, monkeypatch):
     native.optional_library.cache_clear()
 
 
-def test_smaller_kernels_are_mapped_centres_of_larger_ones(tiny_space):
-    supernet = random_supernet(tiny_space)
-    layer = supernet.layers["block1_depthwise"]
-    specs = {
-        kernel: next(
-            spec
-            for spec in tiny_space.network(tiny_space.uniform(16, 2, kernel, 4)).layers
-            if spec.name == "block1_depthwise"
-        )
-        for kernel in (3, 5, 7)
-    }
-    seven, five, three = (layer.kernel(specs[kernel]) for kernel in (7, 5, 3))
+@pytest.mark.parametrize(("space", "name"), [(tiny.space(), "block1_depthwise"), (tiny.fused(), "block2_expand")])
+def test_smaller_kernels_are_mapped_centres_of_larger_ones(space, name):
+    layer = random_supernet(space).layers[name]
+    seven, five, three = (
+        layer.kernel(next(one for one in space.network(space.uniform(16, 2, size, 4)).layers if one.name == name))
+        for size in (7, 5, 3)
+    )
     assert torch.equal(seven, layer.weight)
+    last = seven.shape[1] - 1
     torch.testing.assert_close(five[0, 0].flatten(), layer.matrices["5"] @ seven[0, 0, 1:-1, 1:-1].flatten())
-    torch.testing.assert_close(three[3, 0].flatten(), layer.matrices["3"] @ five[3, 0, 1:-1, 1:-1].flatten())
+    torch.testing.assert_close(three[3, last].flatten(), layer.matrices["3"] @ five[3, last, 1:-1, 1:-1].flatten())
+
+
+def test_a_window_that_never_varies_has_nothing_to_map():
+    layers = Supernet(tiny.fused()).layers
+    mapped = [name for name in layers if any("matrices" in one for one, _ in layers[name].named_parameters())]
+    assert mapped == [f"block{number}_expand" for number in (1, 2, 3, 4)]
 
 
 def test_shipped_supernets_are_known_by_name(tmp_path, monkeypatch):

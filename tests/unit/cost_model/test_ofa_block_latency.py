@@ -71,6 +71,13 @@ def test_sum_by_hand(tmp_path):
     assert sum(blocks.values()) == 1024.71875
 
 
+@pytest.mark.parametrize("name", ["fused", "resnet50d"])
+def test_a_family_that_they_do_not_describe_is_named(name, tmp_path):
+    times, space = OfaTimes.read(write(tmp_path / "phone.yaml", SMALLEST_AT_160)), get_space(name)
+    with pytest.raises(UserError, match=f"phone.yaml is of a MobileNetV3, and {name} has other layers"):
+        block_times(times, space, space.uniform(160, 1, 3, 2))
+
+
 def test_table_equals_the_sum_over_the_blocks_of_each_subnet(tmp_path):
     table = BlockLatencyTable.load(random_files(tmp_path, (128, *SPACE.resolutions)), SPACE)
     assert table.fixed_ms.shape == (5,)

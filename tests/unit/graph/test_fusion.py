@@ -12,7 +12,8 @@ from ofa_tvm.graph.fusion import HIDDEN, SUMS, fused_steps
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.graph.numpy_reference import compute
 from ofa_tvm.graph.weights import random_weights
-from ofa_tvm.spaces import MBV3, MBV3_CIFAR, SPACES
+from ofa_tvm.spaces import FUSED, MBV3, MBV3_CIFAR, SPACES
+from ofa_tvm.support.errors import UserError
 
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
 
@@ -172,3 +173,8 @@ def test_a_mean_that_nothing_can_scale_is_refused():
     )
     with pytest.raises(ValueError, match="pool"):
         fused_steps(NetworkSpec(6, 8, 8, layers))
+
+
+def test_int8_has_no_window_over_channels():
+    with pytest.raises(UserError, match=r"block1_expand: there is no int8 kernel for a window over channels"):
+        fused_steps(FUSED.network(FUSED.smallest), "int8")

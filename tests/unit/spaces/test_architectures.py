@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ofa_tvm.spaces import MBV3, MBV3_CIFAR, MBV3_W12, PROXYLESS
+from ofa_tvm.spaces import FUSED, MBV3, MBV3_CIFAR, MBV3_W12, PROXYLESS
 from ofa_tvm.spaces.architectures import from_ofa, read_architectures
 from ofa_tvm.support.errors import UserError
 
@@ -226,6 +226,13 @@ def test_specialised_networks(tmp_path, space, old):
         assert read_architectures(str(source), space) == [config]
     with pytest.raises(UserError, match=f"it fits {space.name}: give --space {space.name}".replace(".", r"\.")):
         read_architectures(str(folder), MBV3_CIFAR)
+
+
+def test_another_family_with_the_same_choices_is_told_apart(tmp_path):
+    (tmp_path / "net.config").write_text(specialised(MBV3, MBV3.uniform(160, 2, 3, 3)))
+    (tmp_path / "run.config").write_text('{"image_size": 160}')
+    with pytest.raises(UserError, match=r"its block 1 has 24 channels, that of fused 32(.|\n)*it fits mbv3: "):
+        read_architectures(str(tmp_path / "net.config"), FUSED)
 
 
 def test_a_folder_without_any(tmp_path):

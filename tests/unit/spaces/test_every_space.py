@@ -173,6 +173,17 @@ def test_efficientnet_lite_holds_the_published_network():
     assert network.layers[0].pads == (0, 1)
 
 
+@pytest.mark.parametrize("name", ["fused", "fused-cifar"])
+def test_fused_blocks_are_two_wide_convolutions(name):
+    space = get_space(name)
+    layers = space.network(space.largest).layers
+    blocks = [layer for layer in layers if layer.name.startswith("block")]
+    assert [layer.name.partition("_")[2] for layer in blocks] == ["expand", "project"] * (len(blocks) // 2)
+    assert {(layer.kind, layer.kernel_size) for layer in blocks} == {("conv", 5), ("conv", 1)}
+    assert sum(layer.residual is not None for layer in blocks) == space.stages * (space.max_depth - 1)
+    assert all(layer.out_channels % 16 == 0 for layer in layers[:-1]), "as tensor cores take them"
+
+
 def test_widened_mbv3_has_the_widths_of_the_published_tables():
     space = get_space("mbv3-w1.2")
     assert isinstance(space, InvertedResidualSpace)
