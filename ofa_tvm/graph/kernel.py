@@ -177,8 +177,9 @@ class KernelSpec:
 
     @property
     def reads_image(self) -> bool:
-        """Whether its input is an image in float32 while maps are not; int8 has full windows for nothing else."""
-        return self.image or (self.dtype == "int8" and self.kind == "conv" and self.kernel_size > 1)
+        """Whether its input is an image, float32 while maps are not; int8 and bfloat16 have no other full windows."""
+        is_window = self.kind == "conv" and self.kernel_size > 1
+        return self.image or (is_window and self.dtype in ("int8", "bfloat16"))
 
     @property
     def input_type(self) -> ArrayType:

@@ -69,7 +69,7 @@ def test_the_sum_is_split_where_the_map_is_small():
 @pytest.mark.parametrize("spec", [PROJECT, HALF], ids=lambda spec: spec.dtype)
 def test_large_batches_are_offered_many_rows(spec):
     spec = replace(spec, batch=64)
-    offered = [one["rows"] * one["warps_m"] for _, one in POINTWISE.candidates(spec, GPUS["sm_90"])]
+    offered = [tile.rows * tile.warps_m for _, tile in POINTWISE.tiles(spec, GPUS["sm_90"])]
     assert any(64 <= rows <= 128 for rows in offered)
 
 
