@@ -28,3 +28,8 @@ def biased_ends(ends: NDArray[np.float32], depth: int) -> NDArray[np.float32]:
     if len(ends) > 4:
         exact[3] -= BIAS * exact[2]
     return exact.astype(np.float32)
+
+
+def first_sum(depth: int) -> int:
+    """What sums of so many products begin with."""
+    return BIAS_BITS if sums_are_biased(depth) else 0

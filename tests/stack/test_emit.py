@@ -206,6 +206,7 @@ def test_a_kernel_that_no_template_computes_is_named():
         ({"mcpu": "haswell"}, 8, 16, "madd"),
         ({"mcpu": "x86-64"}, 4, 16, None),
         ({"mcpu": "cortex-a76", "mtriple": "aarch64-linux-gnu"}, 4, 32, "sdot"),
+        ({"mcpu": "neoverse-n2", "mtriple": "aarch64-linux-gnu"}, 4, 32, "usdot"),
         ({"mcpu": "cortex-a72", "mtriple": "aarch64-linux-gnu"}, 4, 32, None),
     ],
 )

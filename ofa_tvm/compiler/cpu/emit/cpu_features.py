@@ -7,8 +7,9 @@ from typing import Literal
 
 from ofa_tvm.compiler.tvm_api.names import Target, tvm
 
-Dot = Literal["vnni", "madd", "sdot"]
-"""One instruction, on ARM of signed bytes on both sides; or two instructions on pairs of 16-bit numbers."""
+Dot = Literal["vnni", "madd", "sdot", "usdot"]
+"""How levels meet weights: in one instruction, for which ``sdot`` needs signed levels; or in two, on pairs of 16-bit
+numbers (``madd``)."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,6 @@ def _dot(instruction_sets: set[str], lanes: int) -> Dot | None:
     if {"avx512vnni", "avx512vl"} <= instruction_sets or ("avxvnni" in instruction_sets and lanes == 8):
         return "vnni"
     if {"neon", "dotprod"} <= instruction_sets:
-        return "sdot"
+        return "usdot" if "i8mm" in instruction_sets else "sdot"
     has_pairs = {"avx512bw", "avx512vl"} <= instruction_sets if lanes == 16 else "avx2" in instruction_sets
     return "madd" if has_pairs else None

@@ -10,9 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, ends_argument, write_levels
+from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, Written, ends_argument, write_levels
 from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, clipped, fused
-from ofa_tvm.compiler.cpu.emit.int8_order import factor_levels, has_bytes, is_int8, pack_words, panel_words, word_count
+from ofa_tvm.compiler.cpu.emit.int8_order import (
+    dot_of,
+    factor_levels,
+    has_bytes,
+    is_int8,
+    pack_words,
+    panel_words,
+    word_count,
+)
 from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, shuffled, widen
 from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, shared_blocks, tile_cycles
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
@@ -69,7 +77,7 @@ def emit(spec: KernelSpec, tile: DenseTile, features: CpuFeatures) -> PrimFunc:
             output=(FLOAT, spec.out_channels),
             levels=("int32", scratch_words(spec, tile, features)),
         )
-        ends = Ends(ends_rows, outputs, spec.activation)
+        ends = Ends(ends_rows, outputs, spec.activation, dot_of(features), share.task)
 
         narrow = replace(features, lanes=WORD)
 
@@ -78,13 +86,14 @@ def emit(spec: KernelSpec, tile: DenseTile, features: CpuFeatures) -> PrimFunc:
                 at = channel + offset
                 return fused(load(source, at, live), load(inputs, at, live), load(inputs, depth + at, live), live)
 
-            write_levels(value, 1, width, narrow, levels, lambda _, offset: (channel + offset) // WORD)
+            written = Written(levels, lambda _, offset: (channel + offset) // WORD, has_bytes(features))
+            write_levels(value, 1, width, narrow, written)
 
         def panel(channel: Expr, width: int, missing: int = 0) -> None:
             at = channel * panel_words(depth, features)
-            registers = WordTile(1, width, features, depth, (weights, at))
+            registers = WordTile(1, width, features, depth, (weights, at, share.task))
             first = number(0 if has_bytes(features) else narrow_words)
-            multiply_words(registers, levels, lambda _: first, weights, at, depth)
+            multiply_words(registers, levels, lambda _: first, weights, at, depth, has_bytes(features))
             for vector in registers.vectors:
                 sums = registers.floats(0, vector.offset, vector.lanes)
                 value = keep(_activated(sums, ends, channel + vector.offset, vector.lanes))
@@ -125,14 +134,14 @@ def _store(output: Buffer, value: Expr, at: Expr, live: int, lanes: int) -> None
 
 
 def _activated(sums: Expr, ends: Ends, channel: Expr, lanes: int) -> Expr:
-    value = ends.levels(sums, channel, lanes)
+    value = ends.levels(sums, channel, lanes, 0)
     match ends.activation:
         case "relu":
-            return clipped(value, 0, float("inf"), lanes)
+            return clipped(value, 0, float("inf"), lanes, ends.dot)
         case "relu6":
-            return clipped(value, 0, 6, lanes)
+            return clipped(value, 0, 6, lanes, ends.dot)
         case "hard_sigmoid":
-            return clipped(value, 0, 1, lanes)
+            return clipped(value, 0, 1, lanes, ends.dot)
     return value
 
 

@@ -9,11 +9,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, close_sums, ends_argument
-from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, wide
-from ofa_tvm.compiler.cpu.emit.int8_order import is_int8
+from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, TileSums, arm_end_cycles, close_sums, ends_argument
+from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, is_arm, wide
+from ofa_tvm.compiler.cpu.emit.int8_order import dot_of, is_int8
+from ofa_tvm.compiler.cpu.emit.int8_tile import LOAD, TAKEN
 from ofa_tvm.compiler.cpu.emit.row_ring import DeepTile, Phases, RowRing, interleaved, words_of_zeros
-from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, shared_blocks
+from ofa_tvm.compiler.cpu.emit.template import PER_CYCLE, Template, block_sizes, shared_blocks
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
     Expr,
@@ -40,7 +41,7 @@ class Int8DepthwiseTile:
     """How a depthwise convolution is cut.
 
     Args:
-        channels: that go through one ring of rows; of a register tile there is one vector of them.
+        channels: that go through one ring of rows; a register tile has as many of them as are narrowed at once.
         columns: pixels of a register tile.
     """
 
@@ -63,7 +64,8 @@ def emit(spec: KernelSpec, tile: Int8DepthwiseTile, features: CpuFeatures) -> Pr
             sums=(FLOAT, channels) if spec.pooled else None,
             ring=("int32", phases.ring_words(tile.channels)),
         )
-        ends, deep = Ends(ends_rows, channels, spec.activation), DeepTile(tile.columns, lanes)
+        ends = Ends(ends_rows, channels, spec.activation, dot_of(features), share.task)
+        deep = DeepTile(tile.columns, TileSums.channels(features))
 
         def some_channels(block: Expr, width: int) -> None:
             if sums is not None:
@@ -99,7 +101,12 @@ def deep_cycles(spec: KernelSpec, columns: int, channels: int, features: CpuFeat
     for pixels, times in block_sizes(spec.out_size, columns):
         loads = (pixels - 1) * spec.stride + 2 * spec.kernel_size
         work = pairs * count * max(pixels * spec.kernel_size, loads) / 2
-        total += times * (work + phases.count * (TILE_CYCLES + count * -(-pixels // 4) * 12))
+        ends = count * -(-pixels // 4) * 12.0
+        if is_arm(dot_of(features)):
+            products = pixels * spec.kernel_size
+            work = pairs * count * max(products / PER_CYCLE, (products + LOAD * loads) / TAKEN)
+            ends = arm_end_cycles(pixels, channels, spec.activation, spec.pooled)
+        total += times * (work + phases.count * (TILE_CYCLES + ends))
     return total
 
 
@@ -110,12 +117,13 @@ def deep_fits(spec: KernelSpec, columns: int, channels: int, features: CpuFeatur
 
 def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Int8DepthwiseTile]]:
     """Tiles that fit the registers, with their expected cycles."""
-    lanes, rows = features.lanes, Phases(spec, features).rows
-    for channels in sorted({min(spec.out_channels, lanes * count) for count in (1, 2, 4)}):
+    rows, most = Phases(spec, features).rows, TileSums.channels(features)
+    for channels in sorted({min(spec.out_channels, most * count) for count in (1, 2, 4)}):
+        deep = min(channels, most)
         for columns in range(1, min(MAX_COLUMNS, spec.out_size) + 1):
-            if not deep_fits(spec, columns, lanes, features):
+            if not deep_fits(spec, columns, deep, features):
                 break
-            widths = block_sizes(spec.out_channels, lanes)
+            widths = block_sizes(spec.out_channels, deep)
             group = sum(many * deep_cycles(spec, columns, width, features) for width, many in widths)
             uneven = shared_blocks(spec.out_channels, channels, features.cores)
             yield group * spec.in_size / rows * uneven, Int8DepthwiseTile(channels, columns)

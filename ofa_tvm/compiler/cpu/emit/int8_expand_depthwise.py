@@ -10,20 +10,21 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.expand_depthwise import ExpandTile
 from ofa_tvm.compiler.cpu.emit.int8_depthwise import deep_cycles, deep_fits
-from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, close_sums, ends_argument
-from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, rounded
+from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, TileSums, arm_end_cycles, close_sums, ends_argument
+from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, is_arm, rounded
 from ofa_tvm.compiler.cpu.emit.int8_order import (
     dealt_order,
     dot_of,
     factor_levels,
     has_bytes,
+    has_matrices,
     is_int8,
     pack_words,
     panel_words,
 )
-from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, widen, word_tile_fits
+from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, product_cycles, widen, word_tile_fits
 from ofa_tvm.compiler.cpu.emit.row_ring import DeepTile, Phases, RowRing, rows_as_words, words_of_zeros
-from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, panel_widths, shared_blocks, tile_cycles
+from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, panel_widths, shared_blocks
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
     Expr,
@@ -69,20 +70,23 @@ def _expand_tiles(spec: KernelSpec, channels: int, features: CpuFeatures) -> Ite
         for columns in range(1, min(MAX_COLUMNS, spec.in_size) + 1):
             if not word_tile_fits(rows * columns, panel, features):
                 break
-            words = spec.in_channels // factor_levels(features)
             cycles = sum(
-                times * many * (words * tile_cycles(rows * count, width, features.lanes) + TILE_CYCLES)
+                times * many * (product_cycles(spec.in_channels, rows * count, width, features) + TILE_CYCLES)
                 for count, times in block_sizes(spec.in_size, columns)
                 for width, many in block_sizes(channels, panel)
             )
             vectors = sum(many * -(-width // features.lanes) for width, many in block_sizes(channels, panel))
-            yield cycles + vectors * spec.in_size * rows * end / 2, panel, -columns
+            ends = vectors * spec.in_size * rows * end / 2
+            if is_arm(dot_of(features)):
+                ends = spec.in_size * arm_end_cycles(rows, channels, spec.activation, is_ring=True)
+            yield cycles + ends, panel, -columns
 
 
 def _deep_tiles(spec: KernelSpec, channels: int, features: CpuFeatures) -> Iterator[tuple[float, int, int]]:
     """(cycles of a group of rows, channels, -columns)."""
     lanes = features.lanes
-    widths = [lanes] if spec.pooled else [width for width in (lanes, 2 * lanes, 4 * lanes) if width <= channels]
+    most = TileSums.channels(features) if spec.pooled else 4 * lanes
+    widths = [width for width in (lanes, 2 * lanes, 4 * lanes) if width <= min(channels, most)]
     for deep in widths or [channels]:
         for columns in range(1, min(2 * MAX_COLUMNS, spec.out_size) + 1):
             if not deep_fits(spec, columns, deep, features):
@@ -110,9 +114,12 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
                 ring=("int32", scratch_words(spec, tile, features)),
             )
         )
-        wide_rows = _wide_rows(spec, tile, features)
-        expand_ends = Ends(expand_rows, channels, spec.activation)
-        ends, deep = Ends(ends_rows, channels, spec.activation), DeepTile(tile.columns, tile.deep)
+        wide_rows, of_matrices = _wide_rows(spec, tile, features), has_matrices(depth, features)
+        expand_ends = Ends(expand_rows, channels, spec.activation, dot_of(features), share.task)
+        ends, deep = (
+            Ends(ends_rows, channels, spec.activation, dot_of(features), share.task),
+            DeepTile(tile.columns, tile.deep),
+        )
 
         def some_channels(block: Expr, block_width: int) -> None:
             if sums is not None:
@@ -129,7 +136,8 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
                 def panel(channel: Expr, width: int) -> None:
                     def one_tile(column: Expr, count: int) -> None:
                         at = (block + channel) * panel_words(depth, features)
-                        registers = WordTile(live * count, width, features, depth, (expand_weights, at))
+                        own_starts = expand_weights, at, share.task
+                        registers = WordTile(live * count, width, features, depth, own_starts, of_matrices)
 
                         def pixel_at(pixel: int) -> Expr:
                             row, along = divmod(pixel, count)
@@ -143,7 +151,9 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
                                 for row in range(phases.rows):
                                     if row < live:
                                         total = registers.floats(row * count + along, vector.offset, vector.lanes)
-                                        levels = expand_ends.levels(total, block + first, vector.lanes)
+                                        levels = expand_ends.levels(
+                                            total, block + first, vector.lanes, row * count + along
+                                        )
                                         rows.append(rounded(levels, vector.lanes, dot_of(features)))
                                     else:
                                         rows.append(own.zero(first, vector.lanes))
@@ -180,8 +190,9 @@ def pack(spec: KernelSpec, tile: ExpandTile, constants: list[NDArray[Any]], feat
     """All with channels dealt: weights in panels of words, ends, zero points, words of rows' weights, ends."""
     expand, expand_ends, zeros, window, ends = constants
     order = dealt_order(spec.out_channels, features.lanes, tile.channels, tile.deep)
+    of_matrices = has_matrices(spec.in_channels, features)
     return [
-        pack_words(expand[:, order], features, tile.channels, tile.panel),
+        pack_words(expand[:, order], features, tile.channels, tile.panel, of_matrices=of_matrices),
         biased_ends(expand_ends[:, order], spec.in_channels),
         words_of_zeros(zeros[order], features),
         Phases(spec, features).pack(window[:, :, order]),
@@ -190,9 +201,9 @@ def pack(spec: KernelSpec, tile: ExpandTile, constants: list[NDArray[Any]], feat
 
 
 def suits(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> bool:
-    """Whether a tile is of whole words, and one vector wide where sums are wanted."""
+    """Whether a tile is of whole words, and narrow enough where sums are wanted."""
     is_whole = not any(size % WORD for size in (tile.channels, tile.panel, tile.deep))
-    return is_whole and (not spec.pooled or tile.deep <= features.lanes)
+    return is_whole and (not spec.pooled or tile.deep <= TileSums.channels(features))
 
 
 INT8_EXPAND_DEPTHWISE = Template(

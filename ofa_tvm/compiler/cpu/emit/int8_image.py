@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, ends_argument, load_levels, write_levels
-from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, filled, fused, narrowed, rounded, wide
+from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, Written, ends_argument, load_levels, write_levels
+from ofa_tvm.compiler.cpu.emit.int8_isa import LEVEL_OFFSET, WORD, bits, filled, fused, is_arm, narrowed, rounded, wide
 from ofa_tvm.compiler.cpu.emit.int8_order import (
     NARROWED,
     Group,
@@ -27,7 +28,7 @@ from ofa_tvm.compiler.cpu.emit.int8_order import (
     panel_words,
     word_count,
 )
-from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, as_factor, shuffled, word_tile_fits
+from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, as_factor, lane_in_all, shuffled, word_tile_fits
 from ofa_tvm.compiler.cpu.emit.pool import PoolTile, pool_tiles
 from ofa_tvm.compiler.cpu.emit.template import (
     Template,
@@ -49,6 +50,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     spread,
     store,
     typed_arguments,
+    vectors,
 )
 from ofa_tvm.compiler.cpu.emit.window import WindowTile
 from ofa_tvm.compiler.tvm_api.names import T, tirx
@@ -74,34 +76,36 @@ def emit_image(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Pri
             output=("int32", size**2 * outputs // WORD),
             ring=("int32", image_ring_words(spec, features)),
         )
-        ends = Ends(ends_rows, outputs, spec.activation)
+        ends = Ends(ends_rows, outputs, spec.activation, dot_of(features), share.task)
         rows = _ImageRows(spec, features, image, inputs, zeros, ring)
 
         def one_row(y: Expr) -> None:
             def panel(channel: Expr, width: int) -> None:
                 def one_tile(start: Expr, count: int) -> None:
                     panel_at = channel * panel_words(WORD * k * k, features)
-                    registers = WordTile(count, width, features, k * k * spec.in_channels, (weights, panel_at))
+                    registers = WordTile(
+                        count, width, features, k * k * spec.in_channels, (weights, panel_at, share.task)
+                    )
                     with T.serial(0, k) as ky:
                         first = keep(rows.at(y * spec.stride - spec.padding + ky, start * spec.stride - spec.padding))
+                        word = rows.words(first, ((count - 1) * spec.stride + k) * pixel_words)
                         for kx, part in product(range(k), range(pixel_words)):
                             tap = (ky * k + kx) * pixel_words + part + has_starts(features)
                             at = panel_at + tap * width
                             row = [keep(load(weights, at + v.offset, v.lanes)) for v in registers.vectors]
                             for pixel in range(count):
-                                place_of = first + (pixel * spec.stride + kx) * pixel_words + part
-                                word = keep(as_factor(load(ring, place_of), 1, features))
+                                levels = word((pixel * spec.stride + kx) * pixel_words + part)
                                 for vector, weight in zip(registers.vectors, row, strict=True):
-                                    levels = spread(word, vector.lanes)
-                                    registers.add_dot(pixel, vector.offset, vector.lanes, levels, weight)
+                                    own = levels(vector.lanes)
+                                    registers.add_dot(pixel, vector.offset, vector.lanes, own, weight)
 
                     def value_of(pixel: int, offset: int, live: int) -> Expr:
-                        return ends.levels(registers.floats(pixel, offset, live), channel + offset, live)
+                        return ends.levels(registers.floats(pixel, offset, live), channel + offset, live, pixel)
 
                     def place(pixel: int, offset: int) -> Expr:
                         return ((y * size + start + pixel) * outputs + channel + offset) // WORD
 
-                    write_levels(value_of, count, width, features, output, place)
+                    write_levels(value_of, count, width, features, Written(output, place))
 
                 blocks(size, tile.columns, one_tile)
 
@@ -133,7 +137,10 @@ def _columns(spec: KernelSpec) -> int:
 
 @dataclass(frozen=True)
 class _ImageRows:
-    """Rows of an image as words (one, or two) of the levels of a pixel's channels, padded by zero points."""
+    """Rows of an image as words (one, or two) of the levels of a pixel's channels, padded by zero points.
+
+    They are as ``as_factor`` gives them.
+    """
 
     spec: KernelSpec
     features: CpuFeatures
@@ -151,6 +158,22 @@ class _ImageRows:
         slots = _slots(self.spec)
         slot = tirx.floormod(row + slots, slots)
         return (slot * _columns(self.spec) + column + self.spec.kernel_size // 2) * self._pixel_words
+
+    def words(self, first: Expr, count: int) -> Callable[[int], Callable[[int], Expr]]:
+        """Any of ``count`` words, in as many lanes as wanted; NEON multiplies by any lane of several."""
+        if not is_arm(dot_of(self.features)):
+            return lambda at: partial(spread, keep(load(self.ring, first + at)))
+        pieces = vectors(count, WORD)
+        loaded = [keep(load(self.ring, first + piece.offset, piece.lanes)) for piece in pieces]
+
+        def word(at: int) -> Callable[[int], Expr]:
+            number_of = next(n for n, piece in enumerate(pieces) if at < piece.offset + piece.lanes)
+            own, piece = loaded[number_of], pieces[number_of]
+            if piece.lanes == 1:
+                return partial(spread, own)
+            return lambda lanes: lane_in_all(own, at - piece.offset, lanes)
+
+        return word
 
     def _pad(self, at: Expr) -> None:
         store(self.ring, load(self.zeros, number(0), self._pixel_words), at, self._pixel_words)
@@ -187,7 +210,8 @@ class _ImageRows:
             count = self._pixel_words * lanes
             if not has_bytes(self.features):
                 as_bytes = bits(as_bytes, wide("uint8", WORD * lanes)).astype(wide("uint16", WORD * lanes))
-            store(self.ring, bits(as_bytes, wide("int32", count)), self.at(row, column), count)
+            words = as_factor(bits(as_bytes, wide("int32", count)), count, self.features)
+            store(self.ring, words, self.at(row, column), count)
 
     def _pixels(self, lanes: int) -> list[int]:
         """Where narrowed vectors hold the bytes of each pixel's word."""
@@ -227,8 +251,9 @@ def pack_image(spec: KernelSpec, tile: WindowTile, constants: list[NDArray[Any]]
     words = np.pad(weights, ((0, 0), (0, 0), (0, missing), (0, 0))).reshape(-1, spec.out_channels)
     repeated = np.tile(inputs, features.lanes).astype(np.float32)
     depth = spec.kernel_size**2 * spec.in_channels
-    packed = pack_words(words[:, order], features, tile.channels)
-    zero_words = as_words(np.pad(zeros, (0, missing)).reshape(-1, factor_levels(features)))
+    packed = pack_words(words[:, order], features, tile.channels, depth=depth)
+    factors = zeros ^ LEVEL_OFFSET if has_starts(features) else zeros
+    zero_words = as_words(np.pad(factors, (0, missing)).reshape(-1, factor_levels(features)))
     return [repeated, zero_words, packed, biased_ends(ends[:, order], depth)]
 
 

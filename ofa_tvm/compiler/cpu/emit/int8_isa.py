@@ -28,6 +28,11 @@ _PACK_TO_BYTES = {16: "llvm.x86.avx512.packuswb.512", 8: "llvm.x86.avx2.packuswb
 _ROUND = {8: "llvm.x86.avx.cvt.ps2dq.256", 4: "llvm.x86.sse2.cvtps2dq"}
 
 
+def is_arm(how: Dot) -> bool:
+    """Whether this is NEON: it multiplies by any lane of a register, and narrows without a shuffle."""
+    return how in ("sdot", "usdot")
+
+
 def takes_signed(how: Dot) -> bool:
     """Whether both sides of a dot product are signed: levels lose 128, and sums begin with what that takes away."""
     return how == "sdot"
@@ -53,6 +58,19 @@ def bits(value: Expr, dtype: str) -> Expr:
     return tirx.reinterpret(dtype, value)
 
 
+FIRST_UNUSED_BIT, UNUSED_BITS = 16, 15
+"""Of the number of a task, which is small and not negative."""
+
+
+def unknown_zero(task: Expr, pixel: int) -> Expr:
+    """0, added to an address where each pixel is to load the same numbers (NEON).
+
+    Its multiply-adds overwrite what they add to, so pixels need copies. Copies between registers take the place of
+    arithmetic, loads do not. LLVM would load once and copy, did it know that no task has these bits.
+    """
+    return tirx.bitwise_and(task, number(1 << (FIRST_UNUSED_BIT + pixel % UNUSED_BITS)))
+
+
 def filled(value: float, dtype: str, lanes: int) -> Expr:
     """A number in every lane."""
     return spread(tirx.const(value, dtype), lanes)
@@ -68,15 +86,21 @@ def dot(total: Expr, levels: Expr, weights: Expr, lanes: int, how: Dot) -> Expr:
 
     Levels are unsigned, but where ``takes_signed``.
     """
+    as_bytes = f"int8x{WORD * lanes}"
     if how == "sdot":
-        as_bytes = f"int8x{WORD * lanes}"
         # Levels come second: only there a lane of a register can be meant.
         return call(f"int32x{lanes}", "llvm.aarch64.neon.sdot", total, bits(weights, as_bytes), bits(levels, as_bytes))
+    if how == "usdot":
+        return call(f"int32x{lanes}", "llvm.aarch64.neon.usdot", total, bits(levels, as_bytes), bits(weights, as_bytes))
     if how == "vnni":
-        as_bytes = f"int8x{WORD * lanes}"
         return call(f"int32x{lanes}", _DOT[lanes], total, bits(levels, as_bytes), bits(weights, as_bytes))
     pairs = f"int16x{2 * lanes}"
     return total + call(f"int32x{lanes}", _MULTIPLY_PAIRS[lanes], bits(levels, pairs), bits(weights, pairs))
+
+
+def matrix_product(total: Expr, levels: Expr, weights: Expr) -> Expr:
+    """``total`` (2x2 int32) plus eight levels of two pixels times as many weights of two channels."""
+    return call("int32x4", "llvm.aarch64.neon.usmmla", total, bits(levels, "int8x16"), bits(weights, "int8x16"))
 
 
 def add_bytes(total: Expr, levels: Expr, ones: Expr, lanes: int, how: Dot) -> Expr:
@@ -101,7 +125,7 @@ def _every_other(data: Expr, first_bit: int, lanes: int) -> Expr:
 
 def rounded(value: Expr, lanes: int, how: Dot) -> Expr:
     """The nearest even integers (int32)."""
-    if how == "sdot":
+    if is_arm(how):
         return call(wide("int32", lanes), "llvm.aarch64.neon.fcvtns", value)
     if lanes in _ROUND:
         return call(wide("int32", lanes), _ROUND[lanes], value)
@@ -109,14 +133,18 @@ def rounded(value: Expr, lanes: int, how: Dot) -> Expr:
     return call(f"int32x{lanes}", "llvm.x86.avx512.mask.cvtps2dq.512", value, zeros, every, to_nearest)
 
 
-def clipped(value: Expr, low: float, high: float, lanes: int) -> Expr:
+def clipped(value: Expr, low: float, high: float, lanes: int, how: Dot) -> Expr:
     """Within a range."""
+    if is_arm(how):
+        # LLVM makes two instructions of each comparison, because of what a number that is none would give.
+        at_most = call(wide(FLOAT, lanes), "llvm.minnum", value, filled(high, FLOAT, lanes))
+        return call(wide(FLOAT, lanes), "llvm.maxnum", at_most, filled(low, FLOAT, lanes))
     return tirx.max(tirx.min(value, filled(high, FLOAT, lanes)), filled(low, FLOAT, lanes))
 
 
 def narrowed(values: list[Expr], lanes: int, how: Dot) -> Expr:
     """Four int32 vectors as saturated bytes: of each 128-bit part four bytes of each vector, then the next part."""
-    if how == "sdot":
+    if is_arm(how):
         return _narrowed_by_neon(values)
     to_16, to_8 = wide("int16", 2 * lanes), wide("int8", 4 * lanes)
     halves = [keep(call(to_16, _PACK_TO_16_BITS[lanes], *values[at : at + 2])) for at in (0, 2)]
@@ -139,3 +167,14 @@ def _narrowed_by_neon(values: list[Expr]) -> Expr:
         joined = tirx.Shuffle(quarters[at : at + 2], [number(lane) for lane in range(8)])
         halves.append(keep(call("int8x8", "llvm.aarch64.neon.sqxtun", joined)))
     return keep(tirx.Shuffle(halves, [number(lane) for lane in range(16)]))
+
+
+def floats_of_bytes(data: Expr, first: int) -> Expr:
+    """Four of 16 unsigned bytes as float32 (NEON): they become the last bits of 2^23, which is taken away."""
+    nowhere, exponent = tirx.const(-1, "int8"), tirx.const(16, "int8")
+    places = [
+        place for byte in range(first, first + 4) for place in (tirx.const(byte, "int8"), nowhere, nowhere, exponent)
+    ]
+    order = tirx.Shuffle(places, [number(at) for at in range(16)])
+    looked_up = call("int8x16", "llvm.aarch64.neon.tbl2", bits(data, "int8x16"), filled(0x4B, "int8", 16), order)
+    return bits(looked_up, "float32x4") - filled(float(1 << 23), FLOAT, 4)

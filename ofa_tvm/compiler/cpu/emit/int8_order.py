@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures, Dot
 from ofa_tvm.compiler.cpu.emit.int8_isa import LEVEL_OFFSET, WORD, levels_of, takes_signed
+from ofa_tvm.graph.biased_sums import first_sum
 from ofa_tvm.graph.kernel import KernelSpec
 
 NARROWED = 4
@@ -101,19 +102,25 @@ def dealt_order(channels: int, lanes: int, *sizes: int) -> NDArray[np.intp]:
     return np.array(order, dtype=np.intp)
 
 
-def pack_words(matrix: NDArray[np.int8], features: CpuFeatures, *sizes: int) -> NDArray[np.int8]:
+def pack_words(
+    matrix: NDArray[np.int8], features: CpuFeatures, *sizes: int, of_matrices: bool = False, depth: int | None = None
+) -> NDArray[np.int8]:
     """``vector_ir.pack_panels`` with the weights of a word's inputs (``factor_levels``) of an output side by side.
 
     Inputs and outputs that are no multiples of four are filled with zeros. Where dot products take signed levels, each
-    panel begins with what its sums begin with.
+    panel begins with what its sums begin with. ``of_matrices``: two words of an output side by side, see ``WordTile``,
+    as is ``depth``, if that is not the matrix's.
     """
     if sizes:
         parts = [matrix[:, start : start + sizes[0]] for start in range(0, matrix.shape[1], sizes[0])]
-        return np.concatenate([pack_words(part, features, *sizes[1:]) for part in parts])
-    depth, width = matrix.shape
-    padded = np.pad(matrix, ((0, -depth % WORD), (0, -width % WORD)))
+        return np.concatenate(
+            [pack_words(part, features, *sizes[1:], of_matrices=of_matrices, depth=depth) for part in parts]
+        )
+    padded = np.pad(matrix, [(0, -size % WORD) for size in matrix.shape])
+    if of_matrices:
+        return as_words(padded.reshape(-1, 2 * WORD, padded.shape[1]).transpose(0, 2, 1).reshape(-1, WORD))
     words = as_words(padded.reshape(-1, factor_levels(features), padded.shape[1]).transpose(0, 2, 1))
-    return np.concatenate([starts(padded), words]) if has_starts(features) else words
+    return np.concatenate([starts(padded, depth or len(matrix)), words]) if has_starts(features) else words
 
 
 def as_words(values: NDArray[Any]) -> NDArray[np.int8]:
@@ -122,9 +129,9 @@ def as_words(values: NDArray[Any]) -> NDArray[np.int8]:
     return np.frombuffer(np.ascontiguousarray(wide_enough).tobytes(), np.int8)
 
 
-def starts(matrix: NDArray[np.int8]) -> NDArray[np.int8]:
-    """What the sums of each output of a matrix (in, out) begin with, as bytes of int32."""
-    sums: NDArray[np.int32] = LEVEL_OFFSET * matrix.sum(0, np.int32)
+def starts(matrix: NDArray[np.int8], depth: int) -> NDArray[np.int8]:
+    """What sums of each output of a matrix (in, out) begin with, as bytes of int32; ``depth`` as of ``WordTile``."""
+    sums: NDArray[np.int32] = LEVEL_OFFSET * matrix.sum(0, np.int32) + first_sum(depth)
     return np.frombuffer(sums.astype(np.int32).tobytes(), np.int8)
 
 
@@ -136,6 +143,11 @@ def has_starts(features: CpuFeatures) -> bool:
 def dot_of(features: CpuFeatures) -> Dot:
     """How a CPU that has int8 kernels multiplies bytes."""
     return features.dot or "madd"
+
+
+def has_matrices(depth: int, features: CpuFeatures) -> bool:
+    """Whether products of so many inputs are those of 2x8 and 8x2 matrices (i8mm)."""
+    return dot_of(features) == "usdot" and depth % (2 * WORD) == 0
 
 
 def factor_levels(features: CpuFeatures) -> int:

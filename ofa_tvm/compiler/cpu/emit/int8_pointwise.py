@@ -9,23 +9,33 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, add_sums, close_sums, ends_argument, load_levels, write_levels
-from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, fused
+from ofa_tvm.compiler.cpu.emit.int8_ends import (
+    Ends,
+    TileSums,
+    Written,
+    arm_end_cycles,
+    close_sums,
+    ends_argument,
+    load_levels,
+    write_levels,
+)
+from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, fused, is_arm, unknown_zero, wide
 from ofa_tvm.compiler.cpu.emit.int8_order import (
     NARROWED,
-    Group,
     dealt_order,
+    dot_of,
     factor_levels,
     group_of,
     has_bytes,
+    has_matrices,
     is_int8,
     pack_words,
     panel_words,
 )
-from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, widen, word_tile_fits
+from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, multiply_words, product_cycles, widen, word_tile_fits
 from ofa_tvm.compiler.cpu.emit.pointwise import PointwiseTile
 from ofa_tvm.compiler.cpu.emit.pointwise import suits as float_suits
-from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, panel_widths, shared_blocks, tile_cycles
+from ofa_tvm.compiler.cpu.emit.template import Template, block_sizes, panel_widths, shared_blocks
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
     Buffer,
@@ -37,7 +47,9 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     kernel,
     load,
     number,
+    store,
     typed_arguments,
+    vectors,
 )
 from ofa_tvm.graph.biased_sums import biased_ends
 from ofa_tvm.graph.kernel import KernelSpec
@@ -63,14 +75,15 @@ def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Poin
 
     Where dot products do not take a map's words, tiles of a few pixels run within panels of channels, always.
     """
-    area, outputs, words = spec.in_size**2, spec.out_channels, spec.in_channels // factor_levels(features)
+    area, outputs = spec.in_size**2, spec.out_channels
+    most = TileSums.channels(features) if spec.pooled else outputs
     widths = panel_widths(outputs, features)
-    for channels in widths[:1] if spec.pooled else widths:
+    for channels in [width for width in widths if width <= most] or widths[:1]:
         for pixels in range(1, min(MAX_PIXELS, area) + 1):
             if not word_tile_fits(pixels, channels, features):
                 break
             cycles = sum(
-                times * many * _tile_cycles(spec, words, count, width, features.lanes)
+                times * many * _tile_cycles(spec, count, width, features)
                 for count, times in block_sizes(area, pixels)
                 for width, many in block_sizes(outputs, channels)
             )
@@ -82,11 +95,14 @@ def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Poin
                 yield cycles * uneven * order, PointwiseTile(pixels, channels, "channels")
 
 
-def _tile_cycles(spec: KernelSpec, words: int, pixels: int, width: int, lanes: int) -> float:
-    narrow = -(-width // lanes)
+def _tile_cycles(spec: KernelSpec, pixels: int, width: int, features: CpuFeatures) -> float:
+    narrow = -(-width // features.lanes)
+    products = product_cycles(spec.in_channels, pixels, width, features, spec.scaled)
+    if is_arm(dot_of(features)):
+        return products + TILE_CYCLES + arm_end_cycles(pixels, width, spec.activation, spec.pooled)
     # Packs take four vectors of sums: pixels that do not fill them cost as if they did.
     ends = -(-pixels * narrow // NARROWED) * NARROWED * END_CYCLES.get(spec.activation, PLAIN_END_CYCLES) / 2
-    return words * tile_cycles(pixels, width, lanes) + TILE_CYCLES + ends
+    return products + TILE_CYCLES + ends
 
 
 def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFunc:
@@ -107,8 +123,8 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFu
             sums=(FLOAT, outputs) if spec.pooled else None,
             scratch=("int32", scratch_words(spec, tile, features)) if has_scratch else None,
         )
-        ends = Ends(ends_rows, outputs, spec.activation)
-        gate = _Gate(input_map, scales, gating, scratch, depth, features)
+        ends = Ends(ends_rows, outputs, spec.activation, dot_of(features), share.task)
+        gate = _Gate(input_map, scales, gating, scratch, spec, tile, features, share.task)
         product = _Product(spec, features, weights, ends, residual, output, sums)
 
         def all_panels(pixel: Expr, count: int) -> None:
@@ -140,6 +156,8 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFu
                 share if spec.pooled else None,
             )
 
+        if scales is not None and keeps_factors(features):
+            gate.write_factors()
         if not has_bytes(features):
             blocks(pixels, _near_pixels(spec, tile, features), wide_panels, None if spec.pooled else share)
         elif tile.outer == "pixels":
@@ -177,8 +195,10 @@ class _Product:
         spec, features, (channel, width), (buffer, first) = self.spec, self.features, channels, words
         depth, pixel_words = spec.in_channels, spec.in_channels // factor_levels(features)
         at = channel * panel_words(depth, features)
-        registers = WordTile(count, width, features, depth, (self.weights, at))
-        multiply_words(registers, buffer, lambda p: (first + p) * pixel_words, self.weights, at, depth)
+        of_matrices = has_matrices(depth, features)
+        registers = WordTile(count, width, features, depth, (self.weights, at, self.ends.task), of_matrices)
+        are_factors = spec.scaled and has_bytes(features)
+        multiply_words(registers, buffer, lambda p: (first + p) * pixel_words, self.weights, at, depth, are_factors)
 
         def place(p: int, offset: int) -> Expr:
             return ((pixel + p) * spec.out_channels + channel + offset) // WORD
@@ -188,12 +208,11 @@ class _Product:
             if self.residual is not None:
                 group, vector = group_of(width, features.lanes, offset)
                 added = load_levels(self.residual, place(p, group.offset), group, vector)
-            return self.ends.levels(registers.floats(p, offset, live), channel + offset, live, added)
+            return self.ends.levels(registers.floats(p, offset, live), channel + offset, live, p, added)
 
-        def summed(data: Expr, group: Group, live: int) -> None:
-            add_sums(self.sums, channel + group.offset, data, live, group, features)
-
-        write_levels(value, count, width, features, self.output, place, summed if spec.pooled else None)
+        written = None if self.output is None else Written(self.output, place)
+        sums = None if self.sums is None else TileSums(self.sums, channel, features)
+        write_levels(value, count, width, features, written, sums)
 
     def panel(self, words: tuple[Buffer, Expr], pixel: Expr, pixels: tuple[int, int], channels: Channels) -> None:
         """All tiles of some channels and pixels: how many, and how many in a tile."""
@@ -213,12 +232,41 @@ class _Gate:
     scales: Buffer
     gating: Buffer
     scratch: Buffer
-    depth: int
+    spec: KernelSpec
+    tile: PointwiseTile
     features: CpuFeatures
+    task: Expr
+
+    @property
+    def depth(self) -> int:
+        """Channels."""
+        return self.spec.in_channels
+
+    @property
+    def _factors_at(self) -> int:
+        """Where factors are kept in scratch memory, behind the levels; what is added follows them."""
+        return self.tile.pixels * self.depth // WORD
+
+    def write_factors(self) -> None:
+        """Keep what does not depend on pixels."""
+        lanes = self.features.lanes
+
+        def some(channel: Expr, width: int) -> None:
+            for vector in vectors(width, lanes):
+                for row, value in enumerate(self._factor(channel + vector.offset, vector.lanes)):
+                    at = self._factors_at + row * self.depth + channel + vector.offset
+                    store(self.scratch, bits(value, wide("int32", vector.lanes)), at, vector.lanes)
+
+        blocks(self.depth, lanes, some)
+
+    def _kept(self, row: int, channel: Expr, lanes: int) -> Expr:
+        return bits(load(self.scratch, self._factors_at + row * self.depth + channel, lanes), wide(FLOAT, lanes))
 
     def write(self, pixel: Expr, count: int, to: Expr = 0) -> None:
         """Write some pixels to scratch memory, from its pixel ``to`` on."""
-        blocks(self.depth, self.features.lanes, lambda channel, width: self._write(pixel, count, to, (channel, width)))
+        # What is narrowed at once is a vector, and on ARM one of bytes.
+        width = WORD * WORD if is_arm(dot_of(self.features)) else self.features.lanes
+        blocks(self.depth, width, lambda channel, width: self._write(pixel, count, to, (channel, width)))
 
     def _write(self, pixel: Expr, count: int, to: Expr, some: tuple[Expr, int]) -> None:
         channel, width = some
@@ -227,15 +275,24 @@ class _Gate:
         def value(p: int, offset: int, live: int) -> Expr:
             at = channel + offset
             if offset not in factors:
-                factors[offset] = self._factor(at, live)
+                factors[offset] = self._factors(at, live)
             factor, plus = factors[offset]
-            word = ((pixel + p) * self.depth + at) // WORD
-            return fused(load_levels(self.input_map, word, Group(offset, live, 1), 0), factor, plus, live)
+            if keeps_factors(self.features):
+                plus = self._kept(1, at + unknown_zero(self.task, p), live)
+            group, vector = group_of(width, self.features.lanes, offset)
+            word = ((pixel + p) * self.depth + channel + group.offset) // WORD
+            return fused(load_levels(self.input_map, word, group, vector), factor, plus, live)
 
         def place(p: int, offset: int) -> Expr:
             return ((to + p) * self.depth + channel + offset) // WORD
 
-        write_levels(value, count, width, self.features, self.scratch, place)
+        are_factors = has_bytes(self.features)
+        write_levels(value, count, width, self.features, Written(self.scratch, place, are_factors))
+
+    def _factors(self, at: Expr, lanes: int) -> tuple[Expr, Expr]:
+        if keeps_factors(self.features):
+            return keep(self._kept(0, at, lanes)), None
+        return self._factor(at, lanes)
 
     def _factor(self, at: Expr, lanes: int) -> tuple[Expr, Expr]:
         """By what levels are multiplied, and what is added."""
@@ -250,15 +307,24 @@ def pack(spec: KernelSpec, tile: PointwiseTile, constants: list[NDArray[Any]], f
     order = dealt_order(spec.out_channels, features.lanes, tile.channels)
     return [
         *gating,
-        pack_words(weights[:, order], features, tile.channels),
+        pack_words(weights[:, order], features, tile.channels, of_matrices=has_matrices(spec.in_channels, features)),
         biased_ends(ends[:, order], spec.in_channels),
     ]
 
 
+def keeps_factors(features: CpuFeatures) -> bool:
+    """Whether a gate reads factors: where vectors have few lanes, making them costs too much for each tile."""
+    return is_arm(dot_of(features))
+
+
 def scratch_words(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> int:
-    """The scaled levels of one tile; where dot products do not take a map's words, wider levels behind them."""
+    """The scaled levels of one tile; where dot products do not take a map's words, wider levels behind them.
+
+    On ARM also the factors of channels.
+    """
     if has_bytes(features):
-        return tile.pixels * spec.in_channels // WORD if spec.scaled else 0
+        factors = 2 * spec.in_channels if keeps_factors(features) else 0
+        return tile.pixels * spec.in_channels // WORD + factors if spec.scaled else 0
     near = _near_pixels(spec, tile, features)
     return _wide_words(spec, tile, features) + near * spec.in_channels // factor_levels(features)
 
@@ -281,8 +347,8 @@ def _wide_words(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) ->
 
 
 def suits(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> bool:
-    """Whether a tile is of whole words, and one vector wide where sums are wanted."""
-    is_narrow = not spec.pooled or tile.channels <= features.lanes
+    """Whether a tile is of whole words, and narrow enough where sums are wanted."""
+    is_narrow = not spec.pooled or tile.channels <= TileSums.channels(features)
     return is_narrow and tile.channels % WORD == 0 and float_suits(spec, tile, features)
 
 

@@ -6,16 +6,38 @@ from collections.abc import Callable
 from functools import partial
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.int8_isa import SIGN_BITS, WORD, bits, dot, filled, wide
-from ofa_tvm.compiler.cpu.emit.int8_order import dot_of, factor_levels, has_bytes, has_starts
+from ofa_tvm.compiler.cpu.emit.int8_isa import (
+    SIGN_BITS,
+    WORD,
+    bits,
+    dot,
+    filled,
+    is_arm,
+    matrix_product,
+    unknown_zero,
+    wide,
+)
+from ofa_tvm.compiler.cpu.emit.int8_order import dot_of, factor_levels, has_bytes, has_matrices, has_starts
+from ofa_tvm.compiler.cpu.emit.template import PER_CYCLE, tile_cycles
 from ofa_tvm.compiler.cpu.emit.vector_ir import FLOAT, Buffer, Expr, blocks, keep, load, number, spread, store, vectors
 from ofa_tvm.compiler.tvm_api.names import T, tirx
-from ofa_tvm.graph.biased_sums import BIAS_BITS, sums_are_biased
+from ofa_tvm.graph.biased_sums import first_sum, sums_are_biased
+
+DOT_LATENCY_CYCLES = 2
+TAKEN = 4
+"""Micro-operations that an ARM core takes in a cycle."""
+LOAD = 2
+"""Micro-operations of a vector that is loaded."""
 
 
 def shuffled(value: Expr, units: list[int]) -> Expr:
     """Lanes of a vector in another order, or some of them."""
     return tirx.Shuffle([value], [number(unit) for unit in units])
+
+
+def lane_in_all(value: Expr, lane: int, lanes: int) -> Expr:
+    """A lane of a vector of at least half as many."""
+    return tirx.Shuffle([value, value], [number(lane)] * lanes)
 
 
 def as_factor(words: Expr, lanes: int, features: CpuFeatures) -> Expr:
@@ -52,9 +74,23 @@ def word_tile_fits(pixels: int, channels: int, features: CpuFeatures) -> bool:
 
     Products of 16-bit numbers are added by an instruction of their own, so they need a register, too.
     """
-    inputs = pixels if has_starts(features) else 1 if has_bytes(features) else 2
+    inputs = pixels if is_arm(dot_of(features)) else 1 if has_bytes(features) else 2
     vectors_wide = -(-channels // features.lanes)
     return pixels * vectors_wide + vectors_wide + inputs <= features.registers
+
+
+def product_cycles(depth: int, pixels: int, channels: int, features: CpuFeatures, are_factors: bool = False) -> float:
+    """Expected cycles of a register tile's products of so many inputs, see ``multiply_words``."""
+    words, wide_channels = depth // factor_levels(features), -(-channels // features.lanes)
+    if not is_arm(dot_of(features)):
+        return words * tile_cycles(pixels, channels, features.lanes)
+    # Of four words.
+    loads = pixels + WORD * wide_channels
+    if has_matrices(depth, features):
+        work = -(-pixels // 2) * (WORD * wide_channels + 2)
+    else:
+        work = pixels * (WORD * wide_channels + (has_starts(features) and not are_factors))
+    return words / WORD * max(max(work, loads) / PER_CYCLE, (work + LOAD * loads) / TAKEN, WORD * DOT_LATENCY_CYCLES)
 
 
 class WordTile:
@@ -65,7 +101,8 @@ class WordTile:
         channels: of the tile.
         features: of the CPU.
         depth: products that each sum gets; None where sums are float32.
-        own_starts: where the tile's starts are, where sums have them.
+        own_starts: where the tile's starts are, where sums have them, and the task.
+        of_matrices: a vector is two channels of two pixels, as products of matrices give them.
     """
 
     def __init__(
@@ -74,18 +111,21 @@ class WordTile:
         channels: int,
         features: CpuFeatures,
         depth: int | None = None,
-        own_starts: tuple[Buffer, Expr] | None = None,
+        own_starts: tuple[Buffer, Expr, Expr] | None = None,
+        of_matrices: bool = False,
     ) -> None:
         self.pixels, self.vectors, self.features = pixels, vectors(channels, features.lanes), features
+        self.of_matrices = of_matrices
         self._dtype = FLOAT if depth is None else "int32"
         self._channels, self._is_biased = channels, depth is not None and sums_are_biased(depth)
-        self._registers = T.alloc_buffer((pixels * channels,), self._dtype, scope="local")
+        held = pixels + pixels % 2 if of_matrices else pixels
+        self._registers = T.alloc_buffer((held * channels,), self._dtype, scope="local")
         for vector in self.vectors:
-            start = filled(BIAS_BITS if self._is_biased else 0, self._dtype, vector.lanes)
-            if own_starts is not None and has_starts(features):
-                buffer, at = own_starts
-                start = keep(start + load(buffer, at + vector.offset, vector.lanes))
-            for pixel in range(pixels):
+            for pixel in range(held):
+                start = filled(0 if depth is None else first_sum(depth), self._dtype, vector.lanes)
+                if own_starts is not None and has_starts(features):
+                    buffer, at, task = own_starts
+                    start = load(buffer, at + vector.offset + unknown_zero(task, pixel), vector.lanes)
                 store(self._registers, start, self._at(pixel, vector.offset), vector.lanes)
 
     def update(self, pixel: int, offset: int, lanes: int, change: Callable[[Expr], Expr]) -> None:
@@ -97,27 +137,47 @@ class WordTile:
         """Add the products of a lane's word; levels are as ``as_factor`` gives them."""
         self.update(pixel, offset, lanes, lambda total: dot(total, levels, weights, lanes, dot_of(self.features)))
 
+    def add_matrix(self, pixel: int, offset: int, levels: Expr, weights: Expr) -> None:
+        """Add the products of two pixels' words with those of two channels; both numbers are even."""
+        at = number(pixel * self._channels + 2 * offset)
+        store(self._registers, matrix_product(load(self._registers, at, WORD), levels, weights), at, WORD)
+
     def add(self, pixel: int, offset: int, lanes: int, value: Expr) -> None:
         """Add a vector."""
         self.update(pixel, offset, lanes, lambda total: total + value)
 
     def floats(self, pixel: int, offset: int, lanes: int) -> Expr:
         """A pixel's sums as float32, biased if they are (``graph.biased_sums``)."""
-        value = load(self._registers, self._at(pixel, offset), lanes)
+        value = self._of_matrices(pixel, offset) if self.of_matrices else self._of_lanes(pixel, offset, lanes)
         if self._is_biased:
             return keep(bits(value, wide(FLOAT, lanes)))
         return keep(value if self._dtype == FLOAT else value.astype(wide(FLOAT, lanes)))
+
+    def _of_lanes(self, pixel: int, offset: int, lanes: int) -> Expr:
+        return load(self._registers, self._at(pixel, offset), lanes)
+
+    def _of_matrices(self, pixel: int, offset: int) -> Expr:
+        first = pixel // 2 * 2 * self._channels + 2 * offset
+        pairs = [keep(load(self._registers, number(at), WORD)) for at in (first, first + WORD)]
+        return keep(tirx.Shuffle(pairs, [number(2 * (pixel % 2) + lane) for lane in (0, 1, 4, 5)]))
 
     def _at(self, pixel: int, offset: int) -> Expr:
         return number(pixel * self._channels + offset)
 
 
 def multiply_words(
-    tile: WordTile, words: Buffer, pixel_at: Callable[[int], Expr], weights: Buffer, at: Expr, depth: int
+    tile: WordTile,
+    words: Buffer,
+    pixel_at: Callable[[int], Expr],
+    weights: Buffer,
+    at: Expr,
+    depth: int,
+    are_factors: bool = False,
 ) -> None:
     """Add the product of a tile's pixels with one weight panel, see ``vector_ir.multiply_add``.
 
-    ``words`` and ``pixel_at`` are words as dot products take them (``widen``), ``depth`` is inputs.
+    ``words`` and ``pixel_at`` are words as dot products take them (``widen``), ``depth`` is inputs. ``are_factors``:
+    the words are as ``as_factor`` gives them already.
     """
     features = tile.features
     depth //= factor_levels(features)
@@ -130,26 +190,41 @@ def multiply_words(
             for vector, weight in zip(tile.vectors, row, strict=True):
                 tile.add_dot(pixel, vector.offset, vector.lanes, levels(pixel, vector.lanes), weight)
 
-    def word_by_word(begin: int, end: int) -> None:
-        with T.serial(begin, end) as k:
-            loaded = [keep(as_factor(load(words, pixel_at(p) + k), 1, features)) for p in range(tile.pixels)]
-            step(k, lambda pixel, lanes: spread(loaded[pixel], lanes))
+    def matrix_step(k: Expr, loaded: list[Expr], order: list[Expr]) -> None:
+        last = tile.pixels - 1
+        pairs = [
+            keep(tirx.Shuffle([loaded[pixel], loaded[min(pixel + 1, last)]], order)) for pixel in range(0, last + 1, 2)
+        ]
+        for offset in range(0, width, 2):
+            weight = keep(load(weights, first + k * width + 2 * offset, WORD))
+            for pair, levels in enumerate(pairs):
+                tile.add_matrix(2 * pair, offset, levels, weight)
 
-    if not has_starts(features):
-        word_by_word(0, depth)
+    def some_words(k: Expr, count: int) -> None:
+        """As many words of each pixel at once, of which NEON multiplies by any."""
+        loaded = []
+        for pixel in range(tile.pixels):
+            own = load(words, pixel_at(pixel) + k, count)
+            loaded.append(keep(own if are_factors else as_factor(own, count, features)))
+        if tile.of_matrices:
+            for word in range(0, count, 2):
+                matrix_step(k + word, loaded, [number(word + at) for at in (0, 1, count, count + 1)])
+        else:
+            for word in range(count):
+                step(k + word, partial(_lane, loaded, word if count > 1 else None))
+
+    if not is_arm(dot_of(features)):
+        with T.serial(0, depth) as k:
+            some_words(k, 1)
         return
-    # NEON multiplies by any lane of a register: a pixel's next four words are loaded at once.
     whole = depth // WORD
     if whole:
         with T.serial(0, whole) as turn:
-            places = [pixel_at(p) + turn * WORD for p in range(tile.pixels)]
-            loaded = [keep(as_factor(load(words, place, WORD), WORD, features)) for place in places]
-            for word in range(WORD):
-                step(turn * WORD + word, partial(_lane, loaded, word))
-    if depth % WORD:
-        word_by_word(whole * WORD, depth)
+            some_words(turn * WORD, WORD)
+    for rest in vectors(depth % WORD, WORD):
+        some_words(number(whole * WORD + rest.offset), rest.lanes)
 
 
-def _lane(vectors_of: list[Expr], lane: int, pixel: int, lanes: int) -> Expr:
-    """A lane of a pixel's vector in all lanes."""
-    return shuffled(vectors_of[pixel], [lane] * lanes)
+def _lane(loaded: list[Expr], lane: int | None, pixel: int, lanes: int) -> Expr:
+    """A lane of a pixel's vector, or the word that it is, in all lanes."""
+    return spread(loaded[pixel], lanes) if lane is None else lane_in_all(loaded[pixel], lane, lanes)

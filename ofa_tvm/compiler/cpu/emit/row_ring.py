@@ -2,8 +2,9 @@
 
 Some channels of a map at a time go through a ring of words: ``[slot][column, padded][channel]``, each word of
 neighbouring rows of a channel: four, or two where a CPU multiplies 16-bit numbers only. Groups of so many rows take
-turns in the slots. Padding holds the zero points. Output rows that are a multiple of a group's rows apart have the same
-phase: the same groups, and the same words of weights, which are zero where a row has no tap.
+turns in the slots. They hold factors (``as_factor``), since they are read more often than written; padding holds the
+zero points. Output rows that are a multiple of a group's rows apart have the same phase: the same groups, and the same
+words of weights, which are zero where a row has no tap.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
-from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, add_sums, pixel_words, write_levels
-from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, filled, narrowed, paired, wide
+from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, TileSums, Written, pixel_words, write_levels
+from ofa_tvm.compiler.cpu.emit.int8_isa import LEVEL_OFFSET, WORD, bits, filled, narrowed, paired, wide
 from ofa_tvm.compiler.cpu.emit.int8_order import Group, as_words, dot_of, factor_levels, has_starts, starts
 from ofa_tvm.compiler.cpu.emit.int8_tile import WordTile, as_factor
 from ofa_tvm.compiler.cpu.emit.vector_ir import Buffer, Expr, blocks, keep, load, number, store, vectors
@@ -95,13 +96,14 @@ class Phases:
                 tap = self.rows * group + row - self.first_row(phase)
                 if 0 <= tap < k:
                     words[index, :, :, row] = window[tap]
-        own_starts = starts(window.reshape(-1, channels)) if has_starts(self.features) else np.empty(0, np.int8)
+        own_starts = starts(window.reshape(-1, channels), k * k) if has_starts(self.features) else np.empty(0, np.int8)
         return np.concatenate([own_starts, as_words(words)])
 
 
 def words_of_zeros(zeros: NDArray[np.uint8], features: CpuFeatures) -> NDArray[np.int8]:
-    """Zero points as words of a group's rows."""
-    return as_words(np.repeat(zeros[:, None], factor_levels(features), 1))
+    """Zero points as words of a group's rows, as ``as_factor`` gives them."""
+    factors = zeros ^ LEVEL_OFFSET if has_starts(features) else zeros
+    return as_words(np.repeat(factors[:, None], factor_levels(features), 1))
 
 
 def _columns(spec: KernelSpec) -> int:
@@ -197,12 +199,12 @@ class RowRing:
 
     def zero(self, channel: Expr | int, lanes: int) -> Expr:
         """Zero points of channels as int32."""
-        words = load(self._zeros, self._block + channel, lanes)
+        words = as_factor(load(self._zeros, self._block + channel, lanes), lanes, self._features)
         return keep(tirx.bitwise_and(words, filled(255, "int32", lanes)))
 
     def write(self, words: Expr, group: Expr, column: Expr, channel: Expr | int, lanes: int) -> None:
         """Write a column's words of some channels."""
-        store(self._ring, words, self.at(group, column) + channel, lanes)
+        store(self._ring, as_factor(words, lanes, self._features), self.at(group, column) + channel, lanes)
 
     def depthwise(
         self,
@@ -224,7 +226,7 @@ class RowRing:
             first_channel = self._block + channel
 
             def one_tile(start: Expr, count: int) -> None:
-                registers = WordTile(count, width, self._features, k * k, (weights, first_channel))
+                registers = WordTile(count, width, self._features, k * k, (weights, first_channel, ends.task))
                 # A loop, not written out: LLVM would mix its parts, and run out of registers.
                 with T.serial(0, len(needed)) as number_of:
                     words = keep(self.at(group + needed[0] + number_of, start * spec.stride - spec.padding) + channel)
@@ -234,23 +236,20 @@ class RowRing:
                         taps = [keep(load(weights, at + x * spec.out_channels, vector.lanes)) for x in range(k)]
                         first = words + vector.offset
                         for x in range((count - 1) * spec.stride + k):
-                            word = load(self._ring, first + x * self._width, vector.lanes)
-                            levels = keep(as_factor(word, vector.lanes, self._features))
+                            levels = keep(load(self._ring, first + x * self._width, vector.lanes))
                             for pixel in range(count):
                                 if 0 <= (tap := x - pixel * spec.stride) < k:
                                     registers.add_dot(pixel, vector.offset, vector.lanes, levels, taps[tap])
 
                 def value(pixel: int, offset: int, live: int) -> Expr:
-                    return ends.levels(registers.floats(pixel, offset, live), first_channel + offset, live)
-
-                def summed(words: Expr, own: Group, live: int) -> None:
-                    add_sums(sums, first_channel + own.offset, words, live, own, self._features)
+                    return ends.levels(registers.floats(pixel, offset, live), first_channel + offset, live, pixel)
 
                 def place(pixel: int, offset: int) -> Expr:
                     pixels = row * spec.out_size + start + pixel
                     return (pixels * spec.out_channels + first_channel + offset) // WORD
 
-                write_levels(value, count, width, self._features, output, place, None if sums is None else summed)
+                own_sums = None if sums is None else TileSums(sums, first_channel, self._features)
+                write_levels(value, count, width, self._features, Written(output, place), own_sums)
 
             blocks(spec.out_size, tile.columns, one_tile)
 
