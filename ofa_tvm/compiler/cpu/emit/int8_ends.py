@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures, Dot
 from ofa_tvm.compiler.cpu.emit.int8_isa import (
@@ -39,6 +39,13 @@ class Ends:
     activation: Activation
     dot: Dot
     task: Expr
+
+    def of_tile(self, first: Expr) -> Ends:
+        """Of a tile whose first column or pixel this is.
+
+        What is added with hard-swish is more than registers hold: LLVM would load it before all tiles, only to spill it.
+        """
+        return replace(self, task=self.task + first) if self.activation == "hard_swish" else self
 
     def row(self, row: int, channel: Expr, lanes: int) -> Expr:
         """Neighbouring lanes of a row."""

@@ -135,8 +135,9 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
 
                 def panel(channel: Expr, width: int) -> None:
                     def one_tile(column: Expr, count: int) -> None:
+                        own_ends = expand_ends.of_tile(column)
                         at = (block + channel) * panel_words(depth, features)
-                        own_starts = expand_weights, at, share.task
+                        own_starts = expand_weights, at, own_ends.task
                         registers = WordTile(live * count, width, features, depth, own_starts, of_matrices)
 
                         def pixel_at(pixel: int) -> Expr:
@@ -151,7 +152,7 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
                                 for row in range(phases.rows):
                                     if row < live:
                                         total = registers.floats(row * count + along, vector.offset, vector.lanes)
-                                        levels = expand_ends.levels(
+                                        levels = own_ends.levels(
                                             total, block + first, vector.lanes, row * count + along
                                         )
                                         rows.append(rounded(levels, vector.lanes, dot_of(features)))

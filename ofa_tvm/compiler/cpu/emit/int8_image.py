@@ -82,9 +82,10 @@ def emit_image(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Pri
         def one_row(y: Expr) -> None:
             def panel(channel: Expr, width: int) -> None:
                 def one_tile(start: Expr, count: int) -> None:
+                    own_ends = ends.of_tile(start)
                     panel_at = channel * panel_words(WORD * k * k, features)
                     registers = WordTile(
-                        count, width, features, k * k * spec.in_channels, (weights, panel_at, share.task)
+                        count, width, features, k * k * spec.in_channels, (weights, panel_at, own_ends.task)
                     )
                     with T.serial(0, k) as ky:
                         first = keep(rows.at(y * spec.stride - spec.padding + ky, start * spec.stride - spec.padding))
@@ -100,7 +101,7 @@ def emit_image(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Pri
                                     registers.add_dot(pixel, vector.offset, vector.lanes, own, weight)
 
                     def value_of(pixel: int, offset: int, live: int) -> Expr:
-                        return ends.levels(registers.floats(pixel, offset, live), channel + offset, live, pixel)
+                        return own_ends.levels(registers.floats(pixel, offset, live), channel + offset, live, pixel)
 
                     def place(pixel: int, offset: int) -> Expr:
                         return ((y * size + start + pixel) * outputs + channel + offset) // WORD

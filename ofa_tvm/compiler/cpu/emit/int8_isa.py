@@ -58,8 +58,8 @@ def bits(value: Expr, dtype: str) -> Expr:
     return tirx.reinterpret(dtype, value)
 
 
-FIRST_UNUSED_BIT, UNUSED_BITS = 16, 15
-"""Of the number of a task, which is small and not negative."""
+FIRST_UNUSED_BIT, UNUSED_BITS = 20, 11
+"""Of the number of a task, also with that of a pixel added: they are small and not negative."""
 
 
 def unknown_zero(task: Expr, pixel: int) -> Expr:

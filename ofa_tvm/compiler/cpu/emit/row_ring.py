@@ -226,7 +226,8 @@ class RowRing:
             first_channel = self._block + channel
 
             def one_tile(start: Expr, count: int) -> None:
-                registers = WordTile(count, width, self._features, k * k, (weights, first_channel, ends.task))
+                own_ends = ends.of_tile(start)
+                registers = WordTile(count, width, self._features, k * k, (weights, first_channel, own_ends.task))
                 # A loop, not written out: LLVM would mix its parts, and run out of registers.
                 with T.serial(0, len(needed)) as number_of:
                     words = keep(self.at(group + needed[0] + number_of, start * spec.stride - spec.padding) + channel)
@@ -242,7 +243,7 @@ class RowRing:
                                     registers.add_dot(pixel, vector.offset, vector.lanes, levels, taps[tap])
 
                 def value(pixel: int, offset: int, live: int) -> Expr:
-                    return ends.levels(registers.floats(pixel, offset, live), first_channel + offset, live, pixel)
+                    return own_ends.levels(registers.floats(pixel, offset, live), first_channel + offset, live, pixel)
 
                 def place(pixel: int, offset: int) -> Expr:
                     pixels = row * spec.out_size + start + pixel
