@@ -34,6 +34,7 @@ from ofa_tvm.graph.kernel import KernelSpec
 TILE_CYCLES = 8.0
 MAX_COLUMNS = 28
 SPARE_REGISTERS = 4
+SPILL_CYCLES = 1.5
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,10 @@ def deep_cycles(spec: KernelSpec, columns: int, channels: int, features: CpuFeat
         ends = count * -(-pixels // 4) * 12.0
         if is_arm(dot_of(features)):
             products = pixels * spec.kernel_size
-            work = pairs * count * max(products / PER_CYCLE, (products + LOAD * loads) / TAKEN)
+            # LLVM loads what lies in two neighbouring vectors at once, and spills what is too much.
+            held = pixels * count + spec.kernel_size * min(count, 2) + SPARE_REGISTERS
+            spilled = SPILL_CYCLES * max(0, held - features.registers)
+            work = pairs * (count * max(products / PER_CYCLE, (products + LOAD * loads) / TAKEN) + spilled)
             ends = arm_end_cycles(pixels, channels, spec.activation, spec.pooled)
         total += times * (work + phases.count * (TILE_CYCLES + ends))
     return total
