@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,20 @@ def test_dot_products_are_instructions(mcpu, instruction, tmp_path):
     cache = cache_for(mcpu, 1, tmp_path)
     for spec in (KERNELS[0], KERNELS[16]):
         assert instruction in generate(cache.kernel(spec), cache.target).inspect_source("s")
+
+
+@pytest.mark.parametrize(("mcpu", "product"), [("cortex-a76", "sdot"), ("neoverse-n2", "usmmla")])
+def test_code_for_arm_has_its_instructions_and_few_copies(mcpu, product, tmp_path):
+    attributes = {"kind": "llvm", "mcpu": mcpu, "mtriple": "aarch64-linux-gnu", "num-cores": 1}
+    cache = ObjectCache(attributes, tmp_path)
+    spec = int8("expand_depthwise", 64, 96, 14, kernel_size=5, activation="hard_swish", pooled=True)
+    lines = [line.split() for line in generate(cache.kernel(spec), cache.target).inspect_source("s").splitlines()]
+    used = Counter(line[0] for line in lines if line)
+    assert used[product] >= 32
+    assert used["fminnm"] == used["fmaxnm"] > 0
+    assert not used["fcmgt"]
+    copies = sum(line[0] == "mov" and line[1].startswith("v") and line[2].endswith(".16b") for line in lines if line)
+    assert copies < used["fmla"] / 2
 
 
 @pytest.mark.parametrize("device", ["estimate", "pack", "rpc:127.0.0.1:9190"])
