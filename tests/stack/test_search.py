@@ -68,7 +68,18 @@ def run(tiny_space, tiny_dataset, facts, tmp_path, monkeypatch):
     return searched
 
 
-def test_a_dry_run_says_what_a_search_would_cost_and_leaves_nothing(run, tmp_path, capsys) -> None:
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """Accuracies by formula, and models whose quality nobody asks for."""
+
+    def answers(self, supernet, config):
+        return np.arange(self.count) < self.count * min(0.9, supernet.space.network(config).macs / 1e6)
+
+    monkeypatch.setattr(Evaluator, "answers", answers)
+    monkeypatch.setattr(LatencyBench, "fit_and_save", lambda self: {"mape": 0.01, "samples": 25})
+
+
+def test_a_dry_run_says_what_a_search_would_cost_and_leaves_nothing(run, quick, tmp_path, capsys) -> None:
     log = {path: path.read_bytes() for path in (tmp_path / "logs").rglob("*") if path.is_file()}
     assert run("--max-latency-ms", "100", "--dry-run", "--json") == 0
     (expected,) = json.loads(capsys.readouterr().out)["expected"]
@@ -132,7 +143,7 @@ def _keeps_what_a_report_shows(result: SearchResult) -> None:
 
 
 @needs_int8
-def test_each_budget_gets_the_better_precision(run, tiny_space, tmp_path, monkeypatch, capsys) -> None:
+def test_each_budget_gets_the_better_precision(run, quick, tiny_space, tmp_path, monkeypatch, capsys) -> None:
     tuned_log(tmp_path / "logs", tiny_space, str(tmp_path / "mine.toml"), "int8")
     said = []
 
@@ -167,7 +178,7 @@ def test_precisions_are_those_that_are_tuned(run, tiny_space, tmp_path, capsys) 
 
 
 @needs_int8
-def test_no_precision_meets_the_budget(run, tiny_space, tmp_path, capsys) -> None:
+def test_no_precision_meets_the_budget(run, quick, tiny_space, tmp_path, capsys) -> None:
     tuned_log(tmp_path / "logs", tiny_space, str(tmp_path / "mine.toml"), "int8")
     assert run("--max-latency-ms", "1e-9", "--dtype", "auto") == 4
     assert run("--target", "arm", "--dtype", "auto") == 2
@@ -177,7 +188,7 @@ def test_no_precision_meets_the_budget(run, tiny_space, tmp_path, capsys) -> Non
 
 
 def test_on_a_disturbed_machine_a_budget_is_unsure_and_the_search_ends_with_3(
-    run, tmp_path, monkeypatch, capsys
+    run, quick, tmp_path, monkeypatch, capsys
 ) -> None:
     class DisturbedLater(FormulaDevice):
         def time_subnet(self, space, classes, subnet):
@@ -196,7 +207,7 @@ def test_on_a_disturbed_machine_a_budget_is_unsure_and_the_search_ends_with_3(
     assert not pick.timing.is_sound
 
 
-def test_other_percentiles_and_load_are_told(run, tmp_path, capsys) -> None:
+def test_other_percentiles_and_load_are_told(run, quick, tmp_path, capsys) -> None:
     assert run("--max-latency-ms", "100", "--percentile", "99", "--load", "2") == 0
     assert "latencies are the p99 of single calls beside 2 other busy processes" in capsys.readouterr().out
     result = load_search_result(tmp_path / "out")
@@ -227,7 +238,7 @@ def test_percentiles_and_loads_that_nobody_measures_are_refused(run, capsys, opt
     assert problem in capsys.readouterr().err
 
 
-def test_no_budget_that_can_be_met_ends_with_4(run, tmp_path, capsys) -> None:
+def test_no_budget_that_can_be_met_ends_with_4(run, quick, tmp_path, capsys) -> None:
     assert run("--max-latency-ms", "0.0001", "--max-latency-ms", "0.0002") == 4
     errors = capsys.readouterr().err
     assert "within 0.0001 ms" in errors
@@ -243,7 +254,7 @@ def test_images_of_other_classes_are_refused(run, tiny_dataset, monkeypatch, cap
     assert "other classes" in capsys.readouterr().err
 
 
-def test_images_are_preprocessed_as_the_supernet_was_trained(run, facts, tmp_path, monkeypatch) -> None:
+def test_images_are_preprocessed_as_the_supernet_was_trained(run, quick, facts, tmp_path, monkeypatch) -> None:
     seen = []
     right = Evaluator.top1
 
@@ -278,7 +289,7 @@ def measured_elsewhere(tmp_path, subnets, tiny_space, name="mine") -> TunedSpace
 
 
 def test_finalists_wait_for_a_device_elsewhere_and_are_picked_once_they_are_measured(
-    run, tiny_space, tmp_path, capsys
+    run, quick, tiny_space, tmp_path, capsys
 ) -> None:
     drawn = tiny_space.sample_configs(np.random.default_rng(0), 25)
     measured_elsewhere(tmp_path, drawn, tiny_space)
@@ -303,7 +314,7 @@ def test_finalists_wait_for_a_device_elsewhere_and_are_picked_once_they_are_meas
     assert pick.measured_ms <= 0.99 * fastest
 
 
-def test_the_front_of_what_was_measured_elsewhere(run, tiny_space, tmp_path) -> None:
+def test_the_front_of_what_was_measured_elsewhere(run, quick, tiny_space, tmp_path) -> None:
     drawn = tiny_space.sample_configs(np.random.default_rng(0), 25)
     measured_elsewhere(tmp_path, drawn, tiny_space)
     assert run("--device", "pack") == 0
@@ -312,7 +323,7 @@ def test_the_front_of_what_was_measured_elsewhere(run, tiny_space, tmp_path) -> 
     assert all(pick.measured_ms for pick in result.picks)
 
 
-def test_a_search_packs_what_it_wants_to_have_measured(run, tiny_space, tmp_path, monkeypatch, capsys) -> None:
+def test_a_search_packs_what_it_wants_to_have_measured(run, quick, tiny_space, tmp_path, monkeypatch, capsys) -> None:
     """What is packed is asked for; packing needs spaces that the compiler's processes know, see test_pack."""
     measured_elsewhere(tmp_path, tiny_space.sample_configs(np.random.default_rng(0), 25), tiny_space)
     packed = []
@@ -344,17 +355,6 @@ def test_a_folder_of_other_things_is_refused_and_stays_as_it_was(run, tmp_path, 
     assert run("--max-latency-ms", "100") == 2
     assert "holds something else: mine.txt" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
-
-
-@pytest.fixture
-def quick(monkeypatch) -> None:
-    """Accuracies by formula, and models whose quality nobody asks for."""
-
-    def answers(self, supernet, config):
-        return np.arange(self.count) < self.count * min(0.9, supernet.space.network(config).macs / 1e6)
-
-    monkeypatch.setattr(Evaluator, "answers", answers)
-    monkeypatch.setattr(LatencyBench, "fit_and_save", lambda self: {"mape": 0.01, "samples": 25})
 
 
 @pytest.fixture
