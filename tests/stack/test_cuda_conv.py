@@ -10,6 +10,7 @@ from emulated_cuda import assert_all_compute
 from ofa_tvm.compiler.cuda.emit import EmittedCuda
 from ofa_tvm.compiler.cuda.emit.conv import ConvTile
 from ofa_tvm.compiler.cuda.emit.expand_depthwise import ExpandTile
+from ofa_tvm.compiler.cuda.emit.matrix import MatrixTile
 from ofa_tvm.graph.kernel import KernelSpec
 
 ENDS = KernelSpec("conv", 24, 40, 5, 3, activation="relu", bias=True, residual=True, batch=3)
@@ -22,7 +23,7 @@ HALVED = KernelSpec("expand_depthwise", 24, 24, 8, 5, 2, "hard_swish", bias=True
 VALID = KernelSpec("expand_depthwise", 16, 16, 5, 3, valid=True)
 
 
-def emitted(spec: KernelSpec, tile: ConvTile | ExpandTile) -> EmittedCuda:
+def emitted(spec: KernelSpec, tile: MatrixTile) -> EmittedCuda:
     name = "cuda_conv" if isinstance(tile, ConvTile) else "cuda_expand_depthwise"
     return EmittedCuda(spec, {"template": name, "parameters": asdict(tile)})
 
