@@ -43,7 +43,7 @@ class Ends:
     def of_tile(self, first: Expr) -> Ends:
         """Of a tile whose first column or pixel this is.
 
-        What is added with hard-swish is more than registers hold: LLVM would load it before all tiles, only to spill it.
+        What is added with hard-swish is more than registers hold: LLVM would load it before all tiles, and spill it.
         """
         return replace(self, task=self.task + first) if self.activation == "hard_swish" else self
 
