@@ -1,0 +1,44 @@
+"""Int8 against float32 on a Cortex-A76 by estimates: ``python benchmarks/arm_int8.py [--random 1]``, some minutes.
+
+Random subnets of ``mbv3-cifar`` and of ``mbv3`` at 224 px, both with the ranking's tiles. No ARM chip ran any of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from tuning import say
+
+from ofa_tvm.devices.estimate.device import EstimateDevice
+from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.spaces import get_space
+from ofa_tvm.support.dtype import DType
+from ofa_tvm.timing.turns import WindowPlan
+from ofa_tvm.tuner.job import TunedSubnets
+
+DTYPES: tuple[DType, ...] = ("float32", "int8")
+
+
+def estimated_ms(space: str, subnets: tuple[str, ...], dtype: DType) -> list[float]:
+    """Sums of the kernels of subnets."""
+    target = load_target("arm", device="estimate", dtype=dtype)
+    with EstimateDevice(target) as device:
+        order = TunedSubnets(space, get_space(space).classes, subnets, None)
+        return [timing.times_ms[0] for timing in device.time_subnets(order, WindowPlan(1, 1, 0))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--random", type=int, default=1, help="random subnets of each space")
+    options = parser.parse_args()
+    rng = np.random.default_rng(7)
+    for name, space in (("mbv3-cifar", get_space("mbv3-cifar")), ("mbv3", get_space("mbv3").with_resolutions([224]))):
+        subnets = tuple(config.key for config in space.sample_configs(rng, options.random))
+        floats, levels = (estimated_ms(name, subnets, dtype) for dtype in DTYPES)
+        for subnet, exact, quick in zip(subnets, floats, levels, strict=True):
+            say(f"{name} {subnet}: float32 {exact:.3f} ms, int8 {quick:.3f} ms, {exact / quick:.2f} times as fast")
+
+
+if __name__ == "__main__":
+    main()
