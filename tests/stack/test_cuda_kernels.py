@@ -163,6 +163,7 @@ REAL = [
     image(3, 16, 224, 3, 2, activation="hard_swish", bias=True),
     image(3, 64, 224, 7, 2, activation="relu", bias=True),
     pool("max_pool", 64, 112, 3, 2),
+    KernelSpec("expand_depthwise", 112, 672, 14, 5, 1, "hard_swish", bias=True, pooled=True),
     KernelSpec("conv", 256, 256, 14, 3, activation="relu", bias=True, residual=True),
     KernelSpec("conv", 64, 64, 56, 3, activation="relu", bias=True, batch=64),
     KernelSpec("conv", 24, 96, 56, 5, 2, activation="hard_swish", bias=True),
