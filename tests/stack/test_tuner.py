@@ -312,8 +312,9 @@ def test_vectors_decide_before_cores_how_unlike_a_target_is():
     arm = {"mtriple": "aarch64-linux-gnu", "mattr": ["+neon"], "num-cores": 1}
     distance = CpuTiles({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 1}).unlike
     assert sorted([of(**arm), of("cuda"), of(**narrow), of(**wide), {}], key=distance)[0] == of(**wide)
-    assert CpuTiles({"kind": "llvm", **narrow}).unlike(of(**narrow)) == [0] * 4
-    assert distance({}) == distance(of("cuda")) == [1] * 4
+    assert not any(CpuTiles({"kind": "llvm", **narrow}).unlike(of(**narrow)))
+    assert all(distance({}))
+    assert all(distance(of("cuda")))
 
 
 def test_neighbours_stand_between_the_two_likest_donors():
