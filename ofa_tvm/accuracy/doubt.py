@@ -34,7 +34,7 @@ def doubts(samples: AccuracySamples, images: int, report: PredictorQuality) -> l
         sentences.append(
             f"the best of {len(top1)} subnets is right on {top1.max():.1%} of {images} held-out images, which guessing "
             f"among {samples.space.classes} classes gives, too: nothing was learned; train longer (--steps), or with "
-            "another learning rate (--set learning_rate=...), and look whether the loss falls"
+            "another learning rate (--set rate_scale=...), and look whether the loss falls"
         )
     elif spread < NEEDED * error:
         enough = round(images * (NEEDED * error / max(spread, 1e-9)) ** 2, -2)

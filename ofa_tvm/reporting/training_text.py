@@ -31,4 +31,5 @@ def outcome_text(outcome: TrainingOutcome) -> str:
             f"accuracy predictor: Kendall tau {predictor.kendall_tau:.3f}, mean error {predictor.mae:.2%}, "
             f"each fitted to {predictor.samples} subnets and asked about {predictor.held_out} others"
         )
-    return "\n".join([*lines, str(outcome.cost), f"wrote {outcome.checkpoint}"])
+    done = "wrote" if outcome.has_written else "was trained before:"
+    return "\n".join([*lines, str(outcome.cost), f"{done} {outcome.checkpoint}"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import time
 from copy import deepcopy
 from dataclasses import asdict
@@ -101,6 +102,8 @@ class Trainer:
         self._update = Update(self.supernet, plan, self.result)
         self.steps_done = 0
         self._trained = False
+        self.has_written = False
+        """Whether ``run`` wrote the checkpoint; it leaves a whole one of a finished training alone."""
         self.ledger = Ledger(folder / LEDGER_NAME, uses_gpu=device.type == "cuda")
         self._augment = CropAndFlip(dataset.train.images, device)
         self._labels = torch.from_numpy(dataset.train.labels)
@@ -139,7 +142,7 @@ class Trainer:
             if (self.folder / FILE_NAME).exists():
                 raise UserError(f"{self.folder} holds a supernet without a training's state", "give another --out")
             return
-        tensors, facts = load_tensors(path)
+        tensors, facts = self._load_state(path)
         mine, settings_before = _as_json(self._settings()), facts.training
         changed = [
             name
@@ -164,6 +167,16 @@ class Trainer:
         self.steps_done = facts.training["steps_done"]
         log(f"resuming {self.folder} after step {self.steps_done} of {self.plan.steps}")
 
+    def _load_state(self, path: Path) -> tuple[dict[str, Tensor], SupernetFacts]:
+        try:
+            return load_tensors(path)
+        except UserError as error:
+            if not (self.folder / FILE_NAME).exists():
+                raise
+            moves = " && ".join(f"mv {name} {name}.damaged" for name in _quoted(path, self.folder / FILE_NAME))
+            hint = f"restore it from a copy, or move it away with its supernet, to train both again:\n{moves}"
+            raise UserError(error.what, hint) from error
+
     def _save(self) -> None:
         tensors = {f"model.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
         if self.result is not self.supernet:
@@ -185,8 +198,9 @@ class Trainer:
                     self._train(end, task)
                 self._trained = True
         path = self.folder / FILE_NAME
-        if self.ranks.is_first and (self._trained or not path.exists()):
+        if self.ranks.is_first and (self._trained or not _is_whole(path)):
             save_supernet(path, self.result, self.facts())
+            self.has_written = True
         self.ranks.wait()
         return path
 
@@ -310,6 +324,22 @@ class Trainer:
             f"step {self.steps_done} of {self.plan.steps} ({record['phase']}): loss {loss['largest']:.3f}, "
             f"{images_per_s:.0f} images/s" + (f", on held-out images {accuracies}" if accuracies else "")
         )
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a finished training's checkpoint is there as it was written."""
+    if not path.exists():
+        return False
+    try:
+        load_tensors(path)
+    except UserError as error:
+        log(f"{error.what}; it is written again from the training's state")
+        return False
+    return True
+
+
+def _quoted(*paths: Path) -> list[str]:
+    return [shlex.quote(str(path)) for path in paths]
 
 
 def rate(phase: Phase, step: int) -> float:

@@ -99,6 +99,7 @@ class TrainingOutcome:
         test_images: how many there are.
         predictor: how good the accuracy predictor is; None where there is none.
         cost: of all of it.
+        has_written: whether the checkpoint was written; a whole one of a finished training is left alone.
     """
 
     checkpoint: Path
@@ -106,6 +107,7 @@ class TrainingOutcome:
     test_images: int
     predictor: PredictorQuality | None
     cost: Cost
+    has_written: bool = True
 
     def record(self) -> Record:
         """As a JSON object."""
@@ -247,7 +249,7 @@ class TrainingSession:
             name: SubnetAccuracy(config.key, evaluator.top1(trainer.result, config)) for name, config in configs.items()
         }
         cost = total("train", [cost for part in self.trainers for cost in part.ledger.costs()])
-        outcome = TrainingOutcome(path, test, len(dataset.test), predictor, cost)
+        outcome = TrainingOutcome(path, test, len(dataset.test), predictor, cost, trainer.has_written)
         write_json(trainer.folder / "accuracy.json", outcome.record())
         return outcome
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -208,6 +209,26 @@ def test_a_finished_run_does_nothing_more(copy, tiny_space, tiny_dataset):
     assert not (copy / LOG_NAME).exists()
 
 
+def test_a_damaged_supernet_of_a_finished_training_is_written_again(copy, tiny_space, tiny_dataset):
+    before = (copy / FILE_NAME).read_bytes()
+    for damaged in (before[:-100], b""):
+        (copy / FILE_NAME).write_bytes(damaged)
+        trainer = Trainer(tiny_space, tiny_dataset, PLAN, copy)
+        trainer.run()
+        assert trainer.has_written and (copy / FILE_NAME).read_bytes() == before
+    trainer = Trainer(tiny_space, tiny_dataset, PLAN, copy)
+    trainer.run()
+    assert not trainer.has_written
+
+
+def test_the_hint_at_a_damaged_state_works(copy, tiny_space, tiny_dataset):
+    (copy / STATE_NAME).write_bytes(b"")
+    with pytest.raises(UserError, match="is damaged") as caught:
+        Trainer(tiny_space, tiny_dataset, PLAN, copy)
+    subprocess.run(caught.value.hint.splitlines()[-1], shell=True, check=True)
+    assert Trainer(tiny_space, tiny_dataset, PLAN, copy).steps_done == 0
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
 def test_a_gpu_that_is_not_there_is_said_at_once(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("ofa_tvm.training.session.load_dataset", forbidden)
@@ -357,6 +378,9 @@ def test_a_folder_is_one_process_alone(tiny_space, tiny_dataset, tmp_path, monke
         assert train.main([*command, "--out", str(tmp_path)]) == 2
     assert "is in use by process" in capfd.readouterr().err
     assert train.main([*command, "--out", str(tmp_path)]) == 0
+    assert f"wrote {tmp_path / FILE_NAME}" in capfd.readouterr().out
+    assert train.main([*command, "--out", str(tmp_path)]) == 0
+    assert "wrote" not in capfd.readouterr().out
 
 
 def test_few_images_are_cross_validated(tiny_space, tiny_dataset, tmp_path, monkeypatch, capfd):

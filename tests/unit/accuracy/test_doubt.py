@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from ofa_tvm.accuracy.doubt import doubts
 from ofa_tvm.accuracy.predictor import PredictorQuality
 from ofa_tvm.accuracy.samples import AccuracySamples
 from ofa_tvm.spaces import get_space
+from ofa_tvm.supernet.plan import Plan
 
 SPACE = get_space("mbv3-cifar")
 
@@ -33,6 +37,8 @@ def doubted(tmp_path, top1, images, tau=1.0):
 def test_what_is_doubted_is_said(tmp_path, top1, images, said):
     (sentence,) = doubted(tmp_path, top1, images)
     assert said in sentence
+    for setting in re.findall(r"--set (\w+)=", sentence):
+        assert setting in {field.name for field in fields(Plan)}
 
 
 def test_enough_images_are_not_doubted(tmp_path):
