@@ -22,7 +22,7 @@ from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.ofa_resnet import is_resnet, read_resnet
-from ofa_tvm.supernet.published_names import NORM, own_names
+from ofa_tvm.supernet.published_names import NORM, own_names, require_sound
 from ofa_tvm.support.console import log
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import cache_folder, sha256_file
@@ -38,6 +38,7 @@ RENAMED = {
 }
 DATA = "imagenet"
 """What official networks were trained on; to evaluate them, give its images with ``--data imagefolder:PATH``."""
+MIN_CLASSES = 2
 FAMILIES = "give a checkpoint of OFA-MobileNetV3, OFA-ProxylessNAS or OFA-ResNet50"
 OUTSIDE = {"stem": "first_conv", "classifier": "classifier", "feature_mix": "feature_mix_layer"}
 PARTS = {"expand": "inverted_bottleneck", "depthwise": "depth_conv", "project": "point_linear"}
@@ -76,6 +77,9 @@ def read_ofa(path: Path, width: float = 1.0) -> Supernet:
         UserError: it is damaged, holds more than tensors, or is of no known family; names what does not fit.
     """
     tensors = _tensors(path)
+    head = tensors.get("classifier.linear.weight")
+    if head is not None and head.dim() == 2 and len(head) < MIN_CLASSES:
+        raise UserError(f"{path} has a classifier of {len(head)} classes, at least {MIN_CLASSES} are needed", FAMILIES)
     if is_resnet(tensors):
         return channels_last(read_resnet(tensors, width, path)).eval()
     space = _space(tensors, path)
@@ -85,7 +89,7 @@ def read_ofa(path: Path, width: float = 1.0) -> Supernet:
     names = own_names(space, tensors, lambda layer: _pairs(layer, "final_expand_layer.conv.weight" in tensors), path)
     for layer in space.network(space.largest).layers:
         if layer.kind == "depthwise":
-            names |= _matrices(layer, tensors)
+            names |= _matrices(layer, tensors, space, path)
     supernet.load_state_dict(names, strict=False)
     return channels_last(supernet).eval()
 
@@ -106,6 +110,9 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
         raise UserError(f"{path} holds no weights by name", FAMILIES)
+    for name, tensor in content.items():
+        if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
+            raise UserError(f"{name} of {path} is no dense tensor with values", "save dense tensors, or get it again")
     return {_present_name(name): tensor for name, tensor in content.items()}
 
 
@@ -152,12 +159,15 @@ def _pairs(layer: LayerSpec, has_two_heads: bool) -> list[tuple[str, str]]:
     return [("weight", f"{prefix}.conv.weight"), *norm]
 
 
-def _matrices(layer: LayerSpec, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _matrices(
+    layer: LayerSpec, tensors: Mapping[str, Tensor], space: SearchSpace, path: Path
+) -> dict[str, Tensor]:
     """Matrices that map the centres of larger kernels to smaller ones, as far as the file has them."""
     block = layer.name.removeprefix("block").partition("_")[0]
     matrices = {}
     for size in range(3, layer.kernel_size, 2):
         name = f"blocks.{block}.conv.depth_conv.conv.{size + 2}to{size}_matrix"
         if name in tensors:
+            require_sound(tensors[name], name, (size**2, size**2), space, path)
             matrices[f"layers.{layer.name}.matrices.{size}"] = tensors[name]
     return matrices

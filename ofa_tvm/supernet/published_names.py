@@ -36,19 +36,34 @@ def own_names(
         for ours, theirs in pairs(layer):
             if theirs not in tensors:
                 raise UserError(f"{path} has no {theirs}, which {space.name} needs")
-            wanted, shape = _shape(layer, ours), tuple(tensors[theirs].shape)
-            if shape != wanted:
-                raise UserError(f"{theirs} of {path} has shape {shape}, {space.name} needs {wanted}")
-            if not _is_sound(tensors[theirs], ours):
-                raise UserError(f"{theirs} of {path} holds what is no weight", "get the file again")
+            require_sound(tensors[theirs], theirs, _shape(layer, ours), space, path)
             renamed[f"layers.{layer.name}.{ours}"] = tensors[theirs]
     return renamed
 
 
-def _is_sound(tensor: Tensor, ours: str) -> bool:
-    """Whether a tensor holds finite fractions, and no negative variance."""
-    is_finite = tensor.is_floating_point() and bool(tensor.isfinite().all())
-    return is_finite and (not ours.endswith("running_var") or bool((tensor >= 0).all()))
+def require_sound(tensor: Tensor, name: str, wanted: tuple[int, ...], space: SearchSpace, path: Path) -> None:
+    """Check a tensor of a file.
+
+    Args:
+        tensor: what was read.
+        name: its name in the file.
+        wanted: its shape.
+        space: that needs it.
+        path: of the file, for messages.
+
+    Raises:
+        UserError: it has another shape, or holds what no training gives.
+    """
+    if (shape := tuple(tensor.shape)) != wanted:
+        raise UserError(f"{name} of {path} has shape {shape}, {space.name} needs {wanted}")
+    if not _is_sound(tensor, name):
+        raise UserError(f"{name} of {path} holds what is no weight", "get the file again")
+
+
+def _is_sound(tensor: Tensor, name: str) -> bool:
+    """Whether a tensor holds fractions that are finite in float32, and no negative variance."""
+    is_finite = tensor.is_floating_point() and bool(tensor.float().isfinite().all())
+    return is_finite and (not name.endswith("running_var") or bool((tensor >= 0).all()))
 
 
 def _shape(layer: LayerSpec, tensor: str) -> tuple[int, ...]:

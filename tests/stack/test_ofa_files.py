@@ -224,6 +224,29 @@ def test_numbers_that_no_training_gives_are_refused(name, value, tmp_path):
         read_ofa(tmp_path / "spoilt")
 
 
+MATRIX = "blocks.3.conv.depth_conv.conv.5to3_matrix"
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_matrices_and_tensors_without_values_are_refused(tmp_path):
+    tensors = official(random_supernet(MBV3_W12))
+    head = "classifier.linear.weight"
+    for name, spoilt, said in (
+        (MATRIX, torch.zeros(9, 8), r"has shape \(9, 8\), mbv3-w1.2 needs \(9, 9\)"),
+        (MATRIX, torch.full((9, 9), float("nan")), "5to3_matrix .* holds what is no weight"),
+        (MATRIX, torch.full((9, 9), 1e300, dtype=torch.float64), "holds what is no weight"),
+        (MATRIX, torch.eye(9).to_sparse(), "5to3_matrix .* is no dense tensor"),
+        (head, tensors[head].to_sparse(), "weight .* is no dense tensor"),
+        (head, tensors[head].to_sparse_csr(), "weight .* is no dense tensor"),
+        (head, tensors[head].to("meta"), "weight .* is no dense tensor"),
+        (head, tensors[head][:1], "has a classifier of 1 classes, at least 2 are needed"),
+        (head, tensors[head][:0], "has a classifier of 0 classes"),
+    ):
+        torch.save({**tensors, name: spoilt.clone()}, tmp_path / "spoilt")
+        with pytest.raises(UserError, match=said):
+            read_ofa(tmp_path / "spoilt")
+
+
 def test_resnet50s_dicts_are_read():
     half = {"d": [0, 1, 0, 2, 1], "e": [0.2, 0.25] * 9, "w": 2, "r": [160]}
     config = from_ofa(half, RESNET50D)
