@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ofa_tvm.supernet.plan import Device, Precision, Recipe
+from ofa_tvm.supernet.plan import MAX_SEED, MAX_STEPS, Device, Precision, Recipe
 from ofa_tvm.support.command import GOES_ON, HostThreadsOption, JsonFlag, emit, run_command
 from ofa_tvm.training.defaults import BATCH, EPOCHS, GPU_BATCH, KNOWING_EPOCHS, SMALL_BATCH
 
@@ -48,7 +48,7 @@ def train(
             help=f"Times each image is seen (default: {EPOCHS:g}, with --init {KNOWING_EPOCHS:g}; 2000 steps or more).",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps in all, instead of epochs.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=MAX_STEPS, help="Steps in all, instead of epochs.")] = None,
     batch: Annotated[
         int | None,
         typer.Option(
@@ -61,7 +61,7 @@ def train(
     change: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE of the plan, e.g. ema=0 or random_subnets=2.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and sampled subnets.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of weights, order and sampled subnets.")] = 0,
     device: Annotated[Device | None, typer.Option(help="Where to train (default: the GPU if torch sees one).")] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="Type of convolutions (default: bfloat16 on a GPU, else float32).")

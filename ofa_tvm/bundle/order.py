@@ -127,10 +127,11 @@ class Order:
         from ofa_tvm.supernet.checkpoint import load_supernet
         from ofa_tvm.supernet.evaluate import supernet_images
 
-        checkpoint = checkpoint_path(self.supernet or shipped_supernet())
+        named = self.supernet or shipped_supernet()
+        checkpoint = checkpoint_path(named)
         _check_searched_supernet(checkpoint, self.supernet_sha256)
         model, facts = load_supernet(checkpoint)
-        dataset = supernet_images(data, facts, checkpoint, log)
+        dataset = supernet_images(data, facts, named, log)
         if not (data or facts.data):
             check_images = 0  # noise has no classes to be right about
             if self.target.dtype == "int8":

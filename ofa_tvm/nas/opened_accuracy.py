@@ -77,7 +77,9 @@ def accuracy_of(path: Path, how: Evaluation) -> AccuracyFile:
             f"deploy it: deploy --supernet {path if path.is_dir() else path.parent} --subnet largest --out BUNDLE",
         )
     resolutions = facts.search_space.choose_resolutions(facts.resolutions)
-    return AccuracyFile(facts.search_space, resolutions, lambda search: _evaluated(checkpoint, facts, how, search))
+    return AccuracyFile(
+        facts.search_space, resolutions, lambda search: _evaluated(path, checkpoint, facts, how, search)
+    )
 
 
 def _published(path: Path) -> AccuracyFile:
@@ -117,7 +119,7 @@ def _own_library(search: TargetSearch, threads: int) -> Library | None:
     return library
 
 
-def _evaluated(path: Path, facts: SupernetFacts, how: Evaluation, search: TargetSearch) -> OpenedAccuracy:
+def _evaluated(named: Path, path: Path, facts: SupernetFacts, how: Evaluation, search: TargetSearch) -> OpenedAccuracy:
     from ofa_tvm.supernet.checkpoint import load_supernet
     from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
     from ofa_tvm.supernet.held_out import open_held_out
@@ -126,7 +128,7 @@ def _evaluated(path: Path, facts: SupernetFacts, how: Evaluation, search: Target
     with search.ledger.phase("open the supernet"):
         threads = use_host_threads(how.host_threads)
         supernet, _ = load_supernet(path)
-        dataset = supernet_images(how.data, facts, path, log)
+        dataset = supernet_images(how.data, facts, named, log)
         library = _own_library(search, threads)
         dtype = search.target.dtype
         # bfloat16 keeps accuracies within their own error: they are float32's, and picks are tested in it.

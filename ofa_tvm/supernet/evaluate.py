@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ofa_tvm.data import load_dataset
+from ofa_tvm.data import SOURCES, load_dataset
 from ofa_tvm.data.dataset import Dataset, Split
 from ofa_tvm.data.noise import noise
 from ofa_tvm.graph.bfloat16 import bfloat16_weights
@@ -49,7 +49,7 @@ def supernet_images(
         source: ``name`` or ``name:PATH``; None for what the supernet was trained on, or noise for an adopted model
             that came without images.
         facts: what the checkpoint says about the supernet.
-        checkpoint: the checkpoint's file, for the message.
+        checkpoint: what the user named as the supernet, for the message.
         progress: called with what is fetched.
 
     Raises:
@@ -70,7 +70,9 @@ def _in_order(dataset: Dataset, source: str, facts: SupernetFacts, checkpoint: P
     if set(found) != set(wanted):
         other = next((name for name in found if name not in wanted), None)
         told = f"'{other}' is none of its" if other is not None else f"it has {len(found)} of"
-        images = f"give the images of {facts.data}: --data {facts.data}:PATH" if facts.data else "give others by --data"
+        kind = facts.data.partition(":")[0]
+        option = f"--data {kind if kind in SOURCES else 'imagefolder'}:PATH"
+        images = f"give the images of {facts.data}: {option}" if facts.data else "give others by --data"
         raise UserError(
             f"{source} has other classes than {checkpoint} was trained on: {told} {len(wanted)} classes", images
         )

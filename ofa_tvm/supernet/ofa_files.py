@@ -159,9 +159,7 @@ def _pairs(layer: LayerSpec, has_two_heads: bool) -> list[tuple[str, str]]:
     return [("weight", f"{prefix}.conv.weight"), *norm]
 
 
-def _matrices(
-    layer: LayerSpec, tensors: Mapping[str, Tensor], space: SearchSpace, path: Path
-) -> dict[str, Tensor]:
+def _matrices(layer: LayerSpec, tensors: Mapping[str, Tensor], space: SearchSpace, path: Path) -> dict[str, Tensor]:
     """Matrices that map the centres of larger kernels to smaller ones, as far as the file has them."""
     block = layer.name.removeprefix("block").partition("_")[0]
     matrices = {}

@@ -17,7 +17,10 @@ Recipe = Literal["single-stage", "progressive", "fine-tune"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
+MAX_STEPS = 10**9
+MAX_SEED = 2**40 - 1
+"""A generator of 64 bits takes a seed times a million."""
+MAX_RANDOM, MAX_WINDOW = 1000, 10**6
 EVERYTHING: tuple[Elastic, ...] = get_args(Elastic)
 
 
@@ -39,7 +42,7 @@ class Phase:
 
     name: str
     elastic: tuple[Elastic, ...]
-    steps: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     rate_start: Positive
     rate_end: NotNegative = 0.0
     warmup: Share = 0.0
@@ -92,15 +95,15 @@ class Plan:
     weight_decay: NotNegative = 2.5e-4
     label_smoothing: Share = 0.1
     clip_norm: Positive = 5.0
-    random_subnets: Count = 1
-    window: Count = 0
+    random_subnets: Annotated[int, Field(ge=0, le=MAX_RANDOM)] = 1
+    window: Annotated[int, Field(ge=0, le=MAX_WINDOW)] = 0
     mixed: Share = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     one_resolution: bool = False
     resolutions: tuple[int, ...] = ()
     teacher_share: Share = 0.5
     only: str = ""
-    seed: Count = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     precision: Precision = "float32"
 
     @property

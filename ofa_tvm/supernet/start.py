@@ -29,12 +29,14 @@ class Start:
         preprocess: what turned images into its input.
         class_names: what its outputs mean; empty where unknown.
         name: identifies the weights.
+        source: what the user called them.
     """
 
     supernet: Supernet
     preprocess: Preprocess
     class_names: tuple[str, ...]
     name: str
+    source: str
 
     def elastic(self, dataset: Dataset, resolutions: Sequence[int] = ()) -> Start:
         """The same, elastic where it is one network; the images tell what its layers give.
@@ -55,7 +57,7 @@ class Start:
         """
         if supernet.space.name != self.supernet.space.name:
             raise UserError(
-                f"{self.name} has weights of space {self.supernet.space.name}, not of {supernet.space.name}",
+                f"{self.source} has weights of space {self.supernet.space.name}, not of {supernet.space.name}",
                 f"leave --space out, or give --space {self.supernet.space.name}",
             )
         parameters, tensors = supernet.state_dict(), self.supernet.state_dict()
@@ -75,11 +77,11 @@ def open_start(source: str) -> Start:
     """
     if source in PUBLISHED:
         supernet = published_supernet(source)
-        return Start(supernet, PREPROCESS, (), source)
+        return Start(supernet, PREPROCESS, (), source, source)
     path = checkpoint_path(Path(source))
     if not path.exists():
         sources = [*PUBLISHED, *(folder.name for folder in shipped_supernets())]
         raise UserError(f"{source} is neither a supernet nor published weights", f"there are {', '.join(sources)}")
     supernet, facts = load_supernet(path)
     names = facts.class_names if facts.is_named else ()
-    return Start(supernet, facts.preprocess, names, sha256_file(path)[:16])
+    return Start(supernet, facts.preprocess, names, sha256_file(path)[:16], source)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ofa_tvm.data.dataset import Dataset
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.supernet.augment import CropAndFlip, cut_mix
+from ofa_tvm.supernet.begun_with import differences, options, told
 from ofa_tvm.supernet.checkpoint import load_tensors, save_supernet, save_tensors
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.evaluate import CPU, Evaluator
@@ -105,6 +106,7 @@ class Trainer:
         self.has_written = False
         """Whether ``run`` wrote the checkpoint; it leaves a whole one of a finished training alone."""
         self.ledger = Ledger(folder / LEDGER_NAME, uses_gpu=device.type == "cuda")
+        self.ledger.costs()  # a damaged one is told now, not after hours
         self._augment = CropAndFlip(dataset.train.images, device)
         self._labels = torch.from_numpy(dataset.train.labels)
         step_on = GraphedStep if has_graphed_step(space, device) else Step
@@ -143,16 +145,10 @@ class Trainer:
                 raise UserError(f"{self.folder} holds a supernet without a training's state", "give another --out")
             return
         tensors, facts = self._load_state(path)
-        mine, settings_before = _as_json(self._settings()), facts.training
-        changed = [
-            name
-            for name in sorted({*mine, *settings_before} - {"steps_done"})
-            if settings_before.get(name) != mine.get(name)
-        ]
-        if changed:
+        if changed := differences(facts.training, _as_json(self._settings())):
             raise UserError(
-                f"{self.folder} holds a training with another {' and '.join(changed)}",
-                "give another --out, or the settings it was started with",
+                f"{self.folder} holds a training with another {told(changed)}",
+                f"give another --out, or what it was begun with: {options(changed) or 'the same settings'}",
             )
         try:
             self.supernet.load_state_dict(_named(tensors, "model."))

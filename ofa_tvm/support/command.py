@@ -15,6 +15,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -66,7 +67,8 @@ ArchOption = Annotated[
     ),
 ]
 HostThreadsOption = Annotated[
-    int | None, typer.Option(min=1, help="Threads for torch on this machine (default: the cores that are idle now).")
+    int | None,
+    typer.Option(min=1, max=1024, help="Threads for torch on this machine (default: the cores that are idle now)."),
 ]
 JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout instead of text; of an error, too.")
@@ -119,6 +121,9 @@ def run_command(
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may be no text
             stream.reconfigure(errors="backslashreplace")
+    if "--out=" in words or any(pair == ("--out", "") for pair in pairwise(words)):  # a Path would be this folder
+        empty = UserError("--out is empty", "name a folder or file; . is this folder")
+        return int(_ended(empty.record(), "--json" in words).code or 2)
     app = app_of(_guarded(function, begun, shlex.join([*name.split(), *words]), saved))
     try:
         app(args=words, prog_name=name)
@@ -228,7 +233,9 @@ def _refused(error: OSError) -> OfaTvmError:
 
 
 def _other_folder(error: OSError) -> str:
-    """How to choose another folder, where one that was not named cannot be written."""
+    """How to choose another folder, where a file is in the way, or one that was not named cannot be written."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a file is where a folder is wanted: name another folder, or move the file away"
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else Path()
     with suppress(UserError):
         for variable, folder in (("OFA_TVM_CACHE", home() / ".cache"), ("OFA_TVM_LOGS", home() / ".local")):

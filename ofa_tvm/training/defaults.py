@@ -10,6 +10,7 @@ from ofa_tvm.supernet.plan import Plan, Recipe, make_plan
 SPACE = "mbv3-cifar"
 EPOCHS, KNOWING_EPOCHS = 60.0, 10.0
 """Epochs from random weights, and from trained ones."""
+MAX_EPOCHS = 1e6
 MIN_STEPS = 2000
 """Steps that a plan has at least, however few images there are."""
 SMALL = 10_000

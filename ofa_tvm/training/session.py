@@ -32,7 +32,7 @@ from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, sha256_file, write_json
 from ofa_tvm.support.holding import LOCK, held
 from ofa_tvm.support.ledger import Cost, total
-from ofa_tvm.training.defaults import ENOUGH, FOLDS, SPACE, plan_for
+from ofa_tvm.training.defaults import ENOUGH, FOLDS, MAX_EPOCHS, SPACE, plan_for
 
 SHRUNK = 1.5
 """Images this many times larger than a network's input are worth a warning."""
@@ -172,6 +172,8 @@ class TrainingSession:
         _require_enough(request.accuracy_samples)
         if request.epochs is not None and request.steps is not None:
             raise UserError("--epochs and --steps say the same", "give one of them")
+        if request.epochs is not None and not 0 < request.epochs <= MAX_EPOCHS:  # that is no number, either
+            raise UserError(f"--epochs cannot be {request.epochs:g}", f"give a number up to {MAX_EPOCHS:,.0f}")
         self._device = device = training_device(request.device)
         use_host_threads(request.host_threads)
         precision = request.precision or ("bfloat16" if device.type == "cuda" else "float32")

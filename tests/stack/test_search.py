@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -252,6 +253,21 @@ def test_images_of_other_classes_are_refused(run, tiny_dataset, monkeypatch, cap
     monkeypatch.setitem(data.SOURCES, "other", lambda path, progress: other)
     assert run("--data", "other") == 2
     assert "other classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "hint"),
+    [
+        ("imagefolder:/tmp/x", "give the images of imagefolder:/tmp/x: --data imagefolder:PATH"),
+        ("imagenet", "give the images of imagenet: --data imagefolder:PATH"),
+        ("cifar10", "give the images of cifar10: --data cifar10:PATH"),
+    ],
+)
+def test_the_hint_at_other_images_can_be_followed(facts, tiny_dataset, monkeypatch, trained_on, hint) -> None:
+    monkeypatch.setitem(data.SOURCES, "other", lambda path, progress: replace(tiny_dataset, class_names=("a", "b")))
+    with pytest.raises(UserError, match="other classes than mine was trained on") as caught:
+        supernet_images("other", replace(facts, data=trained_on), Path("mine"), print)
+    assert caught.value.hint == hint
 
 
 def test_images_are_preprocessed_as_the_supernet_was_trained(run, quick, facts, tmp_path, monkeypatch) -> None:

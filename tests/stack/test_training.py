@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from dataclasses import replace
@@ -225,7 +226,7 @@ def test_the_hint_at_a_damaged_state_works(copy, tiny_space, tiny_dataset):
     (copy / STATE_NAME).write_bytes(b"")
     with pytest.raises(UserError, match="is damaged") as caught:
         Trainer(tiny_space, tiny_dataset, PLAN, copy)
-    subprocess.run(caught.value.hint.splitlines()[-1], shell=True, check=True)
+    subprocess.run(["sh", "-c", caught.value.hint.splitlines()[-1]], check=True)
     assert Trainer(tiny_space, tiny_dataset, PLAN, copy).steps_done == 0
 
 
@@ -241,8 +242,34 @@ def test_a_gpu_that_is_not_there_is_said_at_once(tmp_path, monkeypatch, capfd):
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"precision": "bfloat16"}, {"phases": PLAN.phases[:1]}, {"ema": 0.0}])
 def test_another_plan_in_the_same_folder(copy, tiny_space, tiny_dataset, change):
-    with pytest.raises(UserError, match="training with another plan"):
+    with pytest.raises(UserError, match="training with another") as caught:
         Trainer(tiny_space, tiny_dataset, replace(PLAN, **change), copy)
+    name = "steps" if "phases" in change else next(iter(change))
+    said = {
+        "seed": "0 there, 1",
+        "precision": "float32 there, bfloat16",
+        "steps": "40 there, 24",
+        "ema": "0.9 there, 0.0",
+    }
+    assert f"another {name} ({said[name]} here)" in caught.value.what
+    hints = {"seed": "--seed 0", "precision": "--precision float32", "steps": "--steps 40", "ema": "--set ema=0.9"}
+    assert caught.value.hint.endswith(f"begun with: {hints[name]}")
+
+
+def test_another_number_of_folds_is_told_as_that(copy, tiny_space, tiny_dataset):
+    with pytest.raises(UserError, match=r"another folds \(1 there, 4 here\)\n.*begun with: --folds 1$"):
+        Trainer(tiny_space, replace(tiny_dataset, held_out=0), PLAN, copy, folds=4)
+
+
+def test_a_damaged_ledger_is_told_before_the_training(tiny_space, tiny_dataset, tmp_path):
+    (tmp_path / LEDGER_NAME).write_text("[]\n")
+    with pytest.raises(UserError, match=r"ledger.*line 1, is damaged"):
+        Trainer(tiny_space, tiny_dataset, PLAN, tmp_path)
+
+
+def test_a_manifest_beside_ones_own_supernet_is_not_ours(copy):
+    (copy / "manifest.json").write_text("[]")
+    load_supernet(copy)
 
 
 def test_images_are_known_by_what_they_are(copy, tiny_space, tiny_dataset):
@@ -420,7 +447,7 @@ def test_a_training_starts_from_a_supernet(trained, tiny_space, tiny_dataset, tm
         scales = {group["scale"]: group["lr"] for group in trainer._update._optimizer.param_groups}
         assert scales[0.3] == pytest.approx(0.3 * scales[1.0])
     assert {config.resolution for step in range(10) for config in step_subnets(tiny_space, plan, step)} == {16}
-    with pytest.raises(UserError, match="weights of space tiny, not of mbv3-cifar"):
+    with pytest.raises(UserError, match=re.escape(f"{trained} has weights of space tiny, not of mbv3-cifar")):
         Trainer(SPACES["mbv3-cifar"].with_classes(4), tiny_dataset, plan, tmp_path / "else", start=start)
     with pytest.raises(UserError, match="neither a supernet nor published weights"):
         open_start(str(tmp_path / "missing"))
@@ -505,6 +532,25 @@ def test_too_few_accuracy_samples_are_refused_at_once(tmp_path, monkeypatch, cap
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--seed", "9223372036854775807"),
+        ("--steps", str(10**18)),
+        ("--host-threads", "1000000000000"),
+        ("--epochs", "inf"),
+        ("--epochs", "nan"),
+        ("--epochs", "1e300"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_at_once(tmp_path, monkeypatch, capfd, words):
+    monkeypatch.setattr("ofa_tvm.training.session.load_dataset", forbidden)
+    assert train.main(["--out", str(tmp_path / "out"), *words]) == 2
+    said = capfd.readouterr().err
+    assert words[0] in said and "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_fewest_accuracy_samples_are_enough(tiny_space, tmp_path):
     count = MIN_HELD_OUT + MIN_SAMPLES
     samples = AccuracySamples(tiny_space, tmp_path, "weights")
@@ -533,7 +579,10 @@ def test_an_output_folder_that_cannot_be_made_is_said_at_once(tmp_path, monkeypa
     monkeypatch.setattr("ofa_tvm.training.session.load_dataset", forbidden)
     (tmp_path / "file").touch()
     assert train.main(["--out", str(tmp_path / "file")]) == 2
-    assert capfd.readouterr().err == f"error: {tmp_path / 'file'}: File exists\n"
+    assert capfd.readouterr().err == (
+        f"error: {tmp_path / 'file'}: File exists\n"
+        "  a file is where a folder is wanted: name another folder, or move the file away\n"
+    )
 
 
 def test_preprocess_normalises_and_resizes(tiny_dataset):

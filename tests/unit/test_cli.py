@@ -191,6 +191,17 @@ def test_arguments_that_do_not_parse_end_with_2(capfd, argv):
     assert json.loads(capfd.readouterr().out)["error"]["code"] == 2
 
 
+@pytest.mark.parametrize("words", [["--out", ""], ["--out="], ["--json", "--out", ""]])
+def test_an_empty_out_is_refused(capfd, words):
+    def verb(out: Path = Path(), json: JsonFlag = False) -> None:
+        raise AssertionError("it ran")
+
+    assert run_command(verb, words) == 2
+    said = capfd.readouterr()
+    assert "--out is empty" in said.err
+    assert ('"reason": "--out is empty"' in said.out) is ("--json" in words)
+
+
 def test_a_defect_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         Command(raising(ZeroDivisionError())).run()
