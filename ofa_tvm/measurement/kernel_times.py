@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from ofa_tvm.compiler.codegen import KernelStep
 from ofa_tvm.cost_model.latency_model import LatencyModel
 from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.kernel import KernelSpec
@@ -24,10 +25,15 @@ SAMPLES = 60
 
 
 def kernel_keys(network: NetworkSpec, dtype: DType = "float32") -> list[list[str]]:
-    """Keys of the fused kernels that end with each layer, as ``SubnetTable`` asks for them."""
+    """Keys of the fused kernels of CPUs that end with each layer, as ``SubnetTable`` asks for them."""
+    return keys_by_layer(network, [(step.layers, step.kernel) for step in fused_steps(network, dtype)])
+
+
+def keys_by_layer(network: NetworkSpec, steps: Sequence[KernelStep]) -> list[list[str]]:
+    """Keys of a network's kernels by the layer that they end with: a layer may have none of its own, or several."""
     keys: dict[str, list[str]] = {layer.name: [] for layer in network.layers}
-    for step in fused_steps(network, dtype):
-        keys[step.layers[-1]].append(step.kernel.key)
+    for layers, kernel in steps:
+        keys[layers[-1]].append(kernel.key)
     return list(keys.values())
 
 
@@ -117,10 +123,7 @@ def latency_table(tuned: TunedSpace) -> tuple[SubnetTable, int]:
         PartialResult: no kernel of the space is tuned.
     """
     costs, estimated = call_costs(tuned)
-    dtype = tuned.target.dtype
-    if not tuned.target.is_gpu:
-        return SubnetTable(tuned.space, costs, lambda network: kernel_keys(network, dtype)), estimated
-    return SubnetTable(tuned.space, costs, lambda network: [[call.key] for call in tuned.calls(network)]), estimated
+    return SubnetTable(tuned.space, costs, lambda network: keys_by_layer(network, tuned.steps(network))), estimated
 
 
 def saved_model(tuned: TunedSpace) -> LatencyModel:

@@ -1,0 +1,40 @@
+"""What a GPU measured of single kernels is the start of its latency model, however many kernels a layer takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from ofa_tvm.devices.pack import pack_files
+from ofa_tvm.devices.pack.entries import packed
+from ofa_tvm.devices.pack.reader import import_kernels
+from ofa_tvm.devices.pack.writer import SCHEMA
+from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.measurement.kernel_times import call_costs, latency_table
+from ofa_tvm.spaces import MBV3_CIFAR
+from ofa_tvm.support.files import write_json
+from ofa_tvm.tuner.candidate import Candidate
+from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.tuned_space import TunedSpace
+
+SPACE = MBV3_CIFAR.with_resolutions((MBV3_CIFAR.largest.resolution,))
+
+
+@pytest.mark.seconds(3)
+@pytest.mark.parametrize("name", ["cuda-sm90", "cuda-sm90-templates"])
+def test_kernels_of_a_gpu_add_up_to_its_subnets(tmp_path, name):
+    target = load_target(name)
+    tuned = TunedSpace(SPACE, target, TuningLog(target, tmp_path / "logs"))
+    one = Candidate(next(iter(tuned.kernels())), "default", {})
+    conditions = {"fingerprint": target.fingerprint, "conditions": target.conditions}
+    write_json(tmp_path / "manifest.json", {"schema": SCHEMA, "round": "r", "target": name, **conditions})
+    pack_files.append_line(tmp_path / pack_files.ENTRIES, {"id": one.digest, "candidate": packed(one)})
+    result = {"id": one.digest, "status": "ok", "times_ms": [0.1], "is_checked": True}
+    for line in ({"device": {"name": "NVIDIA Made Up"}}, result):
+        pack_files.append_line(tmp_path / pack_files.RESULTS, {"round": "r", **line})
+    with tuned.log.exclusive():
+        assert import_kernels(tmp_path, target, tuned.log).results == 1
+    table, estimated = latency_table(tuned)
+    assert estimated == len(tuned.kernels()) - 1
+    costs, _ = call_costs(tuned)
+    calls = tuned.calls(SPACE.network(SPACE.largest))
+    assert table.kernel_ms(SPACE.genomes([SPACE.largest]))[0] == pytest.approx(sum(costs[call.key] for call in calls))
