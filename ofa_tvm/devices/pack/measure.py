@@ -105,6 +105,7 @@ def facts(kind: str) -> Record:
             "clocks.mem",
             "temperature.gpu",
             "power.limit",
+            "compute_cap",
         ]
         command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader", "--id=0"]
         try:

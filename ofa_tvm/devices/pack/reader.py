@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +30,9 @@ from ofa_tvm.tuner.trial import TrialResult, TrialStatus
 IMPORTS_FILE = "packs.jsonl"
 OLDEST_SCHEMA = 2
 """Of a pack's manifest. Only what ``measure.py`` reads has changed since, which is in the pack itself."""
+COMPUTE_CAPABILITY = re.compile(r"\d+\.\d")
+UNKNOWN = "unknown"
+"""In names of devices that nothing tells, as ``measure.py`` writes them, too."""
 MOST_SECONDS = 253402300800
 """Since 1970, of the years that have four digits."""
 
@@ -123,6 +127,7 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
     records, damaged = _records(folder, manifest.round)
     device = _device(folder, records)
     _check_device(tuning_log.folder, device)
+    _check_chip(target, device)
     candidates = {entry.id: entry.candidate for entry in entries if entry.candidate is not None}
     subnets = {entry.id: entry for entry in entries if entry.candidate is None}
     answers = [_answer(record) for record in records if str(record.get("id")) in candidates.keys() | subnets.keys()]
@@ -237,15 +242,32 @@ def _device(folder: Path, records: list[Record]) -> Record:
             f"{folder / pack_files.RESULTS} holds results of several devices: {', '.join(sorted(names))}",
             "keep the lines of one of them",
         )
-    return {"name": "unknown: its line is damaged", **(devices[-1] if devices else {})}
+    if not devices:
+        raise UserError(
+            f"{folder / pack_files.RESULTS} does not say on which device it was measured: that line is missing",
+            "copy it from the device again; or remove it, and run measure.py there once more",
+        )
+    return {"name": UNKNOWN, **devices[-1]}
 
 
 def _check_device(folder: Path, device: Record) -> None:
     """Check that the results come from the same device as earlier ones: a log holds times of one device."""
     for line in read_lines(folder / IMPORTS_FILE, "list of packs", _IMPORT):
         before = line.device.get("name")
-        if before != device["name"] and "unknown" not in f"{before} {device['name']}":
+        if before != device["name"] and UNKNOWN not in f"{before} {device['name']}":
             raise UserError(
                 f"these results come from '{device['name']}', those in {folder} from '{before}'",
                 "copy the target's file under another name, and use that for the other device",
             )
+
+
+def _check_chip(target: TargetSpec, device: Record) -> None:
+    """Check that a GPU is of the target's architecture, where that is told; the names of GPUs do not tell it."""
+    told = str(device.get("compute_cap", ""))
+    if target.is_gpu and COMPUTE_CAPABILITY.fullmatch(told) and (chip := f"sm_{told.replace('.', '')}") != target.chip:
+        raise UserError(
+            f"these results come from '{device['name']}', which is {chip}; target {target.name} is {target.chip}",
+            "export a pack for a target of that GPU, and measure it there",
+        )
+    if UNKNOWN in str(device["name"]):
+        warn(f"nothing says on which device this was measured: take care that it is that of target {target.name}")

@@ -162,6 +162,30 @@ def test_a_device_without_a_name_has_none(pack, log, device):
     assert taken(pack, log).results == 1
 
 
+def test_results_without_the_line_of_their_device_are_refused(pack, log):
+    path = measured(pack, ok(0, 0.3))
+    path.write_text(path.read_text().replace("Made Up", "Made Down"))
+    with pytest.raises(UserError, match=r"does not say on which device .*\n.*measure\.py"):
+        taken(pack, log)
+
+
+def test_a_gpu_that_is_not_known_is_told(pack, log, capsys):
+    measured(pack, ok(0, 0.3), device={"name": "unknown GPU"})
+    assert taken(pack, log).results == 1
+    assert "nothing says on which device this was measured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("capability", "is_taken"), [("9.0", True), ("[N/A]", True), ("8.0", False), ("12.0", False)])
+def test_a_gpu_of_another_architecture_is_refused(pack, log, capability, is_taken):
+    measured(pack, ok(0, 0.3), device={**DEVICE, "compute_cap": capability})
+    if is_taken:
+        assert taken(pack, log).results == 1
+        return
+    with pytest.raises(UserError, match=r"come from 'NVIDIA Made Up', which is sm_\d+; target cuda-sm90 is sm_90"):
+        taken(pack, log)
+    assert not log.kernels
+
+
 def test_a_line_of_a_thousand_brackets_is_damaged(pack, log):
     path = measured(pack, ok(0, 0.3))
     with path.open("a") as file:
