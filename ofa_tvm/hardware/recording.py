@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import shlex
 from pathlib import Path
 from typing import Annotated, Literal
@@ -94,6 +95,10 @@ def replayed(target: TargetSpec, folder: Path, asked: Record) -> TargetSpec:
     if is_gpu != target.is_gpu:
         kinds = ("a GPU", "a CPU") if is_gpu else ("a CPU", "a GPU")
         raise UserError(f"{folder} was recorded on {kinds[0]}, target {target.name} is {kinds[1]}", HINT)
+    host = conditions.target.host or conditions.target
+    machine, wanted = (_machine(chip.mtriple) for chip in (host, target.target))
+    if machine != wanted:
+        raise UserError(f"{folder} was recorded on {machine}, target {target.name} is {wanted}", HINT)
     if conditions.dtype in (("int8", "bfloat16") if is_gpu else ("float16",)):
         raise UserError(f"{path} tells of {conditions.dtype} on {'a GPU' if is_gpu else 'a CPU'}: there is none", HINT)
     if (conditions.kernel_set, conditions.layout) != (KERNEL_SET, LAYOUT):
@@ -102,7 +107,6 @@ def replayed(target: TargetSpec, folder: Path, asked: Record) -> TargetSpec:
     for key, value in asked.items():
         if value is not None and value != recorded[key]:
             raise UserError(f"{folder} was recorded with {key} {recorded[key]}, not {value}", "another log may have it")
-    host = conditions.target.host or conditions.target
     values = target.model_dump(by_alias=True)
     replays = {"device": "replay", "recording": _recording(folder, manifest.conditions), "kernels": conditions.kernels}
     values |= recorded | replays
@@ -113,6 +117,11 @@ def replayed(target: TargetSpec, folder: Path, asked: Record) -> TargetSpec:
         return TargetSpec.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{path} says what no target can be: {explained(error)}", HINT) from error
+
+
+def _machine(triple: str | None) -> str:
+    """The kind of processor that a triple names; without one, it is this machine's."""
+    return (triple or platform.machine()).partition("-")[0]
 
 
 def _recording(folder: Path, conditions: Record) -> Recording:

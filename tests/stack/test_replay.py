@@ -64,6 +64,8 @@ def test_it_is_the_chip_of_the_recording_with_its_threads():
     (gpu,) = shipped_folder("targets").glob("cuda-sm90.toml")
     with pytest.raises(UserError, match="was recorded on a CPU, target cuda-sm90 is a GPU"):
         load_target(str(gpu), device=f"replay:{ZEN4}")
+    with pytest.raises(UserError, match="was recorded on x86_64, target arm is aarch64"):
+        load_target("arm", device=f"replay:{ZEN4}")
     with pytest.raises(UserError, match="recorded with threads 1, not 2"):
         load_target("x86", threads=2, device=f"replay:{ZEN4}")
 
