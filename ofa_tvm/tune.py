@@ -18,6 +18,7 @@ from ofa_tvm.support.command import (
     JsonFlag,
     LogsOption,
     emit,
+    emit_partly,
     run_command,
 )
 from ofa_tvm.support.files import Record
@@ -74,7 +75,8 @@ def tune(
     from ofa_tvm.hardware.target import require_cpu
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.measurement import tuning_session
-    from ofa_tvm.reporting.tuning_text import pack_text, plan_text, tuning_text
+    from ofa_tvm.measurement.pack_rounds import PackOrder, run_packs
+    from ofa_tvm.reporting.tuning_text import lost_results, pack_text, plan_text, tuning_text
     from ofa_tvm.supernet.facts import chosen_space
     from ofa_tvm.tuner.coverage import coverage as covered
     from ofa_tvm.tuner.log import TuningLog
@@ -111,13 +113,11 @@ def tune(
         emit(payload, json, lambda: plan_text(payload, state, coverage))
         return
     if is_packed or spec.device == "pack":
-        from ofa_tvm.measurement.pack_rounds import PackOrder, run_packs
-
         subnets = [search_space.parse(key) for key in named]
         order = PackOrder(tuned, resolutions, budget, pack_batch, transfer, seed, samples, subnets)
         packs = run_packs(order, import_pack, export_pack)
         payload |= packs.record() | covered(tuned, resolutions).record()
-        emit(payload, json, lambda: pack_text(packs, spec.name, spec.dtype))
+        emit_partly(payload, json, lambda: pack_text(packs, spec.name, spec.dtype), lost_results(packs, import_pack))
         return
     if retime:
         require_cpu(spec, "tune --retime")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ofa_tvm.measurement.pack_rounds import PackRound
 from ofa_tvm.measurement.tuning_session import TuningReport
 from ofa_tvm.reporting.units import RATE
 from ofa_tvm.support.command import table
 from ofa_tvm.support.dtype import DType
+from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import estimated
 from ofa_tvm.tuner.coverage import Coverage
@@ -95,8 +98,10 @@ def pack_text(packs: PackRound, target: str, dtype: DType) -> str:
         lines.append(
             f"{taken.results} results of {taken.device} taken into the log, {taken.failures} of them failed; "
             f"{taken.subnets} latencies of subnets"
+            + (f", {taken.failed_subnets} failed: {taken.error}" if taken.failed_subnets else "")
         )
-        lines.append(f"{taken.known} known before, {taken.damaged} damaged, {taken.missing} not measured yet")
+        strays = f", {taken.strays} of entries that cannot be read" if taken.strays else ""
+        lines.append(f"{taken.known} known before, {taken.damaged} damaged{strays}, {taken.missing} not measured yet")
     if (exported := packs.exported) is not None:
         lines.append(
             f"{exported.entries} entries in {exported.folder} ({exported.size_bytes / 2**20:.1f} MiB): "
@@ -106,3 +111,15 @@ def pack_text(packs: PackRound, target: str, dtype: DType) -> str:
         lines.append("copy it to the device, run 'python measure.py' there, bring results.jsonl back into it, then:")
         lines.append(f"python -m ofa_tvm.tune --target {target} --dtype {dtype} --import-pack {exported.folder}")
     return "\n".join([*lines, f"log: {packs.folder}"])
+
+
+def lost_results(packs: PackRound, folder: Path | None) -> PartialResult | None:
+    """What an import could not take: results of entries that cannot be read, or every one, as all are damaged."""
+    taken = packs.imported
+    if taken is not None and taken.strays:
+        what = f"{taken.strays} results are left out: {folder} has no line in entries.jsonl for them that can be read"
+        return PartialResult(what, "copy entries.jsonl again from where the pack was made, and import once more")
+    if taken is not None and taken.damaged and not (taken.results or taken.subnets or taken.failed_subnets):
+        what = f"nothing was taken from {folder}: {taken.damaged} lines of results.jsonl are damaged"
+        return PartialResult(what, "copy it from the device again; or run measure.py there, which measures them again")
+    return None

@@ -21,7 +21,7 @@ from typing import Any
 
 from ofa_tvm.devices.pack.forms import measure, open_runtime, tensors_of
 from ofa_tvm.devices.pack.pack_files import ENTRIES, MANIFEST, RESULTS, Record, append_line, read_lines
-from ofa_tvm.devices.pack.wholeness import damaged_files, what_lacks
+from ofa_tvm.devices.pack.wholeness import damaged_files, is_answer, what_lacks
 
 STARTING_S = 120
 FIRST = 5
@@ -143,11 +143,14 @@ def main() -> int:
         print(f"this machine is {here}, the pack is for {manifest['machine']}: see README.txt", file=sys.stderr)
         return 2
     results, damaged = read_lines(folder / RESULTS)
+    answers = [record for record in results if "id" in record and record.get("round") == manifest["round"]]
+    usable = [record for record in answers if is_answer(record)]
+    damaged += len(answers) - len(usable)
     if damaged:
         print(f"{damaged} damaged lines of {RESULTS} are measured again", file=sys.stderr)
-    measured = {record.get("id") for record in results if record.get("round") == manifest["round"]}
+    measured = {record["id"] for record in usable}
     left = [number for number, entry in enumerate(entries) if entry["id"] not in measured]
-    works = any(record.get("status") == "ok" for record in results)
+    works = any(record["status"] == "ok" for record in usable)
     return _measure_all(folder, manifest, [(number, entries[number]) for number in left], options.minutes, works)
 
 

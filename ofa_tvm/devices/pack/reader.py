@@ -39,15 +39,31 @@ MOST_SECONDS = 253402300800
 
 @dataclass(frozen=True)
 class Imported:
-    """What came back: results and latencies of subnets taken; failed ones; lines left out; kernels without a result."""
+    """What came back of a pack.
+
+    Args:
+        results: of candidates, taken into the log.
+        subnets: latencies of subnets, likewise.
+        failures: those of the results that failed.
+        failed_subnets: subnets that failed; the log keeps that too.
+        known: of candidates and subnets, in the log before.
+        damaged: lines of results that are left out.
+        strays: results whose line of ``entries.jsonl`` cannot be read; they are left out, too.
+        missing: candidates and subnets without a result.
+        device: its name.
+        error: why the last subnet failed.
+    """
 
     results: int
     subnets: int
     failures: int
+    failed_subnets: int
     known: int
     damaged: int
+    strays: int
     missing: int
     device: str
+    error: str = ""
 
 
 class PackManifest(BaseModel):
@@ -136,9 +152,15 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
         for answer in answers
         if answer is not None and answer.id in candidates
     }
-    timed = [_latency_record(subnets[answer.id], answer) for answer in answers if answer and answer.id in subnets]
-    damaged += answers.count(None) + timed.count(None)
-    latencies = _new(tuning_log.folder, [record for record in timed if record is not None])
+    timed = [
+        (answer.id, _latency_record(subnets[answer.id], answer))
+        for answer in answers
+        if answer and answer.id in subnets
+    ]
+    found = {identity: record for identity, record in timed if record is not None}
+    damaged += answers.count(None) + sum(record is None for _, record in timed)
+    latencies = _new(tuning_log.folder, [record for _, record in timed if record is not None])
+    failed = [record for record in latencies if record.status != "ok"]
     if damaged:
         warn(f"{folder / pack_files.RESULTS}: {damaged} damaged lines are left out; measure.py measures them again")
     new = [pair for digest, pair in best.items() if digest not in tuning_log.tried]
@@ -163,12 +185,15 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
     append_records(tuning_log.folder, latencies)
     return Imported(
         results=len(new),
-        subnets=len(latencies),
+        subnets=len(latencies) - len(failed),
         failures=sum(result.status != "ok" for _, result in new),
-        known=len(best) - len(new),
+        failed_subnets=len(failed),
+        known=len(best) - len(new) + max(0, len(found) - len(latencies)),
         damaged=damaged,
-        missing=len(candidates) - len(best),
+        strays=len({str(record["id"]) for record in records if "id" in record} - candidates.keys() - subnets.keys()),
+        missing=len(candidates) + len(subnets) - len(best) - len(found),
         device=str(device.get("name")),
+        error=failed[-1].error if failed else "",
     )
 
 

@@ -22,6 +22,10 @@ OF_FORMS: dict[str, Kinds] = {
 }
 """What must be said, and the kind of it: of all libraries, and of those of each form."""
 
+STATUSES = ("ok", "failed", "wrong_output", "crashed", "timed_out")
+MOST = 1e9
+"""Of milliseconds and millijoules."""
+
 
 def what_lacks(folder: Path) -> str:
     """Why a folder is no pack that can be measured; empty where it is one."""
@@ -57,6 +61,21 @@ def _lacking_of_entry(entry: Record) -> str:
     if lacking or "reference" not in form:
         return lacking
     return _lacking(entry["reference"], {**OF_LIBRARY, "inputs": list})
+
+
+def is_answer(record: Record) -> bool:
+    """Whether a line of results says what became of an entry, with times that can be."""
+    if not isinstance(record.get("id"), str) or record.get("status") not in STATUSES:
+        return False
+    times, others = record.get("times_ms", []), record.get("reference_ms", [])
+    if not isinstance(times, list) or not isinstance(others, list) or bool(times) != (record["status"] == "ok"):
+        return False
+    energy = record.get("energy_mj")
+    return all(map(_is_amount, [*times, *others, *([] if energy is None else [energy])]))
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < MOST
 
 
 def damaged_files(folder: Path, files: Record, entries: list[Record]) -> list[str]:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ofa_tvm.devices.pack import digests, forms, pack_files
+from ofa_tvm.devices.pack import digests, forms, measure, pack_files
 from ofa_tvm.devices.pack.alone import write_modules
 from ofa_tvm.devices.pack.wholeness import what_lacks
 
@@ -163,6 +163,30 @@ def test_sealed_lines_that_do_not_say_what_is_needed_are_refused(tmp_path, manif
     pack_files.append_line(tmp_path / pack_files.ENTRIES, entry)
     lacks = what_lacks(tmp_path)
     assert said in lacks if said else not lacks
+
+
+@pytest.mark.parametrize(
+    ("odd", "left"),
+    [
+        ({"status": "ok", "times_ms": [0.5]}, 0),
+        ({"status": "crashed"}, 0),
+        ({"status": "ok", "times_ms": [float("nan")]}, 1),
+        ({"status": "ok", "times_ms": [-0.5]}, 1),
+        ({"status": "ok", "times_ms": []}, 1),
+        ({"times_ms": [0.5]}, 1),
+        ({"status": "ok", "times_ms": [0.5], "energy_mj": -1}, 1),
+    ],
+)
+def test_results_that_cannot_be_are_measured_again(tmp_path, monkeypatch, odd, left, capsys):
+    (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST))
+    pack_files.append_line(tmp_path / pack_files.ENTRIES, ENTRY)
+    pack_files.append_line(tmp_path / pack_files.RESULTS, {"round": "r", "id": "a", **odd})
+    monkeypatch.setattr(measure, "__file__", str(tmp_path / "measure.py"))
+    monkeypatch.setattr("sys.argv", ["measure.py", "--minutes", "0"])
+    assert measure.main() == 0
+    said = capsys.readouterr()
+    assert f"0 measured, {left} left" in said.out
+    assert ("1 damaged lines" in said.err) == bool(left)
 
 
 class Gpu:

@@ -12,6 +12,8 @@ from ofa_tvm.devices.pack.measure import FIRST
 from ofa_tvm.devices.pack.reader import OLDEST_SCHEMA, import_kernels
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.measurement.pack_rounds import PackRound
+from ofa_tvm.reporting.tuning_text import lost_results, pack_text
 from ofa_tvm.spaces import MBV3_CIFAR as SPACE
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.tuner.candidate import Candidate
@@ -115,6 +117,38 @@ def test_results_that_make_no_sense_are_left_out(pack, log, bad, capsys):
     done = taken(pack, log)
     assert (done.results, done.damaged, done.missing) == (1, 1, 2)
     assert "1 damaged lines are left out" in capsys.readouterr().err
+
+
+def test_results_of_an_entry_that_was_damaged_are_counted(pack, log):
+    measured(pack, ok(0, 0.3), ok(1, 0.1))
+    entries = pack / pack_files.ENTRIES
+    lines = entries.read_text().splitlines()
+    entries.write_text("\n".join([lines[0], lines[1].replace("check", "chick"), lines[2]]) + "\n")
+    done = taken(pack, log)
+    assert (done.results, done.strays, done.missing) == (1, 1, 1)
+    lost = lost_results(PackRound("log", done), pack)
+    assert "1 results are left out" in str(lost)
+    assert "1 of entries that cannot be read" in pack_text(PackRound("log", done), "mine", "float32")
+
+
+def test_an_import_that_takes_nothing_is_no_success(pack, log):
+    measured(pack, {**ok(0, 0.3), "times_ms": [float("nan")]})
+    lost = lost_results(PackRound("log", taken(pack, log)), pack)
+    assert "nothing was taken" in str(lost)
+    measured(pack, ok(0, 0.3))
+    assert lost_results(PackRound("log", taken(pack, log)), pack) is None
+
+
+def test_subnets_that_failed_are_no_latencies(pack, log):
+    for number, config in enumerate((SPACE.largest, SPACE.smallest, SPACE.middle)):
+        subnet = {"space": "mbv3-cifar", "classes": 10, "subnet": config.key, "schedules": "s"}
+        pack_files.append_line(pack / pack_files.ENTRIES, {"id": str(number), **subnet})
+    measured(pack, {"id": "0", "status": "failed", "error": "no memory", "at": 1e9}, {"id": "1", **SUBNET})
+    done = taken(pack, log)
+    assert (done.subnets, done.failed_subnets, done.known, done.missing) == (1, 1, 0, 4)
+    assert "1 latencies of subnets, 1 failed: no memory" in pack_text(PackRound("log", done), "mine", "float32")
+    again = taken(pack, log)
+    assert (again.subnets, again.failed_subnets, again.known) == (0, 0, 2)
 
 
 FIGURES = (0.2, 0.3, 0.4, 0.2, 0.3, 0.4, 50, 2, 0.99, 0.01)
