@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ofa_tvm.compiler.codegen import Library, codegen_of
+from ofa_tvm.hardware.machine import local_gpu
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.console import warn
 from ofa_tvm.support.errors import UserError
@@ -56,6 +57,11 @@ def open_device(target: TargetSpec) -> Device:
         raise UserError(
             f"target {target.name} is measured elsewhere, by packs: nothing runs here",
             "use tune with --export-pack and --import-pack",
+        )
+    if target.device == "local" and target.is_gpu and local_gpu() is None:
+        raise UserError(
+            f"target {target.name} is this machine's GPU: no NVIDIA GPU was found here (nvidia-smi does not answer)",
+            "measure elsewhere: leave out --device local, and use tune with --export-pack",
         )
     module, name = DEVICES[target.device]
     device: Device = getattr(import_module(module), name)(target)

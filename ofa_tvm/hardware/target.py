@@ -161,6 +161,7 @@ class TargetSpec(_Part):
 
     ``tracker`` is the address of the boards' tracker, HOST:PORT, given on the command line or in the environment.
     ``recording`` is what ``--device replay:FOLDER`` names. ``kernels`` says where a GPU's come from.
+    ``options`` are those of commands that name it, with its device where that was named; a pack's goes without saying.
     """
 
     schema_version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)
@@ -180,6 +181,7 @@ class TargetSpec(_Part):
     estimate: Estimate | None = None
     tracker: str | None = None
     recording: Recording | None = None
+    options: str = ""
 
     @model_validator(mode="after")
     def _has_no_templates_of_a_cpu(self) -> Self:

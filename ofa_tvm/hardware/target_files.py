@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -47,6 +49,12 @@ def load_target(
     Raises:
         UserError: unknown target, a name that cannot be printed, or missing, unknown or wrong keys (each named).
     """
+    where = "" if device in (None, "pack") else f" --device {shlex.quote(device)}"
+    target = _loaded(name, {"threads": threads, "batch": batch, "dtype": dtype}, device)
+    return target.model_copy(update={"options": f"--target {shlex.quote(name)}{where}"})
+
+
+def _loaded(name: str, overrides: Record, device: str | None) -> TargetSpec:
     path = Path(name) if name.endswith(".toml") else shipped_folder("targets") / f"{name}.toml"
     if not path.is_file():
         raise UserError(f"unknown target '{name}'", f"choose one of {', '.join(target_names())}, or a .toml file")
@@ -54,7 +62,6 @@ def load_target(
         raise UserError(f"target file '{printable(name)}' has control characters or is not UTF-8", "rename it")
     values = _values(path)
     values["name"] = path.stem
-    overrides = {"threads": threads, "batch": batch, "dtype": dtype}
     values.update({key: value for key, value in overrides.items() if value is not None})
     try:
         target = validated(_TARGET, values)
@@ -73,6 +80,11 @@ def load_target(
     target = _with_device(target, device, path)
     if target.rpc is not None and target.rpc.cores and len(set(target.rpc.cores)) < target.threads:
         raise UserError(f"{path}: key 'rpc.cores': {target.threads} threads need as many cores")
+    if device == "local" and _machine_of(target) != platform.machine():
+        raise UserError(
+            f"target {target.name} is compiled for {_machine_of(target)}, this machine is {platform.machine()}",
+            f"use {_devices_of(target)}",
+        )
     is_own_cpu = target.device == "local" and target.target.mtriple is None
     flag, instructions, instead = CPU_FLAGS.get(target.dtype, ("", "", ""))
     if flag and is_own_cpu and flag not in cpu_flags():
@@ -148,8 +160,27 @@ def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSp
     sections = f"; {path} has no section {' or '.join(lacking)}" if lacking else ""
     raise UserError(
         f"target {target.name} cannot use device '{device or kind}'",
-        f"use local, pack, estimate, replay:FOLDER, emulated or rpc:HOST:PORT[:KEY]{sections}",
+        f"use {_devices_of(target)}{sections}",
     )
+
+
+def _machine_of(target: TargetSpec) -> str:
+    return (target.target.mtriple or platform.machine()).partition("-")[0]
+
+
+def _devices_of(target: TargetSpec) -> str:
+    """The devices that a target can be measured on, as options name them."""
+    is_cpu_elsewhere = target.rpc is not None or not (target.is_gpu or target.target.mcpu == "native")
+    devices = {
+        "local": _machine_of(target) == platform.machine(),
+        "pack": True,
+        "replay:FOLDER": True,
+        "estimate": target.estimate is not None,
+        "emulated": target.rpc is not None,
+        "rpc:HOST:PORT[:KEY]": is_cpu_elsewhere,
+    }
+    *names, last = (name for name, is_possible in devices.items() if is_possible)
+    return f"{', '.join(names)} or {last}"
 
 
 def _usual_rpc(target: TargetSpec) -> Rpc | None:

@@ -43,12 +43,10 @@ def how_to_tune(space: SearchSpace, tuning_log: TuningLog, more: str = "", super
     which = f"--supernet {supernet or 'FOLDER'}" if space.name.startswith(PREFIX) else f"--space {space.name}"
     if space.name in SPACES and space.classes != SPACES[space.name].classes:
         which += f" --classes {space.classes}"
-    command = f"python -m ofa_tvm.tune --target {target.name} {which}"
+    command = f"python -m ofa_tvm.tune {target.options or f'--target {target.name}'} {which}"
     if target.dtype != "float32":
         command += f" --dtype {target.dtype}"
     command += more
-    if target.recording is not None:
-        command += f" --device replay:{target.recording.folder}"
     if tuning_log.root != logs_root():
         command += f" --logs {shlex.quote(str(tuning_log.root))}"
     if target.device == "pack":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -106,8 +107,24 @@ def test_all_problems_are_named_at_once(write):
 
 
 def test_a_target_without_boards_cannot_be_emulated():
-    with pytest.raises(UserError, match=r"cannot use device 'emulated'.*\n.*emulated or rpc:HOST:PORT"):
+    with pytest.raises(
+        UserError, match=r"cannot use device 'emulated'.*\n.*use local, pack or replay:FOLDER; .*no section \[rpc\]"
+    ):
         load_target("x86", device="emulated")
+    with pytest.raises(UserError, match=r"\n.*use pack, replay:FOLDER, estimate, emulated or rpc:HOST:PORT"):
+        load_target("arm", device="moon")
+
+
+def test_a_cpu_of_another_kind_is_not_this_machines():
+    with pytest.raises(UserError, match=r"target arm is compiled for aarch64, this machine is x86_64"):
+        load_target("arm", device="local")
+
+
+def test_a_target_knows_the_options_that_name_it(tmp_path):
+    shutil.copy(shipped_folder("targets") / "arm.toml", tmp_path / "my arm.toml")
+    assert load_target("arm", device="estimate").options == "--target arm --device estimate"
+    target = load_target(str(tmp_path / "my arm.toml"), device="pack")
+    assert target.options == f"--target '{tmp_path}/my arm.toml'"
 
 
 @pytest.mark.parametrize("said", ["127.0.0.1:9190", "rpc:127.0.0.1:9190", "127.0.0.1:9190:a76"])
@@ -391,7 +408,8 @@ def test_what_would_compile_other_code_is_refused_with_names_that_are_near(tmp_p
 def test_marks_of_editors_make_no_difference_to_a_target(tmp_path):
     content = (shipped_folder("targets") / "arm.toml").read_bytes()
     (tmp_path / "arm.toml").write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
-    assert load_target(str(tmp_path / "arm.toml"), device="estimate") == load_target("arm", device="estimate")
+    marked, plain = load_target(str(tmp_path / "arm.toml"), device="estimate"), load_target("arm", device="estimate")
+    assert marked.model_dump(exclude={"options"}) == plain.model_dump(exclude={"options"})
 
 
 def test_boards_of_any_cpu_target_are_reached_without_a_section(write, monkeypatch):
@@ -418,5 +436,5 @@ def test_the_page_of_targets_shows_a_file_that_loads(tmp_path):
     assert shown.rpc is not None
     assert shown.rpc.cores == (4, 5)
     assert estimated.provenance == "estimated"
-    known = {*TargetSpec.model_fields, "schema"} - {"schema_version", "name", "tracker", "recording"}
+    known = {*TargetSpec.model_fields, "schema"} - {"schema_version", "name", "tracker", "recording", "options"}
     assert set(tomllib.loads((tmp_path / "mine.toml").read_text())) == known

@@ -16,6 +16,7 @@ from ofa_tvm.reporting.tuning_text import _mean_subnet
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.spaces.own_model import fixed_model
 from ofa_tvm.support.errors import Infeasible
+from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.tuner.coverage import coverage
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.trial import KernelState
@@ -72,6 +73,13 @@ def test_a_hint_names_the_folder_of_a_model_where_it_is_known(tmp_path, supernet
     space = SPACES["mbv3-cifar"]
     own = fixed_model("mine", space.network(space.smallest))
     assert said in how_to_tune(own, TuningLog(load_target("x86"), tmp_path), supernet=supernet)
+
+
+def test_a_hint_names_the_targets_file_and_its_device(tmp_path):
+    text = (shipped_folder("targets") / "x86.toml").read_text()
+    (tmp_path / "mine.toml").write_text(text)
+    log = TuningLog(load_target(str(tmp_path / "mine.toml"), device="local"), tmp_path)
+    assert f"tune --target {tmp_path}/mine.toml --device local --space" in how_to_tune(SPACES["mbv3-cifar"], log)
 
 
 def test_a_hint_names_classes_that_are_not_the_spaces_own(tmp_path):
