@@ -129,4 +129,4 @@ def test_nothing_runs_on_a_recording(tmp_path, capsys):
     assert search_command.main([*options, "--max-latency-ms", "0.1", "--out", str(tmp_path / "out")]) == 3
     said = capsys.readouterr().err
     assert "no kernel is tuned" in said
-    assert f"tune --target x86 --space mbv3-cifar --device replay:{ZEN4}" in said
+    assert f"tune --target x86 --device replay:{ZEN4} --space mbv3-cifar" in said

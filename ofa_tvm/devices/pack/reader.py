@@ -124,7 +124,12 @@ def read_manifest(folder: Path, target: TargetSpec) -> PackManifest:
     if not path.is_file():
         raise UserError(f"{folder} is not a pack: it has no {path.name}", "give the folder that --export-pack wrote")
     manifest = read_form(path, "pack manifest", _MANIFEST, COPY)
-    if manifest.conditions != json.loads(json.dumps(target.conditions)):
+    wanted = json.loads(json.dumps(target.conditions))
+    if (manifest.target, manifest.fingerprint) == (target.name, target.fingerprint) and manifest.conditions != wanted:
+        names = manifest.conditions.keys() | wanted.keys()
+        other = ", ".join(sorted(name for name in names if manifest.conditions.get(name) != wanted.get(name)))
+        raise UserError(f"{path} is damaged: its conditions are not those of its fingerprint ({other})", COPY)
+    if manifest.conditions != wanted:
         raise UserError(
             f"{folder} was made for {manifest.target} ({manifest.fingerprint}), "
             f"not for {target.name} ({target.fingerprint})",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import filecmp
 import os
 import platform
-import shutil
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from ofa_tvm.devices.pack.tvm_runtime import CUDA_RUNTIME, CUDART, FFI, RUNTIME
 from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.support.system_errors import naming
 
 
 def machine_of(target: TargetSpec) -> str:
@@ -41,7 +41,8 @@ def copy_runtime(target: TargetSpec, folder: Path) -> bool:
         return True
     own.mkdir(parents=True, exist_ok=True)
     for name, path in copied.items():
-        shutil.copyfile(path, own / name)
+        with naming(own / name):  # copying would name what is copied, where the disk is full
+            (own / name).write_bytes(path.read_bytes())
     return True
 
 

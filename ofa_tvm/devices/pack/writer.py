@@ -35,6 +35,7 @@ from ofa_tvm.support.cores import process_cores
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, sha256_file, write_json
+from ofa_tvm.support.system_errors import naming
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.job import KernelJob, SubnetJob, TunedSubnets
@@ -165,7 +166,8 @@ class PackWriter:
         return ""
 
     def _append(self, entry: Record) -> None:
-        append_line(self._folder / ENTRIES, entry)
+        with naming(self._folder / ENTRIES):
+            append_line(self._folder / ENTRIES, entry)
         self._entries += 1
 
     def _job(self, space: SearchSpace, config: SubnetConfig, winners: Path | None) -> SubnetJob:

@@ -273,7 +273,14 @@ def test_without_usable_results_it_says_so(pack, log):
         (lambda manifest: {**manifest, "schema": 99}, "is damaged: key 'schema'"),
         (lambda manifest: {**manifest, "schema": OLDEST_SCHEMA - 1}, "is damaged: key 'schema'"),
         (lambda manifest: [], "is damaged"),
-        (lambda manifest: {**manifest, "conditions": {}}, "was made for cuda-sm90 .* not for cuda-sm90"),
+        (
+            lambda manifest: {**manifest, "conditions": {**manifest["conditions"], "batch": 2}},
+            r"is damaged: its conditions are not those of its fingerprint \(batch\)",
+        ),
+        (
+            lambda manifest: {**manifest, "conditions": {}, "fingerprint": "other"},
+            "was made for cuda-sm90 .* not for cuda-sm90",
+        ),
         (lambda manifest: {**manifest, "round": 3}, "key 'round'"),
     ],
 )
