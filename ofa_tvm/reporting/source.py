@@ -74,6 +74,9 @@ def read_source(folder: Path, bundles: Sequence[Path] = (), benches: Sequence[Pa
     Raises:
         UserError: something is missing or damaged; names the file and the key.
     """
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {what}", "give the folder that search or deploy wrote: report --from FOLDER")
     found = [read_bench(path) for path in benches]
     is_bundle = not (folder / FILE_NAME).exists() and (folder / MANIFEST).exists()
     searches = () if is_bundle else _searches(folder)

@@ -689,6 +689,11 @@ def test_a_damaged_result_is_named_with_its_key(tmp_path, changes, key):
     assert f"'{key}'" in str(caught.value)
 
 
+def test_a_folder_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(UserError, match=r"gone does not exist\n.*report --from FOLDER"):
+        read_source(tmp_path / "gone")
+
+
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_a_result_that_is_no_object(tmp_path, content):
     (tmp_path / "result.json").write_text(content)
