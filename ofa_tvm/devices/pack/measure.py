@@ -9,6 +9,7 @@ in a process of their own: one that crashes or hangs costs one result.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ from ofa_tvm.devices.pack.pack_files import ENTRIES, MANIFEST, RESULTS, Record, 
 from ofa_tvm.devices.pack.wholeness import damaged_files, is_answer, what_lacks
 
 STARTING_S = 120
+DRIVER = "libcuda.so.1"
 FIRST = 5
 """Results that come to nothing at once: then it is the machine that fails, not they."""
 OTHER_NAMES = {"arm64": "aarch64", "AMD64": "x86_64"}
@@ -117,6 +119,15 @@ def facts(kind: str) -> Record:
     return answers
 
 
+def no_driver() -> str:
+    """Why no GPU can be used here: its driver is missing, or finds none; empty where it can."""
+    try:
+        error = ctypes.CDLL(DRIVER).cuInit(0)
+    except (OSError, AttributeError) as problem:
+        return f"NVIDIA's driver is missing on this machine ({problem}): install version 580 or newer"
+    return f"NVIDIA's driver cannot use a GPU here (error {error}): see what nvidia-smi says" if error else ""
+
+
 def main() -> int:
     """Measure everything that has no result yet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -149,6 +160,9 @@ def main() -> int:
     if damaged:
         print(f"{damaged} damaged lines of {RESULTS} are measured again", file=sys.stderr)
     measured = {record["id"] for record in usable}
+    if problem := manifest["device"] == "cuda" and no_driver():
+        print(f"{problem}; nothing was measured", file=sys.stderr)
+        return 1
     left = [number for number, entry in enumerate(entries) if entry["id"] not in measured]
     works = any(record["status"] == "ok" for record in usable)
     return _measure_all(folder, manifest, [(number, entries[number]) for number in left], options.minutes, works)

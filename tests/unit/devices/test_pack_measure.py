@@ -189,6 +189,19 @@ def test_results_that_cannot_be_are_measured_again(tmp_path, monkeypatch, odd, l
     assert ("1 damaged lines" in said.err) == bool(left)
 
 
+def test_without_a_driver_no_entry_is_tried(tmp_path, monkeypatch, capsys):
+    (tmp_path / "manifest.json").write_text(json.dumps({**MANIFEST, "device": "cuda"}))
+    pack_files.append_line(tmp_path / pack_files.ENTRIES, ENTRY)
+    monkeypatch.setattr(measure, "__file__", str(tmp_path / "measure.py"))
+    monkeypatch.setattr(measure, "DRIVER", "libcuda-is-not-here.so.1")
+    monkeypatch.setattr("sys.argv", ["measure.py"])
+    assert measure.main() == 1
+    said = capsys.readouterr().err
+    assert "NVIDIA's driver is missing on this machine" in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / pack_files.RESULTS).exists()
+
+
 class Gpu:
     """A clock that calls move on, and a counter that looks at a GPU of 200 W every 30 ms."""
 
