@@ -17,9 +17,10 @@ from ofa_tvm.spaces import SPACES
 from ofa_tvm.spaces.own_model import fixed_model
 from ofa_tvm.support.errors import Infeasible
 from ofa_tvm.support.shipped import shipped_folder
+from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.coverage import coverage
 from ofa_tvm.tuner.log import TuningLog
-from ofa_tvm.tuner.trial import KernelState
+from ofa_tvm.tuner.trial import KernelState, TrialResult
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
@@ -80,6 +81,17 @@ def test_a_hint_names_the_targets_file_and_its_device(tmp_path):
     (tmp_path / "mine.toml").write_text(text)
     log = TuningLog(load_target(str(tmp_path / "mine.toml"), device="local"), tmp_path)
     assert f"tune --target {tmp_path}/mine.toml --device local --space" in how_to_tune(SPACES["mbv3-cifar"], log)
+
+
+def test_a_hint_of_missing_latencies_asks_for_no_candidates_beside_them(tmp_path):
+    target = load_target("cuda-sm90")
+    log, space = TuningLog(target, tmp_path), SPACES["mbv3-cifar"]
+    assert "--trials 0" not in how_to_tune(space, log, " --samples 60")
+    kernel = "conv_8x8_16-32_k1s1_b1"
+    with log.exclusive():
+        log.commit(kernel, [(Candidate(kernel, "default", {}), TrialResult("ok", (0.1,), is_checked=True))])
+    assert f"--samples 60 --logs {tmp_path} --trials 0 --export-pack FOLDER" in how_to_tune(space, log, " --samples 60")
+    assert "--trials 0" not in how_to_tune(space, log)
 
 
 def test_a_hint_names_classes_that_are_not_the_spaces_own(tmp_path):
