@@ -92,6 +92,14 @@ Model::Model(const std::string &path, bool verify) : path(path), library(path) {
   }
 }
 
+// What to do where the system's loader refuses a library.
+static const char *what_helps(const std::string &why) {
+  if (why.find("GLIBC_") != std::string::npos)
+    return "this system's glibc is too old for it: deploy on an older system";
+  if (why.find("libcuda.so") == std::string::npos) return "";
+  return "NVIDIA's driver is missing on this machine: install version 580 or newer";
+}
+
 void Model::load() {
   const std::string opened = looks_beside_ ? "" : file_->descriptor_path();
   const std::string from = opened.empty() ? full_path(library) : opened;
@@ -99,9 +107,7 @@ void Model::load() {
   if (!loaded_) {
     std::string why = dlerror();
     if (why.compare(0, from.size() + 2, from + ": ") == 0) why.erase(0, from.size() + 2);
-    const bool old = why.find("GLIBC_") != std::string::npos;
-    throw failed(library + " cannot be loaded: " + why,
-                 old ? "this system's glibc is too old for it: deploy on an older system" : "");
+    throw failed(library + " cannot be loaded: " + why, what_helps(why));
   }
   run_ = reinterpret_cast<Run>(symbol(loaded_, library, "ofa_tvm_run"));
 }

@@ -296,6 +296,19 @@ def test_a_library_that_is_cut_off_is_refused(program, bundle, tmp_path, share):
         assert "is cut off or damaged" in done.stderr or "is not a library" in done.stderr
 
 
+def test_a_gpus_library_without_a_driver_says_that_it_is_missing(program, bundle, tmp_path):
+    """With a version that no machine has."""
+    driver, unit = tmp_path / "libcuda.so.99", tmp_path / "call.c"
+    unit.write_text("int cuInit(unsigned);\nint ofa_tvm_run(void) { return cuInit(0); }\n")
+    make = ["cc", "-shared", "-fPIC", "-o"]
+    subprocess.run([*make, driver, "-Wl,-soname,libcuda.so.99", "-x", "c", os.devnull], check=True)
+    subprocess.run([*make, bundle / "model.so", unit, "-Wl,--no-as-needed", driver], check=True)
+    driver.unlink()
+    done = answers(program, bundle, tmp_path, "--no-verify")
+    assert done.returncode == 1
+    assert "NVIDIA's driver is missing on this machine: install version 580 or newer" in done.stderr
+
+
 def test_a_link_to_a_library_is_followed(program, bundle, tmp_path):
     (bundle / "model.so").rename(tmp_path / "elsewhere.so")
     (bundle / "model.so").symlink_to(tmp_path / "elsewhere.so")
