@@ -119,7 +119,12 @@ def lost_results(packs: PackRound, folder: Path | None) -> PartialResult | None:
     if taken is not None and taken.strays:
         what = f"{taken.strays} results are left out: {folder} has no line in entries.jsonl for them that can be read"
         return PartialResult(what, "copy entries.jsonl again from where the pack was made, and import once more")
-    if taken is not None and taken.damaged and not (taken.results or taken.subnets or taken.failed_subnets):
+    if (
+        taken is not None
+        and taken.damaged
+        and taken.missing
+        and not (taken.results or taken.subnets or taken.failed_subnets)
+    ):
         what = f"nothing was taken from {folder}: {taken.damaged} lines of results.jsonl are damaged"
         return PartialResult(what, "copy it from the device again; or run measure.py there, which measures them again")
     return None
