@@ -57,7 +57,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _vouched(path: Path) -> str | None:
-    """What the manifest beside a checkpoint says it is; a file of that name in a folder of one's own may be anything."""
+    """What a manifest beside a checkpoint says of it; in a folder of one's own, such a file may be anything."""
     try:
         return vouched_sha256(path)
     except UserError:
