@@ -31,7 +31,7 @@ def tune(
     space: Annotated[str | None, typer.Option(help="Search space (default: the supernet's, or mbv3-cifar).")] = None,
     supernet: Annotated[Path | None, typer.Option(help=f"{SUPERNET}, or an adopted model: its space is tuned.")] = None,
     resolution: Annotated[
-        list[int] | None, typer.Option(help="Input size; repeat for several (default: all of the space).")
+        list[int] | None, typer.Option(help="Input size; repeat for several (default: the supernet's, or all).")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads instead of the target's.")] = None,
     batch: BatchOption = None,
@@ -77,7 +77,7 @@ def tune(
     from ofa_tvm.measurement import tuning_session
     from ofa_tvm.measurement.pack_rounds import PackOrder, run_packs
     from ofa_tvm.reporting.tuning_text import lost_results, pack_text, plan_text, tuning_text
-    from ofa_tvm.supernet.facts import chosen_space
+    from ofa_tvm.supernet.facts import chosen_space, trained_resolutions
     from ofa_tvm.tuner.coverage import coverage as covered
     from ofa_tvm.tuner.log import TuningLog
     from ofa_tvm.tuner.loop import Budget
@@ -89,7 +89,7 @@ def tune(
     spec = spec if max_noise is None else spec.with_max_noise(max_noise)
     chosen = chosen_space(supernet, space)
     search_space = chosen if classes is None else chosen.with_classes(classes)
-    resolutions = search_space.choose_resolutions(resolution)
+    resolutions = search_space.choose_resolutions(resolution or trained_resolutions(supernet))
     tuned = TunedSpace(search_space, spec, log := TuningLog(spec, logs))
     budget = Budget(trials, minutes and 60 * minutes, trials_per_kernel or spec.tuning.trials_per_kernel)
     payload: Record = {

@@ -151,6 +151,15 @@ def chosen_space(supernet: Path | None, name: str | None) -> SearchSpace:
     return read_facts(checkpoint_path(supernet)).space_unless_other(name)
 
 
+def trained_resolutions(supernet: Path | None) -> tuple[int, ...]:
+    """Input sizes that a supernet was trained at; empty for all of its space, or without a supernet.
+
+    Raises:
+        UserError: the supernet cannot be read.
+    """
+    return () if supernet is None else read_facts(checkpoint_path(supernet)).resolutions
+
+
 def damaged(path: Path, error: Exception) -> UserError:
     """The error of a checkpoint that cannot be read."""
     aside = f"mv {shlex.quote(str(path))} {shlex.quote(str(path))}.damaged"

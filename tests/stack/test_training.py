@@ -33,6 +33,7 @@ from ofa_tvm.supernet.training_cost import expected_cost
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.holding import held
+from ofa_tvm.tune import main as tune
 
 PLAN = Plan(
     "progressive",
@@ -454,7 +455,7 @@ def test_a_training_starts_from_a_supernet(trained, tiny_space, tiny_dataset, tm
     assert "airplane" in open_start("mbv3-cifar").class_names
 
 
-def test_train_fine_tunes_at_one_resolution(trained, tiny_space, tiny_dataset, tmp_path, monkeypatch):
+def test_train_fine_tunes_at_one_resolution(trained, tiny_space, tiny_dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("ofa_tvm.training.session.load_dataset", lambda *args: tiny_dataset)
     command = ["--init", str(trained), "--resolution", "12", "--steps", "4", "--batch", "16", "--host-threads", "1"]
     command += ["--out", str(tmp_path / "out"), "--folds", "1", "--accuracy-samples", "20"]
@@ -463,6 +464,9 @@ def test_train_fine_tunes_at_one_resolution(trained, tiny_space, tiny_dataset, t
     assert (facts.resolutions, facts.space, facts.training["plan"]["recipe"]) == ((12,), "tiny", "fine-tune")
     samples = AccuracySamples(tiny_space, tmp_path / "out", sha256_file(tmp_path / "out" / FILE_NAME)[:16])
     assert {key.split(".")[0] for key in samples.top1} == {"r12"}
+    capsys.readouterr()
+    assert tune(["--supernet", str(tmp_path / "out"), "--coverage", "--json", "--logs", str(tmp_path / "logs")]) == 0
+    assert json.loads(capsys.readouterr().out)["resolutions"] == [12], "sizes that it was not trained at are not tuned"
 
 
 def test_a_subnet_alone(tiny_space, tiny_dataset, tmp_path):
