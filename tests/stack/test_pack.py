@@ -191,47 +191,39 @@ def test_int8_goes_there_and_comes_back(capsys, target_file, tmp_path):
     assert done["tuned"] >= 1
 
 
-@needs_int8
-def test_every_kind_of_int8_kernel_equals_the_reference_there_but_not_with_a_wrong_weight(target_file, tmp_path):
-    target, pack = load_target(str(target_file), device="pack", dtype="int8"), tmp_path / "pack"
-    spoiled = replace(SMALL, dtype="int8")
-    specs = [*first_of_each_kind(fused_kernels(MBV3_CIFAR, (28,), "int8")), spoiled]
+def measured_with_wrong_weights(target, pack, places, flipped):
+    """Results of a kernel of each kind there, whose last one's bytes are flipped at places of its first constant."""
+    spoiled = replace(SMALL, dtype=target.dtype)
+    specs = [*first_of_each_kind(fused_kernels(MBV3_CIFAR, (28,), target.dtype)), spoiled]
     with PackWriter(target, pack) as writer:
         for spec in specs:
             assert not writer.add(spec, [Candidate(spec.key, "default", {})])
         writer.finish()
     path = pack / entries_of(pack)[-1]["arguments"]
-    arguments = bytearray(zlib.decompress(path.read_bytes()))
-    arguments[aligned(spoiled.input_type.nbytes)] ^= 0x40  # the weights are the first constant
+    arguments, weights = bytearray(zlib.decompress(path.read_bytes())), aligned(spoiled.input_type.nbytes)
+    for place in places:
+        arguments[weights + place] ^= flipped
     path.write_bytes(zlib.compress(arguments))
     stored = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
     damage(pack, -1, lambda entry: {"files": {**entry["files"], **stored}})
     measure_there(pack)
     (_, *records), _ = pack_files.read_lines(pack / "results.jsonl")
     assert [record["status"] for record in records] == ["ok"] * (len(specs) - 1) + ["wrong_output"]
+    return records
+
+
+@needs_int8
+def test_every_kind_of_int8_kernel_equals_the_reference_there_but_not_with_a_wrong_weight(target_file, tmp_path):
+    target = load_target(str(target_file), device="pack", dtype="int8")
+    records = measured_with_wrong_weights(target, tmp_path / "pack", [0], 0x40)
     assert "must equal" in records[-1]["error"]
 
 
 @pytest.mark.skipif("avx512_bf16" not in cpu_flags(), reason="this machine lacks AVX512_BF16")
 def test_bfloat16_kernels_are_compared_there_but_not_with_wrong_weights(target_file, tmp_path):
-    target, pack = load_target(str(target_file), device="pack", dtype="bfloat16"), tmp_path / "pack"
-    spoiled = replace(SMALL, dtype="bfloat16")
-    specs = [*first_of_each_kind(fused_kernels(MBV3_CIFAR, (28,), "bfloat16")), spoiled]
-    with PackWriter(target, pack) as writer:
-        for spec in specs:
-            assert not writer.add(spec, [Candidate(spec.key, "default", {})])
-        writer.finish()
-    path = pack / entries_of(pack)[-1]["arguments"]
-    arguments = bytearray(zlib.decompress(path.read_bytes()))
-    weights = aligned(spoiled.input_type.nbytes)
-    for place in range(weights + 1, weights + 201, 2):
-        arguments[place] ^= 0x80  # signs
-    path.write_bytes(zlib.compress(arguments))
-    stored = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
-    damage(pack, -1, lambda entry: {"files": {**entry["files"], **stored}})
-    measure_there(pack)
-    (_, *records), _ = pack_files.read_lines(pack / "results.jsonl")
-    assert [record["status"] for record in records] == ["ok"] * (len(specs) - 1) + ["wrong_output"]
+    target, signs = load_target(str(target_file), device="pack", dtype="bfloat16"), 0x80
+    records = measured_with_wrong_weights(target, tmp_path / "pack", range(1, 201, 2), signs)
+    assert "differs from the reference" in records[-1]["error"]
 
 
 def test_finalists_of_a_search_go_into_a_pack_without_candidates(capsys, target_file, tmp_path):
