@@ -10,6 +10,8 @@ from types import FrameType, ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 HEAVY = ("torch", "tvm", "tvm_ffi")
@@ -37,8 +39,18 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
         sys.meta_path.remove(finder)
 
 
+@pytest.fixture(scope="session")
+def hypothesis_began() -> None:
+    """Its first test of a process looks through all objects there are, whose time is no test's own."""
+
+    @given(st.none())
+    def nothing(_: None) -> None: ...
+
+    nothing()
+
+
 @pytest.fixture(autouse=True)
-def light(request: pytest.FixtureRequest) -> Iterator[None]:
+def light(request: pytest.FixtureRequest, hypothesis_began: None) -> Iterator[None]:
     """CPU time is counted, of this process: a busy machine fails no test."""
     marker = request.node.get_closest_marker("seconds")
     most = marker.args[0] if marker else 1.0
