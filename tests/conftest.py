@@ -17,6 +17,7 @@ from ofa_tvm.spaces.inverted_residual import InvertedResidualSpace
 
 if shutil.which("nvidia-smi") is None:  # Triton looks when it is imported, which other tests may do first
     os.environ.setdefault("TRITON_INTERPRET", "1")
+os.environ.setdefault("OFA_TVM_LONGEST_WAIT_S", "0.1")  # other tests disturb for as long as a test waits
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
