@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,9 +20,6 @@ from ofa_tvm.support.command import (
     emit,
     run_command,
 )
-
-if TYPE_CHECKING:
-    from ofa_tvm.spaces import SearchSpace
 
 ACCURACY_NOTES = {"int8": " (accuracies are those of float32; a search counts its own)"}
 
@@ -79,11 +76,13 @@ def predict(
     from ofa_tvm.measurement import prediction
     from ofa_tvm.reporting.prediction_text import basis_text, coverage_text, fit_text, predictions_text, sums_text
     from ofa_tvm.spaces.architectures import read_architectures
+    from ofa_tvm.supernet.facts import space_and_checkpoint, trained_resolutions, untrained
+    from ofa_tvm.support.console import warn
     from ofa_tvm.support.errors import UserError
     from ofa_tvm.tuner.log import TuningLog
     from ofa_tvm.tuner.tuned_space import TunedSpace
 
-    search_space, folder = _space_and_folder(supernet, space)
+    search_space, checkpoint = space_and_checkpoint(supernet, space)
     if classes is not None:
         search_space = search_space.with_classes(classes)
     if fit is not None:
@@ -92,7 +91,8 @@ def predict(
         return
     configs = [search_space.parse(key) for key in subnet or ()]
     configs += [config for source in arch or () for config in read_architectures(source, search_space)]
-    configs += search_space.sample_configs(np.random.default_rng(seed), random)
+    trained = trained_resolutions(checkpoint)
+    configs += search_space.with_resolutions(trained).sample_configs(np.random.default_rng(seed), random)
     if not configs:
         raise UserError(
             "no subnet is named",
@@ -108,8 +108,10 @@ def predict(
         return
     spec = load_target(target, threads, batch, device, dtype)
     tuned = TunedSpace(search_space, spec, TuningLog(spec, logs))
+    if said := untrained((config.resolution for config in configs), trained):
+        warn(f"beware: the supernet {said}: accuracies elsewhere are not known")
     with_layers = layers or (len(configs) == 1 and csv is None)
-    predicted = prediction.predictions(tuned, configs, folder, with_layers)
+    predicted = prediction.predictions(tuned, configs, checkpoint and checkpoint.parent, with_layers, trained)
     if csv is not None:
         prediction.write_table(csv, predicted)
         emit({"csv": str(csv), "count": len(predicted)}, json, lambda: f"wrote {len(predicted)} predictions to {csv}")
@@ -128,17 +130,6 @@ def predict(
     note = f"{spec.name}, threads {spec.threads}, batch {spec.batch}, {spec.dtype}{ACCURACY_NOTES.get(spec.dtype, '')}"
     note += f", {basis_text(predicted, spec.provenance)}{coverage_text(tuned)}"
     emit(payload, json, lambda: f"{predictions_text(predicted)}\n{note}")
-
-
-def _space_and_folder(supernet: Path | None, space: str | None) -> tuple[SearchSpace, Path | None]:
-    """The space, and the training folder whose predictor gives accuracies, if there is one."""
-    from ofa_tvm.supernet.facts import checkpoint_path, chosen_space
-    from ofa_tvm.support.shipped import shipped_supernets
-
-    chosen = chosen_space(supernet, space)
-    if supernet is None:
-        return chosen, next((folder for folder in shipped_supernets() if folder.name == chosen.name), None)
-    return chosen, checkpoint_path(supernet).parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:

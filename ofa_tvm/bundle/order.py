@@ -17,8 +17,8 @@ from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.nas.result import Pick, SearchResult, load_search_result
 from ofa_tvm.spaces.architectures import read_architectures
-from ofa_tvm.supernet.facts import checkpoint_path, read_facts
-from ofa_tvm.support.console import log
+from ofa_tvm.supernet.facts import checkpoint_path, read_facts, untrained
+from ofa_tvm.support.console import log, warn
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import Cost, Meter
@@ -131,6 +131,8 @@ class Order:
         checkpoint = checkpoint_path(named)
         _check_searched_supernet(checkpoint, self.supernet_sha256)
         model, facts = load_supernet(checkpoint)
+        if said := untrained([model.space.parse(self.subnet).resolution], facts.resolutions):
+            warn(f"beware: the supernet {said}: the subnet may be bad")
         dataset = supernet_images(data, facts, named, log)
         if not (data or facts.data):
             check_images = 0  # noise has no classes to be right about

@@ -63,7 +63,11 @@ class PredictedSubnet:
 
 
 def predictions(
-    tuned: TunedSpace, configs: list[SubnetConfig], folder: Path | None, with_layers: bool
+    tuned: TunedSpace,
+    configs: list[SubnetConfig],
+    folder: Path | None,
+    with_layers: bool,
+    trained: Sequence[int] = (),
 ) -> list[PredictedSubnet]:
     """Latencies of subnets on a target with their intervals, accuracies and sizes.
 
@@ -72,6 +76,7 @@ def predictions(
         configs: the subnets.
         folder: of the supernet whose predictor gives accuracies; None for none.
         with_layers: also where the time goes, layer by layer.
+        trained: input sizes that the supernet was trained at, so that accuracies are known; empty for all.
 
     Raises:
         PartialResult: no kernel of the space is tuned, or no subnet was measured.
@@ -92,7 +97,9 @@ def predictions(
         latencies = [(mean_ms, None, None) for mean_ms, _, _ in latencies]
     top1: Sequence[float | None] = [None] * len(configs)
     if folder is not None and (folder / f"{STEM}.report.json").exists():
-        top1 = AccuracyPredictor.load(folder, SubnetTable(space)).predict(genomes)[0].tolist()
+        found = AccuracyPredictor.load(folder, SubnetTable(space)).predict(genomes)[0].tolist()
+        known = trained or space.resolutions
+        top1 = [value if config.resolution in known else None for value, config in zip(found, configs, strict=True)]
     predicted = []
     for config, interval_ms, predicted_top1 in zip(configs, latencies, top1, strict=True):
         network = space.network(config)

@@ -20,7 +20,7 @@ from ofa_tvm.nas.result import FILE_NAME
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.nas.target_search import TargetSearch, cross_target, waits_elsewhere, write_regret
 from ofa_tvm.spaces.architectures import read_architectures
-from ofa_tvm.supernet.facts import checkpoint_path
+from ofa_tvm.supernet.facts import checkpoint_path, untrained
 from ofa_tvm.support.console import log
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import Infeasible, UserError
@@ -115,9 +115,14 @@ def _prepared(
     request.check()
     _check_folder(request.folder)
     space, trained, open_accuracy = accuracy_of(request.supernet, request.evaluation)
+    chosen = space.choose_resolutions(request.resolutions or trained)
+    if said := untrained(chosen, trained):
+        there = " ".join(f"--resolution {size}" for size in chosen)
+        hint = f"leave out --resolution, or train it there: train --init {request.supernet} {there} --out FOLDER"
+        raise UserError(f"{request.supernet} {said}", hint)
     settings = replace(
         request.settings,
-        resolutions=space.choose_resolutions(request.resolutions or trained),
+        resolutions=chosen,
         start=tuple(config.key for source in request.start for config in read_architectures(source, space)),
     )
     tuned_spaces = {request.part(target): (target, target.tuned(space)) for target in request.targets}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -151,6 +152,17 @@ def chosen_space(supernet: Path | None, name: str | None) -> SearchSpace:
     return read_facts(checkpoint_path(supernet)).space_unless_other(name)
 
 
+def space_and_checkpoint(supernet: Path | None, name: str | None) -> tuple[SearchSpace, Path | None]:
+    """``chosen_space``, and the checkpoint of that supernet, or else of the one that ships for the space, if any does.
+
+    Raises:
+        UserError: see ``chosen_space``.
+    """
+    space = chosen_space(supernet, name)
+    named = supernet or next((folder for folder in shipped_supernets() if folder.name == space.name), None)
+    return space, named and checkpoint_path(named)
+
+
 def trained_resolutions(supernet: Path | None) -> tuple[int, ...]:
     """Input sizes that a supernet was trained at; empty for all of its space, or without a supernet.
 
@@ -158,6 +170,13 @@ def trained_resolutions(supernet: Path | None) -> tuple[int, ...]:
         UserError: the supernet cannot be read.
     """
     return () if supernet is None else read_facts(checkpoint_path(supernet)).resolutions
+
+
+def untrained(sizes: Iterable[int], trained: Collection[int]) -> str:
+    """What to say of a supernet that was not trained at some input sizes; empty where there are none of those."""
+    others = sorted(set(sizes) - set(trained)) if trained else []
+    asked, known = (", ".join(map(str, several)) for several in (others, trained))
+    return f"was not trained at input size {asked}, only at {known}" if others else ""
 
 
 def damaged(path: Path, error: Exception) -> UserError:

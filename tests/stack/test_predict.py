@@ -18,6 +18,7 @@ from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.latency_bench import LatencyBench
 from ofa_tvm.predict import main
 from ofa_tvm.spaces import get_space
+from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
 SPACE = get_space("mbv3-cifar")
@@ -98,6 +99,17 @@ def test_a_supernet_names_the_space(logs, capsys):
     assert "is of space mbv3-cifar-large, not mbv3-cifar" in capsys.readouterr().err
     assert main([*options, "--supernet", "mbv3-cifr"]) == 2
     assert "mbv3-cifar and mbv3-cifar-large ship" in capsys.readouterr().err
+
+
+def test_input_sizes_that_were_not_trained(logs, capsys, monkeypatch):
+    monkeypatch.setattr(SupernetFacts, "resolutions", (24,))
+    options = ["--supernet", "mbv3-cifar", "--random", "20"]
+    assert {row["subnet"][:4] for row in predicted(logs, capsys, *options)} == {"r24."}
+    assert main(["--logs", str(logs), "--json", *options, "--subnet", "largest"]) == 0
+    printed, said = capsys.readouterr()
+    assert "beware: the supernet was not trained at input size 32, only at 24" in said
+    top1 = [row["predicted_top1"] for row in json.loads(printed)["subnets"]]
+    assert top1[0] is None and all(top1[1:]), "what a predictor says beyond what was trained is nothing"
 
 
 def test_nothing_named_missing_files_and_empty_folders_are_bad_input(logs, capsys, tmp_path):

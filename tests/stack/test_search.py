@@ -373,6 +373,14 @@ def test_a_folder_of_other_things_is_refused_and_stays_as_it_was(run, tmp_path, 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+def test_input_sizes_that_were_not_trained_are_refused(run, facts, tiny_space, tmp_path, capsys) -> None:
+    small = replace(facts, training={"plan": {"resolutions": [12]}})
+    save_supernet(tmp_path / "supernet.safetensors", Supernet(tiny_space), small)
+    assert run("--resolution", "16", "--dry-run") == 2
+    assert f"{tmp_path} was not trained at input size 16, only at 12" in capsys.readouterr().err
+    assert run("--resolution", "12", "--dry-run") == 0
+
+
 @pytest.fixture
 def far(tmp_path, run, quick, tiny_space) -> Callable[..., TunedSpace]:
     """Another target, of which packs have brought so many latencies."""
