@@ -82,9 +82,7 @@ def predict(
     from ofa_tvm.tuner.log import TuningLog
     from ofa_tvm.tuner.tuned_space import TunedSpace
 
-    search_space, checkpoint = space_and_checkpoint(supernet, space)
-    if classes is not None:
-        search_space = search_space.with_classes(classes)
+    search_space, checkpoint = space_and_checkpoint(supernet, space, classes)
     if fit is not None:
         payload = prediction.fit_quality(search_space, fit, base, train, test, seed)
         emit(payload, json, lambda: fit_text(payload))

@@ -141,26 +141,35 @@ def is_torchs(path: Path) -> bool:
     return start[:2] in (b"PK", b"\x80\x02", b"\x80\x04") and start[8:] != b"{"
 
 
-def chosen_space(supernet: Path | None, name: str | None) -> SearchSpace:
-    """The space of a supernet, or of that name, or the default.
+def chosen_space(supernet: Path | None, name: str | None, classes: int | None = None) -> SearchSpace:
+    """The space of a supernet, or of that name, or the default; with a number of classes, where that is asked for.
 
     Raises:
-        UserError: the supernet cannot be read or is of another space, or there is no space of that name.
+        UserError: the supernet cannot be read, is of another space or has other classes, or there is no space of that
+            name.
     """
     if supernet is None:
-        return get_space(name or DEFAULT_SPACE)
-    return read_facts(checkpoint_path(supernet)).space_unless_other(name)
+        space = get_space(name or DEFAULT_SPACE)
+        return space if classes is None else space.with_classes(classes)
+    facts = read_facts(checkpoint_path(supernet))
+    if classes not in (None, facts.classes):
+        raise UserError(f"the supernet has {facts.classes} classes, not {classes}", "leave out --classes")
+    return facts.space_unless_other(name)
 
 
-def space_and_checkpoint(supernet: Path | None, name: str | None) -> tuple[SearchSpace, Path | None]:
+def space_and_checkpoint(
+    supernet: Path | None, name: str | None, classes: int | None
+) -> tuple[SearchSpace, Path | None]:
     """``chosen_space``, and the checkpoint of that supernet, or else of the one that ships for the space, if any does.
 
     Raises:
         UserError: see ``chosen_space``.
     """
-    space = chosen_space(supernet, name)
-    named = supernet or next((folder for folder in shipped_supernets() if folder.name == space.name), None)
-    return space, named and checkpoint_path(named)
+    space = chosen_space(supernet, name, classes)
+    if supernet is not None:
+        return space, checkpoint_path(supernet)
+    shipped = (folder / FILE_NAME for folder in shipped_supernets() if folder.name == space.name)
+    return space, next((path for path in shipped if read_facts(path).classes == space.classes), None)
 
 
 def trained_resolutions(supernet: Path | None) -> tuple[int, ...]:

@@ -19,8 +19,10 @@ from ofa_tvm.supernet.facts import (
     OLD_FORMAT,
     TENSORS_SEAL,
     checkpoint_path,
+    chosen_space,
     digest_of_facts,
     read_facts,
+    space_and_checkpoint,
 )
 from ofa_tvm.support.errors import UserError
 
@@ -113,3 +115,13 @@ def test_a_header_whose_length_reads_like_a_pickle_or_zip_is_still_ours(write, l
     path.write_bytes(struct.pack("<Q", length) + header + content[8 + before :])
     assert len(header) == length and read_facts(checkpoint_path(path)).space == "mbv3-cifar"
     assert checkpoint_path(path.parent) == path
+
+
+def test_classes_other_than_the_supernets_are_refused():
+    shipped = Path("mbv3-cifar")
+    with pytest.raises(UserError, match="the supernet has 10 classes, not 7"):
+        chosen_space(shipped, None, 7)
+    assert chosen_space(shipped, None, 10) == chosen_space(shipped, None)
+    space, checkpoint = space_and_checkpoint(None, "mbv3-cifar", 7)
+    assert (space.classes, checkpoint) == (7, None), "the supernet that ships tells nothing of other classes"
+    assert space_and_checkpoint(None, "mbv3-cifar", None)[1] == checkpoint_path(shipped)
