@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Protocol, Self
 
@@ -48,6 +48,35 @@ def samples_folder(supernet_folder: Path, checkpoint: str) -> Path:
     if supernet_folder.resolve().is_relative_to(Path(__file__).resolve().parent.parent):
         return cache_folder() / "accuracy" / checkpoint
     return supernet_folder
+
+
+def require_readable(folders: Iterable[Path], files: Iterable[Path] = (), sha256: str = "") -> None:
+    """Refuse at once what would end a long run: damaged samples, and files that tell nothing of a supernet.
+
+    Args:
+        folders: whose samples are read.
+        files: of other machines, about the same supernet.
+        sha256: of the supernet.
+
+    Raises:
+        UserError: a file is missing, damaged, or of other weights.
+    """
+    for folder in folders:
+        read_lines(folder / FILE_NAME, "accuracy samples", _SAMPLE)
+    for path in files:
+        _require_file(path)
+        lines, identity = read_lines(path, "accuracy samples", _SAMPLE), weights_identity(sha256)
+        if not any(line.checkpoint.startswith(identity) for line in lines):
+            raise _of_others(path, identity)
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", f"give the {FILE_NAME} of a training's or search's folder")
+
+
+def _of_others(path: Path, checkpoint: str) -> UserError:
+    return UserError(f"{path} tells nothing of the supernet {checkpoint}", "it is of other weights")
 
 
 class Evaluate(Protocol):
@@ -136,12 +165,11 @@ class AccuracySamples:
         Raises:
             UserError: the file is missing or damaged, or holds nothing about these weights.
         """
-        if not path.is_file():
-            raise UserError(f"{path} does not exist", f"give the {FILE_NAME} of a training's or search's folder")
+        _require_file(path)
         evaluated = set(self.top1)
         lines = self._read(path)
         if not lines:
-            raise UserError(f"{path} tells nothing of the supernet {self._checkpoint}", "it is of other weights")
+            raise _of_others(path, self._checkpoint)
         new = [line for line in lines if line["subnet"] not in evaluated]
         append_jsonl(self.folder / FILE_NAME, new)
         return len(new)

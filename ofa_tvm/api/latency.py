@@ -32,7 +32,7 @@ class Predictor:
         target: a target that the space is tuned for.
 
     Raises:
-        PartialResult: no kernel of the space is tuned.
+        NotTuned: no kernel of the space is tuned.
         UserError: there is no fitted model, or it is damaged.
     """
 

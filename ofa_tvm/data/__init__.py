@@ -19,19 +19,48 @@ SOURCES: dict[str, Loader] = {
 }
 
 
+CLASSES: dict[str, Callable[[str | None], tuple[str, ...]]] = {
+    "cifar10": lambda path: cifar10.CLASS_NAMES,
+    "fashion-mnist": lambda path: fashion_mnist.CLASS_NAMES,
+    "imagefolder": image_folder.class_names,
+    "pack": image_pack.class_names,
+}
+"""What tells the names of a source's classes without its images."""
+
+
+def known_classes(source: str) -> tuple[str, ...] | None:
+    """Names of the classes of ``name`` or ``name:PATH``; None where only its images tell them.
+
+    Raises:
+        UserError: unknown name, or what tells them is missing or damaged.
+    """
+    name, path = _named(source)
+    return CLASSES[name](path) if name in CLASSES else None
+
+
 def load_dataset(source: str, progress: Callable[[str], None] = lambda message: None) -> Dataset:
     """Load ``name`` or ``name:PATH``.
 
     Raises:
         UserError: unknown name, or files that are missing or damaged.
     """
+    name, path = _named(source)
+    dataset = SOURCES[name](path, progress)
+    checked_names(dataset.class_names, source)
+    return dataset
+
+
+def _named(source: str) -> tuple[str, str | None]:
+    """Name and path of a source.
+
+    Raises:
+        UserError: unknown name.
+    """
     name, _, path = source.partition(":")
     if name not in SOURCES:
         fits = f"give imagefolder:{source}" if Path(source).is_dir() else f"choose one of {', '.join(SOURCES)}"
         raise UserError(f"unknown data set '{name}'", f"{fits} (name or name:PATH)")
-    dataset = SOURCES[name](path or None, progress)
-    checked_names(dataset.class_names, source)
-    return dataset
+    return name, path or None
 
 
 def checked_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:
@@ -48,4 +77,4 @@ def checked_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:
     return names
 
 
-__all__ = ["SOURCES", "Dataset", "Preprocess", "Split", "checked_names", "load_dataset"]
+__all__ = ["SOURCES", "Dataset", "Preprocess", "Split", "checked_names", "known_classes", "load_dataset"]

@@ -65,21 +65,12 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
     Raises:
         UserError: the layout differs, a class is empty, or an image is damaged; names the folder or file.
     """
-    if not path:
-        raise UserError("imagefolder needs a folder", "--data imagefolder:PATH")
-    root = Path(path).resolve()
-    if not (root / "train").is_dir():
-        raise UserError(f"{root} has no folder train", HINT)
-    class_names = tuple(folder.name for folder in _subfolders(root / "train"))
-    if len(class_names) < 2:
-        raise UserError(f"{root / 'train'} holds {len(class_names)} class folders, at least two are needed", HINT)
-    if bad := next(filter(has_controls, class_names), None):
-        raise UserError(f"class folder '{printable(bad)}' has control characters or is not UTF-8", "rename it")
-    training = _scan(root / "train", class_names)
+    root, names = _root(path), class_names(path)
+    training = _scan(root / "train", names)
     if len(training.paths) < MIN_IMAGES:
         raise UserError(f"{root / 'train'} holds {len(training.paths)} images, at least {MIN_IMAGES} are needed")
     test_folder = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
-    test = _scan(test_folder, class_names) if test_folder else _Files()
+    test = _scan(test_folder, names) if test_folder else _Files()
     if others := [*training.others, *test.others]:
         progress(f"left out, as their names are of no picture: {_listed(others)}")
 
@@ -93,7 +84,30 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
         test_split = all_training.take(np.sort(order[:tenth]))
         all_training = all_training.take(np.sort(order[tenth:]))
     held_out = max(len(all_training) // 10, min(HELD_OUT, len(all_training) // 4))
-    return Dataset(f"imagefolder:{root}", class_names, PREPROCESS, all_training, test_split, held_out)
+    return Dataset(f"imagefolder:{root}", names, PREPROCESS, all_training, test_split, held_out)
+
+
+def class_names(path: str | None) -> tuple[str, ...]:
+    """Names of a folder's classes.
+
+    Raises:
+        UserError: the layout differs, or a name cannot be printed.
+    """
+    train = _root(path) / "train"
+    if not train.is_dir():
+        raise UserError(f"{train.parent} has no folder train", HINT)
+    names = tuple(folder.name for folder in _subfolders(train))
+    if len(names) < 2:
+        raise UserError(f"{train} holds {len(names)} class folders, at least two are needed", HINT)
+    if bad := next(filter(has_controls, names), None):
+        raise UserError(f"class folder '{printable(bad)}' has control characters or is not UTF-8", "rename it")
+    return names
+
+
+def _root(path: str | None) -> Path:
+    if not path:
+        raise UserError("imagefolder needs a folder", "--data imagefolder:PATH")
+    return Path(path).resolve()
 
 
 def _subfolders(folder: Path) -> list[Path]:

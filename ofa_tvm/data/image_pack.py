@@ -112,10 +112,7 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
     Raises:
         UserError: no folder is named, or files are missing or damaged.
     """
-    if path is None:
-        raise UserError("an image pack is a folder", "name it: --data pack:FOLDER")
-    folder = Path(path)
-    manifest = read_form(folder / MANIFEST, "manifest of the image pack", _FORM, COPY)
+    manifest, folder = _manifest(path), Path(path or "")
     missing = [name for name in manifest.files if not (folder / name).is_file()]
     if missing:
         count = len(manifest.files)
@@ -131,6 +128,21 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
     except DAMAGED as error:
         raise UserError(f"{folder / MANIFEST} is damaged: {error}", COPY) from error
     return Dataset(manifest.name, manifest.class_names, manifest.preprocess, training, test, manifest.held_out)
+
+
+def class_names(path: str | None) -> tuple[str, ...]:
+    """Names of a pack's classes.
+
+    Raises:
+        UserError: no folder is named, or its manifest is missing or damaged.
+    """
+    return _manifest(path).class_names
+
+
+def _manifest(path: str | None) -> _Manifest:
+    if path is None:
+        raise UserError("an image pack is a folder", "name it: --data pack:FOLDER")
+    return read_form(Path(path) / MANIFEST, "manifest of the image pack", _FORM, COPY)
 
 
 def _grid(size: int) -> tuple[int, int]:

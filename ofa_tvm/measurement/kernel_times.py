@@ -16,7 +16,7 @@ from ofa_tvm.spaces import SPACES, SearchSpace
 from ofa_tvm.spaces.own_model import PREFIX
 from ofa_tvm.spaces.subnet_table import SubnetTable
 from ofa_tvm.support.dtype import DType
-from ofa_tvm.support.errors import PartialResult
+from ofa_tvm.support.errors import NotTuned
 from ofa_tvm.tuner.log import TuningLog, logs_root
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
@@ -76,15 +76,13 @@ def kernel_costs(
         supernet: folder of the supernet, where it is known.
 
     Raises:
-        PartialResult: no kernel of the space is tuned.
+        NotTuned: no kernel of the space is tuned.
     """
     tuned = {
         key: state.best_ms for key, state in tuning_log.kernels.items() if key in kernels and state.best_ms is not None
     }
     if not tuned:
-        raise PartialResult(
-            f"no kernel is tuned in {tuning_log.folder}", how_to_tune(space, tuning_log, supernet=supernet)
-        )
+        raise NotTuned(f"no kernel is tuned in {tuning_log.folder}", how_to_tune(space, tuning_log, supernet=supernet))
     rates: dict[str, list[float]] = {}
     for key, milliseconds in tuned.items():
         rates.setdefault(kernels[key].kind, []).append(milliseconds / _work(kernels[key]))
@@ -108,7 +106,7 @@ def call_costs(tuned: TunedSpace, supernet: Path | None = None) -> tuple[dict[st
         supernet: folder of the supernet, where it is known, for the message.
 
     Raises:
-        PartialResult: no kernel of the space is tuned.
+        NotTuned: no kernel of the space is tuned.
     """
     costs, estimated = kernel_costs(tuned.log, tuned.kernels(), tuned.space, supernet)
     target = tuned.target
@@ -120,7 +118,7 @@ def latency_table(tuned: TunedSpace) -> tuple[SubnetTable, int]:
     """The table of a space's kernel times in a log, and how many of them are estimated.
 
     Raises:
-        PartialResult: no kernel of the space is tuned.
+        NotTuned: no kernel of the space is tuned.
     """
     costs, estimated = call_costs(tuned)
     return SubnetTable(tuned.space, costs, lambda network: keys_by_layer(network, tuned.steps(network))), estimated
@@ -130,7 +128,7 @@ def saved_model(tuned: TunedSpace) -> LatencyModel:
     """The latency model that was fitted to a log's measurements of a space.
 
     Raises:
-        PartialResult: no kernel of the space is tuned.
+        NotTuned: no kernel of the space is tuned.
         UserError: there is no model, or it is damaged or rests on other kernel times than those of now.
     """
     again = how_to_tune(tuned.space, tuned.log, f" --samples {SAMPLES}")

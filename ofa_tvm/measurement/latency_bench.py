@@ -22,7 +22,7 @@ from ofa_tvm.measurement.known_latencies import KnownLatencies
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.subnet_table import QUANTITIES
 from ofa_tvm.support.console import Task, log, warn
-from ofa_tvm.support.errors import PartialResult
+from ofa_tvm.support.errors import NotTuned, PartialResult
 from ofa_tvm.support.files import Record
 from ofa_tvm.timing.patience import until_undisturbed
 from ofa_tvm.timing.turns import WindowPlan
@@ -262,16 +262,16 @@ class LatencyBench:
 
         Raises:
             PartialResult: fewer than ``MIN_MEASURED`` subnets could be measured.
+            NotTuned: so few were measured elsewhere.
         """
         configs, latency_ms = self.known()
         if len(configs) < MIN_MEASURED:
+            if self._device is None:
+                raise too_few_elsewhere(self.tuned, len(configs))
             failed = self._known.failures
-            more = (
-                "--samples" if self._device is not None else f"tune --export-pack FOLDER --samples {2 * MIN_MEASURED}"
-            )
             raise PartialResult(
                 f"only {len(configs)} subnets could be measured, a latency model needs {MIN_MEASURED}",
-                f"the last failure: {failed[-1]}" if failed else f"measure more with {more}",
+                f"the last failure: {failed[-1]}" if failed else "measure more with --samples",
             )
         return LatencyModel.fit(self.table, configs, latency_ms)
 
@@ -293,6 +293,15 @@ class LatencyBench:
         if self.percentile == 50 and not self.busy_cores:  # readers of the model assume this
             model.save(self.tuned.model_folder, report)
         return report
+
+
+def too_few_elsewhere(tuned: TunedSpace, known: int) -> NotTuned:
+    """The error of a target that packs measure, of which too few subnets are known."""
+    return NotTuned(
+        f"packs measured {known} subnets of {tuned.space.name} on {tuned.target.name} with today's schedules, "
+        f"a latency model needs {MIN_MEASURED}",
+        how_to_tune(tuned.space, tuned.log, f" --samples {2 * MIN_MEASURED}"),
+    )
 
 
 def warn_of_estimates(bench: LatencyBench, resolutions: Sequence[int] | None = None) -> None:

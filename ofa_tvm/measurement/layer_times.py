@@ -6,7 +6,7 @@ from ofa_tvm.cost_model.breakdown import breakdown
 from ofa_tvm.cost_model.layer_time import LayerTime
 from ofa_tvm.measurement.kernel_times import call_costs
 from ofa_tvm.spaces import SubnetConfig
-from ofa_tvm.support.errors import PartialResult
+from ofa_tvm.support.errors import NotTuned
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
@@ -23,7 +23,7 @@ def layer_times(tuned: TunedSpace, config: SubnetConfig, whole_ms: float) -> tup
     """
     try:
         costs, _ = call_costs(tuned)
-    except PartialResult:
+    except NotTuned:
         return ()
     steps = tuned.steps(tuned.space.network(config))
     winners = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}

@@ -13,7 +13,7 @@ from ofa_tvm.devices.pack.writer import PackWriter, export_kernels
 from ofa_tvm.measurement.latency_bench import MAX_FAILURES, MIN_MEASURED, LatencyBench
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.support.console import log, warn
-from ofa_tvm.support.errors import PartialResult, UserError
+from ofa_tvm.support.errors import NotTuned, UserError
 from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.candidate_sources import candidate_sources
@@ -168,6 +168,6 @@ def _latency_report(tuned: TunedSpace) -> Record | None:
     try:
         bench = LatencyBench(tuned, None)
         return bench.fit_and_save() if len(bench.known()[0]) >= MIN_MEASURED else None
-    except PartialResult as error:
+    except NotTuned as error:
         log(f"no latency model yet: {error.what}")
         return None

@@ -23,7 +23,7 @@ from ofa_tvm.measurement.kernel_times import SAMPLES, call_costs, how_to_tune, s
 from ofa_tvm.measurement.known_latencies import KnownLatencies
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.spaces.subnet_table import SubnetTable
-from ofa_tvm.support.errors import PartialResult, UserError
+from ofa_tvm.support.errors import NotTuned, UserError
 from ofa_tvm.support.files import Record, write_atomic
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
@@ -79,7 +79,7 @@ def predictions(
         trained: input sizes that the supernet was trained at, so that accuracies are known; empty for all.
 
     Raises:
-        PartialResult: no kernel of the space is tuned, or no subnet was measured.
+        NotTuned: no kernel of the space is tuned, or no subnet was measured.
         UserError: the fitted model is damaged.
     """
     space = tuned.space
@@ -87,7 +87,7 @@ def predictions(
         return [_own(tuned, config, folder, with_layers) for config in configs]
     if not (tuned.model_folder / f"{LATENCY_STEM}.report.json").exists():
         hint = how_to_tune(space, tuned.log, f" --samples {SAMPLES}")
-        raise PartialResult(f"no latencies of {space.name} were measured in {tuned.log.folder}", hint)
+        raise NotTuned(f"no latencies of {space.name} were measured in {tuned.log.folder}", hint)
     model = saved_model(tuned)
     costs, _ = call_costs(tuned)
     is_tuned = {key for key, state in tuned.log.kernels.items() if state.best_ms is not None}
@@ -122,14 +122,14 @@ def _own(tuned: TunedSpace, config: SubnetConfig, folder: Path | None, with_laye
     """A model that somebody brought: what was measured of it, or else the sum of its kernels' times.
 
     Raises:
-        PartialResult: it was not measured, and not all of its kernels are tuned.
+        NotTuned: it was not measured, and not all of its kernels are tuned.
     """
     network, (costs, estimated) = tuned.space.network(config), call_costs(tuned, folder)
     steps = tuned.steps(network)
     timing = KnownLatencies(tuned, 50, 0, is_live=False).timing(config)
     known_ms = None if timing is None else timing.told_ms()
     if known_ms is None and estimated:
-        raise PartialResult(
+        raise NotTuned(
             f"{tuned.space.name} was not measured, and {estimated} of its {len(costs)} kernels are not tuned",
             how_to_tune(tuned.space, tuned.log, supernet=folder),
         )

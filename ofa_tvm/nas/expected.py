@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ofa_tvm.measurement.known_latencies import KnownLatencies
-from ofa_tvm.measurement.latency_bench import ANCHORS, CONFIRMING
+from ofa_tvm.measurement.latency_bench import ANCHORS, CONFIRMING, MIN_MEASURED, too_few_elsewhere
 from ofa_tvm.nas.budget_search import FASTEST
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import SubnetConfig
@@ -68,8 +68,13 @@ def expected_search(
         settings: of the search.
         budgets: of latency; empty for the front.
         samples: measured subnets that the latency model starts from.
+
+    Raises:
+        NotTuned: too few subnets were measured elsewhere.
     """
     known = len(KnownLatencies(tuned, settings.percentile, settings.busy_cores, is_live=False).known()[0])
+    if tuned.target.device == "pack" and known < MIN_MEASURED:
+        raise too_few_elsewhere(tuned, known)
     rounds = settings.rounds * settings.finalists + 1 + FASTEST
     finalists = rounds * len(budgets) if budgets else settings.front_picks
     picks = len(budgets) or settings.front_picks

@@ -11,7 +11,7 @@ from ofa_tvm.measurement.latency_bench import UNUSUAL
 from ofa_tvm.nas.objectives import ENERGY, LATENCY, OBJECTIVES
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import SearchSpace
-from ofa_tvm.support.errors import Infeasible, UserError
+from ofa_tvm.support.errors import Infeasible, NotTuned, UserError
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
 
@@ -65,9 +65,12 @@ def refuse_hopeless(tuned: TunedSpace, settings: SearchSettings, budgets: Sequen
 
     Raises:
         Infeasible: no budget can be met.
+        NotTuned: no kernel of the space is tuned.
     """
     try:
         model = saved_model(tuned)
+    except NotTuned:
+        raise
     except UserError:
         return  # no model that could tell; measurements will
     except_latency = dict(settings.limits or {})

@@ -8,16 +8,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ofa_tvm.accuracy.doubt import doubts
 from ofa_tvm.accuracy.ofa_predictor import OfaPredictor
-from ofa_tvm.accuracy.samples import MIN_EVALUATED, AccuracySamples, samples_folder, weights_identity
+from ofa_tvm.accuracy.samples import (
+    MIN_EVALUATED,
+    AccuracySamples,
+    require_readable,
+    samples_folder,
+    weights_identity,
+)
 from ofa_tvm.accuracy.source import AccuracySource, EvaluatedAccuracy, PublishedAccuracy
 from ofa_tvm.accuracy.uncertainty import standard_error
+from ofa_tvm.data import known_classes
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.nas.result import Pick
 from ofa_tvm.nas.target_search import TargetSearch
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
-from ofa_tvm.supernet.facts import SupernetFacts, checkpoint_path, read_facts
+from ofa_tvm.supernet.facts import SupernetFacts, checkpoint_path, read_facts, require_same_classes
 from ofa_tvm.support.console import log, warn
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
@@ -65,7 +72,7 @@ def accuracy_of(path: Path, how: Evaluation) -> AccuracyFile:
         how: how it is evaluated.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or what it is evaluated on does not belong to it.
     """
     if path.suffix == ".npz":
         return _published(path)
@@ -76,6 +83,11 @@ def accuracy_of(path: Path, how: Evaluation) -> AccuracyFile:
             f"{path} holds one network, so there is nothing to search",
             f"deploy it: deploy --supernet {path if path.is_dir() else path.parent} --subnet largest --out BUNDLE",
         )
+    source, sha256 = how.data or facts.data, sha256_file(checkpoint)
+    if source and (found := known_classes(source)) is not None:
+        require_same_classes(found, source, facts, path)
+    kept = (checkpoint.parent, samples_folder(checkpoint.parent, weights_identity(sha256)))
+    require_readable(kept, how.accuracies, sha256)
     resolutions = facts.search_space.choose_resolutions(facts.resolutions)
     return AccuracyFile(
         facts.search_space, resolutions, lambda search: _evaluated(path, checkpoint, facts, how, search)

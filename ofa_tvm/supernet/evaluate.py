@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ofa_tvm.data import SOURCES, load_dataset
+from ofa_tvm.data import load_dataset
 from ofa_tvm.data.dataset import Dataset, Split
 from ofa_tvm.data.noise import noise
 from ofa_tvm.graph.bfloat16 import bfloat16_weights
@@ -20,13 +20,12 @@ from ofa_tvm.graph.weights import Weights
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.elastic import channels_last
-from ofa_tvm.supernet.facts import SupernetFacts
+from ofa_tvm.supernet.facts import SupernetFacts, require_same_classes
 from ofa_tvm.supernet.host_memory import keep_freed_memory
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.quantise import quantised
 from ofa_tvm.supernet.subnet import Subnet, extract
 from ofa_tvm.support.dtype import DType
-from ofa_tvm.support.errors import UserError
 
 CPU = torch.device("cpu")
 CALIBRATION_BATCH = 250
@@ -65,17 +64,9 @@ def supernet_images(
 def _in_order(dataset: Dataset, source: str, facts: SupernetFacts, checkpoint: Path) -> Dataset:
     """The images with their classes in the order of a supernet's outputs."""
     found, wanted = dataset.class_names, facts.class_names
-    if found == wanted or (not facts.is_named and len(found) == len(wanted) and set(found) != set(wanted)):
+    require_same_classes(found, source, facts, checkpoint)
+    if found == wanted or set(found) != set(wanted):
         return dataset
-    if set(found) != set(wanted):
-        other = next((name for name in found if name not in wanted), None)
-        told = f"'{other}' is none of its" if other is not None else f"it has {len(found)} of"
-        kind = facts.data.partition(":")[0]
-        option = f"--data {kind if kind in SOURCES else 'imagefolder'}:PATH"
-        images = f"give the images of {facts.data}: {option}" if facts.data else "give others by --data"
-        raise UserError(
-            f"{source} has other classes than {checkpoint} was trained on: {told} {len(wanted)} classes", images
-        )
     places = np.array([wanted.index(name) for name in found])
 
     def ordered(split: Split) -> Split:

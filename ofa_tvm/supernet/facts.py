@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter
 from safetensors import SafetensorError, safe_open
 
+from ofa_tvm.data import SOURCES
 from ofa_tvm.data.dataset import ClassName, Preprocess
 from ofa_tvm.spaces import SearchSpace, described_space, get_space
 from ofa_tvm.support.errors import UserError
@@ -186,6 +187,29 @@ def untrained(sizes: Iterable[int], trained: Collection[int]) -> str:
     others = sorted(set(sizes) - set(trained)) if trained else []
     asked, known = (", ".join(map(str, several)) for several in (others, trained))
     return f"was not trained at input size {asked}, only at {known}" if others else ""
+
+
+def require_same_classes(found: tuple[str, ...], source: str, facts: SupernetFacts, named: Path) -> None:
+    """Refuse images of other classes than a supernet's; their order may differ, and so may names that are not known.
+
+    Args:
+        found: names of the images' classes.
+        source: where the images come from, for the message.
+        facts: the supernet's.
+        named: what the user named as the supernet, for the message.
+
+    Raises:
+        UserError: they differ.
+    """
+    wanted = facts.class_names
+    if set(found) == set(wanted) or (not facts.is_named and len(found) == len(wanted)):
+        return
+    other = next((name for name in found if name not in wanted), None)
+    told = f"'{other}' is none of its" if other is not None else f"it has {len(found)} of"
+    kind = facts.data.partition(":")[0]
+    option = f"--data {kind if kind in SOURCES else 'imagefolder'}:PATH"
+    images = f"give the images of {facts.data}: {option}" if facts.data else "give others by --data"
+    raise UserError(f"{source} has other classes than {named} was trained on: {told} {len(wanted)} classes", images)
 
 
 def damaged(path: Path, error: Exception) -> UserError:

@@ -31,6 +31,10 @@ class UserError(OfaTvmError):
     exit_code = 2
 
 
+class NotTuned(UserError):
+    """Too little was tuned or measured before for what is asked; nothing was done."""
+
+
 class HostFault(OfaTvmError):
     """The machine failed (no space, memory or processes); this says nothing about what was being tried."""
 

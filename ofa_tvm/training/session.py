@@ -11,7 +11,7 @@ from typing import Any
 
 from ofa_tvm.accuracy.doubt import doubts
 from ofa_tvm.accuracy.predictor import PredictorQuality
-from ofa_tvm.accuracy.samples import MIN_HELD_OUT, AccuracySamples, weights_identity
+from ofa_tvm.accuracy.samples import MIN_HELD_OUT, AccuracySamples, require_readable, weights_identity
 from ofa_tvm.data import load_dataset
 from ofa_tvm.data.dataset import Dataset
 from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
@@ -191,6 +191,8 @@ class TrainingSession:
     def _prepare(self, start: Start | None, precision: Precision) -> None:
         """Load the images, and make the plan and its trainers."""
         request, device = self._request, self._device
+        if request.accuracy_samples:
+            require_readable([request.out])
         dataset = load_dataset(request.data, log)
         if start is not None:
             dataset = replace(dataset, preprocess=start.preprocess)

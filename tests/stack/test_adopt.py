@@ -150,7 +150,7 @@ def test_every_command_takes_it(adopted, tmp_path, capsys):
     assert predicted["basis"] == "measurement"
     (records,) = (tmp_path / "logs").rglob("latency.jsonl")
     records.unlink()
-    assert predict([*options, "--subnet", "largest"]) == 3
+    assert predict([*options, "--subnet", "largest"]) == 2
     assert "kernels are not tuned" in capsys.readouterr().err
     assert bench([*options, "--subnet", "largest", "--against", "torch", "--seconds", "0.1", "--starts", "0"]) == 0
     assert result(capsys)["subnets"][0]["relative_error"]["torch"] < 1e-4

@@ -25,7 +25,7 @@ from ofa_tvm.nas.models import GUARD
 from ofa_tvm.nas.regret import regret
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.spaces import SPACES, SubnetConfig, get_space
-from ofa_tvm.support.errors import Infeasible, PartialResult, UserError
+from ofa_tvm.support.errors import Infeasible, NotTuned, PartialResult, UserError
 from ofa_tvm.support.files import append_jsonl
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.timing.turns import WindowPlan
@@ -209,7 +209,7 @@ def test_untuned_kernels_are_estimated_and_counted(tuned) -> None:
 
 
 def test_nothing_tuned_says_what_to_do(tmp_path) -> None:
-    with pytest.raises(PartialResult, match="tune"):
+    with pytest.raises(NotTuned, match="tune"):
         bench(TuningLog(load_target("x86"), tmp_path), FormulaDevice())
 
 

@@ -361,8 +361,11 @@ def test_a_search_packs_what_it_wants_to_have_measured(run, quick, tiny_space, t
 
 def test_a_device_elsewhere_that_measured_nothing_says_what_to_do(run, tiny_space, tmp_path, capsys) -> None:
     measured_elsewhere(tmp_path, [], tiny_space)
-    assert run("--device", "pack") == 3
-    assert "tune --export-pack FOLDER --samples" in capsys.readouterr().err
+    for more in ((), ("--dry-run",)):
+        assert run("--device", "pack", *more) == 2
+        said = capsys.readouterr().err
+        assert "packs measured 0 subnets of tiny on mine with today's schedules, a latency model needs 20" in said
+        assert re.search(r"ofa_tvm.tune .*--space tiny .*--samples 40 .*--export-pack FOLDER'", said)
 
 
 def test_a_folder_of_other_things_is_refused_and_stays_as_it_was(run, tmp_path, capsys) -> None:
@@ -379,6 +382,21 @@ def test_input_sizes_that_were_not_trained_are_refused(run, facts, tiny_space, t
     assert run("--resolution", "16", "--dry-run") == 2
     assert f"{tmp_path} was not trained at input size 16, only at 12" in capsys.readouterr().err
     assert run("--resolution", "12", "--dry-run") == 0
+
+
+def test_a_dry_run_refuses_what_a_search_would_refuse_later(run, tmp_path, capsys) -> None:
+    for name in ("red", "green"):
+        (tmp_path / "images" / "train" / name).mkdir(parents=True)
+    assert run("--dry-run", "--data", f"imagefolder:{tmp_path / 'images'}") == 2
+    assert f"has other classes than {tmp_path} was trained on: it has 2 of 4" in capsys.readouterr().err
+    (other := tmp_path / "accuracy-there.jsonl").write_text(
+        '{"subnet": "r12.1x1", "validation_top1": 0.5, "checkpoint": "0123456789abcdef"}\n'
+    )
+    assert run("--dry-run", "--accuracies", str(other)) == 2
+    assert f"{other} tells nothing of the supernet" in capsys.readouterr().err
+    (tmp_path / "accuracy.jsonl").write_text("{}\n{}\n")
+    assert run("--dry-run") == 2
+    assert f"{tmp_path / 'accuracy.jsonl'}, line 1, is damaged" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -498,8 +516,8 @@ def test_where_too_little_was_measured_elsewhere_nothing_is_measured_here(run, f
     far(10)
     device = FormulaDevice(1.0, 0.0)
     monkeypatch.setattr("ofa_tvm.devices.local.device.LocalDevice", lambda target: device)
-    assert run("--target", f"{tmp_path / 'far.toml'}@pack", "--max-latency-ms", "100") == 3
-    assert "only 10 subnets could be measured, a latency model needs 20" in capsys.readouterr().err
+    assert run("--target", f"{tmp_path / 'far.toml'}@pack", "--max-latency-ms", "100") == 2
+    assert "packs measured 10 subnets of tiny on far" in capsys.readouterr().err
     assert not device.measured
 
 

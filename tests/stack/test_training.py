@@ -555,6 +555,13 @@ def test_numbers_out_of_range_are_refused_at_once(tmp_path, monkeypatch, capfd, 
     assert not (tmp_path / "out").exists()
 
 
+def test_damaged_accuracies_are_told_before_the_training(tiny_dataset, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("ofa_tvm.training.session.load_dataset", forbidden)
+    (tmp_path / "accuracy.jsonl").write_text("{}\n{}\n")
+    assert train.main(["--space", "tiny", "--out", str(tmp_path)]) == 2
+    assert "accuracy.jsonl" in (said := capfd.readouterr().err) and "line 1" in said
+
+
 def test_the_fewest_accuracy_samples_are_enough(tiny_space, tmp_path):
     count = MIN_HELD_OUT + MIN_SAMPLES
     samples = AccuracySamples(tiny_space, tmp_path, "weights")

@@ -65,7 +65,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "engines": ("support", "timing", "hardware", "graph", "supernet", *COMPILER, "tuner"),
     "nas.searchers": ("support", "spaces"),
     "nas": (
-        *(*GROUND, "supernet", "tuner", "devices", "cost_model", "accuracy", "measurement"),
+        *(*GROUND, "data", "supernet", "tuner", "devices", "cost_model", "accuracy", "measurement"),
         "nas.searchers",
     ),
     "bundle": (*BELOW_DEVICES, *DEVICES, "data", "supernet", "cost_model", "measurement", "engines", "nas"),

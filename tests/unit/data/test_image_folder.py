@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ofa_tvm.data import load_dataset
+from ofa_tvm.data import known_classes, load_dataset
+from ofa_tvm.data.image_pack import write_pack
 from ofa_tvm.support.errors import UserError
 
 COLOURS = {"ant": (200, 30, 30), "bee": (30, 200, 30), "cow": (30, 30, 200)}
@@ -49,6 +50,15 @@ def test_classes_are_folders_in_order(root):
         colours = np.asarray(list(COLOURS.values()))[split.labels]
         assert np.array_equal(split.images[:, 3, 5], colours)
     assert len(dataset.validation) == 7
+
+
+def test_classes_are_known_without_the_images(root, tmp_path):
+    assert known_classes(f"imagefolder:{root}") == ("ant", "bee", "cow")
+    assert len(known_classes("cifar10") or ()) == len(known_classes("fashion-mnist") or ()) == 10
+    write_pack(load(root), tmp_path / "pack")
+    assert known_classes(f"pack:{tmp_path / 'pack'}") == ("ant", "bee", "cow")
+    with pytest.raises(UserError, match="unknown data set"):
+        known_classes("mnist")
 
 
 def test_without_test_folder_a_fixed_tenth_of_train_is_the_test_split(root):
