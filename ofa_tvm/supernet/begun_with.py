@@ -25,6 +25,8 @@ def differences(before: Record, now: Record) -> dict[str, tuple[Any, Any]]:
         now: likewise.
     """
     then, asked = _flat(before), _flat(now)
+    if "part_of" in now and "part_of" not in before:  # a state of a version that did not keep it
+        asked["folds"] = then["folds"]
     found = {
         name: (then.get(name), asked.get(name)) for name in sorted({*then, *asked}) if then.get(name) != asked.get(name)
     }
@@ -55,5 +57,5 @@ def _flat(settings: Record) -> Record:
     plan = dict(settings.get("plan", {}))
     phases = plan.get("phases", [])
     steps = sum(phase.get("steps", 0) for phase in phases)
-    others = {name: value for name, value in settings.items() if name not in ("plan", "steps_done")}
-    return {**plan, "steps": steps, "folds": 1, **others}
+    others = {name: value for name, value in settings.items() if name not in ("plan", "steps_done", "part_of")}
+    return {**plan, "steps": steps, "folds": settings.get("part_of", 1), **others}

@@ -67,7 +67,7 @@ class Trainer:
         device: where it runs.
         teacher: answers beside the labels; None for none.
         ranks: the processes that train together.
-        folds: parts of the cross-validation that serves this supernet; 1 where images are held out of it.
+        folds: parts of the cross-validation that serves this supernet, or whose part it is; 1 without one.
         start: weights to start from; None for random ones.
 
     Raises:
@@ -121,7 +121,7 @@ class Trainer:
     def _settings(self) -> Record:
         settings: Record = {"plan": asdict(self.plan), "data": self.dataset.digest, "space": self.space.name}
         if self._folds > 1:
-            settings["folds"] = self._folds
+            settings["part_of" if self.dataset.held_out else "folds"] = self._folds
         if self._start is not None:
             settings["init"] = self._start.name
         return settings if self._teacher is None else {**settings, "teacher": self._teacher.name}

@@ -347,5 +347,6 @@ def _warn_of_shrinking(space: SearchSpace, dataset: Dataset) -> None:
 def _trainers(begun: Callable[..., Trainer], dataset: Dataset, out: Path, folds: int) -> list[Trainer]:
     if folds == 1:
         return [begun(dataset=dataset, folder=out)]
+    begun = partial(begun, folds=folds)
     parts = [begun(dataset=part, folder=fold_folder(out, number)) for number, part in enumerate(dataset.folds(folds))]
-    return [*parts, begun(dataset=replace(dataset, held_out=0), folder=out, folds=folds)]
+    return [*parts, begun(dataset=replace(dataset, held_out=0), folder=out)]

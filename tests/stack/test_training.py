@@ -420,6 +420,11 @@ def test_few_images_are_cross_validated(tiny_space, tiny_dataset, tmp_path, monk
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert train.main(command) == 0
     assert "training 5 of 5: all images, 160 images" in capfd.readouterr().err
+    (tmp_path / "out" / STATE_NAME).rename(tmp_path / "aside")
+    (tmp_path / "out" / FILE_NAME).rename(tmp_path / "aside.safetensors")
+    assert train.main([*command, "--folds", "3"]) == 2
+    assert "another folds (4 there, 3 here)" in capfd.readouterr().err
+    (tmp_path / "aside.safetensors").rename(tmp_path / "out" / FILE_NAME)
     supernet, facts = load_supernet(tmp_path / "out")
     held_out = open_held_out(tmp_path / "out", supernet, facts, tiny_dataset)
     samples = AccuracySamples(tiny_space, tmp_path / "out", sha256_file(tmp_path / "out" / FILE_NAME)[:16])

@@ -37,5 +37,14 @@ def test_differences_are_told(asked, said, hint):
     assert (told(found), options(found)) == (said, hint)
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"), [({"part_of": 4}, "folds (4 there, 3 here)"), ({}, "data")], ids=["now", "before it was kept"]
+)
+def test_parts_of_another_cross_validation(kept, said):
+    before = settings(more={"data": "a part of four", **kept})
+    assert told(differences(before, settings(more={"data": "a part of three", "part_of": 3}))) == said
+    assert differences(before, settings(more={"data": "a part of four", "part_of": 4})) == {}
+
+
 def test_equal_settings_do_not_differ():
     assert differences(BEGUN, settings(steps=2)) == {}
