@@ -24,7 +24,7 @@ from ofa_tvm.supernet.plan import Device, Plan, Precision, Recipe
 from ofa_tvm.supernet.ranks import is_first_process, joined
 from ofa_tvm.supernet.start import Start, open_start
 from ofa_tvm.supernet.teacher import open_teacher
-from ofa_tvm.supernet.training import Trainer
+from ofa_tvm.supernet.training import STATE_NAME, Trainer
 from ofa_tvm.supernet.training_cost import expected_cost
 from ofa_tvm.supernet.training_device import training_device
 from ofa_tvm.support.console import Task, log, warn
@@ -148,11 +148,12 @@ class ExpectedTraining:
         return asdict(self) | facts
 
 
-def _remove_if_unused(folder: Path) -> None:
-    """Remove a folder that a training made and then wrote nothing into."""
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK}:
+def _remove_if_unused(folder: Path, *, existed: bool) -> None:
+    """Remove what a training that did not begin left in a folder: its lock, and the folder where it made that."""
+    if folder.is_dir() and not (folder / STATE_NAME).exists():
         (folder / LOCK).unlink(missing_ok=True)
-        folder.rmdir()
+        if not existed and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 class TrainingSession:
@@ -181,8 +182,7 @@ class TrainingSession:
             warn("bfloat16 on a CPU: a processor without instructions for it is many times slower than with float32")
         with ExitStack() as holding:
             if writes and is_first_process():  # a folder that cannot be written is reported now, not after hours
-                if not request.out.exists():
-                    holding.callback(_remove_if_unused, request.out)
+                holding.callback(_remove_if_unused, request.out, existed=request.out.exists())
                 request.out.mkdir(parents=True, exist_ok=True)
                 holding.enter_context(held(request.out))
             self._prepare(start, precision)

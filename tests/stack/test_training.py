@@ -624,3 +624,4 @@ def test_a_training_that_cannot_begin_leaves_no_folder(
         out.mkdir()
     assert train.main(["--space", "tiny", "--data", "tiny", "--out", str(out), *options]) == 2
     assert out.exists() == existed
+    assert not list(tmp_path.rglob(".*")), "not even a lock"
