@@ -85,7 +85,7 @@ def _require_gpu(target: TargetSpec) -> None:
         raise UserError(
             f"target {target.name} is a GPU, and nvidia-smi finds none on this machine",
             "run bench where the GPU is, or compare there with benchmarks/gpu_peers.py and a pack of "
-            f"'python -m ofa_tvm.tune --target {target.name} --export-pack FOLDER --trials 0 --samples 10'",
+            f"'python -m ofa_tvm.tune {target.options} --export-pack FOLDER --trials 0 --samples 10'",
         )
     if gpu.arch != target.chip:
         raise UserError(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import platform
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
 from ofa_tvm.support.json_text import parse_json
 
+TRIPLE = re.compile(r"[a-z0-9_]+-([a-z0-9]+-)?linux-gnu")
+"""A system with glibc, as bundles need it."""
 Names = dict[str, list[str]]
 
 
@@ -33,7 +36,11 @@ def check_names(triple: str | None, cpu: str, features: Sequence[str]) -> None:
     """
     architecture = (triple or platform.machine()).partition("-")[0]
     known = known_names().get(architecture)
+    if triple is not None and not TRIPLE.fullmatch(triple):
+        raise ValueError(f"mtriple '{triple}' is no system that bundles run on; write {architecture}-linux-gnu")
     if known is None:
+        if near := difflib.get_close_matches(architecture, known_names(), n=1):
+            raise ValueError(f"LLVM knows no architecture '{architecture}' of mtriple; it knows {near[0]}")
         return
     if cpu != "native" and cpu not in known["cpus"]:
         raise ValueError(f"LLVM knows no mcpu '{cpu}' for {architecture}{_nearest(cpu, known['cpus'])}")

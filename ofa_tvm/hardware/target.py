@@ -25,6 +25,17 @@ KERNEL_SET = 2
 """Version; increased when kernels of the same key no longer run the same schedules."""
 
 
+ARCHITECTURES = (50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121)
+"""Of GPUs that CUDA 12 or 13 makes code for."""
+TEMPLATE_LIMITS = {
+    "max_threads_per_block": 1024,
+    "max_shared_memory_per_block": 48 << 10,
+    "registers_per_block": 1 << 16,
+    "thread_warp_size": 32,
+}
+"""What kernels from templates keep to, whatever a GPU may have."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -37,6 +48,13 @@ class Gpu(_Part):
     max_shared_memory_per_block: int = Field(gt=0)
     registers_per_block: int = Field(gt=0)
     thread_warp_size: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _is_known_to_cuda(self) -> Self:
+        if self.arch != "native" and (number := int(self.arch.removeprefix("sm_"))) not in ARCHITECTURES:
+            near = sorted(ARCHITECTURES, key=lambda known: abs(known - number))[:4]
+            raise ValueError(f"CUDA knows no arch '{self.arch}'; it knows {', '.join(f'sm_{known}' for known in near)}")
+        return self
 
 
 class CompilerTarget(_Part):
@@ -161,7 +179,7 @@ class TargetSpec(_Part):
 
     ``tracker`` is the address of the boards' tracker, HOST:PORT, given on the command line or in the environment.
     ``recording`` is what ``--device replay:FOLDER`` names. ``kernels`` says where a GPU's come from.
-    ``options`` are those of commands that name it, with its device where that was named; a pack's goes without saying.
+    ``options`` are those of commands that name it, with what was named beside it; a pack goes without saying.
     """
 
     schema_version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)
@@ -187,6 +205,10 @@ class TargetSpec(_Part):
     def _has_no_templates_of_a_cpu(self) -> Self:
         if self.kernels == "templates" and not self.is_gpu:
             raise ValueError("key 'kernels': 'templates' is for GPUs; a CPU's kernels have no other form")
+        if self.kernels == "templates" and self.target.gpu is not None:
+            for name, limit in TEMPLATE_LIMITS.items():
+                if (other := getattr(self.target.gpu, name)) != limit:
+                    raise ValueError(f"key 'target.gpu.{name}': kernels from templates keep to {limit}, not {other}")
         return self
 
     @property

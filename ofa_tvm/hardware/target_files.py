@@ -49,9 +49,11 @@ def load_target(
     Raises:
         UserError: unknown target, a name that cannot be printed, or missing, unknown or wrong keys (each named).
     """
-    where = "" if device in (None, "pack") else f" --device {shlex.quote(device)}"
     target = _loaded(name, {"threads": threads, "batch": batch, "dtype": dtype}, device)
-    return target.model_copy(update={"options": f"--target {shlex.quote(name)}{where}"})
+    given = {"target": name, "device": None if device == "pack" else device}
+    given |= {"threads": threads, "batch": batch, "dtype": dtype}
+    options = [f"--{option} {shlex.quote(str(value))}" for option, value in given.items() if value is not None]
+    return target.model_copy(update={"options": " ".join(options)})
 
 
 def _loaded(name: str, overrides: Record, device: str | None) -> TargetSpec:

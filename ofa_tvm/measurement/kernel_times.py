@@ -43,10 +43,7 @@ def how_to_tune(space: SearchSpace, tuning_log: TuningLog, more: str = "", super
     which = f"--supernet {supernet or 'FOLDER'}" if space.name.startswith(PREFIX) else f"--space {space.name}"
     if space.name in SPACES and space.classes != SPACES[space.name].classes:
         which += f" --classes {space.classes}"
-    command = f"python -m ofa_tvm.tune {target.options or f'--target {target.name}'} {which}"
-    if target.dtype != "float32":
-        command += f" --dtype {target.dtype}"
-    command += more
+    command = f"python -m ofa_tvm.tune {target.options} {which}{more}"
     if tuning_log.root != logs_root():
         command += f" --logs {shlex.quote(str(tuning_log.root))}"
     if target.device == "pack":

@@ -87,7 +87,7 @@ class TargetSearch:
         if self.settings.asks_energy and self.bench.power() == UNKNOWN:
             raise UserError(
                 f"what calls on {self.target.name} draw is not known: no energy was metered with its latencies",
-                f"measure some where its driver counts energy: python -m ofa_tvm.tune --target {self.named.source} "
+                f"measure some where its driver counts energy: python -m ofa_tvm.tune {self.target.options} "
                 "--export-pack FOLDER --trials 0 --samples 20; or leave energy out",
             )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from ofa_tvm.measurement.pack_rounds import PackRound
 from ofa_tvm.measurement.tuning_session import TuningReport
 from ofa_tvm.reporting.units import RATE
 from ofa_tvm.support.command import table
-from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.support.files import Record
 from ofa_tvm.support.ledger import estimated
@@ -91,8 +91,8 @@ def tuning_text(payload: Record, done: TuningReport) -> str:
     return "\n".join([*lines, str(done.cost), f"log: {payload['folder']}"])
 
 
-def pack_text(packs: PackRound, target: str, dtype: DType) -> str:
-    """What was taken from a pack, and what to do with the next one."""
+def pack_text(packs: PackRound, options: str) -> str:
+    """What was taken from a pack, and what to do with the next one; ``options`` name the target."""
     lines = []
     if (taken := packs.imported) is not None:
         lines.append(
@@ -109,7 +109,7 @@ def pack_text(packs: PackRound, target: str, dtype: DType) -> str:
             "not be built"
         )
         lines.append("copy it to the device, run 'python measure.py' there, bring results.jsonl back into it, then:")
-        lines.append(f"python -m ofa_tvm.tune --target {target} --dtype {dtype} --import-pack {exported.folder}")
+        lines.append(f"python -m ofa_tvm.tune {options} --import-pack {shlex.quote(exported.folder)}")
     return "\n".join([*lines, f"log: {packs.folder}"])
 
 

@@ -59,7 +59,7 @@ README = """Measure this on {device}:
 
 Then send results.jsonl back, and where the pack was made:
 
-    python -m ofa_tvm.tune --target {target} --dtype {dtype} --import-pack FOLDER    (this folder, results.jsonl in it)
+    python -m ofa_tvm.tune {options} --import-pack FOLDER    (this folder, results.jsonl in it)
 
 It needs Python 3.9 or newer, numpy, and TVM's runtime libraries. {runtime}
 No network and no compiler are needed. Nothing else should run meanwhile, and clocks should be fixed.
@@ -197,7 +197,7 @@ class PackWriter:
     def _write_manifest(self, runtime: str) -> None:
         target, tuning = self._target, self._target.tuning
         device = f"the {'GPU' if target.target.gpu else 'CPU'} of target {target.name} ({target.description})"
-        readme = README.format(device=device, target=target.name, dtype=target.dtype, runtime=runtime)
+        readme = README.format(device=device, options=target.options, runtime=runtime)
         (self._folder / "README.txt").write_text(readme)
         paths = sorted(path for path in self._folder.rglob("*") if path.is_file())
         manifest = {

@@ -128,7 +128,7 @@ def test_results_of_an_entry_that_was_damaged_are_counted(pack, log):
     assert (done.results, done.strays, done.missing) == (1, 1, 1)
     lost = lost_results(PackRound("log", done), pack)
     assert "1 results are left out" in str(lost)
-    assert "1 of entries that cannot be read" in pack_text(PackRound("log", done), "mine", "float32")
+    assert "1 of entries that cannot be read" in pack_text(PackRound("log", done), "--target mine")
 
 
 def test_an_import_that_takes_nothing_is_no_success(pack, log):
@@ -146,7 +146,7 @@ def test_subnets_that_failed_are_no_latencies(pack, log):
     measured(pack, {"id": "0", "status": "failed", "error": "no memory", "at": 1e9}, {"id": "1", **SUBNET})
     done = taken(pack, log)
     assert (done.subnets, done.failed_subnets, done.known, done.missing) == (1, 1, 0, 4)
-    assert "1 latencies of subnets, 1 failed: no memory" in pack_text(PackRound("log", done), "mine", "float32")
+    assert "1 latencies of subnets, 1 failed: no memory" in pack_text(PackRound("log", done), "--target mine")
     again = taken(pack, log)
     assert (again.subnets, again.failed_subnets, again.known) == (0, 0, 2)
 

@@ -123,6 +123,8 @@ def test_a_cpu_of_another_kind_is_not_this_machines():
 def test_a_target_knows_the_options_that_name_it(tmp_path):
     shutil.copy(shipped_folder("targets") / "arm.toml", tmp_path / "my arm.toml")
     assert load_target("arm", device="estimate").options == "--target arm --device estimate"
+    given = load_target("arm", 2, 3, "pack", "int8")
+    assert given.options == "--target arm --threads 2 --batch 3 --dtype int8"
     target = load_target(str(tmp_path / "my arm.toml"), device="pack")
     assert target.options == f"--target '{tmp_path}/my arm.toml'"
 
@@ -351,6 +353,23 @@ def test_a_gpu_target_that_is_incomplete_is_refused(tmp_path, change):
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"sm_90"', '"sm_999"', "CUDA knows no arch 'sm_999'; it knows sm_121"),
+        ('"sm_90"', '"sm_30"', "CUDA knows no arch 'sm_30'; it knows sm_50"),
+        ("block = 1024", "block = 256", "key 'target.gpu.max_threads_per_block': kernels from templates keep to 1024"),
+        ("block = 49152", "block = 101376", "key 'target.gpu.max_shared_memory_per_block': .*49152, not 101376"),
+    ],
+)
+def test_gpus_that_are_none_and_limits_that_templates_do_not_heed_are_refused(tmp_path, old, new, said):
+    text = (shipped_folder("targets") / "cuda-sm90-templates.toml").read_text()
+    assert old in text
+    (tmp_path / "gpu.toml").write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=said):
+        load_target(str(tmp_path / "gpu.toml"))
+
+
+@pytest.mark.parametrize(
     ("change", "key"),
     [
         (("timeout_s = 20", "timeout_s = inf"), "timeout_s"),
@@ -389,6 +408,9 @@ def test_values_that_no_work_could_be_done_with_are_refused(tmp_path, change, ke
             ('mcpu = "cortex-a76"\nmattr = ["+neon"]', 'mcpu = "cortex-a76"\nmattr = ["+avx9000"]'),
             r"no mattr '\+avx9000' for aarch64; it knows \+",
         ),
+        (('mtriple = "aarch64-', 'mtriple = "aarch46-'), "no architecture 'aarch46' of mtriple; it knows aarch64"),
+        (('-linux-gnu"', '-linux-gun"'), "mtriple 'aarch64-linux-gun' is no system .* write aarch64-linux-gnu"),
+        (('-linux-gnu"', '-linus-gnu"'), "mtriple 'aarch64-linus-gnu' is no system"),
         (('library_suffix = ".so"', 'library_suffix = "/../../x"'), "key 'library_suffix'"),
         (("threads = 1", "threads = true"), "key 'threads'"),
         (("threads = 1", "threads = 1" + "0" * 5000), "is not valid TOML: a number has thousands of digits"),
