@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter, model_validator
 from ofa_tvm.devices.pack import pack_files
 from ofa_tvm.devices.pack.entries import COPY, PackEntry, read_entries
 from ofa_tvm.devices.pack.measure import FIRST
+from ofa_tvm.devices.pack.wholeness import LEAST_MS
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import get_space
@@ -33,6 +34,7 @@ OLDEST_SCHEMA = 2
 COMPUTE_CAPABILITY = re.compile(r"\d+\.\d")
 UNKNOWN = "unknown"
 """In names of devices that nothing tells, as ``measure.py`` writes them, too."""
+Told = Annotated[Milliseconds, Field(ge=LEAST_MS)]
 MOST_SECONDS = 253402300800
 """Since 1970, of the years that have four digits."""
 
@@ -81,24 +83,26 @@ class _Answer(BaseModel):
 
     id: str
     status: TrialStatus
-    times_ms: tuple[Milliseconds, ...] = ()
-    reference_ms: tuple[Milliseconds, ...] = ()
+    times_ms: tuple[Told, ...] = ()
+    reference_ms: tuple[Told, ...] = ()
     figures: tuple[tuple[float, ...], ...] = ()
     energy_mj: Millijoules | None = None
     at: Annotated[float, Field(gt=0, lt=MOST_SECONDS)] | None = None
     error: str = ""
-    is_checked: bool = False
+    is_checked: bool | None = None
 
     @model_validator(mode="after")
     def _has_times(self) -> Self:
         if (self.status == "ok") != bool(self.times_ms):
             raise ValueError("a result that is ok, and no other, has times")
+        if self.status == "ok" and self.is_checked is False:
+            raise ValueError("its output was not checked")
         return self
 
     @property
     def result(self) -> TrialResult:
         """What it told of a candidate."""
-        return TrialResult(self.status, self.times_ms, self.error[:300], self.is_checked)
+        return TrialResult(self.status, self.times_ms, self.error[:300], bool(self.is_checked))
 
 
 class _Import(BaseModel):
@@ -151,7 +155,11 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
     _check_chip(target, device)
     candidates = {entry.id: entry.candidate for entry in entries if entry.candidate is not None}
     subnets = {entry.id: entry for entry in entries if entry.candidate is None}
-    answers = [_answer(record) for record in records if str(record.get("id")) in candidates.keys() | subnets.keys()]
+    answers = [
+        _answer({"is_checked": False, **record} if str(record.get("id")) in candidates else record)
+        for record in records
+        if str(record.get("id")) in candidates.keys() | subnets.keys()
+    ]
     best = {
         answer.id: (candidates[answer.id], answer.result)
         for answer in answers

@@ -23,6 +23,8 @@ OF_FORMS: dict[str, Kinds] = {
 """What must be said, and the kind of it: of all libraries, and of those of each form."""
 
 STATUSES = ("ok", "failed", "wrong_output", "crashed", "timed_out")
+LEAST_MS = 1e-6
+"""No time is shorter: light goes a foot in it."""
 MOST = 1e9
 """Of milliseconds and millijoules."""
 
@@ -71,7 +73,9 @@ def is_answer(record: Record) -> bool:
     if not isinstance(times, list) or not isinstance(others, list) or bool(times) != (record["status"] == "ok"):
         return False
     energy = record.get("energy_mj")
-    return all(map(_is_amount, [*times, *others, *([] if energy is None else [energy])]))
+    if (record.get("is_checked") is False and record["status"] == "ok") or not all(map(_is_amount, times + others)):
+        return False
+    return all(time >= LEAST_MS for time in times + others) and (energy is None or _is_amount(energy))
 
 
 def _is_amount(value: object) -> bool:

@@ -10,6 +10,7 @@ from ofa_tvm.devices.pack import pack_files
 from ofa_tvm.devices.pack.entries import packed
 from ofa_tvm.devices.pack.measure import FIRST
 from ofa_tvm.devices.pack.reader import OLDEST_SCHEMA, import_kernels
+from ofa_tvm.devices.pack.wholeness import is_answer
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.pack_rounds import PackRound
@@ -169,6 +170,8 @@ SUBNET = {"status": "ok", "at": 1e9, "times_ms": [0.2], "reference_ms": [0.5], "
         ({"energy_mj": 0}, False),
         ({"energy_mj": "12"}, False),
         ({"reference_ms": []}, False),
+        ({"reference_ms": [1e-30]}, False),
+        ({"is_checked": False}, False),
         ({"reference_ms": [10**400]}, False),
         ({"at": 1e300}, False),
         ({"at": 1e30}, False),
@@ -235,8 +238,21 @@ def test_a_file_that_was_cut_off_gives_what_is_whole(pack, log, capsys):
 
 def test_an_output_that_was_not_checked_does_not_win(pack, log):
     measured(pack, ok(0, 0.3, is_checked=False), ok(1, 0.2, is_checked="yes"))
-    assert taken(pack, log).damaged == 1
-    assert log.kernels[KERNEL].schedule is None
+    done = taken(pack, log)
+    assert (done.results, done.damaged, done.missing) == (0, 2, 3), "measure.py measures them again"
+    measured(pack, {"id": CANDIDATES[2].digest, "status": "ok", "times_ms": [0.1]})
+    assert taken(pack, log).damaged == 3
+    assert not log.kernels
+
+
+@pytest.mark.parametrize(
+    ("change", "is_taken"),
+    [({}, True), ({"times_ms": [1e-30]}, False), ({"times_ms": [0.3, 1e-7]}, False), ({"is_checked": False}, False)],
+)
+def test_what_no_clock_tells_is_not_taken_and_measured_again(pack, log, change, is_taken):
+    record = {**ok(0, 0.3), **change}
+    measured(pack, record)
+    assert (taken(pack, log).results, is_answer(record)) == (is_taken, is_taken)
 
 
 def test_results_of_another_device_are_refused(pack, log):
