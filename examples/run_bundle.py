@@ -51,9 +51,13 @@ def main() -> None:
     normalised = prepared(image, size, manifest["preprocess"])
     images = np.repeat(normalised[None], batch, axis=0)
 
-    module = tvm.runtime.load_module(str(bundle / "model.so"))
     logits = tvm.runtime.tensor(np.zeros((batch, manifest["classes"]), np.float32))
-    module["main"](tvm.runtime.tensor(images), logits)
+    try:
+        module = tvm.runtime.load_module(str(bundle / "model.so"))
+        module["main"](tvm.runtime.tensor(images), logits)
+    except (AttributeError, OSError, RuntimeError, ValueError) as error:  # a GPU's needs its driver
+        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        sys.exit(f"error: {bundle / 'model.so'} cannot run here: {said}")
 
     scores = logits.numpy()[0]
     for number in np.argsort(-scores)[:5]:

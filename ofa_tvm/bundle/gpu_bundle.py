@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from ofa_tvm.bundle.folder import LIBRARY
@@ -12,6 +11,7 @@ from ofa_tvm.devices.pack.tvm_runtime import CUDART
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.console import warn
+from ofa_tvm.support.files import copy_file
 
 
 def add_gpu_program(network: NetworkSpec, target: TargetSpec, folder: Path) -> None:
@@ -28,7 +28,7 @@ def add_gpu_program(network: NetworkSpec, target: TargetSpec, folder: Path) -> N
     link_gpu_program(network, target.batch, target.toolchain.linker, folder / LIBRARY)
     libraries = runtime_libraries(target)
     for name, path in libraries.items():
-        shutil.copyfile(path, folder / name)
+        copy_file(path, folder / name)
     missing = [name for name in (*CUDA_LIBRARIES, CUDART) if name not in libraries]
     if missing:
         warn(f"the bundle lacks {', '.join(missing)}: put them beside model.so there, or where the loader finds them")

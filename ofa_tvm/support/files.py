@@ -5,10 +5,12 @@ An append locks, repairs a torn last line, writes once, flushes and syncs. A rea
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +57,16 @@ def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy_file(source: Path, to: Path) -> None:
+    """Copy a file's content. The error of a full disk names the copy; ``shutil`` would name the source."""
+    try:
+        shutil.copyfile(source, to)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = str(to)
+        raise
 
 
 def write_atomic(path: Path, content: Content) -> None:

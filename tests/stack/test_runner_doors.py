@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from ofa_tvm.data.photograph import DAMAGED, centre_square, open_square, read_rg
 from ofa_tvm.support.shipped import shipped_folder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+from run_bundle import main as run_example
 from run_bundle import prepared
 
 SIZE, STORED = 24, 32
@@ -155,6 +157,15 @@ def test_every_reader_prepares_a_picture_alike(parts, tmp_path, name):
     trained = centre_square(read_rgb(path), SIZE)
     assert np.abs(open_square(path, SIZE) - trained).max() <= 1
     assert np.array_equal(open_square(path, SIZE, SIZE), trained)
+
+
+def test_the_example_says_in_one_line_that_a_library_cannot_run_here(bundle, tmp_path, monkeypatch):
+    photograph().save(path := tmp_path / "picture.png")
+    (bundle / "model.so").write_bytes(b"of another machine")
+    monkeypatch.setattr("sys.argv", ["run_bundle.py", str(bundle), str(path)])
+    with pytest.raises(SystemExit) as ended:
+        run_example()
+    assert re.fullmatch(f"error: {bundle}/model.so cannot run here: .+", str(ended.value.code))
 
 
 def test_sixteen_bits_are_not_clipped(tmp_path):

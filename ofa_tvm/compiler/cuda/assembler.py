@@ -7,7 +7,6 @@ becomes a CUDA graph at the first call (``native/cuda_program.c``). It loads thr
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from ofa_tvm.graph.kernel import KernelSpec, Winners
 from ofa_tvm.graph.network import INPUT, NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.dtype import DType
+from ofa_tvm.support.files import copy_file
 from ofa_tvm.support.system_errors import naming
 
 DRIVER = ("packed.c", "cuda_driver.c")
@@ -156,7 +156,7 @@ def assemble(plan: Plan, weights: Weights, linker: str, library: Path, overlaps:
         compile_c(linker, "\n".join(parts), program, True, libraries=LIBRARIES)
         with naming(library):
             library.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(program, library)
+            copy_file(program, library)
 
 
 def _places(plan: Plan, starts: Sequence[Sequence[int]], arena: int) -> list[list[int]]:

@@ -15,6 +15,7 @@ from ofa_tvm.support.files import (
     append_jsonl,
     cache_folder,
     complete_length,
+    copy_file,
     last_records,
     read_json,
     read_jsonl,
@@ -179,3 +180,10 @@ def test_a_whole_file_is_written_through_a_link_and_into_what_is_no_file(tmp_pat
     os.close(reader)
     assert pipe.is_fifo()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe", "real"]
+
+
+def test_a_copy_that_has_no_room_is_named(tmp_path):
+    (tmp_path / "source").write_bytes(b"x" * 10_000)
+    with pytest.raises(OSError, match="No space left") as caught:
+        copy_file(tmp_path / "source", Path("/dev/full"))
+    assert caught.value.filename == "/dev/full"
