@@ -30,6 +30,7 @@ from ofa_tvm.tuner.tuned_space import Target, TunedSpace
 Item = TypeVar("Item")
 Refused = dict[str, Infeasible]
 """Why parts of a request (see ``SearchRequest.part``) cannot be met."""
+EARLIER = f"earlier-{FILE_NAME}"
 OWN_FILES = {FILE_NAME, "ledger.jsonl"}
 """By which a search's folder is known."""
 
@@ -181,8 +182,23 @@ def search(request: SearchRequest) -> SearchOutcome:
         Infeasible: no budget can be met.
     """
     refused: Refused = {}
-    settings, hopeful, open_accuracy = _prepared(request, refused)
+    try:
+        return _search(request, refused)
+    finally:
+        _set_aside(request, refused)
 
+
+def _set_aside(request: SearchRequest, refused: Refused) -> None:
+    """Rename what earlier searches found where this one found nothing, so that it is not taken for this one's."""
+    folders = [request.folder / part for part in refused] if len(request.targets) > 1 else []
+    folders += [request.folder] if len(refused) == len(request.targets) else []
+    for folder in folders:
+        if (path := folder / FILE_NAME).is_file():
+            log(f"{path} is of an earlier search: it is now {path.rename(path.with_name(EARLIER))}")
+
+
+def _search(request: SearchRequest, refused: Refused) -> SearchOutcome:
+    settings, hopeful, open_accuracy = _prepared(request, refused)
     several = len(request.targets) > 1 and not request.merges
     path = checkpoint_path(request.supernet)
     with ExitStack() as stack:

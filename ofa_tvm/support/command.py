@@ -37,6 +37,8 @@ MORE_MEMORY = "end other programs, or raise the limit (ulimit -v, the container'
 GOES_ON = "what was done is saved, the same command goes on from there"
 ASK_VERSIONS = (sys.executable, "-m", "ofa_tvm", "--version")
 STARTS_AGAIN = "nothing was changed, the same command starts again"
+ONLY_SAYING = ("dry_run", "coverage")
+"""Options with which no command changes anything."""
 
 SUPERNET = "Supernet: a training's folder, a checkpoint, an official OFA file, or the name of one that ships"
 """Help text of the options that take a supernet."""
@@ -170,7 +172,8 @@ def _guarded(function: Callable[..., None], begun: list[bool], typed: str, saved
 
         def interrupted(code: int, word: str) -> SystemExit:
             is_alone = "WORLD_SIZE" not in os.environ  # torchrun's words are not known here
-            return _ended({"code": code, "reason": f"{word}; {saved}", "hint": typed if is_alone else ""}, as_json)
+            left = STARTS_AGAIN if any(map(options.get, ONLY_SAYING)) else saved
+            return _ended({"code": code, "reason": f"{word}; {left}", "hint": typed if is_alone else ""}, as_json)
 
         try:
             function(*args, **options)

@@ -498,6 +498,8 @@ def test_a_target_on_which_nothing_is_found_leaves_the_others(run, quick, tiny_s
     said = capsys.readouterr().err
     assert "mine: no subnet" in said
     assert "; far: no subnet" in said
+    assert not (out / "mine" / "result.json").exists(), "what an earlier search found is not this one's"
+    assert (out / "mine" / "earlier-result.json").exists()
 
 
 def test_a_recording_may_answer_for_one_of_several_targets(run, far, tiny_space, tmp_path) -> None:

@@ -216,6 +216,14 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capfd, saved):
     assert capfd.readouterr().err == f"interrupted; {saved}\n  python -m ofa_tvm.sing --name 'two words'\n"
 
 
+def test_an_interrupted_dry_run_changed_nothing(capfd):
+    def sing(dry_run: Annotated[bool, typer.Option("--dry-run")] = False) -> None:
+        raise KeyboardInterrupt
+
+    assert run_command(sing, ["--dry-run"], saved=GOES_ON) == 130
+    assert capfd.readouterr().err.startswith(f"interrupted; {STARTS_AGAIN}\n")
+
+
 SAVES = {"tune", "train", "search", "onboard", "compile"}
 
 
