@@ -73,6 +73,11 @@ def load(path: str | None, progress: Callable[[str], None]) -> Dataset:
     test = _scan(test_folder, names) if test_folder else _Files()
     if others := [*training.others, *test.others]:
         progress(f"left out, as their names are of no picture: {_listed(others)}")
+    if loose := [*_pictures(root / "train"), *(_pictures(test_folder) if test_folder else [])]:
+        progress(f"left out, as they are in no class folder: {_listed(loose)}")
+    if test_folder and (untested := [names[number] for number in sorted({*training.labels} - {*test.labels})]):
+        listed = ", ".join(untested[:FEW]) + (f" and {len(untested) - FEW} more" if len(untested) > FEW else "")
+        progress(f"beware: {test_folder} has no images of {listed}: accuracies on test images say nothing of them")
 
     images = _decoded(root, training.paths + test.paths, _choose_size(training.paths), progress)
     count = len(training.paths)
@@ -123,7 +128,7 @@ def _scan(folder: Path, class_names: tuple[str, ...]) -> _Files:
         if class_folder.name not in numbers:
             raise UserError(f"{class_folder} is a class that train has no folder for", HINT)
         visible = sorted(file for file in class_folder.iterdir() if not file.name.startswith("."))
-        files = [file for file in visible if file.suffix.lower() in SUFFIXES]
+        files = _pictures(class_folder)
         others += [file for file in visible if file.suffix.lower() not in SUFFIXES]
         if not files:
             raise UserError(f"class folder {class_folder} holds no images", "fill it or remove it; " + HINT)
@@ -132,6 +137,12 @@ def _scan(folder: Path, class_names: tuple[str, ...]) -> _Files:
     if not paths:
         raise UserError(f"{folder} holds no class folders", HINT)
     return _Files(tuple(paths), tuple(labels), tuple(others))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """What is named as a picture in a folder."""
+    visible = (file for file in folder.iterdir() if not file.name.startswith("."))
+    return sorted(file for file in visible if file.suffix.lower() in SUFFIXES)
 
 
 def _listed(paths: list[Path]) -> str:

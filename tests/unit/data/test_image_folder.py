@@ -68,6 +68,20 @@ def test_without_test_folder_a_fixed_tenth_of_train_is_the_test_split(root):
     assert sorted([*first.all_training.labels, *first.test.labels]) == [0] * 10 + [1] * 10 + [2] * 10
 
 
+def test_loose_pictures_and_classes_without_test_images_are_told(root):
+    fill(root / "test", 2)
+    for picture in (root / "test" / "bee").iterdir():
+        picture.unlink()
+    (root / "test" / "bee").rmdir()
+    Image.new("RGB", (24, 20)).save(loose := root / "train" / "loose.png")
+    messages: list[str] = []
+    load(root, messages.append)
+    assert messages[:2] == [
+        f"left out, as they are in no class folder: {loose}",
+        f"beware: {root / 'test'} has no images of bee: accuracies on test images say nothing of them",
+    ]
+
+
 def test_val_comes_before_test(root):
     fill(root / "test", 3)
     assert len(load(root).test) == 9
