@@ -12,7 +12,7 @@ from ofa_tvm.devices.pack.reader import Imported, import_kernels
 from ofa_tvm.devices.pack.writer import PackWriter, export_kernels
 from ofa_tvm.measurement.latency_bench import MAX_FAILURES, MIN_MEASURED, LatencyBench
 from ofa_tvm.spaces import SubnetConfig
-from ofa_tvm.support.console import log, warn
+from ofa_tvm.support.console import Task, log, warn
 from ofa_tvm.support.errors import NotTuned, UserError
 from ofa_tvm.support.files import Record
 from ofa_tvm.tuner.candidate import Candidate
@@ -132,6 +132,11 @@ def _export(order: PackOrder, folder: Path) -> Exported:
 
 def _add_subnets(order: PackOrder, writer: PackWriter) -> int:
     """Named subnets, and random ones that are not measured with today's schedules; how many could not be built."""
+    with Task("building subnets", len(order.subnets) + order.samples) as task:
+        return _add_some(order, writer, task)
+
+
+def _add_some(order: PackOrder, writer: PackWriter, task: Task) -> int:
     tuned = order.tuned
     records = read_records(tuned.log.folder, tuned.space.name, tuned.own_classes)
     measured = {(record.subnet, record.schedules) for record in records if record.status == "ok"}
@@ -141,6 +146,7 @@ def _add_subnets(order: PackOrder, writer: PackWriter) -> int:
     for config in order.subnets:
         tried.add(config.key)
         failures += _add_subnet(tuned, writer, config, tuned.schedules(config))
+        task.advance(note=config.key)
     while added < order.samples and len(tried) < space.cardinality and not writer.is_full and failures < MAX_FAILURES:
         (config,) = space.sample_configs(rng, 1)
         schedules = tuned.schedules(config)
@@ -150,6 +156,7 @@ def _add_subnets(order: PackOrder, writer: PackWriter) -> int:
         tried.add(config.key)
         failed = _add_subnet(tuned, writer, config, schedules)
         failures, added = failures + failed, added + (not failed)
+        task.advance(not failed, note=config.key)
     if added < order.samples:
         log(f"{added} of {order.samples} subnets are in the pack")
     return failures

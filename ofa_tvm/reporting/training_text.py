@@ -12,7 +12,8 @@ def expected_text(expected: ExpectedTraining) -> str:
     plan, held_out, trainings, seconds = expected.plan, expected.held_out, expected.trainings, expected.cost.wall_s
     more = f" ({held_out} more held out)" if trainings == 1 else ""
     times = f", {trainings} times for a cross-validation that holds out {held_out}" if trainings > 1 else ""
-    hours = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{max(1, round(seconds / 60))} minutes"
+    minutes = max(1, round(seconds / 60))
+    hours = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{minutes} minute{'s' * (minutes > 1)}"
     return (
         f"{expected.images} images{more}, {plan.steps} steps of {plan.batch} ({expected.epochs:.1f} epochs), "
         f"{plan.recipe}{times}: about {hours}, {expected.cost.energy}, without evaluation"

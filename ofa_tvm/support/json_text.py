@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ofa_tvm.support.text import shortened
+
 MAX_DEPTH = 64
 """Of lists and objects within each other."""
 MAX_INTEGER = 2**63 - 1
@@ -135,7 +137,7 @@ _LENIENT = json.JSONDecoder(
 def _refused(value: object, path: Sequence[str]) -> Iterator[str]:
     """Where a value holds what is refused, and why."""
     if isinstance(value, _Refused):
-        yield f"key '{'.'.join(path)}': {value.why}" if path else value.why
+        yield f"key '{'.'.join(map(shortened, path))}': {value.why}" if path else value.why
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in pairs:
         yield from _refused(item, (*path, str(key)))

@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import damaged_line, numbered_lines, read_json
+from ofa_tvm.support.text import printable, shortened
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ def explained(error: ValidationError) -> str:
 
 
 def _explained(problem: dict[str, Any]) -> str:
-    where = ".".join(map(str, problem["loc"]))
+    where = printable(".".join(shortened(str(key)) for key in problem["loc"]))
     match problem["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
             return f"unknown key '{where}'"

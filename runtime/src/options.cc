@@ -89,7 +89,7 @@ Options parse_options(const std::vector<std::string> &arguments) {
     } else if (option == "--help" || option == "-h") {
       options.help = true;
     } else {
-      throw bad_input("unknown option " + option, kSeeHelp);
+      throw bad_input("unknown option " + option, is_file(option) ? "the file of that name is ./" + option : kSeeHelp);
     }
   }
   const bool beside = is_file(own_folder() + "/" + kManifest);

@@ -366,6 +366,8 @@ def test_wrong_input_is_refused(bundle, tmp_path):
     program = bundle / RUNNER
     refused("nothing to do", program)
     refused("unknown option --fast", program, "--fast")
+    file("--help.png", b"")
+    assert "the file of that name is ./--help.png" in call(program, "--help.png", cwd=tmp_path).stderr
     refused("--top takes a number", program, "--top", "none", "x.png")
     refused("--logits needs a value", program, "x.png", "--logits")
     refused("cannot be read: No such file", program, "nothing.png")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
+
 import pytest
 
 from ofa_tvm.devices.pack import pack_files
@@ -9,11 +12,15 @@ from ofa_tvm.devices.pack.entries import packed
 from ofa_tvm.devices.pack.reader import import_kernels
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target_files import load_target
+from ofa_tvm.measurement import pack_rounds
 from ofa_tvm.measurement.kernel_times import call_costs, latency_table
+from ofa_tvm.measurement.pack_rounds import PackOrder
 from ofa_tvm.spaces import MBV3_CIFAR
+from ofa_tvm.support import console
 from ofa_tvm.support.files import write_json
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.loop import Budget
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
 SPACE = MBV3_CIFAR.with_resolutions((MBV3_CIFAR.largest.resolution,))
@@ -38,3 +45,19 @@ def test_kernels_of_a_gpu_add_up_to_its_subnets(tmp_path, name):
     costs, _ = call_costs(tuned)
     calls = tuned.calls(SPACE.network(SPACE.largest))
     assert table.kernel_ms(SPACE.genomes([SPACE.largest]))[0] == pytest.approx(sum(costs[call.key] for call in calls))
+
+
+def test_building_subnets_into_a_pack_tells_how_long_it_will_take(tmp_path, monkeypatch, capsys):
+    target = load_target("x86", device="pack")
+    tuned = TunedSpace(SPACE, target, TuningLog(target, tmp_path / "logs"))
+    monkeypatch.setattr(pack_rounds, "_add_subnet", lambda *arguments: False)
+    monkeypatch.setattr(console, "PLAIN_LINE_EVERY_S", 0)
+    order = PackOrder(tuned, SPACE.resolutions, Budget(0, None, 1), samples=3, subnets=[SPACE.largest])
+    assert pack_rounds._add_subnets(order, SimpleNamespace(is_full=False)) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [re.match(r"building subnets: (./4), 0 s, 0 s left", line)[1] for line in lines] == [
+        "1/4",
+        "2/4",
+        "3/4",
+        "4/4",
+    ]

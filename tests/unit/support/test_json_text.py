@@ -6,11 +6,17 @@ import json
 import re
 
 import pytest
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from ofa_tvm.support.command import emit
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.json_text import MAX_DEPTH, json_text, parse_json
 from ofa_tvm.support.sealed import read_sealed, write_sealed
+from ofa_tvm.support.typed import read_form
+
+
+class _Empty(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
 
 @pytest.mark.parametrize(
@@ -36,6 +42,7 @@ def test_json_is_read_as_it_stands(text, mark):
         ('{"a": 1%s}' % ("0" * 5000), "key 'a': a number of 5001 digits"),
         ('{"a": 9223372036854775808}', "needs more than 64 bits"),
         ('{"a": 1, "b": 2, "a": 1}', "key 'a': the key comes twice"),
+        ('{"%s": NaN}' % ("a" * 5000), f"key '{40 * 'a'}... (5000 letters)': NaN is no number"),
         ('[{"a": 1, "a": 1}]', "key '0.a': the key comes twice"),
         ("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), "nested more than 64 deep"),
         ("[" * 100_000, "nested more than 64 deep"),
@@ -77,3 +84,9 @@ def test_a_sealed_file_is_what_was_written_or_refused(tmp_path):
         path.write_text(damage)
         with pytest.raises(UserError, match=said):
             read_sealed(path, "model", "fit it again")
+
+
+def test_a_key_of_a_form_is_shown_as_far_as_it_helps(tmp_path):
+    (path := tmp_path / "file.json").write_text(json.dumps({"k\x1b" + 5000 * "k": 1}))
+    with pytest.raises(UserError, match=r"unknown key 'k\?k{38}\.\.\. \(5002 letters\)'"):
+        read_form(path, "file", TypeAdapter(_Empty), "")
