@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 
 import pytest
@@ -55,9 +54,5 @@ def test_building_subnets_into_a_pack_tells_how_long_it_will_take(tmp_path, monk
     order = PackOrder(tuned, SPACE.resolutions, Budget(0, None, 1), samples=3, subnets=[SPACE.largest])
     assert pack_rounds._add_subnets(order, SimpleNamespace(is_full=False)) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert [re.match(r"building subnets: (./4), 0 s, 0 s left", line)[1] for line in lines] == [
-        "1/4",
-        "2/4",
-        "3/4",
-        "4/4",
-    ]
+    assert [line.split(",")[0] for line in lines] == [f"building subnets: {number}/4" for number in range(1, 5)]
+    assert all(" left " in line for line in lines)
