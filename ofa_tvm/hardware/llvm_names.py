@@ -39,8 +39,8 @@ def check_names(triple: str | None, cpu: str, features: Sequence[str]) -> None:
     if triple is not None and not TRIPLE.fullmatch(triple):
         raise ValueError(f"mtriple '{triple}' is no system that bundles run on; write {architecture}-linux-gnu")
     if known is None:
-        if near := difflib.get_close_matches(architecture, known_names(), n=1):
-            raise ValueError(f"LLVM knows no architecture '{architecture}' of mtriple; it knows {near[0]}")
+        if meant := difflib.get_close_matches(architecture, known_names(), n=1):
+            raise ValueError(f"LLVM knows no architecture '{architecture}' of mtriple; it knows {meant[0]}")
         return
     if cpu != "native" and cpu not in known["cpus"]:
         raise ValueError(f"LLVM knows no mcpu '{cpu}' for {architecture}{_nearest(cpu, known['cpus'])}")

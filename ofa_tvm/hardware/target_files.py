@@ -50,7 +50,7 @@ def load_target(
         UserError: unknown target, a name that cannot be printed, or missing, unknown or wrong keys (each named).
     """
     target = _loaded(name, {"threads": threads, "batch": batch, "dtype": dtype}, device)
-    given = {"target": name, "device": None if device == "pack" else device}
+    given: Record = {"target": name, "device": None if device == "pack" else device}
     given |= {"threads": threads, "batch": batch, "dtype": dtype}
     options = [f"--{option} {shlex.quote(str(value))}" for option, value in given.items() if value is not None]
     return target.model_copy(update={"options": " ".join(options)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,8 @@ def test_building_subnets_into_a_pack_tells_how_long_it_will_take(tmp_path, monk
     monkeypatch.setattr(pack_rounds, "_add_subnet", lambda *arguments: False)
     monkeypatch.setattr(console, "PLAIN_LINE_EVERY_S", 0)
     order = PackOrder(tuned, SPACE.resolutions, Budget(0, None, 1), samples=3, subnets=[SPACE.largest])
-    assert pack_rounds._add_subnets(order, SimpleNamespace(is_full=False)) == 0
+    writer: Any = SimpleNamespace(is_full=False)
+    assert pack_rounds._add_subnets(order, writer) == 0
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(",")[0] for line in lines] == [f"building subnets: {number}/4" for number in range(1, 5)]
     assert all(" left " in line for line in lines)
