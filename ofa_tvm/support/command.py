@@ -236,15 +236,17 @@ def _refused(error: OSError) -> OfaTvmError:
 
 
 def _other_folder(error: OSError) -> str:
-    """How to choose another folder, where a file is in the way, or one that was not named cannot be written."""
+    """How to choose another folder, where a file is in the way, or who may use what this user may not."""
     if isinstance(error, FileExistsError | NotADirectoryError):
         return "a file is where a folder is wanted: name another folder, or move the file away"
-    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else Path()
+    if not isinstance(error.filename, str | bytes):
+        return ""
+    path = Path(os.fsdecode(error.filename))
     with suppress(UserError):
         for variable, folder in (("OFA_TVM_CACHE", home() / ".cache"), ("OFA_TVM_LOGS", home() / ".local")):
             if path.is_relative_to(os.environ.get(variable) or folder):
                 return f"set {variable} to a folder that you may write"
-    return ""
+    return f"see who may use it: ls -ld {shlex.quote(str(path))}" if isinstance(error, PermissionError) else ""
 
 
 def _os_error(error: OSError) -> str:

@@ -21,6 +21,7 @@ PLAIN_LINE_EVERY_S = 15.0
 
 Level = Literal["quiet", "usual", "verbose"]
 _said: dict[str, Level] = {"level": "usual"}
+_CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "?")
 _began = time.monotonic()
 
 
@@ -47,7 +48,8 @@ def detail(message: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Print a line to stderr, also when quiet: what a user must know."""
+    """Print a line to stderr, also when quiet: what a user must know. Terminals obey nothing that a name contains."""
+    message = message.translate(_CONTROLS)
     if _said["level"] == "verbose":
         message = f"[{time.monotonic() - _began:7.1f} s] {message}"
     if stderr.is_terminal:

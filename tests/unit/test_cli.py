@@ -156,11 +156,14 @@ def test_errors_are_json_where_results_are(capfd, error, record):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (PermissionError(13, "Permission denied", "/out"), "/out: Permission denied"),
+        (
+            PermissionError(13, "Permission denied", "/o t"),
+            "/o t: Permission denied\n  see who may use it: ls -ld '/o t'",
+        ),
         (OSError("no number,\nand two lines"), "no number, and two lines"),
     ],
 )
-def test_what_the_system_refuses_is_one_line_and_ends_with_2(capfd, error, said):
+def test_what_the_system_refuses_is_told_in_one_line_and_ends_with_2(capfd, error, said):
     assert Command(raising(error)).run() == 2
     assert capfd.readouterr() == ("", f"error: {said}\n")
 
@@ -200,6 +203,16 @@ def test_an_empty_out_is_refused(capfd, words):
     said = capfd.readouterr()
     assert "--out is empty" in said.err
     assert ('"reason": "--out is empty"' in said.out) is ("--json" in words)
+
+
+def test_terminals_do_not_obey_names(capfd):
+    def sing(json: JsonFlag = False) -> None:
+        raise UserError("no \x1b[31mfile\nsecond line", "try\x07 another")
+
+    assert run_command(sing, ["--json"]) == 2
+    printed, said = capfd.readouterr()
+    assert said == "error: no ?[31mfile\nsecond line\n  try? another\n"
+    assert json.loads(printed)["error"]["reason"] == "no \x1b[31mfile\nsecond line"
 
 
 def test_a_defect_is_not_hidden():
@@ -350,7 +363,11 @@ def test_progress_knows_when_it_ends_anyway(capsys, clock):
             "Permission .*\n  set OFA_TVM_CACHE to a folder",
         ),
         (OSError(errno.EACCES, "Permission denied", "HOME/.local/share"), 2, "denied\n  set OFA_TVM_LOGS to a folder"),
-        (OSError(errno.EACCES, "Permission denied", "/elsewhere"), 2, "error: /elsewhere: Permission denied\n$"),
+        (
+            OSError(errno.EACCES, "Permission denied", "/elsewhere"),
+            2,
+            "denied\n  see who may use it: ls -ld /elsewhere\n$",
+        ),
         (MemoryError("Unable to allocate 168 MiB"), 1, "out of memory: Unable .*\n  end other .*, or raise the limit"),
         (MemoryError(), 1, "error: out of memory: "),
         (ImportError("libtvm.so: undefined symbol"), 2, "undefined symbol\n  see what .*ofa_tvm.doctor"),
