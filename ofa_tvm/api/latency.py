@@ -37,10 +37,11 @@ class Predictor:
     """
 
     def __init__(self, supernet: SupernetFile | SearchSpace, target: Target) -> None:
-        self._accuracy = None
+        self._accuracy, self._trained = None, tuple[int, ...]()
         if isinstance(supernet, SupernetFile):
             self._space = supernet.space
             self._accuracy = self._accuracies(supernet.path.parent)
+            self._trained = supernet.facts.resolutions
         else:
             self._space = supernet
         tuned = target.tuned(self._space)
@@ -54,7 +55,7 @@ class Predictor:
     def __call__(self, subnets: Iterable[Subnet] | str) -> Columns:
         """Key, latency in ms with the ends of its 90 % interval, accuracy, MACs, bytes of weights of each subnet.
 
-        Accuracies are NaN where nothing predicts them.
+        Accuracies are NaN where nothing predicts them, as at input sizes that the supernet was not trained at.
 
         Raises:
             UserError: the space has no such subnet.
@@ -63,13 +64,16 @@ class Predictor:
         genomes = self._space.genomes(configs)
         mean_ms, low_ms, high_ms = self._model.predict(genomes)
         quantities = self._model.table.quantities(genomes)
-        nothing = np.full(len(configs), np.nan)
+        top1 = np.full(len(configs), np.nan)
+        if self._accuracy is not None:
+            known = [config.resolution in (self._trained or self._space.resolutions) for config in configs]
+            top1 = np.where(known, self._accuracy.predict(genomes)[0], np.nan)
         return {
             "key": np.asarray([config.key for config in configs], dtype=np.str_),
             "latency_ms": mean_ms,
             "latency_low_ms": low_ms,
             "latency_high_ms": high_ms,
-            "top1": nothing if self._accuracy is None else self._accuracy.predict(genomes)[0],
+            "top1": top1,
             "macs": quantities[:, QUANTITIES.index("macs")],
             "bytes": quantities[:, QUANTITIES.index("parameter_bytes")],
         }

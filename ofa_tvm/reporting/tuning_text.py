@@ -21,10 +21,10 @@ ROWS = 12
 def plan_text(payload: Record, state: Coverage, show_kernels: bool) -> str:
     """What is tuned, and what a run would take; with a table of kernels if wanted."""
     seconds = payload["planned_s"]
+    provenance = f", {payload['provenance']}" if state.tuned else ""
     lines = [
-        f"{payload['space']} on {payload['target']} ({payload['fingerprint']}, {payload['provenance']}): "
-        f"{payload['kernels']} kernels, "
-        f"{state.tuned} tuned, {state.fallback} would run their default schedule",
+        f"{payload['space']} on {payload['target']} ({payload['fingerprint']}{provenance}): "
+        f"{payload['kernels']} kernels, {state.tuned} tuned, {state.fallback} would run their default schedule",
         _gap(state),
         f"a run would take at most {payload['planned_trials']} trials, about {seconds / 3600:.2f} h",
         f"it would cost: {estimated('tune', seconds, seconds)}",

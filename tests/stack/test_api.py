@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def test_ten_thousand_predictions_are_columns(arm):
         assert columns[name][0] < np.median(columns[name]) < columns[name][-1]
     assert columns["macs"][-1] == describe(supernet.space, "largest").macs
     without = Predictor(supernet.space, arm)(["largest"])
+    smaller = replace(supernet, facts=replace(supernet.facts, training={"plan": {"resolutions": [24]}}))
+    assert np.isnan(predict(["smallest", "largest"], arm, smaller)["top1"]).tolist() == [False, True]
     assert np.isnan(without["top1"][0]) and without["latency_ms"][0] == columns["latency_ms"][-1]
 
 

@@ -12,7 +12,7 @@ from ofa_tvm.nas.feasibility import all_infeasible
 from ofa_tvm.nas.objectives import LATENCY
 from ofa_tvm.reporting.interval import interval_text
 from ofa_tvm.reporting.prediction_text import coverage_text
-from ofa_tvm.reporting.tuning_text import _mean_subnet
+from ofa_tvm.reporting.tuning_text import _mean_subnet, plan_text
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.spaces.own_model import fixed_model
 from ofa_tvm.support.errors import Infeasible
@@ -67,6 +67,23 @@ def test_a_few_kernels_are_never_summed_to_a_forecast(partly_tuned):
     assert state.mean_subnet_ms == pytest.approx(sum(tuned.frequencies(sizes).values()))
     assert _mean_subnet(state) == f"a mean subnet's take {state.mean_subnet_ms:.3f} ms"
     assert coverage_text(tuned) == ""
+
+
+@pytest.mark.parametrize(("is_tuned", "said"), [(True, "(f, measured): 9 kernels"), (False, "(f): 9 kernels")])
+def test_a_plan_calls_times_measured_where_there_are_any(partly_tuned, is_tuned, said):
+    tuned, _ = partly_tuned
+    if not is_tuned:
+        tuned.log.kernels.clear()
+    facts = {
+        "space": "tiny",
+        "target": "x86",
+        "fingerprint": "f",
+        "provenance": "measured",
+        "kernels": 9,
+        "folder": "l",
+    }
+    payload = {**facts, "folder": "l", "planned_s": 1, "planned_trials": 5}
+    assert said in plan_text(payload, coverage(tuned, tuned.space.resolutions), show_kernels=False)
 
 
 @pytest.mark.parametrize(("supernet", "said"), [(Path("my/model"), "--supernet my/model"), (None, "--supernet FOLDER")])
