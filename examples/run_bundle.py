@@ -26,7 +26,10 @@ def prepared(file: Path, size: int, prepare: dict[str, Any]) -> NDArray[np.float
     """(size, size, 3): a picture as the manifest's ``preprocess`` says."""
     if any(prepare.get(key, value) != value for key, value in KNOWN.items()):
         sys.exit("error: this bundle's pictures are prepared in another way than this program knows")
-    image = ImageOps.exif_transpose(Image.open(file))
+    try:
+        image = ImageOps.exif_transpose(Image.open(file))
+    except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: of a damaged PNG file
+        sys.exit(f"error: {file} is no picture: {error}")
     if image.mode.startswith("I;16"):  # Pillow would clip 16 bits
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F", "LAB"):
@@ -45,7 +48,11 @@ def prepared(file: Path, size: int, prepare: dict[str, Any]) -> NDArray[np.float
 
 def main() -> None:
     """Print the five likeliest classes."""
+    if len(sys.argv) != 3:
+        sys.exit("usage: python run_bundle.py BUNDLE IMAGE")
     bundle, image = Path(sys.argv[1]), Path(sys.argv[2])
+    if not (bundle / "manifest.json").is_file():
+        sys.exit(f"error: {bundle} is no bundle: it has no manifest.json")
     manifest = json.loads((bundle / "manifest.json").read_text())
     batch, size, _, _ = manifest["input"]["shape"]
     normalised = prepared(image, size, manifest["preprocess"])

@@ -168,6 +168,23 @@ def test_the_example_says_in_one_line_that_a_library_cannot_run_here(bundle, tmp
     assert re.fullmatch(f"error: {bundle}/model.so cannot run here: .+", str(ended.value.code))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "usage: "),
+        (("nowhere", "picture.png"), "error: nowhere is no bundle: it has no manifest.json"),
+        (("bundle", "nothing.png"), "error: nothing.png is no picture: .*No such file"),
+        (("bundle", "bundle"), "error: bundle is no picture: .*Is a directory"),
+    ],
+)
+def test_the_example_says_in_one_line_what_was_named_wrongly(bundle, monkeypatch, words, said):
+    monkeypatch.chdir(bundle.parent)
+    monkeypatch.setattr("sys.argv", ["run_bundle.py", *words])
+    with pytest.raises(SystemExit) as ended:
+        run_example()
+    assert re.match(said, str(ended.value.code))
+
+
 def test_sixteen_bits_are_not_clipped(tmp_path):
     grey = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
     Image.fromarray(grey).save(path := tmp_path / "grey.png")
