@@ -291,7 +291,8 @@ def load_search_result(folder: Path) -> SearchResult:
     """
     path = folder / FILE_NAME
     if not path.exists():
-        raise UserError(f"{folder} is no finished search: {FILE_NAME} is missing", "run 'python -m ofa_tvm.search'")
+        why = f"is no finished search: {FILE_NAME} is missing" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {why}", "give the folder of a search: its --out; or run 'python -m ofa_tvm.search'")
     hint = f"restore it from a copy, or run the search again; what it says: less {shlex.quote(str(path))}"
     result = read_form(path, "search result", _RESULT, hint)
     in_folder = folder / result.supernet

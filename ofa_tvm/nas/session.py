@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -118,8 +119,9 @@ def _prepared(
     space, trained, open_accuracy = accuracy_of(request.supernet, request.evaluation)
     chosen = space.choose_resolutions(request.resolutions or trained)
     if said := untrained(chosen, trained):
-        there = " ".join(f"--resolution {size}" for size in chosen)
-        hint = f"leave out --resolution, or train it there: train --init {request.supernet} {there} --out FOLDER"
+        sizes = " ".join(f"--resolution {size}" for size in chosen)
+        train = f"python -m ofa_tvm.train --init {shlex.quote(str(request.supernet))} {sizes} --out FOLDER"
+        hint = f"leave out --resolution, or train it there: {train}"
         raise UserError(f"{request.supernet} {said}", hint)
     settings = replace(
         request.settings,
@@ -184,17 +186,18 @@ def search(request: SearchRequest) -> SearchOutcome:
     refused: Refused = {}
     try:
         return _search(request, refused)
+    except Infeasible:
+        _set_aside(request.folder)
+        raise
     finally:
-        _set_aside(request, refused)
+        for part in refused:
+            _set_aside(request.folder / part)
 
 
-def _set_aside(request: SearchRequest, refused: Refused) -> None:
-    """Rename what earlier searches found where this one found nothing, so that it is not taken for this one's."""
-    folders = [request.folder / part for part in refused] if len(request.targets) > 1 else []
-    folders += [request.folder] if len(refused) == len(request.targets) else []
-    for folder in folders:
-        if (path := folder / FILE_NAME).is_file():
-            log(f"{path} is of an earlier search: it is now {path.rename(path.with_name(EARLIER))}")
+def _set_aside(folder: Path) -> None:
+    """Rename what an earlier search found where this one found nothing, so that it is not taken for this one's."""
+    if (path := folder / FILE_NAME).is_file():
+        log(f"{path} is of an earlier search: it is now {path.rename(path.with_name(EARLIER))}")
 
 
 def _search(request: SearchRequest, refused: Refused) -> SearchOutcome:

@@ -240,12 +240,15 @@ def test_percentiles_and_loads_that_nobody_measures_are_refused(run, capsys, opt
 
 
 def test_no_budget_that_can_be_met_ends_with_4(run, quick, tmp_path, capsys) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "result.json").write_text("of an earlier search")
     assert run("--max-latency-ms", "0.0001", "--max-latency-ms", "0.0002") == 4
     errors = capsys.readouterr().err
     assert "within 0.0001 ms" in errors
     assert "within 0.0002 ms" in errors
     assert "the nearest is" in errors
-    assert not (tmp_path / "out" / "result.json").exists()
+    assert not (tmp_path / "out" / "result.json").exists(), "nobody takes it for this one's"
+    assert (tmp_path / "out" / "earlier-result.json").read_text() == "of an earlier search"
 
 
 def test_images_of_other_classes_are_refused(run, tiny_dataset, monkeypatch, capsys) -> None:

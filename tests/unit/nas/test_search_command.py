@@ -9,6 +9,7 @@ import pytest
 
 from ofa_tvm.nas.opened_accuracy import Evaluation
 from ofa_tvm.nas.request import SearchRequest, search_command
+from ofa_tvm.nas.result import load_search_result
 from ofa_tvm.nas.settings import SearchSettings
 from ofa_tvm.support import nvml
 from ofa_tvm.support.errors import UserError
@@ -117,3 +118,10 @@ def test_every_limit_is_one_for_gpus_and_several_targets_may_be_measured_elsewhe
     limits = {"size": 1.0, "macs": 100.0, "memory": 1.0, "energy": 2.0}
     settings = SearchSettings(limits=limits, objectives=("energy", "size"))
     SearchRequest(Path("net"), [X86, GPU_THERE], Path("out"), settings=settings, exports=True).check()
+
+
+def test_folders_that_are_no_searches_are_told_apart(tmp_path):
+    with pytest.raises(UserError, match=r"is no finished search: result.json is missing\n.*--out"):
+        load_search_result(tmp_path)
+    with pytest.raises(UserError, match=r"none does not exist\n"):
+        load_search_result(tmp_path / "none")
