@@ -116,7 +116,7 @@ def tune(
         order = PackOrder(tuned, resolutions, budget, pack_batch, transfer, seed, samples, subnets)
         packs = run_packs(order, import_pack, export_pack)
         payload |= packs.record() | covered(tuned, resolutions).record()
-        emit_partly(payload, json, lambda: pack_text(packs, spec.options), lost_results(packs, import_pack))
+        emit_partly(payload, json, lambda: pack_text(packs, spec.options, logs), lost_results(packs, import_pack))
         return
     if retime:
         require_cpu(spec, "tune --retime")

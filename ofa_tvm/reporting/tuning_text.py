@@ -91,8 +91,8 @@ def tuning_text(payload: Record, done: TuningReport) -> str:
     return "\n".join([*lines, str(done.cost), f"log: {payload['folder']}"])
 
 
-def pack_text(packs: PackRound, options: str) -> str:
-    """What was taken from a pack, and what to do with the next one; ``options`` name the target."""
+def pack_text(packs: PackRound, options: str, logs: Path | None = None) -> str:
+    """What was taken from a pack, and what to do with the next one; ``options`` name the target, ``logs`` was given."""
     lines = []
     if (taken := packs.imported) is not None:
         lines.append(
@@ -109,7 +109,8 @@ def pack_text(packs: PackRound, options: str) -> str:
             "not be built"
         )
         lines.append("copy it to the device, run 'python measure.py' there, bring results.jsonl back into it, then:")
-        lines.append(f"python -m ofa_tvm.tune {options} --import-pack {shlex.quote(exported.folder)}")
+        where = "" if logs is None else f" --logs {shlex.quote(str(logs))}"
+        lines.append(f"python -m ofa_tvm.tune {options} --import-pack {shlex.quote(exported.folder)}{where}")
     return "\n".join([*lines, f"log: {packs.folder}"])
 
 

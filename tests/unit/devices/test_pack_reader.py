@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from ofa_tvm.devices.pack.reader import OLDEST_SCHEMA, import_kernels
 from ofa_tvm.devices.pack.wholeness import is_answer
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target_files import load_target
-from ofa_tvm.measurement.pack_rounds import PackRound
+from ofa_tvm.measurement.pack_rounds import Exported, PackRound
 from ofa_tvm.reporting.tuning_text import lost_results, pack_text
 from ofa_tvm.spaces import MBV3_CIFAR as SPACE
 from ofa_tvm.support.errors import UserError
@@ -138,6 +139,12 @@ def test_an_import_that_takes_nothing_is_no_success(pack, log):
     assert "nothing was taken" in str(lost)
     measured(pack, ok(0, 0.3))
     assert lost_results(PackRound("log", taken(pack, log)), pack) is None
+
+
+def test_the_command_that_imports_a_pack_names_target_and_log():
+    exported = Exported("my pack", entries=1, kernels=1, subnets=0, size_bytes=9, failures=0)
+    said = pack_text(PackRound("log", exported=exported), "--target x86 --device pack --batch 4", Path("my logs"))
+    assert "tune --target x86 --device pack --batch 4 --import-pack 'my pack' --logs 'my logs'\n" in said
 
 
 def test_subnets_that_failed_are_no_latencies(pack, log):
