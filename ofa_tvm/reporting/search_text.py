@@ -165,6 +165,7 @@ def _waiting_hint(search: TargetSearch | Precisions, pack: Path | None) -> str:
         return "they are not in the recording; search on the device itself to have them measured"
     space, spec = search.bench.space, search.target
     target = f"--target {search.named.source} --threads {spec.threads} --batch {spec.batch} --dtype {spec.dtype}"
+    target += "" if search.named.logs is None else f" --logs {search.named.logs}"
     nets = f"--space {space.name} --classes {space.classes}"
     if pack is not None:
         tune = f"python -m ofa_tvm.tune {target} {nets} --import-pack {pack}"

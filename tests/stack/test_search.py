@@ -318,6 +318,7 @@ def test_finalists_wait_for_a_device_elsewhere_and_are_picked_once_they_are_meas
     assert run(*budget) == 3
     said = capsys.readouterr()
     assert f"--export-pack FOLDER --subnets-of {tmp_path / 'out'}" in said.out
+    assert f"--logs {tmp_path / 'logs'} --space tiny" in said.out
     assert "1 of 1 budgets are held by no subnet that was measured" in said.err
     first = load_search_result(tmp_path / "out")
     assert first.picks == ()
