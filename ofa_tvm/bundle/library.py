@@ -157,7 +157,7 @@ class _Build:
         images = np.random.default_rng(0).standard_normal(shape, np.float32)
         with ThreadPoolExecutor(1) as thread:
             with stage("plan"):
-                plan = make_plan(network, self.winners, cache, target.dtype)
+                plan = make_plan(network, self.weights, self.winners, cache)
             with stage("kernels"):
                 compiling = (plan, self.weights, target.threads, target.batch, linker, self.library.parent)
                 program = thread.submit(compile_program, *compiling)

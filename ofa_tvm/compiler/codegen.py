@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.cuda.emit import expands_on, has_template
 from ofa_tvm.compiler.lowering import every_kernel, fused_kernels, layer_kernels
 from ofa_tvm.graph.fusion import Step, fused_steps
-from ofa_tvm.graph.kernel import KernelSpec, Winners, network_kernels
+from ofa_tvm.graph.kernel import KernelSpec, Winners
 from ofa_tvm.graph.network import INPUT, NetworkSpec
+from ofa_tvm.graph.scheduled_kernels import network_kernels
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ofa_tvm.graph.fusion import Expands, always, fused_calls
-from ofa_tvm.graph.kernel import KernelSpec, network_kernels
+from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.graph.scheduled_kernels import network_kernels
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.support.dtype import DType
 

@@ -20,7 +20,7 @@ convolution and the depthwise that reads it may be two launches.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,7 +90,11 @@ def always(kernel: KernelSpec) -> bool:
 
 
 def fused_steps(
-    network: NetworkSpec, dtype: DType = "float32", batch: int = 1, expands: Expands = always
+    network: NetworkSpec,
+    dtype: DType = "float32",
+    batch: int = 1,
+    expands: Expands = always,
+    kept: Collection[str] = (),
 ) -> tuple[Step, ...]:
     """The calls that run a network, in order.
 
@@ -99,7 +103,14 @@ def fused_steps(
         dtype: of maps and weights; the vectors of a float16 network are float32.
         batch: images per call.
         expands: whether a 1x1 conv and the depthwise that reads it become this kernel; else each is its own.
+        kept: layers that need no kernel of this type, see ``mixed``.
+
+    Raises:
+        UserError: there is no kernel of this type for a layer.
     """
+    for layer in network.layers if dtype in REFUSALS else ():
+        if layer.name not in kept:
+            REFUSALS[dtype](layer)
     return _Fusion(network, dtype, batch, expands).steps
 
 
@@ -171,8 +182,6 @@ class _Fusion:
     def __init__(self, network: NetworkSpec, dtype: DType, batch: int, expands: Expands) -> None:
         self._dtype: DType = dtype
         self._batch, self._expands = batch, expands
-        for layer in network.layers if dtype in REFUSALS else ():
-            REFUSALS[dtype](layer)
         self._layers = {layer.name: layer for layer in network.layers}
         self._readers: dict[str, list[LayerSpec]] = {}
         for layer in network.layers:

@@ -30,7 +30,7 @@ def random_int8_inputs(spec: KernelSpec, seed: int = 0) -> list[Values]:
         if constant.dtype != "float32" or len(constant.shape) != 2:
             arrays.append(_random(rng, constant.dtype, constant.shape))
         elif index == 0:
-            arrays.append(_random_inputs(rng, *constant.shape))
+            arrays.append(_random_inputs(rng, *constant.shape, is_map=spec.kind == "dequantise"))
         else:
             is_last = index == len(spec.weight_types) - 1
             arrays.append(_random_ends(rng, spec, _depth(spec, is_last)))
@@ -53,9 +53,11 @@ def _random(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Val
     return rng.integers(low, high, shape).astype(dtype)
 
 
-def _random_inputs(rng: np.random.Generator, rows: int, channels: int) -> Floats:
-    """Of a dense kernel (2 rows), or of channel scales (3 rows)."""
+def _random_inputs(rng: np.random.Generator, rows: int, channels: int, is_map: bool) -> Floats:
+    """Of a dense kernel or a conversion (2 rows), or of channel scales (3 rows); or a map's scales and zero points."""
     ratio = 0.5 + rng.random(channels)
+    if is_map:
+        return np.stack([ratio, np.rint(100 * ratio)]).astype(np.float32)
     zeros = np.full(channels, 12.0)
     rows_of = [30 * ratio, np.full(channels, 100.0)] if rows == 2 else [ratio, -10 * ratio, zeros]
     return np.stack(rows_of).astype(np.float32)
@@ -86,6 +88,11 @@ def int8_compute(spec: KernelSpec, inputs: Sequence[Values]) -> list[Values]:
     match spec.kind:
         case "pool":
             return [source.sum((1, 2), np.int64, keepdims=True).astype(np.float32)]
+        case "quantise":
+            return [_levels(_fused(source, *rest[0]))]
+        case "dequantise":
+            scale, zero = rest[0]
+            return [(source.astype(np.float32) - zero) * scale]
         case "dense":
             return [_dense(spec, source, *rest)]
         case "conv" if spec.reads_image:

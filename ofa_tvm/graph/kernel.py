@@ -1,4 +1,4 @@
-"""KernelSpec: one fused function of the generated code, and the closed set of them that a space can need.
+"""KernelSpec: one fused function of the generated code.
 
 On CPUs kernels span layers, see ``fusion``. Where TVM schedules, every layer becomes exactly one kernel:
 
@@ -19,7 +19,8 @@ linear              ``dense``: matrix-vector product and bias
 Maps lie in memory as (batch, size, size, channels).
 
 With ``dtype="int8"`` maps are u8 and weights s8; see ``quantised_arrays`` for the constants, and ``int8_reference`` for
-what they mean. Images and vectors (sums, channel scales, logits) stay float32.
+what they mean. Images and vectors (sums, channel scales, logits) stay float32. ``quantise`` and ``dequantise`` stand
+where such a network has float32 layers, see ``mixed``.
 
 With ``dtype="bfloat16"`` maps are bfloat16, and so is what kernels multiply that have a product over channels: 1x1
 convolutions, dense layers, and both parts of ``expand_depthwise``. Images, vectors, biases and other weights are
@@ -33,13 +34,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from ofa_tvm.graph.network import WINDOWED, Activation, LayerSpec, NetworkSpec
+from ofa_tvm.graph.network import WINDOWED, Activation, LayerSpec
 from ofa_tvm.support.dtype import DTYPE_SUFFIX, ArrayType, DType, NumberType
-from ofa_tvm.support.errors import UserError
 
-KernelKind = Literal[
+_LayerKernel = Literal[
     "conv", "depthwise", "expand_depthwise", "squeeze_excite", "max_pool", "average_pool", "pool", "dense"
 ]
+Conversion = Literal["quantise", "dequantise"]
+"""Between maps of float32 and of levels."""
+KernelKind = _LayerKernel | Conversion
 
 KernelSchedule = dict[str, Any]
 """How a kernel is computed, as logs hold it: ``{"template": name, "parameters": {...}}``, or ``{"trace": ...}`` with a
@@ -184,7 +187,7 @@ class KernelSpec:
     @property
     def input_type(self) -> ArrayType:
         """The first argument."""
-        is_map = self.kind != "dense" and not self.reads_image
+        is_map = self.kind not in ("dense", "quantise") and not self.reads_image
         return ArrayType(self.input_shape, self.map_type if is_map else self._vector_type)
 
     @property
@@ -197,7 +200,8 @@ class KernelSpec:
     @property
     def result_type(self) -> NumberType:
         """Of the output that is not sums, and of a residual."""
-        return self._vector_type if self.kind in ("dense", "pool", "squeeze_excite") else self.map_type
+        is_float = self.kind in ("dense", "pool", "squeeze_excite", "dequantise")
+        return self._vector_type if is_float else self.map_type
 
     @property
     def map_type(self) -> NumberType:
@@ -249,7 +253,7 @@ class KernelSpec:
                 return ((inputs, hidden), (hidden,), (hidden, outputs), (outputs,))
             case "dense":
                 return ((inputs, outputs), *vector)
-            case "pool" | "max_pool" | "average_pool":
+            case _:
                 return ()
 
     @property
@@ -266,7 +270,7 @@ class KernelSpec:
                 return expanded + pixels * self.kernel_size**2 * self.out_channels
             case "squeeze_excite":
                 return self.batch * self.hidden_channels * (self.in_channels + self.out_channels)
-            case "pool" | "max_pool" | "average_pool":
+            case _:
                 return 0
 
     @property
@@ -302,7 +306,8 @@ def quantised_arrays(spec: KernelSpec) -> tuple[ArrayType, ...]:
     plus, and the output's zero point; with a residual its scale. ``zeros`` are zero points of what a depthwise
     convolution, or one of an image, reads; they pad its map. ``inputs`` are scale and plus that turn an image or a
     dense kernel's vector into u8, and those by which channel scales are multiplied: ratio, negative zero point times
-    ratio, and the zero point after it.
+    ratio, and the zero point after it. ``quantise`` has such ``inputs`` alone, ``dequantise`` a map's scales and zero
+    points.
     """
     inputs, outputs, k = spec.in_channels, spec.out_channels, spec.kernel_size
     ends = ArrayType((end_rows(spec), outputs), "float32")
@@ -321,8 +326,8 @@ def quantised_arrays(spec: KernelSpec) -> tuple[ArrayType, ...]:
             return ArrayType((inputs, outputs), "int8"), ends, zeros, window, ends
         case "dense":
             return ArrayType((2, inputs), "float32"), ArrayType((inputs, outputs), "int8"), ends
-        case "pool":
-            return ()
+        case "pool" | "quantise" | "dequantise":
+            return (ArrayType((2, inputs), "float32"),) if spec.kind != "pool" else ()
         case "squeeze_excite":
             raise ValueError(f"{spec.key}: int8 squeeze-excite is two dense kernels")
         case "max_pool" | "average_pool":
@@ -364,35 +369,3 @@ def layer_kernel(layer: LayerSpec, batch: int = 1, scaled: bool = False, dtype: 
         batch=batch,
         dtype=dtype,
     )
-
-
-SCHEDULED_ACTIVATIONS = ("none", "relu", "relu6", "hard_swish", "hard_sigmoid")
-
-
-def _refuse_scheduled(layer: LayerSpec) -> None:
-    """Refuse a layer that TVM schedules nowhere here.
-
-    Raises:
-        UserError: it is one.
-    """
-    activations = (layer.activation, layer.hidden_activation, layer.gate)
-    troubles = {
-        f"a {layer.kind.replace('_', ' ')}": layer.kind in ("max_pool", "average_pool"),
-        " or ".join(activations): any(one not in SCHEDULED_ACTIVATIONS for one in activations),
-        "groups": layer.groups > 1,
-        "a map without padding": layer.padding == "none" and layer.kernel_size > 1,
-        "a flattened map": layer.kind == "linear" and layer.in_size > 1,
-    }
-    found = [name for name, is_so in troubles.items() if is_so]
-    if found:
-        raise UserError(f"layer {layer.name}: there is no kernel for {found[0]} on GPUs", "give a target with a CPU")
-
-
-def network_kernels(
-    network: NetworkSpec, batch: int = 1, dtype: DType = "float32"
-) -> tuple[tuple[str, KernelSpec], ...]:
-    """(layer name, kernel) of a subnet in the order in which they run."""
-    for layer in network.layers:
-        _refuse_scheduled(layer)
-    gates = {layer.name for layer in network.layers if layer.kind == "squeeze_excite"}
-    return tuple((layer.name, layer_kernel(layer, batch, layer.input in gates, dtype)) for layer in network.layers)

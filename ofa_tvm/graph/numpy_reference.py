@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy.special import erf, expit
 
 from ofa_tvm.graph.bfloat16 import narrowed, rounded, widened
-from ofa_tvm.graph.fusion import fused_steps
 from ofa_tvm.graph.int8_reference import int8_compute, random_int8_inputs
 from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.mixed import network_steps
 from ofa_tvm.graph.network import INPUT, Activation, NetworkSpec
-from ofa_tvm.graph.quantisation import cpu_dtype_of, step_constants
+from ofa_tvm.graph.quantisation import step_constants
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.graph.windows import depthwise, full_window, window_pool
 
@@ -100,8 +100,8 @@ def compute(spec: KernelSpec, inputs: Sequence[Array]) -> list[Array]:
             total = window_pool(spec, input_map)
         case "pool":
             total = input_map.sum((1, 2), keepdims=True)
-        case "squeeze_excite":
-            raise ValueError(f"{spec.key}: on CPUs squeeze-excite is two dense kernels")
+        case _:
+            raise ValueError(f"{spec.key}: on CPUs there is no float kernel of this kind")
     result = _finish(total, rest[1:], residual, spec.activation)
     sums = [result.sum((1, 2))] if spec.pooled else []
     return [result, *sums] if spec.has_map else sums
@@ -186,14 +186,15 @@ def layer_compute(spec: KernelSpec, inputs: Sequence[Array]) -> Array:
 def network_logits(network: NetworkSpec, weights: Weights, images: Array) -> Array:
     """Logits (batch, classes) of normalised images (batch, resolution, resolution, channels).
 
-    With the weights of an int8 or bfloat16 network (``cpu_dtype_of``) these are the logits of its kernels.
+    With the weights of an int8 or bfloat16 network (``cpu_dtype_of``), also of one with some layers in float32, these
+    are the logits of its kernels.
     """
     return np.concatenate([_logits(network, weights, image[None]) for image in images])
 
 
 def _logits(network: NetworkSpec, weights: Weights, image: Array) -> Array:
     values = {INPUT: image}
-    for step in fused_steps(network, cpu_dtype_of(weights)):
+    for step in network_steps(network, weights):
         data = [values[name] for name in step.reads]
         data[0] = data[0].reshape(step.kernel.input_shape)
         last = step.kernel.data_inputs

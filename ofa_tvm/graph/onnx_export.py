@@ -2,6 +2,7 @@
 
 The weights of a quantised network (``graph.quantisation``) give its QDQ form: the same levels, as QuantizeLinear and
 DequantizeLinear around each tensor, so that other engines compute what int8 kernels do up to the rounding of float32.
+Layers that stay float32 (``graph.mixed``) have none.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from ofa_tvm.graph.fusion import HIDDEN, SUMS
+from ofa_tvm.graph.mixed import kept_layers
 from ofa_tvm.graph.network import INPUT, Activation, LayerSpec, NetworkSpec
 from ofa_tvm.graph.quantisation import symmetric
 from ofa_tvm.graph.weights import Weights, weight_shapes
@@ -37,12 +39,13 @@ class _Graph:
     """Nodes and constants of a network."""
 
     def __init__(self, network: NetworkSpec, weights: Weights) -> None:
-        self._weights = weights
+        self._weights, self._kept = weights, kept_layers(weights)
         self._centred: dict[str, str] = {}
         self._layer_name = INPUT
         self.owners = {IMAGE: INPUT}
         self.nodes: list[onnx.NodeProto] = []
         self.arrays: list[onnx.TensorProto] = []
+        exact = {INPUT: IMAGE}
         values = {INPUT: self._levels(INPUT, IMAGE)}
         if any("relu6" in (layer.activation, layer.hidden_activation) for layer in network.layers):
             self._constant(ZERO, np.float32(0))
@@ -50,13 +53,17 @@ class _Graph:
         for layer in network.layers:
             self._layer_name = layer.name
             is_last = layer is network.layers[-1]
-            residual = None if layer.residual is None else values[layer.residual]
+            # What a float32 layer hands a float32 layer never becomes levels.
+            source = {**values, **exact} if layer.name in self._kept else values
+            residual = None if layer.residual is None else source[layer.residual]
             output = LOGITS if is_last else layer.name
             if layer.kind == "squeeze_excite":
-                self._squeeze_excite(layer, values[layer.input])
+                self._squeeze_excite(layer, source[layer.input])
             else:
-                self._layer(layer, values[layer.input], residual, output)
+                self._layer(layer, source[layer.input], residual, output)
             values[layer.name] = output if is_last else self._levels(layer.name, output)
+            if layer.name in self._kept:
+                exact[layer.name] = output
 
     def _add(self, operator: str, inputs: list[str], output: str, **attributes: Attribute) -> str:
         name = f"{self._layer_name}/{operator}_{len(self.nodes)}"
@@ -95,7 +102,7 @@ class _Graph:
         """The names of a layer's weight and bias; s8 where the tensor that they meet has levels."""
         prefix = f"{layer.name}.{part}"
         names = [name for name in weight_shapes(layer) if name.startswith(prefix)]
-        has_levels = f"{source or layer.input}.scale" in self._weights
+        has_levels = f"{source or layer.input}.scale" in self._weights and layer.name not in self._kept
         for name in names:
             array = self._weights[name]
             # The dense layers of squeeze-excite run as 1x1 convolutions.
@@ -165,7 +172,8 @@ class _Graph:
                 steps.append(("Conv", self._affine(layer), {**_window(layer), "group": groups}))
         if residual is not None:
             steps.append(("Add", [residual], {}))
-        value = self._centred.get(layer.input, input_map) if layer.kind == "conv" else input_map
+        is_centred = layer.kind == "conv" and layer.name not in self._kept
+        value = self._centred.get(layer.input, input_map) if is_centred else input_map
         is_activated = layer.activation != "none"
         for index, (operator, others, attributes) in enumerate(steps, 1):
             is_last = index == len(steps) and not is_activated

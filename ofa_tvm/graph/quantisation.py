@@ -29,6 +29,9 @@ RELU6 = 6.0
 NOMINAL = {"relu": (0.0, 6.0), "relu6": (0.0, RELU6), "hard_swish": (-0.375, 6.0), "none": (-6.0, 6.0)}
 """Ranges of maps whose values do not matter, by activation."""
 
+LEVELS_OF = ".levels"
+"""After the name of a float32 map: its levels, with the scales of the map."""
+
 Double = NDArray[np.float64]
 
 
@@ -164,8 +167,8 @@ class _Constants:
     def arrays(self) -> list[NDArray[Any]]:
         step, kernel = self._step, self._kernel
         match kernel.kind:
-            case "pool":
-                return []
+            case "pool" | "quantise" | "dequantise":
+                return self._conversion() if kernel.kind != "pool" else []
             case "conv" if kernel.reads_image:
                 return self._image()
             case "conv":
@@ -181,6 +184,11 @@ class _Constants:
                 return [product.weights, self._ends(product, expand), *self._depthwise(1, expand, deep)]
             case _:
                 return self._dense()
+
+    def _conversion(self) -> list[NDArray[Any]]:
+        source = self._scales(self._step.reads[0])
+        factor = 1 / source.scale if self._kernel.kind == "quantise" else source.scale
+        return [_rows([factor, source.zero], self._kernel.in_channels)]
 
     def _image(self) -> list[NDArray[Any]]:
         source = self._scales(INPUT)
@@ -198,6 +206,7 @@ class _Constants:
         return self._floats[each * index], bias
 
     def _scales(self, tensor: str) -> _Scales:
+        tensor = tensor.removesuffix(LEVELS_OF)
         try:
             scale, zero = self._weights[f"{tensor}.scale"], self._weights[f"{tensor}.zero"]
         except KeyError as error:

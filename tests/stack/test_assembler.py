@@ -206,19 +206,19 @@ def test_a_failing_linker_is_quoted(small, tmp_path):
 
 
 def test_winners_are_used_and_unknown_ones_are_not(small):
-    network, *_ = small
-    plan = make_plan(network, {}, cache())
+    network, weights, _ = small
+    plan = make_plan(network, weights, {}, cache())
     first = plan.kernels[0]
     other = {"template": "full_window", "parameters": {"columns": 2, "channels": 8}}
     assert other != first.schedule
-    tuned = make_plan(network, {first.spec.key: other}, cache())
+    tuned = make_plan(network, weights, {first.spec.key: other}, cache())
     assert tuned.kernels[0].schedule == other
     assert [kernel.schedule for kernel in tuned.kernels[1:]] == [kernel.schedule for kernel in plan.kernels[1:]]
 
 
 def test_memory_is_shared_between_maps(small):
-    network, *_ = small
-    plan = make_plan(network, {}, cache())
+    network, weights, _ = small
+    plan = make_plan(network, weights, {}, cache())
     maps = sum(4 * int(np.prod(shape)) for step in plan.steps for shape in step.kernel.output_shapes)
     assert plan.arena_bytes < maps
 

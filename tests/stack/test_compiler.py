@@ -14,7 +14,7 @@ from ofa_tvm.compiler.scheduled.kernel_tir import kernel_workload, workload_hash
 from ofa_tvm.compiler.scheduled.relax_builder import build_relax
 from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel, compile_loops, extract_kernels
 from ofa_tvm.compiler.tvm_api.names import Target, tvm
-from ofa_tvm.graph.kernel import network_kernels
+from ofa_tvm.graph.scheduled_kernels import network_kernels
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.llvm_names import known_names
 from ofa_tvm.hardware.target_files import load_target

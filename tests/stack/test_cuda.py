@@ -22,7 +22,8 @@ from ofa_tvm.compiler.cuda.emit import best_guess
 from ofa_tvm.compiler.cuda.nvrtc import cubin, cuda_compiler
 from ofa_tvm.compiler.lowering import layer_kernels
 from ofa_tvm.compiler.tvm_api.names import Target
-from ofa_tvm.graph.kernel import KernelSpec, network_kernels
+from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.graph.scheduled_kernels import network_kernels
 from ofa_tvm.graph.weights import random_weights
 from ofa_tvm.hardware.target_files import gpu_targets, load_target
 from ofa_tvm.spaces import MBV3_CIFAR

@@ -11,8 +11,8 @@ import pytest
 from ofa_tvm.compiler.lowering import layer_kernels
 from ofa_tvm.cost_model.baselines import OURS, compare
 from ofa_tvm.cost_model.latency_model import STEM, LatencyModel
-from ofa_tvm.graph.kernel import network_kernels
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.graph.scheduled_kernels import network_kernels
 from ofa_tvm.regression.stacked_regressor import MIN_SAMPLES
 from ofa_tvm.spaces import SPACES, get_space
 from ofa_tvm.spaces.inverted_residual import InvertedResidualSpace

@@ -30,14 +30,14 @@ from ofa_tvm.compiler.assembly.parts import (
 from ofa_tvm.compiler.cpu.emit import EmittedKernel
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.tvm_api.headers import include_folders
-from ofa_tvm.graph.fusion import Step, fused_steps
+from ofa_tvm.graph.fusion import Step
 from ofa_tvm.graph.kernel import KernelSpec, Winners
+from ofa_tvm.graph.mixed import network_steps
 from ofa_tvm.graph.network import INPUT, NetworkSpec
-from ofa_tvm.graph.quantisation import cpu_dtype_of
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.c_library import run_compiler
 from ofa_tvm.support.cores import process_cores
-from ofa_tvm.support.dtype import FLOAT32_BYTES, DType
+from ofa_tvm.support.dtype import FLOAT32_BYTES
 from ofa_tvm.support.errors import UserError
 
 SOURCES = ("stack_place.h", "program.c", "facts.c", "window.c", "packed.c", "subnet_calls.c")
@@ -67,16 +67,16 @@ class Plan:
     scratch_bytes: int
 
 
-def make_plan(network: NetworkSpec, winners: Winners, cache: ObjectCache, dtype: DType = "float32") -> Plan:
+def make_plan(network: NetworkSpec, weights: Weights, winners: Winners, cache: ObjectCache) -> Plan:
     """Choose kernels and places for the tensors of a network.
 
     Args:
         network: the network.
+        weights: they say of what type its layers are, see ``graph.mixed``.
         winners: tuned schedules by kernel; other kernels get their default.
         cache: makes kernels.
-        dtype: of its maps and weights.
     """
-    steps = fused_steps(network, dtype)
+    steps = network_steps(network, weights)
     kernels = tuple(_emitted(step.kernel, winners, cache) for step in steps)
     scratch_bytes = aligned(FLOAT32_BYTES * max(kernel.scratch_floats for kernel in kernels))
     scratch = Lifetime(SCRATCH, scratch_bytes * cache.features.cores, 0, len(steps) - 1)
@@ -149,11 +149,8 @@ def _run(command: list[str]) -> None:
 def assemble(
     network: NetworkSpec, weights: Weights, winners: Winners, cache: ObjectCache, library: Path, batch: int, linker: str
 ) -> None:
-    """Plan, compile and link a network; see ``make_plan``, ``compile_program`` and ``link``.
-
-    Weights say of what type it is, see ``graph.quantisation.cpu_dtype_of``.
-    """
-    plan = make_plan(network, winners, cache, cpu_dtype_of(weights))
+    """Plan, compile and link a network; see ``make_plan``, ``compile_program`` and ``link``."""
+    plan = make_plan(network, weights, winners, cache)
     _assemble(plan, weights, cache, library, batch, linker)
 
 
@@ -161,7 +158,7 @@ def assemble_profiled(
     network: NetworkSpec, weights: Weights, winners: Winners, cache: ObjectCache, library: Path, linker: str
 ) -> Plan:
     """The library of ``assemble`` for one image, with a clock between its kernels; returns what it calls."""
-    plan = make_plan(network, winners, cache, cpu_dtype_of(weights))
+    plan = make_plan(network, weights, winners, cache)
     _assemble(plan, weights, cache, library, 1, linker, profiled=True)
     return plan
 

@@ -20,8 +20,9 @@ from ofa_tvm.compiler.scheduled.relax_builder import build_relax
 from ofa_tvm.compiler.scheduled.trace_json import trace_from_json
 from ofa_tvm.compiler.tvm_api.names import IRModule, Schedule, Target, dlight, load_tensor_intrinsics, tvm
 from ofa_tvm.compiler.tvm_api.quiet import without_chatter
-from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec, Winners, network_kernels
+from ofa_tvm.graph.kernel import KernelSchedule, KernelSpec, Winners
 from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.graph.scheduled_kernels import network_kernels
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.dtype import DType
 

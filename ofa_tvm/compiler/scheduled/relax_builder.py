@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ofa_tvm.compiler.scheduled.kernel_tir import cast_function, kernel_function
 from ofa_tvm.compiler.tvm_api.names import IRModule, relax
-from ofa_tvm.graph.kernel import network_kernels
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
+from ofa_tvm.graph.scheduled_kernels import network_kernels
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.dtype import DType
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.scheduled.relax_builder import build_relax
 from ofa_tvm.compiler.tvm_api.names import IRModule, Target, ms, tvm
 from ofa_tvm.compiler.tvm_api.quiet import without_chatter
-from ofa_tvm.graph.kernel import network_kernels
 from ofa_tvm.graph.network import NetworkSpec
+from ofa_tvm.graph.scheduled_kernels import network_kernels
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.support.dtype import DType
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from ofa_tvm.compiler.lowering import layer_kernels
-from ofa_tvm.graph.kernel import KernelSpec, layer_kernel, network_kernels
+from ofa_tvm.graph.kernel import KernelSpec, layer_kernel
 from ofa_tvm.graph.network import LayerSpec
+from ofa_tvm.graph.scheduled_kernels import network_kernels
 from ofa_tvm.spaces import MBV3, MBV3_CIFAR, SPACES
 from ofa_tvm.spaces.resnet import BottleneckSpace
 

@@ -12,6 +12,7 @@ from typing import Any
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.expand_depthwise import EXPAND_DEPTHWISE
 from ofa_tvm.compiler.cpu.emit.full_window import DEEP_WINDOW, FULL_WINDOW
+from ofa_tvm.compiler.cpu.emit.int8_convert import DEQUANTISE, QUANTISE
 from ofa_tvm.compiler.cpu.emit.int8_dense import INT8_DENSE
 from ofa_tvm.compiler.cpu.emit.int8_depthwise import INT8_DEPTHWISE
 from ofa_tvm.compiler.cpu.emit.int8_expand_depthwise import INT8_EXPAND_DEPTHWISE
@@ -40,6 +41,8 @@ TEMPLATES: dict[str, Template[Any]] = {
     "int8_depthwise": INT8_DEPTHWISE,
     "int8_expand_depthwise": INT8_EXPAND_DEPTHWISE,
     "int8_pool": INT8_POOL,
+    "quantise": QUANTISE,
+    "dequantise": DEQUANTISE,
 }
 
 
