@@ -47,7 +47,10 @@ def deploy(
     max_accuracy_drop: Annotated[
         float | None,
         typer.Option(
-            min=0, max=100, help="Most points that int8 or bfloat16 may cost on them, beyond chance (0.3 or 0.1)."
+            min=0,
+            max=100,
+            help="Most points that int8 or bfloat16 may cost (default: 0.3 or 0.1, beyond chance). To hold it for "
+            "sure, blocks of an int8 network stay float32.",
         ),
     ] = None,
     host_threads: HostThreadsOption = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from ofa_tvm.bundle.manifest import Accuracy
 from ofa_tvm.compiler.codegen import Library
 from ofa_tvm.data.dataset import Dataset, Preprocess
+from ofa_tvm.graph.mixed import kept_layers
 from ofa_tvm.graph.numpy_reference import network_logits
-from ofa_tvm.graph.parity import MAX_BFLOAT16_ERROR, check_parity, relative_error
+from ofa_tvm.graph.parity import MAX_BFLOAT16_ERROR, MAX_MIXED_ERROR, check_parity, relative_error
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.nas.result import Pick
 from ofa_tvm.supernet.augment import preprocess, to_tensor
@@ -39,12 +41,52 @@ REFERENCES: dict[DType, str] = {
 }
 LOSING: tuple[DType, ...] = ("bfloat16", "int8")
 """They have a reference of their own, and may lose accuracy."""
+MIXED_REFERENCE = "the int8 network with float32 layers in numpy"
 SIGMAS = 1.96
 """Of a 95 % interval."""
 COMPARED_IMAGES: dict[DType, int] = {"float32": 500, "float16": 500, "bfloat16": 8, "int8": 8}
 TORCH_BATCH = 250
 
 Images = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a network loses against the one in float32, on the same images.
+
+    Args:
+        lost: images that only the other one is right on.
+        won: images that only this one is right on.
+        images: in all.
+    """
+
+    lost: int
+    won: int
+    images: int
+
+    @classmethod
+    def of(cls, right: NDArray[np.bool_], float32_right: NDArray[np.bool_]) -> Self:
+        """From which answers are right, of both (n,)."""
+        return cls(int((float32_right & ~right).sum()), int((right & ~float32_right).sum()), len(right))
+
+    @property
+    def share(self) -> float:
+        """Of the images."""
+        return (self.lost - self.won) / max(1, self.images)
+
+    @property
+    def error(self) -> float:
+        """From ``share`` to either end of its 95 % interval."""
+        return float(SIGMAS * (self.lost + self.won) ** 0.5 / max(1, self.images))
+
+    @property
+    def most(self) -> float:
+        """The upper end."""
+        return self.share + self.error
+
+
+class LostTooMuch(OfaTvmError):
+    """A network of ``LOSING`` loses more than it may."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +141,10 @@ class AnswerCheck:
                     torch_logits = network_logits(subnet.network, weights, channels_last[: compared - start])
                 expected.append(torch_logits[: compared - start])
         difference = relative_error(np.concatenate(answers), np.concatenate(expected))
-        reference = REFERENCES[dtype]
-        check_parity("the compiled library", difference, reference, MAX_LOGIT_DIFFERENCE[dtype])
+        is_mixed = bool(kept_layers(weights))
+        reference = MIXED_REFERENCE if is_mixed else REFERENCES[dtype]
+        limit = MAX_MIXED_ERROR if is_mixed else MAX_LOGIT_DIFFERENCE[dtype]
+        check_parity("the compiled library", difference, reference, limit)
         check_accuracy(right, torch_right, dtype, self.most_lost)
         how = (
             f"{counted} test images through the bundle's library {library.where}".rstrip()
@@ -149,22 +193,22 @@ def check_accuracy(
         most_lost: of its accuracy, as a fraction; None for what the precision may lose.
 
     Raises:
-        OfaTvmError: they differ by more than the precision may; of ``LOSING``, by a loss that chance does not explain.
+        OfaTvmError: they differ by more than the precision may.
+        LostTooMuch: of ``LOSING``, by a loss that chance does not explain.
     """
     count, most = len(right), MAX_TOP1_DIFFERENCE[dtype] if most_lost is None else most_lost
-    lost, won = int((torch_right & ~right).sum()), int((right & ~torch_right).sum())
+    loss = Loss.of(right, torch_right)
     if dtype not in LOSING:
-        if abs(lost - won) > most * count:
+        if abs(loss.share) > most:
             raise OfaTvmError(
                 f"the compiled library is right on {right.sum()} of {count} images, the torch subnet on "
                 f"{torch_right.sum()}",
                 "no bundle was written; please report the subnet's key, the target and the versions",
             )
         return
-    certain = lost - won - SIGMAS * (lost + won) ** 0.5
-    if certain > most * count:
-        raise OfaTvmError(
-            f"{dtype} costs this subnet {100 * (lost - won) / count:.2f} points on {count} images, more than "
+    if loss.share - loss.error > most:
+        raise LostTooMuch(
+            f"{dtype} costs this subnet {100 * loss.share:.2f} points on {count} images, more than "
             f"{100 * most:g}: right on {right.sum()}, in float32 on {torch_right.sum()}",
             "no bundle was written; deploy with --dtype float32, another subnet, or give a higher --max-accuracy-drop",
         )

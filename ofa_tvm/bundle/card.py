@@ -144,8 +144,12 @@ def _results(manifest: Manifest, largest: float | None, sizes: dict[str, int]) -
         rate = batch * 1e3 / told.ms
         speed = f"{which} {told.ms:.3f} ms a call of {batch}, {rate:,.0f} images a second ({how})"
     threads = f"{target.threads} thread{'s' if target.threads > 1 else ''}"
+    some = manifest.precision
+    dtype = (
+        manifest.dtype if some is None else f"{manifest.dtype}, {len(some.blocks)} of {some.of_blocks} blocks float32"
+    )
     rows = [
-        ("format", f"{manifest.dtype}; `{LIBRARY}` (machine code), `model.onnx`"),
+        ("format", f"{dtype}; `{LIBRARY}` (machine code), `model.onnx`"),
         ("device", f"{manifest.latency.conditions.get('cpu') or target.name}, {threads}"),
         ("latency", speed),
         ("accuracy", "not checked" if top1 is None else _accuracy(top1, accuracy.test_images)),
@@ -182,6 +186,7 @@ def _benchmarks(manifest: Manifest, largest: float | None) -> Record:
         "schema_version": SCHEMA_VERSION,
         "subnet": manifest.subnet,
         "dtype": manifest.dtype,
+        "precision": None if manifest.precision is None else manifest.precision.model_dump(mode="json"),
         "target": manifest.target.model_dump(mode="json"),
         "latency": {"ms": told.ms, "how": how, **manifest.latency.model_dump(mode="json")},
         "accuracy": manifest.accuracy.model_dump(mode="json"),

@@ -11,20 +11,33 @@ from pathlib import Path
 
 import onnx
 
-from ofa_tvm.bundle.answers import TORCH_BATCH, AnswerCheck
+from ofa_tvm.bundle.answers import MAX_TOP1_DIFFERENCE, TORCH_BATCH, AnswerCheck, LostTooMuch
 from ofa_tvm.bundle.card import largest_top1, write_card
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, RUNNER, write_bundle
 from ofa_tvm.bundle.gpu_bundle import add_gpu_program
-from ofa_tvm.bundle.manifest import Accuracy, InputFacts, Latency, Manifest, Preparation, SupernetSource, TargetFacts
+from ofa_tvm.bundle.manifest import (
+    Accuracy,
+    InputFacts,
+    Latency,
+    Manifest,
+    Precision,
+    Preparation,
+    SupernetSource,
+    TargetFacts,
+)
+from ofa_tvm.bundle.precision import PrecisionByBlock, all_winners
 from ofa_tvm.bundle.speed import LatencyCheck
 from ofa_tvm.bundle.startup import measure_startup
 from ofa_tvm.compiler.codegen import Library, codegen_of
 from ofa_tvm.compiler.cuda.program import NETWORK
+from ofa_tvm.compiler.loaded_model import load_anew
 from ofa_tvm.compiler.runner_build import add_runner, oldest_glibc
 from ofa_tvm.compiler.threads import use_threads
 from ofa_tvm.compiler.tvm_api.names import tvm
 from ofa_tvm.data import noise
 from ofa_tvm.data.dataset import Dataset
+from ofa_tvm.graph.kernel import Winners
+from ofa_tvm.graph.mixed import kept_layers, network_steps
 from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.weights import Weights, digest
 from ofa_tvm.hardware.machine import package_version
@@ -105,21 +118,22 @@ class Deployment:
             evaluator = Evaluator(self.dataset, self.dataset.test, dtype=self.target.dtype)
             subnet = evaluator.subnet(self.supernet, self.config)
             weights = evaluator.weights(subnet)
-        with self._phase("export ONNX"):
-            model = to_onnx(subnet.network, weights, self.target.batch)
-            onnx.checker.check_model(model, full_check=True)
-            with naming(folder / ONNX):
-                onnx.save(model, folder / ONNX)
-        with self._phase("compile"):
-            self._compile(subnet, weights, folder)
+        precision = None
+        if self.most_lost is not None and self._may_mix:
+            weights, precision = self._mixed(subnet, weights)
         with self._phase("runner"):
             add_runner(folder / RUNNER, self.target.toolchain.linker)
-        library = self._load(folder) if self.target.is_at_hand else None
-        with self._phase("check"):
-            accuracy = self._accuracy(library, subnet, weights)
+        try:
+            library, accuracy = self._checked(subnet, weights, folder)
+        except LostTooMuch as error:
+            if self.most_lost is not None or not self._may_mix:
+                raise
+            log(error.what)
+            weights, precision = self._mixed(subnet, weights)
+            library, accuracy = self._checked(subnet, weights, folder)
         with self._phase("measure"):
             latency = self._latency().run(library, folder)
-        manifest = self._manifest(subnet, weights, accuracy, latency)
+        manifest = self._manifest(subnet, weights, accuracy, latency, precision)
         runs_here = self.target.device == "local"
         manifest = manifest.model_copy(
             update={
@@ -140,14 +154,46 @@ class Deployment:
         yield
         self.costs.append(meter.read(f"deploy: {name}"))
 
+    @property
+    def _may_mix(self) -> bool:
+        """Whether blocks may stay float32: in int8, where the library's speed will be measured, not estimated."""
+        return self.target.dtype == "int8" and self.target.is_at_hand and self.target.provenance == "measured"
+
+    def _mixed(self, subnet: Subnet, weights: Weights) -> tuple[Weights, Precision | None]:
+        with self._phase("precision"):
+            choice = PrecisionByBlock(self.dataset, subnet, weights, self.target, self.log)
+            most = MAX_TOP1_DIFFERENCE["int8"] if self.most_lost is None else self.most_lost
+            weights, precision = choice.choose(most)
+        if precision is not None:
+            log(precision.words())
+        return weights, precision
+
+    def _checked(self, subnet: Subnet, weights: Weights, folder: Path) -> tuple[Library | None, Accuracy]:
+        """Write the ONNX file and the library, and check that one."""
+        with self._phase("export ONNX"):
+            model = to_onnx(subnet.network, weights, self.target.batch)
+            onnx.checker.check_model(model, full_check=True)
+            with naming(folder / ONNX):
+                onnx.save(model, folder / ONNX)
+        with self._phase("compile"):
+            self._compile(subnet, weights, folder)
+        library = self._load(folder) if self.target.is_at_hand else None
+        with self._phase("check"):
+            return library, self._accuracy(library, subnet, weights)
+
     def _compile(self, subnet: Subnet, weights: Weights, folder: Path) -> None:
-        codegen_of(self.target).build(subnet.network, weights, self.log.winners, folder / self._network)
+        codegen_of(self.target).build(subnet.network, weights, self._winners(weights), folder / self._network)
         if not self.target.has_templates:
             add_gpu_program(subnet.network, self.target, folder)
+
+    def _winners(self, weights: Weights) -> Winners:
+        return all_winners(self.log) if kept_layers(weights) else self.log.winners
 
     def _load(self, folder: Path) -> Library:
         if self.device is not None:
             return self.device.load(folder / LIBRARY)
+        if self.target.is_this_cpu:  # a copy: an earlier library may have been loaded from this place
+            return load_anew(folder / LIBRARY)
         return codegen_of(self.target).load(folder / self._network)
 
     @property
@@ -183,14 +229,19 @@ class Deployment:
             busy_cores=self.busy_cores,
         )
 
-    def _manifest(self, subnet: Subnet, weights: Weights, accuracy: Accuracy, latency: Latency) -> Manifest:
+    def _manifest(
+        self, subnet: Subnet, weights: Weights, accuracy: Accuracy, latency: Latency, precision: Precision | None
+    ) -> Manifest:
         network, target = subnet.network, self.target
         is_noise = self.dataset.name == noise.NAME
-        kernels = {kernel.key for _, kernel in codegen_of(target).steps(network)}
-        tuned = len(kernels & self.log.winners.keys())
+        if precision is None:
+            kernels = {kernel.key for _, kernel in codegen_of(target).steps(network)}
+        else:
+            kernels = {step.kernel.key for step in network_steps(network, weights)}
+        tuned = len(kernels & self._winners(weights).keys())
         space = self.supernet.space
-        layers = self.pick.layers if self.pick else ()
-        if not layers and latency.measured_ms is not None:
+        layers = self.pick.layers if self.pick and precision is None else ()
+        if not layers and latency.measured_ms is not None and precision is None:
             layers = layer_times(TunedSpace(space, target, self.log), self.config, latency.measured_ms)
         return Manifest(
             ofa_tvm=VERSION,
@@ -213,6 +264,7 @@ class Deployment:
             macs=network.macs,
             parameters=network.parameters,
             dtype=target.dtype,
+            precision=precision,
             accuracy=accuracy,
             latency=latency,
             target=TargetFacts(

@@ -118,6 +118,39 @@ class Accuracy(_Part):
     predicted_top1: Finite | None = None
 
 
+class Precision(_Part):
+    """The precision of an int8 network's layers where some stay float32, and what that was decided by.
+
+    Args:
+        layers: the type of each layer's kernel.
+        blocks: names of the blocks in float32, in the order in which they were chosen.
+        of_blocks: how many blocks there are.
+        images: held-out images that were counted.
+        int8_lost: share of them that int8 alone loses against float32, less what it wins.
+        lost: what is lost now.
+        most_lost: the upper end of its 95 % interval.
+        time_ratio: time of a call over that of int8 alone; None where the network does not run here.
+    """
+
+    layers: dict[Text, DType]
+    blocks: tuple[Text, ...]
+    of_blocks: Positive
+    images: Positive
+    int8_lost: Finite
+    lost: Finite
+    most_lost: Finite
+    time_ratio: float | None = Field(default=None, gt=0)
+
+    def words(self) -> str:
+        """In one line."""
+        verb = "stays" if len(self.blocks) == 1 else "stay"
+        slower = "" if self.time_ratio is None else f", {self.time_ratio:.2f} times the time"
+        return (
+            f"int8 lost {100 * self.int8_lost:.2f} points; {len(self.blocks)} of {self.of_blocks} blocks {verb} "
+            f"float32: {100 * self.lost:.2f} points{slower}"
+        )
+
+
 class Latency(_Part):
     """Milliseconds of one call.
 
@@ -194,10 +227,11 @@ class FileFacts(_Part):
 class Manifest(_Part):
     """What ``manifest.json`` says; ``files`` is filled in when the bundle is written.
 
-    ``glibc`` is the oldest glibc that runs the bundle; None where unknown. ``dtype`` is that of all layers' maps and
-    weights; images and logits are float32. ``blocks`` is what the subnet is made of and ``layers`` where its time goes;
-    empty in bundles of older versions. ``startup`` is None there, and where the program cannot run here; likewise
-    ``core_rates``, what a core of the machine that measured can do at most.
+    ``glibc`` is the oldest glibc that runs the bundle; None where unknown. ``dtype`` is that of maps and weights;
+    images and logits are float32, and so are the layers that ``precision`` names; None where there are none. ``blocks`` is
+    what the subnet is made of and ``layers`` where its time goes; empty in bundles of older versions, ``layers`` also
+    where blocks of an int8 network stay float32. ``startup`` is None in older bundles, and where the program cannot run
+    here; likewise ``core_rates``, what a core of the machine that measured can do at most.
     """
 
     format: Literal["ofa_tvm.bundle"] = FORMAT
@@ -214,6 +248,7 @@ class Manifest(_Part):
     macs: Count
     parameters: Count
     dtype: DType = "float32"
+    precision: Precision | None = None
     accuracy: Accuracy
     latency: Latency
     target: TargetFacts

@@ -22,6 +22,7 @@ def manifest_text(manifest: Manifest, cost: Cost, out: Path) -> str:
         ["subnet", manifest.subnet],
         ["input", f"{manifest.input.name} {manifest.input.shape} {manifest.input.layout} {manifest.input.dtype}"],
         ["size", f"{manifest.macs / 1e6:.1f} M MACs, {manifest.parameters / 1e6:.2f} M parameters, {manifest.dtype}"],
+        *([["precision", manifest.precision.words()]] if manifest.precision else []),
         ["bundle", _sizes(out, manifest)],
         ["needs", f"glibc {manifest.glibc} or newer" if manifest.glibc else "unknown: no readelf to ask for its glibc"],
         ["target", f"{target.name}, {plural(target.threads, 'thread')} ({target.fingerprint})"],
