@@ -228,10 +228,10 @@ class Manifest(_Part):
     """What ``manifest.json`` says; ``files`` is filled in when the bundle is written.
 
     ``glibc`` is the oldest glibc that runs the bundle; None where unknown. ``dtype`` is that of maps and weights;
-    images and logits are float32, and so are the layers that ``precision`` names; None where there are none. ``blocks`` is
-    what the subnet is made of and ``layers`` where its time goes; empty in bundles of older versions, ``layers`` also
-    where blocks of an int8 network stay float32. ``startup`` is None in older bundles, and where the program cannot run
-    here; likewise ``core_rates``, what a core of the machine that measured can do at most.
+    images and logits are float32, and so are the layers that ``precision`` names; None where there are none.
+    ``blocks`` is what the subnet is made of and ``layers`` where its time goes; empty in bundles of older versions,
+    ``layers`` also where blocks of an int8 network stay float32. ``startup`` is None in older bundles, and where the
+    program cannot run here; likewise ``core_rates``, what a core of the machine that measured can do at most.
     """
 
     format: Literal["ofa_tvm.bundle"] = FORMAT

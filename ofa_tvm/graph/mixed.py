@@ -72,7 +72,7 @@ def kept_in_float32(network: NetworkSpec, weights: Weights, layers: Collection[s
         name.removesuffix(LEVELS_OF)
         for step in steps
         if step.kernel.dtype == "int8"
-        for name in (*step.reads, *step.layers, step.summed or "")
+        for name in (*step.reads, *(step.layers if step.weights else ()), step.summed or "")
     }
     ends = (".scale", ".zero")
     needed = {

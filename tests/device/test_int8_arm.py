@@ -30,6 +30,8 @@ KERNELS = [
     int8("depthwise", 40, 40, 9, kernel_size=5, stride=2, activation="hard_swish", pooled=True),
     int8("expand_depthwise", 24, 72, 7, kernel_size=7, stride=2, activation="hard_swish", pooled=True),
     int8("expand_depthwise", 12, 40, 10, kernel_size=3, activation="relu"),
+    int8("quantise", 44, 44, 5),
+    int8("dequantise", 44, 44, 5),
 ]
 """Inputs that fill whole registers and such that do not, odd numbers of pixels, rows that fill no group."""
 

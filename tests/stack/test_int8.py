@@ -43,7 +43,8 @@ NEEDS = {
 
 
 def int8(kind: Any, inputs: int, outputs: int, size: int, **how: Any) -> KernelSpec:
-    return KernelSpec(kind, inputs, outputs, size, dtype="int8", bias=kind != "pool", **how)
+    bias = kind not in ("pool", "quantise", "dequantise")
+    return KernelSpec(kind, inputs, outputs, size, dtype="int8", bias=bias, **how)
 
 
 KERNELS = [
@@ -72,6 +73,8 @@ KERNELS = [
     int8("conv", 1, 24, 6, kernel_size=5, activation="relu"),
     int8("conv", 3, 40, 12, kernel_size=3, stride=2, activation="relu6", shifted=True),
     int8("pool", 40, 40, 5),
+    int8("quantise", 76, 76, 5),
+    int8("dequantise", 76, 76, 5),
 ]
 
 
