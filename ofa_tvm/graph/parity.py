@@ -11,9 +11,6 @@ MAX_RELATIVE_ERROR = 1e-4
 MAX_BFLOAT16_ERROR = 2e-2
 """Of a whole bfloat16 network from its reference: sums in another order turn a few roundings of each map by a step of
 1/128, and these go on through the layers."""
-MAX_MIXED_ERROR = 5e-2
-"""Of an int8 network with float32 layers from its reference: float32 sums in another order turn a few roundings by a
-level, and what that changes turns others further on, at worst as many as rounding itself."""
 
 
 def relative_error(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -17,6 +17,7 @@ from ofa_tvm import data
 from ofa_tvm.bundle import answers, gpu_bundle, speed
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, verify_bundle
 from ofa_tvm.bundle.order import Order
+from ofa_tvm.bundle.precision import PrecisionByBlock
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cuda import build as cuda_kernels
 from ofa_tvm.compiler.cuda import code as cuda_code
@@ -29,6 +30,7 @@ from ofa_tvm.compiler.loaded_model import LoadedModel
 from ofa_tvm.compiler.scheduled import virtual_machine
 from ofa_tvm.compiler.scheduled.virtual_machine import VirtualMachineModel, compile_loops
 from ofa_tvm.compiler.tvm_api.names import Target
+from ofa_tvm.data.dataset import Split
 from ofa_tvm.hardware.machine import cpu_flags
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SPACES
@@ -163,6 +165,79 @@ def test_int8_may_not_lose_more_than_chance_explains(lost, most, is_refused):
             answers.check_accuracy(still_right, right, "int8", most)
     else:
         answers.check_accuracy(still_right, right, "int8", most)
+
+
+def clearer(split: Split) -> Split:
+    """Less noise around the colours."""
+    means = np.stack([split.images[split.labels == label].mean((0, 1, 2)) for label in range(4)])
+    return Split((0.3 * split.images + 0.7 * means[split.labels][:, None, None]).astype(np.uint8), split.labels)
+
+
+@pytest.fixture
+def outlier(tiny_space, tiny_dataset, tmp_path, monkeypatch):
+    """A supernet that knows the colours; some channels of block 1 are a large constant, which batch norm takes away."""
+    train, test = clearer(tiny_dataset.all_training), clearer(tiny_dataset.test)
+    dataset = replace(tiny_dataset, all_training=train, test=test)
+    monkeypatch.setitem(data.SOURCES, dataset.name, lambda path, progress: dataset)
+    torch.manual_seed(5)
+    supernet = Supernet(tiny_space)
+    state = supernet.state_dict()
+    state["layers.block1_depthwise.norm.weight"][1:8:2] = 1e-3
+    state["layers.block1_depthwise.norm.bias"][1:8:2] = 2e4
+    subnet, features = Evaluator(dataset, dataset.test).subnet(supernet, tiny_space.parse(SUBNET)), []
+    classifier = subnet.layers["classifier"]
+    with classifier.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].flatten(1))):
+        subnet(preprocess(to_tensor(dataset.train.images), dataset.preprocess, 12))
+    colours = torch.nn.functional.one_hot(torch.from_numpy(dataset.train.labels)).float()
+    state["layers.classifier.weight"].copy_(torch.linalg.lstsq(features[0], colours).solution.T)
+    facts = SupernetFacts(tiny_space.name, dataset.name, dataset.class_names, dataset.preprocess)
+    save_supernet(tmp_path / "outlier" / "supernet.safetensors", supernet, facts)
+    return tmp_path / "outlier", dataset
+
+
+@needs_int8
+def test_a_block_that_int8_breaks_stays_float32(run, outlier, tmp_path, capsys):
+    supernet, dataset = outlier
+    assert run("--subnet", SUBNET, "--dtype", "int8", "--card", supernet=supernet) == 0
+    text, progress = capsys.readouterr()
+    assert "int8 costs this subnet" in progress
+    bundle = tmp_path / "bundle"
+    manifest = verify_bundle(bundle)
+    precision, accuracy = manifest.precision, manifest.accuracy
+    assert precision is not None
+    assert (manifest.dtype, precision.blocks, precision.of_blocks) == ("int8", ("block1",), 6)
+    in_float32 = {layer for layer, dtype in precision.layers.items() if dtype == "float32"}
+    assert in_float32 == {"block1_expand", "block1_depthwise", "block1_project"}
+    assert precision.words() in text
+    assert precision.int8_lost > 0.3 > 0.05 > precision.most_lost
+    assert accuracy.test_top1 is not None
+    assert accuracy.torch_test_top1 is not None
+    assert accuracy.test_top1 > accuracy.torch_test_top1 - 0.06 > 0.85
+    assert accuracy.reference == "the int8 network with float32 layers in numpy"
+    assert accuracy.max_relative_logit_difference is not None
+    assert accuracy.max_relative_logit_difference < 0.1
+    assert "int8, 1 of 6 blocks float32" in (bundle / "README.md").read_text()
+
+    images = preprocess(to_tensor(dataset.test.images), dataset.preprocess, 12).permute(0, 2, 3, 1)
+    np.save(tmp_path / "images.npy", images.contiguous().numpy())
+    answered = subprocess.run(
+        [bundle / "run", tmp_path / "images.npy", "--logits", tmp_path / "logits.npy"], capture_output=True, check=False
+    )
+    assert answered.returncode == 0, answered.stderr
+    right = np.load(tmp_path / "logits.npy").argmax(1) == dataset.test.labels
+    assert right.mean() == accuracy.test_top1
+
+
+@needs_int8
+def test_a_bound_that_int8_cannot_hold_is_refused(run, outlier, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(PrecisionByBlock, "_loss", lambda self, kept: answers.Loss(3, 1, 32))
+    monkeypatch.setattr(PrecisionByBlock, "_most_harmful_first", lambda self, blocks: list(blocks))
+    supernet, _ = outlier
+    assert run("--subnet", SUBNET, "--dtype", "int8", "--max-accuracy-drop", "0", supernet=supernet) == 2
+    error = capsys.readouterr().err
+    assert "no int8 network holds 0 points for sure: int8 loses 6.25 ± 12.25 points on 32 held-out images" in error
+    assert "with 5 of 6 blocks in float32" in error
+    assert not (tmp_path / "bundle").exists()
 
 
 @needs_int8
