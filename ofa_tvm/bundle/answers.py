@@ -91,6 +91,10 @@ class LostTooMuch(OfaTvmError):
     """A network of ``LOSING`` loses more than it may."""
 
 
+WHAT_ELSE = "no bundle was written; deploy with --dtype float32, another subnet, or give a higher --max-accuracy-drop"
+"""Instead of a network that loses too much."""
+
+
 @dataclass(frozen=True)
 class AnswerCheck:
     """What is asked of a library.
@@ -215,7 +219,7 @@ def check_accuracy(
         raise LostTooMuch(
             f"{dtype} costs this subnet {100 * loss.share:.2f} points on {count} images, more than "
             f"{100 * most:g}: right on {right.sum()}, in float32 on {torch_right.sum()}",
-            "no bundle was written; deploy with --dtype float32, another subnet, or give a higher --max-accuracy-drop",
+            WHAT_ELSE,
         )
 
 

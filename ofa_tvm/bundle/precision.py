@@ -12,7 +12,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.bundle.answers import Loss
+from ofa_tvm.bundle.answers import WHAT_ELSE, Loss
 from ofa_tvm.bundle.manifest import Precision
 from ofa_tvm.compiler.codegen import codegen_of
 from ofa_tvm.compiler.loaded_model import load_anew
@@ -92,7 +92,7 @@ class PrecisionByBlock:
             raise UserError(
                 f"no int8 network holds {100 * most_lost:g} points for sure: int8 loses {_points(int8_loss)} on "
                 f"{images} held-out images, with {len(kept)} of {len(blocks)} blocks in float32 {_points(loss)}",
-                "no bundle was written; leave out --dtype int8, or give a higher --max-accuracy-drop",
+                WHAT_ELSE,
             )
         weights = self._weights(kept)
         in_float32 = kept_layers(weights)
