@@ -101,9 +101,9 @@ def test_bundle_runs_and_says_what_it_is(run, checkpoint, tmp_path, capsys, tiny
     assert [cost.phase for cost in manifest.cost] == [
         "deploy: load",
         "deploy: extract and calibrate",
+        "deploy: runner",
         "deploy: export ONNX",
         "deploy: compile",
-        "deploy: runner",
         "deploy: check",
         "deploy: measure",
     ]
