@@ -49,8 +49,8 @@ def deploy(
         typer.Option(
             min=0,
             max=100,
-            help="Most points that int8 or bfloat16 may cost (default: 0.3 or 0.1, beyond chance). To hold it for "
-            "sure, blocks of an int8 network stay float32.",
+            help="Most points that int8, bfloat16 or float16 may cost (default: 0.3; others 0.1; beyond chance). To hold it "
+            "for sure, blocks of an int8 network stay float32.",
         ),
     ] = None,
     host_threads: HostThreadsOption = None,
@@ -104,9 +104,8 @@ def deploy(
     elif license is not None:
         raise UserError("--license is for a card", "give --card too")
     if max_accuracy_drop is not None:
-        if order.target.dtype not in ("int8", "bfloat16"):
-            wrong = f"leave it out: this is {order.target.dtype}"
-            raise UserError("--max-accuracy-drop is for int8 and bfloat16", wrong)
+        if order.target.dtype == "float32":
+            raise UserError("--max-accuracy-drop is for int8, bfloat16 and float16", "leave it out: this is float32")
         order = replace(order, most_lost=max_accuracy_drop / 100)
     use_host_threads(host_threads)
     manifest = order.write(out, data, logs, check_images)

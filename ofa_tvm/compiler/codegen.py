@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
@@ -16,12 +15,12 @@ from ofa_tvm.compiler.cuda.emit import expands_on, has_template
 from ofa_tvm.compiler.lowering import every_kernel, fused_kernels, layer_kernels
 from ofa_tvm.graph.fusion import Step, fused_steps
 from ofa_tvm.graph.kernel import KernelSpec, Winners
-from ofa_tvm.graph.network import INPUT, NetworkSpec
+from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.scheduled_kernels import network_kernels
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import SearchSpace
-from ofa_tvm.support.dtype import AUTO, DType, NumberType
+from ofa_tvm.support.dtype import AUTO, DType
 from ofa_tvm.support.errors import UserError
 
 KernelStep = tuple[tuple[str, ...], KernelSpec]
@@ -152,10 +151,8 @@ class TemplateCudaCodegen(Codegen):
             UserError: a layer's kernel has no template, or none reads what another one writes.
         """
         steps = fused_steps(network, self.target.dtype, self.target.batch, expands_on(self.target.chip))
-        types: dict[str, NumberType] = {INPUT: "float32"}
         for step in steps:
-            self._require_template(step, types)
-            types |= {name: output.dtype for name, output in zip(step.writes, step.kernel.output_types, strict=True)}
+            self._require_template(step)
         return [(step.layers, step.kernel) for step in steps]
 
     def kernels(self, space: SearchSpace, resolutions: tuple[int, ...] | None = None) -> dict[str, KernelSpec]:
@@ -166,21 +163,13 @@ class TemplateCudaCodegen(Codegen):
         """
         return every_kernel(space, resolutions, lambda network: (kernel for _, kernel in self.steps(network)))
 
-    def _require_template(self, step: Step, types: Mapping[str, NumberType]) -> None:
+    def _require_template(self, step: Step) -> None:
         name, kernel, layer = self.target.name, step.kernel, step.layers[-1]
         if not has_template(kernel):
             scheduled = name.removesuffix("-templates") if name.endswith("-templates") else "cuda"
             raise UserError(
                 f"layer {layer}: target {name} has no template for kernel {kernel.key}", f"use --target {scheduled}"
             )
-        wanted: dict[str, NumberType] = dict.fromkeys(step.reads[kernel.data_inputs :], kernel.map_type)
-        wanted[step.reads[0]] = kernel.input_type.dtype
-        for read, number in wanted.items():
-            if types[read] != number:
-                raise UserError(
-                    f"layer {layer}: target {name} has no template that reads {types[read]} numbers, which {read} has",
-                    "use float32: leave --dtype out",
-                )
 
     def build(self, network: NetworkSpec, weights: Weights, winners: Winners, library: Path) -> None:
         """See ``compiler.cuda.assembler``."""

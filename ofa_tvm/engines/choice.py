@@ -9,16 +9,16 @@ from pathlib import Path
 from ofa_tvm.engines import ENGINES
 from ofa_tvm.engines.base import Engine
 from ofa_tvm.engines.gpu import GpuLibrary, GpuTorch
-from ofa_tvm.engines.own_library import CpuDType, OfaTvm, cpu_dtype
+from ofa_tvm.engines.own_library import OfaTvm
 from ofa_tvm.engines.tvm_loops import TvmLoops
 from ofa_tvm.hardware.machine import local_gpu
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.console import log
+from ofa_tvm.support.dtype import AUTO
 from ofa_tvm.support.errors import UserError
 
 OURS = "ofa_tvm"
-OUR_TYPES: tuple[CpuDType, ...] = ("float32", "bfloat16", "int8")
-OWN = (OURS, "default", *OUR_TYPES, "loops")
+OWN = (OURS, "default", *AUTO, "loops")
 """Made by this package: equal versions do not say that they are the same."""
 Makers = dict[str, Callable[[], Engine]]
 
@@ -43,7 +43,7 @@ def chosen_engines(
         usual, ours, choices = "torch", GpuLibrary(source, target.dtype, logs), _for_gpu(source, target, logs)
     else:
         usual, choices = "ort,openvino,torch", _for_cpu(source, target, logs)
-        ours = OfaTvm(source, logs, dtype=cpu_dtype(target.dtype))
+        ours = OfaTvm(source, logs, dtype=target.dtype)
     engines: dict[str, Engine] = {OURS: ours}
     missing = []
     for name in filter(None, (name.strip() for name in (usual if against is None else against).split(","))):
@@ -60,8 +60,8 @@ def chosen_engines(
 
 def _for_cpu(source: str, target: TargetSpec, logs: Path | None) -> Makers:
     choices: Makers = {name: make for name, make in ENGINES.items() if name != OURS}
-    choices["default"] = lambda: OfaTvm(source, logs, tuned=False, dtype=cpu_dtype(target.dtype))
-    choices |= {dtype: partial(OfaTvm, source, logs, dtype=dtype) for dtype in OUR_TYPES}
+    choices["default"] = lambda: OfaTvm(source, logs, tuned=False, dtype=target.dtype)
+    choices |= {dtype: partial(OfaTvm, source, logs, dtype=dtype) for dtype in AUTO}
     choices["loops"] = lambda: TvmLoops(source)
     return choices
 

@@ -6,7 +6,7 @@ import ctypes
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,6 @@ from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.version import VERSION
-
-CpuDType = Literal["float32", "bfloat16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class OfaTvm(Engine):
     settings = "the deployed library called from Python, NHWC"
 
     def __init__(
-        self, target: str = "x86", logs: Path | None = None, tuned: bool = True, dtype: CpuDType = "float32"
+        self, target: str = "x86", logs: Path | None = None, tuned: bool = True, dtype: DType = "float32"
     ) -> None:
         self._target, self._logs, self._tuned, self._dtype = target, logs, tuned, dtype
         self.precision: Precision = dtype  # type: ignore[misc]
@@ -105,20 +103,15 @@ class OfaTvm(Engine):
         return spec, TuningLog(spec, self._logs).winners if self._tuned else {}
 
     def _in_precision(self, network: NetworkSpec, weights: Weights) -> Weights:
-        from ofa_tvm.graph.bfloat16 import bfloat16_weights
         from ofa_tvm.graph.quantisation import is_quantised
+        from ofa_tvm.graph.weights import marked
         from ofa_tvm.supernet.quantise import quantised_weights
 
-        if self._dtype == "bfloat16":
-            return bfloat16_weights(weights)
-        if self._dtype != "int8" or is_quantised(weights):
+        if self._dtype != "int8":
+            return marked(weights, self._dtype)
+        if is_quantised(weights):
             return weights
         return quantised_weights(network, weights, calibration_images(network))
-
-
-def cpu_dtype(dtype: DType) -> CpuDType:
-    """A target's type as one that CPUs have."""
-    return "float32" if dtype == "float16" else dtype
 
 
 class _CLibrary(Model):

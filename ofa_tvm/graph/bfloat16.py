@@ -11,14 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.graph.weights import Weights
-
 STEP = 2.0**-7
 """From a bfloat16 to the next, at most, over its value."""
 PAIR = 2
 """Inputs that a product multiplies at a time; their number is a multiple of it."""
-MARK = "bfloat16"
-"""An array of this name says that weights, which stay float32, are those of a bfloat16 network."""
 
 Array = NDArray[Any]
 
@@ -31,9 +27,9 @@ def narrowed(values: Array) -> Array:
 
 
 def widened(array: Array) -> Array:
-    """Bits of bfloat16 as float32; any other array as it is."""
+    """Bits of bfloat16, or float16, as float32; any other array as it is."""
     if array.dtype != np.uint16:
-        return array
+        return array.astype(np.float32) if array.dtype == np.float16 else array
     values: Array = (array.astype(np.uint32) << 16).view(np.float32)
     return values
 
@@ -48,8 +44,3 @@ def beyond_steps(found: Array, expected: Array) -> NDArray[np.float64]:
     exact = widened(expected).astype(np.float64)
     apart: NDArray[np.float64] = np.abs(widened(found) - exact)
     return np.maximum(apart - STEP * np.abs(exact), 0) if expected.dtype == np.uint16 else apart
-
-
-def bfloat16_weights(weights: Weights) -> dict[str, NDArray[np.float32]]:
-    """Folded weights as those of a bfloat16 network: they are rounded where kernels are given them."""
-    return {**weights, MARK: np.empty(0, np.float32)}

@@ -20,7 +20,7 @@ convolution and the depthwise that reads it may be two launches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,7 +30,7 @@ from ofa_tvm.graph.bfloat16 import PAIR
 from ofa_tvm.graph.kernel import KernelSpec, layer_kernel
 from ofa_tvm.graph.network import INPUT, LayerSpec, NetworkSpec
 from ofa_tvm.graph.weights import Weights
-from ofa_tvm.support.dtype import DType
+from ofa_tvm.support.dtype import DType, NumberType
 from ofa_tvm.support.errors import UserError
 
 Expands = Callable[[KernelSpec], bool]
@@ -178,6 +178,26 @@ def fused_calls(
     return [step.kernel for step in fused_steps(network, dtype, batch, expands)]
 
 
+def _require_types(steps: Sequence[Step], dtype: DType) -> None:
+    """Refuse a network where a kernel would read numbers of another type than were written.
+
+    Raises:
+        UserError: it would; names the layer.
+    """
+    types: dict[str, NumberType] = {INPUT: "float32"}
+    for step in steps:
+        kernel = step.kernel
+        wanted: dict[str, NumberType] = dict.fromkeys(step.reads[kernel.data_inputs :], kernel.result_type)
+        wanted[step.reads[0]] = kernel.input_type.dtype
+        for read, number in wanted.items():
+            if types[read] != number:
+                raise UserError(
+                    f"layer {step.layers[-1]}: no {dtype} kernel reads {types[read]} numbers, which {read} has",
+                    f"use float32: leave --dtype {dtype} out",
+                )
+        types |= {name: output.dtype for name, output in zip(step.writes, kernel.output_types, strict=True)}
+
+
 class _Fusion:
     def __init__(self, network: NetworkSpec, dtype: DType, batch: int, expands: Expands) -> None:
         self._dtype: DType = dtype
@@ -196,6 +216,7 @@ class _Fusion:
             else:
                 steps.append(self._step(layer))
         self.steps = tuple(replace(step, kernel=self._typed(step.kernel, step.reads[0])) for step in steps)
+        _require_types(self.steps, dtype)
 
     def _typed(self, kernel: KernelSpec, source: str) -> KernelSpec:
         """A kernel for the batch, with the types of what is not a map."""

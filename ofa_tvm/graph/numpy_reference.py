@@ -42,18 +42,19 @@ def random_inputs(spec: KernelSpec, seed: int = 0) -> list[Array]:
     rng = np.random.default_rng(seed)
     arrays = [rng.standard_normal(shape, np.float32) for shape in input_shapes(spec)]
     arrays = [array / np.sqrt(np.float32(array[..., 0].size)) if array.ndim > 1 else array for array in arrays]
-    return _as_bits(spec, arrays) if spec.dtype == "bfloat16" else arrays
+    return arrays if spec.dtype == "float32" else _typed(spec, arrays)
 
 
-def _as_bits(spec: KernelSpec, inputs: list[Array]) -> list[Array]:
-    """A bfloat16 kernel's inputs with those that it reads as bits narrowed."""
+def _typed(spec: KernelSpec, inputs: list[Array]) -> list[Array]:
+    """A kernel's inputs as it reads them: rounded to float16, or the bits of bfloat16."""
     types = [
         spec.input_type.dtype,
         *["float32"] * spec.scaled,
         *(weight.dtype for weight in spec.weight_types),
         *[spec.result_type] * spec.residual,
     ]
-    return [narrowed(array) if dtype == "uint16" else array for array, dtype in zip(inputs, types, strict=True)]
+    pairs = zip(inputs, types, strict=True)
+    return [narrowed(array) if dtype == "uint16" else array.astype(dtype) for array, dtype in pairs]
 
 
 def repeating_inputs(spec: KernelSpec, period: int) -> list[Array]:
@@ -72,7 +73,7 @@ def _repeating(array: Array, period: int, is_int8: bool) -> Array:
 
 
 def compute(spec: KernelSpec, inputs: Sequence[Array]) -> list[Array]:
-    """A kernel's outputs in ``KernelSpec.output_shapes``: [map], [sums].
+    """A kernel's outputs in ``KernelSpec.output_shapes``: [map], [sums]; of float16 in float32, without its roundings.
 
     Raises:
         ValueError: the kernel's kind has no such form.
@@ -81,7 +82,7 @@ def compute(spec: KernelSpec, inputs: Sequence[Array]) -> list[Array]:
         return int8_compute(spec, inputs)
     if spec.dtype == "bfloat16":
         return _bfloat16_compute(spec, inputs)
-    input_map, *rest = inputs
+    input_map, *rest = map(widened, inputs)
     if spec.scaled:
         input_map, rest = input_map * rest[0][:, None, None, :], rest[1:]
     residual = rest.pop() if spec.residual else None

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ofa_tvm.graph.bfloat16 import MARK, bfloat16_weights, narrowed
+from ofa_tvm.graph.bfloat16 import narrowed
 from ofa_tvm.graph.fusion import HIDDEN, Step, fused_steps
 from ofa_tvm.graph.network import INPUT, Activation, LayerSpec, NetworkSpec
-from ofa_tvm.graph.weights import Weights, random_weights
+from ofa_tvm.graph.weights import MARKED, Weights, marked, random_weights
 from ofa_tvm.support.dtype import DType
 
 LEVELS = 255
@@ -115,7 +115,7 @@ def uncalibrated_weights(network: NetworkSpec, weights: Weights, dtype: DType) -
     """Folded weights as those of a network of this type, whose accuracy does not matter."""
     if dtype == "int8":
         return {**weights, **nominal_scales(network)}
-    return bfloat16_weights(weights) if dtype == "bfloat16" else dict(weights)
+    return marked(weights, dtype)
 
 
 def is_quantised(weights: Weights) -> bool:
@@ -127,7 +127,7 @@ def cpu_dtype_of(weights: Weights) -> DType:
     """What weights make a network on a CPU."""
     if is_quantised(weights):
         return "int8"
-    return "bfloat16" if MARK in weights else "float32"
+    return next((dtype for dtype in MARKED if dtype in weights), "float32")
 
 
 def step_constants(step: Step, weights: Weights) -> list[NDArray[Any]]:

@@ -13,6 +13,9 @@ linear              ``<layer>.weight`` (out, in * height * width), ``<layer>.bia
 ==================  =======================================================================================
 
 A conv or linear layer without norm and bias has no ``.bias``.
+
+An array that is called as one of ``MARKED`` says that weights, which stay float32, are those of a network of that type:
+they are rounded where kernels are given them.
 """
 
 from __future__ import annotations
@@ -24,8 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ofa_tvm.graph.network import LayerSpec, NetworkSpec
+from ofa_tvm.support.dtype import DType
 
 Weights = Mapping[str, NDArray[np.float32]]
+MARKED: tuple[DType, ...] = ("bfloat16", "float16")
+
+
+def marked(weights: Weights, dtype: DType) -> dict[str, NDArray[np.float32]]:
+    """Folded weights as those of a network of this type; of float32 they are that without a mark."""
+    return {**weights, dtype: np.empty(0, np.float32)} if dtype in MARKED else dict(weights)
 
 
 def weight_shapes(spec: LayerSpec) -> dict[str, tuple[int, ...]]:

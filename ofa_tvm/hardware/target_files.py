@@ -69,9 +69,7 @@ def _loaded(name: str, overrides: Record, device: str | None) -> TargetSpec:
         target = validated(_TARGET, values)
     except ValueError as error:
         raise UserError(f"{path}: {error}", f"a complete file: cat {shipped_folder('targets') / 'x86.toml'}") from error
-    if target.dtype == "float16" and not target.is_gpu:
-        raise UserError(f"target {target.name} is a CPU: float16 is for GPUs", f"{', '.join(gpu_targets())}, cuda")
-    if target.dtype in CPU_FLAGS and target.is_gpu:
+    if target.dtype in ("int8", "bfloat16") and target.is_gpu:
         raise UserError(
             f"target {target.name} is a GPU: {target.dtype} is for CPUs", "float16 is what makes GPUs faster"
         )
@@ -105,8 +103,9 @@ _TARGET = TypeAdapter(TargetSpec)
 CPU_FLAGS: dict[DType, tuple[str, str, str]] = {
     "int8": ("avx2", "AVX2", "leave out --dtype"),
     "bfloat16": ("avx512_bf16", "AVX512_BF16", "give --dtype int8, or leave out --dtype"),
+    "float16": ("asimdhp", "half-precision arithmetic (ARM's FEAT_FP16)", "give --dtype bfloat16 or int8, or none"),
 }
-"""Types that are for CPUs alone: what an x86 CPU's flags must tell, as people write it, and what to do without it."""
+"""Of types that not every CPU has: what a CPU's flags must tell, as people write it, and what to do without it."""
 TRACKER_ENV, SESSION_TIMEOUT_S = "OFA_TVM_TRACKER", 120
 """Of boards whose target file has no section [rpc]; they are registered by the target's name."""
 

@@ -143,8 +143,8 @@ def _evaluated(named: Path, path: Path, facts: SupernetFacts, how: Evaluation, s
         dataset = supernet_images(how.data, facts, named, log)
         library = _own_library(search, threads)
         dtype = search.target.dtype
-        # bfloat16 keeps accuracies within their own error: they are float32's, and picks are tested in it.
-        counted: DType = "float32" if dtype == "bfloat16" else dtype
+        # bfloat16 and float16 keep accuracies within their own error: they are float32's, and picks are tested in it.
+        counted: DType = "int8" if dtype == "int8" else "float32"
         held_out = open_held_out(path.parent, supernet, facts, dataset, library, counted)
         sha256 = sha256_file(path)
         users_samples = samples_folder(path.parent, weights_identity(sha256))

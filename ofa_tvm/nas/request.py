@@ -93,7 +93,7 @@ class SearchRequest:
 
     def _check_target(self, spec: TargetSpec) -> None:
         if spec.device == "pack" and self.merges:
-            hint = "search each precision alone: --dtype float32, then int8 or bfloat16"
+            hint = "search each precision alone: --dtype float32, then int8, bfloat16 or float16"
             raise UserError(f"target {spec.name} is measured elsewhere, by packs", hint)
         unknown = _unknown_energy(spec) if self.settings.asks_energy else ""
         if unknown:

@@ -57,7 +57,7 @@ def _top1(manifest: Manifest) -> str:
     if accuracy.test_top1 is None:
         return "not checked"
     in_float32 = "" if accuracy.torch_test_top1 is None else f" ({accuracy.torch_test_top1:.2%} in float32)"
-    may_lose = manifest.dtype in ("bfloat16", "int8")
+    may_lose = manifest.dtype != "float32"
     return f"{accuracy.test_top1:.2%} of {accuracy.test_images} images{in_float32 if may_lose else ''}"
 
 

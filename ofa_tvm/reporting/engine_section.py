@@ -21,6 +21,7 @@ NAMES = {
     "torch": "PyTorch",
     "float32": "ofa_tvm, float32",
     "bfloat16": "ofa_tvm, bfloat16",
+    "float16": "ofa_tvm, float16",
     "int8": "ofa_tvm, int8",
     "default": "ofa_tvm, before any tuning",
     "loops": "TVM, unscheduled loops",

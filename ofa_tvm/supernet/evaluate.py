@@ -14,9 +14,8 @@ from torch import Tensor
 from ofa_tvm.data import load_dataset
 from ofa_tvm.data.dataset import Dataset, Split
 from ofa_tvm.data.noise import noise
-from ofa_tvm.graph.bfloat16 import bfloat16_weights
 from ofa_tvm.graph.network import NetworkSpec
-from ofa_tvm.graph.weights import Weights
+from ofa_tvm.graph.weights import Weights, marked
 from ofa_tvm.spaces import SubnetConfig
 from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.supernet.elastic import channels_last
@@ -122,10 +121,8 @@ class Evaluator:
 
     def weights(self, subnet: Subnet) -> Weights:
         """Folded weights of a recalibrated subnet; of int8 with scales, from some of the calibration images."""
-        if self._dtype == "bfloat16":
-            return bfloat16_weights(subnet.folded())
         if self._dtype != "int8":
-            return subnet.folded()
+            return marked(subnet.folded(), self._dtype)
         images = self._calibration[:QUANTISATION_IMAGES]
         batches = self._batches(images, subnet.network.resolution, CALIBRATION_BATCH)
         mean, std = np.array(self._preprocess.mean), np.array(self._preprocess.std)

@@ -54,8 +54,8 @@ BatchOption = Annotated[int | None, typer.Option(min=1, help="Images of one call
 DTypeOption = Annotated[
     DType | None,
     typer.Option(
-        help="int8: maps and weights of one byte, on CPUs; bfloat16: of two, on some CPUs; float16: of two, on GPUs. "
-        "Accuracy is measured."
+        help="int8: maps and weights of one byte, on CPUs; bfloat16: of two, on some CPUs; float16: of two, on GPUs "
+        "and some ARM CPUs. Accuracy is measured."
     ),
 ]
 LogsOption = Annotated[

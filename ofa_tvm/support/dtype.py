@@ -9,7 +9,7 @@ from typing import Literal
 DType = Literal["float32", "float16", "bfloat16", "int8"]
 AnyDType = Literal["float32", "float16", "bfloat16", "int8", "auto"]
 """``auto`` is the best of ``AUTO`` that a CPU has."""
-AUTO: tuple[DType, ...] = ("float32", "bfloat16", "int8")
+AUTO: tuple[DType, ...] = ("float32", "bfloat16", "float16", "int8")
 DTYPE_BYTES: dict[DType, int] = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 DTYPE_SUFFIX: dict[DType, str] = {"float32": "", "float16": "f16", "bfloat16": "bf16", "int8": "i8"}
 """How names of files and kernels tell the type."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ EXACT = 1e-12
 BFLOAT16_TOLERANCE = 2e-3
 """Beyond a step of bfloat16 in each number: in an expanded map, single numbers are rounded to the other neighbour, and
 each moves an output by a step times its weight."""
+FLOAT16_TOLERANCE = 2e-3
+"""Of a float16 kernel, and as many halves of a unit in the last place as the square root of a sum's products."""
 BETTER = 0.99
 """A candidate replaces the best so far when it takes less than this share of its time, both measured in turn."""
 
@@ -63,7 +66,22 @@ def relative_error(found: list[Array], expected: list[Array]) -> float:
 
 def tolerance(kernel: KernelSpec) -> float:
     """The difference that a kernel may show: int8 kernels none."""
+    if kernel.dtype == "float16":
+        return FLOAT16_TOLERANCE + 2.0**-10 * math.sqrt(_products(kernel))
     return {"int8": EXACT, "bfloat16": BFLOAT16_TOLERANCE}.get(kernel.dtype, TOLERANCE)
+
+
+def _products(kernel: KernelSpec) -> int:
+    """Of what one sum after another adds up in float16, as far as an output depends on it."""
+    window = kernel.kernel_size**2
+    match kernel.kind:
+        case "conv":
+            return window * kernel.in_channels // kernel.groups
+        case "depthwise":
+            return window
+        case "expand_depthwise":
+            return kernel.in_channels + window
+    return 0
 
 
 class KernelJobs:

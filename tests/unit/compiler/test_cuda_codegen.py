@@ -16,6 +16,7 @@ TARGET = load_target("cuda-sm90-templates")
 STEM = LayerSpec("stem", "conv", INPUT, 3, 16, 8, 3, 2, "relu", bias=True)
 MIDDLE = LayerSpec("middle", "conv", "stem", 16, 16, 4, 3, activation="relu", bias=True)
 HEAD = LayerSpec("head", "linear", "middle", 16, 10, 4, bias=True)
+POOLED = LayerSpec("pool", "global_pool", "middle", 16, 16, 4), replace(HEAD, input="pool", in_size=1)
 
 
 def kinds(dtype: str, *layers: LayerSpec) -> list[str]:
@@ -40,11 +41,10 @@ def test_no_kernel_reads_a_map_as_a_vector():
     assert kinds("float32", STEM, MIDDLE, HEAD) == ["conv", "conv", "dense"]
     with pytest.raises(UserError, match=r"layer head: .* reads float16 numbers, which middle has\n.*float32"):
         kinds("float16", STEM, MIDDLE, HEAD)
-    pool = LayerSpec("pool", "global_pool", "middle", 16, 16, 4)
-    assert kinds("float16", STEM, MIDDLE, pool, replace(HEAD, input="pool", in_size=1))[-2:] == ["pool", "dense"]
+    assert kinds("float16", STEM, MIDDLE, *POOLED)[-2:] == ["pool", "dense"]
 
 
 def test_no_kernel_reads_an_image_as_a_map():
     assert kinds("float32", replace(STEM, in_channels=8), MIDDLE, HEAD)
     with pytest.raises(UserError, match=r"layer stem: .* no template"):
-        kinds("float16", replace(STEM, in_channels=8), MIDDLE, HEAD)
+        kinds("float16", replace(STEM, in_channels=8), MIDDLE, *POOLED)

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ofa_tvm.graph.bfloat16 import STEP, beyond_steps, bfloat16_weights, narrowed, rounded, widened
+from ofa_tvm.graph.bfloat16 import STEP, beyond_steps, narrowed, rounded, widened
 from ofa_tvm.graph.fusion import fused_steps, refuse_bfloat16, refuse_int8
 from ofa_tvm.graph.kernel import KernelSpec
 from ofa_tvm.graph.network import INPUT, LayerSpec
 from ofa_tvm.graph.numpy_reference import compute, random_inputs
 from ofa_tvm.graph.quantisation import cpu_dtype_of, step_constants, untrained_weights
+from ofa_tvm.graph.weights import marked
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.support.errors import UserError
 
@@ -64,7 +65,7 @@ def test_weights_say_of_what_type_a_network_is():
     weights = untrained_weights(network, "bfloat16")
     assert [cpu_dtype_of(untrained_weights(network, dtype)) for dtype in ("float32", "int8")] == ["float32", "int8"]
     assert cpu_dtype_of(weights) == "bfloat16"
-    assert cpu_dtype_of(bfloat16_weights(untrained_weights(network, "float32"))) == "bfloat16"
+    assert cpu_dtype_of(marked(untrained_weights(network, "float32"), "bfloat16")) == "bfloat16"
     for step in fused_steps(network, "bfloat16"):
         constants, types = step_constants(step, weights), step.kernel.weight_types
         assert [(array.shape, array.dtype.name) for array in constants] == [(one.shape, one.dtype) for one in types]

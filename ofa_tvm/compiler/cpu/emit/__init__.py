@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
+
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.expand_depthwise import EXPAND_DEPTHWISE
 from ofa_tvm.compiler.cpu.emit.full_window import DEEP_WINDOW, FULL_WINDOW
@@ -20,7 +22,7 @@ from ofa_tvm.compiler.cpu.emit.int8_image import INT8_IMAGE, INT8_POOL
 from ofa_tvm.compiler.cpu.emit.int8_pointwise import INT8_POINTWISE
 from ofa_tvm.compiler.cpu.emit.pointwise import POINTWISE
 from ofa_tvm.compiler.cpu.emit.pool import POOL
-from ofa_tvm.compiler.cpu.emit.template import Array, Template
+from ofa_tvm.compiler.cpu.emit.template import Array, Template, in_its_type
 from ofa_tvm.compiler.cpu.emit.vector_ir import PrimFunc
 from ofa_tvm.compiler.cpu.emit.window import DEPTHWISE
 from ofa_tvm.compiler.cpu.emit.window_pool import WINDOW_POOL
@@ -50,13 +52,14 @@ NEEDS = {
     "int8": "int8 kernels need AVX2 on x86 and dot products (+dotprod) on ARM",
     "bfloat16": "bfloat16 kernels need AVX512_BF16 (AMD from Zen 4 on; Intel's Cooper Lake, and servers from Sapphire "
     "Rapids on)",
+    "float16": "float16 kernels need half-precision arithmetic (+fullfp16; Cortex-A55, A76, Neoverse N1 and later)",
 }
 """What not every CPU has, by the type of kernels."""
 
 
 def computes(dtype: str, features: CpuFeatures) -> bool:
     """Whether a CPU has what kernels of a type need, see ``NEEDS``."""
-    has = {"int8": features.dot is not None, "bfloat16": features.has_bfloat16}
+    has = {"int8": features.dot is not None, "bfloat16": features.has_bfloat16, "float16": features.has_float16}
     return has.get(dtype, True)
 
 
@@ -67,9 +70,10 @@ def candidates(spec: KernelSpec, features: CpuFeatures) -> list[KernelSchedule]:
         ValueError: no template accepts the kernel.
     """
     schedules: list[KernelSchedule] = []
+    own = in_its_type(spec, features)
     for name, template in TEMPLATES.items():
         if template.accepts(spec):
-            schedules += [{"template": name, "parameters": p} for p in template.candidates(spec, features)]
+            schedules += [{"template": name, "parameters": p} for p in template.candidates(spec, own)]
     if not schedules:
         raise ValueError(f"no template computes kernel {spec.key}")
     if not computes(spec.dtype, features):
@@ -100,6 +104,7 @@ class EmittedKernel:
         if template is None or not template.accepts(spec):
             raise ValueError(f"schedule {schedule} does not compute kernel {spec.key}")
         self._tile = checked_tile(spec, schedule, template.tile)
+        features = in_its_type(spec, features)
         if not template.suits(spec, self._tile, features):
             raise ValueError(f"schedule {schedule} does not suit kernel {spec.key}")
         self.spec, self.schedule = spec, schedule
@@ -111,7 +116,8 @@ class EmittedKernel:
 
     def pack(self, constants: list[Array]) -> list[Array]:
         """Constants (``KernelSpec.weight_types``) as the code reads them."""
-        return self._template.pack(self.spec, self._tile, constants, self._features)
+        packed = self._template.pack(self.spec, self._tile, constants, self._features)
+        return [array.astype(np.float16) for array in packed] if self.spec.dtype == "float16" else packed
 
     @property
     def scratch_floats(self) -> int:

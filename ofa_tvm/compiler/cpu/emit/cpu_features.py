@@ -17,11 +17,12 @@ class CpuFeatures:
     """Vector registers of one core, and cores.
 
     Args:
-        lanes: float32 numbers in a vector register.
+        lanes: float32 numbers in a vector register; templates of float16 arithmetic are given twice as many.
         registers: vector registers.
         cores: threads that share a kernel.
         dot: how four bytes of a lane are multiplied and added; None where int8 kernels are not emitted.
         has_bfloat16: whether it multiplies pairs of bfloat16 and rounds to them (AVX512_BF16).
+        has_float16: whether it computes in float16 (NEON with FEAT_FP16).
     """
 
     lanes: int
@@ -29,6 +30,7 @@ class CpuFeatures:
     cores: int
     dot: Dot | None = None
     has_bfloat16: bool = False
+    has_float16: bool = False
 
 
 # LLVM's feature, and the lanes and registers that come with it; the first one that a target has counts. Adding an
@@ -44,7 +46,8 @@ def cpu_features(target: Target) -> CpuFeatures:
     instruction_sets = set(tvm.target.codegen.llvm_get_cpu_features(target))
     lanes, registers = next((size for name, size in VECTOR_REGISTERS.items() if name in instruction_sets), (4, 16))
     cores, has_bfloat16 = int(target.attrs.get("num-cores", 1)), {"avx512bf16", "avx512vl"} <= instruction_sets
-    return CpuFeatures(lanes, registers, cores, _dot(instruction_sets, lanes), has_bfloat16)
+    has_float16 = {"neon", "fullfp16"} <= instruction_sets
+    return CpuFeatures(lanes, registers, cores, _dot(instruction_sets, lanes), has_bfloat16, has_float16)
 
 
 def _dot(instruction_sets: set[str], lanes: int) -> Dot | None:

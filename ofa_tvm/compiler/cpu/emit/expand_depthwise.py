@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ofa_tvm.compiler.cpu.emit.activations import activated
 from ofa_tvm.compiler.cpu.emit.bfloat16 import WORD, declare_products, paired
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import (
     Array,
     Template,
+    arithmetic,
     block_sizes,
     fits,
     is_float,
@@ -29,7 +31,6 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     Accumulators,
     Expr,
     PrimFunc,
-    activated,
     blocks,
     clear,
     constant,
@@ -45,6 +46,7 @@ from ofa_tvm.compiler.cpu.emit.window import Rows, depthwise_cycles, depthwise_r
 from ofa_tvm.compiler.tvm_api.names import T, tirx
 from ofa_tvm.graph.bfloat16 import PAIR
 from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.support.dtype import NUMBER_BYTES
 
 TILE_CYCLES = 12.0
 NEAR_CACHE_BYTES = 32768
@@ -86,7 +88,7 @@ def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Expa
     rows = rows_of(spec)
     for channels in panel_widths(spec.out_channels, features):
         uneven = shared_blocks(spec.out_channels, channels, features.cores)
-        ring_bytes = 4 * slots(rows) * spec.in_size * channels
+        ring_bytes = NUMBER_BYTES[arithmetic(spec)] * slots(rows) * spec.in_size * channels
         far = BEYOND_NEAR_CACHE if ring_bytes > NEAR_CACHE_BYTES else 1.0
         expands = sorted(_expand_tiles(rows, channels, features))[:3]
         deeps = sorted(_deep_tiles(rows, channels, features))[:3]
@@ -130,20 +132,20 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc`` of a pair."""
     in_size, size, lanes = spec.in_size, spec.out_size, features.lanes
     depth, channels = spec.in_channels, spec.out_channels
-    rows, by_channel = rows_of(spec), (FLOAT, channels)
+    rows, own = rows_of(spec), arithmetic(spec)
     together, places = rows.together, slots(rows)
     # A word of two rows is one number of the ring, and of the window's weights.
-    element, window_elements = (FLOAT, spec.kernel_size**2) if together == 1 else (WORD, rows.words)
+    element, window_elements = (own, spec.kernel_size**2) if together == 1 else (WORD, rows.words)
     with kernel(spec.symbol) as finished:
         share, (input_map, expand_weights, expand_bias, weights, bias, output, sums, ring) = typed_arguments(
             features.cores,
-            input_map=(spec.map_type, in_size**2 * depth),
+            input_map=(spec.input_type.dtype, in_size**2 * depth),
             expand_weights=(spec.map_type, depth * channels),
-            expand_bias=by_channel if spec.bias else None,
+            expand_bias=(own, channels) if spec.bias else None,
             weights=(element, window_elements * channels),
-            bias=by_channel if spec.bias else None,
+            bias=(own, channels) if spec.bias else None,
             output=(spec.map_type, size**2 * channels),
-            sums=by_channel if spec.pooled else None,
+            sums=(FLOAT, channels) if spec.pooled else None,
             ring=(element, scratch_floats(spec, tile, features)),
         )
         if together > 1:
@@ -159,7 +161,7 @@ def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:
             def expand(group: Expr, live: int) -> None:
                 def panel(channel: Expr, width: int) -> None:
                     def one_tile(x: Expr, count: int) -> None:
-                        registers = Accumulators(live * count, width, lanes)
+                        registers = Accumulators(live * count, width, lanes, own)
                         registers.start(expand_bias, block + channel)
                         first, at = (group * (together * in_size) + x) * depth, (block + channel) * depth
 

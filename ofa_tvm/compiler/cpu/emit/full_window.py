@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ofa_tvm.compiler.cpu.emit.activations import activated
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import (
     Array,
     Template,
+    arithmetic,
     block_sizes,
     is_float,
     panel_widths,
@@ -17,13 +19,11 @@ from ofa_tvm.compiler.cpu.emit.template import (
     tile_cycles,
 )
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
-    FLOAT,
     Accumulators,
     Buffer,
     Expr,
     PrimFunc,
     Share,
-    activated,
     blocks,
     keep,
     kernel,
@@ -47,7 +47,7 @@ def full_window(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> Pr
 
         def one_row(y: Expr, channel: Expr, width: int) -> None:
             def one_tile(start: int | Expr, count: int) -> None:
-                registers = Accumulators(count, width, lanes)
+                registers = Accumulators(count, width, lanes, arithmetic(spec))
                 registers.start(buffers.bias, channel)
                 with window_rows(spec, y) as ky:
                     row = (y * spec.stride - spec.padding + ky) * spec.in_size
@@ -83,9 +83,11 @@ class _WindowBuffers:
 
     def multiply_add(self, registers: Accumulators, at: Expr, sources: list[tuple[int, Expr]]) -> None:
         """Add one row of weights times an input to each of some pixels, given where their inputs are."""
-        row = [keep(load(self.weights, at + vector.offset, vector.lanes)) for vector in registers.vectors]
+        row = [
+            keep(load(self.weights, at + vector.offset, vector.lanes, registers.dtype)) for vector in registers.vectors
+        ]
         for pixel, source in sources:
-            value = keep(load(self.input_map, source))
+            value = keep(load(self.input_map, source, 1, registers.dtype))
             for vector, weight in zip(registers.vectors, row, strict=True):
                 registers.add(pixel, vector, spread(value, vector.lanes) * weight)
 
@@ -96,7 +98,7 @@ class _WindowBuffers:
                 at = (y * self.spec.out_size + start + pixel) * self.spec.out_channels + channel + vector.offset
                 value = registers.value(pixel, vector)
                 if self.residual is not None:
-                    value = value + load(self.residual, at, vector.lanes)
+                    value = value + load(self.residual, at, vector.lanes, registers.dtype)
                 store(self.output, activated(value, self.spec.activation, vector.lanes), at, vector.lanes)
 
 
@@ -106,8 +108,8 @@ def _window_arguments(spec: KernelSpec, features: CpuFeatures) -> tuple[Share, _
     share, buffers = typed_arguments(
         features.cores,
         input_map=(spec.input_type.dtype, spec.in_size**2 * spec.in_channels),
-        weights=(FLOAT, depth * spec.out_channels),
-        bias=(FLOAT, spec.out_channels) if spec.bias else None,
+        weights=(spec.weight_types[0].dtype, depth * spec.out_channels),
+        bias=(spec.weight_types[-1].dtype, spec.out_channels) if spec.bias else None,
         residual=(spec.map_type, elements) if spec.residual else None,
         output=(spec.map_type, elements),
     )
@@ -139,7 +141,7 @@ def deep_window(spec: KernelSpec, tile: DeepWindowTile, features: CpuFeatures) -
             channel = group * outputs + first
 
             def one_tile(start: int | Expr, count: int) -> None:
-                registers = Accumulators(count, width, lanes)
+                registers = Accumulators(count, width, lanes, arithmetic(spec))
                 registers.start(buffers.bias, channel)
                 with window_rows(spec, y) as ky:
                     row = (y * spec.stride - spec.padding + ky) * spec.in_size

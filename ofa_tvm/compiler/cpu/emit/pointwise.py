@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from ofa_tvm.compiler.cpu.emit.activations import activated
 from ofa_tvm.compiler.cpu.emit.bfloat16 import declare_products
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import (
     Array,
     Template,
+    arithmetic,
     block_sizes,
     fits,
     is_float,
@@ -24,18 +28,20 @@ from ofa_tvm.compiler.cpu.emit.template import (
 )
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
+    HALF,
     Accumulators,
     Buffer,
     Expr,
     PrimFunc,
-    activated,
     add_to_sums,
     blocks,
     clear,
+    constant,
     keep,
     kernel,
     load,
     multiply_add,
+    multiply_add_in_parts,
     number,
     pack_panels,
     store,
@@ -43,6 +49,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     vectors,
 )
 from ofa_tvm.graph.kernel import KernelSpec
+from ofa_tvm.support.dtype import NUMBER_BYTES
 
 MAX_PIXELS = 30
 TILE_CYCLES = 12.0
@@ -94,7 +101,7 @@ def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Poin
             if not spec.scaled:
                 uneven = shared_blocks(outputs, channels, features.cores)
                 # Panels that do not stay in the nearest cache are better read once, and so are pixels.
-                order = 0.98 if depth * channels * 4 > SMALL_PANEL_BYTES else 1.02
+                order = 0.98 if depth * channels * NUMBER_BYTES[spec.map_type] > SMALL_PANEL_BYTES else 1.02
                 yield cycles * uneven * order, PointwiseTile(pixels, channels, "channels")
 
 
@@ -102,7 +109,8 @@ def _matrix_vector_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tu
     """One pixel: as many sums at a time as hide the latency; wide panels stream better."""
     for count in (8, 4, 12, 6, 2, 16, 1):
         channels = count * features.lanes
-        if count > min(LARGE_PANELS, features.registers - 2) or channels >= 2 * max(16, spec.out_channels):
+        each = 3 if spec.dtype == "float16" else 1  # with two vectors of float32 sums
+        if count > min(LARGE_PANELS, (features.registers - 2) // each) or channels >= 2 * max(16, spec.out_channels):
             continue
         steps = sum(
             many * tile_cycles(1, width, features.lanes) for width, many in block_sizes(spec.out_channels, channels)
@@ -116,20 +124,30 @@ def prepares(spec: KernelSpec) -> bool:
     return spec.scaled or spec.input_type.dtype != spec.weight_types[0].dtype
 
 
+SHIFT = 256.0
+"""Vectors are divided by it, and their weights multiplied: sums over a map may exceed float16, and the weights that
+make means of them may fall below it."""
+
+
+def is_shifted(spec: KernelSpec) -> bool:
+    """Whether it is a dense kernel of float16, whose sums and results are float32."""
+    return spec.kind == "dense" and spec.dtype == "float16"
+
+
 def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc``."""
     lanes, tasks = features.lanes, features.cores
     pixels, depth, outputs = spec.in_size**2, spec.in_channels, spec.out_channels
-    factor, result = spec.weight_types[0].dtype, spec.output_types[0].dtype
+    factor, own = spec.weight_types[0].dtype, arithmetic(spec)
     with kernel(spec.symbol) as finished:
         share, (source, scales, weights, bias, residual, output, sums, scratch) = typed_arguments(
             tasks,
             input_map=(spec.input_type.dtype, pixels * depth),
             scales=(FLOAT, depth) if spec.scaled else None,
             weights=(factor, depth * outputs),
-            bias=(FLOAT, outputs) if spec.bias else None,
-            residual=(result, pixels * outputs) if spec.residual else None,
-            output=None if spec.pooled else (result, pixels * outputs),
+            bias=(spec.weight_types[-1].dtype, outputs) if spec.bias else None,
+            residual=(spec.result_type, pixels * outputs) if spec.residual else None,
+            output=None if spec.pooled else (spec.result_type, pixels * outputs),
             sums=(FLOAT, outputs) if spec.pooled else None,
             scratch=(factor, tile.pixels * depth) if prepares(spec) else None,
         )
@@ -137,20 +155,23 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFu
             declare_products()
         input_map = source
         if prepares(spec) and not spec.scaled:
-            _prepare(source, None, scratch, number(0), pixels, depth, lanes)
+            _prepare(source, 1 / SHIFT if is_shifted(spec) else None, scratch, number(0), pixels, depth, lanes)
             input_map = scratch
 
         def one_tile(inputs: Buffer, first: Expr, pixel: Expr, count: int, channel: Expr, width: int) -> None:
-            registers = Accumulators(count, width, lanes)
+            registers = Accumulators(count, width, lanes, own)
             registers.start(bias, channel)
-            multiply_add(registers, inputs, lambda p: (first + p) * depth, weights, channel * depth, depth)
+            if is_shifted(spec):
+                multiply_add_in_parts(registers, inputs, weights, channel * depth, depth, lanes)
+            else:
+                multiply_add(registers, inputs, lambda p: (first + p) * depth, weights, channel * depth, depth)
             for vector in registers.vectors:
                 values = []
                 for p in range(count):
                     at = (pixel + p) * outputs + channel + vector.offset
                     value = registers.value(p, vector)
                     if residual is not None:
-                        value = value + load(residual, at, vector.lanes)
+                        value = value + load(residual, at, vector.lanes, own)
                     values.append(activated(value, spec.activation, vector.lanes))
                     if output is not None:
                         store(output, values[-1], at, vector.lanes)
@@ -177,16 +198,20 @@ def emit(spec: KernelSpec, tile: PointwiseTile, features: CpuFeatures) -> PrimFu
 
 
 def _prepare(
-    source: Buffer, scales: Buffer | None, scratch: Buffer, pixel: Expr, count: int, depth: int, lanes: int
+    source: Buffer, scales: Buffer | float | None, scratch: Buffer, pixel: Expr, count: int, depth: int, lanes: int
 ) -> None:
-    """Write the inputs of some pixels, times the scales of their channels if there are any."""
+    """Write the inputs of some pixels, times the scales of their channels or a number if there are any."""
+    own = HALF if str(source.dtype) == HALF else FLOAT
 
     def some_channels(channel: Expr, width: int) -> None:
         for vector in vectors(width, lanes):
             at = channel + vector.offset
-            factor = None if scales is None else keep(load(scales, at, vector.lanes))
+            if isinstance(scales, float):
+                factor = constant(scales, vector.lanes, own)
+            else:
+                factor = None if scales is None else keep(load(scales, at, vector.lanes, own))
             for p in range(count):
-                value = load(source, (pixel + p) * depth + at, vector.lanes)
+                value = load(source, (pixel + p) * depth + at, vector.lanes, own)
                 store(scratch, value if factor is None else value * factor, p * depth + at, vector.lanes)
 
     blocks(depth, lanes, some_channels)
@@ -195,6 +220,8 @@ def _prepare(
 def pack(spec: KernelSpec, tile: PointwiseTile, constants: list[Array], features: CpuFeatures) -> list[Array]:
     """Weights in panels, then the bias."""
     matrix = constants[0].reshape(spec.in_channels, spec.out_channels)
+    if is_shifted(spec):
+        matrix = matrix * np.float32(SHIFT)
     return [pack_panels(matrix, tile.channels), *constants[1:]]
 
 

@@ -35,7 +35,7 @@ def emit(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> PrimFunc:
     channels, lanes = spec.in_channels, features.lanes
     with kernel(spec.symbol) as finished:
         share, (input_map, output) = typed_arguments(
-            features.cores, input_map=(spec.map_type, spec.in_size**2 * channels), output=(FLOAT, channels)
+            features.cores, input_map=(spec.input_type.dtype, spec.in_size**2 * channels), output=(FLOAT, channels)
         )
 
         def some_channels(channel: Expr, width: int) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, Generic, TypeVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Generic, Literal, TypeVar
 
 from numpy.typing import NDArray
 
@@ -51,8 +51,20 @@ class Template(Generic[Tile]):
 
 
 def is_float(spec: KernelSpec) -> bool:
-    """Whether a template of float32 and bfloat16 computes a kernel: one image a call."""
-    return spec.dtype in ("float32", "bfloat16") and spec.batch == 1
+    """Whether a template of float types computes a kernel: one image a call."""
+    return spec.dtype != "int8" and spec.batch == 1
+
+
+def arithmetic(spec: KernelSpec) -> Literal["float32", "float16"]:
+    """The type of what follows a kernel's sums: float16 where that is a map's, but for vectors and pools float32."""
+    is_half = spec.dtype == "float16" and spec.kind in ("conv", "depthwise", "expand_depthwise")
+    return "float16" if is_half else "float32"
+
+
+def in_its_type(spec: KernelSpec, features: CpuFeatures) -> CpuFeatures:
+    """A CPU as a template sees it: ``lanes`` are of what the kernel multiplies."""
+    is_half = spec.dtype == "float16" and spec.kind not in ("pool", "max_pool", "average_pool")
+    return replace(features, lanes=2 * features.lanes) if is_half else features
 
 
 def product_steps(spec: KernelSpec) -> int:

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from ofa_tvm.compiler.cpu.emit.bfloat16 import BITS, add_products, narrowed, widened, words_at
 from ofa_tvm.compiler.tvm_api.names import IRBuilder, T, tirx
 from ofa_tvm.graph.bfloat16 import PAIR
-from ofa_tvm.graph.network import Activation
 
 Buffer = Any
 Expr = Any
 PrimFunc = Any
 Frame = Any
 FLOAT = "float32"
+HALF = "float16"
+PART = 16
+"""Inputs of a dense kernel whose products are added up in float16."""
 
 
 @dataclass(frozen=True)
@@ -130,102 +132,37 @@ def spread(value: Expr, lanes: int) -> Expr:
     return value if lanes == 1 else tirx.Broadcast(value, lanes)
 
 
-def constant(value: float, lanes: int) -> Expr:
+def constant(value: float, lanes: int, dtype: str = FLOAT) -> Expr:
     """A number in every lane."""
-    return spread(tirx.const(value, FLOAT), lanes)
+    return spread(tirx.const(value, dtype), lanes)
 
 
-def load(buffer: Buffer, at: Expr, lanes: int = 1) -> Expr:
-    """Neighbouring elements as a vector; bfloat16 as float32."""
+def number_of(value: Expr) -> str:
+    """The type of a vector's numbers."""
+    return str(value.ty).partition("x")[0]
+
+
+def typed(value: Expr, dtype: str, lanes: int) -> Expr:
+    """A float32 or float16 vector as one of another of these types; other types stay what they are."""
+    is_other = {number_of(value), dtype} == {FLOAT, HALF}
+    return value.astype(dtype if lanes == 1 else f"{dtype}x{lanes}") if is_other else value
+
+
+def load(buffer: Buffer, at: Expr, lanes: int = 1, dtype: str = FLOAT) -> Expr:
+    """Neighbouring elements as a vector: bfloat16 as float32, float32 and float16 as the type that is given."""
     value = tirx.BufferLoad(buffer, [_index(at, lanes)])
-    return widened(value, lanes) if buffer.dtype == BITS else value
+    return widened(value, lanes) if buffer.dtype == BITS else typed(value, dtype, lanes)
 
 
 def store(buffer: Buffer, value: Expr, at: Expr, lanes: int = 1) -> None:
-    """Write a vector; float32 as the nearest bfloat16 where the buffer is of that."""
-    T.buffer_store(buffer, narrowed(value, lanes) if buffer.dtype == BITS else value, [_index(at, lanes)])
+    """Write a vector; float32 as the nearest bfloat16 where the buffer is of that, or float16 likewise."""
+    own = narrowed(value, lanes) if buffer.dtype == BITS else typed(value, str(buffer.dtype), lanes)
+    T.buffer_store(buffer, own, [_index(at, lanes)])
 
 
 def keep(value: Expr) -> Expr:
     """Compute once, use often."""
     return T.Bind(value)
-
-
-def hard_sigmoid(value: Expr, lanes: int) -> Expr:
-    """``clip(value / 6 + 1/2, 0, 1)``, one multiply-add."""
-    sixth, half = constant(1 / 6, lanes), constant(0.5, lanes)
-    return tirx.max(tirx.min(value * sixth + half, constant(1.0, lanes)), constant(0.0, lanes))
-
-
-LARGEST_EXPONENT = 87.0
-"""Beyond it e to that power, or one over it, is no normal float32."""
-EXPONENTIAL = (1.0, 1.0, 0.49999994, 0.16666667, 0.041669, 0.00833333)
-"""Of e to the x about 0."""
-
-
-def exponential(value: Expr, lanes: int) -> Expr:
-    """E to the power of each lane: 2 to the nearest whole number, times a polynomial of what is left."""
-    bounded = tirx.max(tirx.min(value, constant(LARGEST_EXPONENT, lanes)), constant(-LARGEST_EXPONENT, lanes))
-    powers = keep(tirx.round(bounded * constant(1.4426950408889634, lanes)))
-    # ln 2 in two parts, the first of few bits, so that its product is exact.
-    rest = keep(bounded - powers * constant(0.693359375, lanes) + powers * constant(2.12194440e-4, lanes))
-    total = constant(EXPONENTIAL[-1], lanes)
-    for factor in reversed(EXPONENTIAL[:-1]):
-        total = total * rest + constant(factor, lanes)
-    form = "" if lanes == 1 else f"x{lanes}"
-    bits = (tirx.Cast(f"int32{form}", powers) + spread(number(127), lanes)) << spread(number(23), lanes)
-    return total * tirx.reinterpret(f"{FLOAT}{form}", bits)
-
-
-def sigmoid(value: Expr, lanes: int) -> Expr:
-    """``1 / (1 + exp(-value))``."""
-    return constant(1.0, lanes) / (constant(1.0, lanes) + exponential(constant(0.0, lanes) - value, lanes))
-
-
-ERF_SLOPE = 0.3275911
-ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
-
-
-def normal_distribution(value: Expr, lanes: int) -> Expr:
-    """``(1 + erf(value / sqrt(2))) / 2``, by Abramowitz and Stegun's 7.1.26 (error at most 1.5e-7)."""
-    size = keep(tirx.max(value, constant(0.0, lanes) - value) * constant(0.5**0.5, lanes))
-    slope = keep(constant(1.0, lanes) / (constant(1.0, lanes) + constant(ERF_SLOPE, lanes) * size))
-    total = constant(ERF[-1], lanes)
-    for factor in reversed(ERF[:-1]):
-        total = total * slope + constant(factor, lanes)
-    tail = keep(total * slope * exponential(constant(0.0, lanes) - size * size, lanes) * constant(0.5, lanes))
-    return tirx.Select(value > constant(0.0, lanes), constant(1.0, lanes) - tail, tail)
-
-
-def activated(value: Expr, activation: Activation, lanes: int) -> Expr:
-    """The activation of a vector."""
-    return ACTIVATIONS[activation](value, lanes)
-
-
-def _gated(gate: Callable[[Expr, int], Expr]) -> Callable[[Expr, int], Expr]:
-    """A vector times what a function of it gives."""
-
-    def product(value: Expr, lanes: int) -> Expr:
-        held = keep(value)
-        return held * gate(held, lanes)
-
-    return product
-
-
-def _relu(value: Expr, lanes: int) -> Expr:
-    return tirx.max(value, constant(0.0, lanes))
-
-
-ACTIVATIONS: dict[Activation, Callable[[Expr, int], Expr]] = {
-    "none": lambda value, lanes: value,
-    "relu": _relu,
-    "relu6": lambda value, lanes: tirx.min(_relu(value, lanes), constant(6.0, lanes)),
-    "hard_swish": lambda value, lanes: value * hard_sigmoid(value, lanes),
-    "hard_sigmoid": hard_sigmoid,
-    "silu": _gated(sigmoid),
-    "sigmoid": sigmoid,
-    "gelu": _gated(normal_distribution),
-}
 
 
 class Accumulators:
@@ -234,17 +171,17 @@ class Accumulators:
     Every index is a constant, so LLVM keeps the whole tile in registers as long as there are enough of them.
     """
 
-    def __init__(self, pixels: int, channels: int, lanes: int) -> None:
-        self.pixels, self._channels = pixels, channels
+    def __init__(self, pixels: int, channels: int, lanes: int, dtype: str = FLOAT) -> None:
+        self.pixels, self._channels, self.dtype = pixels, channels, dtype
         self.vectors = vectors(channels, lanes)
-        self._registers = T.alloc_buffer((pixels * channels,), FLOAT, scope="local")
+        self._registers = T.alloc_buffer((pixels * channels,), dtype, scope="local")
 
     def start(self, bias: Buffer | None, at: Expr) -> None:
         """Set every pixel to the bias of its channels, or to zero."""
         for vector in self.vectors:
-            first = constant(0.0, vector.lanes)
+            first = constant(0.0, vector.lanes, self.dtype)
             if bias is not None:
-                first = keep(load(bias, at + vector.offset, vector.lanes))
+                first = keep(load(bias, at + vector.offset, vector.lanes, self.dtype))
             for pixel in range(self.pixels):
                 store(self._registers, first, self._at(pixel, vector), vector.lanes)
 
@@ -252,12 +189,12 @@ class Accumulators:
         """Set everything to a number."""
         for vector in self.vectors:
             for pixel in range(self.pixels):
-                store(self._registers, constant(value, vector.lanes), self._at(pixel, vector), vector.lanes)
+                store(self._registers, constant(value, vector.lanes, self.dtype), self._at(pixel, vector), vector.lanes)
 
     def raise_to(self, pixel: int, vector: Vector, value: Expr) -> None:
         """Raise a pixel's channels to a vector where that is larger."""
         at = self._at(pixel, vector)
-        store(self._registers, tirx.max(load(self._registers, at, vector.lanes), value), at, vector.lanes)
+        store(self._registers, tirx.max(load(self._registers, at, vector.lanes, self.dtype), value), at, vector.lanes)
 
     def add(self, pixel: int, vector: Vector, value: Expr) -> None:
         """Add a vector to a pixel's channels."""
@@ -269,11 +206,11 @@ class Accumulators:
 
     def _change(self, pixel: int, vector: Vector, change: Callable[[Expr], Expr]) -> None:
         at = self._at(pixel, vector)
-        store(self._registers, change(load(self._registers, at, vector.lanes)), at, vector.lanes)
+        store(self._registers, change(load(self._registers, at, vector.lanes, self.dtype)), at, vector.lanes)
 
     def value(self, pixel: int, vector: Vector) -> Expr:
         """A pixel's channels as they are now."""
-        return load(self._registers, self._at(pixel, vector), vector.lanes)
+        return load(self._registers, self._at(pixel, vector), vector.lanes, self.dtype)
 
     def _at(self, pixel: int, vector: Vector) -> Expr:
         return number(pixel * self._channels + vector.offset)
@@ -282,7 +219,7 @@ class Accumulators:
 def multiply_add(
     tile: Accumulators, input_map: Buffer, pixel_at: Callable[[int], Expr], weights: Buffer, at: Expr, depth: int
 ) -> None:
-    """Add the product of a tile's pixels with one weight panel; inputs and weights are both float32 or both bfloat16.
+    """Add the product of a tile's pixels with one weight panel; in bfloat16 inputs and weights are both of it.
 
     Args:
         tile: the accumulators.
@@ -303,18 +240,41 @@ def multiply_add(
                     tile.add_products(pixel, vector, weight, spread(value, vector.lanes))
         return
     with T.serial(0, depth) as k:
-        row = [keep(load(weights, at + k * channels + vector.offset, vector.lanes)) for vector in tile.vectors]
+        row = [
+            keep(load(weights, at + k * channels + vector.offset, vector.lanes, tile.dtype)) for vector in tile.vectors
+        ]
         for pixel in range(tile.pixels):
-            value = keep(load(input_map, pixel_at(pixel) + k))
+            value = keep(load(input_map, pixel_at(pixel) + k, 1, tile.dtype))
             for vector, weight in zip(tile.vectors, row, strict=True):
                 tile.add(pixel, vector, spread(value, vector.lanes) * weight)
 
 
+def multiply_add_in_parts(
+    tile: Accumulators, vector: Buffer, weights: Buffer, at: Expr, depth: int, lanes: int
+) -> None:
+    """Add the product of a float16 vector with a weight panel to a float32 tile of one pixel.
+
+    Sums of ``PART`` inputs are float16: a conversion costs as much as four products.
+    """
+    channels = sum(part.lanes for part in tile.vectors)
+
+    def some(first: Expr, count: int) -> None:
+        sums = Accumulators(1, channels, lanes, HALF)
+        sums.start(None, number(0))
+        multiply_add(sums, vector, lambda _: first, weights, at + first * channels, count)
+        for part in tile.vectors:
+            tile.add(0, part, typed(sums.value(0, part), FLOAT, part.lanes))
+
+    blocks(depth, PART, some)
+
+
 def add_to_sums(sums: Buffer, at: Expr, values: list[Expr], lanes: int) -> None:
-    """Add vectors of several pixels to the sums of their channels."""
+    """Add vectors of several pixels to the float32 sums of their channels; those of float16 are added up first."""
+    if number_of(values[0]) == HALF:
+        values = [sum(values[1:], values[0])]
     total = load(sums, at, lanes)
     for value in values:
-        total = total + value
+        total = total + typed(value, FLOAT, lanes)
     store(sums, total, at, lanes)
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ofa_tvm.compiler.cpu.emit.activations import activated
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import (
     FMA_LATENCY_CYCLES,
     PER_CYCLE,
     Array,
     Template,
+    arithmetic,
     as_they_are,
     block_sizes,
     is_float,
@@ -32,7 +34,6 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     Frame,
     PrimFunc,
     Vector,
-    activated,
     add_to_sums,
     blocks,
     clear,
@@ -202,10 +203,10 @@ def depthwise_row(
         bias: by channel.
         finish: gets the first column, and the activated vectors of the tile's pixels.
     """
-    spec = rows.spec
+    spec, computed = rows.spec, arithmetic(rows.spec)
 
     def tile(start: int | Expr, count: int) -> None:
-        registers = Accumulators(count, width, lanes)
+        registers = Accumulators(count, width, lanes, computed)
         registers.start(bias, channel)
         with rows.loop(y) as ky:
             row = rows.first(y) + ky
@@ -213,11 +214,11 @@ def depthwise_row(
                 own = rows.phase(y) * rows.met + ky
                 at = own * (spec.kernel_size * spec.out_channels) + channel + vector.offset
                 taps_of_row = [
-                    keep(load(weights, at + column * spec.out_channels, vector.lanes))
+                    keep(load(weights, at + column * spec.out_channels, vector.lanes, computed))
                     for column in range(spec.kernel_size)
                 ]
                 for x, met in columns_read(spec, start, count):
-                    value = keep(load(input_map, source_at(row, x) + vector.offset, vector.lanes))
+                    value = keep(load(input_map, source_at(row, x) + vector.offset, vector.lanes, computed))
                     for pixel, column in met:
                         if rows.together == 1:
                             registers.add(pixel, vector, value * taps_of_row[column])
@@ -249,15 +250,15 @@ def write_pixels(
 def depthwise(spec: KernelSpec, tile: WindowTile, features: CpuFeatures) -> PrimFunc:
     """The ``PrimFunc`` of a depthwise convolution."""
     channels = spec.out_channels
-    by_channel = (FLOAT, channels)
+    window = spec.weight_types[0].dtype
     with kernel(spec.symbol) as finished:
         share, (input_map, weights, bias, output, sums) = typed_arguments(
             features.cores,
-            input_map=(spec.map_type, spec.in_size**2 * channels),
-            weights=(FLOAT, spec.kernel_size**2 * channels),
-            bias=by_channel if spec.bias else None,
+            input_map=(spec.input_type.dtype, spec.in_size**2 * channels),
+            weights=(window, spec.kernel_size**2 * channels),
+            bias=(window, channels) if spec.bias else None,
             output=(spec.map_type, spec.out_size**2 * channels),
-            sums=by_channel if spec.pooled else None,
+            sums=(FLOAT, channels) if spec.pooled else None,
         )
 
         def one_row(y: Expr, channel: Expr, width: int) -> None:

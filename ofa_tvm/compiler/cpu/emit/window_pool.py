@@ -26,7 +26,7 @@ def emit(spec: KernelSpec, tile: PoolTile, features: CpuFeatures) -> PrimFunc:
     with kernel(spec.symbol) as finished:
         share, (input_map, output) = typed_arguments(
             features.cores,
-            input_map=(spec.map_type, spec.in_size**2 * channels),
+            input_map=(spec.input_type.dtype, spec.in_size**2 * channels),
             output=(spec.map_type, spec.out_size**2 * channels),
         )
 

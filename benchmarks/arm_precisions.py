@@ -1,6 +1,7 @@
-"""Int8 against float32 on a Cortex-A76 by estimates: ``python benchmarks/arm_int8.py [--random 1]``, some minutes.
+"""float16 and int8 against float32 on a Cortex-A76 by estimates: ``python benchmarks/arm_precisions.py [--random 1]``.
 
-Random subnets of ``mbv3-cifar`` and of ``mbv3`` at 224 px, both with the ranking's tiles. No ARM chip ran any of it.
+Random subnets of ``mbv3-cifar`` and of ``mbv3`` at 224 px, with the ranking's tiles; some minutes each. No ARM chip ran
+any of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ofa_tvm.support.dtype import DType
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.job import TunedSubnets
 
-DTYPES: tuple[DType, ...] = ("float32", "int8")
+DTYPES: tuple[DType, ...] = ("float32", "float16", "int8")
 
 
 def estimated_ms(space: str, subnets: tuple[str, ...], dtype: DType) -> list[float]:
@@ -35,9 +36,15 @@ def main() -> None:
     rng = np.random.default_rng(7)
     for name, space in (("mbv3-cifar", get_space("mbv3-cifar")), ("mbv3", get_space("mbv3").with_resolutions([224]))):
         subnets = tuple(config.key for config in space.sample_configs(rng, options.random))
-        floats, levels = (estimated_ms(name, subnets, dtype) for dtype in DTYPES)
-        for subnet, exact, quick in zip(subnets, floats, levels, strict=True):
-            say(f"{name} {subnet}: float32 {exact:.3f} ms, int8 {quick:.3f} ms, {exact / quick:.2f} times as fast")
+        times_ms = {dtype: estimated_ms(name, subnets, dtype) for dtype in DTYPES}
+        for row, subnet in enumerate(subnets):
+            exact = times_ms["float32"][row]
+            quicker = (
+                f"{dtype} {times[row]:.3f} ms ({exact / times[row]:.2f} times as fast)"
+                for dtype, times in times_ms.items()
+                if dtype != "float32"
+            )
+            say(f"{name} {subnet}: float32 {exact:.3f} ms, {', '.join(quicker)}")
 
 
 if __name__ == "__main__":
