@@ -76,7 +76,7 @@ class KernelSpec:
         shifted: the window begins one pixel later than centred, see ``LayerSpec``.
         valid: the map is not padded.
         groups: of a ``conv``.
-        dtype: of maps and constants in memory; sums and what follows them are float32 (int8: see above).
+        dtype: of maps and constants in memory; sums and what follows are float32, on CPUs float16 in maps' kernels.
         float_vectors: images and vectors (sums, channel scales, logits) are float32 in memory, too; of float16 kernels.
         image: its input is an image, which is float32 then, and not a map; said where ``float_vectors`` is.
     """

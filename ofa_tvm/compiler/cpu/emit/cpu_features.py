@@ -32,6 +32,11 @@ class CpuFeatures:
     has_bfloat16: bool = False
     has_float16: bool = False
 
+    @property
+    def is_neon(self) -> bool:
+        """Whether it is a 64-bit ARM: no other has 128-bit vectors (of float16 twice the lanes) and 32 registers."""
+        return self.registers == 32 and self.lanes < 16
+
 
 # LLVM's feature, and the lanes and registers that come with it; the first one that a target has counts. Adding an
 # instruction set is one line.

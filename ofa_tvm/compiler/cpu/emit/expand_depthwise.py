@@ -24,7 +24,7 @@ from ofa_tvm.compiler.cpu.emit.template import (
     panel_widths,
     product_steps,
     shared_blocks,
-    tile_cycles,
+    step_cycles,
 )
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
@@ -107,7 +107,7 @@ def _expand_tiles(rows: Rows, channels: int, features: CpuFeatures) -> Iterator[
             if not fits(together * pixels, panel, features):
                 break
             cycles = sum(
-                times * many * (steps * tile_cycles(together * count, width, features.lanes) + TILE_CYCLES)
+                times * many * (steps * step_cycles(together * count, width, features) + TILE_CYCLES)
                 for count, times in block_sizes(spec.in_size, pixels)
                 for width, many in block_sizes(channels, panel)
             )

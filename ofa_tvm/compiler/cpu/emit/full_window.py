@@ -16,7 +16,7 @@ from ofa_tvm.compiler.cpu.emit.template import (
     is_float,
     panel_widths,
     shared_blocks,
-    tile_cycles,
+    step_cycles,
 )
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     Accumulators,
@@ -179,7 +179,7 @@ def _window_cycles(spec: KernelSpec, columns: int, channels: int, features: CpuF
     """Expected cycles of one output row."""
     depth = spec.kernel_size**2 * (spec.in_channels // spec.groups)
     return spec.groups * sum(
-        times * many * (depth * tile_cycles(count, width, features.lanes) + TILE_CYCLES)
+        times * many * (depth * step_cycles(count, width, features) + TILE_CYCLES)
         for count, times in block_sizes(spec.out_size, columns)
         for width, many in block_sizes(spec.out_channels // spec.groups, channels)
     )

@@ -12,9 +12,8 @@ from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.int8_ends import Ends, TileSums, arm_end_cycles, close_sums, ends_argument
 from ofa_tvm.compiler.cpu.emit.int8_isa import WORD, bits, is_arm, wide
 from ofa_tvm.compiler.cpu.emit.int8_order import dot_of, is_int8
-from ofa_tvm.compiler.cpu.emit.int8_tile import LOAD, TAKEN
 from ofa_tvm.compiler.cpu.emit.row_ring import DeepTile, Phases, RowRing, interleaved, words_of_zeros
-from ofa_tvm.compiler.cpu.emit.template import PER_CYCLE, Template, block_sizes, shared_blocks
+from ofa_tvm.compiler.cpu.emit.template import LOAD, PER_CYCLE, TAKEN, Template, block_sizes, shared_blocks
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
     FLOAT,
     Expr,

@@ -18,16 +18,12 @@ from ofa_tvm.compiler.cpu.emit.int8_isa import (
     wide,
 )
 from ofa_tvm.compiler.cpu.emit.int8_order import dot_of, factor_levels, has_bytes, has_matrices, has_starts
-from ofa_tvm.compiler.cpu.emit.template import PER_CYCLE, tile_cycles
+from ofa_tvm.compiler.cpu.emit.template import LOAD, PER_CYCLE, TAKEN, tile_cycles
 from ofa_tvm.compiler.cpu.emit.vector_ir import FLOAT, Buffer, Expr, blocks, keep, load, number, spread, store, vectors
 from ofa_tvm.compiler.tvm_api.names import T, tirx
 from ofa_tvm.graph.biased_sums import first_sum, sums_are_biased
 
 DOT_LATENCY_CYCLES = 2
-TAKEN = 4
-"""Micro-operations that an ARM core takes in a cycle."""
-LOAD = 2
-"""Micro-operations of a vector that is loaded."""
 
 
 def shuffled(value: Expr, units: list[int]) -> Expr:

@@ -24,6 +24,7 @@ from ofa_tvm.compiler.cpu.emit.template import (
     panel_widths,
     product_steps,
     shared_blocks,
+    step_cycles,
     tile_cycles,
 )
 from ofa_tvm.compiler.cpu.emit.vector_ir import (
@@ -91,7 +92,7 @@ def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Poin
             if not fits(pixels, channels, features):
                 break
             cycles = sum(
-                times * many * (depth * tile_cycles(count, width, features.lanes) + TILE_CYCLES)
+                times * many * (depth * step_cycles(count, width, features) + TILE_CYCLES)
                 for count, times in block_sizes(area, pixels)
                 for width, many in block_sizes(outputs, channels)
             )

@@ -15,6 +15,12 @@ from ofa_tvm.graph.kernel import KernelSpec
 
 FMA_LATENCY_CYCLES = 4
 PER_CYCLE = 2
+TAKEN = 4
+"""Micro-operations that an ARM core takes in a cycle."""
+LOAD = 2
+"""Micro-operations of a vector that is loaded."""
+LOOP = 4
+"""Micro-operations of a turn of a loop."""
 MAX_CANDIDATES = 24
 
 Array = NDArray[Any]
@@ -93,6 +99,13 @@ def tile_cycles(pixels: int, channels: int, lanes: int) -> float:
     """Cycles that one step of a register tile's reduction takes."""
     vectors = -(-channels // lanes)
     return max(pixels * vectors / PER_CYCLE, (pixels + vectors) / PER_CYCLE, FMA_LATENCY_CYCLES)
+
+
+def step_cycles(pixels: int, channels: int, features: CpuFeatures) -> float:
+    """``tile_cycles`` of a product in floats; on ARM loads take the place of products, so square tiles are best."""
+    vectors, cycles = -(-channels // features.lanes), tile_cycles(pixels, channels, features.lanes)
+    taken = pixels * vectors + LOAD * (pixels + vectors) + LOOP
+    return max(cycles, taken / TAKEN) if features.is_neon else cycles
 
 
 def panel_widths(channels: int, features: CpuFeatures) -> list[int]:
