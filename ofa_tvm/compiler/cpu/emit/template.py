@@ -21,6 +21,10 @@ LOAD = 2
 """Micro-operations of a vector that is loaded."""
 LOOP = 4
 """Micro-operations of a turn of a loop."""
+NEON_FLOATS = 4
+TIGHT = 1.2
+"""How much slower float16 tiles of many pixels may be that take nearly all registers: only half of these can hold what
+all lanes are multiplied by, so LLVM sometimes moves sums about."""
 MAX_CANDIDATES = 24
 
 Array = NDArray[Any]
@@ -104,8 +108,12 @@ def tile_cycles(pixels: int, channels: int, lanes: int) -> float:
 def step_cycles(pixels: int, channels: int, features: CpuFeatures) -> float:
     """``tile_cycles`` of a product in floats; on ARM loads take the place of products, so square tiles are best."""
     vectors, cycles = -(-channels // features.lanes), tile_cycles(pixels, channels, features.lanes)
-    taken = pixels * vectors + LOAD * (pixels + vectors) + LOOP
-    return max(cycles, taken / TAKEN) if features.is_neon else cycles
+    if not features.is_neon:
+        return cycles
+    products = pixels * vectors
+    cycles = max(cycles, (products + LOAD * (pixels + vectors) + LOOP) / TAKEN)
+    is_tight = features.lanes > NEON_FLOATS and pixels > 8 and products + vectors + 1 > features.registers - 2
+    return TIGHT * cycles if is_tight else cycles
 
 
 def panel_widths(channels: int, features: CpuFeatures) -> list[int]:
