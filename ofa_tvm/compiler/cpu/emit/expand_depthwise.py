@@ -42,7 +42,7 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     store,
     typed_arguments,
 )
-from ofa_tvm.compiler.cpu.emit.window import Rows, depthwise_cycles, depthwise_row, window_fits, write_pixels
+from ofa_tvm.compiler.cpu.emit.window import Rows, depthwise_cycles, depthwise_row, several, window_fits, write_pixels
 from ofa_tvm.compiler.tvm_api.names import T, tirx
 from ofa_tvm.graph.bfloat16 import PAIR
 from ofa_tvm.graph.kernel import KernelSpec
@@ -125,7 +125,7 @@ def _deep_tiles(rows: Rows, channels: int, features: CpuFeatures) -> Iterator[tu
                 many * depthwise_cycles(rows, columns, width, features.lanes)
                 for width, many in block_sizes(channels, deep)
             )
-            yield cycles, deep, columns
+            yield cycles * several(columns, vectors, features), deep, columns
 
 
 def emit(spec: KernelSpec, tile: ExpandTile, features: CpuFeatures) -> PrimFunc:

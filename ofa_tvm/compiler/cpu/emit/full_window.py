@@ -13,6 +13,7 @@ from ofa_tvm.compiler.cpu.emit.template import (
     Template,
     arithmetic,
     block_sizes,
+    crowding,
     is_float,
     panel_widths,
     shared_blocks,
@@ -199,7 +200,8 @@ def _register_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[f
 def _window_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, WindowTile]]:
     uneven = shared_blocks(spec.out_size, 1, features.cores)
     for cycles, columns, channels in _register_tiles(spec, features):
-        yield cycles * spec.out_size * uneven, WindowTile(columns, channels)
+        slower = crowding(columns * -(-channels // features.lanes), features)
+        yield cycles * spec.out_size * uneven * slower, WindowTile(columns, channels)
 
 
 NEAR_BYTES = 262144

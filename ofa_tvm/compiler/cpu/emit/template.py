@@ -25,6 +25,7 @@ NEON_FLOATS = 4
 TIGHT = 1.2
 """How much slower float16 tiles of many pixels may be that take nearly all registers: only half of these can hold what
 all lanes are multiplied by, so LLVM sometimes moves sums about."""
+CROWDED = 1.3
 MAX_CANDIDATES = 24
 
 Array = NDArray[Any]
@@ -114,6 +115,15 @@ def step_cycles(pixels: int, channels: int, features: CpuFeatures) -> float:
     cycles = max(cycles, (products + LOAD * (pixels + vectors) + LOOP) / TAKEN)
     is_tight = features.lanes > NEON_FLOATS and pixels > 8 and products + vectors + 1 > features.registers - 2
     return TIGHT * cycles if is_tight else cycles
+
+
+def crowding(sums: int, features: CpuFeatures) -> float:
+    """How much slower a window's tile is that has so many vectors of sums.
+
+    On ARM they may take half of the registers: LLVM loads inputs that taps share, or weights of several vectors, before
+    it needs them. On x86 products read one factor from memory.
+    """
+    return CROWDED if features.is_neon and sums > features.registers // 2 else 1.0
 
 
 def panel_widths(channels: int, features: CpuFeatures) -> list[int]:

@@ -22,6 +22,7 @@ from ofa_tvm.compiler.cpu.emit.template import (
     arithmetic,
     as_they_are,
     block_sizes,
+    crowding,
     is_float,
     panel_widths,
     shared_blocks,
@@ -299,6 +300,11 @@ def depthwise_cycles(rows: Rows, columns: int, channels: int, lanes: int) -> flo
     return total
 
 
+def several(columns: int, vectors: int, features: CpuFeatures) -> float:
+    """How much slower a depthwise tile of several vectors is for being large, see ``crowding``."""
+    return crowding(columns * vectors, features) if vectors > 1 else 1.0
+
+
 def window_fits(spec: KernelSpec, columns: int, vectors: int, features: CpuFeatures) -> bool:
     """Whether a depthwise tile leaves room for a row of weights and an input."""
     return columns * vectors + spec.kernel_size + 1 <= features.registers
@@ -315,7 +321,7 @@ def _depthwise_tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[
                 for width, many in block_sizes(spec.out_channels, channels)
             )
             uneven = shared_blocks(spec.out_channels, channels, features.cores)
-            yield row * spec.out_size * uneven, WindowTile(columns, channels)
+            yield row * spec.out_size * uneven * several(columns, vectors, features), WindowTile(columns, channels)
 
 
 DEPTHWISE = Template(
