@@ -99,8 +99,9 @@ def replayed(target: TargetSpec, folder: Path, asked: Record) -> TargetSpec:
     machine, wanted = (_machine(chip.mtriple) for chip in (host, target.target))
     if machine != wanted:
         raise UserError(f"{folder} was recorded on {machine}, target {target.name} is {wanted}", HINT)
-    if is_gpu and conditions.dtype in ("int8", "bfloat16"):
-        raise UserError(f"{path} tells of {conditions.dtype} on a GPU: there is none", HINT)
+    without = ("int8", "bfloat16") if is_gpu else () if machine == "aarch64" else ("float16",)
+    if conditions.dtype in without:
+        raise UserError(f"{path} tells of {conditions.dtype} on {'a GPU' if is_gpu else machine}: there is none", HINT)
     if (conditions.kernel_set, conditions.layout) != (KERNEL_SET, LAYOUT):
         raise UserError(f"{folder} was recorded by another version of ofa_tvm: its kernels are others", "record anew")
     recorded = {"threads": conditions.threads, "batch": conditions.batch, "dtype": conditions.dtype}

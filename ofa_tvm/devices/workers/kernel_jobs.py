@@ -31,7 +31,8 @@ BFLOAT16_TOLERANCE = 2e-3
 """Beyond a step of bfloat16 in each number: in an expanded map, single numbers are rounded to the other neighbour, and
 each moves an output by a step times its weight."""
 FLOAT16_TOLERANCE = 2e-3
-"""Of a float16 kernel, and as many halves of a unit in the last place as the square root of a sum's products."""
+"""Of a float16 kernel, and a step of float16 (2 to the power of -10, at most) times the square root of how many
+products a sum adds up."""
 BETTER = 0.99
 """A candidate replaces the best so far when it takes less than this share of its time, both measured in turn."""
 
