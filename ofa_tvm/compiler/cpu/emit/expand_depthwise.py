@@ -15,6 +15,7 @@ from ofa_tvm.compiler.cpu.emit.activations import activated
 from ofa_tvm.compiler.cpu.emit.bfloat16 import WORD, declare_products, paired
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import (
+    NUMBER_BYTES,
     Array,
     Template,
     arithmetic,
@@ -46,7 +47,6 @@ from ofa_tvm.compiler.cpu.emit.window import Rows, depthwise_cycles, depthwise_r
 from ofa_tvm.compiler.tvm_api.names import T, tirx
 from ofa_tvm.graph.bfloat16 import PAIR
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.support.dtype import NUMBER_BYTES
 
 TILE_CYCLES = 12.0
 NEAR_CACHE_BYTES = 32768

@@ -15,6 +15,7 @@ from ofa_tvm.compiler.cpu.emit.activations import activated
 from ofa_tvm.compiler.cpu.emit.bfloat16 import declare_products
 from ofa_tvm.compiler.cpu.emit.cpu_features import CpuFeatures
 from ofa_tvm.compiler.cpu.emit.template import (
+    NUMBER_BYTES,
     Array,
     Template,
     arithmetic,
@@ -50,7 +51,6 @@ from ofa_tvm.compiler.cpu.emit.vector_ir import (
     vectors,
 )
 from ofa_tvm.graph.kernel import KernelSpec
-from ofa_tvm.support.dtype import NUMBER_BYTES
 
 MAX_PIXELS = 30
 TILE_CYCLES = 12.0
@@ -102,7 +102,7 @@ def tiles(spec: KernelSpec, features: CpuFeatures) -> Iterator[tuple[float, Poin
             if not spec.scaled:
                 uneven = shared_blocks(outputs, channels, features.cores)
                 # Panels that do not stay in the nearest cache are better read once, and so are pixels.
-                order = 0.98 if depth * channels * NUMBER_BYTES[spec.map_type] > SMALL_PANEL_BYTES else 1.02
+                order = 0.98 if depth * channels * NUMBER_BYTES[arithmetic(spec)] > SMALL_PANEL_BYTES else 1.02
                 yield cycles * uneven * order, PointwiseTile(pixels, channels, "channels")
 
 

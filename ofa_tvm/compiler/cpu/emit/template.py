@@ -72,6 +72,10 @@ def arithmetic(spec: KernelSpec) -> Literal["float32", "float16"]:
     return "float16" if is_half else "float32"
 
 
+NUMBER_BYTES = {"float32": 4, "float16": 2}
+"""Of what a kernel computes in."""
+
+
 def in_its_type(spec: KernelSpec, features: CpuFeatures) -> CpuFeatures:
     """A CPU as a template sees it: ``lanes`` are of what the kernel multiplies."""
     is_half = spec.dtype == "float16" and spec.kind not in ("pool", "max_pool", "average_pool")
