@@ -28,17 +28,18 @@ def run(module: str, *arguments: str) -> dict[str, Any]:
 
 def engines() -> None:
     """Tuned subnets against untuned ones and other engines."""
+    others = "ort,openvino,litert,default"
     for threads in ("1", "2"):
         for space, resolution in ENGINES:
             fixed = ["--space", space, "--resolution", str(resolution), "--seed", "7", "--threads", threads]
-            result = run("bench", *fixed, "--subnets", SUBNETS, "--seconds", "3", "--against", "ort,openvino,default")
+            result = run("bench", *fixed, "--subnets", SUBNETS, "--seconds", "3", "--against", others)
             keep(f"engines-{space}-{resolution}-{threads}t", result)
             print(json.dumps(result["geomean_speedup"], indent=1))
 
 
 def int8() -> None:
     """Tuned int8 subnets against ours in float32 and other engines in both."""
-    others = "float32,default,ort,openvino,openvino-as-installed,ort-int8,openvino-int8"
+    others = "float32,default,ort,openvino,openvino-as-installed,ort-int8,openvino-int8,litert,litert-int8"
     for threads in ("1", "2"):
         for space, resolution in ENGINES:
             fixed = ["--space", space, "--resolution", str(resolution), "--seed", "7", "--threads", threads]

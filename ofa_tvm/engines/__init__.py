@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ofa_tvm.engines.base import Engine
 from ofa_tvm.engines.eager_torch import Torch
+from ofa_tvm.engines.lite_rt import LiteRt, LiteRtInt8
 from ofa_tvm.engines.onnx_runtime import OnnxRuntime, OnnxRuntimeInt8, OnnxRuntimeQOperator
 from ofa_tvm.engines.open_vino import OpenVino, OpenVinoAsInstalled, OpenVinoInt8
 from ofa_tvm.engines.own_library import OfaTvm
@@ -21,6 +22,8 @@ ENGINES: dict[str, type[Engine]] = {
     "openvino": OpenVino,
     "openvino-as-installed": OpenVinoAsInstalled,
     "openvino-int8": OpenVinoInt8,
+    "litert": LiteRt,
+    "litert-int8": LiteRtInt8,
     "torch": Torch,
     "loops": TvmLoops,
 }

@@ -18,6 +18,8 @@ NAMES = {
     "openvino": "OpenVINO",
     "openvino-as-installed": "OpenVINO, as installed",
     "openvino-int8": "OpenVINO, int8",
+    "litert": "LiteRT with XNNPACK",
+    "litert-int8": "LiteRT with XNNPACK, int8",
     "torch": "PyTorch",
     "float32": "ofa_tvm, float32",
     "bfloat16": "ofa_tvm, bfloat16",

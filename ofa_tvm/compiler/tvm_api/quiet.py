@@ -1,4 +1,4 @@
-"""Keep TVM's native chatter off the user's terminal."""
+"""Keep the chatter of native code, TVM's and other engines', off the user's terminal."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # TVM 0.27 warns once for each constant that it writes or reads, and for each schedule that its search drops.
+# LiteRT 2.3 says once that it uses XNNPACK.
 CHATTER = (
     b"Scope Saving:",
     b"Scope Loaded:",
     b"Trace replay failed",
     b"SampleInitPopulation encountered",
     b"Cannot sample enough initial population",
+    b"Created TensorFlow Lite XNNPACK delegate",
 )
 STDERR = 2
 
