@@ -1,9 +1,12 @@
-"""ncnn, MNN and ONNX Runtime for 64-bit ARM against this package where there is no board: estimates, not measurements.
+"""Other engines for 64-bit ARM against this package where there is no board: estimates, not measurements.
 
-``python benchmarks/arm_peers.py [--random 3] [--logs FOLDER] [--engines ort,ncnn,mnn]``: every engine's process
-runs under qemu once with few and once with more inferences, one thread, float32; the difference of the counts is what
-one inference executes, in the engine and in the libraries that it calls. Its cycles are those of the model that ARM
+``python benchmarks/arm_peers.py [--random 3] [--logs FOLDER] [--engines ort,ncnn,mnn,litert]``: every engine's process
+runs under qemu once with few and once with more inferences, one thread; the difference of the counts is what one
+inference executes, in the engine and in the libraries that it calls. Its cycles are those of the model that ARM
 estimates use, its time includes reading the weights once. Outputs are compared before anything is counted.
+
+``--dtype int8``: our int8 libraries against LiteRT's int8 (XNNPACK), and against both in float32. LiteRT's files are
+written here, which takes ``pip install ai-edge-litert`` in this Python, too.
 """
 
 from __future__ import annotations
@@ -31,23 +34,30 @@ from ofa_tvm.compiler.runner_build import build_runner
 from ofa_tvm.devices.emulation.emulator import emulator_folder, install_emulator
 from ofa_tvm.devices.emulation.instruction_counts import count_code
 from ofa_tvm.devices.estimate.device import EstimateDevice
-from ofa_tvm.engines.base import Array
-from ofa_tvm.engines.comparison import Speedup
+from ofa_tvm.engines import ENGINES
+from ofa_tvm.engines.base import Array, calibration_images
+from ofa_tvm.engines.comparison import MAX_ERROR, Speedup
 from ofa_tvm.graph.fusion import fused_steps
+from ofa_tvm.graph.kernel import Winners
 from ofa_tvm.graph.onnx_export import to_onnx
 from ofa_tvm.graph.parity import check_parity, relative_error
-from ofa_tvm.graph.weights import random_weights
+from ofa_tvm.graph.weights import Weights, random_weights
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
+from ofa_tvm.supernet.quantise import quantised_weights
+from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.files import cache_folder, write_atomic
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.tuner.job import SubnetTiming, TunedSubnets
 from ofa_tvm.tuner.log import TuningLog
 
-OURS, DEFAULT = "ofa_tvm", "default"
-"""Our libraries: with the tiles that tuning chose by the same estimate, and with those of the ranking alone."""
-PEERS = {"ort": "onnxruntime", "ncnn": "ncnn", "mnn": "mnn"}
+OURS, DEFAULT, FLOAT = "ofa_tvm", "default", "float32"
+"""Our libraries: with the tiles that tuning chose by the same estimate, with those of the ranking alone, in float32."""
+LIBRARIES = (OURS, DEFAULT, FLOAT)
+LITERT = ("litert", "litert-int8")
+PEERS = {"ort": "onnxruntime", "ncnn": "ncnn", "mnn": "mnn", LITERT[0]: "ai-edge-litert"}
+COMPARED: dict[DType, tuple[str, ...]] = {"float32": tuple(PEERS), "int8": (FLOAT, *LITERT)}
 CONVERTERS = ("pnnx", "mnn")
 CPU = "cortex-a76"
 FEW = 1
@@ -55,7 +65,7 @@ COUNTED_MACS = 400e6
 """Multiply-adds of the further inferences, at least two: starting an engine varies by some million instructions."""
 TIMEOUT_S = 1800.0
 ATTEMPTS = 3
-PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
+PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 # Threads would wait by spinning, which no two runs do alike.
 ENVIRONMENT = {
     "PYTHONHOME": "/usr",
@@ -130,34 +140,49 @@ class Subnet:
     Args:
         space: its space.
         config: which one.
-        target: what our library is built for.
-        log: whose winners it uses.
+        log: what our library is built for, and whose winners it uses.
         machine: where it runs.
         folder: an empty one.
+        engines: that it runs on besides.
     """
 
     def __init__(
         self,
         space: SearchSpace,
         config: SubnetConfig,
-        target: TargetSpec,
         log: TuningLog,
         machine: Emulated,
         folder: Path,
+        engines: Sequence[str],
     ) -> None:
-        self.network = space.network(config)
-        self.steps = fused_steps(self.network)
+        target = log.target
+        self.network, self.dtype = space.network(config), target.dtype
+        self.steps = fused_steps(self.network, target.dtype)
         self.tuned = sum(step.kernel.key in log.winners for step in self.steps)
         self._target, self._machine, self._folder = target, machine, folder
         self._runner = build_runner(target.toolchain.linker)
-        size, weights = self.network.resolution, random_weights(self.network)
+        size, self._weights = self.network.resolution, random_weights(self.network)
         self._image = np.random.default_rng(0).standard_normal((1, size, size, 3), np.float32)
-        cache = ObjectCache(target.attributes)
-        for name, winners in {OURS: log.winners, DEFAULT: {}}.items():
-            assemble(self.network, weights, winners, cache, folder / f"{name}.so", 1, target.toolchain.linker)
-        onnx.save(to_onnx(self.network, weights), folder / "m.onnx")
         np.save(folder / "image.npy", self._image)
-        self._convert()
+        self._assemble(OURS, log.winners, target)
+        self._assemble(DEFAULT, {}, target)
+        if FLOAT in engines:
+            exact = load_target("arm")
+            self._assemble(FLOAT, TuningLog(exact, log.root).winners, exact)
+        for name in LITERT:
+            if name in engines:
+                (folder / name).mkdir()
+                ENGINES[name]().build(self.network, self._weights, 1, folder / name)
+        if not {"ort", "ncnn", "mnn"}.isdisjoint(engines):
+            onnx.save(to_onnx(self.network, self._weights), folder / "m.onnx")
+            self._convert()
+
+    def _assemble(self, name: str, winners: Winners, target: TargetSpec) -> None:
+        weights: Weights = self._weights
+        if target.dtype == "int8":
+            weights = quantised_weights(self.network, weights, calibration_images(self.network))
+        library, linker = self._folder / f"{name}.so", target.toolchain.linker
+        assemble(self.network, weights, winners, ObjectCache(target.attributes), library, 1, linker)
 
     def _convert(self) -> None:
         shape = f"inputshape=[1,3,{self.network.resolution},{self.network.resolution}]"
@@ -174,7 +199,7 @@ class Subnet:
     def _program(self, engine: str, runs: int) -> list[str]:
         folder = self._folder
         files = [folder / "image.npy", folder / "logits.npy", folder / "maps.txt"]
-        if engine in (OURS, DEFAULT):
+        if engine in LIBRARIES:
             np.save(folder / "images.npy", np.repeat(self._image, runs, axis=0))
             images = [folder / "images.npy", "--logits", files[1], "--top", 1]
             return self._machine.program(self._runner, folder / f"{engine}.so", *images)
@@ -188,7 +213,7 @@ class Subnet:
             few = self._count(engine, FEW)
             logits = np.load(self._folder / "logits.npy")[:1]
             error = 0.0 if expected is None else relative_error(logits, expected)
-            check_parity(engine, error, OURS)
+            check_parity(engine, error, OURS, MAX_ERROR[self.dtype])
             more = max(2, round(COUNTED_MACS / sum(layer.macs for layer in self.network.layers)))
             many = self._count(engine, FEW + more)
             try:
@@ -198,7 +223,9 @@ class Subnet:
                 say(f"{engine}: {problem}")
                 if attempt == ATTEMPTS - 1:
                     raise
-        weights_ms = sum(step.kernel.weight_bytes for step in self.steps) / (1e6 * model.weights_gb_s)
+        is_exact = engine in (FLOAT, *PEERS)
+        steps = fused_steps(self.network, "float32") if is_exact else self.steps
+        weights_ms = sum(step.kernel.weight_bytes for step in steps) / (1e6 * model.weights_gb_s)
         estimated_ms = cost.cycles / (1e3 * model.clock_mhz) + weights_ms
         return {"relative_error": error, **asdict(cost), "estimated_ms": estimated_ms}, logits
 
@@ -207,7 +234,7 @@ class Subnet:
 
     def _ignored(self, engine: str) -> Ranges:
         """Where the Python program itself lies; applications call engines without it."""
-        lines = [] if engine in (OURS, DEFAULT) else (self._folder / "maps.txt").read_text().splitlines()
+        lines = [] if engine in LIBRARIES else (self._folder / "maps.txt").read_text().splitlines()
         found = [re.match(r"([0-9a-f]+)-([0-9a-f]+) .*/python3[.0-9]*$", line) for line in lines]
         return [(int(one[1], 16), int(one[2], 16)) for one in found if one]
 
@@ -246,14 +273,14 @@ def _over_ours(row: dict[str, Any], engine: str) -> float:
     return float(row["engines"][engine]["estimated_ms"] / row["engines"][OURS]["estimated_ms"])
 
 
-def compare(name: str, configs: Sequence[SubnetConfig], engines: Sequence[str], logs: Path | None) -> dict[str, Any]:
+def compare(name: str, configs: Sequence[SubnetConfig], engines: Sequence[str], log: TuningLog) -> dict[str, Any]:
     """Some subnets of a space, and what they say together."""
-    machine, target, space = Emulated(), load_target("arm"), get_space(name)
-    log, rows = TuningLog(target, logs), []
+    machine, target, space = Emulated(), log.target, get_space(name)
+    rows = []
     with EstimateDevice(target.model_copy(update={"device": "estimate"})) as device:
         for config in configs:
             with tempfile.TemporaryDirectory() as folder:
-                subnet = Subnet(space, config, target, log, machine, Path(folder))
+                subnet = Subnet(space, config, log, machine, Path(folder), engines)
                 subnets = TunedSubnets(name, space.classes, (config.key,), log.folder)
                 (kernels,) = device.time_subnets(subnets, WindowPlan(1, 1, 0))
                 rows.append(row_of(config.key, subnet, engines, kernels))
@@ -268,24 +295,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--random", type=int, default=3, help="random subnets of mbv3 at 224 px")
     parser.add_argument("--logs", type=Path, help="folder of tuning logs")
-    parser.add_argument("--engines", default=",".join(PEERS), help="to compare with")
+    parser.add_argument("--dtype", choices=COMPARED, default="float32", help="of our libraries")
+    parser.add_argument("--engines", help="to compare with")
     options = parser.parse_args()
-    engines, rng = options.engines.split(","), np.random.default_rng(7)
+    engines = options.engines.split(",") if options.engines else COMPARED[options.dtype]
+    rng = np.random.default_rng(7)
     small, large = get_space("mbv3-cifar"), get_space("mbv3").with_resolutions([224])
     chosen = {
         "mbv3-cifar": [small.parse("smallest"), *small.sample_configs(rng, 1), small.parse("largest")],
         "mbv3": large.sample_configs(rng, options.random),
     }
-    target = load_target("arm")
+    target = load_target("arm", dtype=options.dtype)
     assert target.estimate is not None
+    log = TuningLog(target, options.logs)
     result = {
         "provenance": "estimated",
         "emulated_cpu": CPU,
+        "dtype": options.dtype,
         "model": target.estimate.model_dump(mode="json"),
         "versions": Emulated().versions,
-        "spaces": {name: compare(name, configs, engines, options.logs) for name, configs in chosen.items() if configs},
+        "spaces": {name: compare(name, configs, engines, log) for name, configs in chosen.items() if configs},
     }
-    keep("arm-peers", result)
+    keep("arm-peers" if options.dtype == "float32" else "arm-peers-int8", result)
 
 
 if __name__ == "__main__":

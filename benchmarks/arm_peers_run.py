@@ -1,7 +1,7 @@
 """Run a model on one engine under the emulated arm64 Python; ``arm_peers.py`` counts what that executes.
 
-``python3 arm_peers_run.py ENGINE MODEL IMAGE.npy LOGITS.npy MAPS.txt RUNS``: MODEL without its extension; one thread,
-float32, runs after a warm-up. Needs numpy and the engine only.
+``python3 arm_peers_run.py ENGINE MODEL IMAGE.npy LOGITS.npy MAPS.txt RUNS``: MODEL without its extension, for LiteRT
+a file in a folder of the engine's name beside it; one thread, runs after a warm-up. Needs numpy and the engine only.
 """
 
 from __future__ import annotations
@@ -63,10 +63,29 @@ def mnn(model: str) -> Run:
     return run
 
 
+def litert(model: str, name: str) -> Run:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(Path(model).parent / name / "model.tflite"), num_threads=1)
+    interpreter.allocate_tensors()
+    given, found = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def run(image: Any) -> Any:
+        interpreter.set_tensor(given, image)
+        interpreter.invoke()
+        return interpreter.get_tensor(found)
+
+    return run
+
+
 def main() -> None:
     name, model, image_file, logits_file, maps_file, runs = sys.argv[1:]
-    run = {"ort": ort, "ncnn": ncnn, "mnn": mnn}[name](model)
-    image = np.ascontiguousarray(np.load(image_file).transpose(0, 3, 1, 2))
+    image = np.load(image_file)
+    if name.startswith("litert"):
+        run = litert(model, name)
+    else:
+        run = {"ort": ort, "ncnn": ncnn, "mnn": mnn}[name](model)
+        image = np.ascontiguousarray(image.transpose(0, 3, 1, 2))
     for _ in range(WARM_UP + int(runs)):
         logits = run(image)
     np.save(logits_file, np.array(logits, np.float32).reshape(1, -1))
