@@ -96,7 +96,8 @@ class Emulated:
     def __init__(self) -> None:
         install_emulator()
         folder = cache_folder() / "arm-peers"
-        self.site, self.converters, self.root = folder / "site", folder / "converters", folder / "root"
+        names = "-".join(PEERS)  # a folder of before lacks what is new
+        self.site, self.converters, self.root = folder / f"site-{names}", folder / "converters", folder / "root"
         python = (emulator_folder() / "root" / "usr" / "bin" / "python3").readlink().name.removeprefix("python")
         foreign = [f"--platform={name}" for name in PLATFORMS]
         _pip(self.site, PEERS.values(), [*foreign, "--implementation=cp", f"--python-version={python}"])
@@ -273,9 +274,16 @@ def _over_ours(row: dict[str, Any], engine: str) -> float:
     return float(row["engines"][engine]["estimated_ms"] / row["engines"][OURS]["estimated_ms"])
 
 
-def compare(name: str, configs: Sequence[SubnetConfig], engines: Sequence[str], log: TuningLog) -> dict[str, Any]:
+def without_sevens(space: SearchSpace, configs: Sequence[SubnetConfig]) -> list[SubnetConfig]:
+    """Subnets with 5x5 windows in place of 7x7, for which XNNPACK has no depthwise kernel."""
+    return [space.parse(config.key.replace("7x", "5x")) for config in configs]
+
+
+def compare(
+    space: SearchSpace, configs: Sequence[SubnetConfig], engines: Sequence[str], log: TuningLog
+) -> dict[str, Any]:
     """Some subnets of a space, and what they say together."""
-    machine, target, space = Emulated(), log.target, get_space(name)
+    machine, target, name = Emulated(), log.target, space.name
     rows = []
     with EstimateDevice(target.model_copy(update={"device": "estimate"})) as device:
         for config in configs:
@@ -301,10 +309,12 @@ def main() -> None:
     engines = options.engines.split(",") if options.engines else COMPARED[options.dtype]
     rng = np.random.default_rng(7)
     small, large = get_space("mbv3-cifar"), get_space("mbv3").with_resolutions([224])
-    chosen = {
-        "mbv3-cifar": [small.parse("smallest"), *small.sample_configs(rng, 1), small.parse("largest")],
-        "mbv3": large.sample_configs(rng, options.random),
-    }
+    drawn = [
+        (small, [small.parse("smallest"), *small.sample_configs(rng, 1), small.parse("largest")]),
+        (large, large.sample_configs(rng, options.random)),
+    ]
+    chosen = [(space, configs) for space, configs in drawn if configs]
+    has_litert = any(name in engines for name in LITERT)
     target = load_target("arm", dtype=options.dtype)
     assert target.estimate is not None
     log = TuningLog(target, options.logs)
@@ -314,7 +324,12 @@ def main() -> None:
         "dtype": options.dtype,
         "model": target.estimate.model_dump(mode="json"),
         "versions": Emulated().versions,
-        "spaces": {name: compare(name, configs, engines, log) for name, configs in chosen.items() if configs},
+        "spaces": {space.name: compare(space, configs, engines, log) for space, configs in chosen},
+        "without_7x7": {
+            space.name: compare(space, without_sevens(space, configs), engines, log)
+            for space, configs in chosen
+            if has_litert
+        },
     }
     keep("arm-peers" if options.dtype == "float32" else "arm-peers-int8", result)
 
