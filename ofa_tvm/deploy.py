@@ -49,8 +49,8 @@ def deploy(
         typer.Option(
             min=0,
             max=100,
-            help="Most points that int8, bfloat16 or float16 may cost (default: 0.3; others 0.1; beyond chance). To hold it "
-            "for sure, blocks of an int8 network stay float32.",
+            help="Most points that int8, bfloat16 or float16 may cost (default: 0.3; others 0.1; beyond chance). "
+            "To hold it for sure, blocks of an int8 network stay float32.",
         ),
     ] = None,
     host_threads: HostThreadsOption = None,

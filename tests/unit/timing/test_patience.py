@@ -11,7 +11,7 @@ from ofa_tvm.timing.patience import VARIABLE, until_undisturbed
 @pytest.fixture
 def waited(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    waits = []
+    waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     return waits
 
