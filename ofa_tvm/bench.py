@@ -41,8 +41,8 @@ def bench(
         typer.Option(
             help="What to compare with, with commas between them: ort, ort-int8, ort-int8-qoperator, openvino, "
             "openvino-as-installed, openvino-int8 (needs nncf), litert, litert-int8, torch, float32, bfloat16, "
-            "float16, int8 (ours in these), default (our kernels before any tuning), loops (TVM's unscheduled loops); on "
-            "a GPU torch, default, float32 (default: ort,openvino,torch; on a GPU torch)."
+            "float16, int8 (ours in these), default (our kernels before any tuning), loops (TVM's unscheduled "
+            "loops); on a GPU torch, default, float32 (default: ort,openvino,torch; on a GPU torch)."
         ),
     ] = None,
     target: Annotated[str, typer.Option(help="Target: a name in targets/, or a .toml file.")] = "x86",
