@@ -212,7 +212,9 @@ def test_a_kernel_that_no_template_computes_is_named():
 )
 def test_vector_registers_of_a_target(attributes, lanes, registers, dot):
     found = cpu_features(Target({"kind": "llvm", **attributes, "num-cores": 2}))
-    assert found == CpuFeatures(lanes, registers, 2, dot, has_bfloat16=attributes["mcpu"] == "znver5")
+    has_float16 = attributes["mcpu"] in ("cortex-a76", "neoverse-n2")
+    assert found == CpuFeatures(lanes, registers, 2, dot, attributes["mcpu"] == "znver5", has_float16)
+    assert found.is_neon == ("mtriple" in attributes)
 
 
 ASSEMBLY = {
