@@ -135,6 +135,8 @@ def is_gpu_target(name: str) -> bool:
 def _with_device(target: TargetSpec, device: str | None, path: Path) -> TargetSpec:
     """The target on the requested device, or on the one that is available."""
     kind, *address = (device or target.device).split(":")
+    if address and kind != "rpc":
+        raise UserError(f"target {target.name} cannot use device '{device}'", f"use {_devices_of(target)}")
     if kind in ("local", "pack"):
         return target.model_copy(update={"device": kind})
     if kind == "rpc" and target.rpc is None:

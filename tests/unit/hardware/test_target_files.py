@@ -161,6 +161,15 @@ def test_an_emulated_target_is_another_one():
 
 @pytest.mark.parametrize(
     ("name", "device"),
+    [("x86", "pack:x"), ("x86", "local:junk"), ("arm", "emulated:1"), ("arm", "estimate:"), ("x86", "moon:1")],
+)
+def test_nothing_follows_a_device_that_has_no_address(name, device):
+    with pytest.raises(UserError, match=f"cannot use device '{device}'"):
+        load_target(name, device=device)
+
+
+@pytest.mark.parametrize(
+    ("name", "device"),
     [("arm", "pack"), ("arm", "emulated"), ("arm", "rpc:127.0.0.1:9190"), ("arm", "estimate"), ("x86", "pack")],
 )
 def test_int8_is_for_cpus_wherever_they_are(name, device):
