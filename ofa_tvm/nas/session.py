@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ofa_tvm.measurement.kernel_times import how_to_tune
 from ofa_tvm.measurement.pack_rounds import Exported, pack_subnets
+from ofa_tvm.nas.earlier import REGRET, check_folder, files_of, set_aside
 from ofa_tvm.nas.expected import ExpectedSearch, expected_search
 from ofa_tvm.nas.feasibility import refuse_hopeless, told
 from ofa_tvm.nas.opened_accuracy import OpenedAccuracy, accuracy_of
@@ -31,9 +32,6 @@ from ofa_tvm.tuner.tuned_space import Target, TunedSpace
 Item = TypeVar("Item")
 Refused = dict[str, Infeasible]
 """Why parts of a request (see ``SearchRequest.part``) cannot be met."""
-EARLIER = f"earlier-{FILE_NAME}"
-OWN_FILES = {FILE_NAME, "ledger.jsonl"}
-"""By which a search's folder is known."""
 
 
 @dataclass(frozen=True)
@@ -90,21 +88,6 @@ class SearchOutcome:
         }
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that holds other things than a search.
-
-    Raises:
-        UserError: it does, or it is a file.
-    """
-    if not folder.exists():
-        return
-    inside = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-    is_own = any(any(folder.glob(pattern)) for name in OWN_FILES for pattern in (name, f"*/{name}"))
-    if inside and not is_own:
-        others = ", ".join(sorted(inside)[:3])
-        raise UserError(f"{folder} holds something else: {others}", "name another folder with --out")
-
-
 def _prepared(
     request: SearchRequest, refused: Refused
 ) -> tuple[SearchSettings, dict[str, tuple[Target, TunedSpace]], Callable[[TargetSearch], OpenedAccuracy]]:
@@ -115,7 +98,7 @@ def _prepared(
         Infeasible: no budget can be met.
     """
     request.check()
-    _check_folder(request.folder)
+    check_folder(request.folder, _parts(request))
     space, trained, open_accuracy = accuracy_of(request.supernet, request.evaluation)
     chosen = space.choose_resolutions(request.resolutions or trained)
     if said := untrained(chosen, trained):
@@ -184,20 +167,28 @@ def search(request: SearchRequest) -> SearchOutcome:
         Infeasible: no budget can be met.
     """
     refused: Refused = {}
+    earlier = files_of(request.folder)
     try:
-        return _search(request, refused)
+        outcome = _search(request, refused)
+        set_aside(earlier - _written(request))
+        return outcome
     except Infeasible:
-        _set_aside(request.folder)
+        set_aside(earlier)
         raise
     finally:
-        for part in refused:
-            _set_aside(request.folder / part)
+        set_aside(request.folder / part / FILE_NAME for part in _parts(request) if part in refused)
 
 
-def _set_aside(folder: Path) -> None:
-    """Rename what an earlier search found where this one found nothing, so that it is not taken for this one's."""
-    if (path := folder / FILE_NAME).is_file():
-        log(f"{path} is of an earlier search: it is now {path.rename(path.with_name(EARLIER))}")
+def _parts(request: SearchRequest) -> list[str]:
+    """Names of the folders of several targets, or precisions, in the search's folder."""
+    return [request.part(target) for target in request.targets] if len(request.targets) > 1 else []
+
+
+def _written(request: SearchRequest) -> set[Path]:
+    """The files of a search that found something."""
+    parts = _parts(request)
+    whole = REGRET if parts and not request.merges else FILE_NAME
+    return {request.folder / name for name in (whole, *(f"{part}/{FILE_NAME}" for part in parts))}
 
 
 def _search(request: SearchRequest, refused: Refused) -> SearchOutcome:

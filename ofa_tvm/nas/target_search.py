@@ -15,6 +15,7 @@ from ofa_tvm.accuracy.source import AccuracySource
 from ofa_tvm.cost_model.power import UNKNOWN
 from ofa_tvm.measurement.latency_bench import LatencyBench, warn_of_estimates
 from ofa_tvm.nas.budget_search import Finder
+from ofa_tvm.nas.earlier import REGRET
 from ofa_tvm.nas.feasibility import all_infeasible
 from ofa_tvm.nas.regret import Regret, regret
 from ofa_tvm.nas.result import FILE_NAME, FrontPoint, Pick, UnmetBudget, load_search_result
@@ -239,6 +240,6 @@ def waits_elsewhere(searches: Sequence[TargetSearch]) -> bool:
 
 def write_regret(folder: Path, matrix: Sequence[Regret]) -> Path:
     """Keep a regret matrix as ``regret.json``."""
-    path = folder / "regret.json"
+    path = folder / REGRET
     write_json(path, {"schema_version": SCHEMA_VERSION, "regret": [entry.record() for entry in matrix]})
     return path

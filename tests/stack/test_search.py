@@ -241,14 +241,15 @@ def test_percentiles_and_loads_that_nobody_measures_are_refused(run, capsys, opt
 
 def test_no_budget_that_can_be_met_ends_with_4(run, quick, tmp_path, capsys) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "result.json").write_text("of an earlier search")
+    earlier = json.dumps({"schema_version": 1, "space": "tiny", "target": "mine", "picks": []})
+    (tmp_path / "out" / "result.json").write_text(earlier)
     assert run("--max-latency-ms", "0.0001", "--max-latency-ms", "0.0002") == 4
     errors = capsys.readouterr().err
     assert "within 0.0001 ms" in errors
     assert "within 0.0002 ms" in errors
     assert "the nearest is" in errors
     assert not (tmp_path / "out" / "result.json").exists(), "nobody takes it for this one's"
-    assert (tmp_path / "out" / "earlier-result.json").read_text() == "of an earlier search"
+    assert (tmp_path / "out" / "earlier-result.json").read_text() == earlier
 
 
 def test_images_of_other_classes_are_refused(run, tiny_dataset, monkeypatch, capsys) -> None:
@@ -504,6 +505,23 @@ def test_a_target_on_which_nothing_is_found_leaves_the_others(run, quick, tiny_s
     assert "; far: no subnet" in said
     assert not (out / "mine" / "result.json").exists(), "what an earlier search found is not this one's"
     assert (out / "mine" / "earlier-result.json").exists()
+
+
+def test_a_search_of_other_targets_sets_the_earlier_one_aside(run, quick, tiny_space, tmp_path, capsys) -> None:
+    (tmp_path / "far.toml").write_text((tmp_path / "mine.toml").read_text())
+    tuned_log(tmp_path / "logs", tiny_space, str(tmp_path / "far.toml"))
+    out, budget = tmp_path / "out", ("--max-latency-ms", "100")
+
+    def files() -> set[str]:
+        return {str(path.relative_to(out)) for path in out.rglob("*.json")}
+
+    assert run(*budget) == 0
+    assert run(*budget, "--target", str(tmp_path / "far.toml")) == 0
+    assert f"{out / 'result.json'} is of an earlier search" in capsys.readouterr().err
+    assert files() == {"earlier-result.json", "regret.json", "mine/result.json", "far/result.json"}
+    assert run(*budget) == 0
+    aside = {"earlier-result.json", "earlier-regret.json", "mine/earlier-result.json", "far/earlier-result.json"}
+    assert files() == {"result.json", *aside}
 
 
 def test_a_recording_may_answer_for_one_of_several_targets(run, far, tiny_space, tmp_path) -> None:
