@@ -50,6 +50,7 @@ from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.subnet import Subnet
+from ofa_tvm.supernet.trained_images import require_trained_images
 from ofa_tvm.support.console import log
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import Cost, Meter
@@ -160,6 +161,7 @@ class Deployment:
         return self.target.dtype == "int8" and self.target.is_at_hand and self.target.provenance == "measured"
 
     def _mixed(self, subnet: Subnet, weights: Weights) -> tuple[Weights, Precision | None]:
+        require_trained_images(self.dataset, self.facts, self.checkpoint)
         with self._phase("precision"):
             choice = PrecisionByBlock(self.dataset, subnet, weights, self.target, self.log)
             most = MAX_TOP1_DIFFERENCE["int8"] if self.most_lost is None else self.most_lost

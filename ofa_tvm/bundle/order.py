@@ -126,6 +126,7 @@ class Order:
         from ofa_tvm.bundle.deployment import Deployment
         from ofa_tvm.supernet.checkpoint import load_supernet
         from ofa_tvm.supernet.evaluate import supernet_images
+        from ofa_tvm.supernet.trained_images import other_images
 
         named = self.supernet or shipped_supernet()
         checkpoint = checkpoint_path(named)
@@ -134,6 +135,8 @@ class Order:
         if said := untrained([model.space.parse(self.subnet).resolution], facts.resolutions):
             warn(f"beware: the supernet {said}: the subnet may be bad")
         dataset = supernet_images(data, facts, named, log)
+        if "part_of" not in facts.training and (said := other_images(dataset, facts, named)):
+            warn(f"beware: {said}: it may have been trained on some of the test images that the bundle is checked on")
         if not (data or facts.data):
             check_images = 0  # noise has no classes to be right about
             if self.target.dtype == "int8":

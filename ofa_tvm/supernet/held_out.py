@@ -14,6 +14,7 @@ from ofa_tvm.supernet.checkpoint import load_supernet
 from ofa_tvm.supernet.evaluate import Evaluator, Library
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
+from ofa_tvm.supernet.trained_images import other_images, require_trained_images
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 
@@ -66,8 +67,10 @@ def open_held_out(
         dtype: of what is evaluated; int8 needs a library.
 
     Raises:
-        UserError: a supernet of the cross-validation is missing or belongs to another training.
+        UserError: the images are not those of the training, or a supernet of the cross-validation is missing or
+            belongs to another training.
     """
+    require_trained_images(dataset, facts, folder)
     if facts.folds == 1:
         return HeldOut([(supernet, Evaluator(dataset, dataset.validation, library=library, dtype=dtype))])
     parts = []
@@ -80,7 +83,8 @@ def open_held_out(
                 "copy the whole folder of the training",
             )
         part, part_facts = load_supernet(path)
-        if part_facts.training.get("plan") != facts.training.get("plan"):
+        has_other_plan = part_facts.training.get("plan") != facts.training.get("plan")
+        if has_other_plan or other_images(fold, part_facts, path):
             raise UserError(
                 f"{path} belongs to another training than {folder}", "copy the whole folder of the training"
             )

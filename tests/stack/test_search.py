@@ -259,6 +259,14 @@ def test_images_of_other_classes_are_refused(run, tiny_dataset, monkeypatch, cap
     assert "other classes" in capsys.readouterr().err
 
 
+def test_images_that_changed_since_the_training_are_refused(run, tiny_space, tiny_dataset, facts, tmp_path, capsys):
+    trained = replace(facts, training={"data": replace(tiny_dataset, held_out=31).digest})
+    save_supernet(tmp_path / "supernet.safetensors", Supernet(tiny_space), trained)
+    assert run("--max-latency-ms", "100") == 2
+    assert f"the images of {tiny_dataset.name} have changed since {tmp_path}" in capsys.readouterr().err
+    assert not (tmp_path / "accuracy.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("trained_on", "hint"),
     [
