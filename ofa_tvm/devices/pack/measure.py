@@ -155,7 +155,8 @@ def main() -> int:
         return 2
     results, damaged = read_lines(folder / RESULTS)
     answers = [record for record in results if "id" in record and record.get("round") == manifest["round"]]
-    usable = [record for record in answers if is_answer(record)]
+    subnets = {entry["id"] for entry in entries if "reference" in entry}
+    usable = [record for record in answers if is_answer(record, str(record["id"]) in subnets)]
     damaged += len(answers) - len(usable)
     if damaged:
         print(f"{damaged} damaged lines of {RESULTS} are measured again", file=sys.stderr)

@@ -8,25 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, Field, TypeAdapter
 
 from ofa_tvm.devices.pack import pack_files
 from ofa_tvm.devices.pack.entries import COPY, PackEntry, read_entries
 from ofa_tvm.devices.pack.measure import FIRST
-from ofa_tvm.devices.pack.wholeness import LEAST_MS
+from ofa_tvm.devices.pack.wholeness import is_answer
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target import TargetSpec
 from ofa_tvm.spaces import get_space
 from ofa_tvm.support.console import warn
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, append_jsonl
-from ofa_tvm.support.typed import Count, Millijoules, Milliseconds, read_form, read_lines, validated
-from ofa_tvm.tuner.latency_records import LATENCY_RECORD, LatencyRecord, append_records, read_records
+from ofa_tvm.support.typed import Count, read_form, read_lines
+from ofa_tvm.tuner.latency_records import LatencyRecord, append_records, read_records
 from ofa_tvm.tuner.log import TuningLog
 from ofa_tvm.tuner.measured_traces import keep_traces
-from ofa_tvm.tuner.trial import TrialResult, TrialStatus
+from ofa_tvm.tuner.trial import TrialResult
 
 IMPORTS_FILE = "packs.jsonl"
 OLDEST_SCHEMA = 2
@@ -34,9 +33,6 @@ OLDEST_SCHEMA = 2
 COMPUTE_CAPABILITY = re.compile(r"\d+\.\d")
 UNKNOWN = "unknown"
 """In names of devices that nothing tells, as ``measure.py`` writes them, too."""
-Told = Annotated[Milliseconds, Field(ge=LEAST_MS)]
-MOST_SECONDS = 253402300800
-"""Since 1970, of the years that have four digits."""
 
 
 @dataclass(frozen=True)
@@ -78,33 +74,6 @@ class PackManifest(BaseModel):
     conditions: Record
 
 
-class _Answer(BaseModel):
-    """A line of results."""
-
-    id: str
-    status: TrialStatus
-    times_ms: tuple[Told, ...] = ()
-    reference_ms: tuple[Told, ...] = ()
-    figures: tuple[tuple[float, ...], ...] = ()
-    energy_mj: Millijoules | None = None
-    at: Annotated[float, Field(gt=0, lt=MOST_SECONDS)] | None = None
-    error: str = ""
-    is_checked: bool | None = None
-
-    @model_validator(mode="after")
-    def _has_times(self) -> Self:
-        if (self.status == "ok") != bool(self.times_ms):
-            raise ValueError("a result that is ok, and no other, has times")
-        if self.status == "ok" and self.is_checked is False:
-            raise ValueError("its output was not checked")
-        return self
-
-    @property
-    def result(self) -> TrialResult:
-        """What it told of a candidate."""
-        return TrialResult(self.status, self.times_ms, self.error[:300], bool(self.is_checked))
-
-
 class _Import(BaseModel):
     """A line of ``packs.jsonl``."""
 
@@ -115,7 +84,7 @@ class _Import(BaseModel):
     device: Record
 
 
-_MANIFEST, _ANSWER, _IMPORT = TypeAdapter(PackManifest), TypeAdapter(_Answer), TypeAdapter(_Import)
+_MANIFEST, _IMPORT = TypeAdapter(PackManifest), TypeAdapter(_Import)
 
 
 def read_manifest(folder: Path, target: TargetSpec) -> PackManifest:
@@ -155,24 +124,15 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
     _check_chip(target, device)
     candidates = {entry.id: entry.candidate for entry in entries if entry.candidate is not None}
     subnets = {entry.id: entry for entry in entries if entry.candidate is None}
-    answers = [
-        _answer({"is_checked": False, **record} if str(record.get("id")) in candidates else record)
-        for record in records
-        if str(record.get("id")) in candidates.keys() | subnets.keys()
-    ]
+    told = [record for record in records if str(record.get("id")) in candidates.keys() | subnets.keys()]
+    answers = [record for record in told if is_answer(record, str(record["id"]) in subnets)]
+    damaged += len(told) - len(answers)
     best = {
-        answer.id: (candidates[answer.id], answer.result)
-        for answer in answers
-        if answer is not None and answer.id in candidates
+        record["id"]: (candidates[record["id"]], _result(record)) for record in answers if record["id"] in candidates
     }
-    timed = [
-        (answer.id, _latency_record(subnets[answer.id], answer))
-        for answer in answers
-        if answer and answer.id in subnets
-    ]
-    found = {identity: record for identity, record in timed if record is not None}
-    damaged += answers.count(None) + sum(record is None for _, record in timed)
-    latencies = _new(tuning_log.folder, [record for _, record in timed if record is not None])
+    timed = [record for record in answers if record["id"] in subnets]
+    found = {record["id"] for record in timed}
+    latencies = _new(tuning_log.folder, [_latency_record(subnets[record["id"]], record) for record in timed])
     failed = [record for record in latencies if record.status != "ok"]
     if damaged:
         warn(f"{folder / pack_files.RESULTS}: {damaged} damaged lines are left out; measure.py measures them again")
@@ -210,12 +170,10 @@ def import_kernels(folder: Path, target: TargetSpec, tuning_log: TuningLog) -> I
     )
 
 
-def _answer(record: Record) -> _Answer | None:
-    """A line; None where it makes no sense."""
-    try:
-        return validated(_ANSWER, record)
-    except ValueError:
-        return None
+def _result(record: Record) -> TrialResult:
+    """What a line told of a candidate."""
+    status = record["status"]
+    return TrialResult(status, _numbers(record, "times_ms"), _error(record), is_checked=status == "ok")
 
 
 def _new(folder: Path, found: Sequence[LatencyRecord]) -> list[LatencyRecord]:
@@ -229,28 +187,32 @@ def _new(folder: Path, found: Sequence[LatencyRecord]) -> list[LatencyRecord]:
     return [record for identity, record in new.items() if identity not in known]
 
 
-def _latency_record(entry: PackEntry, answer: _Answer) -> LatencyRecord | None:
-    """The latency record of an answer; None where it makes no sense. Packs of older versions have no figures."""
-    if len(answer.reference_ms) != len(answer.times_ms) or answer.at is None or entry.space is None:
-        return None
-    record = {
-        "space": entry.space,
-        "subnet": entry.subnet,
-        "status": answer.status,
-        "times_ms": answer.times_ms,
-        "reference_ms": answer.reference_ms,
-        "figures": answer.figures,
-        "energy_mj": answer.energy_mj,
-        "schedules": entry.schedules,
-        "provenance": "measured",
-        "measured_at": datetime.fromtimestamp(answer.at, UTC).isoformat(timespec="milliseconds"),
-        "error": answer.error[:300],
-        "classes": None if entry.classes == get_space(entry.space).classes else entry.classes,
-    }
-    try:
-        return validated(LATENCY_RECORD, record)
-    except ValueError:
-        return None
+def _latency_record(entry: PackEntry, record: Record) -> LatencyRecord:
+    """What a line told of a subnet. Packs of older versions have no figures."""
+    assert entry.space and entry.subnet and entry.schedules is not None
+    return LatencyRecord(
+        space=entry.space,
+        subnet=entry.subnet,
+        status=record["status"],
+        times_ms=_numbers(record, "times_ms"),
+        reference_ms=_numbers(record, "reference_ms"),
+        figures=tuple(tuple(map(float, figures)) for figures in record.get("figures", ())),
+        energy_mj=record.get("energy_mj"),
+        schedules=entry.schedules,
+        provenance="measured",
+        measured_at=datetime.fromtimestamp(record["at"], UTC).isoformat(timespec="milliseconds"),
+        error=_error(record),
+        classes=None if entry.classes == get_space(entry.space).classes else entry.classes,
+    )
+
+
+def _numbers(record: Record, name: str) -> tuple[float, ...]:
+    return tuple(map(float, record.get(name, ())))
+
+
+def _error(record: Record) -> str:
+    """As text that can be written: names of files that are not UTF-8 come as halves of letters."""
+    return str(record.get("error", "")).encode(errors="replace").decode()[:300]
 
 
 def _records(folder: Path, name: str) -> tuple[list[Record], int]:

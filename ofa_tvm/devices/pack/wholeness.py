@@ -23,10 +23,14 @@ OF_FORMS: dict[str, Kinds] = {
 """What must be said, and the kind of it: of all libraries, and of those of each form."""
 
 STATUSES = ("ok", "failed", "wrong_output", "crashed", "timed_out")
-LEAST_MS = 1e-6
-"""No time is shorter: light goes a foot in it."""
+LEAST_MS, MOST_MS = 5e-6, 1e7
+"""No kernel is done in twenty cycles, the shortest of our networks takes a hundred; and none takes hours."""
 MOST = 1e9
-"""Of milliseconds and millijoules."""
+"""Of millijoules, and of any figure."""
+MOST_SECONDS = 253402300799
+"""Since 1970, of the years that have four digits."""
+FIGURES = 10
+"""Of a window: six times, then how many calls there were, and three numbers that may be 0."""
 
 
 def what_lacks(folder: Path) -> str:
@@ -65,21 +69,48 @@ def _lacking_of_entry(entry: Record) -> str:
     return _lacking(entry["reference"], {**OF_LIBRARY, "inputs": list})
 
 
-def is_answer(record: Record) -> bool:
-    """Whether a line of results says what became of an entry, with times that can be."""
-    if not isinstance(record.get("id"), str) or record.get("status") not in STATUSES:
+def is_answer(record: Record, of_subnet: bool) -> bool:
+    """Whether a line of results says what became of an entry, with numbers that can be.
+
+    What this refuses is left out by the import and measured again by ``measure.py``: nothing else decides that.
+
+    Args:
+        record: the line's.
+        of_subnet: whether the entry is a subnet, whose line also says when, and what the reference subnet took;
+            otherwise it is a kernel's candidate, whose output counts only if it was checked.
+    """
+    status, at = record.get("status"), record.get("at")
+    if not isinstance(record.get("id"), str) or status not in STATUSES or not isinstance(record.get("error", ""), str):
         return False
-    times, others = record.get("times_ms", []), record.get("reference_ms", [])
-    if not isinstance(times, list) or not isinstance(others, list) or bool(times) != (record["status"] == "ok"):
+    if status == "ok" and record.get("is_checked", of_subnet) is not True:
         return False
-    energy = record.get("energy_mj")
-    if (record.get("is_checked") is False and record["status"] == "ok") or not all(map(_is_amount, times + others)):
+    if not (_is_number(at, 1, MOST_SECONDS) or (at is None and not of_subnet)):
         return False
-    return all(time >= LEAST_MS for time in times + others) and (energy is None or _is_amount(energy))
+    energy = record.get("energy_mj")  # a GPU draws a watt at least, so no fewer millijoules than milliseconds
+    return _has_times(record, of_subnet) and (energy is None or _is_number(energy, LEAST_MS, MOST))
 
 
-def _is_amount(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < MOST
+def _has_times(record: Record, of_subnet: bool) -> bool:
+    """Whether there are times where it is ok, and only there; a subnet's with as many of the reference."""
+    times, others, figures = (record.get(name, []) for name in ("times_ms", "reference_ms", "figures"))
+    if not all(isinstance(values, list) for values in (times, others, figures)):
+        return False
+    if bool(times) != (record["status"] == "ok") or (of_subnet and len(times) != len(others)):
+        return False
+    if not all(_is_number(time, LEAST_MS, MOST_MS) for time in times + others):
+        return False
+    return not figures or (len(figures) == len(times) and all(map(_is_window, figures, times)))
+
+
+def _is_window(figures: object, time: float) -> bool:
+    """Whether these are a window's figures, see ``timing.window.Window`` in ofa_tvm, and its time is the first."""
+    if not isinstance(figures, list) or len(figures) != FIGURES or not all(_is_number(one, 0, MOST) for one in figures):
+        return False
+    return bool(figures[0] == time and min(figures[:6]) > 0 and figures[6] >= 1)
+
+
+def _is_number(value: object, least: float, most: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
 def damaged_files(folder: Path, files: Record, entries: list[Record]) -> list[str]:

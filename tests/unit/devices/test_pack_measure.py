@@ -168,7 +168,8 @@ def test_sealed_lines_that_do_not_say_what_is_needed_are_refused(tmp_path, manif
 @pytest.mark.parametrize(
     ("odd", "left"),
     [
-        ({"status": "ok", "times_ms": [0.5]}, 0),
+        ({"status": "ok", "times_ms": [0.5], "is_checked": True}, 0),
+        ({"status": "ok", "times_ms": [0.5]}, 1),
         ({"status": "crashed"}, 0),
         ({"status": "ok", "times_ms": [float("nan")]}, 1),
         ({"status": "ok", "times_ms": [-0.5]}, 1),

@@ -11,13 +11,14 @@ from ofa_tvm.devices.pack import pack_files
 from ofa_tvm.devices.pack.entries import packed
 from ofa_tvm.devices.pack.measure import FIRST
 from ofa_tvm.devices.pack.reader import OLDEST_SCHEMA, import_kernels
-from ofa_tvm.devices.pack.wholeness import is_answer
+from ofa_tvm.devices.pack.wholeness import LEAST_MS, is_answer
 from ofa_tvm.devices.pack.writer import SCHEMA
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.pack_rounds import Exported, PackRound
 from ofa_tvm.reporting.tuning_text import lost_results, pack_text
 from ofa_tvm.spaces import MBV3_CIFAR as SPACE
 from ofa_tvm.support.errors import UserError
+from ofa_tvm.support.typed import MAX_MS
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.latency_records import read_records
 from ofa_tvm.tuner.log import TuningLog
@@ -252,14 +253,62 @@ def test_an_output_that_was_not_checked_does_not_win(pack, log):
     assert not log.kernels
 
 
-@pytest.mark.parametrize(
-    ("change", "is_taken"),
-    [({}, True), ({"times_ms": [1e-30]}, False), ({"times_ms": [0.3, 1e-7]}, False), ({"is_checked": False}, False)],
-)
-def test_what_no_clock_tells_is_not_taken_and_measured_again(pack, log, change, is_taken):
-    record = {**ok(0, 0.3), **change}
+ODD: list[tuple[dict[str, object], bool]] = [
+    ({}, True),
+    ({"times_ms": [1]}, True),
+    ({"times_ms": [1e-30]}, False),
+    ({"times_ms": [1e-6]}, False),
+    ({"times_ms": [LEAST_MS]}, True),
+    ({"times_ms": [0.3, 1e-7]}, False),
+    ({"times_ms": [MAX_MS]}, True),
+    ({"times_ms": [1e8]}, False),
+    ({"times_ms": [10**400]}, False),
+    ({"times_ms": [True]}, False),
+    ({"times_ms": None}, False),
+    ({"is_checked": False}, False),
+    ({"is_checked": None}, False),
+    ({"is_checked": "yes"}, False),
+    ({"is_checked": 1}, False),
+    ({"is_checked": 0}, False),
+    ({"at": "now"}, False),
+    ({"at": -1}, False),
+    ({"at": 1e30}, False),
+    ({"energy_mj": 1e9}, True),
+    ({"energy_mj": 2e9}, False),
+    ({"energy_mj": True}, False),
+    ({"reference_ms": 3}, False),
+    ({"figures": [[float("inf")] * 10]}, False),
+    ({"error": 7}, False),
+    ({"error": None}, False),
+    ({"error": "\ud800"}, True),
+    ({"status": ["ok"]}, False),
+    ({"status": "failed"}, False),
+    ({"status": "failed", "times_ms": []}, True),
+    ({"status": "failed", "times_ms": [], "is_checked": "yes"}, True),
+    ({"status": "failed", "times_ms": [], "error": 7}, False),
+    ({"status": "failed", "times_ms": [], "error": "\ud800"}, True),
+    ({"id": 7}, False),
+]
+
+
+@pytest.mark.parametrize("of_subnet", [False, True])
+@pytest.mark.parametrize(("change", "is_sound"), ODD)
+def test_the_import_takes_what_measure_py_keeps_and_nothing_else(pack, log, change, is_sound, of_subnet):
+    if of_subnet:
+        subnet = {"space": "mbv3-cifar", "classes": 10, "subnet": SPACE.largest.key, "schedules": "s"}
+        pack_files.append_line(pack / pack_files.ENTRIES, {"id": "7", **subnet})
+        record = {"id": "7", **SUBNET, "figures": [], **change}
+        if "times_ms" in change and isinstance(change["times_ms"], list):
+            record["reference_ms"] = [0.5] * len(change["times_ms"])
+    else:
+        record = {**ok(0, 0.3), **change}
     measured(pack, record)
-    assert (taken(pack, log).results, is_answer(record)) == (is_taken, is_taken)
+    done = taken(pack, log)
+    assert (done.results + done.subnets + done.failed_subnets, is_answer(record, of_subnet)) == (is_sound, is_sound)
+    if of_subnet or record["id"] != 7:
+        assert done.damaged == (not is_sound)
+    assert len(read_records(log.folder, SPACE.name)) == (is_sound and of_subnet), "what was written can be read"
+    assert (KERNEL in TuningLog(TARGET, log.root).kernels) == (is_sound and not of_subnet)
 
 
 def test_results_of_another_device_are_refused(pack, log):
