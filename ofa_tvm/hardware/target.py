@@ -9,13 +9,14 @@ import math
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ofa_tvm.hardware.llvm_names import check_names
 from ofa_tvm.hardware.machine import cpu_name, local_gpu, package_version
 from ofa_tvm.support.dtype import DTYPE_SUFFIX, DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record
+from ofa_tvm.support.text import shortened
 
 TargetAttributes = dict[str, Any]
 """What TVM's ``Target`` takes."""
@@ -34,6 +35,28 @@ TEMPLATE_LIMITS = {
     "thread_warp_size": 32,
 }
 """What kernels from templates keep to, whatever a GPU may have."""
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"{shortened(text)!a} has letters that cannot be printed")
+    return text
+
+
+def _word(text: str) -> str:
+    if not text or " " in text:
+        raise ValueError(f"'{shortened(text)}' is no word: it is empty or has spaces")
+    return text
+
+
+def _program(text: str) -> str:
+    if not text or text.startswith("-"):
+        raise ValueError(f"'{shortened(text)}' names no program; a C++ compiler links, for example g++")
+    return text
+
+
+Printable = Annotated[str, AfterValidator(_printable)]
+Word = Annotated[Printable, AfterValidator(_word)]
 
 
 class _Part(BaseModel):
@@ -64,8 +87,8 @@ class CompilerTarget(_Part):
     mcpu: str
     mtriple: str | None = None
     mattr: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
-    device: str | None = None
+    keys: tuple[Word, ...] = ()
+    device: Word | None = None
     gpu: Gpu | None = None
 
     @model_validator(mode="after")
@@ -92,15 +115,15 @@ class CompilerTarget(_Part):
 class Toolchain(_Part):
     """Host tools that link a library for the target."""
 
-    linker: str
+    linker: Annotated[Printable, AfterValidator(_program)]
 
 
 class Measure(_Part):
     """How a subnet is timed: number of windows, length of one in ms, and the least seconds from one to the next."""
 
-    windows: int = Field(ge=3)
-    window_ms: float = Field(gt=0)
-    gap_s: float = Field(ge=0)
+    windows: int = Field(ge=3, le=1000)
+    window_ms: float = Field(ge=1, le=60_000)
+    gap_s: float = Field(ge=0, le=3600)
 
 
 class Tuning(_Part):
@@ -111,11 +134,11 @@ class Tuning(_Part):
     beside a trial that counts (None: no limit here, where times are scaled; boards have limits of their own).
     """
 
-    trials_per_kernel: int = Field(gt=0)
-    batch: int = Field(gt=0)
-    timeout_s: float = Field(gt=0)
-    repeats: int = Field(gt=0)
-    min_repeat_ms: int = Field(gt=0)
+    trials_per_kernel: int = Field(gt=0, le=1_000_000)
+    batch: int = Field(gt=0, le=10_000)
+    timeout_s: float = Field(ge=0.1, le=86_400)
+    repeats: int = Field(gt=0, le=10_000)
+    min_repeat_ms: int = Field(gt=0, le=60_000)
     max_noise: float | None = Field(default=None, gt=1, allow_inf_nan=False)
 
 
@@ -130,8 +153,8 @@ class Rpc(_Part):
     """
 
     tracker_env: str
-    key: str
-    session_timeout_s: int = Field(gt=0)
+    key: Printable
+    session_timeout_s: int = Field(gt=0, le=86_400)
     cores: tuple[Annotated[int, Field(ge=0, lt=63)], ...] = ()
 
 
@@ -184,10 +207,10 @@ class TargetSpec(_Part):
 
     schema_version: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)
     name: str
-    description: str
+    description: Printable
     device: DeviceKind
-    threads: int = Field(gt=0)
-    batch: int = Field(gt=0)
+    threads: int = Field(gt=0, le=1024)
+    batch: int = Field(gt=0, le=4096)
     dtype: DType
     library_suffix: str = Field(pattern=r"^\.[A-Za-z0-9.]+$")
     target: CompilerTarget

@@ -89,7 +89,28 @@ def test_an_unknown_target_names_the_known_ones(name):
         ('device = "local"', 'device = "moon"', "key 'device': Input should be 'local'"),
         ("schema = 1", "schema = 2", "key 'schema': Input should be less"),
         ("threads = 1", "threads = ", "is not valid TOML"),
-        ("threads = 1", "threads = 4096", "key 'threads': 4096 threads, but this process may use"),
+        ("threads = 1", "threads = 1024", "key 'threads': 1024 threads, but this process may use"),
+        ("threads = 1", "threads = 4096", "key 'threads': Input should be less than or equal to 1024, not 4096"),
+        ("batch = 1\n", "batch = 9223372036854775807\n", "key 'batch': Input should be less than or equal to 4096"),
+        ("windows = 3", "windows = 1000000", "key 'measure.windows': Input should be less than or equal to 1000"),
+        ("gap_s = 1", "gap_s = 1e9", "key 'measure.gap_s': Input should be less than or equal to 3600"),
+        ("window_ms = 60", "window_ms = 1e300", "key 'measure.window_ms': Input should be less than or equal to 60000"),
+        ("window_ms = 60", "window_ms = 1e-300", "key 'measure.window_ms': Input should be greater than or equal to 1"),
+        ("trials_per_kernel = 24", "trials_per_kernel = 9223372036854775807", "key 'tuning.trials_per_kernel': Input"),
+        ("batch = 4", "batch = 9223372036854775807", "key 'tuning.batch': Input should be less than or equal to 10000"),
+        ("timeout_s = 20", "timeout_s = 1e-9", "key 'tuning.timeout_s': Input should be greater than or equal to 0.1"),
+        ("repeats = 7", "repeats = 1000000000", "key 'tuning.repeats': Input should be less than or equal to 10000"),
+        ("min_repeat_ms = 4", "min_repeat_ms = 1000000000", "key 'tuning.min_repeat_ms': Input should be less than"),
+        ('linker = "g++"', 'linker = ""', "key 'toolchain.linker': '' names no program"),
+        ('linker = "g++"', 'linker = "-v"', "key 'toolchain.linker': '-v' names no program"),
+        (
+            "CPU of this machine",
+            "\\u001b[31m",
+            "key 'description': 'x86-64 \\x1b[31m' has letters that cannot be printed",
+        ),
+        ("CPU of this machine", "\\u202etxt", "key 'description': 'x86-64 \\u202etxt' has letters that cannot"),
+        ("[target]", '[target]\nkeys = ["cpu", "a b"]', "key 'target.keys.1': 'a b' is no word"),
+        ("[target]", '[target]\ndevice = "\\n"', "key 'target.device': '\\n' has letters that cannot be printed"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_key(write, old, new, problem):
@@ -98,6 +119,11 @@ def test_a_wrong_file_is_named_with_its_key(write, old, new, problem):
         load_target(path)
     assert path in str(caught.value)
     assert problem in str(caught.value)
+
+
+def test_a_batch_on_the_command_line_has_the_files_limit():
+    with pytest.raises(UserError, match="key 'batch': Input should be less than or equal to 4096, not 5000"):
+        load_target("x86", batch=5000)
 
 
 def test_all_problems_are_named_at_once(write):
