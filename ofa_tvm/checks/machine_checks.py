@@ -52,6 +52,8 @@ def machine_checks() -> Iterator[Check]:
     yield _package("onnx", "onnx", "pip install onnx", "warn")
     for engine in ("onnxruntime", "openvino"):
         yield _package(f"{engine} (optional)", engine, f"pip install {engine}: bench then compares with it", "warn")
+    lite_rt = "pip install ai-edge-litert: bench then compares with it"
+    yield _package("LiteRT (optional)", "ai_edge_litert.interpreter", lite_rt, "warn")
     yield _tool("linker", ("g++",), "install g++, e.g. apt install g++", "fail")
     yield _tool("C compiler", ("cc", "gcc", "clang"), "install gcc: training is then several times faster", "warn")
     yield _runner_header()
@@ -130,7 +132,7 @@ def _package(name: str, module: str, fix: str, otherwise: Status = "fail") -> Ch
     except Exception as error:  # a broken installation may raise anything
         reason = error.what if isinstance(error, OfaTvmError) else f"cannot be imported: {error}"
         return Check(name, otherwise, reason, fix)
-    version = getattr(sys.modules[module], "__version__", "present")
+    version = getattr(sys.modules[module.partition(".")[0]], "__version__", "present")
     return Check(name, "ok", str(version))
 
 

@@ -10,6 +10,7 @@ MEANINGS = {
     "onnx": "adopt reads models with it, deploy writes model.onnx",
     "onnxruntime (optional)": "another engine that bench compares with; adopt checks models against it",
     "openvino (optional)": "another engine that bench compares with",
+    "LiteRT (optional)": "another engine that bench compares with",
     "linker": "links kernels, libraries and the runner: nothing is tuned, searched or deployed without it",
     "C compiler": "compiles a few steps of training, which is several times slower without",
     "runner's header": "lets the program 'run' of a bundle read .png and .jpg",

@@ -73,6 +73,14 @@ def test_a_package_that_breaks_on_import_fails_its_check(tmp_path, monkeypatch):
     assert found == Check("broken", "fail", "cannot be imported: wrong build", "install it again")
 
 
+def test_a_package_tells_the_version_of_its_root(tmp_path, monkeypatch):
+    (tmp_path / "some_package").mkdir()
+    (tmp_path / "some_package" / "__init__.py").write_text("__version__ = '2.3'")
+    (tmp_path / "some_package" / "part.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert checks._package("some", "some_package.part", "install it") == Check("some", "ok", "2.3")
+
+
 def test_versions_of_tvm_that_crash_are_named(monkeypatch):
     def refuse():
         raise UserError("this pair crashes", "pip install another")
