@@ -19,10 +19,10 @@ from ofa_tvm.compiler.loaded_model import load_anew
 from ofa_tvm.data.dataset import Dataset, Split
 from ofa_tvm.graph.kernel import Winners
 from ofa_tvm.graph.mixed import Unit, kept_in_float32, kept_layers, units
+from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.hardware.target import TargetSpec
-from ofa_tvm.hardware.target_files import load_target
-from ofa_tvm.measurement.classifier import Classifier
+from ofa_tvm.measurement.classifier import Classifier, classifiers
 from ofa_tvm.spaces.subnet_blocks import block_of_call
 from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.subnet import Subnet
@@ -49,8 +49,6 @@ def all_winners(tuning_log: TuningLog) -> Winners:
 @dataclass(frozen=True)
 class PrecisionByBlock:
     """An int8 network whose blocks may stay float32.
-
-    What int8 kernels compute is the same on every CPU, so this machine's stand in for those of others.
 
     Args:
         dataset: its held-out images decide.
@@ -170,18 +168,13 @@ class PrecisionByBlock:
         return kept_in_float32(self.subnet.network, self.weights, [layer for unit in kept for layer in unit])
 
     def _logits(self, evaluator: Evaluator, kept: Collection[Unit]) -> NDArray[np.float32]:
-        target, winners = self._here
-        copies = max(1, process_cores() // target.threads)
-        network = self.subnet.network
-        return evaluator.logits(self.subnet, Classifier(network, self._weights(kept), target, winners, copies))
+        return evaluator.logits(self.subnet, self._library(self.subnet.network, self._weights(kept)))
 
     @cached_property
-    def _here(self) -> tuple[TargetSpec, Winners]:
-        if self.target.is_this_cpu:
-            return self.target, all_winners(self.tuning_log)
-        target = load_target("x86", dtype="int8")
-        codegen_of(target)  # says what this machine lacks
-        return target, {}
+    def _library(self) -> Callable[[NetworkSpec, Weights], Classifier]:
+        library = classifiers(self.target, all_winners(self.tuning_log), process_cores())
+        assert library is not None, "int8 runs on every CPU"
+        return library
 
     def _time_ratio(self, mixed: Weights) -> float:
         """Time of a call over that of int8 alone."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ofa_tvm.compiler.codegen import codegen_of
 from ofa_tvm.compiler.cpu.assembler import assemble
 from ofa_tvm.compiler.cpu.object_cache import ObjectCache
 from ofa_tvm.compiler.loaded_model import LoadedModel, load_anew
@@ -16,6 +18,7 @@ from ofa_tvm.graph.kernel import Winners
 from ofa_tvm.graph.network import NetworkSpec
 from ofa_tvm.graph.weights import Weights
 from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.hardware.target_files import load_target
 
 BATCH = 50
 """Images of one call."""
@@ -54,3 +57,27 @@ class Classifier:
         with ThreadPoolExecutor(len(self._models)) as pool:
             list(pool.map(run, range(len(self._models)), self._models))
         return np.concatenate(logits)[:count]
+
+
+def classifiers(
+    target: TargetSpec, winners: Winners, cores: int
+) -> Callable[[NetworkSpec, Weights], Classifier] | None:
+    """What makes classifiers of a target's networks on this machine; None where its CPU computes something else.
+
+    What int8 kernels compute is the same on every CPU, so this one stands in for others.
+
+    Args:
+        target: what the networks are for.
+        winners: its tuned schedules by kernel, which another CPU does without.
+        cores: that they may use.
+
+    Raises:
+        UserError: this CPU lacks the instructions of int8.
+    """
+    if not target.is_this_cpu:
+        if target.dtype != "int8":
+            return None
+        target, winners = load_target("x86", dtype="int8"), {}
+        codegen_of(target)  # says what this machine lacks
+    copies = max(1, cores // target.threads)
+    return lambda network, weights: Classifier(network, weights, target, winners, copies)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ofa_tvm.accuracy.doubt import doubts
 from ofa_tvm.accuracy.ofa_predictor import OfaPredictor
@@ -18,9 +18,6 @@ from ofa_tvm.accuracy.samples import (
 from ofa_tvm.accuracy.source import AccuracySource, EvaluatedAccuracy, PublishedAccuracy
 from ofa_tvm.accuracy.uncertainty import standard_error
 from ofa_tvm.data import known_classes
-from ofa_tvm.graph.network import NetworkSpec
-from ofa_tvm.graph.weights import Weights
-from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.nas.result import Pick
 from ofa_tvm.nas.target_search import TargetSearch
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
@@ -29,9 +26,6 @@ from ofa_tvm.support.console import log, warn
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
-
-if TYPE_CHECKING:
-    from ofa_tvm.supernet.evaluate import Library, Logits
 
 
 class OpenedAccuracy(NamedTuple):
@@ -111,27 +105,8 @@ def _numbered(pick: Pick, number: int) -> Pick:
     return pick.model_copy(update={"number": number})
 
 
-def _own_library(search: TargetSearch, threads: int) -> Library | None:
-    """Runs subnets by their compiled code, three times as fast as torch; None where this CPU is not the target.
-
-    What int8 kernels compute is the same on every CPU, so this one stands in for others.
-    """
-    target, winners = search.target, search.log.winners
-    if not target.is_this_cpu:
-        if target.dtype != "int8":
-            return None
-        target, winners = load_target("x86", dtype="int8"), {}
-    copies = max(1, threads // target.threads)
-
-    def library(network: NetworkSpec, weights: Weights) -> Logits:
-        from ofa_tvm.measurement.classifier import Classifier
-
-        return Classifier(network, weights, target, winners, copies)
-
-    return library
-
-
 def _evaluated(named: Path, path: Path, facts: SupernetFacts, how: Evaluation, search: TargetSearch) -> OpenedAccuracy:
+    from ofa_tvm.measurement.classifier import classifiers
     from ofa_tvm.supernet.checkpoint import load_supernet
     from ofa_tvm.supernet.evaluate import Evaluator, supernet_images
     from ofa_tvm.supernet.held_out import open_held_out
@@ -141,7 +116,8 @@ def _evaluated(named: Path, path: Path, facts: SupernetFacts, how: Evaluation, s
         threads = use_host_threads(how.host_threads)
         supernet, _ = load_supernet(path)
         dataset = supernet_images(how.data, facts, named, log)
-        library = _own_library(search, threads)
+        # compiled code is three times as fast as torch
+        library = classifiers(search.target, search.log.winners, threads)
         dtype = search.target.dtype
         # bfloat16 and float16 keep accuracies within their own error: they are float32's, and picks are tested in it.
         counted: DType = "int8" if dtype == "int8" else "float32"
