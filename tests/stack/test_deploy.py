@@ -39,7 +39,7 @@ from ofa_tvm.supernet.checkpoint import load_supernet, save_supernet
 from ofa_tvm.supernet.evaluate import Evaluator
 from ofa_tvm.supernet.facts import SupernetFacts
 from ofa_tvm.supernet.model import Supernet
-from ofa_tvm.support.errors import OfaTvmError
+from ofa_tvm.support.errors import OfaTvmError, UserError
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import estimated
 from ofa_tvm.support.shipped import shipped_folder
@@ -351,6 +351,20 @@ def test_bad_input_ends_with_2(run, checkpoint, tmp_path, capsys):
     refused("unknown target", "--subnet", "largest", "--target", "abacus")
     refused("result.json is missing", "--from", str(tmp_path), "--pick", "1")
     refused("are the search's", "--from", search_folder(tmp_path / "s", checkpoint), "--pick", "1", "--target", "x86")
+
+
+def test_other_images_than_the_trainings_are_told_and_never_taken_as_held_out(
+    checkpoint, tiny_dataset, tmp_path, capsys
+):
+    supernet, facts = load_supernet(checkpoint)
+    for trained, said in ((tiny_dataset, ""), (replace(tiny_dataset, held_out=31), "have changed since")):
+        path = tmp_path / "trained" / "supernet.safetensors"
+        save_supernet(path, supernet, replace(facts, training={"data": trained.digest}))
+        deployment = Order(SUBNET, path.parent, load_target("x86")).deployment(None, tmp_path / "logs", 0, None)
+        told = capsys.readouterr().err
+        assert said in told and bool(said) == ("beware" in told)
+    with pytest.raises(UserError, match="held-out images cannot be told"):
+        deployment._mixed(Evaluator(tiny_dataset, tiny_dataset.test).subnet(supernet, supernet.space.parse(SUBNET)), {})
 
 
 def test_images_of_other_classes_are_refused(run, tiny_dataset, monkeypatch, capsys):
