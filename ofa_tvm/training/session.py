@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -148,12 +148,15 @@ class ExpectedTraining:
         return asdict(self) | facts
 
 
-def _remove_if_unused(folder: Path, *, existed: bool) -> None:
-    """Remove what a training that did not begin left in a folder: its lock, and the folder where it made that."""
-    if folder.is_dir() and not (folder / STATE_NAME).exists():
+def _remove_unused_lock(folder: Path) -> None:
+    """Remove the lock that a training that did not begin holds in a folder."""
+    if not (folder / STATE_NAME).exists():
         (folder / LOCK).unlink(missing_ok=True)
-        if not existed and not any(folder.iterdir()):
-            folder.rmdir()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 class TrainingSession:
@@ -182,9 +185,11 @@ class TrainingSession:
             warn("bfloat16 on a CPU: a processor without instructions for it is many times slower than with float32")
         with ExitStack() as holding:
             if writes and is_first_process():  # a folder that cannot be written is reported now, not after hours
-                holding.callback(_remove_if_unused, request.out, existed=request.out.exists())
+                if not request.out.exists():
+                    holding.callback(_remove_if_empty, request.out)
                 request.out.mkdir(parents=True, exist_ok=True)
                 holding.enter_context(held(request.out))
+                holding.callback(_remove_unused_lock, request.out)  # while it is held: never another process's
             self._prepare(start, precision)
             self._holding = holding.pop_all()
 

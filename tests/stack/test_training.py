@@ -625,3 +625,12 @@ def test_a_training_that_cannot_begin_leaves_no_folder(
     assert train.main(["--space", "tiny", "--data", "tiny", "--out", str(out), *options]) == 2
     assert out.exists() == existed
     assert not list(tmp_path.rglob(".*")), "not even a lock"
+
+
+def test_a_refused_training_leaves_the_lock_of_the_one_that_runs(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("ofa_tvm.training.session.load_dataset", forbidden)
+    with held(tmp_path):
+        for _ in range(2):
+            assert train.main(["--out", str(tmp_path)]) == 2
+            assert "is in use by process" in capfd.readouterr().err
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", ".holder"}
