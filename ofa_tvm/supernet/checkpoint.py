@@ -84,10 +84,15 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], SupernetFacts]:
             raise ValueError("its weights are not what their hash says")
     except (SafetensorError, ValueError, OSError) as error:
         raise damaged(path, error) from error
-    infinite = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if infinite:
-        raise damaged(path, ValueError(f"{infinite[0]} holds numbers that are not finite"))
+    if name := not_finite(tensors):
+        raise damaged(path, ValueError(f"{name} holds numbers that are not finite"))
     return tensors, facts
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Name of the first tensor with a number that is not finite; empty where there is none; waits for the device."""
+    found = (name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all())
+    return next(found, "")
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -20,7 +20,7 @@ from ofa_tvm.data.dataset import Dataset
 from ofa_tvm.spaces import SearchSpace
 from ofa_tvm.supernet.augment import CropAndFlip, cut_mix
 from ofa_tvm.supernet.begun_with import differences, options, told
-from ofa_tvm.supernet.checkpoint import load_tensors, save_supernet, save_tensors
+from ofa_tvm.supernet.checkpoint import load_tensors, not_finite, save_supernet, save_tensors
 from ofa_tvm.supernet.elastic import channels_last
 from ofa_tvm.supernet.evaluate import CPU, Evaluator
 from ofa_tvm.supernet.facts import FILE_NAME, SupernetFacts
@@ -174,12 +174,27 @@ class Trainer:
             raise UserError(error.what, hint) from error
 
     def _save(self) -> None:
+        """Save the state, unless the last step was skipped: weights of a training that diverges replace no good ones.
+
+        Raises:
+            UserError: it has diverged.
+        """
+        if self._update.skipped():
+            return
         tensors = {f"model.{name}": tensor for name, tensor in self.supernet.state_dict().items()}
         if self.result is not self.supernet:
             tensors |= {f"mean.{name}": tensor for name, tensor in self.result.state_dict().items()}
         for name, parameter in self.supernet.named_parameters():
             tensors[f"momentum.{name}"] = self._update.momentum(parameter)
+        if not_finite(tensors):
+            raise self._diverged()
         save_tensors(self.folder / STATE_NAME, tensors, self.facts())
+
+    def _diverged(self) -> UserError:
+        lower = min(1.0, self.plan.rate_scale) / 2
+        return UserError(
+            f"training diverged at step {self.steps_done}", f"give another --out, and --set rate_scale={lower:g}"
+        )
 
     # Work ---------------------------------------------------------------------------------------------------
 
@@ -213,7 +228,11 @@ class Trainer:
         return min(self.plan.steps, (self.steps_done // every + 1) * every)
 
     def _train(self, end: int, task: Task) -> None:
-        """Train up to a step, save the state now and then, and report."""
+        """Train up to a step, save the state now and then, and report.
+
+        Raises:
+            UserError: the training has diverged; it may not end with a step that was skipped.
+        """
         self.supernet.train()
         losses: list[Losses] = []
         note = ""
@@ -228,7 +247,10 @@ class Trainer:
                 self._save()
                 saved = time.monotonic()
         speed = (end - first) * self.plan.batch / (time.monotonic() - start)
-        if self.ranks.is_first:
+        skipped = self._update.skipped()
+        if skipped and self.steps_done == self.plan.steps:
+            raise self._diverged()
+        if self.ranks.is_first and not skipped:
             self._report(losses, speed)
             self._save()
         self.ranks.wait()
@@ -266,7 +288,7 @@ class Trainer:
         self.ranks.mean_gradients(self.supernet.parameters())
         self._update(number, self.plan.rate_scale * rate(phase, of_phase))
         if number % LOOK == 0 and self._update.skipped() >= MAX_SKIPPED:
-            raise UserError(f"training diverged at step {number}", "give another --out, and --set rate_scale=0.5")
+            raise self._diverged()
         self.steps_done += 1
         return losses
 
