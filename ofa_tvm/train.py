@@ -14,8 +14,10 @@ from ofa_tvm.supernet.plan import MAX_SEED, MAX_STEPS, Device, Precision, Recipe
 from ofa_tvm.support.command import GOES_ON, HostThreadsOption, JsonFlag, emit, run_command
 from ofa_tvm.training.defaults import BATCH, EPOCHS, GPU_BATCH, KNOWING_EPOCHS, SMALL_BATCH
 
-OPTIONS = ("batch", "seed", "precision", "resolutions")
-"""What of a plan has an option of its own."""
+OPTIONS = {name: name for name in ("recipe", "epochs", "steps", "batch", "seed", "precision")} | {
+    "resolutions": "resolution"
+}
+"""What of a plan has an option of its own, and that option."""
 
 
 def train(
@@ -125,7 +127,7 @@ def _changes(pairs: list[str]) -> dict[str, str]:
         if not equals:
             raise UserError(f"--set {pair} is not NAME=VALUE", "for example --set ema=0")
         if name in OPTIONS:
-            raise UserError(f"--set {name} has an option of its own", f"give --{name.removesuffix('s')}")
+            raise UserError(f"--set {name} has an option of its own", f"give --{OPTIONS[name]} {value}")
         changes[name] = value
     return changes
 

@@ -20,7 +20,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 MAX_STEPS = 10**9
 MAX_SEED = 2**40 - 1
 """A generator of 64 bits takes a seed times a million."""
-MAX_RANDOM, MAX_WINDOW = 1000, 10**6
+MAX_RANDOM, MAX_WINDOW = 16, 10**6
 EVERYTHING: tuple[Elastic, ...] = get_args(Elastic)
 
 
@@ -152,7 +152,7 @@ FIXED = ("recipe", "phases")
 """Fields of a plan that its recipe decides."""
 
 
-def make_plan(recipe: Recipe, steps: int, **values: Any) -> Plan:
+def make_plan(recipe: Recipe, steps: int, /, **values: Any) -> Plan:
     """The plan of a recipe.
 
     Args:

@@ -7,10 +7,27 @@ from numpy.typing import NDArray
 
 from ofa_tvm.spaces import SearchSpace, SubnetConfig
 from ofa_tvm.supernet.plan import Plan
+from ofa_tvm.support.errors import UserError
 
 REUSED = 32
 """Steps of a window for each of its random subnets."""
 Genes = NDArray[np.int64]
+
+
+def require_only(space: SearchSpace, plan: Plan) -> None:
+    """Refuse a plan for a subnet alone that is none of the space, or not at a size that is trained.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not plan.only:
+        return
+    drawn = space.with_resolutions(plan.resolutions)
+    try:
+        drawn.validate(SubnetConfig.parse(plan.only))
+    except UserError as error:
+        hint = f"a subnet of the space reads like only={drawn.smallest.key} or only={drawn.largest.key}"
+        raise UserError(f"only={plan.only[:80]} of a plan: {error.what}", hint) from error
 
 
 def step_subnets(space: SearchSpace, plan: Plan, step: int) -> list[SubnetConfig]:

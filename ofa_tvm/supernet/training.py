@@ -29,7 +29,7 @@ from ofa_tvm.supernet.host_memory import keep_freed_memory
 from ofa_tvm.supernet.model import Supernet
 from ofa_tvm.supernet.plan import Phase, Plan
 from ofa_tvm.supernet.ranks import Ranks
-from ofa_tvm.supernet.sampling import step_subnets
+from ofa_tvm.supernet.sampling import require_only, step_subnets
 from ofa_tvm.supernet.sorting import sort_channels
 from ofa_tvm.supernet.start import Start
 from ofa_tvm.supernet.step import Losses, Step
@@ -89,8 +89,11 @@ class Trainer:
         if space.classes != len(dataset.class_names):
             classes = len(dataset.class_names)
             raise UserError(f"space {space.name} has {space.classes} classes, {dataset.name} {classes}")
-        if len(dataset.train) < plan.batch:
-            raise UserError(f"{dataset.name} has {len(dataset.train)} training images, a batch is {plan.batch}")
+        require_only(space, plan)
+        if (images := len(dataset.train)) < plan.batch:
+            part = f" in a part of {folds}" if folds > 1 and dataset.held_out else ""
+            hint = f"give --batch {images}" + (" or --folds 1" if part else "") if images > 1 else "add images"
+            raise UserError(f"{dataset.name} has {images} training images{part}, a batch is {plan.batch}", hint)
         self.space, self.dataset, self.plan, self.folder, self.device = space, dataset, plan, folder, device
         self.ranks, self._teacher, self._folds, self._start = ranks or Ranks(), teacher, folds, start
         keep_freed_memory()

@@ -28,6 +28,7 @@ def plan_for(
     images: int,
     recipe: Recipe,
     *,
+    fewest: int | None = None,
     epochs: float | None = None,
     steps: int | None = None,
     batch: int | None = None,
@@ -40,6 +41,7 @@ def plan_for(
     Args:
         images: how many.
         recipe: of the training.
+        fewest: images of the smallest part of a cross-validation, which takes the same batch; None where there is none.
         epochs: times each is seen; None for the default, and ``MIN_STEPS`` at least.
         steps: in all, instead of epochs.
         batch: images a step; None for the default.
@@ -52,7 +54,7 @@ def plan_for(
     """
     if batch is None and is_graphed and images >= SMALL:
         batch, values = GPU_BATCH, {"rate_scale": GPU_RATE_SCALE, **values}
-    batch = batch or (min(SMALL_BATCH, images) if images < SMALL else BATCH)
+    batch = batch or (max(2, min(SMALL_BATCH, fewest or images)) if images < SMALL else BATCH)
     if steps is None:
         steps = max(1, round((epochs or (KNOWING_EPOCHS if knows else EPOCHS)) * images / batch))
         steps = steps if epochs is not None else max(MIN_STEPS, steps)

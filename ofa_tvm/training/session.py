@@ -206,9 +206,12 @@ class TrainingSession:
         drawn = space.with_resolutions(request.resolutions)
         if not request.resolutions:
             _warn_of_shrinking(drawn, dataset)
+        folds = request.folds or (FOLDS if dataset.held_out < ENOUGH and request.accuracy_samples else 1)
+        most_held_out = max(part.held_out for part in dataset.folds(folds)) if folds > 1 else dataset.held_out
         plan = plan_for(
             len(dataset.train),
             request.recipe or ("fine-tune" if start else "single-stage"),
+            fewest=len(dataset.all_training) - most_held_out,
             epochs=request.epochs,
             steps=request.steps,
             batch=request.batch,
@@ -221,7 +224,6 @@ class TrainingSession:
         )
         teacher = open_teacher(request.teacher, dataset, device) if request.teacher is not None else None
         self._ranks = joined(device)
-        folds = request.folds or (FOLDS if dataset.held_out < ENOUGH and request.accuracy_samples else 1)
         space = space.with_classes(len(dataset.class_names))
         begun = partial(Trainer, space, plan=plan, device=device, teacher=teacher, ranks=self._ranks, start=start)
         self.trainers = _trainers(begun, dataset, request.out, folds)

@@ -351,8 +351,31 @@ def test_class_count_mismatch(tiny_space, tiny_dataset, tmp_path):
 
 
 def test_batch_larger_than_the_data(tiny_space, tiny_dataset, tmp_path):
-    with pytest.raises(UserError, match="128 training images, a batch is 500"):
+    with pytest.raises(UserError, match=r"128 training images, a batch is 500\n  give --batch 128$"):
         Trainer(tiny_space, tiny_dataset, replace(PLAN, batch=500), tmp_path)
+
+
+def test_a_subnet_of_another_space_alone(tiny_space, tiny_dataset, tmp_path):
+    with pytest.raises(UserError, match=r"only=r99\.3x2 of a plan"):
+        Trainer(tiny_space, tiny_dataset, replace(PLAN, only="r99.3x2"), tmp_path)
+
+
+@pytest.mark.parametrize("change", ["recipe=progressive", "steps=5", "epochs=2", "batch=16", "resolutions=16"])
+def test_what_has_an_option_of_its_own_is_no_value_of_a_plan(tmp_path, capfd, change):
+    assert train.main(["--out", str(tmp_path / "out"), "--set", change]) == 2
+    option = change.replace("resolutions", "resolution").replace("=", " ")
+    assert f"has an option of its own\n  give --{option}\n" in capfd.readouterr().err
+
+
+def test_the_default_batch_fits_the_parts_of_a_cross_validation(tiny_dataset, tmp_path, monkeypatch, capfd):
+    few = replace(tiny_dataset, all_training=tiny_dataset.all_training.take(np.arange(122)), held_out=12)
+    monkeypatch.setattr("ofa_tvm.training.session.load_dataset", lambda *args: few)
+    command = ["--space", "tiny", "--steps", "4", "--folds", "2", "--dry-run", "--json", "--out", str(tmp_path)]
+    assert train.main(command) == 0
+    assert json.loads(capfd.readouterr().out)["plan"]["batch"] == 61
+    assert train.main([*command, "--batch", "64"]) == 2
+    said = capfd.readouterr().err
+    assert "61 training images in a part of 2, a batch is 64\n  give --batch 61 or --folds 1\n" in said
 
 
 def test_diverging_training_is_said(tiny_space, tiny_dataset, tmp_path):
@@ -360,6 +383,26 @@ def test_diverging_training_is_said(tiny_space, tiny_dataset, tmp_path):
     with pytest.raises(UserError, match="diverged at step"):
         Trainer(tiny_space, tiny_dataset, wild, tmp_path).run()
     assert not (tmp_path / STATE_NAME).exists()
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_training_that_ends_while_it_diverges_writes_no_supernet(tiny_space, tiny_dataset, tmp_path, ema):
+    wild = make_plan("single-stage", 9, batch=16, rate_scale=1e30, ema=ema)
+    with pytest.raises(UserError, match=r"diverged at step 9\n.*rate_scale=0.5"):
+        Trainer(tiny_space, tiny_dataset, wild, tmp_path).run()
+    assert not (tmp_path / FILE_NAME).exists()
+    assert Trainer(tiny_space, tiny_dataset, wild, tmp_path).steps_done == 1, "no later state replaced the good one"
+    assert "null" not in (tmp_path / LOG_NAME).read_text()
+
+
+@pytest.mark.parametrize("name", ["weight", "norm.running_mean"])
+def test_numbers_that_are_not_finite_replace_no_state(copy, tiny_space, tiny_dataset, name):
+    before = (copy / STATE_NAME).read_bytes()
+    trainer = Trainer(tiny_space, tiny_dataset, PLAN, copy)
+    dict(trainer.supernet.named_tensors())[f"layers.stem.{name}"].data[0] = float("inf")
+    with pytest.raises(UserError, match="diverged"):
+        trainer._save()
+    assert (copy / STATE_NAME).read_bytes() == before
 
 
 def test_one_bad_step_is_skipped(tiny_space, tiny_dataset, tmp_path, monkeypatch):

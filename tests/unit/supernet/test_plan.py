@@ -7,7 +7,7 @@ import pytest
 
 from ofa_tvm.spaces import MBV3_CIFAR
 from ofa_tvm.supernet.plan import RECIPES, make_plan
-from ofa_tvm.supernet.sampling import step_subnets
+from ofa_tvm.supernet.sampling import require_only, step_subnets
 from ofa_tvm.support.errors import UserError
 
 SPACE = MBV3_CIFAR
@@ -42,11 +42,32 @@ def test_values_are_taken_as_texts():
         ("window", 10**18, "window of a plan cannot be"),
         ("moon", "1", "a plan has no 'moon'"),
         ("phases", "1", "a plan has no 'phases'"),
+        ("recipe", "progressive", "a plan has no 'recipe'"),
+        ("steps", "5", "a plan has no 'steps'"),
+        ("random_subnets", "17", "random_subnets of a plan cannot be '17'"),
     ],
 )
 def test_values_that_cannot_be_are_refused(name, value, said):
     with pytest.raises(UserError, match=said):
         make_plan("single-stage", 10, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("r99.3x2", "resolution 99 is not in"),
+        ("r32.3x2", "has 3 stages"),
+        ("r32.7x4-7x4.7x4-7x4.7x4-7x5", "expand 5 is not in"),
+        ("r24.7x4-7x4.7x4-7x4.7x4-7x4", "resolution 24 is not in"),
+        ("large", "is not a subnet key"),
+    ],
+)
+def test_a_subnet_alone_is_one_of_the_space(key, said):
+    require_only(SPACE, make_plan("single-stage", 10, only=SPACE.smallest.key))
+    plan = make_plan("single-stage", 10, only=key, resolutions=(32,))
+    with pytest.raises(UserError, match=f"only={key} of a plan: .*{said}") as caught:
+        require_only(SPACE, plan)
+    assert SPACE.largest.key in caught.value.hint
 
 
 def test_choices_open_from_the_largest_on():
