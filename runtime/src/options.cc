@@ -14,7 +14,8 @@ const char kUsage[] =
 
 Classifies images with a compiled network. BUNDLE is a bundle's folder (default: where this program lies) or a lone .so.
 
-INPUT  .png .jpg .jpeg   (where this program was built with stb_image) and
+INPUT  .png .jpg .jpeg   (where this program was built with stb_image),
+       .webp             (where, too, the system has libwebp.so.7) and
        .ppm              an image of up to 67 million pixels: its central square is resized and normalised
        .npy              float32 (n, size, size, 3), already normalised; or uint8 images (n, height, width, 3)
        .raw .bin .f32    finite float32 numbers, already normalised
