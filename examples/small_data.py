@@ -1,7 +1,8 @@
 """A small folder of pictures as people have them, to try ``--data imagefolder:PATH`` with.
 
-Five classes of CIFAR-10, 250 training pictures each and all 1,000 test pictures, in many sizes, formats and modes:
-``python examples/small_data.py FOLDER``, then ``python -m ofa_tvm.train --data imagefolder:FOLDER --out DIR``.
+Five classes of CIFAR-10, 250 training and all 1,000 test pictures each (fewer: ``--per-class``, ``--test-per-class``), in
+many sizes, formats and modes: ``python examples/small_data.py FOLDER``, then
+``python -m ofa_tvm.train --data imagefolder:FOLDER --out DIR``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ofa_tvm.data import load_dataset
-from ofa_tvm.support.console import log
+from ofa_tvm.support.console import Task, log
 
 CLASSES = ("airplane", "automobile", "cat", "horse", "ship")
 TURN_BACK = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
@@ -52,20 +53,24 @@ def main() -> None:
     """Write the folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--per-class", type=int, default=250, help="training pictures")
+    parser.add_argument("--per-class", type=int, default=250, help="training pictures of each class")
+    parser.add_argument("--test-per-class", type=int, default=1000, help="test pictures of each class (default: all)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng, dataset = np.random.default_rng(options.seed), load_dataset("cifar10", log)
-    for name in CLASSES:
-        number = dataset.class_names.index(name)
-        for part, split, most in (
-            ("train", dataset.all_training, options.per_class),
-            ("test", dataset.test, len(dataset.test)),
-        ):
-            folder = options.folder / part / name
-            folder.mkdir(parents=True, exist_ok=True)
-            for place, row in enumerate(np.flatnonzero(split.labels == number)[:most]):
-                write(Image.fromarray(split.images[row]), folder / f"{place:04}", rng)
+    parts = (
+        ("train", dataset.all_training, options.per_class),
+        ("test", dataset.test, options.test_per_class),
+    )
+    log(f"writing {options.per_class} training and {options.test_per_class} test pictures of each class ...")
+    with Task("classes", len(CLASSES)) as task:
+        for name in CLASSES:
+            for part, split, most in parts:
+                folder = options.folder / part / name
+                folder.mkdir(parents=True, exist_ok=True)
+                for place, row in enumerate(np.flatnonzero(split.labels == dataset.class_names.index(name))[:most]):
+                    write(Image.fromarray(split.images[row]), folder / f"{place:04}", rng)
+            task.advance()
     log(f"wrote {options.folder}; train with --data imagefolder:{options.folder}")
 
 
