@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ofa_tvm.measurement.pack_rounds import PackRound
 from ofa_tvm.measurement.tuning_session import TuningReport
-from ofa_tvm.reporting.units import RATE
+from ofa_tvm.reporting.units import RATE, duration
 from ofa_tvm.support.command import table
 from ofa_tvm.support.errors import PartialResult
 from ofa_tvm.support.files import Record
@@ -26,7 +26,7 @@ def plan_text(payload: Record, state: Coverage, show_kernels: bool) -> str:
         f"{payload['space']} on {payload['target']} ({payload['fingerprint']}{provenance}): "
         f"{payload['kernels']} kernels, {state.tuned} tuned, {state.fallback} would run their default schedule",
         _gap(state),
-        f"a run would take at most {payload['planned_trials']} trials, about {seconds / 3600:.2f} h",
+        f"a run would take at most {payload['planned_trials']} trials, about {duration(seconds)}",
         f"it would cost: {estimated('tune', seconds, seconds)}",
         f"log: {payload['folder']}",
     ]
@@ -43,7 +43,17 @@ def _gap(state: Coverage) -> str:
 def _mean_subnet(state: Coverage) -> str:
     if state.mean_subnet_ms is not None:
         return f"a mean subnet's take {state.mean_subnet_ms:.3f} ms"
-    return f"{state.fallback_calls:.0%} of a mean subnet's calls run a default schedule: what it takes is not known"
+    return (
+        f"{state.fallback_calls:.0%} of a mean subnet's calls still run a default schedule, so its time is not known yet"
+    )
+
+
+def _more(done: TuningReport) -> list[str]:
+    """What another run would give, where a budget ended this one."""
+    if not done.summary.stopped_by.endswith("budget"):
+        return []
+    gives = "tune the kernels that are left" if done.coverage.fallback else "may find faster schedules"
+    return [f"the same command goes on from here: more trials {gives}"]
 
 
 def _kernel_table(state: Coverage) -> str:
@@ -73,6 +83,7 @@ def tuning_text(payload: Record, done: TuningReport) -> str:
         f"{summary.failures} {failed}; stopped by: {summary.stopped_by}",
         f"{state.tuned} of {payload['kernels']} kernels tuned; {_mean_subnet(state)}",
     ]
+    lines += _more(done)
     report = done.latency_model
     if report is not None:
         rows = [

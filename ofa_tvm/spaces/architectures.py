@@ -86,11 +86,10 @@ def _read(name: str, text: str, file: Path | None, space: SearchSpace) -> list[S
         return _architectures(values, file, space)
     except UserError as error:
         others = [other.name for other in SPACES.values() if other.name != space.name and _fits(values, file, other)]
-        hint = (
-            f"it fits {' and '.join(others)}: give --space {others[0]}, or a supernet of it"
-            if others
-            else (error.hint or FORMS)
-        )
+        hint = error.hint or ("" if others else FORMS)
+        if others:
+            fitting = f"it fits {' and '.join(others)}: give --space {others[0]} without --supernet, or a supernet of it"
+            hint = f"{hint}\nor: {fitting}" if hint else fitting
         raise UserError(f"{name} is not an architecture of {space.name}: {error.what}", hint) from error
 
 

@@ -176,7 +176,7 @@ class Tuner:
             parts.append(kinds_text(failures))
         if times:
             still = sum(times[name] for name in times if self._gain(name, trials_per_kernel) > 0)
-            parts.append(f"{still / sum(times.values()):.0%} of the time may shrink")
+            parts.append(f"more trials may shorten {still / sum(times.values()):.0%} of the tuned time")
         best = best_ms[key]
         return "; ".join([*parts, f"{key} {'failed' if best is None else f'{best * 1e3:.1f} us'}"])
 

@@ -8,18 +8,21 @@ import pytest
 
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.kernel_times import how_to_tune
+from ofa_tvm.measurement.tuning_session import TuningReport
 from ofa_tvm.nas.feasibility import all_infeasible
 from ofa_tvm.nas.objectives import LATENCY
 from ofa_tvm.reporting.interval import interval_text
 from ofa_tvm.reporting.prediction_text import coverage_text
-from ofa_tvm.reporting.tuning_text import _mean_subnet, plan_text
+from ofa_tvm.reporting.tuning_text import _mean_subnet, plan_text, tuning_text
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.spaces.own_model import fixed_model
 from ofa_tvm.support.errors import Infeasible
+from ofa_tvm.support.ledger import estimated
 from ofa_tvm.support.shipped import shipped_folder
 from ofa_tvm.tuner.candidate import Candidate
 from ofa_tvm.tuner.coverage import coverage
 from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.loop import TuningSummary
 from ofa_tvm.tuner.trial import KernelState, TrialResult
 from ofa_tvm.tuner.tuned_space import TunedSpace
 
@@ -69,6 +72,26 @@ def test_a_few_kernels_are_never_summed_to_a_forecast(partly_tuned):
     assert coverage_text(tuned) == ""
 
 
+@pytest.mark.parametrize(
+    ("stopped_by", "is_whole", "said"),
+    [
+        ("trial budget", False, "goes on from here: more trials tune the kernels that are left"),
+        ("time budget", True, "goes on from here: more trials may find faster schedules"),
+        ("nothing left that promises a gain", True, None),
+    ],
+)
+def test_what_more_trials_would_give(partly_tuned, stopped_by, is_whole, said):
+    tuned, tune_all = partly_tuned
+    if is_whole:
+        tune_all()
+    summary = TuningSummary(2, 0, 2, 1.0, stopped_by)
+    done = TuningReport(summary, estimated("tune", 1.0, 1.0), coverage(tuned, tuned.space.resolutions), None)
+    payload = {"kernels": 9, "trials_per_second": 2.0, "provenance": "measured", "folder": "l"}
+    text = tuning_text(payload, done)
+    assert ("goes on" in text) == (said is not None)
+    assert (said or "") in text
+
+
 @pytest.mark.parametrize(("is_tuned", "said"), [(True, "(f, measured): 9 kernels"), (False, "(f): 9 kernels")])
 def test_a_plan_calls_times_measured_where_there_are_any(partly_tuned, is_tuned, said):
     tuned, _ = partly_tuned
@@ -83,7 +106,9 @@ def test_a_plan_calls_times_measured_where_there_are_any(partly_tuned, is_tuned,
         "folder": "l",
     }
     payload = {**facts, "folder": "l", "planned_s": 1, "planned_trials": 5}
-    assert said in plan_text(payload, coverage(tuned, tuned.space.resolutions), show_kernels=False)
+    text = plan_text(payload, coverage(tuned, tuned.space.resolutions), show_kernels=False)
+    assert said in text
+    assert "at most 5 trials, about 1.00 s\n" in text
 
 
 @pytest.mark.parametrize(("supernet", "said"), [(Path("my/model"), "--supernet my/model"), (None, "--supernet FOLDER")])

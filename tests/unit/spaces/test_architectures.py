@@ -164,6 +164,16 @@ def test_the_space_that_fits_is_named(tmp_path):
         read_architectures(path, MBV3_CIFAR)
 
 
+def test_what_does_not_fit_comes_before_the_spaces_that_would(tmp_path):
+    path = written(tmp_path, '{"ks": 3, "e": 2, "d": 2, "r": 224}')
+    with pytest.raises(UserError) as caught:
+        read_architectures(path, MBV3_CIFAR)
+    assert caught.value.what.endswith("resolution 224 is not in space mbv3-cifar")
+    assert caught.value.hint == (
+        "choose one of 24, 28, 32\nor: it fits fused: give --space fused without --supernet, or a supernet of it"
+    )
+
+
 def specialised(space, config, old=False):
     """A specialised network's file, as far as it is read."""
     blocks = [{"name": "ResidualBlock", "conv": {"name": "MBConvLayer"}, "shortcut": None}]

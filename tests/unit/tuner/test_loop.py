@@ -163,9 +163,9 @@ def test_progress_says_the_best_failures_by_kind_and_what_may_still_shrink(setti
         console.set_level("usual")
     said = capfd.readouterr().err.splitlines()
     progress = [line for line in said if "tuning: " in line]
-    assert "  1/3 tuned; 2 crashed, 1 failed; 100% of the time may shrink; " in progress[0]
-    assert "  6.000 ms a subnet; 6 crashed, 3 failed; 100% of the time may shrink; " in progress[2]
-    assert "; 0% of the time may shrink; " in progress[-1]
+    assert "  1/3 tuned; 2 crashed, 1 failed; more trials may shorten 100% of the tuned time; " in progress[0]
+    assert "  6.000 ms a subnet; 6 crashed, 3 failed; more trials may shorten 100% of the tuned time; " in progress[2]
+    assert "; more trials may shorten 0% of the tuned time; " in progress[-1]
     assert done.failures == sum(done.failures_by_kind.values()) == sum(": why" in line for line in said)
     assert set(done.failures_by_kind) == {"crashed", "failed"}
 
