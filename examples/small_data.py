@@ -1,7 +1,7 @@
 """A small folder of pictures as people have them, to try ``--data imagefolder:PATH`` with.
 
-Five classes of CIFAR-10, 250 training and all 1,000 test pictures each (fewer: ``--per-class``, ``--test-per-class``), in
-many sizes, formats and modes: ``python examples/small_data.py FOLDER``, then
+Five classes of CIFAR-10, 250 training and all 1,000 test pictures each (``--per-class``, ``--test-per-class``), in many
+sizes, formats and modes: ``python examples/small_data.py FOLDER``, then
 ``python -m ofa_tvm.train --data imagefolder:FOLDER --out DIR``.
 """
 

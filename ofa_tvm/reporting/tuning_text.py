@@ -43,9 +43,7 @@ def _gap(state: Coverage) -> str:
 def _mean_subnet(state: Coverage) -> str:
     if state.mean_subnet_ms is not None:
         return f"a mean subnet's take {state.mean_subnet_ms:.3f} ms"
-    return (
-        f"{state.fallback_calls:.0%} of a mean subnet's calls still run a default schedule, so its time is not known yet"
-    )
+    return f"{state.fallback_calls:.0%} of a mean subnet's calls run a default schedule, so its time is not known yet"
 
 
 def _more(done: TuningReport) -> list[str]:

@@ -88,8 +88,8 @@ def _read(name: str, text: str, file: Path | None, space: SearchSpace) -> list[S
         others = [other.name for other in SPACES.values() if other.name != space.name and _fits(values, file, other)]
         hint = error.hint or ("" if others else FORMS)
         if others:
-            fitting = f"it fits {' and '.join(others)}: give --space {others[0]} without --supernet, or a supernet of it"
-            hint = f"{hint}\nor: {fitting}" if hint else fitting
+            fits = f"it fits {' and '.join(others)}: give --space {others[0]} without --supernet, or a supernet of it"
+            hint = f"{hint}\nor: {fits}" if hint else fits
         raise UserError(f"{name} is not an architecture of {space.name}: {error.what}", hint) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ofa_tvm.support.command import STEP_OF
 from ofa_tvm.support.console import level_options, log, warn
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import Record, write_json
@@ -17,6 +19,8 @@ from ofa_tvm.support.staging import sweep
 
 SAVING_S = 60
 """Most seconds that an interrupted step takes to save."""
+ENDED = 128
+"""Exit codes from here on are of steps that a signal ended, which say nothing themselves."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class StepFailed(OfaTvmError):
     """A step ended with an error that it has already reported; ``exit_code`` is the step's."""
 
     def __init__(self, step: Step, exit_code: int) -> None:
-        super().__init__(f"{step.verb} ended with {exit_code}", "mend what it says, then give the same command again")
+        mend = "" if exit_code >= ENDED else "mend what it says, then "
+        super().__init__(f"{step.verb} ended with {exit_code}", f"{mend}give the same command again")
         self.exit_code = exit_code
 
 
@@ -60,7 +65,8 @@ def run_steps(steps: Sequence[Step], folder: Path) -> dict[str, Record]:
 
 def _run(command: Sequence[str]) -> tuple[int, str]:
     """Run a command; its exit code, and what it printed. If this process is interrupted, it is too, and may save."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+    environment = {**os.environ, STEP_OF: "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
         try:
             printed, _ = running.communicate()
         except BaseException:

@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from ofa_tvm.support.steps import Step, StepFailed, run_steps
+from ofa_tvm.support.command import STEP_OF
+from ofa_tvm.support.steps import Step, StepFailed, _run, run_steps
 
 
 def test_what_a_step_prints_is_kept_and_returned(tmp_path):
@@ -27,6 +28,12 @@ def test_a_step_that_fails_ends_the_run(tmp_path, capfd):
     assert caught.value.exit_code == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["targets.json"]
     assert "no subnet is named" in capfd.readouterr().err
+
+
+def test_a_step_knows_that_it_is_one():
+    asked = [sys.executable, "-c", f"import os; print(os.environ['{STEP_OF}'])"]
+    assert _run(asked) == (0, "1\n")
+    assert STEP_OF not in os.environ
 
 
 def test_what_doctor_finds_wrong_is_said(tmp_path, capfd):

@@ -24,7 +24,7 @@ import ofa_tvm
 from ofa_tvm import __main__ as entry
 from ofa_tvm import targets
 from ofa_tvm.support import console
-from ofa_tvm.support.command import GOES_ON, STARTS_AGAIN, JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import GOES_ON, STARTS_AGAIN, STEP_OF, JsonFlag, emit, run_command, table
 from ofa_tvm.support.errors import DeviceUnreachable, Infeasible, OfaTvmError, PartialResult, UserError
 from ofa_tvm.support.shipped import shipped_folder
 
@@ -227,6 +227,15 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capfd, saved):
 
     assert run_command(sing, ["--name", "two words"], saved=saved) == 130
     assert capfd.readouterr().err == f"interrupted; {saved}\n  python -m ofa_tvm.sing --name 'two words'\n"
+
+
+def test_an_interrupted_step_leaves_it_to_its_command_to_say_how_to_go_on(capfd, monkeypatch):
+    def sing(json: Annotated[bool, typer.Option("--json")] = False) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv(STEP_OF, "1")
+    assert run_command(sing, ["--json"], saved=GOES_ON) == 130
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_interrupted_dry_run_changed_nothing(capfd):
