@@ -64,7 +64,7 @@ def compile_subnets(
     from ofa_tvm.reporting.compilation_text import compiled_text
     from ofa_tvm.spaces.subnet_arguments import choose_subnets
     from ofa_tvm.support.console import log
-    from ofa_tvm.tuner.log import TuningLog
+    from ofa_tvm.tuner.log import opened_log
 
     spec = load_target(target, threads, batch, device, dtype)
     search_space, weights_of = (
@@ -72,7 +72,7 @@ def compile_subnets(
     )
     configs = choose_subnets(search_space, subnet or (), arch or (), random, resolution, np.random.default_rng(seed))
     use_threads(spec.threads)
-    winners = TuningLog(spec, logs).winners
+    winners = opened_log(spec, logs).winners
     compiled: list[CompiledSubnet] = []
     with library_loader(spec) as load:
         for config in configs:

@@ -79,7 +79,7 @@ def predict(
     from ofa_tvm.supernet.facts import space_and_checkpoint, trained_resolutions, untrained
     from ofa_tvm.support.console import warn
     from ofa_tvm.support.errors import UserError
-    from ofa_tvm.tuner.log import TuningLog
+    from ofa_tvm.tuner.log import opened_log
     from ofa_tvm.tuner.tuned_space import TunedSpace
 
     search_space, checkpoint = space_and_checkpoint(supernet, space, classes)
@@ -105,7 +105,7 @@ def predict(
         emit(payload, json, lambda: sums_text(payload["subnets"]))
         return
     spec = load_target(target, threads, batch, device, dtype)
-    tuned = TunedSpace(search_space, spec, TuningLog(spec, logs))
+    tuned = TunedSpace(search_space, spec, opened_log(spec, logs))
     if said := untrained((config.resolution for config in configs), trained):
         warn(f"beware: the supernet {said}: accuracies elsewhere are not known")
     with_layers = layers or (len(configs) == 1 and csv is None)

@@ -42,7 +42,7 @@ def _describe(name: str, logs: Path | None) -> Record:
     """Facts of a target; ``error`` instead where its file or its log cannot be used here."""
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.support.errors import UserError
-    from ofa_tvm.tuner.log import TuningLog
+    from ofa_tvm.tuner.log import opened_log
 
     facts: Record = {"name": name}
     try:
@@ -55,7 +55,7 @@ def _describe(name: str, logs: Path | None) -> Record:
             "threads": target.threads,
             "fingerprint": target.fingerprint,
         }
-        log = TuningLog(target, logs)
+        log = opened_log(target, logs)
         tuned = sum(state.best_ms is not None for state in log.kernels.values())
         return facts | {"log": str(log.folder) if tuned else None, "tuned_kernels": tuned}
     except UserError as error:

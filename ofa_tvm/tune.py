@@ -79,7 +79,7 @@ def tune(
     from ofa_tvm.reporting.tuning_text import lost_results, pack_text, plan_text, tuning_text
     from ofa_tvm.supernet.facts import chosen_space, trained_resolutions
     from ofa_tvm.tuner.coverage import coverage as covered
-    from ofa_tvm.tuner.log import TuningLog
+    from ofa_tvm.tuner.log import opened_log
     from ofa_tvm.tuner.loop import Budget
     from ofa_tvm.tuner.tuned_space import TunedSpace
 
@@ -89,7 +89,7 @@ def tune(
     spec = spec if max_noise is None else spec.with_max_noise(max_noise)
     search_space = chosen_space(supernet, space, classes)
     resolutions = search_space.choose_resolutions(resolution or trained_resolutions(supernet))
-    tuned = TunedSpace(search_space, spec, log := TuningLog(spec, logs))
+    tuned = TunedSpace(search_space, spec, log := opened_log(spec, logs))
     budget = Budget(trials, minutes and 60 * minutes, trials_per_kernel or spec.tuning.trials_per_kernel)
     payload: Record = {
         "target": spec.name,

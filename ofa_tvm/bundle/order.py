@@ -24,7 +24,7 @@ from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import Cost, Meter
 from ofa_tvm.support.shipped import shipped_supernet, shipped_supernets
 from ofa_tvm.timing.window import Percentile
-from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.log import opened_log
 
 if TYPE_CHECKING:
     from ofa_tvm.bundle.deployment import Deployment
@@ -151,7 +151,7 @@ class Order:
             config=model.space.parse(self.subnet),
             dataset=dataset,
             target=self.target,
-            log=TuningLog(self.target, logs),
+            log=opened_log(self.target, logs),
             device=device,
             check_images=check_images,
             pick=self.pick,

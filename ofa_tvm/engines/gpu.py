@@ -48,10 +48,10 @@ class GpuLibrary(Engine):
         """Compile."""
         from ofa_tvm.compiler.codegen import codegen_of
         from ofa_tvm.hardware.target_files import load_target
-        from ofa_tvm.tuner.log import TuningLog
+        from ofa_tvm.tuner.log import opened_log
 
         spec = load_target(self._target, threads, batch=1, dtype=self._dtype)
-        winners = TuningLog(spec, self._logs).winners if self._tuned else {}
+        winners = opened_log(spec, self._logs).winners if self._tuned else {}
         file = folder / "network.so"
         codegen_of(spec).build(network, weights, winners, file)
         return file

@@ -97,10 +97,10 @@ class OfaTvm(Engine):
 
     def _tuned_target(self, threads: int) -> tuple[TargetSpec, Winners]:
         from ofa_tvm.hardware.target_files import load_target
-        from ofa_tvm.tuner.log import TuningLog
+        from ofa_tvm.tuner.log import opened_log
 
         spec = load_target(self._target, threads, batch=1, dtype=self._dtype)
-        return spec, TuningLog(spec, self._logs).winners if self._tuned else {}
+        return spec, opened_log(spec, self._logs).winners if self._tuned else {}
 
     def _in_precision(self, network: NetworkSpec, weights: Weights) -> Weights:
         from ofa_tvm.graph.quantisation import is_quantised

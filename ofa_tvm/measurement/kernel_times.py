@@ -50,7 +50,7 @@ def how_to_tune(space: SearchSpace, tuning_log: TuningLog, more: str = "", super
         is_tuned = any(state.best_ms is not None for state in tuning_log.kernels.values())
         command += " --trials 0" if more and is_tuned else ""  # new winners would make the latencies obsolete
         return f"run '{command} --export-pack FOLDER', then see README.txt in that folder"
-    ships = "; or take the log that ships: name no other folder of logs" if tuning_log.hides_shipped else ""
+    ships = f"; or take the log that ships: without {tuning_log.root_option}" if tuning_log.hides_shipped else ""
     if other := tuning_log.of_other_tvm():
         folder, version = other
         now = target.conditions["tvm"]

@@ -11,6 +11,7 @@ A kernel's code follows from its key and its winner (``Candidate.schedule``), so
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 from ofa_tvm.graph.kernel import KernelSchedule
 from ofa_tvm.hardware.recording import MANIFEST, read_log_manifest
 from ofa_tvm.hardware.target import TargetSpec
+from ofa_tvm.support.console import warn
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import Record, append_jsonl, home, write_atomic, write_json
 from ofa_tvm.support.holding import held
@@ -35,11 +37,33 @@ from ofa_tvm.tuner.trial_ledger import FILE_NAME as LEDGER
 from ofa_tvm.tuner.trial_ledger import TrialRecord, tried_digests, uncounted
 
 KERNELS = "kernels.jsonl"
+VARIABLE = "OFA_TVM_LOGS"
 
 
 def logs_root() -> Path:
     """Folder of all tuning logs that this installation writes: ``$OFA_TVM_LOGS``, or ``own_root()``."""
-    return Path(os.environ["OFA_TVM_LOGS"]) if os.environ.get("OFA_TVM_LOGS") else own_root()
+    return Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else own_root()
+
+
+def opened_log(target: TargetSpec, root: Path | None = None) -> TuningLog:
+    """The log that a command reads; warns, once, where another folder of logs hides one that ships.
+
+    Args:
+        target: as for ``TuningLog``.
+        root: likewise.
+
+    Raises:
+        UserError: likewise.
+    """
+    log = TuningLog(target, root)
+    if log.hides_shipped:
+        _warn_once(f"beware: {log.root_option} names {log.root}, so the logs that ship are not used")
+    return log
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    warn(message)
 
 
 def own_root() -> Path:
@@ -104,6 +128,11 @@ class TuningLog:
         self.kernels: dict[str, KernelState] = {}
         self._tried: set[str] | None = None
         self._read()
+
+    @property
+    def root_option(self) -> str:
+        """What names the folder of logs where it is not ``own_root()``."""
+        return VARIABLE if str(self.root) == os.environ.get(VARIABLE) else "--logs"
 
     def of_other_tvm(self) -> tuple[Path, str] | None:
         """A log of the same conditions but for TVM's version, and that version; None where there is none."""

@@ -14,7 +14,7 @@ from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.spaces import SearchSpace, SubnetConfig, get_space
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import UserError
-from ofa_tvm.tuner.log import TuningLog
+from ofa_tvm.tuner.log import TuningLog, opened_log
 from ofa_tvm.tuner.urgency import kernel_frequencies
 
 _AT = re.compile(r"(.+?)@([a-z]+(?::.*)?)")
@@ -66,7 +66,7 @@ class Target:
 
     def tuned(self, space: SearchSpace) -> TunedSpace:
         """A space with this target and its log."""
-        return TunedSpace(space, self.spec, TuningLog(self.spec, self.logs))
+        return TunedSpace(space, self.spec, opened_log(self.spec, self.logs))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from ofa_tvm.support.files import append_jsonl, write_atomic
 from ofa_tvm.tuner import log as module
 from ofa_tvm.tuner import tally
 from ofa_tvm.tuner.candidate import Candidate
-from ofa_tvm.tuner.log import TuningLog, logs_root, winners
+from ofa_tvm.tuner.log import TuningLog, logs_root, opened_log, winners
 from ofa_tvm.tuner.trial import KernelState, TrialResult
 
 FIRST, SECOND = "test_kernel_first", "test_kernel_second"
@@ -475,6 +475,25 @@ def test_a_shipped_log_of_this_fingerprint_is_a_donor_to_another_root(installed,
     assert other.donors() == {FIRST: [candidate(0).schedule]}
     assert other.hides_shipped
     assert not TuningLog(target).hides_shipped
+
+
+def test_a_command_says_once_what_hides_the_logs_that_ship(installed, target, tmp_path, monkeypatch, capfd):
+    other = tmp_path / "other"
+    monkeypatch.setenv("OFA_TVM_LOGS", str(other))
+    for _ in range(2):
+        hides = opened_log(target)
+    said = f"beware: OFA_TVM_LOGS names {other}, so the logs that ship are not used\n"
+    assert capfd.readouterr().err == said
+    assert how_to_tune(SPACES["mbv3-cifar"], hides).endswith("; or take the log that ships: without OFA_TVM_LOGS")
+    opened_log(target, tmp_path / "third")
+    assert capfd.readouterr().err == said.replace("OFA_TVM_LOGS", "--logs").replace("other", "third")
+    with hides.exclusive():
+        pass
+    module._warn_once.cache_clear()
+    opened_log(target)
+    monkeypatch.delenv("OFA_TVM_LOGS")
+    opened_log(target)
+    assert capfd.readouterr().err == ""
 
 
 def test_environment_names_the_root(tmp_path, monkeypatch):
