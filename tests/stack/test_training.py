@@ -282,7 +282,7 @@ def test_images_are_known_by_what_they_are(copy, tiny_space, tiny_dataset):
     removed = replace(tiny_dataset, all_training=tiny_dataset.all_training.take(np.arange(len(labels) - 1)))
     added = replace(tiny_dataset, all_training=tiny_dataset.all_training.take(np.r_[0, : len(labels)]))
     for changed in (relabelled, removed, added):
-        with pytest.raises(UserError, match="another data"):
+        with pytest.raises(UserError, match="another set of images"):
             Trainer(tiny_space, changed, PLAN, copy)
 
 
@@ -466,7 +466,7 @@ def test_few_images_are_cross_validated(tiny_space, tiny_dataset, tmp_path, monk
     (tmp_path / "out" / STATE_NAME).rename(tmp_path / "aside")
     (tmp_path / "out" / FILE_NAME).rename(tmp_path / "aside.safetensors")
     assert train.main([*command, "--folds", "3"]) == 2
-    assert "another folds (4 there, 3 here)" in capfd.readouterr().err
+    assert "another number of folds (4 there, 3 here)" in capfd.readouterr().err
     (tmp_path / "aside.safetensors").rename(tmp_path / "out" / FILE_NAME)
     supernet, facts = load_supernet(tmp_path / "out")
     held_out = open_held_out(tmp_path / "out", supernet, facts, tiny_dataset)
