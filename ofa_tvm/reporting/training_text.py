@@ -6,6 +6,9 @@ from ofa_tvm.accuracy.uncertainty import standard_error
 from ofa_tvm.support.command import share, table
 from ofa_tvm.training.session import ExpectedTraining, TrainingOutcome
 
+LONG_S = 3600
+"""Seconds from which on it is said what makes a training shorter."""
+
 
 def expected_text(expected: ExpectedTraining) -> str:
     """Images, steps, time and energy."""
@@ -14,10 +17,14 @@ def expected_text(expected: ExpectedTraining) -> str:
     times = f", {trainings} times for a cross-validation that holds out {held_out}" if trainings > 1 else ""
     minutes = max(1, round(seconds / 60))
     hours = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{minutes} minute{'s' * (minutes > 1)}"
-    return (
+    text = (
         f"{expected.images} images{more}, {plan.steps} steps of {plan.batch} ({expected.epochs:.1f} epochs), "
         f"{plan.recipe}{times}: about {hours}, {expected.cost.energy}, without evaluation"
     )
+    if seconds < LONG_S:
+        return text
+    folds = "; --folds 1 trains once, and judges subnets by fewer images" if trainings > 1 else ""
+    return f"{text}\nfor less: half the --steps take half the time (now {plan.steps}){folds}"
 
 
 def outcome_text(outcome: TrainingOutcome) -> str:
