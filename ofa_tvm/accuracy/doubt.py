@@ -15,6 +15,11 @@ NEEDED = 2.0
 
 MOST_IMAGES = 1_000_000
 """Held-out images that anybody can be told to get."""
+MORE_IMAGES = (
+    "more training images would tell: a tenth or more of them is held out, or all, each once, with train --folds 4; "
+    "test images in a folder val/ of their own leave more of train/ for that"
+)
+"""What raises the number of held-out images, which no option names."""
 
 
 def doubts(samples: AccuracySamples, images: int, report: PredictorQuality) -> list[str]:
@@ -43,7 +48,7 @@ def doubts(samples: AccuracySamples, images: int, report: PredictorQuality) -> l
             remedy = f"about {enough:,.0f} such images would tell them apart"
         else:
             found = f"the {len(top1)} subnets that were evaluated differ by no more than chance"
-            remedy = "which of them is better is not known; hold more images out"
+            remedy = f"which of them is better is not known; {MORE_IMAGES}"
         sentences.append(
             f"{images} held-out images tell an accuracy to ±{error:.1%} (standard error), and {found}: much of a "
             f"pick's accuracy is chance; {remedy}"
