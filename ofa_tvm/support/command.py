@@ -25,7 +25,7 @@ import typer
 from ofa_tvm.support.console import detail, set_level, warn
 from ofa_tvm.support.dtype import DType
 from ofa_tvm.support.errors import HostFault, OfaTvmError, PartialResult, UserError
-from ofa_tvm.support.files import Record, home
+from ofa_tvm.support.files import Record, home, writes
 from ofa_tvm.support.host_faults import AGAIN
 from ofa_tvm.support.json_text import json_text
 
@@ -105,6 +105,14 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated(number)
 
 
+class _Interrupted(KeyboardInterrupt):
+    """Not the usual class: where that passes ``exec`` of a text (dataclasses, torch), Python ends by the signal."""
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise _Interrupted
+
+
 def run_command(
     function: Callable[..., None], argv: Sequence[str] | None = None, verb: str | None = None, saved: str = STARTS_AGAIN
 ) -> int:
@@ -114,7 +122,7 @@ def run_command(
         function: the command; its typed parameters are its options.
         argv: arguments; None for those of the process.
         verb: the command's name; None for the function's name.
-        saved: what an interrupted run leaves, and what the same command does then.
+        saved: what an interrupted run leaves that wrote something, and what the same command does then.
 
     Returns:
         0 done, 1 failed, 2 bad input, 3 partial, 4 infeasible, 5 device unreachable, 129, 130 or 143 interrupted.
@@ -167,16 +175,18 @@ def _guarded(function: Callable[..., None], begun: list[bool], typed: str, saved
         begun.append(True)
         detail(typed)
         as_json = bool(options.get("json"))
-        before = {number: signal.getsignal(number) for number in ENDING}
+        written = writes()
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING)}
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:  # as nohup sets it
-                signal.signal(number, _terminate)
+                signal.signal(number, _interrupt if number == signal.SIGINT else _terminate)
 
         def interrupted(code: int, word: str) -> SystemExit:
             if STEP_OF in os.environ:
                 return SystemExit(code)
             is_alone = "WORLD_SIZE" not in os.environ  # torchrun's words are not known here
-            left = STARTS_AGAIN if any(map(options.get, ONLY_SAYING)) else saved
+            is_same = is_alone and writes() == written  # other processes of torchrun write, too
+            left = STARTS_AGAIN if is_same or any(map(options.get, ONLY_SAYING)) else saved
             return _ended({"code": code, "reason": f"{word}; {left}", "hint": typed if is_alone else ""}, as_json)
 
         try:

@@ -29,6 +29,12 @@ MAX_TEXT_BYTES = 1 << 28
 """Of a file that is read whole."""
 BLOCK = 65536
 """Bytes that are read at a time from the end of a file."""
+_writes = [0]
+
+
+def writes() -> int:
+    """How many files this process has written or appended to so far."""
+    return _writes[0]
 
 
 def cache_folder() -> Path:
@@ -89,6 +95,7 @@ def write_atomic(path: Path, content: Content) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        _writes[0] += 1
 
 
 def _write(path: Path, content: Content) -> None:
@@ -175,6 +182,7 @@ def append_jsonl(path: Path, records: Iterable[Record]) -> None:
     with _locked(path) as file:
         keep = complete_length(path)
         file.truncate(keep)
+        _writes[0] += 1
         file.write(lines.encode())
         file.flush()
         os.fsync(file.fileno())

@@ -26,6 +26,7 @@ from ofa_tvm import targets
 from ofa_tvm.support import console
 from ofa_tvm.support.command import GOES_ON, STARTS_AGAIN, STEP_OF, JsonFlag, emit, run_command, table
 from ofa_tvm.support.errors import DeviceUnreachable, Infeasible, OfaTvmError, PartialResult, UserError
+from ofa_tvm.support.files import write_json
 from ofa_tvm.support.shipped import shipped_folder
 
 ROOT = Path(ofa_tvm.__file__).parent.parent
@@ -221,8 +222,9 @@ def test_a_defect_is_not_hidden():
 
 
 @pytest.mark.parametrize("saved", [GOES_ON, STARTS_AGAIN])
-def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capfd, saved):
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capfd, tmp_path, saved):
     def sing(name: Annotated[str, typer.Option()] = "") -> None:
+        write_json(tmp_path / "song.json", name)
         raise KeyboardInterrupt
 
     assert run_command(sing, ["--name", "two words"], saved=saved) == 130
@@ -236,6 +238,28 @@ def test_an_interrupted_step_leaves_it_to_its_command_to_say_how_to_go_on(capfd,
     monkeypatch.setenv(STEP_OF, "1")
     assert run_command(sing, ["--json"], saved=GOES_ON) == 130
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_interrupted_run_that_wrote_nothing_saved_nothing(capfd, tmp_path):
+    write_json(tmp_path / "earlier.json", 1)
+    assert run_command(lambda: signal.raise_signal(signal.SIGINT), [], "sing", saved=GOES_ON) == 130
+    assert capfd.readouterr().err.startswith(f"interrupted; {STARTS_AGAIN}\n")
+
+
+INTERRUPTED_IN_A_TEXT = """
+import sys
+from ofa_tvm.support.command import run_command
+sys.exit(run_command(lambda: exec("import signal; signal.raise_signal(signal.SIGINT)"), [], "sing"))
+"""
+
+
+def test_an_interrupt_within_exec_ends_with_130_too(tmp_path):
+    """Python ends a module's run by the signal where a plain KeyboardInterrupt passed through ``exec`` of a text."""
+    (tmp_path / "sing.py").write_text(INTERRUPTED_IN_A_TEXT)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    done = subprocess.run([sys.executable, "-m", "sing"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr.startswith("interrupted; ")
 
 
 def test_an_interrupted_dry_run_changed_nothing(capfd):
