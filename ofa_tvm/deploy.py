@@ -75,7 +75,7 @@ def deploy(
 
     from ofa_tvm.bundle.card import UNKNOWN
     from ofa_tvm.bundle.folder import check_destination
-    from ofa_tvm.bundle.order import Order, known_licence, written_subnet
+    from ofa_tvm.bundle.order import Order, known_licence, refuse_changes, tell_default_supernet, written_subnet
     from ofa_tvm.hardware.target_files import load_target
     from ofa_tvm.reporting.deployment_text import manifest_text
     from ofa_tvm.supernet.host_threads import use_host_threads
@@ -88,13 +88,22 @@ def deploy(
         )
     check_destination(out)
     if from_ is not None and pick is not None:
-        if any(option is not None for option in (target, threads, batch, dtype, device)):
-            raise UserError(
-                "--target, --threads, --batch, --dtype and --device are the search's",
-                "for another target give --subnet KEY",
-            )
+        asked = {"--target": target, "--threads": threads, "--batch": batch, "--dtype": dtype, "--device": device}
+        others: dict[str, object] = {
+            "--data": data,
+            "--logs": logs,
+            "--check-images": check_images,
+            "--max-accuracy-drop": max_accuracy_drop,
+            "--host-threads": host_threads,
+            "--card": card,
+            "--license": license,
+            "--out": out,
+        }
+        refuse_changes(from_, pick, supernet, asked, others)
         order = Order.of_search(from_, pick, supernet)
     else:
+        if supernet is None:
+            tell_default_supernet()
         subnet = subnet or written_subnet(arch or "", supernet)
         order = Order(subnet, supernet, load_target(target or "x86", threads, batch, device, dtype))
     if card:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +25,7 @@ from ofa_tvm.support.console import log, warn
 from ofa_tvm.support.errors import UserError
 from ofa_tvm.support.files import sha256_file
 from ofa_tvm.support.ledger import Cost, Meter
-from ofa_tvm.support.shipped import shipped_supernet, shipped_supernets
+from ofa_tvm.support.shipped import known_as, shipped_supernet, shipped_supernets
 from ofa_tvm.timing.window import Percentile
 from ofa_tvm.tuner.log import opened_log
 
@@ -161,6 +164,57 @@ class Order:
             licence=self.licence,
             most_lost=self.most_lost,
         )
+
+
+def refuse_changes(
+    folder: Path, number: int, supernet: Path | None, asked: Mapping[str, object], others: Mapping[str, object]
+) -> None:
+    """Refuse to deploy a pick in another way than it was searched for: the search's figures would not hold.
+
+    Args:
+        folder: the search's.
+        number: of the pick.
+        supernet: instead of the search's, where that has moved.
+        asked: what is asked for, by option; None is as in the search.
+        others: other options, which the command in the hint keeps.
+
+    Raises:
+        UserError: something differs; the hint is the command that deploys the same subnet in that way.
+    """
+    result = load_search_result(folder)
+    pick = result.pick(number)
+    searched = {
+        "--target": result.target_source or result.target,
+        "--threads": result.threads,
+        "--batch": result.batch,
+        "--dtype": pick.dtype or result.dtype,
+        "--device": result.device,
+    }
+    changed = {name: value for name, value in asked.items() if value not in (None, searched[name])}
+    if not changed:
+        return
+    kept = {} if "--target" in changed else searched  # another target has its own threads and device
+    subnet = {"--supernet": known_as(supernet or result.supernet), "--subnet": pick.subnet}
+    every = {**subnet, **kept, **changed, **others}
+    options = {name: value for name, value in every.items() if value is not None and value is not False}
+    words = [[name] if value is True else [name, str(value)] for name, value in options.items()]
+    command = shlex.join(["python", "-m", "ofa_tvm.deploy", *chain.from_iterable(words)])
+    told = "; ".join(
+        f"{name} {value}, the search was for {name} {searched[name] or 'of the target'}"
+        for name, value in changed.items()
+    )
+    raise UserError(
+        f"pick {number} of {folder} cannot be deployed with {told}",
+        f"deploy its subnet without the search's figures:\n{command}",
+    )
+
+
+def tell_default_supernet() -> None:
+    """Say which supernet a command takes that names none."""
+    facts = read_facts(checkpoint_path(shipped_supernet()))
+    log(
+        f"no --supernet is named: taking {shipped_supernet().name}, which ships ({facts.classes} classes, {facts.data})"
+    )
 
 
 def known_licence(supernet: Path | None) -> str:

@@ -1,6 +1,8 @@
 """From a supernet to a bundle that runs, through the command."""
 
 import json
+import shlex
+import shutil
 import subprocess
 from dataclasses import replace
 from typing import Any
@@ -350,7 +352,28 @@ def test_bad_input_ends_with_2(run, checkpoint, tmp_path, capsys):
     refused("unknown data set", "--subnet", "largest", "--data", "mnist")
     refused("unknown target", "--subnet", "largest", "--target", "abacus")
     refused("result.json is missing", "--from", str(tmp_path), "--pick", "1")
-    refused("are the search's", "--from", search_folder(tmp_path / "s", checkpoint), "--pick", "1", "--target", "x86")
+    refused("--target arm, the", "--from", search_folder(tmp_path / "s", checkpoint), "--pick", "1", "--target", "arm")
+
+
+def test_a_pick_in_another_way_is_a_command_to_paste(run, checkpoint, tmp_path, capsys):
+    own = tmp_path / "my supernet"
+    shutil.copytree(checkpoint, own)
+    folder = search_folder(tmp_path / "s", own, batch=1, dtype="float32")
+    same = ("--from", folder, "--pick", "1", "--target", "x86", "--threads", "1")
+    assert run(*same, "--dtype", "int8", "--check-images", "9", "--card", supernet=None) == 2
+    said = capsys.readouterr().err
+    assert "with --dtype int8, the search was for --dtype float32\n" in said
+    command = shlex.split(said.splitlines()[-1])
+    assert command[:3] == ["python", "-m", "ofa_tvm.deploy"]
+    options = f"--target x86 --threads 1 --batch 1 --dtype int8 --logs {tmp_path}/logs --check-images 9 --card".split()
+    assert command[3:] == ["--supernet", str(own), "--subnet", SUBNET, *options, "--out", str(tmp_path / "bundle")]
+    assert not (tmp_path / "bundle").exists()
+    assert run(*same, "--dtype", "float32", supernet=None) == 0
+
+
+def test_the_supernet_that_nobody_named_is_told(run, capsys):
+    assert run("--subnet", "no-key", supernet=None) == 2
+    assert "no --supernet is named: taking mbv3-cifar, which ships (10 classes, cifar10)" in capsys.readouterr().err
 
 
 def test_other_images_than_the_trainings_are_told_and_never_taken_as_held_out(
