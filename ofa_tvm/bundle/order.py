@@ -198,7 +198,7 @@ def refuse_changes(
     every = {**subnet, **kept, **changed, **others}
     options = {name: value for name, value in every.items() if value is not None and value is not False}
     words = [[name] if value is True else [name, str(value)] for name, value in options.items()]
-    command = shlex.join(["python", "-m", "ofa_tvm.deploy", *chain.from_iterable(words)])
+    command = f"python -m ofa_tvm.deploy {shlex.join(chain.from_iterable(words))}"
     told = "; ".join(
         f"{name} {value}, the search was for {name} {searched[name] or 'of the target'}"
         for name, value in changed.items()
