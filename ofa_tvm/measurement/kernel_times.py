@@ -37,8 +37,18 @@ def keys_by_layer(network: NetworkSpec, steps: Sequence[KernelStep]) -> list[lis
     return list(keys.values())
 
 
-def how_to_tune(space: SearchSpace, tuning_log: TuningLog, more: str = "", supernet: Path | None = None) -> str:
-    """The command that tunes a space, as a hint; ``more`` are options of it, ``supernet`` is its folder, if known."""
+def how_to_tune(
+    space: SearchSpace, tuning_log: TuningLog, more: str = "", supernet: Path | None = None, *, is_needed: bool = True
+) -> str:
+    """The command that tunes a space, as a hint.
+
+    Args:
+        space: the space.
+        tuning_log: of the target.
+        more: options of the command.
+        supernet: its folder, if known.
+        is_needed: nothing goes on without; otherwise it only makes kernels better.
+    """
     target = tuning_log.target
     which = f"--supernet {supernet or 'FOLDER'}" if space.name.startswith(PREFIX) else f"--space {space.name}"
     if space.name in SPACES and space.classes != SPACES[space.name].classes:
@@ -49,13 +59,14 @@ def how_to_tune(space: SearchSpace, tuning_log: TuningLog, more: str = "", super
     if target.device == "pack":
         is_tuned = any(state.best_ms is not None for state in tuning_log.kernels.values())
         command += " --trials 0" if more and is_tuned else ""  # new winners would make the latencies obsolete
-        return f"run '{command} --export-pack FOLDER', then see README.txt in that folder"
+        pack = f"'{command} --export-pack FOLDER', then see README.txt in that folder"
+        return f"run {pack}" if is_needed else f"for better kernels: {pack}"
     ships = f"; or take the log that ships: without {tuning_log.root_option}" if tuning_log.hides_shipped else ""
     if other := tuning_log.of_other_tvm():
         folder, version = other
         now = target.conditions["tvm"]
         ships = f"; the log in {folder} is of apache-tvm {version} and does not serve {now}, which is installed"
-    return f"run '{command}' first{ships}"
+    return (f"run '{command}' first" if is_needed else f"for better kernels: '{command}'") + ships
 
 
 def kernel_costs(

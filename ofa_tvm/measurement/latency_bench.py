@@ -24,6 +24,7 @@ from ofa_tvm.spaces.subnet_table import QUANTITIES
 from ofa_tvm.support.console import Task, log, warn
 from ofa_tvm.support.errors import NotTuned, PartialResult
 from ofa_tvm.support.files import Record
+from ofa_tvm.support.steps import steps_before
 from ofa_tvm.timing.patience import until_undisturbed
 from ofa_tvm.timing.turns import WindowPlan
 from ofa_tvm.timing.window import MIN_WINDOWS, Percentile, Timing
@@ -278,9 +279,14 @@ class LatencyBench:
     def fit_and_save(self) -> Record:
         """Fit the model and save it with its report: errors of it and of the baselines, and what it rests on."""
         configs, latency_ms = self.known()
-        compared = compare(self.table, configs, latency_ms)
-        model = LatencyModel.fit(self.table, configs, latency_ms)
-        curve = learning_curve(self.table, LatencyData(tuple(configs), latency_ms))
+        with Task("rating the latency model", 3) as task:
+            compared = compare(self.table, configs, latency_ms)
+            task.advance(note="cross-validated")
+            curve = learning_curve(self.table, LatencyData(tuple(configs), latency_ms))
+            task.advance(note="with fewer samples")
+            model = LatencyModel.fit(self.table, configs, latency_ms)
+            rests_on = importance(model, self.space.genomes(configs))
+            task.advance(note="what it rests on")
         report = {
             **compared["methods"][OURS],
             **compared,
@@ -288,7 +294,7 @@ class LatencyBench:
             "reference_ms": self.reference_ms,
             "learning_curve": [asdict(point) for point in curve],
             "mape_with_twice_the_samples": doubled(curve),
-            "importance": importance(model, self.space.genomes(configs)),
+            "importance": rests_on,
         }
         if self.percentile == 50 and not self.busy_cores:  # readers of the model assume this
             model.save(self.tuned.model_folder, report)
@@ -305,13 +311,13 @@ def too_few_elsewhere(tuned: TunedSpace, known: int) -> NotTuned:
 
 
 def warn_of_estimates(bench: LatencyBench, resolutions: Sequence[int] | None = None) -> None:
-    """Say when kernels of the space, or of these resolutions of it, are not tuned."""
+    """Say when kernels of the space, or of these resolutions of it, are not tuned; not after a step that said so."""
     tuned = {key for key, state in bench.log.kernels.items() if state.best_ms is not None}
     needed = bench.tuned.kernels(bench.space.choose_resolutions(resolutions))
     missing = len(needed.keys() - tuned)
-    if missing:
+    if missing and "tune" not in steps_before():
         warn(
-            f"{len(needed) - missing} of {len(needed)} kernels of {bench.space.name} are tuned for "
-            f"{bench.target.name}: the others run their default schedule, and the latency model begins with estimates "
-            "of them; " + how_to_tune(bench.space, bench.log)
+            f"beware: {missing} of {len(needed)} kernels of {bench.space.name} are not tuned for {bench.target.name}: "
+            "they run their default schedule, and the latency model begins with estimates of them; "
+            + how_to_tune(bench.space, bench.log, is_needed=False)
         )

@@ -172,6 +172,7 @@ class TargetSearch:
         return self._result
 
     def _payload(self, supernet: Path, sha256: str, accuracy: AccuracySource, budgets: Sequence[float]) -> Record:
+        log("rating the models by what they did not learn from ...")
         with self.ledger.phase("rate the models"):
             latency_quality, accuracy_quality = self.bench.fit_and_save(), accuracy.report()
         return {

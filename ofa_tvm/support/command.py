@@ -36,8 +36,8 @@ ENDING = {signal.SIGTERM: (143, "terminated"), signal.SIGHUP: (129, "the termina
 MORE_MEMORY = "end other programs, or raise the limit (ulimit -v, the container's), or ask for less at once"
 GOES_ON = "what was done is saved, the same command goes on from there"
 ASK_VERSIONS = (sys.executable, "-m", "ofa_tvm", "--version")
-STEP_OF = "OFA_TVM_STEP_OF"
-"""Set for a command that another one runs as a step of its own, and that then tells how to go on."""
+STEPS_BEFORE = "OFA_TVM_STEPS_BEFORE"
+"""Set for a command that is a step of another one, which tells how to go on: the verbs of the steps before it."""
 STARTS_AGAIN = "nothing was changed, the same command starts again"
 ONLY_SAYING = ("dry_run", "coverage")
 """Options with which no command changes anything."""
@@ -182,7 +182,7 @@ def _guarded(function: Callable[..., None], begun: list[bool], typed: str, saved
                 signal.signal(number, _interrupt if number == signal.SIGINT else _terminate)
 
         def interrupted(code: int, word: str) -> SystemExit:
-            if STEP_OF in os.environ:
+            if STEPS_BEFORE in os.environ:
                 return SystemExit(code)
             is_alone = "WORLD_SIZE" not in os.environ  # torchrun's words are not known here
             is_same = is_alone and writes() == written  # other processes of torchrun write, too

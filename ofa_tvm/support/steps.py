@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ofa_tvm.support.command import STEP_OF
+from ofa_tvm.support.command import STEPS_BEFORE
 from ofa_tvm.support.console import level_options, log, warn
 from ofa_tvm.support.errors import OfaTvmError
 from ofa_tvm.support.files import Record, write_json
@@ -40,6 +40,11 @@ class StepFailed(OfaTvmError):
         self.exit_code = exit_code
 
 
+def steps_before() -> list[str]:
+    """Verbs of the steps that ran before this command; empty where it is no step of another one."""
+    return os.environ.get(STEPS_BEFORE, "").split()
+
+
 def run_steps(steps: Sequence[Step], folder: Path) -> dict[str, Record]:
     """Run steps, keep what each prints as ``<verb>.json`` in a folder, and return it by verb.
 
@@ -54,7 +59,7 @@ def run_steps(steps: Sequence[Step], folder: Path) -> dict[str, Record]:
     for number, step in enumerate(steps, 1):
         log(f"step {number} of {len(steps)}: {step.verb} {' '.join(step.options)}")
         command = [sys.executable, "-m", f"ofa_tvm.{step.verb}", *step.options, *level_options(), "--json"]
-        code, printed = _run(command)
+        code, printed = _run(command, list(results))
         if code:
             _explain(step, printed)
             raise StepFailed(step, code)
@@ -63,9 +68,9 @@ def run_steps(steps: Sequence[Step], folder: Path) -> dict[str, Record]:
     return results
 
 
-def _run(command: Sequence[str]) -> tuple[int, str]:
+def _run(command: Sequence[str], before: Sequence[str] = ()) -> tuple[int, str]:
     """Run a command; its exit code, and what it printed. If this process is interrupted, it is too, and may save."""
-    environment = {**os.environ, STEP_OF: "1"}
+    environment = {**os.environ, STEPS_BEFORE: " ".join(before)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
         try:
             printed, _ = running.communicate()

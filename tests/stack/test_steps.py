@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from ofa_tvm.support.command import STEP_OF
+from ofa_tvm.support import steps
+from ofa_tvm.support.command import STEPS_BEFORE
 from ofa_tvm.support.steps import Step, StepFailed, _run, run_steps
 
 
@@ -21,19 +22,26 @@ def test_what_a_step_prints_is_kept_and_returned(tmp_path):
     assert "x86" in {row["name"] for row in kept["targets"]}
 
 
+def test_a_step_knows_what_ran_before_it(tmp_path, monkeypatch):
+    said = "import json, os, sys; json.dump(os.environ['OFA_TVM_STEPS_BEFORE'].split(), sys.stdout)"
+    right = steps._run
+    monkeypatch.setattr(steps, "_run", lambda command, before: right([sys.executable, "-c", said], before))
+    assert run_steps([Step("doctor", []), Step("tune", [])], tmp_path) == {"doctor": [], "tune": ["doctor"]}
+
+
 def test_a_step_that_fails_ends_the_run(tmp_path, capfd):
-    steps = [Step("targets", []), Step("predict", ["--target", "no-such-target"]), Step("report", [])]
+    wanted = [Step("targets", []), Step("predict", ["--target", "no-such-target"]), Step("report", [])]
     with pytest.raises(StepFailed, match="predict ended with 2") as caught:
-        run_steps(steps, tmp_path)
+        run_steps(wanted, tmp_path)
     assert caught.value.exit_code == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["targets.json"]
     assert "no subnet is named" in capfd.readouterr().err
 
 
 def test_a_step_knows_that_it_is_one():
-    asked = [sys.executable, "-c", f"import os; print(os.environ['{STEP_OF}'])"]
+    asked = [sys.executable, "-c", f"import os; print(os.environ['{STEPS_BEFORE}'])"]
     assert _run(asked) == (0, "1\n")
-    assert STEP_OF not in os.environ
+    assert STEPS_BEFORE not in os.environ
 
 
 def test_what_doctor_finds_wrong_is_said(tmp_path, capfd):

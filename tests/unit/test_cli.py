@@ -24,7 +24,7 @@ import ofa_tvm
 from ofa_tvm import __main__ as entry
 from ofa_tvm import targets
 from ofa_tvm.support import console
-from ofa_tvm.support.command import GOES_ON, STARTS_AGAIN, STEP_OF, JsonFlag, emit, run_command, table
+from ofa_tvm.support.command import GOES_ON, STARTS_AGAIN, STEPS_BEFORE, JsonFlag, emit, run_command, table
 from ofa_tvm.support.errors import DeviceUnreachable, Infeasible, OfaTvmError, PartialResult, UserError
 from ofa_tvm.support.files import write_json
 from ofa_tvm.support.shipped import shipped_folder
@@ -235,7 +235,7 @@ def test_an_interrupted_step_leaves_it_to_its_command_to_say_how_to_go_on(capfd,
     def sing(json: Annotated[bool, typer.Option("--json")] = False) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setenv(STEP_OF, "1")
+    monkeypatch.setenv(STEPS_BEFORE, "1")
     assert run_command(sing, ["--json"], saved=GOES_ON) == 130
     assert capfd.readouterr() == ("", "")
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ofa_tvm.hardware.target_files import load_target
 from ofa_tvm.measurement.kernel_times import how_to_tune
+from ofa_tvm.measurement.latency_bench import warn_of_estimates
 from ofa_tvm.measurement.tuning_session import TuningReport
 from ofa_tvm.nas.feasibility import all_infeasible
 from ofa_tvm.nas.objectives import LATENCY
@@ -16,6 +20,7 @@ from ofa_tvm.reporting.prediction_text import coverage_text
 from ofa_tvm.reporting.tuning_text import _mean_subnet, plan_text, tuning_text
 from ofa_tvm.spaces import SPACES
 from ofa_tvm.spaces.own_model import fixed_model
+from ofa_tvm.support.command import STEPS_BEFORE
 from ofa_tvm.support.errors import Infeasible
 from ofa_tvm.support.ledger import estimated
 from ofa_tvm.support.shipped import shipped_folder
@@ -140,6 +145,19 @@ def test_a_hint_names_classes_that_are_not_the_spaces_own(tmp_path):
     log, space = TuningLog(load_target("x86"), tmp_path), SPACES["mbv3-cifar"]
     assert "--space mbv3-cifar --classes 5 --samples 60" in how_to_tune(space.with_classes(5), log, " --samples 60")
     assert "--classes" not in how_to_tune(space, log)
+
+
+@pytest.mark.parametrize(("before", "is_said"), [("", True), ("doctor", True), ("doctor tune", False)])
+def test_kernels_that_are_not_tuned_are_told_once(tmp_path, monkeypatch, capsys, before, is_said):
+    monkeypatch.setenv(STEPS_BEFORE, before)
+    tuned = TunedSpace(SPACES["mbv3-cifar"], target := load_target("x86"), log := TuningLog(target, tmp_path))
+    bench: Any = SimpleNamespace(tuned=tuned, space=tuned.space, target=target, log=log)
+    warn_of_estimates(bench)
+    said = capsys.readouterr().err
+    assert bool(said) == is_said
+    if is_said:
+        assert re.match(r"beware: (\d+) of \1 kernels of mbv3-cifar are not tuned for x86: ", said)
+        assert "; for better kernels: 'python -m ofa_tvm.tune --target x86 --space mbv3-cifar --logs" in said
 
 
 def latency_error(budget):
