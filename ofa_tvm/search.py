@@ -23,9 +23,6 @@ from ofa_tvm.support.command import (
 )
 from ofa_tvm.support.dtype import AnyDType
 
-COSTS = ("size", "macs", "memory", "energy")
-"""What the limits are of, in the order of their options."""
-
 
 def search(
     target: Annotated[
@@ -91,6 +88,7 @@ def search(
     """
     from datetime import UTC, datetime
 
+    from ofa_tvm.nas.expected import with_accuracies
     from ofa_tvm.nas.opened_accuracy import Evaluation
     from ofa_tvm.nas.request import SearchRequest
     from ofa_tvm.nas.session import expected
@@ -107,14 +105,14 @@ def search(
     if len(names) > 1 and (device is not None or dtype == "auto"):
         raise UserError("--device and --dtype auto are for one target", "name each one's device: --target NAME@DEVICE")
     kinds = Target.named(names[0], threads, batch, device).types if dtype == "auto" else (dtype,)
-    limits = zip(COSTS, (max_size_mb, max_mmacs, max_memory_mb, max_energy_mj), strict=True)
+    limits = {"size": max_size_mb, "macs": max_mmacs, "memory": max_memory_mb, "energy": max_energy_mj}
     settings = SearchSettings(
         searcher=searcher,
         evaluations=evaluations,
         finalists=finalists,
         seed=seed,
         objectives=tuple(dict.fromkeys(objective or ())),
-        limits={name: limit for name, limit in limits if limit is not None},
+        limits={name: limit for name, limit in limits.items() if limit is not None},
         percentile=percentile_of(percentile),
         busy_cores=load,
     )
@@ -133,6 +131,7 @@ def search(
     )
     if dry_run:
         plans, refused = expected(request)
+        plans = with_accuracies(plans, request.supernet, request.evaluation)
         plan_record = {"expected": [plan.record() for plan in plans]}
         emit_partly(plan_record, json, lambda: "\n".join(map(expected_text, plans)), left_out(refused))
         return

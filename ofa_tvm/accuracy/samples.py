@@ -139,10 +139,10 @@ class AccuracySamples:
         self._now: set[str] = set()
         for source in dict.fromkeys((shipped, folder)):
             if source is not None:
-                self._read(source / FILE_NAME)
+                self.read(source / FILE_NAME)
 
-    def _read(self, path: Path) -> list[Record]:
-        """Learn a file's accuracies of these weights' subnets; returns its lines about them."""
+    def read(self, path: Path) -> list[Record]:
+        """Learn a file's accuracies of these weights' subnets; returns its lines about them. Nothing is written."""
         lines = []
         for sample in read_lines(path, "accuracy samples", _SAMPLE):
             if sample.checkpoint == self._checkpoint:
@@ -167,7 +167,7 @@ class AccuracySamples:
         """
         _require_file(path)
         evaluated = set(self.top1)
-        lines = self._read(path)
+        lines = self.read(path)
         if not lines:
             raise _of_others(path, self._checkpoint)
         new = [line for line in lines if line["subnet"] not in evaluated]

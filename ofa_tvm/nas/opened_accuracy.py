@@ -105,6 +105,47 @@ def _numbered(pick: Pick, number: int) -> Pick:
     return pick.model_copy(update={"number": number})
 
 
+def _samples(checkpoint: Path, sha256: str, facts: SupernetFacts, dtype: DType) -> AccuracySamples:
+    """What is known of a supernet's subnets in a precision; its hash is ``sha256``."""
+    folder = samples_folder(checkpoint.parent, weights_identity(sha256))
+    relative = _samples(checkpoint, sha256, facts, "float32") if dtype == "int8" else None
+    identity = weights_identity(sha256, dtype)
+    return AccuracySamples(facts.search_space, folder, identity, checkpoint.parent, facts.resolutions, relative)
+
+
+class MissingAccuracies(NamedTuple):
+    """What a search evaluates before it begins.
+
+    Args:
+        subnets: to evaluate until the predictor can learn.
+        images: held-out images of one evaluation; None where no evaluation has told yet.
+    """
+
+    subnets: int
+    images: int | None
+
+
+def missing_accuracies(path: Path, how: Evaluation, dtype: DType) -> MissingAccuracies:
+    """What a search in a precision evaluates before it begins; nothing is written, and torch not loaded.
+
+    Args:
+        path: folder or file of the supernet, or the predictor's file.
+        how: how it is evaluated.
+        dtype: the precision.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    if path.suffix == ".npz":
+        return MissingAccuracies(0, None)
+    checkpoint = checkpoint_path(path)
+    samples = _samples(checkpoint, sha256_file(checkpoint), read_facts(checkpoint), dtype)
+    for file in how.accuracies:
+        samples.read(file)
+    told = next(iter(samples.answers.values()), None)
+    return MissingAccuracies(len(samples.missing(MIN_EVALUATED)), None if told is None else len(told))
+
+
 def _evaluated(named: Path, path: Path, facts: SupernetFacts, how: Evaluation, search: TargetSearch) -> OpenedAccuracy:
     from ofa_tvm.measurement.classifier import classifiers
     from ofa_tvm.supernet.checkpoint import load_supernet
@@ -123,15 +164,7 @@ def _evaluated(named: Path, path: Path, facts: SupernetFacts, how: Evaluation, s
         counted: DType = "int8" if dtype == "int8" else "float32"
         held_out = open_held_out(path.parent, supernet, facts, dataset, library, counted)
         sha256 = sha256_file(path)
-        users_samples = samples_folder(path.parent, weights_identity(sha256))
-
-        def samples_of(precision: DType, relative: AccuracySamples | None = None) -> AccuracySamples:
-            identity = weights_identity(sha256, precision)
-            return AccuracySamples(supernet.space, users_samples, identity, path.parent, facts.resolutions, relative)
-
-        samples = samples_of("float32")
-        if dtype == "int8":
-            samples = samples_of("int8", relative=samples)
+        samples = _samples(path, sha256, facts, dtype)
         for file in how.accuracies:
             log(f"{samples.merge(file)} accuracies of {file} are new")
 

@@ -45,10 +45,12 @@ def text_of(outcome: SearchOutcome, pack: Path | None) -> str:
 def expected_text(expected: ExpectedSearch) -> str:
     """What a search on a target would do and cost."""
     cost = expected.cost
+    learnt = f" ({expected.learnt} for the accuracy predictor to learn from)" if expected.learnt else ""
     return (
         f"{expected.target}, {expected.dtype}: {expected.tuned_kernels} of {expected.kernels} kernels tuned, "
         f"{expected.known} subnets known; a search would measure at most {expected.measurements}, "
-        f"evaluate {expected.evaluations} and test {expected.picks}: about {duration(cost.wall_s)}, {cost.energy}"
+        f"evaluate {expected.evaluations}{learnt} and test {expected.picks}: about {duration(cost.wall_s)}, "
+        f"{cost.energy}"
     )
 
 

@@ -55,7 +55,7 @@ def run_steps(steps: Sequence[Step], folder: Path) -> dict[str, Record]:
         KeyboardInterrupt: a step was interrupted.
     """
     sweep(folder)
-    results = {}
+    results: dict[str, Record] = {}
     for number, step in enumerate(steps, 1):
         log(f"step {number} of {len(steps)}: {step.verb} {' '.join(step.options)}")
         command = [sys.executable, "-m", f"ofa_tvm.{step.verb}", *step.options, *level_options(), "--json"]

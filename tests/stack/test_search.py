@@ -80,24 +80,32 @@ def quick(monkeypatch) -> None:
     monkeypatch.setattr(LatencyBench, "fit_and_save", lambda self: {"mape": 0.01, "samples": 25})
 
 
-def test_a_dry_run_says_what_a_search_would_cost_and_leaves_nothing(run, quick, tmp_path, capsys) -> None:
+def test_a_dry_run_says_what_a_search_would_cost_and_leaves_nothing(run, quick, tiny_dataset, tmp_path, capsys) -> None:
     log = {path: path.read_bytes() for path in (tmp_path / "logs").rglob("*") if path.is_file()}
     assert run("--max-latency-ms", "100", "--dry-run", "--json") == 0
     (expected,) = json.loads(capsys.readouterr().out)["expected"]
-    assert (expected["known"], expected["picks"]) == (0, 1)
+    assert (expected["known"], expected["picks"], expected["learnt"]) == (0, 1, 60)
     assert expected["cost"]["energy_low_kwh"] < expected["cost"]["energy_kwh"] < expected["cost"]["energy_high_kwh"]
     assert run("--dry-run") == 0
     said = capsys.readouterr().out
     assert re.search(
         r"mine, float32: (\d+) of \1 kernels tuned, 0 subnets known; a search would measure at most \d+", said
     )
-    assert re.search(r"about \d+ s, [\d.]+ mWh \([\d.]+-[\d.]+\)", said)
+    assert "(60 for the accuracy predictor to learn from)" in said
+    assert re.search(r"about (\d+ s|\d+:\d\d), [\d.]+ mWh \([\d.]+-[\d.]+\)", said)
     assert {path: path.read_bytes() for path in (tmp_path / "logs").rglob("*") if path.is_file()} == log
     assert not (tmp_path / "out").exists()
     assert run("--max-latency-ms", "100") == 0
     result = load_search_result(tmp_path / "out")
     measured = {subnet for one in result.rounds for subnet in one.finalists}
-    assert len(measured) <= expected["evaluations"]
+    assert len(measured) <= expected["finalists"]
+    evaluated = len((tmp_path / "accuracy.jsonl").read_text().splitlines())
+    assert 60 < evaluated <= expected["evaluations"]
+    assert "rating the models" in capsys.readouterr().err
+    assert run("--max-latency-ms", "100", "--dry-run", "--json") == 0
+    (again,) = json.loads(capsys.readouterr().out)["expected"]
+    assert (again["learnt"], again["evaluations"]) == (0, again["finalists"])
+    assert again["images"] == tiny_dataset.held_out
 
 
 def test_one_budget_that_cannot_be_met_leaves_the_others(run, tmp_path, capsys) -> None:

@@ -23,10 +23,11 @@ def test_what_a_step_prints_is_kept_and_returned(tmp_path):
 
 
 def test_a_step_knows_what_ran_before_it(tmp_path, monkeypatch):
-    said = "import json, os, sys; json.dump(os.environ['OFA_TVM_STEPS_BEFORE'].split(), sys.stdout)"
-    right = steps._run
+    said = "import json, os, sys; json.dump({'before': os.environ['OFA_TVM_STEPS_BEFORE']}, sys.stdout)"
+    right = _run
     monkeypatch.setattr(steps, "_run", lambda command, before: right([sys.executable, "-c", said], before))
-    assert run_steps([Step("doctor", []), Step("tune", [])], tmp_path) == {"doctor": [], "tune": ["doctor"]}
+    found = run_steps([Step("doctor", []), Step("tune", []), Step("search", [])], tmp_path)
+    assert [found[verb]["before"] for verb in found] == ["", "doctor", "doctor tune"]
 
 
 def test_a_step_that_fails_ends_the_run(tmp_path, capfd):
@@ -40,7 +41,7 @@ def test_a_step_that_fails_ends_the_run(tmp_path, capfd):
 
 def test_a_step_knows_that_it_is_one():
     asked = [sys.executable, "-c", f"import os; print(os.environ['{STEPS_BEFORE}'])"]
-    assert _run(asked) == (0, "1\n")
+    assert _run(asked, ["doctor", "tune"]) == (0, "doctor tune\n")
     assert STEPS_BEFORE not in os.environ
 
 
