@@ -122,7 +122,8 @@ class Trainer:
     # State --------------------------------------------------------------------------------------------------
 
     def _settings(self) -> Record:
-        settings: Record = {"plan": asdict(self.plan), "data": self.dataset.digest, "space": self.space.name}
+        images = {"data": self.dataset.digest, "images": len(self.dataset.all_training)}
+        settings: Record = {"plan": asdict(self.plan), **images, "space": self.space.name}
         if self._folds > 1:
             settings["part_of" if self.dataset.held_out else "folds"] = self._folds
         if self._start is not None:

@@ -153,7 +153,7 @@ def call(module: str, name: str) -> Any:
         (lambda: call("searching", "search")(load_supernet(), load_target(), "soon"), "argument max_latency_ms"),
         (lambda: call("searching", "search")(load_supernet(), "x86", 0.2), "argument target"),
         (lambda: call("tuning", "tune")(load_space("mbv3"), load_target(), minutes=-1), "argument minutes"),
-        (lambda: call("searching", "deploy")("no-such-folder", 1, "out"), "no finished search"),
+        (lambda: call("searching", "deploy")("no-such-folder", 1, "out"), "no-such-folder does not exist"),
     ],
 )
 def test_what_does_not_fit_is_named(mistake, said):

@@ -474,6 +474,7 @@ def test_a_disturbed_machine_is_waited_for(tuned, tmp_path, monkeypatch) -> None
         slept.append(seconds)
         device.calibration_ms = 0.05
 
+    monkeypatch.delenv("OFA_TVM_LONGEST_WAIT_S")
     monkeypatch.setattr("time.sleep", wait)
     device.calibration_ms = 0.1
     pick = found.for_budget(0.3)

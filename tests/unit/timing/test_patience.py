@@ -16,6 +16,11 @@ def waited(monkeypatch):
     return waits
 
 
+def test_an_undisturbed_machine_is_not_waited_for(waited):
+    until_undisturbed(lambda: 0)
+    assert waited == []
+
+
 def test_disturbed_subnets_are_measured_again_after_longer_and_longer_waits(waited):
     disturbed = iter([3, 1, 0])
     until_undisturbed(lambda: next(disturbed))

@@ -10,7 +10,6 @@ import pytest
 from formula_device import window_figures
 from pydantic import ValidationError
 
-from ofa_tvm.timing import patience
 from ofa_tvm.timing.busy_cores import busy_cores
 from ofa_tvm.timing.turns import WindowPlan, in_turn
 from ofa_tvm.timing.window import SLOW, Timing, Window, usual_calibration_ms
@@ -104,16 +103,6 @@ def test_windows_are_taken_in_turn_and_apart():
     assert in_turn([subject("a"), subject("b")], WindowPlan(3, 1, 0.05)) == [[1, 3, 5], [2, 4, 6]]
     assert order == ["a", "b"] * 3
     assert starts[2] - starts[0] >= 0.05
-
-
-@pytest.mark.parametrize(("answers", "waits"), [([0], []), ([2, 0], [5]), ([1] * 4, [5, 15, 30])])
-def test_patience_ends(monkeypatch, answers, waits):
-    slept: list[float] = []
-    monkeypatch.setattr("time.sleep", slept.append)
-    left = iter(answers)
-    patience.until_undisturbed(lambda: next(left))
-    assert slept == waits
-    assert next(left, None) is None
 
 
 def test_cores_are_kept_busy_and_let_go():
