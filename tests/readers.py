@@ -195,7 +195,7 @@ def _read_samples(folder: Path) -> object:
     samples = _no_samples()
     samples.top1.clear()
     samples.answers.clear()
-    lines = vars(AccuracySamples)["_read"](samples, folder / "accuracy.jsonl")
+    lines = samples.read(folder / "accuracy.jsonl")
     return samples.top1.copy(), samples.answers.copy(), lines
 
 

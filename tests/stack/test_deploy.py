@@ -380,12 +380,12 @@ def test_other_images_than_the_trainings_are_told_and_never_taken_as_held_out(
     checkpoint, tiny_dataset, tmp_path, capsys
 ):
     supernet, facts = load_supernet(checkpoint)
-    for trained, said in ((tiny_dataset, ""), (replace(tiny_dataset, held_out=31), "have changed since")):
+    for trained, has_changed in ((tiny_dataset, False), (replace(tiny_dataset, held_out=31), True)):
         path = tmp_path / "trained" / "supernet.safetensors"
         save_supernet(path, supernet, replace(facts, training={"data": trained.digest}))
         deployment = Order(SUBNET, path.parent, load_target("x86")).deployment(None, tmp_path / "logs", 0, None)
         told = capsys.readouterr().err
-        assert said in told and bool(said) == ("beware" in told)
+        assert ("have changed since" in told) == has_changed
     with pytest.raises(UserError, match="held-out images cannot be told"):
         deployment._mixed(Evaluator(tiny_dataset, tiny_dataset.test).subnet(supernet, supernet.space.parse(SUBNET)), {})
 

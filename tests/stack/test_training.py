@@ -252,13 +252,14 @@ def test_another_plan_in_the_same_folder(copy, tiny_space, tiny_dataset, change)
         "steps": "40 there, 24",
         "ema": "0.9 there, 0.0",
     }
-    assert f"another {name} ({said[name]} here)" in caught.value.what
+    noun = "number of steps" if name == "steps" else name
+    assert f"another {noun} ({said[name]} here)" in caught.value.what
     hints = {"seed": "--seed 0", "precision": "--precision float32", "steps": "--steps 40", "ema": "--set ema=0.9"}
     assert caught.value.hint.endswith(f"begun with: {hints[name]}")
 
 
 def test_another_number_of_folds_is_told_as_that(copy, tiny_space, tiny_dataset):
-    with pytest.raises(UserError, match=r"another folds \(1 there, 4 here\)\n.*begun with: --folds 1$"):
+    with pytest.raises(UserError, match=r"another number of folds \(1 there, 4 here\)\n.*begun with: --folds 1$"):
         Trainer(tiny_space, replace(tiny_dataset, held_out=0), PLAN, copy, folds=4)
 
 
