@@ -2,8 +2,8 @@
 
 ``python benchmarks/onnx_engines.py FIXED [PICK ...] --data imagefolder:PATH``: every bundle's own library, and the
 ``model.onnx`` of the first in ONNX Runtime and OpenVINO, in float32, as installed, and in int8 (quantised by ONNX
-Runtime, static, a scale for each channel, calibrated on training images). All are timed in turn. What is not installed
-is left out and named.
+Runtime, static, a scale for each channel, calibrated on training images), and the same network in LiteRT, in float32
+and in int8. All are timed in turn. What is not installed is left out and named.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ from numpy.typing import NDArray
 from store import keep
 
 from ofa_tvm.accuracy.uncertainty import standard_error
+from ofa_tvm.adoption.adopted_network import adopt_operators
+from ofa_tvm.adoption.onnx_file import read_onnx
 from ofa_tvm.bundle.folder import LIBRARY, ONNX, load_manifest
 from ofa_tvm.bundle.manifest import Manifest
 from ofa_tvm.compiler.loaded_model import LoadedModel
 from ofa_tvm.data import load_dataset
 from ofa_tvm.data.dataset import Dataset, Preprocess, Split
 from ofa_tvm.engines.comparison import WARMUP_RUNS, time_calls
+from ofa_tvm.engines.lite_rt import LiteRt, tensor_ranges
+from ofa_tvm.graph.tflite_export import to_tflite
 from ofa_tvm.hardware.machine import package_version
 from ofa_tvm.supernet.augment import preprocess, to_tensor
 from ofa_tvm.support.command import share, table
@@ -35,7 +39,7 @@ from ofa_tvm.support.command import share, table
 Images = NDArray[np.float32]
 Call = Callable[[], Any]
 CALIBRATION_IMAGES = 300
-PACKAGES = ("onnxruntime", "openvino", "torch", "apache-tvm")
+PACKAGES = ("onnxruntime", "openvino", "ai-edge-litert", "torch", "apache-tvm")
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,19 @@ def in_openvino(name: str, model: Path, manifest: Manifest, threads: int, **conf
     return _candidate(f"OpenVINO, {name}", manifest, bind, lambda asked: np.array(asked.get_output_tensor().data))
 
 
+def in_litert(
+    name: str, model: Path, manifest: Manifest, threads: int, calibration: Images | None, work: Path
+) -> Candidate:
+    """A model in LiteRT; in int8 with ranges from calibration images, if there are any."""
+    adopted = adopt_operators(read_onnx(model))
+    network, weights = adopted.network, adopted.weights
+    ranges = None if calibration is None else tensor_ranges(network, weights, calibration)
+    file = work / f"{name}.tflite"
+    file.write_bytes(to_tflite(network, weights, ranges))
+    loaded = LiteRt().load(file, network, threads)
+    return _candidate(f"LiteRT, {name}", manifest, loaded.bind, loaded.logits)
+
+
 def batches(split: Split, candidate: Candidate) -> Iterator[Images]:
     """Normalised images of a candidate's size, one after the other, shape (1, size, size, 3)."""
     for start in range(0, len(split), 100):
@@ -122,12 +139,17 @@ def batches(split: Split, candidate: Candidate) -> Iterator[Images]:
         yield from (image[None] for image in given.permute(0, 2, 3, 1).numpy())
 
 
+def calibrating(dataset: Dataset, candidate: Candidate) -> Iterator[Images]:
+    """The first training images of a shuffled order."""
+    rows = np.random.default_rng(0).permutation(len(dataset.train))[:CALIBRATION_IMAGES]
+    return batches(dataset.train.take(np.sort(rows)), candidate)
+
+
 def quantised(model: Path, out: Path, dataset: Dataset, candidate: Candidate) -> Path:
-    """A model in int8, calibrated on the first training images of a shuffled order."""
+    """A model in int8, calibrated on training images."""
     from onnxruntime import quantization
 
-    rows = np.random.default_rng(0).permutation(len(dataset.train))[:CALIBRATION_IMAGES]
-    images = batches(dataset.train.take(np.sort(rows)), candidate)
+    images = calibrating(dataset, candidate)
     import onnx
 
     name = onnx.load(model).graph.input[0].name
@@ -169,6 +191,12 @@ def candidates(bundles: list[Path], dataset: Dataset, threads: int, work: Path) 
             found.append(in_openvino("int8", int8, manifest, threads))
     except ImportError:
         missing.append("openvino")
+    try:
+        found.append(in_litert("float32", model, manifest, threads, None, work))
+        images = np.concatenate([*calibrating(dataset, found[0])])
+        found.append(in_litert("int8", model, manifest, threads, images, work))
+    except ImportError:
+        missing.append("ai-edge-litert")
     return found, missing
 
 
