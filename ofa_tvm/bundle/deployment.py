@@ -214,6 +214,7 @@ class Deployment:
             self.check_images,
             self.most_lost,
             self.pick,
+            self.target.is_gpu,
         )
         if library is None:
             return check.nothing(f"target {self.target.name} is {NOWHERE[self.target.device]}")

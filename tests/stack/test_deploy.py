@@ -390,6 +390,27 @@ def test_other_images_than_the_trainings_are_told_and_never_taken_as_held_out(
         deployment._mixed(Evaluator(tiny_dataset, tiny_dataset.test).subnet(supernet, supernet.space.parse(SUBNET)), {})
 
 
+@pytest.mark.parametrize("is_of_gpu", [True, False])
+def test_float16_sums_may_differ_more_than_float16_storage(checkpoint, tiny_dataset, is_of_gpu):
+    supernet, facts = load_supernet(checkpoint)
+    subnet = Evaluator(tiny_dataset, tiny_dataset.test).subnet(supernet, supernet.space.parse(SUBNET))
+
+    class Off:
+        where = ""
+
+        def __call__(self, images):
+            logits = subnet(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+            return logits + np.float32(0.02) * np.abs(logits).max()
+
+    library: Any = Off()
+    check = answers.AnswerCheck(tiny_dataset, facts.preprocess, "float16", 1, 0, None, None, is_of_gpu)
+    if is_of_gpu:
+        with pytest.raises(OfaTvmError, match="differs from the torch subnet by 2"):
+            check.run(library, subnet, subnet.folded())
+    else:
+        check.run(library, subnet, subnet.folded())
+
+
 def test_images_of_other_classes_are_refused(run, tiny_dataset, monkeypatch, capsys):
     other = replace(tiny_dataset, class_names=("a", "b", "c", "d"))
     monkeypatch.setitem(data.SOURCES, "other", lambda path, progress: other)
